@@ -4,6 +4,7 @@
 mod program;
 #[cfg(feature = "tls")]
 mod tls;
+mod unix;
 #[cfg(feature = "websocket")]
 mod websocket;
 
@@ -21,6 +22,9 @@ use arcp_proto::secret::Secret;
 use self::tls::Tls;
 #[cfg(feature = "websocket")]
 use self::websocket::Channel;
+
+/// How long a peer may take nothing before a write is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An open transport.
 pub(crate) struct Wire {
@@ -44,7 +48,6 @@ impl Closer {
 pub(crate) struct Dialer {
     pub(crate) target: Target,
     /// For each attempt.
-    #[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "only a network is waited for"))]
     timeout: Duration,
     frame_bytes: usize,
     #[cfg(feature = "tls")]
@@ -81,6 +84,7 @@ impl Dialer {
             }
             #[cfg(not(feature = "websocket"))]
             Target::WebSocket { .. } => Err(unsupported("websocket")),
+            Target::Unix(path) => unix::connect(path, self.timeout, self.frame_bytes),
             #[cfg(feature = "stdio")]
             Target::Program(command) => program::start(command, self.frame_bytes),
             #[cfg(not(feature = "stdio"))]
@@ -110,7 +114,7 @@ impl Dialer {
             }
             #[cfg(not(feature = "tls"))]
             Target::WebSocket { tls: true, .. } => Err(unsupported("tls")),
-            Target::WebSocket { .. } | Target::Program(_) => {
+            Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_) => {
                 Channel::clear(websocket::connect(host, port, until)?, until)
             }
         }

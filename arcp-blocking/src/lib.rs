@@ -1,5 +1,5 @@
-//! ARCP over blocking threads and one readiness loop: WebSocket and stdio,
-//! server and client. No async runtime.
+//! ARCP over blocking threads and one readiness loop: WebSocket, Unix sockets and
+//! stdio, server and client. No async runtime.
 //!
 //! The thread that owns the [driver](arcp_host::driver) of the protocol core is
 //! also the IO loop. It waits in one place, until the next deadline; everybody
@@ -7,11 +7,11 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `websocket` | the server, and clients of `ws://` | yes |
+//! | `websocket` | the server of WebSockets and Unix sockets, and clients of `ws://` | yes |
 //! | `tls` | the server, and clients of `wss://`, over TLS 1.2 and 1.3: see `arcp_host::tls` | no |
 //! | `stdio` | a server on stdin and stdout, and clients of programs that they start | yes |
 //!
-//! With either there is a client; without both only what runs under a loop of
+//! With either there is a client, of `unix:` too; without both only what runs under a loop of
 //! one's own, [`Host`].
 //!
 #![cfg_attr(feature = "websocket", doc = "```")]
@@ -86,4 +86,4 @@ pub use job::Job;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use open::OpenClient;
 #[cfg(feature = "websocket")]
-pub use server::{Port, Server, ServerConfig, ServerHandle, Stopped};
+pub use server::{Listen, ListenError, Listener, Server, ServerConfig, ServerHandle, Stopped};

@@ -1,4 +1,4 @@
-//! The server: one port, one thread, any number of sessions.
+//! The server: any number of places to listen, one thread, any number of sessions.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -6,34 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_host::driver::{Host, HostError};
-pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
-use arcp_host::server::{ServerLoop, Socket, descriptors_for_connections, keep_alive};
+use arcp_host::server::{Begins, Bound, Kept, Origin, ServerLoop, Socket, descriptors_for_connections, keep_alive};
+pub use arcp_host::server::{Listen, ListenError, Listener, ServerConfig, ServerHandle, Stopped};
 use arcp_proto::id::ConnId;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-/// The tokens of connections come after these.
-const LISTENER: Token = Token(0);
+/// The tokens of connections come after this one, those of listeners from the other end.
 const WAKER: Token = Token(1);
+const LAST: usize = usize::MAX - 1;
 
 /// What is taken from the system at once.
 const EVENTS: usize = 1024;
-/// A port that is bound. Who connects waits until it is [served](Server::on).
-#[derive(Debug)]
-pub struct Port(TcpListener);
 
-impl Port {
-    /// Binds it.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be had.
-    pub fn bind(listen: SocketAddr) -> io::Result<Port> {
-        TcpListener::bind(listen).map(Port)
-    }
-}
-
-/// A WebSocket server.
+/// A server of WebSockets, Unix sockets, or both.
 ///
 /// A quarter of the files that the process may open, but no more than 1,024,
 /// is kept for the store and for agents; connections beyond the rest wait to be
@@ -41,54 +27,98 @@ impl Port {
 pub struct Server {
     poll: Poll,
     registry: Arc<Registry>,
-    listener: Option<TcpListener>,
-    address: SocketAddr,
-    scheme: &'static str,
+    listening: Vec<Listening>,
+    places: Vec<Listen>,
     serving: ServerLoop<Registered>,
+    /// Until the last connection is gone.
+    kept: Vec<Kept>,
+}
+
+/// A place that is accepted on.
+struct Listening {
+    socket: ListeningSocket,
+    begins: Begins,
+    _kept: Kept,
+}
+
+enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 impl Server {
-    /// Binds the port. Nothing is served before [`run`](Self::run).
+    /// Binds every place. Nothing is served before [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// If the port cannot be had, the configuration cannot work, or others could
-    /// read what is sent to it: [`HostError::Cleartext`].
+    /// If a place cannot be had, the configuration cannot work, or others could
+    /// read what is sent there: [`HostError::Cleartext`].
     pub fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
-        Server::on(Port::bind(config.listen)?, config, host)
+        let bound = config.listen.iter().map(Listener::bind).collect::<io::Result<Vec<Listener>>>()?;
+        Server::on(bound, config, host)
     }
 
-    /// Takes a port that is bound, whatever the configuration says of it.
+    /// Takes places that are bound, whatever the configuration says of them.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, others could read what is sent to the
+    /// If the configuration cannot work, others could read what is sent to a
     /// port, or the store cannot be read.
-    pub fn on(Port(mut listener): Port, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
-        config.allows(listener.local_addr()?)?;
+    pub fn on(bound: Vec<Listener>, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        bound.iter().try_for_each(|listener| config.allows(listener.place()))?;
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         // It fails only when the poll is gone, and with it the server.
         let wake = move || drop(waker.wake());
-        Ok(Server {
-            scheme: config.scheme(),
-            address: listener.local_addr()?,
-            listener: Some(listener),
+        let mut server = Server {
             registry: Arc::new(poll.registry().try_clone()?),
+            listening: Vec::new(),
+            places: Vec::new(),
             serving: ServerLoop::new(config, descriptors_for_connections(), host, wake)?,
             poll,
-        })
+            kept: Vec::new(),
+        };
+        bound.into_iter().try_for_each(|listener| server.listen(listener, config))?;
+        Ok(server)
     }
 
-    /// The address it is bound to.
+    fn listen(&mut self, listener: Listener, config: &ServerConfig) -> io::Result<()> {
+        let (listen, bound, kept) = listener.into_parts();
+        let listen = config.settled(listen);
+        let mut socket = match bound {
+            Bound::Tcp(port) => ListeningSocket::Tcp(TcpListener::from_std(port)),
+            Bound::Unix(socket) => ListeningSocket::Unix(UnixListener::from_std(socket)),
+            Bound::Peer(stream) => {
+                self.take_peer(UnixStream::from_std(stream), listen.begins());
+                self.kept.push(kept);
+                self.places.push(listen);
+                return Ok(());
+            }
+        };
+        let token = Token(LAST - self.listening.len());
+        match &mut socket {
+            ListeningSocket::Tcp(port) => self.registry.register(port, token, Interest::READABLE)?,
+            ListeningSocket::Unix(socket) => self.registry.register(socket, token, Interest::READABLE)?,
+        }
+        self.listening.push(Listening { socket, begins: listen.begins(), _kept: kept });
+        self.places.push(listen);
+        Ok(())
+    }
+
+    /// The address of the first port; `0.0.0.0:0` if there is none.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.places.iter().find_map(Listen::address).unwrap_or(nowhere)
     }
 
-    /// Where its clients connect to.
+    /// Where it listens, with the ports that were picked.
+    pub fn places(&self) -> &[Listen] {
+        &self.places
+    }
+
+    /// Where its clients connect to: at the first place.
     pub fn url(&self) -> String {
-        format!("{}://{}{}", self.scheme, self.address, self.serving.path())
+        self.places.first().map(|listen| listen.url(self.serving.path())).unwrap_or_default()
     }
 
     /// What tells it what to do, from another thread.
@@ -108,10 +138,9 @@ impl Server {
             if let Some(stopped) = self.serving.stopped()? {
                 return Ok(stopped);
             }
-            if self.serving.is_ending()
-                && let Some(mut listener) = self.listener.take()
-            {
-                let _ = self.registry.deregister(&mut listener);
+            if self.serving.is_ending() {
+                // What is closed is not looked at any more.
+                self.listening.clear();
             }
             self.step(&mut events, None)?;
         }
@@ -126,8 +155,8 @@ impl Server {
         }
         for event in &*events {
             match event.token() {
-                LISTENER => self.accept(),
                 WAKER => {}
+                Token(listener) if listener > LAST - self.listening.len() => self.accept(LAST - listener),
                 Token(conn) => {
                     let readable = event.is_readable() || event.is_read_closed();
                     self.serving.note(ConnId(conn as u64), readable, event.is_writable());
@@ -136,19 +165,19 @@ impl Server {
         }
         self.serving.turn(events.iter().count() < events.capacity())?;
         if self.serving.accept_is_due() {
-            self.accept();
+            (0..self.listening.len()).for_each(|at| self.accept(at));
         }
         Ok(())
     }
 
-    fn accept(&mut self) {
-        while let Some(listener) = &self.listener
+    fn accept(&mut self, at: usize) {
+        while let Some(listening) = self.listening.get(at)
             && self.serving.may_accept()
         {
-            match listener.accept() {
-                Ok((stream, peer)) => {
-                    let registry = self.registry.clone();
-                    self.serving.accept(Some(peer.ip()), |conn| Registered::new(stream, registry, conn));
+            match listening.socket.accept() {
+                Ok((stream, from)) => {
+                    let (begins, registry) = (listening.begins.clone(), self.registry.clone());
+                    self.serving.accept(from, begins, |conn| Registered::new(stream, registry, conn));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.serving.accepted_all(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -156,50 +185,93 @@ impl Server {
             }
         }
     }
+
+    /// The one peer of stdin and stdout.
+    fn take_peer(&mut self, stream: UnixStream, begins: Begins) {
+        let (from, registry) = (Origin::of_user(&stream), self.registry.clone());
+        self.serving.accept(from, begins, |conn| Registered::new(Stream::Unix(stream), registry, conn));
+    }
+}
+
+impl ListeningSocket {
+    fn accept(&self) -> io::Result<(Stream, Origin)> {
+        match self {
+            ListeningSocket::Tcp(port) => {
+                let (stream, peer) = port.accept()?;
+                let _ = stream.set_nodelay(true);
+                // Without it only heartbeats tell that a peer is gone.
+                let _ = keep_alive(&stream);
+                Ok((Stream::Tcp(stream), Origin::Address(peer.ip())))
+            }
+            ListeningSocket::Unix(socket) => {
+                let (stream, _) = socket.accept()?;
+                let from = Origin::of_user(&stream);
+                Ok((Stream::Unix(stream), from))
+            }
+        }
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 /// A socket that the readiness queue knows, as long as it lives.
 struct Registered {
-    stream: TcpStream,
+    stream: Stream,
     registry: Arc<Registry>,
 }
 
 impl Registered {
-    fn new(mut stream: TcpStream, registry: Arc<Registry>, conn: ConnId) -> io::Result<Registered> {
-        let _ = stream.set_nodelay(true);
-        // Without it only heartbeats tell that a peer is gone.
-        let _ = keep_alive(&stream);
+    fn new(mut stream: Stream, registry: Arc<Registry>, conn: ConnId) -> io::Result<Registered> {
         let token = Token(usize::try_from(conn.0).map_err(io::Error::other)?);
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match &mut stream {
+            Stream::Tcp(stream) => registry.register(stream, token, both)?,
+            Stream::Unix(stream) => registry.register(stream, token, both)?,
+        }
         Ok(Registered { stream, registry })
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let _ = self.registry.deregister(&mut self.stream);
+        let _ = match &mut self.stream {
+            Stream::Tcp(stream) => self.registry.deregister(stream),
+            Stream::Unix(stream) => self.registry.deregister(stream),
+        };
     }
 }
 
 impl Read for Registered {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
     }
 }
 
 impl Write for Registered {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        Ok(())
     }
 }
 
 impl Socket for Registered {
     fn shut_down(&mut self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
     }
 }
 

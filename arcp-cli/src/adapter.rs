@@ -1,19 +1,10 @@
 //! What `arcp serve` moves bytes with: threads, or tokio (`--tokio`).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 
-use arcp_blocking::{Host, HostError, Port, Server, ServerConfig, ServerHandle, Stopped, stdio};
+use arcp_blocking::{Host, HostError, Listen, Listener, Server, ServerConfig, ServerHandle, Stopped, stdio};
 use arcp_proto::id::Principal;
 use tokio::runtime::{Builder, Runtime};
-
-/// A port that is bound.
-pub enum Bound {
-    /// By `arcp-blocking`.
-    Blocking(Port),
-    /// For `arcp-tokio-adapter`.
-    Tokio(Runtime, TcpListener),
-}
 
 /// A server that has read its store.
 pub enum Served {
@@ -23,46 +14,26 @@ pub enum Served {
     Tokio(Runtime, arcp_tokio_adapter::Server),
 }
 
-impl Bound {
-    /// Binds it.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be had.
-    pub fn bind(listen: SocketAddr, tokio: bool) -> io::Result<Bound> {
-        if !tokio {
-            return Port::bind(listen).map(Bound::Blocking);
-        }
-        let listener = TcpListener::bind(listen)?;
-        listener.set_nonblocking(true)?;
-        Ok(Bound::Tokio(runtime()?, listener))
+/// Reads the store.
+///
+/// # Errors
+///
+/// As [`Server::on`].
+pub fn serve(bound: Vec<Listener>, config: &ServerConfig, host: Host, tokio: bool) -> Result<Served, HostError> {
+    if !tokio {
+        return Server::on(bound, config, host).map(Served::Blocking);
     }
-
-    /// Reads the store.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::on`].
-    pub fn serve(self, config: &ServerConfig, host: Host) -> Result<Served, HostError> {
-        match self {
-            Bound::Blocking(port) => Server::on(port, config, host).map(Served::Blocking),
-            Bound::Tokio(runtime, listener) => {
-                let server = runtime.block_on(async {
-                    let listener = tokio::net::TcpListener::from_std(listener)?;
-                    arcp_tokio_adapter::Server::on(listener, config, host).await
-                })?;
-                Ok(Served::Tokio(runtime, server))
-            }
-        }
-    }
+    let runtime = runtime()?;
+    let server = runtime.block_on(arcp_tokio_adapter::Server::on(bound, config, host))?;
+    Ok(Served::Tokio(runtime, server))
 }
 
 impl Served {
-    /// The address it is bound to.
-    pub fn address(&self) -> io::Result<SocketAddr> {
+    /// Where it listens.
+    pub fn places(&self) -> &[Listen] {
         match self {
-            Served::Blocking(server) => Ok(server.address()),
-            Served::Tokio(_, server) => server.address(),
+            Served::Blocking(server) => server.places(),
+            Served::Tokio(_, server) => server.places(),
         }
     }
 

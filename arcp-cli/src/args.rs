@@ -1,11 +1,10 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arcp_blocking::Target;
+use arcp_blocking::{Listen, Target};
 use arcp_host::auth::Endpoint;
 use arcp_host::log_line::{self, Filter};
 use arcp_host::process::Format;
@@ -158,13 +157,18 @@ pub struct Serve {
     /// store.
     #[arg(long, conflicts_with = "background")]
     pub check: bool,
-    /// Where to listen; without a host, on this machine alone; port 0 picks one.
-    #[arg(long, default_value = "127.0.0.1:7777", value_name = "[HOST]:PORT", value_parser = values::address, env = "ARCP_LISTEN")]
-    pub listen: SocketAddr,
+    /// Where to listen: HOST:PORT, ws://HOST:PORT, wss:// with TLS, unix:///PATH or stdio:;
+    /// may be repeated, or several with commas between them. Without a host, on this
+    /// machine alone; without a scheme, with TLS if there is a certificate; port 0 picks
+    /// one. A Unix socket is for the user of this program, or with ?mode=660 or ?mode=666
+    /// behind it for its group or everybody.
+    #[arg(long, default_value = "127.0.0.1:7777", value_name = "PLACE", value_delimiter = ',', env = "ARCP_LISTEN")]
+    pub listen: Vec<Listen>,
     /// The path of the WebSocket.
     #[arg(long, default_value = "/arcp", value_parser = values::path)]
     pub path: String,
-    /// Serve the parent process on stdin and stdout instead of a port.
+    /// Serve the parent process on stdin and stdout, and end with it: --listen stdio:
+    /// alone.
     #[arg(long)]
     pub stdio: bool,
     /// Move bytes by tokio, not by threads: peers see no difference.
@@ -397,8 +401,8 @@ pub struct Serve {
     #[arg(long, alias = "drain-grace", default_value = "10s", value_name = "SPAN|forever", value_parser = values::drain)]
     pub drain: Drain,
     /// The database file of jobs and sessions, which survives restarts, or
-    /// `memory` [default: a file for the port in the state directory; memory
-    /// with --stdio or port 0].
+    /// `memory` [default: a file for the port or the Unix socket in the state directory;
+    /// memory with stdio or port 0 alone].
     #[arg(long, value_name = "FILE|memory")]
     pub store: Option<PathBuf>,
     /// Run this shell command for each job that has ended; may be repeated. It
@@ -458,7 +462,7 @@ impl From<LogFormat> for log_line::LogFormat {
 /// Which runtime, and as whom.
 #[derive(Debug, clap::Args)]
 pub struct Where {
-    /// The runtime: ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, or
+    /// The runtime: ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, unix:///PATH, or
     /// exec:COMMAND [default: the one that `arcp serve` started here last and that is still there].
     #[arg(long, env = "ARCP_URL", value_parser = values::runtime)]
     pub url: Option<Target>,

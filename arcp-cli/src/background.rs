@@ -11,6 +11,7 @@ use arcp_host::stderr::say;
 
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
+use crate::places;
 use crate::runtimes::Runtime;
 use crate::state::State;
 
@@ -29,7 +30,7 @@ pub fn start(args: &Serve) -> Result<Exit, Failure> {
         Failure::new(Exit::Failed, format!("no place for a log: {why}; serve without --background"))
     };
     let state = State::of_user().ok_or_else(|| unusable(&"neither HOME nor ARCP_STATE_DIR is set"))?;
-    let (mut log, path) = open_log(&state, args.listen.port()).map_err(|error| unusable(&error))?;
+    let (mut log, path) = open_log(&state, places::name(&places::of(args)?)).map_err(|error| unusable(&error))?;
     let begin = log.seek(SeekFrom::End(0))?;
     let given = std::env::args_os().skip(1).map(|arg| if arg == "--background" { DETACHED.into() } else { arg });
     let mut command = Command::new(std::env::current_exe()?);
@@ -59,11 +60,11 @@ pub fn leave_terminal() -> Result<(), Failure> {
     rustix::process::setsid().map(drop).map_err(|error| Failure::from(io::Error::from(error)))
 }
 
-/// A file for each port; ports that are picked share one.
-fn open_log(state: &State, port: u16) -> io::Result<(File, PathBuf)> {
+/// A file for each place; ports that are picked share one.
+fn open_log(state: &State, place: Option<String>) -> io::Result<(File, PathBuf)> {
     let folder = state.folder().join("logs");
     DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    let path = folder.join(if port == 0 { "serve.log".to_string() } else { format!("serve-{port}.log") });
+    let path = folder.join(place.map_or("serve.log".to_string(), |place| format!("serve-{place}.log")));
     // The program that writes to it, if one still does, goes on in the old one.
     if fs::metadata(&path).is_ok_and(|about| about.len() >= LOG_BYTES) {
         fs::rename(&path, path.with_extension("old.log"))?;

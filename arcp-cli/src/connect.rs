@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use arcp_blocking::{Client, ClientError, Identity, Security, Target, Trust};
 use arcp_host::tls::KnownRuntimes;
+use arcp_host::unix;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::model::request::{Credential, ResumeClaim};
@@ -21,6 +22,8 @@ use crate::state::{KNOWN_RUNTIMES, State, Submission};
 const REFUSED_FOR_NOW: &str = "the session was refused for now: ";
 /// How long a runtime that is perhaps just starting is waited for.
 const STARTING: Duration = Duration::from_secs(2);
+/// How long it may take to see whether somebody listens.
+const LOOKING: Duration = Duration::from_secs(5);
 /// Between two looks for one.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -79,16 +82,11 @@ impl Chosen {
 
     /// This one, if its token is known.
     pub fn of_runtime(runtime: &Runtime) -> Option<Chosen> {
-        let token = Some(runtime.token.clone()?);
+        let target = target_of(runtime)?;
+        // Over a Unix socket it knows its own user without one.
+        let token = runtime.token.clone().map(Some).or_else(|| matches!(target, Target::Unix(_)).then_some(None))?;
         let security = Security { trust: trust_of(runtime), insecure: true, ..Security::default() };
-        Some(Chosen {
-            target: target_of(runtime)?,
-            token,
-            logged_in: false,
-            security,
-            family: Family::default(),
-            give_up_after: STARTING,
-        })
+        Some(Chosen { target, token, logged_in: false, security, family: Family::default(), give_up_after: STARTING })
     }
 
     /// Whether a job that is submitted there can be watched by a later command.
@@ -98,7 +96,8 @@ impl Chosen {
             Target::WebSocket { .. } if self.token.is_none() => {
                 Err("nobody could ever watch a job that was submitted without a token: give --token, or set ARCP_TOKEN")
             }
-            Target::WebSocket { .. } => Ok(()),
+            // A user is who it is the next time too.
+            Target::WebSocket { .. } | Target::Unix(_) => Ok(()),
         }
     }
 
@@ -277,8 +276,9 @@ fn is_there(target: &Target) -> bool {
     match target {
         Target::WebSocket { host, port, .. } => {
             let addresses = (host.as_str(), *port).to_socket_addrs();
-            addresses.is_ok_and(|mut all| all.any(|a| TcpStream::connect_timeout(&a, Duration::from_secs(5)).is_ok()))
+            addresses.is_ok_and(|mut all| all.any(|a| TcpStream::connect_timeout(&a, LOOKING).is_ok()))
         }
+        Target::Unix(path) => unix::connect(path, LOOKING).is_ok(),
         Target::Program(_) => true,
     }
 }

@@ -35,6 +35,7 @@ mod man;
 mod notify;
 mod oauth2;
 mod output;
+mod places;
 mod policy;
 mod provisioner;
 mod question;

@@ -25,6 +25,7 @@ use crate::args::{self, RuntimesAction};
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Cell, Format, Row};
+use crate::places;
 use crate::state::State;
 use crate::times::{age, now};
 use crate::values;
@@ -39,8 +40,11 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// A runtime that waits for commands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
-    /// Where it listens.
+    /// Where it listens, and commands go.
     pub url: String,
+    /// Where else it listens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
     /// When it was started.
     pub since: UtcMs,
     /// Its process.
@@ -67,7 +71,8 @@ pub struct Entry {
 impl Runtime {
     /// One that is started now.
     pub fn new(url: &str, token: Option<String>, store: Option<PathBuf>) -> Runtime {
-        Runtime { url: url.to_string(), since: now(), pid: std::process::id(), token, store, certificate: None }
+        let (url, others) = (url.to_string(), Vec::new());
+        Runtime { url, others, since: now(), pid: std::process::id(), token, store, certificate: None }
     }
 
     /// Those that are there, the newest first.
@@ -85,7 +90,7 @@ impl Runtime {
 
     /// The one that is there.
     pub fn at(state: &State, target: &Target) -> Option<Runtime> {
-        Runtime::all(state).into_iter().find(|runtime| runtime.url.parse().is_ok_and(|own| is_same(&own, target)))
+        Runtime::all(state).into_iter().find(|runtime| runtime.is_at(target))
     }
 
     /// The one of this user that is called so.
@@ -96,18 +101,26 @@ impl Runtime {
     /// Whether this is its address, its port, with or without a colon, or its
     /// process.
     pub fn is_called(&self, named: &str) -> bool {
-        let has_address = |target| self.url.parse().is_ok_and(|own| is_same(&own, &target));
         let port = named.strip_prefix(':').unwrap_or(named).parse().ok();
         named == self.pid.to_string()
-            || port.is_some_and(|port| self.port() == Some(port))
-            || values::runtime(named).is_ok_and(has_address)
+            || port.is_some_and(|port: u16| self.ports().any(|own| own == port))
+            || values::runtime(named).is_ok_and(|target| self.is_at(&target))
     }
 
-    fn port(&self) -> Option<u16> {
-        match self.url.parse().ok()? {
+    /// Every place of it.
+    fn targets(&self) -> impl Iterator<Item = Target> {
+        [&self.url].into_iter().chain(&self.others).filter_map(|url| url.parse().ok())
+    }
+
+    fn is_at(&self, target: &Target) -> bool {
+        self.targets().any(|own| is_same(&own, target))
+    }
+
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        self.targets().filter_map(|target| match target {
             Target::WebSocket { port, .. } => Some(port),
-            Target::Program(_) => None,
-        }
+            Target::Unix(_) | Target::Program(_) => None,
+        })
     }
 
     /// Leaves word of it, for the user alone.
@@ -128,9 +141,12 @@ impl Runtime {
     }
 
     fn file_name(&self) -> String {
-        let address = self.url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
+        let (scheme, place) = self.url.split_once("://").unwrap_or_default();
+        if scheme == "unix" {
+            return format!("unix{}.json", places::tame(place));
+        }
         let tame = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        format!("{}.json", address.chars().map(tame).collect::<String>())
+        format!("{}.json", place.split('/').next().unwrap_or_default().chars().map(tame).collect::<String>())
     }
 
     /// What an entry of this user says, if somebody holds it.
@@ -185,8 +201,12 @@ pub fn is_same(one: &Target, other: &Target) -> bool {
             (port, path, tls) == (their_port, their_path, their_tls)
                 && (host == other || is_local(host) && is_local(other))
         }
+        (Target::Unix(path), Target::Unix(other)) => match (std::path::absolute(path), std::path::absolute(other)) {
+            (Ok(path), Ok(other)) => path == other,
+            (Ok(_) | Err(_), _) => path == other,
+        },
         (Target::Program(command), Target::Program(other)) => command == other,
-        (Target::WebSocket { .. }, Target::Program(_)) | (Target::Program(_), Target::WebSocket { .. }) => false,
+        (Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_), _) => false,
     }
 }
 
@@ -273,7 +293,11 @@ fn row(runtime: &Runtime, seen: Option<&Seen>) -> Row {
 /// What is known of a runtime.
 pub fn json(runtime: &Runtime, seen: Option<&Seen>) -> String {
     let mut line = Object::new();
-    line.str("url", &runtime.url).u64("pid", u64::from(runtime.pid)).display("since", runtime.since);
+    line.str("url", &runtime.url);
+    if !runtime.others.is_empty() {
+        line.raw("other_urls", &serde_json::to_string(&runtime.others).unwrap_or_default());
+    }
+    line.u64("pid", u64::from(runtime.pid)).display("since", runtime.since);
     line.opt_str("store", runtime.store.as_ref().and_then(|store| store.to_str()));
     if let Some(seen) = seen {
         let agents = serde_json::to_string(&seen.agents).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcp_blocking::{Host, HostError, ServerConfig};
+use arcp_blocking::{Host, HostError, Listen, ServerConfig};
 use arcp_host::blobs::{Blobs, FolderBlobs, MemoryBlobs};
 use arcp_host::orphans;
 use arcp_host::server_log::{log, log_panics};
@@ -19,7 +19,7 @@ use arcp_proto::runtime::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 
-use crate::adapter::{self, Bound};
+use crate::adapter;
 use crate::args::Serve;
 use crate::background;
 use crate::credentials::{self, Credentials};
@@ -27,6 +27,7 @@ use crate::drain;
 use crate::exit::{Exit, Failure};
 use crate::hosting::Agents;
 use crate::lease;
+use crate::places;
 use crate::policy;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
@@ -53,66 +54,65 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     // A file that may not grow is an error of the write, and not our end.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     log_panics();
+    let places = places::of(&args)?;
     let credentials = Credentials::of(&args)?;
-    let location = StoreLocation::new(&args)?;
+    let location = StoreLocation::new(&args, &places)?;
     let agents = Agents::of(&args, location.mark())?;
     let config = config(&args, &location, &credentials)?;
-    if args.stdio {
+    if places::is_stdio_alone(&places) {
         let must_prove = !credentials.is_empty();
         let host = host(config, agents, credentials, &args, &location)?;
         location.end_orphans()?;
         sandbox::tell(&args);
         return serve_stdio(host, must_prove, args.tokio);
     }
-    serve_port(&args, &location, config, agents, credentials)
+    serve_places(&args, &places, &location, (config, agents, credentials))
 }
 
 /// Says whether what was asked for can be served, as far as that is known without the
 /// port and the store.
 fn check(args: &Serve) -> Result<Exit, Failure> {
+    let places = places::of(args)?;
     let credentials = Credentials::of(args)?;
-    let location = StoreLocation::named(args);
+    let location = StoreLocation::named(args, &places);
     Agents::of(args, None)?;
     config(args, &location, &credentials)?;
-    server_config(args)?;
+    server_config(args, &places)?;
     telling::check(args, !matches!(location, StoreLocation::Memory))?;
     writeln!(io::stdout(), "arcp: this can be served")?;
     Ok(Exit::Success)
 }
 
-fn serve_port(
+fn serve_places(
     args: &Serve,
+    places: &[Listen],
     location: &StoreLocation,
-    mut config: Config,
-    agents: Agents,
-    mut credentials: Credentials,
+    (mut config, agents, mut credentials): (Config, Agents, Credentials),
 ) -> Result<Exit, Failure> {
     // Before the store is looked at: of two on one port, the port is to blame.
-    let server_config = server_config(args)?;
-    let port = Bound::bind(args.listen, args.tokio).map_err(|error| port_failure(args, &error))?;
-    let made = if credentials.is_empty() { OwnToken::make(args, &mut credentials)? } else { None };
-    config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
+    let server_config = server_config(args, places)?;
+    let bound = places::bind(places)?;
+    let needs_token = credentials.is_empty() && !places.iter().all(places::knows_users);
+    let made = if needs_token { OwnToken::make(args, places, &mut credentials)? } else { None };
+    // Who runs as this user may do more than that already.
+    let owner = Principal::new(LOCAL).filter(|_| made.is_some() || places.iter().any(places::knows_users));
+    config.operators.extend(owner);
     raise_descriptor_limit();
     let host = host(config, agents, credentials, args, location)?;
     let ended = location.end_orphans()?;
-    let server = port.serve(&server_config, host).map_err(|error| match error {
-        HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
+    let server = adapter::serve(bound, &server_config, host, args.tokio).map_err(|error| match error {
         HostError::Config(error) => Failure::usage(error.to_string()),
-        HostError::Store(_) | HostError::Fenced(_) | HostError::Cleartext(_) => {
-            Failure::new(Exit::Failed, error.to_string())
-        }
+        HostError::Io(_)
+        | HostError::Store(_)
+        | HostError::Fenced(_)
+        | HostError::Cleartext(_)
+        | HostError::NoCertificate(_) => Failure::new(Exit::Failed, error.to_string()),
     })?;
-    let address = server.address()?;
-    let url = format!("{}://{address}{}", server_config.scheme(), args.path);
-    let word = Runtime { certificate: tls::certificate_of(args), ..Runtime::new(&url, None, location.file()) };
-    let left = match Left::word(made, address.port(), word) {
-        // Nobody needs a token here.
-        Err(_) if args.anonymous => None,
-        left => left?,
-    };
+    let urls: Vec<String> = server.places().iter().map(|listen| listen.url(&args.path)).collect();
+    let left = leave_word(args, places, &server, (made, location.file()))?;
     let files = drain::Files { certificates: server_config.tls.clone(), policy: policy_file(args) };
     drain::on_signals(server.handle(), args.drain, files)?;
-    log(format_args!("READY {url}"));
+    urls.iter().for_each(|url| log(format_args!("READY {url}")));
     service::ready(server.handle());
     location.tell();
     sandbox::tell(args);
@@ -131,15 +131,43 @@ fn serve_port(
     }
     let result = server.run();
     if let Some(left) = left {
-        left.take_back(args.listen.port() == 0);
+        left.take_back();
     }
     let stopped = result.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(drain::ended(&stopped))
 }
 
+/// Leaves word of a runtime for the commands of this user, if there is a place that they
+/// can come to.
+fn leave_word(
+    args: &Serve,
+    places: &[Listen],
+    server: &adapter::Served,
+    (made, store): (Option<OwnToken>, Option<PathBuf>),
+) -> Result<Option<Left>, Failure> {
+    let mut there: Vec<&Listen> = server.places().iter().filter(|listen| **listen != Listen::Stdio).collect();
+    // The first is where they go; who is let in there without a token that is kept nowhere?
+    there.sort_by_key(|listen| places::knows_users(listen) == made.is_some());
+    let urls: Vec<String> = there.iter().map(|listen| listen.url(&args.path)).collect();
+    let Some((url, others)) = urls.split_first() else {
+        return Ok(None);
+    };
+    let picked = there.iter().find_map(|listen| listen.address()).map(|address| address.port().to_string());
+    let name = places::name(places).or_else(|| picked.clone()).unwrap_or_default();
+    let word =
+        Runtime { certificate: tls::certificate_of(args), others: others.to_vec(), ..Runtime::new(url, None, store) };
+    match Left::word(made, (name, places::name(places).is_none()), word) {
+        // Nobody needs a token here.
+        Err(_) if args.anonymous => Ok(None),
+        left => left,
+    }
+}
+
 /// Where, for whom and with which certificate to listen.
-fn server_config(args: &Serve) -> Result<ServerConfig, Failure> {
+fn server_config(args: &Serve, places: &[Listen]) -> Result<ServerConfig, Failure> {
     let config = ServerConfig {
+        listen: places.to_vec(),
+        owner: Principal::new(LOCAL),
         path: args.path.clone(),
         allow_hosts: args.allow_hosts.clone(),
         allow_origins: args.allow_origins.clone(),
@@ -147,27 +175,10 @@ fn server_config(args: &Serve) -> Result<ServerConfig, Failure> {
         tls: tls::certificates(args)?,
         insecure: args.insecure,
         metrics_token: telemetry::metrics_token(args)?,
-        ..ServerConfig::new(args.listen)
+        ..ServerConfig::new(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
     };
-    config.allows(args.listen).map_err(|error| {
-        let mend = "give --tls-cert FILE --tls-key FILE, or --insecure where nobody can listen in";
-        Failure::usage(format!("--listen {}: {error}: {mend}", args.listen))
-    })?;
+    places::check(places, &config)?;
     Ok(config)
-}
-
-fn port_failure(args: &Serve, error: &io::Error) -> Failure {
-    let mends = [
-        (
-            io::ErrorKind::AddrInUse,
-            "stop what has that port (`arcp runtimes` lists yours), or give another: --listen :PORT",
-        ),
-        (io::ErrorKind::PermissionDenied, "give a port from 1024 on: --listen :PORT"),
-        (io::ErrorKind::AddrNotAvailable, "give an address of this machine: --listen ADDRESS:PORT"),
-    ];
-    let mend = mends.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, mend)| format!("; {mend}"));
-    let message = format!("cannot listen on {}: {error}{}", args.listen, mend.unwrap_or_default());
-    Failure::new(Exit::Failed, message)
 }
 
 fn serve_stdio(host: Host, must_prove: bool, tokio: bool) -> Result<Exit, Failure> {
@@ -220,26 +231,27 @@ enum StoreLocation {
 impl StoreLocation {
     /// What was asked for, else what suits the address: who is found at a port
     /// is found there again.
-    fn new(args: &Serve) -> Result<StoreLocation, Failure> {
-        match StoreLocation::named(args) {
+    fn new(args: &Serve, places: &[Listen]) -> Result<StoreLocation, Failure> {
+        match StoreLocation::named(args, places) {
             StoreLocation::File(file) if file.as_os_str().is_empty() => {
                 let unusable = |why: &dyn Display| {
                     let message = format!("no place for a store: {why}; give --store FILE, or --store memory");
                     Failure::new(Exit::Failed, message)
                 };
                 let state = State::of_user().ok_or_else(|| unusable(&"neither HOME nor ARCP_STATE_DIR is set"))?;
-                state.store(args.listen.port()).map(StoreLocation::File).map_err(|error| unusable(&error))
+                let name = places::name(places).unwrap_or_default();
+                state.store(&name).map(StoreLocation::File).map_err(|error| unusable(&error))
             }
             named @ (StoreLocation::Memory | StoreLocation::File(_)) => Ok(named),
         }
     }
 
     /// The same, but for the name of a file that nobody has named.
-    fn named(args: &Serve) -> StoreLocation {
+    fn named(args: &Serve, places: &[Listen]) -> StoreLocation {
         match &args.store {
             Some(named) if named.as_os_str() == "memory" => StoreLocation::Memory,
             Some(file) => StoreLocation::File(file.clone()),
-            None if args.stdio || args.listen.port() == 0 => StoreLocation::Memory,
+            None if places::name(places).is_none() => StoreLocation::Memory,
             None => StoreLocation::File(PathBuf::new()),
         }
     }
@@ -350,12 +362,12 @@ impl OwnToken {
     /// Makes it, or takes the one of the runtime that was on this port before:
     /// sessions come back with it. `None` where it cannot be kept and nobody
     /// needs one.
-    fn make(args: &Serve, credentials: &mut Credentials) -> Result<Option<OwnToken>, Failure> {
+    fn make(args: &Serve, places: &[Listen], credentials: &mut Credentials) -> Result<Option<OwnToken>, Failure> {
         let fresh = arcp_host::entropy::token;
         let kept = match State::of_user() {
             None => Err("neither HOME nor ARCP_STATE_DIR is set".to_string()),
             Some(state) => {
-                let token = if args.listen.port() == 0 { fresh() } else { state.token(args.listen.port(), fresh) };
+                let token = places::name(places).map_or_else(fresh, |name| state.token(&name, fresh));
                 token.map(|token| OwnToken { state, token }).map_err(|error| error.to_string())
             }
         };
@@ -374,8 +386,8 @@ impl OwnToken {
     }
 
     /// Leaves it where the commands of this user find it.
-    fn leave(self, port: u16, word: Runtime) -> Result<Left, Failure> {
-        let kept = self.state.put_token(port, &self.token).and_then(|file| {
+    fn leave(self, (name, picked): (String, bool), word: Runtime) -> Result<Left, Failure> {
+        let kept = self.state.put_token(&name, &self.token).and_then(|file| {
             let entry = Runtime { token: Some(self.token), ..word }.announce(&self.state)?;
             Ok((entry, file))
         });
@@ -385,7 +397,7 @@ impl OwnToken {
                 format!("no token was given, and one cannot be kept in {folder}: {error}; give --token TOKEN=NAME");
             Failure::new(Exit::Failed, why)
         })?;
-        Ok(Left { state: self.state, entry, port, token_file: Some(file) })
+        Ok(Left { state: self.state, entry, name, picked, token_file: Some(file) })
     }
 }
 
@@ -393,21 +405,23 @@ impl OwnToken {
 struct Left {
     state: State,
     entry: Entry,
-    port: u16,
+    /// What is kept for it is called so, after a port that was picked perhaps.
+    name: String,
+    picked: bool,
     /// Where the token is that was made.
     token_file: Option<PathBuf>,
 }
 
 impl Left {
     /// Leaves word of the runtime, and the token if one was made.
-    fn word(made: Option<OwnToken>, port: u16, word: Runtime) -> Result<Option<Left>, Failure> {
+    fn word(made: Option<OwnToken>, (name, picked): (String, bool), word: Runtime) -> Result<Option<Left>, Failure> {
         let Some(own) = made else {
             // A convenience: it is served also where word of it cannot be left.
             let state = State::of_user();
             let entry = state.as_ref().and_then(|state| word.announce(state).ok());
-            return Ok(state.zip(entry).map(|(state, entry)| Left { state, entry, port, token_file: None }));
+            return Ok(state.zip(entry).map(|(state, entry)| Left { state, entry, name, picked, token_file: None }));
         };
-        own.leave(port, word).map(Some)
+        own.leave((name, picked), word).map(Some)
     }
 
     fn tell(&self, anonymous: bool) {
@@ -419,10 +433,10 @@ impl Left {
     }
 
     /// A port that was picked is not come back to.
-    fn take_back(self, picked: bool) {
+    fn take_back(self) {
         self.entry.take_back();
-        if picked && self.token_file.is_some() {
-            self.state.remove_token(self.port);
+        if self.picked && self.token_file.is_some() {
+            self.state.remove_token(&self.name);
         }
     }
 }

@@ -107,31 +107,31 @@ impl State {
         self.0.join(KNOWN_RUNTIMES)
     }
 
-    /// The store of a runtime on this port, unless it is told otherwise.
-    pub fn store(&self, port: u16) -> io::Result<PathBuf> {
+    /// The store of a runtime at this place, unless it is told otherwise.
+    pub fn store(&self, place: &str) -> io::Result<PathBuf> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        Ok(self.0.join(format!("store-{port}.db")))
+        Ok(self.0.join(format!("store-{place}.db")))
     }
 
-    /// The token of the runtimes on this port: clients of the one before come
+    /// The token of the runtimes at this place, a port mostly: clients of the one before come
     /// back with it.
-    pub fn token(&self, port: u16, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
-        if let Some(token) = self.token_at(port) {
+    pub fn token(&self, place: &str, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
+        if let Some(token) = self.token_at(place) {
             return Ok(token);
         }
         let token = make()?;
-        self.put_token(port, &token)?;
+        self.put_token(place, &token)?;
         Ok(token)
     }
 
-    /// The token that was made for this port, if nobody else could read it or has
+    /// The token that was made for this place, if nobody else could read it or has
     /// put it there.
-    fn token_at(&self, port: u16) -> Option<String> {
-        self.token_of(port, geteuid().as_raw())
+    fn token_at(&self, place: &str) -> Option<String> {
+        self.token_of(place, geteuid().as_raw())
     }
 
-    fn token_of(&self, port: u16, user: u32) -> Option<String> {
-        self.private_of(&token_file(port), user).filter(|token: &String| !token.is_empty())
+    fn token_of(&self, place: &str, user: u32) -> Option<String> {
+        self.private_of(&token_file(place), user).filter(|token: &String| !token.is_empty())
     }
 
     /// What a file says, if nobody else could read it or has put it there.
@@ -160,15 +160,15 @@ impl State {
     }
 
     /// Keeps a token, and says where.
-    pub fn put_token(&self, port: u16, token: &str) -> io::Result<PathBuf> {
-        let name = token_file(port);
+    pub fn put_token(&self, place: &str, token: &str) -> io::Result<PathBuf> {
+        let name = token_file(place);
         self.write(&name, &token)?;
         Ok(self.0.join(name))
     }
 
-    /// Forgets the token of a port.
-    pub fn remove_token(&self, port: u16) {
-        let _ = fs::remove_file(self.0.join(token_file(port)));
+    /// Forgets the token of a place.
+    pub fn remove_token(&self, place: &str) {
+        let _ = fs::remove_file(self.0.join(token_file(place)));
     }
 
     /// Keeps a submission under its job's id.
@@ -212,8 +212,8 @@ impl State {
     }
 }
 
-fn token_file(port: u16) -> String {
-    format!("token-{port}.json")
+fn token_file(place: &str) -> String {
+    format!("token-{place}.json")
 }
 
 /// A job's file. Ids come from runtimes: only tame ones become names.
@@ -233,13 +233,13 @@ mod tests {
     fn a_token_that_somebody_else_could_read_or_has_put_there_is_not_taken() {
         let folder = std::env::temp_dir().join(format!("arcp-tokens-{}", std::process::id()));
         let state = State::at(folder.clone());
-        let file = state.put_token(7, "made").expect("a folder");
+        let file = state.put_token("7", "made").expect("a folder");
         let own = geteuid().as_raw();
-        assert_eq!((state.token_of(7, own).as_deref(), state.token_of(7, own + 1)), (Some("made"), None));
+        assert_eq!((state.token_of("7", own).as_deref(), state.token_of("7", own + 1)), (Some("made"), None));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("set");
-        assert_eq!(state.token_at(7), None);
-        assert_eq!(state.token(7, || Ok("another".to_string())).expect("written"), "another");
-        assert_eq!(state.token_at(7).as_deref(), Some("another"));
+        assert_eq!(state.token_at("7"), None);
+        assert_eq!(state.token("7", || Ok("another".to_string())).expect("written"), "another");
+        assert_eq!(state.token_at("7").as_deref(), Some("another"));
         fs::remove_dir_all(folder).expect("it is there");
     }
 }

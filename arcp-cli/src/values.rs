@@ -1,12 +1,11 @@
 //! What the words of the command line stand for. Each error says what is
 //! expected; clap says of which argument, and repeats what was given.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::drain::Drain;
-use arcp_blocking::Target;
+use arcp_blocking::{Target, TargetError};
 use arcp_host::auth::Endpoint;
 use arcp_host::process::Format;
 use arcp_proto::id::PromptId;
@@ -98,29 +97,9 @@ pub fn percent(text: &str) -> Result<u32, String> {
     percent.ok_or_else(|| "expected a number of percent from 1 to 100, without a sign".to_string())
 }
 
-/// An address to listen on. Without a host it is the loopback's: whoever wants
-/// others to come in says so.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    let expected = "expected HOST:PORT, such as 127.0.0.1:7777, localhost:7777 or :7777 for this machine alone, \
-                    0.0.0.0:7777 for everybody";
-    if text.contains("://") {
-        return Err(format!("{expected}; no URL"));
-    }
-    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    let port: u16 = port.parse().map_err(|_| format!("{expected}; a port is a number up to 65535"))?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let host = if host.is_empty() { "127.0.0.1" } else { host };
-    let found = (host, port).to_socket_addrs();
-    let mut found: Vec<SocketAddr> =
-        found.map_err(|_| format!("no address is known for `{host}`; {expected}"))?.collect();
-    // Clients try both, most of them this one first.
-    found.sort_by_key(SocketAddr::is_ipv6);
-    found.first().copied().ok_or_else(|| format!("no address is known for `{host}`; {expected}"))
-}
-
 /// A runtime to connect to, `ws://` and `/arcp` being understood.
 pub fn runtime(text: &str) -> Result<Target, String> {
-    let expected = "expected ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, or exec:COMMAND";
+    let expected = "expected ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, unix:///PATH, or exec:COMMAND";
     for (scheme, ours) in [("http://", "ws://"), ("https://", "wss://")] {
         if let Some(rest) = text.strip_prefix(scheme) {
             return Err(format!("a runtime speaks WebSocket: give {ours}{rest}"));
@@ -128,11 +107,16 @@ pub fn runtime(text: &str) -> Result<Target, String> {
     }
     let whole = match text.strip_prefix(':') {
         Some(rest) => format!("ws://127.0.0.1:{rest}"),
-        None if text.starts_with("exec:") || text.contains("://") => text.to_string(),
+        None if ["exec:", "unix:"].iter().any(|scheme| text.starts_with(scheme)) || text.contains("://") => {
+            text.to_string()
+        }
         None if text.contains(':') => format!("ws://{text}"),
         None => return Err(expected.to_string()),
     };
-    whole.parse().map_err(|_| expected.to_string())
+    whole.parse().map_err(|error| match error {
+        TargetError::NotUnix(_, why) => why,
+        _ => expected.to_string(),
+    })
 }
 
 /// Where webhooks are sent.

@@ -131,10 +131,11 @@ impl Framing {
 /// What only messages of a network peer need.
 #[cfg(feature = "websocket")]
 impl Framing {
-    /// Takes messages of this size from now on. Lines keep their bound.
+    /// Takes messages and lines of this size from now on.
     pub fn take_up_to(&mut self, frame_bytes: usize) {
-        if let Kind::WebSocket(ws) = &mut self.0 {
-            ws.take_up_to(frame_bytes);
+        match &mut self.0 {
+            Kind::WebSocket(ws) => ws.take_up_to(frame_bytes),
+            Kind::Lines { lines, .. } => lines.take_up_to(frame_bytes),
         }
     }
 
@@ -145,12 +146,11 @@ impl Framing {
         }
     }
 
-    /// Bytes of what was fed that are in no whole frame yet. A line has a bound
-    /// of its own, and one connection.
+    /// Bytes of what was fed that are in no whole frame yet.
     pub fn partial(&self) -> usize {
         match &self.0 {
             Kind::WebSocket(ws) => ws.partial(),
-            Kind::Lines { .. } => 0,
+            Kind::Lines { lines, .. } => lines.partial(),
         }
     }
 

@@ -40,3 +40,4 @@ pub mod stderr;
 pub mod store;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod unix;

@@ -11,27 +11,35 @@ mod admission;
 mod channel;
 mod connection;
 mod connections;
+mod listen;
+mod listener;
+mod origin;
 mod pages;
 mod partial;
+mod socket_file;
 mod stats;
 mod system;
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
+use arcp_proto::id::{ConnId, Issuer, JobId, Principal, SessionId};
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::Extension;
 use arcp_proto::policy::Policy;
-use arcp_proto::runtime::{Input, Operator, Transport};
+use arcp_proto::runtime::{Input, Operator};
 use arcp_proto::secret::Secret;
+use rustix::process::geteuid;
 
+pub use self::listen::{Listen, ListenError};
+pub use self::listener::{Bound, Kept, Listener};
+pub use self::origin::{Begins, Origin, Vouched};
 pub use self::system::{descriptors_for_connections, keep_alive};
 
 use self::channel::Channel;
@@ -59,6 +67,8 @@ const HANDSHAKES_TURN: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Jobs named when a drain begins.
 const TOLD_JOBS: usize = 20;
+/// Who vouches for the users of this machine.
+const UNIX: &str = "unix";
 /// Between two looks whether the loop has done a turn.
 const TURN_LOOK: Duration = Duration::from_millis(5);
 /// How long a server that ends waits for clients that take nothing and close
@@ -82,8 +92,8 @@ pub trait Socket: Read + Write {
 /// Where and for whom to listen.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The address; port 0 picks one.
-    pub listen: SocketAddr,
+    /// The places.
+    pub listen: Vec<Listen>,
     /// The path of the WebSocket, such as `/arcp`.
     pub path: String,
     /// Host names served besides those of the loopback.
@@ -93,7 +103,11 @@ pub struct ServerConfig {
     /// How long jobs may go on after a drain was asked for; `None`: until they
     /// end.
     pub drain_grace: Option<Duration>,
-    /// What the port shows: TLS, and nothing without. `None`: no TLS.
+    /// Who a peer of a Unix socket, or of stdin and stdout, is that runs as the user of
+    /// this process, and brings no other credential. `None`: as every user, the principal
+    /// `unix#` and its number.
+    pub owner: Option<Principal>,
+    /// What ports with TLS show. `None`: there are none.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<Certificates>>,
     /// Whether other machines may be listened to without TLS: whoever is on the
@@ -109,11 +123,12 @@ impl ServerConfig {
     /// machine only unless there is TLS.
     pub fn new(listen: SocketAddr) -> ServerConfig {
         ServerConfig {
-            listen,
+            listen: vec![Listen::WebSocket { address: listen, tls: None }],
             path: "/arcp".to_string(),
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
             drain_grace: Some(Duration::from_secs(10)),
+            owner: None,
             #[cfg(feature = "tls")]
             tls: None,
             insecure: false,
@@ -121,19 +136,36 @@ impl ServerConfig {
         }
     }
 
-    /// Whether a port with this address may be served.
+    /// Whether a place may be served.
     ///
     /// # Errors
     ///
-    /// [`HostError::Cleartext`], if others could read what is sent to it.
-    pub fn allows(&self, address: SocketAddr) -> Result<(), HostError> {
-        let is_safe = self.insecure || self.has_tls() || address.ip().to_canonical().is_loopback();
+    /// [`HostError::Cleartext`], if others could read what is sent to it;
+    /// [`HostError::NoCertificate`], if it is of TLS and there is nothing to show.
+    pub fn allows(&self, listen: &Listen) -> Result<(), HostError> {
+        let (address, tls) = match self.settled(listen.clone()) {
+            Listen::WebSocket { address, tls } => (address, tls.unwrap_or(false)),
+            Listen::Http2 { address, tls } => (address, tls),
+            Listen::Quic { address } => (address, true),
+            Listen::Unix { .. } | Listen::Stdio => return Ok(()),
+        };
+        if tls && !self.has_tls() {
+            return Err(HostError::NoCertificate(listen.to_string()));
+        }
+        let is_safe = self.insecure || tls || address.ip().to_canonical().is_loopback();
         if is_safe { Ok(()) } else { Err(HostError::Cleartext(address)) }
     }
 
-    /// How the URL of its port begins.
-    pub fn scheme(&self) -> &'static str {
-        if self.has_tls() { "wss" } else { "ws" }
+    /// The same place, and whether it is over TLS.
+    pub fn settled(&self, listen: Listen) -> Listen {
+        match listen {
+            Listen::WebSocket { address, tls: None } => Listen::WebSocket { address, tls: Some(self.has_tls()) },
+            Listen::WebSocket { .. }
+            | Listen::Http2 { .. }
+            | Listen::Quic { .. }
+            | Listen::Unix { .. }
+            | Listen::Stdio => listen,
+        }
     }
 
     fn has_tls(&self) -> bool {
@@ -154,6 +186,7 @@ pub struct ServerLoop<S> {
     driver: Driver,
     connections: Connections<S>,
     upgrades: UpgradePolicy,
+    users: Users,
     #[cfg(feature = "tls")]
     tls: Option<Arc<Certificates>>,
     /// By what clients were told last that it is known.
@@ -178,6 +211,26 @@ struct Drain {
     until: Option<Instant>,
     /// Jobs that had not ended when everybody was told goodbye.
     cut: Vec<JobSummary>,
+}
+
+/// Who the users of this machine are.
+struct Users {
+    /// The one that this process runs as, and who that is.
+    own: u32,
+    owner: Option<Principal>,
+    issuer: Option<Issuer>,
+}
+
+impl Users {
+    fn new(owner: Option<Principal>) -> Users {
+        Users { own: geteuid().as_raw(), owner, issuer: Issuer::new(UNIX) }
+    }
+
+    fn vouch(&self, user: u32) -> Vouched {
+        let numbered = || Principal::issued(self.issuer.as_ref()?, &user.to_string());
+        let owner = self.owner.clone().filter(|_| user == self.own);
+        Vouched::user(user, owner.or_else(numbered))
+    }
 }
 
 /// How a server stopped.
@@ -302,6 +355,7 @@ impl<S: Socket> ServerLoop<S> {
                 hosts: config.allow_hosts.clone(),
                 origins: config.allow_origins.clone(),
             },
+            users: Users::new(config.owner.clone()),
             #[cfg(feature = "tls")]
             tls: config.tls.clone(),
             #[cfg(feature = "tls")]
@@ -362,37 +416,36 @@ impl<S: Socket> ServerLoop<S> {
         self.told_full = false;
     }
 
-    /// Adds a connection to the port, whose peer sends an HTTP request first, or
-    /// does a TLS handshake before that. The socket is made for the number it
-    /// gets; if that fails there is none.
-    pub fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
-        #[cfg(feature = "tls")]
+    /// Adds a connection. The socket is made for the number it gets; if that fails
+    /// there is none. A user of this machine that brings no other credential is the
+    /// principal of that user.
+    pub fn accept(&mut self, from: Origin, begins: Begins, socket: impl FnOnce(ConnId) -> io::Result<S>) {
+        match (begins, from) {
+            (Begins::Handshake, _) => self.accept_handshake(from, socket),
+            (Begins::Request, _) => self.connections.accept(from, |conn| socket(conn).map(Channel::Clear)),
+            (Begins::Frames(transport, _), Origin::User(user)) => {
+                self.connections.open(from, transport, self.users.vouch(user), socket);
+            }
+            (Begins::Frames(transport, vouched), Origin::Unknown | Origin::Address(_)) => {
+                self.connections.open(from, transport, vouched, socket);
+            }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn accept_handshake(&mut self, from: Origin, socket: impl FnOnce(ConnId) -> io::Result<S>) {
+        // A place of TLS is not served without.
         if let Some(certificates) = &self.tls {
             let shown = certificates.current();
             self.connections.shown.get_or_insert_with(|| shown.clone());
             let channel = |conn| TlsChannel::new(&shown, socket(conn)?).map(|tls| Channel::Tls(Box::new(tls)));
-            return self.connections.accept(address, channel);
+            self.connections.accept(from, channel);
         }
-        self.accept_request(address, socket);
     }
 
-    /// Adds a connection whose peer sends an HTTP request first, and whose TLS, if
-    /// it has any, is somebody else's.
-    pub fn accept_request(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
-        self.connections.accept(address, |conn| socket(conn).map(Channel::Clear));
-    }
-
-    /// Adds a connection whose frames begin at once. `peer` is who it is, unless
-    /// it has to prove it.
-    pub fn open(
-        &mut self,
-        transport: Transport,
-        peer: Option<Principal>,
-        address: Option<IpAddr>,
-        socket: impl FnOnce(ConnId) -> io::Result<S>,
-    ) {
-        self.connections.open(transport, peer, address, socket);
-    }
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_self, reason = "as where TLS is built in")]
+    fn accept_handshake(&mut self, _: Origin, _: impl FnOnce(ConnId) -> io::Result<S>) {}
 
     /// A connection is ready.
     pub fn note(&mut self, conn: ConnId, readable: bool, writable: bool) {

@@ -10,7 +10,7 @@ use arcp_host::client::{DialError, Security, Target, bracketed};
 use arcp_host::framing::Framing;
 use arcp_host::http::{upgrade_request, upgraded};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, duplex, split};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 #[cfg(feature = "tls")]
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
@@ -52,6 +52,7 @@ pub(crate) async fn dialer(
 async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize) -> io::Result<Opened> {
     let (host, port, path) = match target {
         Target::WebSocket { host, port, path, .. } => (host, *port, path),
+        Target::Unix(path) => return Ok((Box::pin(UnixStream::connect(path).await?), Framing::lines(frame_bytes))),
         Target::Program(command) => return Ok((start(command)?, Framing::lines(frame_bytes))),
     };
     let socket = TcpStream::connect((host.as_str(), port)).await?;
@@ -142,7 +143,7 @@ impl Tls {
                 let message = "this program was built without the feature `tls` of arcp-tokio-adapter";
                 Err(io::Error::new(io::ErrorKind::Unsupported, message))
             }
-            Target::WebSocket { .. } | Target::Program(_) => Ok(None),
+            Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_) => Ok(None),
         }
     }
 

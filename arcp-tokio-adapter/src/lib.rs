@@ -80,5 +80,5 @@ pub use arcp_host::driver::{Host, HostError};
 pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
 pub use client::{Client, OpenClient};
 pub use job::Job;
-pub use server::{Acceptor, Server, serve};
+pub use server::{Acceptor, Listen, ListenError, Listener, Server, serve};
 pub use socket::ByteStream;

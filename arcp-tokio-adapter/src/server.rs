@@ -1,4 +1,4 @@
-//! The server: one task, any number of sessions.
+//! The server: any number of places to listen, one task, any number of sessions.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,10 +10,14 @@ use std::time::Duration;
 
 use arcp_host::driver::{Host, HostError};
 use arcp_host::http::UpgradePolicy;
-use arcp_host::server::{ServerConfig, ServerHandle, ServerLoop, Stopped, descriptors_for_connections, keep_alive};
+use arcp_host::server::{
+    Begins, Bound, Kept, Origin, ServerConfig, ServerHandle, ServerLoop, Stopped, Vouched, descriptors_for_connections,
+    keep_alive,
+};
+pub use arcp_host::server::{Listen, ListenError, Listener};
 use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::Transport;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -28,7 +32,7 @@ const ACCEPTED: usize = 64;
 /// How long agents may go on after the peer of [`serve`] has left.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
-/// A server on a port, on streams that it is [handed](Acceptor), or both.
+/// A server on ports, on Unix sockets, and on streams that it is [handed](Acceptor).
 ///
 /// One task owns the runtime and every connection. It waits for nobody: the
 /// store and agents that block have threads of their own. It keeps as many
@@ -36,10 +40,28 @@ const LAST_GRACE: Duration = Duration::from_secs(5);
 pub struct Server {
     serving: ServerLoop<Polled>,
     readiness: Arc<Readiness>,
-    listener: Option<TcpListener>,
+    listening: Vec<Listening>,
+    places: Vec<Listen>,
     acceptor: Acceptor,
     arrivals: mpsc::Receiver<Arrival>,
+    /// Until the last connection is gone.
+    kept: Vec<Kept>,
 }
+
+/// A place that is accepted on.
+struct Listening {
+    socket: ListeningSocket,
+    begins: Begins,
+    _kept: Kept,
+}
+
+enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A stream that was accepted, and where it comes from.
+type Accepted = (Pin<Box<dyn ByteStream>>, Origin);
 
 /// Hands streams to a running server.
 #[derive(Clone, Debug)]
@@ -52,41 +74,58 @@ pub struct Acceptor {
 
 struct Arrival {
     stream: Pin<Box<dyn ByteStream>>,
-    address: Option<IpAddr>,
+    from: Origin,
     begins: Begins,
 }
 
-/// What comes first on a stream.
-enum Begins {
-    /// On the port: TLS, if it has that, and a request.
-    Port,
-    Request,
-    Frames(Transport, Option<Principal>),
-}
-
 impl Server {
-    /// Binds the port, and reads the whole store. Nothing is served before
+    /// Binds every place, and reads the whole store. Nothing is served before
     /// [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// If the port cannot be had, the configuration cannot work, others could read
-    /// what is sent to the port ([`HostError::Cleartext`]), or the store cannot be
+    /// If a place cannot be had, the configuration cannot work, others could read
+    /// what is sent there ([`HostError::Cleartext`]), or the store cannot be
     /// read.
     pub async fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
-        Server::on(TcpListener::bind(config.listen).await?, config, host).await
+        let places = config.listen.clone();
+        // Files are looked at, and perhaps waited for.
+        let bind = move || places.iter().map(Listener::bind).collect::<io::Result<Vec<Listener>>>();
+        let bound = tokio::task::spawn_blocking(bind).await.map_err(io::Error::other)??;
+        Server::on(bound, config, host).await
     }
 
-    /// Takes a port that is bound, whatever the configuration says of it.
+    /// Takes places that are bound, whatever the configuration says of them.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, others could read what is sent to the
+    /// If the configuration cannot work, others could read what is sent to a
     /// port, or the store cannot be read.
-    pub async fn on(listener: TcpListener, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
-        config.allows(listener.local_addr()?)?;
-        let server = Server::without_port(config, host).await?;
-        Ok(Server { listener: Some(listener), ..server })
+    pub async fn on(bound: Vec<Listener>, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        bound.iter().try_for_each(|listener| config.allows(listener.place()))?;
+        let mut server = Server::without_port(config, host).await?;
+        bound.into_iter().try_for_each(|listener| server.listen(listener, config))?;
+        Ok(server)
+    }
+
+    fn listen(&mut self, listener: Listener, config: &ServerConfig) -> io::Result<()> {
+        let (listen, bound, kept) = listener.into_parts();
+        let listen = config.settled(listen);
+        let socket = match bound {
+            Bound::Tcp(port) => ListeningSocket::Tcp(TcpListener::from_std(port)?),
+            Bound::Unix(socket) => ListeningSocket::Unix(UnixListener::from_std(socket)?),
+            Bound::Peer(stream) => {
+                let stream = UnixStream::from_std(stream)?;
+                let (from, begins) = (Origin::of_user(&stream), listen.begins());
+                self.take_up(Arrival { stream: Box::pin(stream), from, begins });
+                self.kept.push(kept);
+                self.places.push(listen);
+                return Ok(());
+            }
+        };
+        self.listening.push(Listening { socket, begins: listen.begins(), _kept: kept });
+        self.places.push(listen);
+        Ok(())
     }
 
     /// A server of the streams it is handed, and no other.
@@ -105,16 +144,29 @@ impl Server {
         let serving: ServerLoop<Polled> = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let acceptor = Acceptor { arrivals: sender, upgrades: Arc::new(serving.upgrades().clone()) };
-        Ok(Server { serving, readiness, listener: None, acceptor, arrivals })
+        Ok(Server {
+            serving,
+            readiness,
+            listening: Vec::new(),
+            places: Vec::new(),
+            acceptor,
+            arrivals,
+            kept: Vec::new(),
+        })
     }
 
-    /// The address it is bound to.
+    /// The address of its first port.
     ///
     /// # Errors
     ///
-    /// If it has no port, or the system does not say.
+    /// If it has none.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+        Ok(self.places.iter().find_map(Listen::address).ok_or(io::ErrorKind::NotConnected)?)
+    }
+
+    /// Where it listens, with the ports that were picked.
+    pub fn places(&self) -> &[Listen] {
+        &self.places
     }
 
     /// What tells it what to do, from anywhere.
@@ -150,7 +202,7 @@ impl Server {
                 return Ok(stopped);
             }
             if self.serving.is_ending() {
-                self.listener = None;
+                self.listening.clear();
             }
             self.step().await?;
             if let Some(handle) = drain_alone.as_ref().filter(|_| self.serving.connections() == 0) {
@@ -195,42 +247,56 @@ impl Server {
             self.take_up(arrival);
             any = true;
         }
-        for _ in 0..ACCEPTED {
-            let Some(Poll::Ready(accepted)) = self.poll_accept(cx) else {
-                break;
-            };
-            any = true;
-            match accepted {
-                Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
-                    // Without it only heartbeats tell that a peer is gone.
-                    let _ = keep_alive(&stream);
-                    let (stream, address) = (Box::pin(stream), Some(peer.ip()));
-                    self.take_up(Arrival { stream, address, begins: Begins::Port });
-                }
-                Err(error) => self.serving.accept_later(&error),
-            }
+        for at in 0..self.listening.len() {
+            any |= self.accept(at, cx);
         }
         any
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<(tokio::net::TcpStream, SocketAddr)>>> {
-        let listener = self.listener.as_ref().filter(|_| self.serving.may_accept())?;
-        let accepted = listener.poll_accept(cx);
-        if accepted.is_pending() {
-            self.serving.accepted_all();
+    /// Takes up who waits at a place; whether there was anybody.
+    fn accept(&mut self, at: usize, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        for _ in 0..ACCEPTED {
+            if !self.serving.may_accept() {
+                break;
+            }
+            let Listening { socket, begins, .. } = &self.listening[at];
+            match socket.poll_accept(cx) {
+                Poll::Ready(Ok((stream, from))) => {
+                    let begins = begins.clone();
+                    self.take_up(Arrival { stream, from, begins });
+                }
+                Poll::Ready(Err(error)) => self.serving.accept_later(&error),
+                Poll::Pending => {
+                    self.serving.accepted_all();
+                    break;
+                }
+            }
+            any = true;
         }
-        Some(accepted)
+        any
     }
 
-    fn take_up(&mut self, arrival: Arrival) {
-        let Arrival { stream, address, begins } = arrival;
+    fn take_up(&mut self, Arrival { stream, from, begins }: Arrival) {
         let readiness = self.readiness.clone();
         let socket = move |conn: ConnId| Ok(Polled::new(stream, readiness.waker(conn)));
-        match begins {
-            Begins::Port => self.serving.accept(address, socket),
-            Begins::Request => self.serving.accept_request(address, socket),
-            Begins::Frames(transport, peer) => self.serving.open(transport, peer, address, socket),
+        self.serving.accept(from, begins, socket);
+    }
+}
+
+impl ListeningSocket {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            ListeningSocket::Tcp(port) => port.poll_accept(cx).map_ok(|(stream, peer)| -> Accepted {
+                let _ = stream.set_nodelay(true);
+                // Without it only heartbeats tell that a peer is gone.
+                let _ = keep_alive(&stream);
+                (Box::pin(stream), Origin::Address(peer.ip()))
+            }),
+            ListeningSocket::Unix(socket) => socket.poll_accept(cx).map_ok(|(stream, _)| -> Accepted {
+                let from = Origin::of_user(&stream);
+                (Box::pin(stream), from)
+            }),
         }
     }
 }
@@ -250,7 +316,7 @@ impl Acceptor {
     ///
     /// If the server has ended.
     pub async fn request(&self, stream: impl ByteStream, address: Option<IpAddr>) -> io::Result<()> {
-        self.hand(Arrival { stream: Box::pin(stream), address, begins: Begins::Request }).await
+        self.hand(Arrival { stream: Box::pin(stream), from: address.into(), begins: Begins::Request }).await
     }
 
     /// Hands over a stream that is a WebSocket by now: its request was judged
@@ -260,8 +326,8 @@ impl Acceptor {
     ///
     /// If the server has ended.
     pub async fn websocket(&self, stream: impl ByteStream, address: Option<IpAddr>) -> io::Result<()> {
-        let begins = Begins::Frames(Transport::WebSocket, None);
-        self.hand(Arrival { stream: Box::pin(stream), address, begins }).await
+        let begins = Begins::Frames(Transport::WebSocket, Vouched::default());
+        self.hand(Arrival { stream: Box::pin(stream), from: address.into(), begins }).await
     }
 
     /// Hands over a stream with one frame a line. `peer` is who it is, unless it
@@ -271,8 +337,8 @@ impl Acceptor {
     ///
     /// If the server has ended.
     pub async fn lines(&self, stream: impl ByteStream, peer: Option<Principal>) -> io::Result<()> {
-        let begins = Begins::Frames(Transport::Lines, peer);
-        self.hand(Arrival { stream: Box::pin(stream), address: None, begins }).await
+        let begins = Begins::Frames(Transport::Lines, peer.into());
+        self.hand(Arrival { stream: Box::pin(stream), from: Origin::Unknown, begins }).await
     }
 
     async fn hand(&self, arrival: Arrival) -> io::Result<()> {
@@ -285,7 +351,7 @@ impl Acceptor {
 
 impl std::fmt::Debug for Arrival {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arrival").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Arrival").field("from", &self.from).finish_non_exhaustive()
     }
 }
 
@@ -302,8 +368,8 @@ pub async fn serve(host: Host, peer: Option<Principal>, stream: impl ByteStream)
     let mut config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.drain_grace = Some(LAST_GRACE);
     let mut server = Server::without_port(&config, host).await?;
-    let begins = Begins::Frames(Transport::Lines, peer);
-    server.take_up(Arrival { stream: Box::pin(stream), address: None, begins });
+    let begins = Begins::Frames(Transport::Lines, peer.into());
+    server.take_up(Arrival { stream: Box::pin(stream), from: Origin::Unknown, begins });
     let handle = server.handle();
     let stopped = server.serve(Some(handle)).await;
     let _ = tokio::task::spawn_blocking(move || drop(server)).await;
@@ -344,8 +410,8 @@ mod tests {
     async fn peer(server: &mut Server, said: &[u8]) -> DuplexStream {
         let (mut near, far) = tokio::io::duplex(4 << 10);
         near.write_all(said).await.expect("there is room");
-        let begins = Begins::Frames(Transport::Lines, Principal::new("p"));
-        server.take_up(Arrival { stream: Box::pin(far), address: None, begins });
+        let begins = Begins::Frames(Transport::Lines, Principal::new("p").into());
+        server.take_up(Arrival { stream: Box::pin(far), from: Origin::Unknown, begins });
         near
     }
 

@@ -9,10 +9,7 @@ use arcp_host::framing::Framing;
 use arcp_host::http::{page, page_request, upgrade_request, upgraded};
 use arcp_proto::secret::Secret;
 
-use super::{Closer, Wire};
-
-/// How long a peer may take nothing before a write is given up.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+use super::{Closer, WRITE_TIMEOUT, Wire};
 
 /// A connection on which bytes can be exchanged, for a limited time until it is
 /// [a wire](Channel::into_wire).

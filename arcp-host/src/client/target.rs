@@ -1,7 +1,10 @@
 //! Where a client connects to.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+use crate::unix;
 
 /// A runtime to connect to.
 ///
@@ -10,6 +13,7 @@ use std::str::FromStr;
 /// let target: Target = "ws://127.0.0.1:7777/arcp".parse()?;
 /// assert_eq!(target.to_string(), "ws://127.0.0.1:7777/arcp");
 /// assert_eq!("wss://example.com".parse::<Target>()?.to_string(), "wss://example.com:443/arcp");
+/// assert_eq!("unix:/run/arcp.sock".parse::<Target>()?.to_string(), "unix:///run/arcp.sock");
 /// assert!("http://example.com".parse::<Target>().is_err());
 /// # Ok::<(), arcp_host::client::TargetError>(())
 /// ```
@@ -26,6 +30,8 @@ pub enum Target {
         /// Whether it is over TLS: `wss://`.
         tls: bool,
     },
+    /// A Unix socket, by its file.
+    Unix(PathBuf),
     /// A program that speaks on its stdin and stdout; run by the shell.
     Program(String),
 }
@@ -34,9 +40,12 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Not a `ws://` or `wss://` URL.
-    #[error("`{0}` is not of the form ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH] or exec:COMMAND")]
+    /// Not a URL of a runtime.
+    #[error("`{0}` is not of the form ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH], unix:PATH or exec:COMMAND")]
     NotWebSocket(String),
+    /// A path that is none of a Unix socket.
+    #[error("`{0}`: {1}")]
+    NotUnix(String, String),
 }
 
 impl FromStr for Target {
@@ -46,6 +55,11 @@ impl FromStr for Target {
         let bad = || TargetError::NotWebSocket(text.to_string());
         if let Some(command) = text.strip_prefix("exec:").filter(|command| !command.trim().is_empty()) {
             return Ok(Target::Program(command.to_string()));
+        }
+        if let Some(rest) = text.strip_prefix("unix:") {
+            let usable = |path: PathBuf| unix::address(&path).map(|_| path).map_err(|error| error.to_string());
+            let path = unix::path_of_url(rest).and_then(usable);
+            return path.map(Target::Unix).map_err(|why| TargetError::NotUnix(text.to_string(), why));
         }
         let (rest, tls) = match text.strip_prefix("wss://") {
             Some(rest) => (rest, true),
@@ -73,6 +87,7 @@ impl std::fmt::Display for Target {
                 let scheme = if *tls { "wss" } else { "ws" };
                 write!(f, "{scheme}://{}:{port}{path}", bracketed(host))
             }
+            Target::Unix(path) => f.write_str(&unix::url(path)),
             Target::Program(command) => write!(f, "exec:{command}"),
         }
     }
@@ -83,7 +98,7 @@ impl Target {
     /// without TLS. A name other than `localhost` may be anybody's.
     pub fn is_exposed(&self) -> bool {
         match self {
-            Target::WebSocket { tls: true, .. } | Target::Program(_) => false,
+            Target::WebSocket { tls: true, .. } | Target::Unix(_) | Target::Program(_) => false,
             Target::WebSocket { host, .. } => !is_loopback(host),
         }
     }

@@ -166,4 +166,7 @@ pub enum HostError {
     /// Whoever is on the way to this address could read tokens.
     #[error("{0} is open to other machines without TLS, so that others could read tokens on their way")]
     Cleartext(SocketAddr),
+    /// There is no certificate that this place could show.
+    #[error("{0} is of TLS, and there is no certificate to show")]
+    NoCertificate(String),
 }

@@ -3,17 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arcp_proto::id::{ConnId, Network};
+use arcp_proto::id::ConnId;
+
+use super::origin::Source;
 
 /// Connections whose session is not open yet, and those that were told
-/// goodbye. Those of no network share as if they came from one. Of those that were told goodbye the oldest goes first, then the
-/// one that was silent for longest.
+/// goodbye. Those of no source share as if they came from one. Of those that were
+/// told goodbye the oldest goes first, then the one that was silent for longest.
 #[derive(Debug)]
 pub(super) struct Admission {
     most: usize,
-    most_per_network: usize,
-    by_network: BTreeMap<Option<Network>, BTreeSet<Standing>>,
-    by_conn: BTreeMap<ConnId, (Option<Network>, Standing)>,
+    most_of_source: usize,
+    by_source: BTreeMap<Source, BTreeSet<Standing>>,
+    by_conn: BTreeMap<ConnId, (Source, Standing)>,
     tick: u64,
 }
 
@@ -26,61 +28,61 @@ struct Standing {
 }
 
 impl Admission {
-    pub(super) fn new(most: usize, most_per_network: usize) -> Admission {
-        Admission { most, most_per_network, by_network: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
+    pub(super) fn new(most: usize, most_of_source: usize) -> Admission {
+        Admission { most, most_of_source, by_source: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
     }
 
     /// Adds a connection that was just accepted; gives the one that has to go
     /// for it, if there are too many.
-    pub(super) fn enter(&mut self, conn: ConnId, network: Option<Network>) -> Option<ConnId> {
-        self.put(conn, network, true);
-        let of_network = self.by_network.get(&network).map_or(0, BTreeSet::len);
-        if of_network > self.most_per_network {
-            return self.first_of(network);
+    pub(super) fn enter(&mut self, conn: ConnId, source: Source) -> Option<ConnId> {
+        self.put(conn, source, true);
+        let of_source = self.by_source.get(&source).map_or(0, BTreeSet::len);
+        if of_source > self.most_of_source {
+            return self.first_of(source);
         }
         if self.by_conn.len() > self.most { self.first() } else { None }
     }
 
     /// A request or a frame came from a connection without a session.
     pub(super) fn heard(&mut self, conn: ConnId) {
-        if let Some(network) = self.leave(conn) {
-            self.put(conn, network, true);
+        if let Some(source) = self.leave(conn) {
+            self.put(conn, source, true);
         }
     }
 
     /// The connection was told goodbye.
-    pub(super) fn goodbye(&mut self, conn: ConnId, network: Option<Network>) {
+    pub(super) fn goodbye(&mut self, conn: ConnId, source: Source) {
         self.leave(conn);
-        self.put(conn, network, false);
+        self.put(conn, source, false);
     }
 
     /// The connection has a session now, or is gone.
-    pub(super) fn leave(&mut self, conn: ConnId) -> Option<Option<Network>> {
-        let (network, standing) = self.by_conn.remove(&conn)?;
-        if let Some(held) = self.by_network.get_mut(&network) {
+    pub(super) fn leave(&mut self, conn: ConnId) -> Option<Source> {
+        let (source, standing) = self.by_conn.remove(&conn)?;
+        if let Some(held) = self.by_source.get_mut(&source) {
             held.remove(&standing);
             if held.is_empty() {
-                self.by_network.remove(&network);
+                self.by_source.remove(&source);
             }
         }
-        Some(network)
+        Some(source)
     }
 
-    /// The one that goes first of all: of the network that has the most.
+    /// The one that goes first of all: of the source that has the most.
     pub(super) fn first(&self) -> Option<ConnId> {
-        let (network, _) = self.by_network.iter().max_by_key(|(_, held)| held.len())?;
-        self.first_of(*network)
+        let (source, _) = self.by_source.iter().max_by_key(|(_, held)| held.len())?;
+        self.first_of(*source)
     }
 
-    fn first_of(&self, network: Option<Network>) -> Option<ConnId> {
-        self.by_network.get(&network)?.first().map(|standing| standing.conn)
+    fn first_of(&self, source: Source) -> Option<ConnId> {
+        self.by_source.get(&source)?.first().map(|standing| standing.conn)
     }
 
-    fn put(&mut self, conn: ConnId, network: Option<Network>, may_stay: bool) {
+    fn put(&mut self, conn: ConnId, source: Source, may_stay: bool) {
         self.tick += 1;
         let standing = Standing { may_stay, heard_at: self.tick, conn };
-        self.by_conn.insert(conn, (network, standing));
-        self.by_network.entry(network).or_default().insert(standing);
+        self.by_conn.insert(conn, (source, standing));
+        self.by_source.entry(source).or_default().insert(standing);
     }
 }
 
@@ -88,14 +90,16 @@ impl Admission {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+    use arcp_proto::id::Network;
+
     use super::*;
 
-    fn near() -> Option<Network> {
-        Some(Network::new(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+    fn near() -> Source {
+        Source::Network(Network::new(IpAddr::V4(Ipv4Addr::LOCALHOST)))
     }
 
-    fn far(n: u16) -> Option<Network> {
-        Some(Network::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, n))))
+    fn far(n: u16) -> Source {
+        Source::Network(Network::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, n))))
     }
 
     #[test]
@@ -140,6 +144,6 @@ mod tests {
         let mut admission = Admission::new(100, 1);
         assert_eq!(admission.enter(ConnId(1), far(1)), None);
         let address: IpAddr = "2001:db8:0:1::9".parse().expect("an address");
-        assert_eq!(admission.enter(ConnId(2), Some(Network::new(address))), Some(ConnId(1)));
+        assert_eq!(admission.enter(ConnId(2), Source::Network(Network::new(address))), Some(ConnId(1)));
     }
 }

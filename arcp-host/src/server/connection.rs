@@ -2,13 +2,11 @@
 //! a goodbye.
 
 use std::io::{self, Write as _};
-use std::net::IpAddr;
 use std::time::Instant;
-
-use arcp_proto::id::Network;
 
 use super::Socket;
 use super::channel::Channel;
+use super::origin::Origin;
 use crate::driver::WriteWindow;
 use crate::framing::Framing;
 
@@ -19,7 +17,7 @@ pub(super) struct Connection<S> {
     pub(super) socket: Channel<S>,
     /// Its TLS handshake is not done.
     pub(super) handshaking: bool,
-    pub(super) address: Option<IpAddr>,
+    pub(super) from: Origin,
     pub(super) stage: Stage,
     pub(super) phase: Phase,
     pub(super) writable: bool,
@@ -51,11 +49,11 @@ pub(super) enum Phase {
 }
 
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(socket: Channel<S>, address: Option<IpAddr>, stage: Stage) -> Connection<S> {
+    pub(super) fn new(socket: Channel<S>, from: Origin, stage: Stage) -> Connection<S> {
         Connection {
             handshaking: socket.is_handshaking(),
             socket,
-            address,
+            from,
             stage,
             phase: Phase::Open,
             writable: true,
@@ -65,11 +63,6 @@ impl<S: Socket> Connection<S> {
             window: WriteWindow::default(),
             deadline: None,
         }
-    }
-
-    /// Where it comes from, if that is known.
-    pub(super) fn network(&self) -> Option<Network> {
-        self.address.map(Network::new)
     }
 
     /// Its framing, once there is one.

@@ -3,19 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arcp_proto::id::{ConnId, Network, Principal};
+use arcp_proto::id::ConnId;
 use arcp_proto::limits::Limits;
-use arcp_proto::runtime::{CloseReason, Config, Input, Transport, Verdict};
+use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
 use arcp_proto::secret::SecretDigest;
 
 use super::admission::Admission;
 use super::channel::Channel;
 use super::connection::{Connection, Phase, Stage};
+use super::origin::{Origin, Source, Vouched};
 use super::partial::Partial;
 use super::{FIRST_CONN, Socket, pages};
 use crate::driver::{Driver, Sockets, WriteWindow};
@@ -24,7 +24,7 @@ use crate::http::{Answer, UpgradePolicy};
 use crate::metrics::Traffic;
 use crate::server_log::log;
 #[cfg(feature = "tls")]
-use crate::tls::Shown;
+use crate::tls::{Certified, Shown};
 
 /// Time for the whole request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -143,14 +143,14 @@ impl<S: Socket> Connections<S> {
 
     /// Adds a connection that begins with a request head, or with a handshake
     /// before that.
-    pub(super) fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<Channel<S>>) {
-        let Some(conn) = self.add(address, Stage::Http { head: Vec::new(), out: Vec::new() }, socket) else {
+    pub(super) fn accept(&mut self, from: Origin, socket: impl FnOnce(ConnId) -> io::Result<Channel<S>>) {
+        let Some(conn) = self.add(from, Stage::Http { head: Vec::new(), out: Vec::new() }, socket) else {
             return;
         };
         let is_handshaking = self.is_handshaking(conn);
         let span = if is_handshaking { self.tls_handshake_timeout } else { HEAD_TIMEOUT };
         self.set_deadline(conn, Some(Instant::now() + span));
-        if is_handshaking && let Some(other) = self.handshakes.enter(conn, address.map(Network::new)) {
+        if is_handshaking && let Some(other) = self.handshakes.enter(conn, from.into()) {
             log(format_args!("arcp: too many TLS handshakes at once: the one that began first was closed"));
             self.drop_now(other);
         }
@@ -177,26 +177,28 @@ impl<S: Socket> Connections<S> {
     /// Adds a connection whose frames begin at once.
     pub(super) fn open(
         &mut self,
+        from: Origin,
         transport: Transport,
-        peer: Option<Principal>,
-        address: Option<IpAddr>,
+        vouched: Vouched,
         socket: impl FnOnce(ConnId) -> io::Result<S>,
     ) {
         let frame = &self.limits.frame;
         let framing = match transport {
             Transport::WebSocket => Framing::websocket_server(frame.handshake_frame_bytes),
-            Transport::Lines => Framing::lines(frame.frame_bytes),
+            // Whom an application hands over by name has nothing to prove.
+            Transport::Lines if from == Origin::Unknown && vouched.peer.is_some() => Framing::lines(frame.frame_bytes),
+            Transport::Lines => Framing::lines(frame.handshake_frame_bytes),
         };
         let socket = |conn| socket(conn).map(Channel::Clear);
-        if let Some(conn) = self.add(address, Stage::Open(framing), socket) {
-            self.due.opened.extend(opened(conn, transport, address, (peer.map(Verdict::from), None)));
+        if let Some(conn) = self.add(from, Stage::Open(framing), socket) {
+            self.due.opened.extend(opened(conn, transport, from, vouched));
         }
     }
 
     /// Adds a connection. Another one goes where there are too many.
     fn add(
         &mut self,
-        address: Option<IpAddr>,
+        from: Origin,
         stage: Stage,
         socket: impl FnOnce(ConnId) -> io::Result<Channel<S>>,
     ) -> Option<ConnId> {
@@ -205,12 +207,12 @@ impl<S: Socket> Connections<S> {
         {
             self.drop_now(other);
         }
-        let (conn, network) = (ConnId(self.next), address.map(Network::new));
+        let conn = ConnId(self.next);
         self.next += 1;
         let socket = socket(conn).ok()?;
-        self.by_conn.insert(conn, Connection::new(socket, address, stage));
+        self.by_conn.insert(conn, Connection::new(socket, from, stage));
         self.due.readable.insert(conn);
-        if let Some(other) = self.admission.enter(conn, network) {
+        if let Some(other) = self.admission.enter(conn, from.into()) {
             log(format_args!("arcp: too many connections without a session: the one silent for longest was closed"));
             self.drop_now(other);
         }
@@ -252,7 +254,7 @@ impl<S: Socket> Connections<S> {
             }
             Stage::Http { head, .. } => head,
         };
-        let address = connection.address;
+        let from = connection.from;
         head.extend_from_slice(bytes);
         let answer = match upgrades.answer(head) {
             Answer::More => return Vec::new(),
@@ -260,7 +262,7 @@ impl<S: Socket> Connections<S> {
                 let rest = head.split_off(length);
                 return self.upgrade(conn, &response, &rest);
             }
-            Answer::Page(page) => pages::answer(page, driver, self.metrics_token.as_ref(), address),
+            Answer::Page(page) => pages::answer(page, driver, self.metrics_token.as_ref(), from.address()),
             Answer::Refuse(text) => text,
         };
         connection.output().extend_from_slice(answer.as_bytes());
@@ -274,27 +276,28 @@ impl<S: Socket> Connections<S> {
         framing.feed(rest);
         self.set_deadline(conn, None);
         self.admission.heard(conn);
-        let mut address = None;
+        let mut from = Origin::Unknown;
         if let Some(connection) = self.by_conn.get_mut(&conn) {
             connection.stage = Stage::Open(framing);
-            address = connection.address;
+            from = connection.from;
         }
         self.due.dirty.insert(conn);
-        opened(conn, Transport::WebSocket, address, self.certified(conn))
+        opened(conn, Transport::WebSocket, from, self.certified(conn))
     }
 
     /// Who shows a certificate, if that is known, and its fingerprint.
     #[cfg(feature = "tls")]
-    fn certified(&self, conn: ConnId) -> (Option<Verdict>, Option<String>) {
+    fn certified(&self, conn: ConnId) -> Vouched {
         let connection = self.shown.as_ref().zip(self.by_conn.get(&conn));
         let certified = connection.and_then(|(shown, connection)| connection.socket.certified(shown));
-        certified.map_or((None, None), |certified| (certified.holder, Some(certified.fingerprint)))
+        let vouched = |certified: Certified| Vouched { peer: certified.holder, binding: Some(certified.fingerprint) };
+        certified.map(vouched).unwrap_or_default()
     }
 
     #[cfg(not(feature = "tls"))]
     #[allow(clippy::unused_self, reason = "as where TLS is built in")]
-    fn certified(&self, _: ConnId) -> (Option<Verdict>, Option<String>) {
-        (None, None)
+    fn certified(&self, _: ConnId) -> Vouched {
+        Vouched::default()
     }
 
     /// The certificates were read again: who is somebody else by its own now, or
@@ -317,7 +320,7 @@ impl<S: Socket> Connections<S> {
         if connection.paused || connection.phase != Phase::Open {
             return None;
         }
-        let network = connection.network();
+        let source = connection.from.into();
         let framing = connection.framing()?;
         let (own, _) = framing.pongs();
         let others = self.pong_bytes - own;
@@ -334,15 +337,15 @@ impl<S: Socket> Connections<S> {
             self.partial.leave(conn);
             self.admission.heard(conn);
         } else {
-            self.hold_partial(conn, network, partial);
+            self.hold_partial(conn, source, partial);
         }
         framed
     }
 
     /// What has come is of no whole message. Where there is too much of that,
     /// some connections go.
-    fn hold_partial(&mut self, conn: ConnId, network: Option<Network>, bytes: usize) {
-        let mut over = self.partial.hold(conn, network, bytes);
+    fn hold_partial(&mut self, conn: ConnId, source: Source, bytes: usize) {
+        let mut over = self.partial.hold(conn, source, bytes);
         while let Some(other) = over {
             log(format_args!(
                 "arcp: too many bytes of unfinished messages: the connection that began first was closed"
@@ -403,7 +406,7 @@ impl<S: Socket> Connections<S> {
             return;
         };
         connection.phase = Phase::Goodbye;
-        self.admission.goodbye(conn, connection.network());
+        self.admission.goodbye(conn, connection.from.into());
         self.due.dirty.insert(conn);
         self.set_deadline(conn, Some(Instant::now() + LINGER));
     }
@@ -497,11 +500,7 @@ impl<S: Socket> Sockets for Connections<S> {
 }
 
 /// What the core is told of a peer that can speak now.
-fn opened(
-    conn: ConnId,
-    transport: Transport,
-    address: Option<IpAddr>,
-    (peer, binding): (Option<Verdict>, Option<String>),
-) -> Vec<Input> {
-    vec![Input::Opened { conn, transport, address, binding, peer }, WriteWindow::opening_credit(conn)]
+fn opened(conn: ConnId, transport: Transport, from: Origin, Vouched { peer, binding }: Vouched) -> Vec<Input> {
+    let opened = Input::Opened { conn, transport, address: from.address(), binding, peer };
+    vec![opened, WriteWindow::opening_credit(conn)]
 }

@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arcp_proto::id::{ConnId, Network};
+use arcp_proto::id::ConnId;
 
-/// Bytes of such messages, by connection. Of the network that has most of them
+use super::origin::Source;
+
+/// Bytes of such messages, by connection. Of the source that has most of them
 /// the one that began first goes: an honest peer ends what it begins.
 #[derive(Debug)]
 pub(super) struct Partial {
     most: usize,
     bytes: usize,
-    by_network: BTreeMap<Option<Network>, Share>,
+    by_source: BTreeMap<Source, Share>,
     by_conn: BTreeMap<ConnId, Message>,
     tick: u64,
 }
@@ -24,24 +26,24 @@ struct Share {
 
 #[derive(Clone, Copy, Debug)]
 struct Message {
-    network: Option<Network>,
+    source: Source,
     began_at: u64,
     bytes: usize,
 }
 
 impl Partial {
     pub(super) fn new(most: usize) -> Partial {
-        Partial { most, bytes: 0, by_network: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
+        Partial { most, bytes: 0, by_source: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
     }
 
     /// So many bytes of a connection are in no whole message; gives the
     /// connection that has to go, if there are too many of all.
-    pub(super) fn hold(&mut self, conn: ConnId, network: Option<Network>, bytes: usize) -> Option<ConnId> {
+    pub(super) fn hold(&mut self, conn: ConnId, source: Source, bytes: usize) -> Option<ConnId> {
         self.tick += 1;
         let began_at = self.leave(conn).unwrap_or(self.tick);
         if bytes > 0 {
-            self.by_conn.insert(conn, Message { network, began_at, bytes });
-            let share = self.by_network.entry(network).or_default();
+            self.by_conn.insert(conn, Message { source, began_at, bytes });
+            let share = self.by_source.entry(source).or_default();
             share.bytes += bytes;
             share.by_age.insert((began_at, conn));
             self.bytes += bytes;
@@ -51,13 +53,13 @@ impl Partial {
 
     /// The message is whole, or its connection is gone.
     pub(super) fn leave(&mut self, conn: ConnId) -> Option<u64> {
-        let Message { network, began_at, bytes } = self.by_conn.remove(&conn)?;
+        let Message { source, began_at, bytes } = self.by_conn.remove(&conn)?;
         self.bytes -= bytes;
-        if let Some(share) = self.by_network.get_mut(&network) {
+        if let Some(share) = self.by_source.get_mut(&source) {
             share.bytes -= bytes;
             share.by_age.remove(&(began_at, conn));
             if share.by_age.is_empty() {
-                self.by_network.remove(&network);
+                self.by_source.remove(&source);
             }
         }
         Some(began_at)
@@ -68,7 +70,7 @@ impl Partial {
         if self.bytes <= self.most {
             return None;
         }
-        let (_, share) = self.by_network.iter().max_by_key(|(_, share)| share.bytes)?;
+        let (_, share) = self.by_source.iter().max_by_key(|(_, share)| share.bytes)?;
         share.by_age.first().map(|(_, conn)| *conn)
     }
 }
@@ -77,10 +79,12 @@ impl Partial {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
+    use arcp_proto::id::Network;
+
     use super::*;
 
-    fn network(n: u8) -> Option<Network> {
-        Some(Network::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))))
+    fn network(n: u8) -> Source {
+        Source::Network(Network::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))))
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl KnownRuntimes {
         match target {
             Target::WebSocket { host, port, tls: true, .. } if host.contains(':') => Some(format!("[{host}]:{port}")),
             Target::WebSocket { host, port, tls: true, .. } => Some(format!("{}:{port}", host.to_ascii_lowercase())),
-            Target::WebSocket { .. } | Target::Program(_) => None,
+            Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_) => None,
         }
     }
 

@@ -51,8 +51,9 @@ pub enum Input {
         #[serde(default)]
         address: Option<IpAddr>,
         /// What the channel proves by itself, such as the fingerprint of its
-        /// peer's certificate: a credential that is bound to something else
-        /// vouches for nobody.
+        /// peer's certificate, or `uid:` and the number of its peer's user on this
+        /// machine: a credential that is bound to something else vouches for nobody,
+        /// and one that is bound to nothing goes before whom the transport vouches for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         binding: Option<String>,
         /// Who the transport itself vouches for, if it does, and until when.

@@ -61,6 +61,16 @@ impl Lines {
         Lines { buffer: Vec::new(), start: 0, scanned: 0, limit, skipping: false }
     }
 
+    /// Takes lines of at most this many bytes from now on.
+    pub fn take_up_to(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Bytes of a line that has not come to its end.
+    pub fn partial(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
     /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start);

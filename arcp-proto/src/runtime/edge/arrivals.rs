@@ -13,7 +13,6 @@ use super::channel::Channel;
 use super::evidence::Evidence;
 use super::handshake::{Handshake, Introduction, Opening, Want};
 use super::judging::Judging;
-use super::wrong_credentials::Source;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, OpId, WireId};
 use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
@@ -104,7 +103,7 @@ impl Arrivals {
     ) -> Option<Arrived> {
         let HandOver { conn, transport, address, peer, binding, frame, request, verdict, nonce, failures, credit } =
             handed;
-        let evidence = Evidence { peer: peer.map(Box::new), address, binding, scheme: None, nonce, failures };
+        let evidence = Evidence { peer: peer.map(Box::new), address, binding, nonce, failures, ..Evidence::default() };
         let verdict = evidence.counting(ctx.now.utc, verdict);
         let handshake = Handshake::new(evidence, Some(Introduction { verdict, request }));
         if !self.enter(ctx, conn, transport, handshake, others) {
@@ -246,7 +245,7 @@ impl Arrivals {
         let Some(arrival) = self.by_id.get_mut(&id).expected("who asks to come in is here") else {
             return;
         };
-        let sources = arrival.handshake.evidence.network().map(Source::Network).into_iter().collect();
+        let sources = arrival.handshake.evidence.source().into_iter().collect();
         match self.judging.ask(ctx, id, (credential, nonce.clone()), sources) {
             Ok(op) => arrival.handshake.judge(op, request, open, nonce),
             Err(full) => self.turn_away(ctx, id, full, Some(request)),

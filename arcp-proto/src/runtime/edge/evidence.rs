@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::net::IpAddr;
 
+use super::wrong_credentials::Source;
 use crate::error::{ErrorCode, Violation};
 use crate::model::request::{Credential, Open, Proof};
 use crate::principal::Network;
@@ -16,10 +17,15 @@ const PROOFS: u8 = 3;
 /// The scheme of who is known by a certificate.
 const MTLS: &str = "mtls";
 
+/// How the binding of a channel begins whose peer is known by its user on this machine.
+const USER: &str = "uid:";
+
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Evidence {
     /// Whom the transport vouches for; mostly nobody.
     pub(super) peer: Option<Box<Verdict>>,
+    /// The same, of a peer that has sent a token: it is whom that vouches for.
+    pub(super) outvoted: Option<Box<Verdict>>,
     /// Where the peer is.
     pub(super) address: Option<IpAddr>,
     /// What the channel proves by itself.
@@ -44,8 +50,21 @@ impl Evidence {
         self.address.map(Network::new)
     }
 
+    /// Whose wrong credentials these are: the network's, else the user's that the
+    /// transport knows.
+    pub(super) fn source(&self) -> Option<Source> {
+        let user = || self.outvoted.as_ref().map(|user| Source::User(user.principal.clone()));
+        self.network().map(Source::Network).or_else(user)
+    }
+
+    /// What the certificate that was shown is known by.
+    fn certificate(&self) -> Option<&str> {
+        self.binding.as_deref().filter(|binding| !binding.starts_with(USER))
+    }
+
     /// What a peer says of itself when it opens is held against its certificate. Who
-    /// sends a token is whom that vouches for, whatever certificate came before.
+    /// sends a token is whom that vouches for, whatever certificate came before, and
+    /// whatever user it is.
     ///
     /// # Errors
     ///
@@ -57,15 +76,16 @@ impl Evidence {
             Credential::Bearer(token) => (false, !token.expose().is_empty()),
             Credential::Other { scheme, token } => (scheme == MTLS, !token.expose().is_empty() && scheme != MTLS),
         };
-        if by_certificate && self.peer.is_none() {
+        let is_user = self.binding.is_some() && self.certificate().is_none();
+        if by_certificate && (self.peer.is_none() || is_user) {
             return denied("no certificate that is known here was shown when this connection was made");
         }
-        let names_other = |said: &String| self.binding.as_deref().is_none_or(|bound| !is_fingerprint(said, bound));
-        if (by_certificate || self.binding.is_some()) && open.fingerprint.as_ref().is_some_and(names_other) {
+        let names_other = |said: &String| self.certificate().is_none_or(|shown| !is_fingerprint(said, shown));
+        if (by_certificate || self.certificate().is_some()) && open.fingerprint.as_ref().is_some_and(names_other) {
             return denied("`fingerprint` is not that of the certificate that was shown when this connection was made");
         }
         if has_token && self.binding.is_some() {
-            self.peer = None;
+            self.outvoted = self.peer.take();
         }
         Ok(())
     }

@@ -57,12 +57,12 @@ impl Judging {
     }
 
     /// Peers that leave before they are judged are connections no more: how many
-    /// there are of their network still bounds them.
+    /// there are of their network, or user, still bounds them.
     fn admit(&self, ctx: &Context, sources: &[Source]) -> Result<(), Violation> {
         let most = ctx.config.limits.connection.handshaking_connections_per_network;
-        let networks = sources.iter().filter(|source| matches!(source, Source::Network(_)));
-        let of = |network: &Source| self.asked.values().filter(|asked| asked.sources.contains(network)).count();
-        if networks.map(of).all(|judged| judged < most) {
+        let shared = sources.iter().filter(|source| matches!(source, Source::Network(_) | Source::User(_)));
+        let of = |source: &Source| self.asked.values().filter(|asked| asked.sources.contains(source)).count();
+        if shared.map(of).all(|judged| judged < most) {
             return Ok(());
         }
         let full = "too many credentials that came from your network are being judged: try again later";

@@ -216,7 +216,7 @@ impl Edge {
         self.ctx.timers.clear(Timer::Handshake(conn));
         self.ctx.timers.clear(Timer::Stalled(conn));
         let (bytes, frames) = channel.credit();
-        let Evidence { peer, address, binding, scheme: _, nonce, failures } = evidence;
+        let Evidence { peer, outvoted: _, address, binding, scheme: _, nonce, failures } = evidence;
         let handed = HandOver {
             conn,
             transport: if view.lines { Transport::Lines } else { Transport::WebSocket },

@@ -22,6 +22,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::runtime) enum Source {
     Network(Network),
+    /// A user of this machine, by the principal that it is without a credential.
+    User(Principal),
     Principal(Principal),
 }
 
@@ -68,6 +70,7 @@ impl WrongCredentials {
         let most = config.limits.connection.wrong_credentials;
         let (of, whose) = match source {
             Source::Network(_) => (BoundOf::Network, "from your network"),
+            Source::User(_) => (BoundOf::Principal, "from your user"),
             Source::Principal(_) => (BoundOf::Principal, "for your principal"),
         };
         let seconds = wait.as_secs() + 1;

@@ -1,0 +1,143 @@
+//! Where `arcp serve` listens.
+
+use std::io;
+
+use arcp_blocking::{HostError, Listen, Listener, ServerConfig};
+
+use crate::args::Serve;
+use crate::exit::{Exit, Failure};
+
+/// Every place that was asked for.
+///
+/// # Errors
+///
+/// If they cannot go together.
+pub fn of(args: &Serve) -> Result<Vec<Listen>, Failure> {
+    if args.stdio {
+        return Ok(vec![Listen::Stdio]);
+    }
+    let stdio = args.listen.iter().filter(|listen| **listen == Listen::Stdio).count();
+    if stdio > 1 {
+        return Err(Failure::usage("--listen stdio: is given twice, and there is one stdin"));
+    }
+    if stdio == 1 && args.background {
+        return Err(Failure::usage("--listen stdio: needs the parent, which --background leaves: give one of them"));
+    }
+    Ok(args.listen.clone())
+}
+
+/// Whether stdin and stdout are all there is: then the runtime ends with its parent.
+pub fn is_stdio_alone(places: &[Listen]) -> bool {
+    *places == [Listen::Stdio]
+}
+
+/// Whether peers are known there by the users that they are.
+pub fn knows_users(listen: &Listen) -> bool {
+    match listen {
+        Listen::Unix { .. } | Listen::Stdio => true,
+        Listen::WebSocket { .. } | Listen::Http2 { .. } | Listen::Quic { .. } => false,
+    }
+}
+
+/// What that is called which is kept for whoever listens there: the first port that was
+/// not picked, else the first Unix socket; `None`: nobody comes back there.
+pub fn name(places: &[Listen]) -> Option<String> {
+    let port = places.iter().filter_map(Listen::address).map(|address| address.port()).find(|port| *port != 0);
+    let socket = || {
+        places.iter().find_map(|listen| match listen {
+            Listen::Unix { path, .. } => std::path::absolute(path).ok(),
+            Listen::WebSocket { .. } | Listen::Http2 { .. } | Listen::Quic { .. } | Listen::Stdio => None,
+        })
+    };
+    port.map(|port| port.to_string()).or_else(|| socket().map(|path| format!("unix{}", tame(&path.to_string_lossy()))))
+}
+
+/// A text as part of the name of a file; another text is another name.
+pub fn tame(text: &str) -> String {
+    let tame = |c: char| match c {
+        '/' => "-".to_string(),
+        c if c.is_ascii_alphanumeric() || c == '.' || c == '_' => c.to_string(),
+        c => format!("%{:x}", u32::from(c)),
+    };
+    text.chars().map(tame).collect()
+}
+
+/// Whether each may be served, as far as that is known before it is bound.
+///
+/// # Errors
+///
+/// The first that may not.
+pub fn check(places: &[Listen], config: &ServerConfig) -> Result<(), Failure> {
+    places.iter().try_for_each(|listen| {
+        let mend = match listen {
+            Listen::Http2 { .. } | Listen::Quic { .. } => {
+                return Err(Failure::usage(format!("--listen {listen}: HTTP/2 and QUIC are not served yet")));
+            }
+            Listen::WebSocket { .. } | Listen::Unix { .. } | Listen::Stdio => config.allows(listen),
+        };
+        mend.map_err(|error| {
+            let mend = match error {
+                HostError::NoCertificate(_) => {
+                    "give --tls-cert FILE --tls-key FILE (`arcp tls self-signed` makes both)"
+                }
+                HostError::Cleartext(_)
+                | HostError::Config(_)
+                | HostError::Io(_)
+                | HostError::Store(_)
+                | HostError::Fenced(_) => {
+                    "give --tls-cert FILE --tls-key FILE, or --insecure where nobody can listen in"
+                }
+            };
+            Failure::usage(format!("--listen {listen}: {error}: {mend}"))
+        })
+    })
+}
+
+/// Binds each.
+///
+/// # Errors
+///
+/// The first that cannot be had.
+pub fn bind(places: &[Listen]) -> Result<Vec<Listener>, Failure> {
+    places.iter().map(|listen| Listener::bind(listen).map_err(|error| failure(listen, &error))).collect()
+}
+
+fn failure(listen: &Listen, error: &io::Error) -> Failure {
+    let of_ports = [
+        (
+            io::ErrorKind::AddrInUse,
+            "stop what has that port (`arcp runtimes` lists yours), or give another: --listen :PORT",
+        ),
+        (io::ErrorKind::PermissionDenied, "give a port from 1024 on: --listen :PORT"),
+        (io::ErrorKind::AddrNotAvailable, "give an address of this machine: --listen ADDRESS:PORT"),
+    ];
+    let of_sockets = [
+        (
+            io::ErrorKind::AddrInUse,
+            "stop it (`arcp runtimes` lists yours), or give another path: --listen unix:///PATH",
+        ),
+        (io::ErrorKind::AlreadyExists, "remove it, or give another path: --listen unix:///PATH"),
+        (io::ErrorKind::NotFound, "make the folder, or give another path: --listen unix:///PATH"),
+    ];
+    let mends = if knows_users(listen) { of_sockets } else { of_ports };
+    let mend = mends.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, mend)| format!("; {mend}"));
+    Failure::new(Exit::Failed, format!("cannot listen on {listen}: {error}{}", mend.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_called_by_a_place_that_is_come_back_to() {
+        let name = |texts: &[&str]| {
+            let places: Vec<Listen> = texts.iter().map(|text| text.parse().expect("a place")).collect();
+            name(&places)
+        };
+        assert_eq!(name(&[":7777"]).as_deref(), Some("7777"));
+        assert_eq!(name(&["stdio:", "unix:///run/a.sock", ":0", "wss://:8"]).as_deref(), Some("8"));
+        assert_eq!(name(&["unix:///run/a b.sock", ":0"]).as_deref(), Some("unix-run-a%20b.sock"));
+        assert_ne!(name(&["unix:///run/a-b"]), name(&["unix:///run/a/b"]));
+        assert_eq!(name(&[":0", "stdio:"]), None);
+    }
+}

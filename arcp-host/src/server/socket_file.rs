@@ -1,0 +1,239 @@
+//! The file of a Unix socket: made for whom it is meant, one server's at a time, gone
+//! with it.
+
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+
+use super::listener::BACKLOG;
+use crate::unix;
+
+/// How long it may take to see whether somebody listens.
+const LOOK: Duration = Duration::from_secs(1);
+/// Bits of a folder's mode: everybody may write, and only owners remove.
+const OTHERS_WRITE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+/// Removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Which file it is: its device, its number.
+    identity: (u64, u64),
+    /// Held as long as the file is this server's.
+    _lock: Lock,
+}
+
+impl SocketFile {
+    /// Listens there. What a server left that is gone is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If somebody listens there, something else is there, or others could put a socket of
+    /// theirs in its place.
+    pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+        let address = unix::address(path)?;
+        let path = std::path::absolute(path)?;
+        check_folder(&path)?;
+        let lock = Lock::take(&path)?;
+        remove_stale(&path)?;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Linux makes the file with these, so that nobody else comes in before it has its own.
+        let _ = fchmod(&socket, Mode::from_raw_mode(0o600));
+        bind(&socket, &address)?;
+        let made = made(&path, mode, &socket);
+        let identity = made.inspect_err(|_| _ = fs::remove_file(&path))?;
+        let listener = UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Ok((listener, SocketFile { path, identity, _lock: lock }))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever was told to may have put another one there.
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Widens the file and begins to listen; gives which file it is.
+fn made(path: &Path, mode: u32, socket: &OwnedFd) -> io::Result<(u64, u64)> {
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    listen(socket, BACKLOG)?;
+    identity(path)
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+fn refused(kind: io::ErrorKind, why: String) -> io::Error {
+    io::Error::new(kind, why)
+}
+
+/// Where everybody may rename files, a socket is whose it is at that moment.
+fn check_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let about =
+        fs::metadata(folder).map_err(|error| refused(error.kind(), format!("{}: {error}", folder.display())))?;
+    if about.mode() & OTHERS_WRITE != 0 && about.mode() & STICKY == 0 {
+        let folder = folder.display();
+        let why = format!("everybody may replace files in {folder}: chmod o-w {folder}, or give another folder");
+        return Err(refused(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+/// Takes away the socket of a server that is gone: whoever has the lock is no other server
+/// of this kind, but it may be one of another.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let there = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        there => there?,
+    };
+    if !there.file_type().is_socket() {
+        return Err(refused(io::ErrorKind::AlreadyExists, "a file is there that is no socket".to_string()));
+    }
+    match unix::connect(path, LOOK) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(refused(error.kind(), "the socket that is there is another user's".to_string()))
+        }
+        Ok(_) | Err(_) => Err(in_use()),
+    }
+}
+
+fn in_use() -> io::Error {
+    refused(io::ErrorKind::AddrInUse, "a server listens there".to_string())
+}
+
+/// A file beside the socket that its server holds a lock on, and removes at its end.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(socket: &Path) -> io::Result<Lock> {
+        let path = socket.with_added_extension("lock");
+        loop {
+            let opened = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(NO_FOLLOW)
+                .open(&path);
+            let file = opened.map_err(|error| refused(error.kind(), format!("{}: {error}", path.display())))?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Err(in_use()),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Ok(()) => {}
+            }
+            // The one before may have removed it since it was opened.
+            let own = file.metadata()?;
+            if identity(&path).is_ok_and(|there| there == (own.dev(), own.ino())) {
+                return Ok(Lock { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before it is unlocked: nobody else has this one by then.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A link that somebody has put there leads to a file of his choice.
+const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a folder")
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).expect("it is there").mode() & 0o777
+    }
+
+    #[test]
+    fn a_socket_is_its_owner_s_unless_somebody_says_so_and_gone_with_its_server() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        for wished in [0o600, 0o666] {
+            let (listener, file) = SocketFile::listen(&path, wished).expect("it listens");
+            assert_eq!(mode(&path), wished);
+            assert_eq!(mode(&folder.path().join("s.lock")), 0o600);
+            UnixStream::connect(&path).expect("somebody listens");
+            drop((listener, file));
+            assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_a_dead_server_left_is_replaced_and_a_live_one_is_not() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        // Neither has the lock.
+        let other = UnixListener::bind(&path).expect("it listens");
+        let in_use = SocketFile::listen(&path, 0o600).expect_err("it is used");
+        assert_eq!(in_use.kind(), io::ErrorKind::AddrInUse, "{in_use}");
+        drop(other);
+        let (listener, file) = SocketFile::listen(&path, 0o600).expect("it listens");
+        let in_use = SocketFile::listen(&path, 0o600).expect_err("it is used");
+        assert_eq!(in_use.kind(), io::ErrorKind::AddrInUse, "{in_use}");
+        // Its file is taken away, and it listens on.
+        fs::remove_file(&path).expect("removed");
+        assert!(SocketFile::listen(&path, 0o600).is_err(), "the lock is its own");
+        let another = UnixListener::bind(&path).expect("it listens");
+        drop((listener, file));
+        assert!(path.exists(), "what somebody else has put there stays");
+        drop(another);
+    }
+
+    #[test]
+    fn what_is_no_socket_stays_as_it_is() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        fs::write(&path, "a letter").expect("written");
+        assert!(SocketFile::listen(&path, 0o600).is_err());
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), "a letter");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &link).expect("a link");
+        assert!(SocketFile::listen(&link, 0o600).is_err(), "nor is one made where a link leads");
+        assert!(!folder.path().join("nowhere").exists());
+        std::os::unix::fs::symlink(&path, folder.path().join("t.lock")).expect("a link");
+        assert!(SocketFile::listen(&folder.path().join("t"), 0o600).is_err());
+    }
+
+    #[test]
+    fn a_folder_in_which_everybody_replaces_files_is_refused() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        let wide = |mode| fs::set_permissions(folder.path(), Permissions::from_mode(mode)).expect("set");
+        wide(0o777);
+        let why = SocketFile::listen(&path, 0o600).expect_err("others could replace it").to_string();
+        assert!(why.contains("chmod o-w"), "{why}");
+        wide(0o1777);
+        assert!(SocketFile::listen(&path, 0o600).is_ok(), "as in /tmp");
+        let nowhere = SocketFile::listen(&folder.path().join("no/s"), 0o600).expect_err("no folder").to_string();
+        assert!(nowhere.contains("/no: "), "it says which: {nowhere}");
+    }
+}
