@@ -52,7 +52,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 
     let job = giver.submit(Submit::new(AgentRef::parse("night-shift")?))?;
     let reason = Some("my shift is over".to_string());
-    giver.hand_over(HandOver { job: job.id.clone(), to: bob, session: None, runtime: None, reason })?;
+    giver.hand_over(HandOver { reason, ..HandOver::to(job.id.clone(), bob) })?;
     let taken = taker.next_handed_job(Duration::from_secs(10))?.ok_or("it is handed over")?;
     println!("{} is bob's", taken.id);
     assert_eq!(taken.id, job.id);

@@ -14,7 +14,7 @@ use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
-use arcp_proto::model::reply::{FetchedArtifact, JobPage, Watching};
+use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Watching};
 #[cfg(feature = "websocket")]
 use arcp_proto::model::request::Credential;
 use arcp_proto::model::request::{Answering, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch};
@@ -133,9 +133,22 @@ impl Client {
     pub(crate) fn submitted(&self, submit: Submit, invocation: Option<Invocation>) -> Result<Job, ClientError> {
         let (follower, updates) = self.follower();
         let accepted = self.ask(|answer| Command::Submit(submit, invocation, follower, answer))?;
-        let mut job = Job::new(accepted.job, accepted.agent, accepted.trace, updates);
-        job.credentials = accepted.credentials;
-        Ok(job)
+        Ok(job_of(accepted, updates))
+    }
+
+    pub(crate) fn submitted_within(
+        &self,
+        submit: Submit,
+        invocation: Option<Invocation>,
+        span: Duration,
+    ) -> Result<Option<Job>, ClientError> {
+        let (follower, updates) = self.follower();
+        let answered = self.asked(|answer| Command::Submit(submit, invocation, follower, answer))?;
+        match answered.recv_timeout(span) {
+            Ok(accepted) => accepted.map(|accepted| Some(job_of(accepted, updates))),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(ClientError::Ended(SessionEnd::Closed)),
+        }
     }
 
     /// What can be asked of a runtime of the open family only; `None` where
@@ -355,6 +368,12 @@ impl Client {
     fn give(&self, message: Message) -> Result<(), ClientError> {
         self.messages.send(message).map_err(|_| ClientError::Ended(SessionEnd::Closed))
     }
+}
+
+fn job_of(accepted: Accepted, updates: Receiver<Held>) -> Job {
+    let mut job = Job::new(accepted.job, accepted.agent, accepted.trace, updates);
+    job.credentials = accepted.credentials;
+    job
 }
 
 fn follower(unread: &Arc<Unread>) -> (Follower, Receiver<Held>) {

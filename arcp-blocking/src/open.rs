@@ -30,6 +30,21 @@ impl<'a> OpenClient<'a> {
         self.client.submitted(submit, Some(invocation))
     }
 
+    /// [`submit_as`](Self::submit_as), for no longer than so: `None` if no answer came by
+    /// then. Perhaps the job is accepted all the same: submit again with its key.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_as`](Self::submit_as).
+    pub fn submit_as_within(
+        &self,
+        submit: Submit,
+        invocation: Invocation,
+        span: Duration,
+    ) -> Result<Option<Job>, ClientError> {
+        self.client.submitted_within(submit, Some(invocation), span)
+    }
+
     /// Cancels a job, whose agent is made to stop when the deadline is over;
     /// waits until that is acknowledged.
     ///

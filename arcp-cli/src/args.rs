@@ -15,6 +15,7 @@ use arcp_proto::wire::Compat;
 use arcp_proto::wire::Family;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::courier::HandingOver;
 use crate::drain::Drain;
 use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
@@ -189,6 +190,8 @@ pub struct Serve {
     pub samples_may_crash: bool,
     #[command(flatten)]
     pub provisioning: Provisioning,
+    #[command(flatten)]
+    pub handing_over: HandingOver,
     /// Host a shell command as an agent; may be repeated.
     #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND", value_parser = values::agent_command)]
     pub agents: Vec<AgentCommand>,

@@ -92,7 +92,8 @@ fn row(entry: &AuditEntry) -> Row {
 /// To whom something was given, or from whom it was taken, for a person.
 fn concerned(entry: &AuditEntry) -> Option<String> {
     let how = if entry.taken.is_some() { "from" } else { "to" };
-    entry.to.as_ref().map(|to| format!("{how} {to}"))
+    let runtime = entry.runtime.as_ref().map(|runtime| format!("to the runtime {runtime}"));
+    entry.to.as_ref().map(|to| format!("{how} {to}")).or(runtime)
 }
 
 /// Whoever is not known, for a person.
@@ -114,6 +115,7 @@ fn json(entry: &AuditEntry) -> String {
     out.opt_str("taken", entry.taken.map(|session| session.to_string()).as_deref());
     let name = if entry.taken.is_some() { "taken_from" } else { "to" };
     out.opt_str(name, entry.to.as_ref().map(ToString::to_string).as_deref());
+    out.opt_str("runtime", entry.runtime.as_deref());
     out.str("outcome", if entry.refused.is_some() { "refused" } else { "done" });
     out.opt_str("code", entry.refused.as_ref().map(|code| code.as_str()));
     out.opt_json("granted", entry.granted.as_ref()).opt_str("reason", entry.reason.as_deref());

@@ -126,7 +126,8 @@ pub fn of_terminal(terminal: &Terminal) -> Exit {
     }
 }
 
-fn of_code(code: &ErrorCode) -> Exit {
+/// How an error with this code ends us.
+pub fn of_code(code: &ErrorCode) -> Exit {
     match code {
         ErrorCode::Unauthenticated => Exit::Unauthenticated,
         ErrorCode::PermissionDenied

@@ -1,37 +1,55 @@
 //! `arcp handoff`.
 
-use arcp_blocking::ClientError;
+use std::io::Write as _;
+
+use arcp_blocking::{ClientError, Job};
 use arcp_host::stderr::{say, visible};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{Principal, WireId};
 use arcp_proto::model::event::{EventKind, JobEvent};
-use arcp_proto::model::request::HandOver;
+use arcp_proto::model::handoff::Destination;
+use arcp_proto::model::job::{JobStatus, JobSummary};
+use arcp_proto::model::request::{HandOver, Watch};
 
 use crate::args::Where;
 use crate::connect::Chosen;
-use crate::exit::{Exit, Failure, of_refusal};
-use crate::list::{find, unknown};
+use crate::exit::{Exit, Failure, of_code, of_refusal, of_terminal};
+use crate::list::{find, summary, unknown};
 use crate::values;
 
-/// What our runtime says when nobody takes the job.
-const NOBODY: &str = "takes jobs";
+/// By which our runtime says that nobody takes the job, in the details of a refusal.
+const NO_TAKER: &str = "no_taker";
 
-/// Make a job somebody else's while it goes on, with the right to cancel it.
+/// Make a job somebody else's, with the right to cancel it.
 ///
 /// Whoever is to have it waits for it in `arcp take`, or in another client that takes
-/// jobs. It keeps its lease, its budget and its agent; nothing more of it is shown to
-/// you.
+/// jobs. It goes on, and keeps its lease, its budget and its agent; nothing more of it is
+/// shown to you.
+///
+/// Another runtime takes only a job that waits for a slot. It begins there, with what is
+/// left of its lease, its budget and its time, and ends here, where it says what it is
+/// called there: that is printed.
 #[derive(Debug, clap::Args)]
 pub struct Handoff {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
     /// Whose it is to be.
-    #[arg(long, value_name = "PRINCIPAL")]
-    pub to: Principal,
+    #[arg(long, value_name = "PRINCIPAL", required_unless_present = "to_runtime", conflicts_with = "to_runtime")]
+    pub to: Option<Principal>,
+    /// Which other runtime is to have it, as `arcp serve --handoff-to` of this one names
+    /// it: there it is whose token this runtime has.
+    #[arg(long, value_name = "NAME")]
+    pub to_runtime: Option<String>,
+    /// By which fingerprint of its key this runtime has to know that one.
+    #[arg(long, value_name = "sha256:HEX", requires = "to_runtime")]
+    pub fingerprint: Option<String>,
+    /// Leave once it is on its way, and do not wait for what becomes of it.
+    #[arg(long, requires = "to_runtime")]
+    pub detach: bool,
     /// The session that is to take it, as its `arcp take` names it [default: the
     /// latest of that principal that takes jobs].
-    #[arg(long, value_name = "SESSION", value_parser = values::id)]
+    #[arg(long, value_name = "SESSION", value_parser = values::id, conflicts_with = "to_runtime")]
     pub session: Option<String>,
     /// Why.
     #[arg(long)]
@@ -43,15 +61,38 @@ pub struct Handoff {
 
 /// Hands a job over.
 pub fn run(args: Handoff) -> Result<Exit, Failure> {
-    let Handoff { job, to, session, reason, place } = args;
+    let Handoff { job, to, to_runtime, fingerprint, detach, session, reason, place } = args;
     let client = Chosen::of(&place)?.connect_for_handoff()?;
     let id = find(&client, &job)?;
     let no_session = |named: &String| Failure::usage(format!("`{}` is not the id of a session", visible(named)));
     let session = session.map(|named| WireId::new(&named).ok_or_else(|| no_session(&named))).transpose()?;
-    let wish = HandOver { job: id.clone(), to: to.clone(), session, runtime: None, reason };
-    client.hand_over(wish).map_err(|error| match &error {
+    let wish = HandOver { job: id.clone(), to: to.clone(), session, runtime: to_runtime.clone(), fingerprint, reason };
+    let Some(runtime) = to_runtime else {
+        client.hand_over(wish).map_err(|error| refused(error, &id, &job))?;
+        let to = to.as_ref().map(ToString::to_string).unwrap_or_default();
+        say(format_args!("arcp: {id} is handed over to {to}"));
+        return Ok(Exit::Success);
+    };
+    // What becomes of it is said on the job, and what became of earlier handoffs is not meant.
+    let JobSummary { last_event, status, .. } = summary(&client, &job)?;
+    let has_ended = matches!(status, Some(JobStatus::Ended(_)));
+    let after = Some(if has_ended { last_event.saturating_sub(1) } else { last_event });
+    let watched = client.watch(Watch { job: id.clone(), after, history: Some(true) });
+    let watched = watched.map_err(|error| unknown(error, &job))?;
+    client.hand_over(wish).map_err(|error| refused(error, &id, &job))?;
+    say(format_args!("arcp: {id} is being handed over to the runtime {}", visible(&runtime)));
+    if detach {
+        return Ok(Exit::Success);
+    }
+    outcome(&watched, &runtime)
+}
+
+/// Why a job is not handed over.
+fn refused(error: ClientError, id: &WireId, job: &str) -> Failure {
+    match &error {
         ClientError::Refused(refusal) if refusal.code != ErrorCode::JobNotFound => {
-            let nobody = refusal.message.contains(NOBODY);
+            let details = refusal.details.as_ref().and_then(|details| details.members().ok());
+            let nobody = details.is_some_and(|details| details.get_str("why").as_deref() == Some(NO_TAKER));
             let advice = if nobody { ": `arcp take` there, with a token of theirs, is one" } else { "" };
             Failure::new(of_refusal(refusal), format!("{id}: {}{advice}", visible(&refusal.message)))
         }
@@ -62,10 +103,40 @@ pub fn run(args: Handoff) -> Result<Exit, Failure> {
         | ClientError::Misuse(_)
         | ClientError::Cleartext(_)
         | ClientError::Untrusted(_)
-        | ClientError::NotTaken(_) => unknown(error, &job),
-    })?;
-    say(format_args!("arcp: {id} is handed over to {to}"));
-    Ok(Exit::Success)
+        | ClientError::NotTaken(_) => unknown(error, job),
+    }
+}
+
+/// Waits for what becomes of a job that is on its way to another runtime.
+fn outcome(job: &Job, runtime: &str) -> Result<Exit, Failure> {
+    for event in job.events() {
+        let JobEvent::Emitted { kind: EventKind::Status, body } = event else {
+            continue; // Another runtime has it, or it ended.
+        };
+        let members = body.members().unwrap_or_default();
+        let said = visible(&members.get_str("message").unwrap_or_default());
+        match members.get_str("phase").as_deref() {
+            Some("handoff_failed") => {
+                let code = members.get_str("code").map_or(ErrorCode::Unknown, |code| ErrorCode::from(code.as_str()));
+                return Err(Failure::new(of_code(&code), format!("{}: {said} ({})", job.id, code.as_str())));
+            }
+            Some("handoff_in_doubt") => say(format_args!("arcp: {said}")),
+            Some(_) | None => {}
+        }
+    }
+    let terminal = &job.wait()?.terminal;
+    let details = terminal.error.as_ref().and_then(|error| error.details.as_ref());
+    if let Some(to) = details.and_then(Destination::of_details) {
+        let (name, url) = (visible(&to.runtime), visible(&to.url));
+        say(format_args!("arcp: {} is handed over to the runtime {name}: follow it there with --url {url}", job.id));
+        writeln!(std::io::stdout(), "{}", visible(&to.job))?;
+        return Ok(Exit::Success);
+    }
+    let is_in_doubt = details.is_some_and(|details| details.members().is_ok_and(|all| all.get("in_doubt").is_some()));
+    let why = terminal.error.as_ref().map_or_else(|| "it has ended here".to_string(), |error| visible(&error.message));
+    let exit = if is_in_doubt { Exit::Lost } else { of_terminal(terminal) };
+    let exit = if exit == Exit::Success { Exit::Failed } else { exit };
+    Err(Failure::new(exit, format!("{} did not go to {}: {why}", job.id, visible(runtime))))
 }
 
 /// Whose a job has become, in words, if an event says so.

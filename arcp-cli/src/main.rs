@@ -14,6 +14,7 @@ mod completions;
 mod config_file;
 mod connect;
 mod counts;
+mod courier;
 mod credentials;
 mod delegation;
 mod demo;

@@ -22,6 +22,7 @@ use signal_hook::consts::SIGXFSZ;
 use crate::adapter;
 use crate::args::Serve;
 use crate::background;
+use crate::courier::Receivers;
 use crate::credentials::{self, Credentials};
 use crate::drain;
 use crate::exit::{Exit, Failure};
@@ -198,7 +199,8 @@ fn host(
     let store = location.open(args.relaxed)?;
     let announcer = Announcer::start(args, location.file().as_deref())?;
     let blobs = location.blobs()?;
-    let host = credentials.judge(agents.host(config)).with_store(store).with_blobs(blobs).observed_by(move |notice| {
+    let host = Receivers::of(&args.handing_over)?.with(agents.host(config));
+    let host = credentials.judge(host).with_store(store).with_blobs(blobs).observed_by(move |notice| {
         telemetry::observe(notice);
         announcer.hear(notice);
     });
@@ -342,6 +344,7 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     }
     config.timing.cancel_grace = args.cancel_grace.unwrap_or(Duration::from_secs(if args.samples { 5 } else { 30 }));
     config.compat = args.compat;
+    Receivers::of(&args.handing_over)?.configure(&mut config);
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(config)
 }

@@ -2,6 +2,7 @@
 //! expected; clap says of which argument, and repeats what was given.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::drain::Drain;
@@ -197,6 +198,48 @@ fn of_agent<T>(text: &str, example: &str, value: impl Fn(&str) -> Option<T>) -> 
     let parsed = text.split_once('=').and_then(|(name, given)| Some((agent(name).ok()?, value(given)?)));
     let (agent, value) = parsed.ok_or_else(|| format!("expected {example}"))?;
     Ok(OfAgent { agent: agent.name().to_string(), value })
+}
+
+/// What is said of one other runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfRuntime<T> {
+    /// What it is called here.
+    pub runtime: String,
+    /// What is said.
+    pub value: T,
+}
+
+fn of_runtime<T>(text: &str, example: &str, value: impl Fn(&str) -> Result<T, String>) -> Result<OfRuntime<T>, String> {
+    const LONGEST: usize = 64;
+    let parts = text.split_once('=').filter(|(name, value)| (1..=LONGEST).contains(&name.len()) && !value.is_empty());
+    let (name, given) = parts.ok_or_else(|| format!("expected {example}"))?;
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+        return Err(format!("a name is letters, digits, `.`, `_` and `-`: expected {example}"));
+    }
+    Ok(OfRuntime { runtime: name.to_string(), value: value(given)? })
+}
+
+/// Where another runtime is.
+pub fn receiver(text: &str) -> Result<OfRuntime<Target>, String> {
+    of_runtime(text, "NAME=URL, such as east=wss://east.example/arcp", |url| match runtime(url)? {
+        target @ Target::WebSocket { .. } => Ok(target),
+        Target::Program(_) => Err("another runtime is reached at ws:// or wss://".to_string()),
+    })
+}
+
+/// A file about another runtime.
+pub fn receiver_file(text: &str) -> Result<OfRuntime<PathBuf>, String> {
+    of_runtime(text, "NAME=FILE, such as east=/etc/arcp/east.token", |file| Ok(PathBuf::from(file)))
+}
+
+/// The fingerprint of another runtime.
+pub fn receiver_key(text: &str) -> Result<OfRuntime<String>, String> {
+    of_runtime(text, "NAME=sha256:HEX", |said| {
+        let digits = said.strip_prefix("sha256:").filter(|digits| digits.len() == 64);
+        let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let digits = digits.ok_or("expected sha256: and 64 hexadecimal digits, as `arcp runtimes` shows them")?;
+        Ok(format!("sha256:{}", digits.to_ascii_lowercase()))
+    })
 }
 
 /// What an agent prints.

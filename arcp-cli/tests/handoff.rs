@@ -63,6 +63,8 @@ fn a_job_is_handed_to_who_waits_for_one_and_is_that_ones_alone() {
             assert_eq!(code(&refused), 1, "{args:?}: {}", stderr(&refused));
         }
         let again = run(&alice(&["handoff", "--to", "bob"]), &job);
+        assert_eq!(code(&again), 0, "it is done: {}", stderr(&again));
+        let again = run(&alice(&["handoff", "--to", "carol"]), &job);
         assert_eq!(code(&again), 1, "{}", stderr(&again));
         assert!(stdout(&home.run(&bob(&["ls", "-o", "id"]))).contains(&job));
         let cancelled = run(&bob(&["cancel"]), &job);

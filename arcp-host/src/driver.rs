@@ -56,6 +56,7 @@
 mod access;
 mod agents;
 mod commit;
+mod elsewhere;
 mod heard;
 mod host;
 mod inbox;
@@ -75,7 +76,7 @@ use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{
-    CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, may_judge, unfinished,
+    Authority, CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, may_judge, unfinished,
     unrevoked_credentials,
 };
 use arcp_proto::time::Now;
@@ -85,6 +86,7 @@ pub use self::window::WriteWindow;
 
 use self::access::Access;
 use self::commit::Committer;
+use self::elsewhere::Elsewhere;
 use self::heard::Heard;
 use self::inbox::{Mailbox, Message};
 use self::observed::Observed;
@@ -94,6 +96,7 @@ use crate::agent::Inbox;
 use crate::auth::Roles;
 use crate::blobs::{BlobThread, Wanted};
 use crate::clock::Clock;
+use crate::handoff::Errands;
 #[cfg(feature = "websocket")]
 use crate::metrics::Traffic;
 use crate::metrics::{Around, Metrics};
@@ -159,7 +162,7 @@ pub struct Driver {
     clock: Clock,
     runner: Runner,
     access: Access,
-    provisioning: Calls,
+    elsewhere: Elsewhere,
     blobs: BlobThread,
     committer: Committer,
     read_back: Option<ReadBack>,
@@ -191,6 +194,7 @@ impl Driver {
             authenticator,
             credentials,
             provisioner,
+            courier,
             mut store,
             blobs,
             record,
@@ -213,9 +217,16 @@ impl Driver {
             operators,
             auditors,
             models: Models { provisions: provisioner.is_some(), ..config.models },
+            authority: Authority {
+                handoff: elsewhere::receivers(config.authority.handoff, courier.is_some()),
+                ..config.authority
+            },
             ..config
         };
-        let provisioning = Calls::new(provisioner, mailbox.clone());
+        let elsewhere = Elsewhere {
+            provisioning: Calls::new(provisioner, mailbox.clone()),
+            errands: Errands::new(courier, mailbox.clone()),
+        };
         let access = Access::new(authenticator, &config);
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
         let mut runtime = Runtime::new(config, seeds, now)?;
@@ -245,7 +256,7 @@ impl Driver {
             clock,
             runner,
             access,
-            provisioning,
+            elsewhere,
             blobs: BlobThread::new(blobs, mailbox.clone())?,
             committer: Committer::new(store, last, &mailbox, metrics.store.clone())?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
@@ -523,8 +534,9 @@ impl Driver {
                 }
             }
             Output::CheckValue { op, schema, value } => self.runner.check_value(op, schema, value),
-            Output::IssueCredentials { op, order } => self.provisioning.issue(op, *order),
-            Output::RevokeCredentials { op, job, what } => self.provisioning.revoke(op, job, what),
+            Output::IssueCredentials { op, order } => self.elsewhere.provisioning.issue(op, *order),
+            Output::RevokeCredentials { op, job, what } => self.elsewhere.provisioning.revoke(op, job, what),
+            Output::HandOff { op, order } => self.elsewhere.errands.hand_off(op, *order),
             Output::StoreBlob { op, digest, bytes } => self.blobs.want(Wanted::Store(op, digest, bytes)),
             Output::ReadBlob { op, digest } => self.blobs.want(Wanted::Read(op, digest)),
             Output::DropBlob { digest } => self.blobs.want(Wanted::LetGo(digest)),

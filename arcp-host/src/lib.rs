@@ -16,6 +16,7 @@ pub mod directory;
 pub mod driver;
 pub mod entropy;
 pub mod framing;
+pub mod handoff;
 #[cfg(feature = "websocket")]
 pub mod http;
 #[cfg(feature = "https")]

@@ -330,11 +330,14 @@ pub struct FamilyLimits {
     /// Jobs below one that nobody delegated, which have not ended or have such below
     /// them (256). More: the agent that asks is refused.
     pub jobs_per_family: usize,
+    /// Jobs that are being handed over to other runtimes (256); an account may have its
+    /// `principal_share`. More: refused.
+    pub departing_jobs: usize,
 }
 
 impl Default for FamilyLimits {
     fn default() -> FamilyLimits {
-        FamilyLimits { children_per_job: 64, delegation_depth: 8, jobs_per_family: 256 }
+        FamilyLimits { children_per_job: 64, delegation_depth: 8, jobs_per_family: 256, departing_jobs: 256 }
     }
 }
 
@@ -674,7 +677,7 @@ impl Limits {
                 ..DeliveryLimits::default()
             },
             credential: CredentialLimits { jobs_with_credentials: 4, credentials_per_job: 2 },
-            family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8 },
+            family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8, departing_jobs: 4 },
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
             artifact: ArtifactLimits {
                 artifact_bytes: 16 << 10,

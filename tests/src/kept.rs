@@ -177,6 +177,7 @@ impl Restart {
                 | Record::KeyKept { .. }
                 | Record::Audited(_)
                 | Record::HandedOver { .. }
+                | Record::Departing { .. }
                 | Record::AuditForgotten { .. }
                 | Record::ArtifactKept(_)
                 | Record::ArtifactsForgotten { .. }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
 use arcp_proto::model::event::JobEvent;
-use arcp_proto::runtime::{AgentReply, Input, Output, Record, Wait};
+use arcp_proto::runtime::{AgentReply, DepartureRecord, Input, Output, Record, Wait};
 use serde_json::Value;
 
 /// What is known of everything that a job can wait for.
@@ -45,6 +45,8 @@ pub struct Reasons {
     interrupted: BTreeSet<JobId>,
     /// Jobs of which credentials may count.
     provisioned: BTreeSet<JobId>,
+    /// Jobs that are to go to another runtime, and the position of the record that says so.
+    departing: BTreeMap<JobId, LogPos>,
 }
 
 impl Reasons {
@@ -69,6 +71,10 @@ impl Reasons {
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
             Output::Close { conn, .. } => self.gone(*conn),
+            Output::HandOff { order, .. } => {
+                let at = self.departing.get(&order.job);
+                assert!(at.is_some_and(|at| *at <= self.durable), "another runtime is asked before that is durable");
+            }
             Output::AgentReply { job, id, reply } => self.reply(*job, *id, reply),
             Output::Persist(batch) => batch.entries().for_each(|(at, record)| self.record(at, record)),
             _ => {}
@@ -154,6 +160,11 @@ impl Reasons {
                 note(&mut self.prompts, *job, !prompts.open.is_empty());
                 note(&mut self.interrupted, *job, !prompts.interrupts.is_empty());
             }
+            Record::Departing { job, departure } => {
+                self.departing.remove(job);
+                let is_to_go = matches!(**departure, DepartureRecord::Asked(_));
+                self.departing.extend(is_to_go.then_some((*job, at)));
+            }
             Record::CredentialsWanted { job, .. } => {
                 self.provisioned.insert(*job);
             }
@@ -238,6 +249,9 @@ impl Reasons {
             Wait::Revocation => {
                 assert!(!self.over.contains_key(&job), "{job} waits until its credentials are revoked, and is over");
                 assert!(self.provisioned.contains(&job), "{job} waits until credentials are revoked that it has not");
+            }
+            Wait::Departure => {
+                assert!(self.failing || self.departing.contains_key(&job), "{job} waits to go, and is to go nowhere");
             }
             Wait::Silence => panic!("{job} waits for its agent, which need not say that it is alive"),
         }

@@ -48,6 +48,7 @@ impl VirtualStore {
         let (mut forgotten, mut ended) = (BTreeSet::<JobId>::new(), BTreeSet::<SessionId>::new());
         let (mut over, mut released) = (BTreeSet::<JobId>::new(), BTreeMap::<SessionId, u64>::new());
         let (mut trimmed, mut left) = (BTreeMap::<JobId, u64>::new(), BTreeMap::<JobId, LogPos>::new());
+        let mut departing = BTreeMap::<JobId, LogPos>::new();
         let (mut prompted, mut handed) = (BTreeMap::<JobId, LogPos>::new(), BTreeMap::<JobId, LogPos>::new());
         let (mut undone, mut unsubscribed) = (BTreeSet::<LogPos>::new(), BTreeMap::<SessionId, LogPos>::new());
         let expired = self.records.iter().filter_map(|(_, record)| record.expires()).max();
@@ -77,6 +78,9 @@ impl VirtualStore {
             if let Record::HandedOver { job, .. } = record {
                 handed.insert(*job, *at);
             }
+            if let Record::Departing { job, .. } = record {
+                departing.insert(*job, *at);
+            }
         }
         let mut given: Vec<(LogPos, Record)> = Vec::new();
         let (mut numbers, mut terminals) = (Vec::new(), BTreeMap::new());
@@ -89,6 +93,7 @@ impl VirtualStore {
                 _ if record.until().is_some_and(|until| expired.is_some_and(|upto| until <= upto)) => {}
                 Record::Unsubscribed { session, .. } if unsubscribed.get(session).is_some_and(|last| last != at) => {}
                 Record::HandedOver { job, .. } if handed.get(job).is_some_and(|last| last != at) => {}
+                Record::Departing { job, .. } if departing.get(job).is_some_and(|last| last != at) => {}
                 Record::Prompted { job, .. } if prompted.get(job).is_some_and(|last| last != at) => {}
                 Record::BudgetLeft { job, .. } if left.get(job).is_some_and(|last| last != at) => {}
                 Record::HistoryTrimmed { job, upto, .. } if trimmed.get(job) != Some(upto) => {}

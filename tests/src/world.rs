@@ -6,6 +6,8 @@ mod blobs;
 mod checks;
 mod jobs;
 mod provisioner;
+mod receiver;
+mod restores;
 mod wires;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,7 +24,7 @@ use arcp_proto::policy::Roles;
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
     AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, OpenInterrupt, Operator, Output, Runtime,
-    Transport, Verdict, miscounts,
+    Transport, Verdict,
 };
 use arcp_proto::scope::Scopes;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -31,6 +33,7 @@ use arcp_proto::wire::Family;
 pub use self::blobs::Blobs;
 pub use self::checks::Checks;
 pub use self::provisioner::Provisioner;
+pub use self::receiver::{Receiver, Says};
 use crate::agents::Running;
 use crate::oracle::Oracle;
 use crate::store::VirtualStore;
@@ -171,6 +174,8 @@ pub struct World {
     pub checks: Checks,
     /// Who issues credentials.
     pub provisioner: Provisioner,
+    /// Another runtime, which is asked to take jobs.
+    pub receiver: Receiver,
     /// The bytes of artifacts.
     pub blobs: Blobs,
     /// Whether the host takes no messages of extensions for now.
@@ -225,6 +230,7 @@ impl World {
             extensions: Vec::new(),
             checks: Checks::default(),
             provisioner: Provisioner::default(),
+            receiver: Receiver::default(),
             blobs: Blobs::default(),
             takes_no_extensions: false,
             untaken: VecDeque::new(),
@@ -330,6 +336,7 @@ impl World {
             Output::CheckValue { op, value, .. } => self.check_value(op, value.as_ref()),
             Output::IssueCredentials { op, order } => self.issue_credentials(op, *order),
             Output::RevokeCredentials { op, job, what } => self.revoke_credentials(op, job, &what),
+            Output::HandOff { op, order } => self.hand_off(op, *order),
             Output::StoreBlob { op, digest, bytes } => self.store_blob(op, digest, bytes),
             Output::ReadBlob { op, digest } => self.read_blob(op, digest),
             Output::DropBlob { digest } => drop(self.blobs.stored.remove(&digest)),
@@ -348,6 +355,7 @@ impl World {
                 self.schedule(at, Event::ToRuntime(Input::Loaded { op, events }));
             }
             Output::StartAgent { job, spec } => {
+                self.receiver.must_lack(job);
                 self.started.push((*spec).clone());
                 self.running.insert(job, Running::new(&spec));
                 self.wake(job);
@@ -436,50 +444,6 @@ impl World {
             Ok(()) => self.input(Input::Persisted { up_to }),
             Err(_) => self.input(Input::PersistFailed { from }),
         }
-    }
-
-    /// A restart from the log as it stands, whatever the store has let go of,
-    /// comes to what the runtime is.
-    pub fn restores(&self) {
-        self.counts();
-        // Without a store that gives events back, nothing outlives the process.
-        if !self.options.config.history {
-            return;
-        }
-        let lived = self.runtime.digest();
-        let mut store = self.store.clone();
-        store.mend();
-        // Of what was given again after a failure it may have a part.
-        if store.commit(&self.given).is_err() || store.last() != lived.at {
-            return;
-        }
-        for compact in [false, true] {
-            let mut restored =
-                Runtime::new(self.options.config.clone(), seeds(0), self.now).expect("the configuration works");
-            for (at, record) in store.records(compact) {
-                restored.handle(self.now, Input::Restore { at, record });
-            }
-            let differences = lived.differences(&restored.digest());
-            assert!(differences.is_empty(), "a restart, tidied: {compact}, comes to something else: {differences:#?}");
-            assert_eq!(miscounts(&restored), [], "what is counted after a restart is there");
-            let kept = |runtime: &Runtime| runtime.stats().kept_event_bytes;
-            // A tidied history weighs as much as before its job's last events went: more than one that is read whole.
-            let as_heavy = !compact || kept(&self.runtime) <= kept(&restored);
-            assert!(as_heavy, "the same events weigh the same after a restart");
-        }
-    }
-
-    /// Once everybody has read everything and all is durable, no account has a
-    /// rest.
-    fn owes_nothing(&self) {
-        let stats = self.runtime.stats();
-        assert_eq!((stats.unsent_bytes, stats.undurable_bytes), (0, 0), "bytes not sent, and not durable");
-        self.counts();
-    }
-
-    /// What the accounts say is held is held.
-    pub fn counts(&self) {
-        assert_eq!(miscounts(&self.runtime), [], "what is counted is there");
     }
 
     /// Changes what the runtime is told at its next start.

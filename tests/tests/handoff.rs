@@ -136,6 +136,44 @@ fn a_job_is_handed_over_with_the_right_to_cancel_it() {
 }
 
 #[test]
+fn a_handoff_whose_answer_was_lost_with_its_session_is_done_when_it_is_asked_for_again() {
+    for restarts in [false, true] {
+        let mut world = World::configured(14, |config| {
+            config.restartable_agents.insert("waiter".into());
+        });
+        let ((mut alice, _), (mut bob, _)) = (hello(&mut world, "tok-alice"), hello(&mut world, "tok-bob"));
+        let job = alice.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+        world.settle();
+        let asked = json!({"target": "bob", "job_id": job});
+        alice.send_with(&mut world, "agent.handoff", asked, json!({"job_id": job}));
+        world.settle();
+        if restarts {
+            world.crash_with(world.given().count(), true);
+            world.settle();
+            bob = hello(&mut world, "tok-bob").0;
+        }
+        let (mut alice, _) = hello(&mut world, "tok-alice");
+        let (mut carol, _) = hello(&mut world, "tok-carol");
+        let written = entries(&world).len();
+        let again = hand_over(&mut world, &mut alice, &job, json!({"target": "bob"}));
+        assert_eq!(again["type"], "ack", "{again}");
+        assert_eq!(entries(&world).len(), written, "nothing was done");
+        // To nobody else, and by nobody else.
+        for (giver, target) in [(&mut alice, "carol"), (&mut carol, "bob")] {
+            let refused = hand_over(&mut world, giver, &job, json!({"target": target}));
+            assert!(refused.to_string().contains("no such job"), "{target}: {refused}");
+        }
+        assert_eq!(listed(&mut world, &mut bob)[0]["job_id"], job);
+        // Once it is somebody else's again, it was not she who did that.
+        assert_eq!(hand_over(&mut world, &mut bob, &job, json!({"target": "carol"}))["type"], "ack");
+        let refused = hand_over(&mut world, &mut alice, &job, json!({"target": "carol"}));
+        assert!(refused.to_string().contains("no such job"), "{refused}");
+        world.restores();
+        world.finish();
+    }
+}
+
+#[test]
 fn a_restart_leaves_a_job_whose_it_became() {
     for (seed, compact) in [(2, false), (3, true)] {
         let mut world = World::configured(seed, |config| {
@@ -193,7 +231,7 @@ fn a_job_is_handed_to_whoever_takes_jobs_and_by_whom_it_belongs_to() {
         (json!({"target": {"principal": "nobody"}}), "INVALID_REQUEST", "takes jobs"),
         (json!({"target": {"principal": "bob", "runtime": "other"}}), "UNIMPLEMENTED", "within this runtime"),
         (json!({"target": {"principal": "bob", "fingerprint": "sha256:0b"}}), "UNIMPLEMENTED", "within this runtime"),
-        (json!({"target": {"runtime": "other"}}), "INVALID_REQUEST", "target"),
+        (json!({"target": {"runtime": "other"}}), "UNIMPLEMENTED", "within this runtime"),
         (json!({"target": ""}), "INVALID_REQUEST", "nobody's"),
         (json!({}), "INVALID_REQUEST", "target"),
     ] {
@@ -410,7 +448,7 @@ fn our_client_takes_a_job_and_the_one_that_gave_it_is_told_that_it_is_gone() {
         let other = Submit::new(AgentRef::parse("waiter").expect("a name"));
         world.command(bob, |c| c.session().and_then(|mut s| s.submit(other))).expect("given");
         let to = Principal::new("bob").expect("a name");
-        let wish = HandOver { job: accepted.job.clone(), to, session: None, runtime: None, reason: None };
+        let wish = HandOver::to(accepted.job.clone(), to);
         world.command(alice, |c| c.session().and_then(|mut s| s.hand_over(wish))).expect("given");
         let taken = world.until(bob, |event| matches!(event, ClientEvent::Taken { .. }));
         let ClientEvent::Taken { watching } = taken else { panic!("a job") };
@@ -458,13 +496,7 @@ fn clients_over_threads_and_over_tokio_hand_jobs_to_each_other() {
         config.features = config.features.with(Feature::AgentHandoff);
         config
     };
-    let wish = |job: &arcp_proto::id::WireId, to: &str| HandOver {
-        job: job.clone(),
-        to: Principal::new(to).expect("a name"),
-        session: None,
-        runtime: None,
-        reason: None,
-    };
+    let wish = |job: &arcp_proto::id::WireId, to: &str| HandOver::to(job.clone(), Principal::new(to).expect("a name"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for family in [Family::Hello, Family::Open] {
         let a = arcp_blocking::Client::connect(target.clone(), config("tok-a", family)).expect("a session");
@@ -477,7 +509,8 @@ fn clients_over_threads_and_over_tokio_hand_jobs_to_each_other() {
         let mut taken = runtime.block_on(b.next_handed_job()).expect("a job");
         assert_eq!((&taken.id, &taken.agent), (&job.id, &job.agent));
         assert!(matches!(job.wait(), Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound));
-        let refused = a.hand_over(wish(&job.id, "b"));
+        a.hand_over(wish(&job.id, "b")).expect("it is done");
+        let refused = a.hand_over(wish(&job.id, "c"));
         assert!(matches!(refused, Err(ClientError::Refused(_))), "it is not hers any more: {refused:?}");
         runtime.block_on(b.hand_over(wish(&taken.id, "a"))).expect("it is taken");
         let again = a.next_handed_job(PATIENCE).expect("a session").expect("a job");
@@ -496,7 +529,7 @@ fn a_client_that_offers_no_handoff_neither_hands_over_nor_takes() {
     world.until(plain, |event| matches!(event, ClientEvent::Accepted { .. }));
     let to = Principal::new("bob").expect("a name");
     let job = arcp_proto::id::WireId::new("job_1").expect("an id");
-    let wish = HandOver { job, to, session: None, runtime: None, reason: None };
+    let wish = HandOver::to(job, to);
     let refused = world.command(plain, |c| c.session().and_then(|mut s| s.hand_over(wish)));
     assert_eq!(refused.err(), Some(ApiMisuse::NotNegotiated(Feature::AgentHandoff)));
     world.finish();

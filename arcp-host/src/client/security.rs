@@ -45,6 +45,9 @@ pub enum Trust {
     /// and for however long it is valid: for a server of the same user on the same
     /// machine, whose file it is.
     Certificate(PathBuf),
+    /// Nobody but a server whose key has this fingerprint, `sha256:` and 64 lower-case
+    /// digits, whatever its certificate says besides.
+    Key(String),
 }
 
 impl Security {

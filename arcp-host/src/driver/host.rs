@@ -13,6 +13,7 @@ use super::Fenced;
 use crate::agent::Task;
 use crate::auth::{Authenticator, BearerTokens, CredentialSource};
 use crate::blobs::{Blobs, MemoryBlobs};
+use crate::handoff::Courier;
 use crate::provisioner::Provisioner;
 use crate::registry::{AgentSource, Registry};
 use crate::runner::TaskRunner;
@@ -36,6 +37,9 @@ pub struct Host {
     /// Who issues credentials for jobs whose leases grant `model.use`. They are sent to
     /// clients as they are: whoever has one sees to it that nobody can listen.
     pub provisioner: Option<Arc<dyn Provisioner>>,
+    /// Who asks other runtimes to take jobs, if the configuration
+    /// [names any](arcp_proto::runtime::Handoffs::receivers).
+    pub courier: Option<Arc<dyn Courier>>,
     /// Where records are made durable.
     pub store: Box<dyn Store>,
     /// Where the bytes of artifacts are kept, if the configuration
@@ -68,6 +72,7 @@ impl Host {
             authenticator: Arc::new(BearerTokens::default()),
             credentials: Vec::new(),
             provisioner: None,
+            courier: None,
             store: Box::<MemoryStore>::default(),
             blobs: Box::<MemoryBlobs>::default(),
             record: None,
@@ -102,6 +107,12 @@ impl Host {
     #[must_use]
     pub fn with_provisioner(self, provisioner: Arc<dyn Provisioner>) -> Host {
         Host { provisioner: Some(provisioner), ..self }
+    }
+
+    /// Has other runtimes asked by this to take jobs.
+    #[must_use]
+    pub fn with_courier(self, courier: Arc<dyn Courier>) -> Host {
+        Host { courier: Some(courier), ..self }
     }
 
     /// Keeps records in this store.

@@ -127,6 +127,7 @@ impl Rows {
             | Record::Unsubscribed { .. }
             | Record::Audited(_)
             | Record::HandedOver { .. }
+            | Record::Departing { .. }
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
             | Record::KeyKept { .. } => {}
@@ -227,6 +228,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         Record::BudgetLeft { .. } => Some(6),
         Record::Prompted { .. } => Some(PROMPTED),
         Record::HandedOver { .. } => Some(8),
+        Record::Departing { .. } => Some(9),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

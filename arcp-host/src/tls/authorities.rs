@@ -31,7 +31,7 @@ pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Arc<C
 pub fn config_for(target: &Target, security: &Security) -> Result<Arc<ClientConfig>, TlsError> {
     let kept = match security.trust {
         Trust::System | Trust::Authorities(_) => security.known_runtimes.as_ref(),
-        Trust::Certificate(_) => None,
+        Trust::Certificate(_) | Trust::Key(_) => None,
     };
     let pin = kept.and_then(|kept| Pin::of(&KnownRuntimes::at(kept), target));
     config_with(verifier(&security.trust)?.pinned(pin), security.identity.as_ref())
@@ -50,6 +50,7 @@ fn verifier(trust: &Trust) -> Result<Verifier, TlsError> {
             given.iter().try_for_each(|given| roots.add(given.clone())).map_err(|error| bad(&error))?;
             Verifier::issued_by(issuers(roots).map_err(|error| bad(&error))?, given)
         }
+        Trust::Key(fingerprint) => Verifier::of_key(fingerprint.clone()),
         Trust::Certificate(file) => Verifier::of_this_machine(pem::certificates(file)?.swap_remove(0)),
     })
 }

@@ -41,6 +41,23 @@ struct Changed {
     line: usize,
 }
 
+/// A server with another key than it is known by.
+#[derive(Debug, thiserror::Error)]
+#[error("it shows another key than it is known by: {shown} instead of {known}")]
+struct OtherKey {
+    shown: String,
+    known: String,
+}
+
+/// Refuses a certificate whose key has another fingerprint.
+pub(super) fn must_have(certificate: &CertificateDer<'_>, known: &str) -> Result<(), Error> {
+    let shown = fingerprint(certificate)?;
+    match shown == known {
+        true => Ok(()),
+        false => Err(refused(OtherKey { shown, known: known.to_string() })),
+    }
+}
+
 /// The fingerprint of the key of a certificate: `sha256:` and the digits of its
 /// SHA-256, as RFC 7469 has it. It stays when a certificate is renewed for its key.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> Result<String, Error> {

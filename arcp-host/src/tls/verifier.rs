@@ -10,7 +10,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::known_runtimes::Pin;
-use super::provider;
+use super::{known_runtimes, provider};
 
 /// Takes certificates that are known themselves, and those of known issuers.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Verifier {
     known: Vec<CertificateDer<'static>>,
     issuers: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// The fingerprint of the key that alone vouches for it, if one does.
+    key: Option<String>,
     /// What is known of its key.
     pin: Option<Pin>,
 }
@@ -27,18 +29,21 @@ impl Verifier {
     /// that they have: one that is signed by itself may say that it is an
     /// authority, which is no server's otherwise.
     pub(super) fn issued_by(issuers: Arc<WebPkiServerVerifier>, known: Vec<CertificateDer<'static>>) -> Verifier {
-        Verifier { known, issuers: Some(issuers), algorithms: provider().signature_verification_algorithms, pin: None }
+        let algorithms = provider().signature_verification_algorithms;
+        Verifier { known, issuers: Some(issuers), algorithms, key: None, pin: None }
     }
 
     /// Takes this certificate and no other, by whatever name its server is
     /// called: this machine knows it.
     pub(super) fn of_this_machine(known: CertificateDer<'static>) -> Verifier {
-        Verifier {
-            known: vec![known],
-            issuers: None,
-            algorithms: provider().signature_verification_algorithms,
-            pin: None,
-        }
+        let algorithms = provider().signature_verification_algorithms;
+        Verifier { known: vec![known], issuers: None, algorithms, key: None, pin: None }
+    }
+
+    /// Takes whoever has the key of this fingerprint and proves it, and nobody else.
+    pub(super) fn of_key(fingerprint: String) -> Verifier {
+        let algorithms = provider().signature_verification_algorithms;
+        Verifier { known: Vec::new(), issuers: None, algorithms, key: Some(fingerprint), pin: None }
     }
 
     /// The same, if its server also shows the key that it showed first.
@@ -66,6 +71,10 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(key) = &self.key {
+            known_runtimes::must_have(certificate, key)?;
+            return Ok(ServerCertVerified::assertion());
+        }
         let is_known = self.known.iter().any(|known| known == certificate);
         match &self.issuers {
             Some(_) if is_known => verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?,

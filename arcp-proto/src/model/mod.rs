@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod credential;
 pub mod event;
 pub mod feature;
+pub mod handoff;
 pub mod job;
 pub mod prompt;
 pub mod reply;

@@ -136,14 +136,31 @@ pub enum Command {
 pub struct HandOver {
     /// The job.
     pub job: WireId,
-    /// Whose it is to be.
-    pub to: Principal,
+    /// Whose it is to be; `None` only if it goes to another runtime, where it is whose
+    /// token that runtime was given by this one.
+    pub to: Option<Principal>,
     /// The session of that one which is to take it; `None`: the latest that takes jobs.
     pub session: Option<WireId>,
-    /// Another runtime to which it is to go: refused, for now.
+    /// Another runtime to which it is to go, as the operator of this one calls it, or
+    /// its URL as that one gave it.
     pub runtime: Option<String>,
+    /// The fingerprint by which that runtime must be known to this one; without a
+    /// runtime, the one that has it.
+    pub fingerprint: Option<String>,
     /// Why, in the client's words.
     pub reason: Option<String>,
+}
+
+impl HandOver {
+    /// Makes a job somebody else's, in this runtime.
+    pub fn to(job: WireId, to: Principal) -> HandOver {
+        HandOver { job, to: Some(to), session: None, runtime: None, fingerprint: None, reason: None }
+    }
+
+    /// Has another runtime take a job, that which this one's operator calls so.
+    pub fn to_runtime(job: WireId, runtime: impl Into<String>) -> HandOver {
+        HandOver { job, to: None, session: None, runtime: Some(runtime.into()), fingerprint: None, reason: None }
+    }
 }
 
 /// A wish to say something to an agent that runs (RFC §10.5).

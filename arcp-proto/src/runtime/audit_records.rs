@@ -35,6 +35,9 @@ pub struct AuditEntry {
     /// to be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Principal>,
+    /// Which runtime was to have the job that was handed over: what it is called here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     /// From which address somebody wanted to come in; of several the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
@@ -136,6 +139,7 @@ impl AuditEntry {
             job: None,
             taken: None,
             to: None,
+            runtime: None,
             from,
             refused: None,
             granted: None,
@@ -155,6 +159,7 @@ impl AuditEntry {
     /// Bytes it holds, roughly.
     pub(super) fn bytes(&self) -> usize {
         let granted = self.granted.as_ref().map_or(0, |granted| granted.as_str().len());
-        size_of::<AuditEntry>() + granted + self.reason.as_ref().map_or(0, String::len)
+        let texts = self.reason.iter().chain(&self.runtime).map(String::len).sum::<usize>();
+        size_of::<AuditEntry>() + granted + texts
     }
 }

@@ -14,6 +14,7 @@ use crate::lease::{Ceiling, Lease, Namespace, Target};
 use crate::limits::Limits;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::feature::{Feature, Features};
+use crate::model::handoff::Receiver;
 use crate::model::request::ClientInfo;
 use crate::policy::{Policy, Subject};
 use crate::trust::TrustLevel;
@@ -83,6 +84,37 @@ pub struct Authority {
     /// Operations that need a trust level, by the level that they need at least.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub needs_trust: BTreeMap<TrustLevel, Lease>,
+    /// Other runtimes that jobs may be handed over to.
+    #[serde(skip_serializing_if = "Handoffs::is_default")]
+    pub handoff: Handoffs,
+}
+
+/// To which other runtimes jobs may be handed over, in an [`Authority`] (RFC §14).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Handoffs {
+    /// What each is called here, and where it is: nobody else is ever asked. Who names
+    /// some answers [`super::Output::HandOff`].
+    pub receivers: BTreeMap<String, Receiver>,
+    /// How long one has to answer before it is asked again (30 s).
+    pub timeout: Duration,
+    /// For how long one is asked that perhaps has a job, and does not say so (1 h). Then
+    /// the job ends here, and its owner is told that nobody knows. Less than receivers
+    /// hold keys: [`Timing::key_window`].
+    pub patience: Duration,
+}
+
+impl Default for Handoffs {
+    fn default() -> Handoffs {
+        let (timeout, patience) = (Duration::from_secs(30), Duration::from_secs(3600));
+        Handoffs { receivers: BTreeMap::new(), timeout, patience }
+    }
+}
+
+impl Handoffs {
+    fn is_default(&self) -> bool {
+        *self == Handoffs::default()
+    }
 }
 
 /// What jobs may do with models, in a [`Config`] (1.1 §9.7, §9.8).

@@ -145,6 +145,12 @@ impl Parts<'_> {
         digest.fact(format!("{id}"), made);
         digest.fact(format!("{id} budget"), format!("{:?}", lease::budget(job)));
         digest.fact(format!("{id} children"), format!("{:?}", delegation::children(job)));
+        if let Some(by) = &job.spec().given_by {
+            digest.fact(format!("{id} given by"), by.to_string());
+        }
+        if let Some(departure) = self.jobs.departures.shown(id) {
+            digest.fact(format!("{id} departure"), departure);
+        }
         if let Some(prompts) = prompts::kept(job).filter(|prompts| prompts.last > 0 || prompts.interrupted > 0) {
             digest.fact(format!("{id} prompts"), format!("{prompts:?}"));
         }

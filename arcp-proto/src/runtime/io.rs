@@ -16,6 +16,7 @@ use crate::lease::Ceiling;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::artifact::BlobDigest;
 use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
+use crate::model::handoff::{HandoffAnswer, HandoffOrder};
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
 use crate::policy::Roles;
 use crate::scope::Scopes;
@@ -31,7 +32,9 @@ pub use super::notice::Notice;
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
 pub use super::operator::Operator;
 use super::prompt_records::OpenInterrupt;
-pub use super::records::{ArtifactRecord, EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
+pub use super::records::{
+    ArtifactRecord, DepartureRecord, DepartureTerms, EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record,
+};
 pub use super::timers::Timer;
 
 /// Something that happened outside.
@@ -198,6 +201,13 @@ pub enum Input {
         op: OpId,
         /// Whether none of it counts any more.
         done: bool,
+    },
+    /// Another runtime that was asked to take a job has answered, or has not.
+    HandedOff {
+        /// The operation.
+        op: OpId,
+        /// What became of it.
+        answer: HandoffAnswer,
     },
     /// The host has stored bytes, or could not.
     BlobStored {
@@ -530,6 +540,14 @@ pub enum Output {
         job: JobId,
         /// Which of them.
         what: Revocation,
+    },
+    /// Ask another runtime to take a job; answer with [`Input::HandedOff`]. After
+    /// [`Handoffs::timeout`](super::Handoffs::timeout) it is asked again.
+    HandOff {
+        /// The operation.
+        op: OpId,
+        /// Which runtime, and what to ask of it.
+        order: Box<HandoffOrder>,
     },
     /// Make a batch durable, whole or not at all; answer with
     /// [`Input::Persisted`]. Batches come in the order of their positions and

@@ -51,6 +51,8 @@ pub(super) enum Waiter {
     Session(SessionId),
     /// A job that is to have credentials.
     Credentials(JobId),
+    /// A job that is to go to another runtime.
+    Departure(JobId),
 }
 
 impl Log {

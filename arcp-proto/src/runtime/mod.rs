@@ -36,7 +36,7 @@ pub use account::{HeldFor, Miscount};
 use alloc::string::String;
 use alloc::vec::Vec;
 pub use audit_records::{AuditAct, AuditEntry};
-pub use config::{Authority, Config, Models, Timing};
+pub use config::{Authority, Config, Handoffs, Models, Timing};
 use core::net::IpAddr;
 pub use delegation::Delegation;
 pub use delivery::subscription_id;
@@ -44,8 +44,9 @@ pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
 pub use io::{
     AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, ChildEnd, ChunkData, CloseReason,
-    Credit, Deadline, EventRecord, HandOver, Input, InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord,
-    Notice, Numbered, NumberedRun, Operator, Output, ParentRecord, Record, Remaining, Shown, Timer, Transport, Verdict,
+    Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, HandOver, Input, InputFault, JobBounds, JobRecord,
+    KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, ParentRecord, Record, Remaining,
+    Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -68,7 +69,7 @@ use context::Context;
 use delivery::Delivery;
 use dispatch::CallHandler;
 use edge::NewConnection;
-use job::{Jobs, provisioning};
+use job::{Jobs, departure, provisioning};
 use log::Waiter;
 use session::Sessions;
 
@@ -97,7 +98,7 @@ use session::Sessions;
 ///   by [`Input::Credit`]; the core keeps to it.
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
 ///   every `IssueCredentials` one `CredentialsIssued`, every `RevokeCredentials` one
-///   `CredentialsRevoked`; every `CheckInput` and `CheckValue` one `InputChecked`; every
+///   `CredentialsRevoked`; every `HandOff` one `HandedOff`; every `CheckInput` and `CheckValue` one `InputChecked`; every
 ///   `StoreBlob` one `BlobStored`, every `ReadBlob` one `BlobRead`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
 /// * `now` is when the input arrived, which may be before it is handed over.
@@ -224,6 +225,7 @@ impl Runtime {
             Input::CredentialsRevoked { op, done } => {
                 provisioning::on_revoked(&mut self.jobs, &mut self.ctx, op, done);
             }
+            Input::HandedOff { op, answer } => departure::on_answer(&mut self.jobs, &mut self.ctx, op, answer),
             Input::BlobStored { op, stored } => dispatch::on_blob_stored(self, op, stored),
             Input::BlobRead { op, bytes } => dispatch::on_blob_read(self, op, bytes),
             Input::Agents { agents, restartable } => self.agents().on_hosted(agents, restartable),
@@ -315,6 +317,7 @@ impl Runtime {
                 Timer::RevocationGrace(job) => provisioning::on_grace_over(&mut self.jobs, &mut self.ctx, job),
                 Timer::Renewal(job) => provisioning::on_renewal_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevokeAgain(job) => provisioning::on_again(&mut self.jobs, &mut self.ctx, job),
+                Timer::Departure(job) => departure::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),
@@ -372,6 +375,7 @@ impl Runtime {
                 Waiter::Agent(job) => self.jobs.table_mut().on_answer_durable(&mut self.ctx, job),
                 Waiter::Session(session) => self.on_evicted(session),
                 Waiter::Credentials(job) => provisioning::on_durable(&mut self.jobs, &mut self.ctx, job),
+                Waiter::Departure(job) => departure::on_durable(&mut self.jobs, &mut self.ctx, job),
             }
             self.carry();
         }

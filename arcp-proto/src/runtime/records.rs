@@ -17,6 +17,7 @@ use crate::lease::{Budget, Ceiling, Constraints};
 use crate::model::agent::AgentRef;
 use crate::model::artifact::{ArtifactRef, BlobDigest, MediaType};
 use crate::model::event::{EventClass, JobEvent};
+use crate::model::handoff::Destination;
 use crate::model::request::{Filter, Invocation};
 use crate::policy::Roles;
 use crate::scope::Scopes;
@@ -240,6 +241,16 @@ pub enum Record {
         principal: Principal,
         /// The session of that one that took it.
         session: SessionId,
+        /// Who handed it over, in records of versions that know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Principal>,
+    },
+    /// A job is to go to another runtime, or has gone, or stays. The latest one counts.
+    Departing {
+        /// The job.
+        job: JobId,
+        /// How it stands with that.
+        departure: Box<DepartureRecord>,
     },
     /// The first entries of the audit trail are forgotten.
     AuditForgotten {
@@ -283,6 +294,7 @@ impl Record {
             | Record::BudgetLeft { job, .. }
             | Record::Prompted { job, .. }
             | Record::HandedOver { job, .. }
+            | Record::Departing { job, .. }
             | Record::Joined { job, .. }
             | Record::Left { job, .. }
             | Record::CredentialsWanted { job, .. }
@@ -326,6 +338,7 @@ impl Record {
             | Record::BudgetLeft { .. }
             | Record::Prompted { .. }
             | Record::HandedOver { .. }
+            | Record::Departing { .. }
             | Record::KeyKept { .. }
             | Record::Audited(_)
             | Record::AuditForgotten { .. }
@@ -360,6 +373,7 @@ impl Record {
                 }
                 Record::Prompted { prompts, .. } => prompts.bytes(),
                 Record::Audited(entry) => entry.bytes(),
+                Record::Departing { departure, .. } => departure.bytes(),
                 Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } => {
                     size_of_val(entries.as_slice())
                 }
@@ -420,6 +434,7 @@ impl Record {
             | Record::BudgetLeft { .. }
             | Record::Prompted { .. }
             | Record::HandedOver { .. }
+            | Record::Departing { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Numbered { run: Numbered::Events(_), .. }
@@ -608,4 +623,45 @@ pub struct KeyRecord {
     pub digest: [u8; 32],
     /// What makes two submits the same.
     pub fingerprint: [u8; 32],
+}
+
+/// How it stands with a job that is to go to another runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DepartureRecord {
+    /// From here on the receiver may be asked, and perhaps has it.
+    Asked(DepartureTerms),
+    /// The receiver does not have it.
+    Stays,
+    /// The receiver has it.
+    Gone(Destination),
+}
+
+impl DepartureRecord {
+    fn bytes(&self) -> usize {
+        match self {
+            DepartureRecord::Asked(terms) => terms.bytes(),
+            DepartureRecord::Stays => 0,
+            DepartureRecord::Gone(to) => to.bytes(),
+        }
+    }
+}
+
+/// What a receiver is asked besides what the acceptance of the job says: the same each
+/// time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepartureTerms {
+    /// What the receiver is called here.
+    pub to: String,
+    /// What the job may do and still spend.
+    pub lease: Json,
+    /// Since when it is to go.
+    pub since: UtcMs,
+}
+
+impl DepartureTerms {
+    /// Bytes it holds, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let DepartureTerms { to, lease, since: UtcMs(_) } = self;
+        size_of::<Self>() + to.len() + lease.as_str().len()
+    }
 }

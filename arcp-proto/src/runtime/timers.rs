@@ -63,6 +63,9 @@ pub enum Timer {
     RevokeAgain(JobId),
     /// The agent of a job has waited long enough for a credential's other value.
     Renewal(JobId),
+    /// The runtime that is to have a job has had long enough to answer, or is asked
+    /// again.
+    Departure(JobId),
 }
 
 impl Timer {
@@ -84,6 +87,7 @@ impl Timer {
             | Timer::Prompt(_)
             | Timer::RevocationGrace(_)
             | Timer::Renewal(_)
+            | Timer::Departure(_)
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)

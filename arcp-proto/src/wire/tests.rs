@@ -184,9 +184,10 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
         }
         Some(Command::Interrupt(_)) => Command::HandOver(HandOver {
             job: id("job_1"),
-            to: Principal::new("bob").expect("a name"),
+            to: Principal::new("bob"),
             session: Some(id("sess_2")),
             runtime: Some("wss://elsewhere/arcp".into()),
+            fingerprint: Some("sha256:0b".into()),
             reason: Some("r".into()),
         }),
         Some(Command::HandOver(_)) => Command::PutArtifact(PutArtifact {

@@ -16,7 +16,7 @@ use crate::runtime::session::Outcome;
 /// session is.
 pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Option<Principal> {
     match command {
-        Command::HandOver(wish) => Some(wish.to.clone()),
+        Command::HandOver(wish) => wish.to.clone(),
         Command::Evict(eviction) => {
             let session = SessionId::parse(eviction.session.as_str())?;
             handler.runtime.sessions.get(session).map(|session| session.principal().clone())
@@ -77,9 +77,14 @@ pub(super) fn note(
         | Command::ReleaseArtifact { .. } => return,
     };
     let principal = session.principal();
+    // Asked for again it was done before.
+    if done.is_ok() && act == AuditAct::HandOver && handler.runtime.ctx.log.last() == before {
+        return;
+    }
     let taken = if let Command::Evict(eviction) = command { eviction.session.as_str().parse().ok() } else { None };
     let entry = AuditEntry { session: Some(handler.session), job, taken, to, ..AuditEntry::new(act, principal) };
-    let entry = entry.because(reason);
+    let runtime = if let Command::HandOver(wish) = command { wish.runtime.clone() } else { None };
+    let entry = AuditEntry { runtime, ..entry.because(reason) };
     let ctx = &handler.runtime.ctx;
     let entry = match done {
         Err(why) => return handler.runtime.ctx.audit_refused(entry, why),

@@ -113,7 +113,7 @@ impl RequestHandler<'_> {
                     Command::Answer(_) => self.answer(self.done(answers::DONE)),
                     Command::Evict(_) => self.answer(self.done(EVICTED)),
                     Command::Interrupt(_) => self.answer(self.done(interrupts::DONE)),
-                    Command::HandOver(_) => self.answer(self.done(handoff::DONE)),
+                    Command::HandOver(wish) => self.answer(self.done(handoff::done(wish))),
                     Command::Unwatch { .. } => {}
                     Command::ReleaseArtifact { .. } => self.answer(self.done(artifacts::DONE)),
                     Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) | Command::PutArtifact(_) => {
@@ -233,7 +233,15 @@ impl RequestHandler<'_> {
         if let Some(job) = self.runtime.jobs.get(target).filter(|job| job.is_terminal()) {
             let mut details = Object::new();
             details.str("final_status", job.status().as_str());
-            let ended = Violation::new(ErrorCode::FailedPrecondition, "the job has ended already");
+            let ended = match self.runtime.jobs.departures.gone(target) {
+                None => "the job has ended already".into(),
+                Some(to) => {
+                    to.write(&mut details);
+                    let (runtime, job) = (&to.runtime, &to.job);
+                    alloc::format!("the job was handed over to the runtime `{runtime}`: cancel {job} there").into()
+                }
+            };
+            let ended: Violation = Violation { message: ended, ..Violation::new(ErrorCode::FailedPrecondition, "") };
             return Err(ended.with_details(details.json()));
         }
         Ok(target)

@@ -10,7 +10,7 @@ use crate::runtime::artifact::Artifacts;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
-use crate::runtime::job::{Job, Jobs, handoff, lease, prompt, provisioning};
+use crate::runtime::job::{Job, Jobs, departure, handoff, lease, prompt, provisioning};
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions};
 use crate::time::UtcMs;
 
@@ -115,7 +115,10 @@ impl Restorer<'_> {
             Record::KeyKept { job, principal, key, until } => {
                 self.jobs.keys_mut().restore(self.ctx, &principal, key, (job, until), true);
             }
-            Record::HandedOver { job, principal, session } => self.restore_handed_over(job, &principal, session),
+            Record::HandedOver { job, principal, session, by } => {
+                self.restore_handed_over(job, (&principal, session), by.as_ref());
+            }
+            Record::Departing { job, departure } => departure::restore(self.jobs, self.ctx, job, *departure),
             Record::Audited(entry) => self.ctx.trail.restore(at, &entry),
             Record::AuditForgotten { entries } => self.ctx.trail.restore_forgotten(&entries),
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
@@ -185,8 +188,9 @@ impl Restorer<'_> {
         }
     }
 
-    fn restore_handed_over(&mut self, id: JobId, principal: &Principal, session: SessionId) {
-        handoff::give(self.jobs, self.ctx, id, principal, session);
+    fn restore_handed_over(&mut self, id: JobId, to: (&Principal, SessionId), by: Option<&Principal>) {
+        let (_, session) = to;
+        handoff::give(self.jobs, self.ctx, id, to, by);
         self.delivery.audiences.own(session, id);
         hand_over(self.delivery, self.ctx, self.jobs, id, session);
     }

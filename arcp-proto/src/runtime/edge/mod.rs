@@ -167,6 +167,7 @@ impl Edge {
             | Input::Operator(_)
             | Input::InputChecked { .. }
             | Input::CredentialsIssued { .. }
+            | Input::HandedOff { .. }
             | Input::CredentialsRevoked { .. }
             | Input::Agents { .. }
             | Input::Restore { .. }
@@ -262,6 +263,7 @@ impl Edge {
                 | Timer::RevocationGrace(_)
                 | Timer::RevokeAgain(_)
                 | Timer::Renewal(_)
+                | Timer::Departure(_)
                 | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),
             }
         }

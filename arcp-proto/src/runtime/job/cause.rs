@@ -1,10 +1,14 @@
 //! Why jobs end, and what is said of it.
 
-use alloc::string::ToString as _;
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
 
 use super::{Job, JobState};
 use crate::error::ErrorCode;
+use crate::id::JobId;
+use crate::json::{Json, Object};
 use crate::model::event::{JobError, Terminal};
+use crate::model::handoff::{Destination, key};
 
 /// Why a job ends. Where several hold, the first of these counts: whatever came
 /// later, a job that was cancelled ends as cancelled.
@@ -22,6 +26,10 @@ pub(super) enum Cause {
     Failed(JobError),
     /// Its agent is gone.
     Exited(Terminal),
+    /// Another runtime has it.
+    HandedOver(Box<Destination>),
+    /// Nobody knows whether the runtime of this name has it.
+    InDoubt(Box<str>),
 }
 
 impl Cause {
@@ -34,6 +42,17 @@ impl Cause {
     pub(super) fn terminal(self, job: &Job) -> Option<Terminal> {
         match (&job.state, self) {
             (JobState::Ended(_), _) => None,
+            // A cancel that came too late ends nothing there.
+            (_, Cause::HandedOver(to)) => Some(handed_over(&to)),
+            (state, Cause::InDoubt(to)) => {
+                let (message, details) = in_doubt(job.id, &to);
+                let code = if state.is_cancelling() { ErrorCode::Aborted } else { ErrorCode::Unavailable };
+                Some(Terminal::failure(JobError {
+                    details: Some(details),
+                    retryable: false,
+                    ..JobError::new(code, message)
+                }))
+            }
             (JobState::Cancelling(reason), Cause::GraceOver) => Some(cancelled(ErrorCode::Aborted, reason.as_deref())),
             (JobState::Cancelling(reason), _) => Some(cancelled(ErrorCode::Cancelled, reason.as_deref())),
             (_, Cause::GraceOver | Cause::Cancelled) => {
@@ -56,6 +75,29 @@ impl Cause {
             (_, Cause::Exited(terminal)) => Some(terminal),
         }
     }
+}
+
+/// The end of a job that goes on elsewhere.
+fn handed_over(to: &Destination) -> Terminal {
+    let Destination { runtime, job, .. } = to;
+    let message = alloc::format!("handed over to the runtime `{runtime}`, where it is {job}");
+    let error = JobError { details: Some(to.to_json()), ..JobError::new(ErrorCode::Cancelled, message) };
+    Terminal::failure(JobError { retryable: false, ..error })
+}
+
+/// What is said of the end of a job that a runtime perhaps has, and by what it is found
+/// there.
+fn in_doubt(job: JobId, to: &str) -> (String, Json) {
+    let key = key(job);
+    let key = key.as_str();
+    let message = alloc::format!(
+        "whether the runtime `{to}` has the job is not known: look there for the key {key} before you submit it again"
+    );
+    let mut details = Object::new();
+    details.object("in_doubt", |details| {
+        details.str("runtime", to).str("idempotency_key", key);
+    });
+    (message, details.json())
 }
 
 /// A rule that an agent broke: its job fails.

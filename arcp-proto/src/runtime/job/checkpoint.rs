@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use super::cause::{Cause, Fault};
+use super::departure;
 use super::end::plan_retention;
 use super::lease;
 use super::prompt;
@@ -64,6 +65,12 @@ impl Jobs {
                 prompt::resume(job, ctx);
             }
         });
+        let Some(job) = self.table.get(id).expected("it was just restored") else {
+            return;
+        };
+        if !job.is_terminal() && departure::resume(self, ctx, id) {
+            return;
+        }
         let Some(job) = self.table.get(id).expected("it was just restored") else {
             return;
         };

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::cause::Cause;
 use super::delegation;
+use super::departure;
 use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
@@ -36,6 +37,7 @@ impl Jobs {
         for timer in [Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             ctx.timers.clear(timer);
         }
+        departure::on_ending(self, ctx, id);
         let mut gave_slot_back = false;
         let runs = self.table.change(id, |job| {
             if job.run.state == AgentState::Idle {
@@ -84,6 +86,12 @@ impl Jobs {
                 self.table.change(id, |job| job.mark_cancelling(reason.map(ToString::to_string)));
             }
             // Who asks again may shorten the grace.
+            (JobState::Cancelling(_), AgentState::Idle) if !self.departures.is_under_way(id) => {
+                self.end(ctx, id, Cause::Cancelled);
+            }
+            (JobState::Cancelling(_), AgentState::Idle) => {
+                departure::holds_up_cancel(self, ctx, id, grace);
+            }
             (JobState::Cancelling(_), AgentState::Running | AgentState::Gone) => {
                 ctx.timers.hasten(Timer::CancelGrace(id), after(ctx, grace));
                 delegation::cancel_children(self, ctx, id, &alloc::format!("its parent {id} is cancelled"), grace);
@@ -95,6 +103,7 @@ impl Jobs {
                     prompt::withdraw(job, ctx);
                 });
                 match agent {
+                    AgentState::Idle if departure::holds_up_cancel(self, ctx, id, grace) => {}
                     AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
                     AgentState::Running | AgentState::Gone => {
                         stop_agent(ctx, id, grace);
@@ -138,7 +147,8 @@ impl Jobs {
         };
         let still_there = job.run.state == AgentState::Running;
         if job.state.is_cancelling() {
-            self.end(ctx, id, Cause::GraceOver);
+            let in_doubt = departure::end_in_doubt(self, id);
+            self.end(ctx, id, in_doubt.unwrap_or(Cause::GraceOver));
         }
         if still_there {
             ctx.output(Output::StopAgent { job: id, force: true });

@@ -17,6 +17,10 @@ use crate::runtime::io::ParentRecord;
 
 /// Whether a job may have a child of this agent now.
 pub(super) fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<Permit, Violation> {
+    if jobs.departures.is_under_way(id) {
+        let why = "the job is being handed over to another runtime: nothing more is below it";
+        return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    }
     let may = |job: &mut Job| {
         if is_over(job) {
             return Err(Violation::new(ErrorCode::FailedPrecondition, "the job has ended: nothing more is below it"));

@@ -23,8 +23,27 @@ use crate::runtime::io::Record;
 /// it, whose budget it shares, or whoever is to have it might not have submitted it.
 /// `RESOURCE_EXHAUSTED` if that one may have no more.
 pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: Subject<'_>) -> Result<(), Violation> {
-    let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
     let job = jobs.table.get(id).ok_or_else(super::family::gone)?;
+    check_goes_on(jobs, ctx, job)?;
+    if job.spec.principal.account() == to.principal.account() {
+        return Ok(());
+    }
+    if !ctx.config.may_submit(to, job.spec.agent.name()) {
+        let why = "policy lets whoever is to have the job have none of this agent";
+        return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    }
+    check_room(jobs, ctx, job, to).map_err(|why| {
+        let message = alloc::format!("whoever is to have the job has no room for it: {}", why.message);
+        Violation { message: message.into(), ..why }
+    })
+}
+
+/// Whether a job goes on, alone, so that it can become somebody's.
+pub(super) fn check_goes_on(jobs: &Jobs, ctx: &Context, job: &Job) -> Result<(), Violation> {
+    let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    if jobs.departures.is_under_way(job.id) {
+        return refused("the job is being handed over to another runtime");
+    }
     if job.run.credentials {
         return refused("the job has credentials, which stay with whom they were issued for");
     }
@@ -40,16 +59,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: Subje
     if ctx.log.failed {
         return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: hand it over later"));
     }
-    if job.spec.principal.account() == to.principal.account() {
-        return Ok(());
-    }
-    if !ctx.config.may_submit(to, job.spec.agent.name()) {
-        return refused("policy lets whoever is to have the job have none of this agent");
-    }
-    check_room(jobs, ctx, job, to).map_err(|why| {
-        let message = alloc::format!("whoever is to have the job has no room for it: {}", why.message);
-        Violation { message: message.into(), ..why }
-    })
+    Ok(())
 }
 
 /// Whether a principal may have one more job: this one.
@@ -66,20 +76,32 @@ fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: Subject<'_>) -> Result<
     waiting.admit(input, share, of, "waiting_input_bytes", "the inputs of jobs that have not started")
 }
 
-/// A job is somebody's from now on, in this session.
-pub(in crate::runtime) fn hand_over(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &Principal, session: SessionId) {
+/// A job is somebody's from now on, in this session, by whoever asked for that.
+pub(in crate::runtime) fn hand_over(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    id: JobId,
+    (to, session): (&Principal, SessionId),
+    by: Option<&Principal>,
+) {
     let Some(job) = jobs.table.get(id).expected("whether it can be handed over was checked") else {
         return;
     };
     if let Some(key) = job.spec.key {
         jobs.keys.keep(ctx, &job.spec.principal, key, id);
     }
-    ctx.append(Record::HandedOver { job: id, principal: to.clone(), session });
-    give(jobs, ctx, id, to, session);
+    ctx.append(Record::HandedOver { job: id, principal: to.clone(), session, by: by.cloned() });
+    give(jobs, ctx, id, (to, session), by);
 }
 
 /// The same in an earlier run.
-pub(in crate::runtime) fn give(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &Principal, session: SessionId) {
+pub(in crate::runtime) fn give(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    id: JobId,
+    (to, session): (&Principal, SessionId),
+    by: Option<&Principal>,
+) {
     let Some(job) = jobs.table.get(id) else {
         return; // A store that is not tidied up may have its rest.
     };
@@ -89,6 +111,7 @@ pub(in crate::runtime) fn give(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to
         jobs.table.change(id, |job| jobs.lines.leave(&ctx.config, job));
     }
     let listed = table::give(&mut jobs.table, ctx, id, to, session);
+    jobs.table.change(id, |job| job.spec.given_by = by.cloned());
     let (live, ended) = (usize::from(goes_on), usize::from(listed));
     let (running, lent) = (usize::from(slot == Slot::Held), usize::from(slot == Slot::Lent));
     jobs.shares.change(&from, |share| {

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::credentials::Credentials;
+use super::departure::Departures;
 use super::idempotency::Keys;
 use super::lines::Lines;
 use super::purge;
@@ -27,6 +28,8 @@ pub(in crate::runtime) struct Jobs {
     pub(super) lines: Lines,
     pub(super) keys: Keys,
     pub(in crate::runtime) credentials: Credentials,
+    /// Jobs that go to other runtimes.
+    pub(in crate::runtime) departures: Departures,
     /// Jobs whose questions are being checked.
     pub(in crate::runtime) checking: BTreeMap<OpId, JobId>,
 }
@@ -158,6 +161,7 @@ impl Jobs {
     /// Takes a job away.
     pub(in crate::runtime) fn remove(&mut self, id: JobId) -> Option<Job> {
         self.unlist(id);
+        self.departures.forget(id);
         self.table.remove(id)
     }
 }
@@ -167,4 +171,5 @@ pub(in crate::runtime) fn recount(jobs: &Jobs, recount: &mut Recount<'_>) {
     recount_table(&jobs.table, recount);
     jobs.keys.recount(recount);
     jobs.credentials.recount(recount);
+    jobs.departures.recount(recount);
 }

@@ -19,6 +19,7 @@ mod checkpoint;
 mod credentials;
 mod credit;
 pub(in crate::runtime) mod delegation;
+pub(in crate::runtime) mod departure;
 mod end;
 mod ended;
 mod events;
@@ -152,6 +153,8 @@ pub(in crate::runtime) struct JobSpec {
     /// Who asked for it, if it has become somebody else's since: a message of that one
     /// that comes again asks for nothing new.
     pub(in crate::runtime) asked_by: Option<Principal>,
+    /// Who made it its principal's, if somebody did: asked again, that is done.
+    pub(in crate::runtime) given_by: Option<Principal>,
 }
 
 impl JobSpec {

@@ -33,6 +33,7 @@ impl Jobs {
             bounds: record.bounds,
             key,
             asked_by: None,
+            given_by: None,
         };
         let mut job = Job::new(ctx, id, spec, record.input, record.session, pos);
         job.run.perhaps_started = record.starts;
@@ -54,6 +55,7 @@ impl Jobs {
             });
         self.table.bound_restored(ctx, id);
         if ended == Some(true) {
+            self.departures.end(id);
             self.table.change(id, |job| job.input = None);
             self.list(id);
             self.table.settle(id);

@@ -232,6 +232,7 @@ impl Jobs {
             },
             key,
             asked_by: None,
+            given_by: None,
         };
         let record = JobRecord {
             job: id,

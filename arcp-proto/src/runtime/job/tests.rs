@@ -119,7 +119,7 @@ fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Optio
         match waiter {
             Waiter::Job(job) => jobs.on_durable(ctx, job),
             Waiter::Agent(job) => jobs.table_mut().on_answer_durable(ctx, job),
-            Waiter::Conn(_) | Waiter::Session(_) | Waiter::Credentials(_) => {}
+            Waiter::Conn(_) | Waiter::Session(_) | Waiter::Credentials(_) | Waiter::Departure(_) => {}
         }
     }
     for job in jobs.table_mut().on_calls_durable(&calls) {
@@ -175,6 +175,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             job
         }
         Wait::Child(_) => unreachable!("a family takes more than this table"),
+        Wait::Departure => unreachable!("another runtime takes a host: `departures.rs` of the suite"),
         Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Answer => {
             let job = running(ctx, jobs, None);
@@ -226,6 +227,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
             settle(jobs, ctx, None);
         }
         Wait::Child(_) => unreachable!("a family takes more than this table: `delegation.rs` of the suite"),
+        Wait::Departure => unreachable!("another runtime takes a host: `departures.rs` of the suite"),
         Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Check => {
             let fault = InputFault { pointer: String::new(), reason: "no schema".into() };

@@ -35,6 +35,9 @@ pub enum Wait {
     /// with [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or
     /// after [`Timing::provision_timeout`](crate::runtime::Timing::provision_timeout).
     Renewal,
+    /// Another runtime, which is asked to take it. It goes on with
+    /// [`Input::HandedOff`](crate::runtime::Input::HandedOff), or with time.
+    Departure,
     /// The host, which checks what its agent asks people. It goes on with
     /// [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two
     /// seconds.

@@ -217,7 +217,10 @@ impl OpenFrame<'_, '_> {
             Some(_) | None => ErrorCode::Cancelled,
         };
         let message = self.payload.string(&["message"]).or_else(|| reason.clone()).unwrap_or_default();
-        let error = JobError::new(code, message);
+        let error = JobError {
+            details: self.payload.json(&["details"]).filter(Json::is_object),
+            ..JobError::new(code, message)
+        };
         Terminal { status: FinalStatus::Cancelled, reason: reason.map(Into::into), ..Terminal::failure(error) }
     }
 
@@ -242,6 +245,7 @@ impl OpenFrame<'_, '_> {
             self.payload.string(&["message"]).unwrap_or_else(|| alloc::format!("the cancel was refused: {said}"));
         crate::model::reply::Refusal {
             job: self.payload.id(&["target_id"]),
+            details: self.payload.json(&["details"]).filter(Json::is_object),
             ..crate::model::reply::Refusal::new(
                 RefusedKind::Cancel,
                 Violation::new(code, message),

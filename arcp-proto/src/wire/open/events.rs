@@ -215,6 +215,7 @@ fn write_cancelled(payload: &mut Object, terminal: &Terminal, error: &JobError) 
     let reason = terminal.reason.as_deref().unwrap_or(&error.message);
     let code = if error.code == crate::error::ErrorCode::Aborted { "ABORTED" } else { "CANCELLED" };
     payload.str("reason", reason).str("code", code).str("message", &error.message);
+    payload.opt_json("details", error.details.as_ref());
 }
 
 fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {

@@ -198,7 +198,8 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str,
                 .opt_str("target_id", refusal.job.as_ref().map(WireId::as_str))
                 .str("reason", cancel_refusal(&refusal.code))
                 .str("code", code_name(view, &refusal.code).0)
-                .str("message", &refusal.message);
+                .str("message", &refusal.message)
+                .opt_json("details", refusal.details.as_ref());
             ("cancel.refused", payload.done())
         }
         RefusedKind::Session
