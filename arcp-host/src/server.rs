@@ -37,6 +37,7 @@ use arcp_proto::runtime::{Input, Operator};
 use arcp_proto::secret::Secret;
 use rustix::process::geteuid;
 
+pub use self::connections::{HEAD_TIMEOUT, LINGER};
 pub use self::listen::{Listen, ListenError};
 pub use self::listener::{Bound, Kept, Listener};
 pub use self::origin::{Begins, Origin, Vouched};
@@ -44,7 +45,7 @@ pub use self::system::{descriptors_for_connections, keep_alive};
 
 use self::channel::Channel;
 use self::connection::Phase;
-use self::connections::{Connections, LINGER};
+use self::connections::Connections;
 use crate::agent::Inbox;
 use crate::driver::{Driver, Fenced, Host, HostError};
 use crate::framing::Framed;
@@ -292,8 +293,9 @@ impl ServerHandle {
         self.0.inbox.put(Input::SendExtension { session, message });
     }
 
-    /// Closes the connections of clients whose certificates do not count any more, or
-    /// are somebody else's: once [`Certificates`] were read again.
+    /// Takes the sessions from their clients that were opened by certificates which do not
+    /// count any more, or are somebody else's, and closes other connections that showed
+    /// such: once [`Certificates`] were read again.
     #[cfg(feature = "tls")]
     pub fn check_clients(&self) {
         self.0.check_clients.store(true, Ordering::SeqCst);
@@ -525,7 +527,9 @@ impl<S: Socket> ServerLoop<S> {
             let is_other = self.fingerprint.as_deref() != Some(shown.fingerprint());
             let fingerprint = is_other.then(|| shown.fingerprint().to_string());
             if self.control.check_clients.swap(false, Ordering::SeqCst) {
-                self.connections.show(shown);
+                for conn in self.connections.show(shown) {
+                    self.hand_over(Input::Operator(Operator::Distrust { conn }))?;
+                }
             }
             if fingerprint.is_some() {
                 self.fingerprint.clone_from(&fingerprint);

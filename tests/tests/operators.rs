@@ -269,6 +269,26 @@ fn whose_credential_is_revoked_loses_every_session_and_nobody_else_does() {
 }
 
 #[test]
+fn whose_certificate_counts_no_more_loses_that_session_and_anybody_else_the_connection() {
+    let mut world = world(8);
+    let vouched = [(), ()].map(|()| Raw::on(world.open_vouched("c")));
+    let [mut by_certificate, mut not_yet] = vouched;
+    by_certificate.send(&mut world, "session.hello", json!({"client": {"name": "c", "version": "1"}}));
+    by_certificate.expect(&mut world, "session.welcome");
+    let (by_token, _) = Raw::hello(&mut world, "tok-a");
+    let sessions = world.runtime().stats().sessions;
+    for conn in [by_certificate.conn, not_yet.conn, by_token.conn] {
+        world.input(Input::Operator(Operator::Distrust { conn }));
+    }
+    assert_eq!(code(&by_certificate.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    assert_eq!(not_yet.settle(&mut world), Vec::<Value>::new());
+    let closed = [by_certificate.conn, not_yet.conn, by_token.conn].map(|conn| world.close_reason(conn));
+    assert_eq!(closed, [CloseReason::Evicted, CloseReason::Refused, CloseReason::Refused].map(Some));
+    assert_eq!(world.runtime().stats().sessions, sessions - 1, "whose token counts may come back");
+    world.finish();
+}
+
+#[test]
 fn who_oversees_may_change_and_whoever_can_do_less_has_to_come_again() {
     let mut world = world(8);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");

@@ -26,10 +26,12 @@ use crate::server_log::log;
 #[cfg(feature = "tls")]
 use crate::tls::{Certified, Shown};
 
-/// Time for the whole request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a closed connection may take to take its last bytes.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
+/// Time for the whole request head, from when a connection is accepted or its TLS
+/// handshake is done; then it is closed.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer that was told goodbye may take to read it and to close; then its
+/// connection is dropped.
+pub const LINGER: Duration = Duration::from_secs(5);
 
 /// Every connection of the server.
 pub(super) struct Connections<S> {
@@ -301,18 +303,20 @@ impl<S: Socket> Connections<S> {
     }
 
     /// The certificates were read again: who is somebody else by its own now, or
-    /// nobody, is let go.
+    /// nobody, has to go. Gives those that the core is to tell so; others are gone.
     #[cfg(feature = "tls")]
-    pub(super) fn show(&mut self, now: Arc<Shown>) {
+    pub(super) fn show(&mut self, now: Arc<Shown>) -> Vec<ConnId> {
         let Some(before) = self.shown.replace(now.clone()).filter(|before| !Arc::ptr_eq(before, &now)) else {
-            return;
+            return Vec::new();
         };
         let changed = |connection: &Connection<S>| connection.socket.has_changed(&before, &now);
         let gone = self.by_conn.iter().filter(|(_, connection)| changed(connection)).map(|(conn, _)| *conn);
-        for conn in gone.collect::<Vec<_>>() {
+        let (told, gone): (Vec<_>, Vec<_>) = gone.partition(|conn| self.by_conn[conn].is_known());
+        for _ in told.iter().chain(&gone) {
             log(format_args!("arcp: a connection was closed: the certificate of its client does not count any more"));
-            self.drop_now(conn);
         }
+        gone.into_iter().for_each(|conn| self.drop_now(conn));
+        told
     }
 
     pub(super) fn next_frame(&mut self, conn: ConnId) -> Option<Framed> {

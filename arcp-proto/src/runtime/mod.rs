@@ -403,6 +403,13 @@ impl Runtime {
                 let why = "the credential does not count any more: open another session with one that does";
                 self.sessions.evict_all(&mut self.ctx, &principal, why);
             }
+            Operator::Distrust { conn } => match self.connections.opened_by_transport(conn) {
+                Some(session) => {
+                    let why = "the certificate does not count any more: open another session with one that does";
+                    self.sessions.evict(&mut self.ctx, session, ErrorCode::Unauthenticated, why);
+                }
+                None => self.connections.leave(&mut self.ctx, conn, CloseReason::Refused),
+            },
             Operator::Fingerprint { fingerprint } => self.fingerprint = fingerprint,
             Operator::Policy(policy) => dispatch::on_policy(self, policy),
             Operator::Overseers { operators, auditors } => {

@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobId, Principal, SessionId};
+use crate::id::{ConnId, JobId, Principal, SessionId};
 use crate::policy::Policy;
 
 /// What an operator can ask.
@@ -40,6 +40,14 @@ pub enum Operator {
     Revoke {
         /// Whose.
         principal: Principal,
+    },
+    /// What the transport of a connection proved of its peer, such as a certificate,
+    /// does not count any more, or is somebody else's: a session that was opened by it is
+    /// taken from its client, as by [`Revoke`](Self::Revoke), and any other connection is
+    /// closed. Jobs go on.
+    Distrust {
+        /// The connection.
+        conn: ConnId,
     },
     /// Who oversees the jobs of everybody from now on, instead of those of
     /// [`Config`](super::Config). Sessions of who did and does not any more are

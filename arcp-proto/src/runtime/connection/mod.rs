@@ -80,6 +80,11 @@ impl Connections {
         self.by_id.get(&id)?.session()
     }
 
+    /// The session of a connection, if its transport is who vouches for its peer.
+    pub(super) fn opened_by_transport(&self, id: ConnId) -> Option<SessionId> {
+        self.by_id.get(&id).filter(|conn| conn.evidence.peer().is_some())?.session()
+    }
+
     pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
         self.by_id.get(&id)
     }
