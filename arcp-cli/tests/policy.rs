@@ -142,8 +142,9 @@ fn who_has_as_many_sessions_as_the_policy_allows_is_told_so() {
 #[test]
 fn what_the_page_says_can_be_pasted() {
     let page = include_str!("../../docs/policy.md");
-    let block = page.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
-    let script: String = block.lines().map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect();
+    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let script: String =
+        blocks.flat_map(str::lines).map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect();
     let folder = arcp_tests::kept::Folder::new("policy-page");
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let path =

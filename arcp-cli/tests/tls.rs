@@ -2,11 +2,15 @@
 //! changed.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use arcp_tests::certificates::{Authority, Pair};
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::kept::Folder;
 use arcp_tests::until::until;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -215,4 +219,85 @@ fn a_client_that_shows_a_certificate_needs_no_token() {
     assert!(code(&half) == 2 && stderr(&half).contains("--cert-key"), "{}", stderr(&half));
     let without = home.run(&["serve", "--samples", "--tls-client-ca", &ca]);
     assert!(code(&without) == 2 && stderr(&without).contains("--tls-cert"), "{}", stderr(&without));
+}
+
+/// Runs a script as it is pasted, in a folder of its own; everything that it shows.
+fn pasted(folder: &Folder, script: &str) -> String {
+    let path =
+        format!("{}:{}", Path::new(ARCP).parent().expect("a folder").display(), std::env::var("PATH").expect("set"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "exec bash -s 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
+    let mut shell = shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+    // Again and again: a child that the shell has just forked perhaps forgets a signal.
+    let ends = "trap 'while kill $(jobs -p) 2> /dev/null; do sleep 0.1; done' EXIT\n";
+    shell.stdin.take().expect("a pipe").write_all(format!("{ends}{script}").as_bytes()).expect("written");
+    stdout(&shell.wait_with_output().expect("it ends"))
+}
+
+/// Steps that each say what became of them; one that serves goes on behind the others.
+fn steps(commands: &[String]) -> String {
+    let step = |(n, command): (usize, &String)| {
+        if command.starts_with("arcp serve") {
+            let ready = "until [ -n \"$(arcp runtimes --no-header 2> /dev/null)\" ]; do :; done";
+            format!("{command} &\n{ready}; echo \"step {n} 0\"\n")
+        } else {
+            format!("{command}\nstatus=$?; echo \"step {n} $status\"\n")
+        }
+    };
+    commands.iter().enumerate().map(step).collect()
+}
+
+fn all_work(commands: &[String], shown: &str) {
+    for (n, command) in commands.iter().enumerate() {
+        assert!(shown.lines().any(|line| line == format!("step {n} 0")), "`{command}` does not work:\n{shown}");
+    }
+}
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string()
+}
+
+#[test]
+fn what_the_page_says_can_be_pasted() {
+    let page = include_str!("../../docs/tls.md");
+    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let whole = blocks.map(|block| block.replace("\\\n", " ")).collect::<Vec<String>>();
+    let port = free_port();
+    let here = |command: &str| command.replace("my.host.name", "localhost").replace("7777", &port);
+    let commands: Vec<String> =
+        whole.iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ ")).map(here).collect();
+    assert_eq!(commands.len(), 4, "the blocks are found");
+    let shown = pasted(&Folder::new("tls-page"), &steps(&commands));
+    all_work(&commands, &shown);
+}
+
+#[test]
+fn what_the_page_says_of_certificates_of_clients_can_be_pasted() {
+    let page = include_str!("../../docs/authentication.md");
+    let part = page.split("\n## Certificates of clients\n").nth(1).expect("its part");
+    let block = |n: usize| part.split("```text\n").nth(n).and_then(|rest| rest.split("```").next()).expect("a block");
+    let port = free_port();
+    let here = |command: &str| {
+        let command = command.replace("wss://HOST:7777", &format!("wss://localhost:{port}"));
+        command.replace("arcp serve", &format!("arcp serve --samples --listen 127.0.0.1:{port}"))
+    };
+    let commands: Vec<String> = block(1).lines().map(here).collect();
+    assert_eq!(commands.len(), 2, "the block is found");
+    let (folder, authority) = (Folder::new("mtls-page"), Authority::new("mtls-page-authority"));
+    let server = Pair::new("mtls-page-server", &["localhost"]);
+    let (identity, digits) = authority.issue(1, &["spiffe://example/a"], |_| {});
+    let names = block(2).replace("5ca1ab1e...", &digits);
+    for (name, from) in [
+        ("cert.pem", &server.certificate()),
+        ("key.pem", &server.key()),
+        ("ca.pem", &authority.folder.0.join("ca.pem")),
+        ("crl.pem", &authority.folder.0.join("crl.pem")),
+        ("alice.pem", &identity.certificates),
+        ("alice-key.pem", &identity.key),
+    ] {
+        fs::copy(from, folder.0.join(name)).expect("copied");
+    }
+    fs::write(folder.0.join("names"), names).expect("written");
+    let shown = pasted(&folder, &steps(&commands));
+    all_work(&commands, &shown);
 }

@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod canaries;
+pub mod certificates;
 pub mod fuzz;
 pub mod generator;
 pub mod globs;
@@ -19,6 +20,7 @@ pub mod server;
 pub mod sign_in;
 pub mod steward;
 pub mod store;
+pub mod strangers;
 pub mod until;
 pub mod witness;
 pub mod world;

@@ -16,7 +16,7 @@ use arcp_blocking::{
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::store::MemoryStore;
-use arcp_host::tls::{Certificates, ClientCertificates, KnownRuntimes, TlsError, client_config};
+use arcp_host::tls::{Certificates, KnownRuntimes, TlsError, client_config};
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::model::event::Terminal;
@@ -25,17 +25,13 @@ use arcp_proto::model::request::{Credential, ListQuery};
 use arcp_proto::runtime::Config;
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
-use arcp_tests::kept::Folder;
+use arcp_tests::certificates::{Authority, Pair};
 use arcp_tests::server::{Running, connect_to, submit};
 use arcp_tests::until::until;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
-};
+use rcgen::{CertificateParams, date_time_ymd};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, ProtocolVersion, StreamOwned};
-use sha2::{Digest as _, Sha256};
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -48,43 +44,6 @@ enum Adapter {
 use Adapter::{Blocking, Tokio};
 
 const BOTH: [Adapter; 2] = [Blocking, Tokio];
-
-/// A certificate that nobody vouches for, and its key.
-struct Pair {
-    folder: Folder,
-}
-
-impl Pair {
-    fn new(name: &str, hosts: &[&str]) -> Pair {
-        let pair = Pair { folder: Folder::new(name) };
-        pair.renew(hosts);
-        pair
-    }
-
-    /// Makes another, in the same files.
-    fn renew(&self, hosts: &[&str]) {
-        let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-        let made = rcgen::generate_simple_self_signed(hosts).expect("a certificate");
-        fs::write(self.certificate(), made.cert.pem()).expect("written");
-        fs::write(self.key(), made.signing_key.serialize_pem()).expect("written");
-    }
-
-    fn certificate(&self) -> PathBuf {
-        self.folder.0.join("cert.pem")
-    }
-
-    fn key(&self) -> PathBuf {
-        self.folder.0.join("key.pem")
-    }
-
-    fn read(&self) -> Arc<Certificates> {
-        Arc::new(Certificates::read(&self.certificate(), &self.key()).expect("a pair"))
-    }
-
-    fn security(&self) -> Security {
-        Security { trust: Trust::Authorities(self.certificate()), ..Security::default() }
-    }
-}
 
 /// A server with TLS; it stops with the value.
 struct Site {
@@ -444,82 +403,6 @@ fn pages_of_jobs_come_whole_in_records_of_any_size() {
 fn works_with(client: &Client, text: &str) {
     let job = client.submit(submit("echo", &format!("{text:?}"))).expect("accepted");
     assert_eq!(job.wait().expect("an end").terminal.status, FinalStatus::Success);
-}
-
-/// An authority that issues certificates to clients.
-struct Authority {
-    folder: Folder,
-    params: CertificateParams,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new(name: &str) -> Authority {
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, "the same name");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let (folder, key) = (Folder::new(name), KeyPair::generate().expect("a key"));
-        fs::write(folder.0.join("ca.pem"), params.self_signed(&key).expect("a certificate").pem()).expect("written");
-        let authority = Authority { folder, params, key };
-        authority.revoke(&[]);
-        authority
-    }
-
-    /// Issues a certificate with these URIs and DNS names; gives its fingerprint too.
-    fn issue(&self, serial: u64, names: &[&str], change: fn(&mut CertificateParams)) -> (Identity, String) {
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
-        params.serial_number = Some(SerialNumber::from(serial));
-        let san = |name: &&str| {
-            let text = (*name).try_into().expect("ASCII");
-            if name.contains(':') { SanType::URI(text) } else { SanType::DnsName(text) }
-        };
-        params.subject_alt_names = names.iter().map(san).collect();
-        change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let issued = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).expect("a certificate");
-        let file = |name: &str| self.folder.0.join(format!("{serial}-{name}.pem"));
-        fs::write(file("cert"), issued.pem()).expect("written");
-        fs::write(file("key"), key.serialize_pem()).expect("written");
-        let digits: String = Sha256::digest(issued.der()).iter().map(|byte| format!("{byte:02X}")).collect();
-        (Identity { certificates: file("cert"), key: file("key") }, digits)
-    }
-
-    /// Says which serial numbers count no more.
-    fn revoke(&self, serials: &[u64]) {
-        let revoked = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: date_time_ymd(2020, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(4000, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: serials.iter().map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = list.signed_by(&Issuer::from_params(&self.params, &self.key)).expect("a list");
-        fs::write(self.folder.0.join("crl.pem"), list.pem().expect("PEM")).expect("written");
-    }
-
-    /// What a server reads of it.
-    fn clients(&self, names: Option<&str>) -> ClientCertificates {
-        let names = names.map(|text| {
-            let file = self.folder.0.join("names");
-            fs::write(&file, text).expect("written");
-            file
-        });
-        let file = |name: &str| self.folder.0.join(name);
-        ClientCertificates { authorities: file("ca.pem"), revoked: Some(file("crl.pem")), names }
-    }
-
-    fn certificates(&self, pair: &Pair, names: Option<&str>) -> Arc<Certificates> {
-        let read = Certificates::read_with_clients(&pair.certificate(), &pair.key(), self.clients(names));
-        Arc::new(read.expect("they can be read"))
-    }
 }
 
 /// A client that shows this, by this credential, and does not try again.
