@@ -70,6 +70,8 @@ pub struct Ran {
     pub refused_again: usize,
     /// Jobs for which credentials were ordered.
     pub provisioned: usize,
+    /// Other values that were ordered for credentials of jobs.
+    pub rotated: usize,
     /// What became of permissions, and which jobs were handed over.
     pub authority: Authority,
     /// Questions that somebody has answered.
@@ -157,7 +159,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     world.oracle.ledger.is_settled();
     let ledger = &world.oracle.ledger;
     (ran.children, ran.allowed, ran.costs) = (ledger.children, ledger.allowed, ledger.costs);
-    ran.authority = ledger.authority.clone();
+    (ran.rotated, ran.authority) = (ledger.rotations, ledger.authority.clone());
     ran.provisioned = world.provisioner.ordered.len();
     leave(&mut world, peers);
     authority::nothing_counts(&world);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arcp_proto::id::{CallId, JobId, LogPos};
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Budget, Currency, Lease, Namespace, Target};
+use arcp_proto::model::credential::CredentialOrder;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::runtime::{AgentCall, AgentReply, Batch, Input, JobRecord, Record};
 use arcp_proto::time::{Now, UtcMs};
@@ -109,6 +110,8 @@ pub struct Ledger {
     pub allowed: usize,
     /// Costs that were counted.
     pub costs: usize,
+    /// Other values of credentials that were ordered.
+    pub rotations: usize,
     /// What else was done about authority.
     pub authority: Authority,
 }
@@ -145,6 +148,32 @@ impl Ledger {
             }
             AgentReply::Refused(_) => {}
             _ => self.reserved.entry(job).or_default().uncertain = true,
+        }
+    }
+
+    /// What another value of a credential is issued for is no more than its job may do
+    /// and has left.
+    pub fn ordered(&mut self, order: &CredentialOrder) {
+        if order.renews.is_none() {
+            return; // Its job is not accepted yet.
+        }
+        self.rotations += 1;
+        let (account, lease) = (&self.accounts[&order.job], Lease::parse(&order.lease).expect("a lease"));
+        for (namespace, targets) in SAMPLES {
+            for target in targets {
+                let target = Target::new(&namespace, target).expect("a target");
+                let may = |lease: &Lease| lease.permits(&namespace, &target).is_some();
+                assert!(
+                    may(&account.lease) || !may(&lease),
+                    "{}: its credential may {namespace} on {target}",
+                    order.job
+                );
+            }
+        }
+        assert_eq!(order.expires_at, account.ends, "{}", order.job);
+        for (currency, left) in account.left.iter() {
+            let most = lease.budget().left(currency.as_str());
+            assert!(most.is_some_and(|most| most <= left), "{}: {most:?} {currency}, of {left} left", order.job);
         }
     }
 

@@ -144,6 +144,7 @@ impl Oracle {
             Output::Send { conn, frame } => self.frame(*conn, frame),
             Output::Persist(batch) => self.batch(batch),
             Output::AgentReply { job, id, reply } => self.ledger.reply(*job, *id, reply),
+            Output::IssueCredentials { order, .. } => self.ledger.ordered(order),
             Output::StartAgent { job, spec } => {
                 assert!(self.accepted[&job.to_string()] <= self.durable, "b14_persist_before_send: {job} is started");
                 assert!(self.started.insert((*job, spec.restarts)), "the agent of {job} is started twice");

@@ -1,5 +1,6 @@
 //! An agent of random worlds that does what needs authority: it asks whether it
-//! may, spends, delegates to others and to its like, and asks people for more. What
+//! may, spends, rotates its credentials, delegates to others and to its like, and asks
+//! people for more. What
 //! it does is decided by the seed in its input, so that one that is started again
 //! does the same.
 
@@ -10,8 +11,10 @@ use arcp_proto::json::Json;
 use arcp_proto::model::event::JobError;
 use arcp_proto::model::prompt::{PermissionRequest, Question};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Delegation};
+use arcp_proto::secret::Secret;
 use serde_json::{Value, json};
 
+use crate::canaries::CANARY;
 use crate::script::{Step, say, success};
 
 /// Operations that it may ask for, of which its lease means some.
@@ -103,7 +106,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
     let (mut dice, depth) = (Dice::new(number("seed")), number("depth"));
     let done = spec.checkpoint.as_deref().map_or(0, |state| usize::from(state[0]));
     let rounds = 2 + dice.below(7);
-    let all: Vec<Vec<Step>> = (0..rounds).map(|n| round(&mut dice, n, depth)).collect();
+    let all: Vec<Vec<Step>> = (0..rounds).map(|n| round(&mut dice, n, depth, spec)).collect();
     let mut steps: Vec<Step> = all.into_iter().skip(done).flatten().collect();
     steps.push(match dice.below(5) {
         0 => Step::Exit(AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom"))),
@@ -113,8 +116,8 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
     steps
 }
 
-fn round(dice: &mut Dice, n: usize, depth: u64) -> Vec<Step> {
-    match dice.below(12) {
+fn round(dice: &mut Dice, n: usize, depth: u64, spec: &AgentSpec) -> Vec<Step> {
+    match dice.below(14) {
         0..3 => {
             let priced = dice.below(2) == 0;
             let price = if priced { vec![dice.of(&PRICES).to_string()] } else { Vec::new() };
@@ -127,6 +130,7 @@ fn round(dice: &mut Dice, n: usize, depth: u64) -> Vec<Step> {
         6 | 8 => ask_people(dice),
         7 => vec![Step::Ask(AgentCall::Checkpoint { state: vec![n as u8 + 1], label: None })],
         9 => vec![Step::Sleep(Duration::from_millis(200 * dice.below(20) as u64))],
+        10 | 11 => rotate(dice, n, spec),
         _ if depth == 0 => vec![Step::Ask(AgentCall::Delegate(Delegation::new("steward")))],
         _ => delegate(dice, n, depth),
     }
@@ -152,6 +156,27 @@ fn cost(dice: &mut Dice, settles: Option<u64>) -> AgentCall {
     body.extend(unit.map(|unit| format!(r#","unit":"{unit}""#)));
     body.extend(settles.map(|number| format!(r#","reservation":{number}"#)));
     AgentCall::Emit { kind: "metric".into(), body: Json::parse(&(body + "}")).expect("JSON") }
+}
+
+/// Wants another value for a credential, of its own or issued, and perhaps one more at
+/// once: of one that it has, or of none.
+fn rotate(dice: &mut Dice, n: usize, spec: &AgentSpec) -> Vec<Step> {
+    let id = match spec.credentials.len() {
+        0 => "cred-1".to_string(),
+        some => spec.credentials[dice.below(some)].id.clone(),
+    };
+    // A value names its job.
+    let named = spec.credentials.first().and_then(|one| one.value.expose().get(..CANARY.len() + 30));
+    let mut renew = |k| {
+        let value = named.filter(|_| dice.below(3) == 0).map(|named| Secret::new(format!("{named}-own{n}.{k}")));
+        Step::Ask(AgentCall::RenewCredential { id: id.clone(), value })
+    };
+    let (first, again) = (renew(0), renew(1));
+    match dice.below(3) {
+        0 => vec![first, again],
+        1 => vec![first, Step::Sleep(Duration::from_secs(1)), again],
+        _ => vec![first, Step::Ask(cost(dice, None))],
+    }
 }
 
 /// Asks people for more, and does it now and later.

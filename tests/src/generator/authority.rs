@@ -69,8 +69,8 @@ pub(super) fn hand_over(world: &mut World, peer: &mut Peer, to: &str) {
     peer.left.insert(job);
 }
 
-/// Whoever issues credentials is in trouble, or no longer is. Rotating them would be one
-/// more thing that goes wrong here.
+/// Whoever issues credentials is in trouble, or no longer is: with those of new jobs, and
+/// with other values for those that jobs have.
 pub(super) fn trouble(world: &mut World) {
     match world.below(6) {
         0 => world.provisioner.fails = Some("out of keys".into()),

@@ -28,8 +28,9 @@ const PROOF_ALLOCATIONS: u64 = 1024;
 /// New records: so many, and two for each connection, session and job.
 const RECORDS: u64 = 8;
 
-/// What stands in a submit that asks for a lease, and in each form of a delegation.
-const ASKS: [&str; 2] = ["lease_request", "elegate"];
+/// What stands in a submit that asks for a lease, in each form of a delegation, and in a
+/// grant, which is compared with what was asked for.
+const ASKS: [&str; 3] = ["lease_request", "elegate", "permission.grant"];
 
 /// One runtime, from its start to its end or crash.
 pub struct Life {
