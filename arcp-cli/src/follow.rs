@@ -12,7 +12,7 @@ use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobError, JobEvent, Terminal};
 use arcp_proto::time::UtcMs;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::args::Output;
 use crate::asking::Asker;
@@ -39,8 +39,7 @@ pub fn follow(client: &Client, job: &Job, how: Following) -> Result<Exit, Failur
 /// The same; tells how it ended, if it did.
 pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit, Option<Terminal>), Failure> {
     let Following { output, no_ask } = how;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGINT, interrupted.clone())?;
+    let interrupted = interrupted()?;
     let mut view: Box<dyn View> = match output {
         Output::Text => Box::new(Text::new()),
         Output::Jsonl => Box::new(Lines { out: io::stdout() }),
@@ -96,6 +95,16 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
             }
         }
     }
+}
+
+/// Becomes true once the command is to end: whoever looks at it closes its session first,
+/// so that no place for one is taken by what nobody comes back to.
+pub fn interrupted() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    Ok(interrupted)
 }
 
 trait View {

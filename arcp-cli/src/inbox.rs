@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError, Job, JobUpdate};
@@ -14,11 +13,11 @@ use arcp_proto::json::Object;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::ListQuery;
-use signal_hook::consts::SIGINT;
 
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure, of_end};
+use crate::follow::interrupted;
 use crate::list::all;
 use crate::output::{self, Cell, Format, Printing, Row};
 use crate::question::{Closed, Question};
@@ -117,8 +116,7 @@ pub fn open_in(client: &Client, job: &WireId) -> Result<Vec<Question>, ClientErr
 
 /// Shows what is asked, and what becomes of it, until it is interrupted.
 fn follow(client: &Client, printing: Printing) -> Result<Exit, Failure> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGINT, interrupted.clone())?;
+    let interrupted = interrupted()?;
     let mut following = Following { client, shown: Shown { printing, header: false }, asking: BTreeMap::new() };
     loop {
         following.look()?;

@@ -10,6 +10,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::feature::Feature;
 use arcp_proto::model::request::{Invocation, Priority, Submit};
 
 use crate::args::{self, Output};
@@ -92,7 +93,10 @@ pub fn place(
         session: None,
     };
     let client = if detach {
-        submission.session = client.leave().and_then(|claim| KeptSession::of(place.family, claim));
+        // Where every session of this user may end the job, nobody comes back to this one.
+        if !client.welcome().features.has(Feature::CancelAnywhere) {
+            submission.session = client.leave().and_then(|claim| KeptSession::of(place.family, claim));
+        }
         None
     } else {
         Some(client)

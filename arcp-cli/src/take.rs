@@ -1,18 +1,16 @@
 //! `arcp take`.
 
 use std::io::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arcp_blocking::{Client, Job};
 use arcp_host::stderr::say;
-use signal_hook::consts::SIGINT;
 
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
-use crate::follow::{Following, follow};
+use crate::follow::{Following, follow, interrupted};
 use crate::submit::detached;
 use crate::values;
 
@@ -57,8 +55,7 @@ pub fn run(args: &Take) -> Result<Exit, Failure> {
 
 /// The next job; `None`: it is not waited for any more.
 fn handed(client: &Client, timeout: Option<Duration>) -> Result<Option<Job>, Failure> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGINT, interrupted.clone())?;
+    let interrupted = interrupted()?;
     let asked = Instant::now();
     while !interrupted.load(Ordering::SeqCst) {
         if let Some(job) = client.next_handed_job(LOOK)? {

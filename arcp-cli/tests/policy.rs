@@ -1,10 +1,10 @@
 //! A runtime that goes by a policy, and the commands that explain it.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::until::until;
@@ -131,12 +131,48 @@ fn who_has_as_many_sessions_as_the_policy_allows_is_told_so() {
     let mut home = Home::new(ARCP);
     let file = written(&home, "[[rule]]\nname = \"all\"\nprincipals = [\"**\"]\nagents = [\"**\"]\nsessions = 1\n");
     home.serve(&["--samples", "--policy", file.to_str().expect("text")]);
-    let left = home.run(&["submit", "slow", "--input", r#"{"ms":600000}"#, "--detach"]);
-    assert_eq!(code(&left), 0, "{}", stderr(&left));
+    let mut following = followed(&home, &["submit", "slow", "--input", r#"{"ms":600000}"#]);
     let refused = home.run(&["ls", "--give-up-after", "1s"]);
     let said = stderr(&refused);
     assert!(code(&refused) == 7 && said.contains("takes no session from you now: you may have 1"), "{said}");
     assert!(!said.contains("start one with"), "{said}");
+    following.kill().and_then(|()| following.wait()).expect("it ends");
+}
+
+/// A command that follows a job, and shows it by now.
+fn followed(home: &Home, args: &[&str]) -> Child {
+    let mut child = home.arcp(&[args, &["-o", "jsonl"]].concat()).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut shown = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    assert!(shown.read_line(&mut line).expect("text") > 0, "it is followed");
+    std::thread::spawn(move || shown.lines().for_each(drop));
+    child
+}
+
+#[test]
+fn no_command_leaves_a_session_that_keeps_its_user_out() {
+    let mut home = Home::new(ARCP);
+    let file = written(&home, "[[rule]]\nname = \"all\"\nprincipals = [\"**\"]\nagents = [\"**\"]\nsessions = 1\n");
+    home.serve(&["--samples", "--policy", file.to_str().expect("text")]);
+    let mut job = String::new();
+    for family in ["hello", "open"] {
+        for _ in 0..2 {
+            let submit = ["submit", "slow", "--input", r#"{"ms":600000}"#, "--detach", "--family", family];
+            let left = home.run(&submit);
+            assert_eq!(code(&left), 0, "{}", stderr(&left));
+            job = stdout(&left).trim().to_string();
+        }
+        let waited = home.run(&["wait", &job, "--timeout", "1ms", "--family", family]);
+        assert_eq!(code(&waited), 4, "{}", stderr(&waited));
+        for signal in ["-INT", "-TERM", "-HUP"] {
+            let mut watching = followed(&home, &["watch", &job, "--family", family]);
+            Command::new("kill").args([signal, &watching.id().to_string()]).status().expect("kill");
+            assert_eq!(watching.wait().expect("it ends").code(), Some(130), "{signal}");
+        }
+    }
+    let listed = home.run(&["ls", "--no-header"]);
+    assert_eq!((code(&listed), stdout(&listed).lines().count()), (0, 4), "{}", stderr(&listed));
+    assert_eq!(code(&home.run(&["cancel", &job])), 0, "what was left can be ended from anywhere");
 }
 
 #[test]

@@ -186,8 +186,9 @@ pub struct SessionLimits {
     /// those without a credential.
     pub sessions: usize,
     /// Jobs that one principal may submit in a second, and as many at once (no bound),
-    /// or one network without a credential. More: refused, with when to try again. A
-    /// key that is used again submits nothing.
+    /// or one network without a credential, in whatever session. More: refused, with when to
+    /// try again. A key that is used again submits nothing; credentials that are ordered
+    /// for a job count, whether or not it is accepted.
     pub submits_per_second: Option<NonZeroU32>,
     /// Percent of `sessions`, `jobs`, `unfinished_bytes`, `running_jobs`,
     /// `waiting_input_bytes`, `index_bytes` and `keys` that only principals with a credential may use (25). For everybody

@@ -165,6 +165,7 @@ impl Restart {
                 Record::SessionOpened { .. }
                 | Record::TokenRotated { .. }
                 | Record::SessionEnded { .. }
+                | Record::SessionClosed { .. }
                 | Record::JobAccepted(_)
                 | Record::JobHistory { .. }
                 | Record::HistoryTrimmed { .. }

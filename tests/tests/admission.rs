@@ -78,6 +78,49 @@ fn a_session_that_still_has_something_to_give_stays_at_the_bound() {
 }
 
 #[test]
+fn a_session_that_was_left_in_order_goes_when_its_place_is_needed_and_after_a_restart_too() {
+    for restarts in [false, true] {
+        let mut world = World::configured(5, |config| config.limits.session.sessions_per_principal = 2);
+        let (mut left, left_as) = Raw::hello(&mut world, "tok-a");
+        let accepted = left.submit(&mut world, json!({"agent": "waiter"}));
+        left.send(&mut world, "session.close", json!({}));
+        left.expect(&mut world, "session.closed");
+        world.settle();
+        world.cut(left.conn);
+        let (unused, _) = Raw::hello(&mut world, "tok-a");
+        world.cut(unused.conn);
+        if restarts {
+            world.settle();
+            world.crash_with(0, true);
+        }
+        // What has nothing goes first, however long the other one was left.
+        let (first, _) = Raw::hello(&mut world, "tok-a");
+        let mut back = Raw::resume(&mut world, "tok-a", &left_as, 0);
+        let welcome = back.expect(&mut world, "session.welcome");
+        // Whoever came back and lost its connection since has not left it.
+        world.cut(back.conn);
+        if restarts {
+            world.settle();
+            world.crash_with(0, true);
+            Raw::hello(&mut world, "tok-a");
+        }
+        let mut full = Raw::connect(&mut world);
+        full.send(&mut world, "session.hello", hello_payload("tok-a"));
+        assert_eq!(code(&full.expect(&mut world, "session.error")), "INTERNAL_ERROR");
+        let mut back = Raw::resume(&mut world, "tok-a", &welcome, 0);
+        back.expect(&mut world, "session.welcome");
+        back.send(&mut world, "session.bye", json!({}));
+        world.settle();
+        let (mut now, _) = Raw::hello(&mut world, "tok-a");
+        now.send(&mut world, "session.list_jobs", json!({}));
+        let listed = now.expect(&mut world, "session.jobs");
+        assert_eq!(listed["payload"]["jobs"][0]["job_id"], accepted["job_id"], "its job stays");
+        drop(first);
+        world.finish();
+    }
+}
+
+#[test]
 fn unused_sessions_without_a_credential_keep_nobody_out() {
     let mut world = World::configured(3, |config| {
         config.anonymous = true;

@@ -515,6 +515,33 @@ fn a_later_session_of_the_principal_is_shown_no_credentials_without_the_key() {
 }
 
 #[test]
+fn credentials_that_are_ordered_count_as_submits_though_nobody_waits_for_them() {
+    let mut world = World::configured(39, |config| {
+        provisions(config);
+        config.limits.session.submits_per_second = core::num::NonZeroU32::new(2);
+    });
+    world.provisioner.silent = true;
+    for _ in 0..5 {
+        let mut raw = owner(&mut world, "tok-a");
+        raw.send(&mut world, "job.submit", with_models("echo"));
+        world.settle();
+        world.cut(raw.conn);
+    }
+    assert_eq!(world.provisioner.ordered.len(), 2);
+    world.say_issued();
+    world.run_for(Duration::from_secs(2));
+    world.provisioner.silent = false;
+    let mut raw = owner(&mut world, "tok-a");
+    for _ in 0..2 {
+        raw.submit(&mut world, with_models("waiter"));
+    }
+    raw.send(&mut world, "job.submit", with_models("echo"));
+    let told = refused(&mut world, &mut raw);
+    assert_eq!(told["payload"]["details"]["bound"], "submits_per_second", "each counts once: {told}");
+    world.finish();
+}
+
+#[test]
 fn a_restartable_job_with_credentials_ends_with_its_runtime() {
     let mut world = world(38);
     let mut raw = owner(&mut world, "tok-a");

@@ -212,6 +212,32 @@ fn a_member_of_the_wrong_type_is_named_and_its_value_is_not() {
 }
 
 #[test]
+fn a_new_session_gives_nobody_a_new_allowance_of_submits() {
+    let mut world = World::configured(21, |config| {
+        config.limits.session.submits_per_second = core::num::NonZeroU32::new(4);
+        config.limits.session.sessions_per_principal = 1;
+    });
+    for round in 0..3 {
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        let mut taken = 0;
+        loop {
+            raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
+            let answer = raw.expect_any(&mut world, &["session.error", "job.accepted"]);
+            if answer["type"] == "session.error" {
+                assert_eq!(details(&answer)["bound"], "submits_per_second");
+                break;
+            }
+            taken += 1;
+        }
+        assert_eq!(taken, if round == 0 { 4 } else { 0 }, "round {round}");
+        raw.send(&mut world, "session.close", json!({}));
+        raw.expect(&mut world, "session.closed");
+        world.settle();
+    }
+    world.finish();
+}
+
+#[test]
 fn who_submits_too_fast_is_told_when_to_go_on_and_keeps_nobody_else_waiting() {
     let mut world = World::configured(20, |config| {
         config.limits.session.submits_per_second = core::num::NonZeroU32::new(4);

@@ -114,6 +114,7 @@ impl Rows {
             Record::ArtifactKept(_)
             | Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
+            | Record::SessionClosed { .. }
             | Record::JobAccepted(_)
             | Record::JobHistory { .. }
             | Record::Checkpointed { .. }
@@ -229,6 +230,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         Record::Prompted { .. } => Some(PROMPTED),
         Record::HandedOver { .. } => Some(8),
         Record::Departing { .. } => Some(9),
+        Record::SessionClosed { .. } => Some(10),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

@@ -111,8 +111,10 @@ impl Parts<'_> {
         let head = feed.head();
         let (scopes, ceiling) = session.allowance().opened_with();
         let roles = session.allowance().roles_opened_with();
-        let shown =
-            format!("{principal} {scopes:?} {roles:?} {ceiling:?} {view:?} {extensions:?} {watched:?} {token} {head}");
+        let left = session.is_left();
+        let shown = format!(
+            "{principal} {scopes:?} {roles:?} {ceiling:?} {view:?} {extensions:?} {watched:?} {token} {head} {left}"
+        );
         digest.fact(format!("{id}"), shown);
         digest.fact(format!("{id} subscriptions"), self.delivery.subscriptions.shown(id));
         for seq in feed.index().floor() + 1..=head {

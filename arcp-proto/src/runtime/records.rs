@@ -66,6 +66,12 @@ pub enum Record {
         /// The session.
         session: SessionId,
     },
+    /// The client of a session has left it in order, though something of it was not
+    /// acknowledged, or more was to come. It counts until the session is resumed.
+    SessionClosed {
+        /// The session.
+        session: SessionId,
+    },
     /// A job was accepted; with it its key is claimed.
     JobAccepted(Box<JobRecord>),
     /// A job has one more event.
@@ -303,6 +309,7 @@ impl Record {
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::SessionEnded { .. }
+            | Record::SessionClosed { .. }
             | Record::Numbered { .. }
             | Record::Released { .. }
             | Record::Subscribed { .. }
@@ -322,6 +329,7 @@ impl Record {
             Record::SessionOpened { session, .. }
             | Record::TokenRotated { session, .. }
             | Record::SessionEnded { session }
+            | Record::SessionClosed { session }
             | Record::Joined { session, .. }
             | Record::Left { session, .. }
             | Record::Released { session, .. }
@@ -388,6 +396,7 @@ impl Record {
                 }
                 Record::TokenRotated { .. }
                 | Record::SessionEnded { .. }
+                | Record::SessionClosed { .. }
                 | Record::HistoryTrimmed { .. }
                 | Record::JobRestarted { .. }
                 | Record::HandedOver { .. }
@@ -426,6 +435,7 @@ impl Record {
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::SessionEnded { .. }
+            | Record::SessionClosed { .. }
             | Record::JobHistory { .. }
             | Record::HistoryTrimmed { .. }
             | Record::Checkpointed { .. }

@@ -152,10 +152,10 @@ impl Feed {
         self.index.at(seq, jobs)
     }
 
-    /// Whether a client that resumed it would get nothing of what was numbered:
-    /// all of it is acknowledged, or its client left after it.
-    pub(super) fn has_nothing_left(&self, closed: bool) -> bool {
-        self.index.floor() == self.index.head() || closed && self.sent == self.index.head()
+    /// Whether a client that resumed it would get nothing of what was numbered: all
+    /// of it is acknowledged.
+    pub(super) fn has_nothing_left(&self) -> bool {
+        self.index.floor() == self.index.head()
     }
 
     /// The numbers up to `upto` of what opened the streams that are open to

@@ -118,9 +118,9 @@ impl Delivery {
     }
 
     /// Whether a client that resumed a session would get nothing, and no more
-    /// comes. `closed`: its client left in an orderly way.
-    pub(super) fn has_nothing_left(&self, id: SessionId, closed: bool) -> bool {
-        self.feeds.get(id).is_some_and(|feed| feed.has_nothing_left(closed))
+    /// comes.
+    pub(super) fn has_nothing_left(&self, id: SessionId) -> bool {
+        self.feeds.get(id).is_some_and(|feed| feed.has_nothing_left())
             && self.audiences.watches(id) == 0
             && self.subscriptions.numbers(id).next().is_none()
     }

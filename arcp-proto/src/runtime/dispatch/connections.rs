@@ -137,10 +137,9 @@ impl Runtime {
     /// The connection of a session is gone.
     pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
         self.delivery.detach(&mut self.ctx, id);
-        let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());
         // Whether a client that resumed the session would find nothing new.
-        let idle = self.delivery.has_nothing_left(id, closed);
-        self.sessions.detach(&mut self.ctx, &self.jobs, id, alive, idle);
+        let has_nothing = self.delivery.has_nothing_left(id);
+        self.sessions.detach(&mut self.ctx, &self.jobs, id, alive, has_nothing);
     }
 
     /// Most of a lease is over, or all of it.

@@ -11,7 +11,7 @@ use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
 use crate::runtime::job::{Job, Jobs, departure, handoff, lease, prompt, provisioning};
-use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions};
+use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions, restore_closed};
 use crate::time::UtcMs;
 
 /// Gives the parts what an earlier run made durable.
@@ -76,6 +76,7 @@ impl Restorer<'_> {
                 policy::view_anew(self.sessions, self.delivery, session);
             }
             Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
+            Record::SessionClosed { session } => restore_closed(self.sessions, session),
             Record::SessionEnded { session } => {
                 self.sessions.remove(self.ctx, self.jobs, session);
             }
@@ -216,9 +217,8 @@ impl Restorer<'_> {
         }
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.delivery.restored(self.ctx, self.jobs, id);
-            let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());
-            let idle = self.delivery.has_nothing_left(id, closed);
-            self.sessions.note_idle(self.ctx, id, idle);
+            let left = self.delivery.has_nothing_left(id);
+            self.sessions.note_idle(self.ctx, id, left);
             let now = self.ctx.now.mono;
             self.sessions.await_resume(self.ctx, id, now);
             self.sessions.renew(self.ctx, id, None);

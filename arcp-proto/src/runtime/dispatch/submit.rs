@@ -65,20 +65,24 @@ impl RequestHandler<'_> {
             }
             Submission::New(new) => new,
         };
-        sessions.admission().check_submits(ctx, asked.subject())?;
         // Credentials are issued once its input fits.
         let issued = take_issued(self, &new)?;
         if issued.is_none() {
+            let Runtime { ctx, sessions, .. } = &mut *self.runtime;
+            sessions.pace().check_submits(ctx, asked.subject())?;
             if new.checks_input() && !self.is_checked(principal, new.agent(), submit.input.as_ref())? {
                 return Ok(None);
             }
-            if order_credentials(self, principal, &new)? {
+            let orders = order_credentials(self, principal, &new)?;
+            let Runtime { ctx, sessions, .. } = &mut *self.runtime;
+            // Ordering asks the host for work, whatever becomes of the submit.
+            sessions.pace().note_submit(ctx, asked.subject());
+            if orders {
                 return Ok(None);
             }
         }
         let asked = SubmitContext { id: issued, ..asked };
-        let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
-        sessions.admission().note_submit(ctx, asked.subject());
+        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         if let Some(ended) = jobs.to_forget(ctx, principal) {
             self.runtime.retention().forget(ended);
         }

@@ -2,14 +2,13 @@
 //! one needs its place.
 //!
 //! A session counts for its principal's account; those without a credential
-//! share the account of the network that they come from. At a bound the oldest
-//! session goes that has lost its connection and has nothing left to give; if
-//! there is none, nobody new comes in.
+//! share the account of the network that they come from. At a bound a session
+//! goes that has lost its connection: the oldest that has nothing left to give,
+//! or else the oldest that its client left in order. If there is none, nobody
+//! new comes in.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
-use core::num::NonZeroU32;
-use core::time::Duration;
 
 use super::Sessions;
 use crate::error::{BoundOf, Violation};
@@ -18,16 +17,13 @@ use crate::limits::Limits;
 use crate::policy::{Roles, Subject};
 use crate::principal::Account;
 use crate::runtime::context::Context;
-use crate::runtime::expected::Expected as _;
 use crate::runtime::io::Notice;
 use crate::runtime::job::Jobs;
 use crate::time::Timestamp;
 
-const SECOND: Duration = Duration::from_secs(1);
-
 /// How many sessions each account has, and which of them nobody would miss.
 #[derive(Debug, Default)]
-pub(in crate::runtime) struct Admission {
+pub(super) struct Admission {
     all: usize,
     anonymous: usize,
     accounts: BTreeMap<Account, Share>,
@@ -42,14 +38,17 @@ struct Share {
     /// Those of them that have a connection.
     attached: usize,
     idle: BTreeSet<Idle>,
-    /// Its submits as one moment: each moves it on by the time that one more may come
-    /// after.
-    submitted: Timestamp,
 }
 
-/// A session without a connection and with nothing left to give, and since
-/// when.
-type Idle = (Timestamp, SessionId);
+/// A session without a connection that nobody would miss: in the order in which they
+/// go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Idle {
+    /// Whether it has something left to give, to whoever left it in order.
+    has_something: bool,
+    since: Timestamp,
+    session: SessionId,
+}
 
 impl Admission {
     pub(super) fn enter(&mut self, principal: &Principal) {
@@ -99,38 +98,6 @@ impl Admission {
         }
     }
 
-    /// Whether one more job of a session's principal may be submitted now.
-    ///
-    /// # Errors
-    ///
-    /// When to try again.
-    pub(in crate::runtime) fn check_submits(&self, ctx: &Context, who: Subject<'_>) -> Result<(), Violation> {
-        let Some((most, bound)) = submit_rate(ctx, who) else {
-            return Ok(());
-        };
-        let account = who.principal.account();
-        let submitted = self.accounts.get(&account).map_or(Timestamp::default(), |share| share.submitted);
-        let wait = (submitted + SECOND / most.get()).since(ctx.now.mono + SECOND);
-        if wait.is_zero() {
-            return Ok(());
-        }
-        // Whoever waits for whole milliseconds waits long enough.
-        let wait = wait + Duration::from_millis(1);
-        let why = alloc::format!("{most} jobs a second may be submitted here: try again in {} ms", wait.as_millis());
-        Err(Violation::exhausted_for(wait, bound, account.bound_of(), most.get().into(), why))
-    }
-
-    /// A job of a session's principal was submitted.
-    pub(in crate::runtime) fn note_submit(&mut self, ctx: &Context, who: Subject<'_>) {
-        let Some((most, _)) = submit_rate(ctx, who) else {
-            return; // There is no bound.
-        };
-        let share = self.accounts.get_mut(&who.principal.account());
-        if let Some(share) = share.expected("who submits has a session") {
-            share.submitted = share.submitted.max(ctx.now.mono) + SECOND / most.get();
-        }
-    }
-
     /// How many sessions an account has.
     fn count_of(&self, account: &Account) -> usize {
         self.accounts.get(account).map_or(0, |sessions| sessions.count)
@@ -146,8 +113,8 @@ impl Admission {
     ) -> Option<(Violation, Option<SessionId>)> {
         let sessions = self.accounts.get(account);
         let own = self.count_of(account);
-        let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|(_, id)| *id);
-        let idle_anonymous = self.idle_anonymous.first().map(|(_, id)| *id);
+        let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|idle| idle.session);
+        let idle_anonymous = self.idle_anonymous.first().map(|idle| idle.session);
         let (most_own, most) = match account {
             Account::Known(_) => (limits.session.sessions_per_principal, limits.session.sessions),
             Account::Anonymous(_) => {
@@ -181,21 +148,7 @@ impl Admission {
     }
 }
 
-/// How many jobs somebody may submit in a second, and which bound that is: the least
-/// of what this runtime and policy say.
-fn submit_rate(ctx: &Context, who: Subject<'_>) -> Option<(NonZeroU32, &'static str)> {
-    let of_all = ctx.config.limits.session.submits_per_second.map(|most| (most, "submits_per_second"));
-    let policy = ctx.config.authority.policy.as_ref();
-    let own = policy.and_then(|policy| policy.submits_per_second(who));
-    of_all.into_iter().chain(own.map(|quota| (quota.most, "policy_submits_per_second"))).min()
-}
-
 impl Sessions {
-    /// How many sessions and submits there may be.
-    pub(in crate::runtime) fn admission(&mut self) -> &mut Admission {
-        &mut self.admission
-    }
-
     /// Makes room for one more session of a principal.
     ///
     /// # Errors
@@ -229,11 +182,13 @@ impl Sessions {
     }
 
     /// A session without a connection goes first when room is needed, if a
-    /// client that came back to it would find nothing new: `idle` says so.
-    pub(in crate::runtime) fn note_idle(&mut self, ctx: &Context, id: SessionId, idle: bool) {
-        if let Some(session) = self.by_id.get_mut(&id).filter(|_| idle) {
-            session.idle_since = Some(ctx.now.mono);
-            self.admission.idle(&session.principal, (ctx.now.mono, id));
+    /// client that came back to it would find nothing new, as `has_nothing` says, or
+    /// left it in order.
+    pub(in crate::runtime) fn note_idle(&mut self, ctx: &Context, id: SessionId, has_nothing: bool) {
+        if let Some(session) = self.by_id.get_mut(&id).filter(|session| has_nothing || session.left) {
+            let idle = Idle { has_something: !has_nothing, since: ctx.now.mono, session: id };
+            session.idle = Some(idle);
+            self.admission.idle(&session.principal, idle);
         }
     }
 }

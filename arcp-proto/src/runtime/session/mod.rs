@@ -10,6 +10,7 @@
 mod admission;
 mod allowance;
 mod extension;
+mod pace;
 mod resume;
 mod seen;
 mod session_lease;
@@ -43,8 +44,9 @@ use crate::scope::Scopes;
 use crate::secret::{Secret, SecretDigest};
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::View;
-use admission::Admission;
+use admission::{Admission, Idle};
 use extension::Extensions;
+use pace::Pace;
 use seen::{Seen, SeenOfPrincipals};
 use session_lease::SessionLease;
 
@@ -58,10 +60,12 @@ pub(super) struct Session {
     token: SecretDigest,
     /// Whether it has a connection.
     attached: bool,
-    /// Since when nobody would miss it.
-    idle_since: Option<Timestamp>,
-    /// Whether its client has left it in order.
+    /// Where it stands among those that nobody would miss.
+    idle: Option<Idle>,
+    /// Whether its client has said that it leaves.
     closed: bool,
+    /// Whether its client has left it in order with something in it, and that is recorded.
+    left: bool,
     /// Why its client can do no more in it than resume another one.
     only_resumes: Option<Box<Violation>>,
     extensions: Extensions,
@@ -94,6 +98,7 @@ pub(super) struct Sessions {
     per_principal: BTreeMap<Principal, usize>,
     seen: SeenOfPrincipals,
     admission: Admission,
+    pace: Pace,
     ended: Ended,
 }
 
@@ -125,8 +130,9 @@ impl Session {
             view,
             token,
             attached: false,
-            idle_since: None,
+            idle: None,
             closed: false,
+            left: false,
             only_resumes: None,
             extensions: Extensions::new(extensions),
             lease: SessionLease::default(),
@@ -173,9 +179,14 @@ impl Session {
         &self.token
     }
 
-    /// Whether its client has left it in order.
+    /// Whether its client has said that it leaves.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether its client has left it in order with something in it.
+    pub(super) fn is_left(&self) -> bool {
+        self.left
     }
 
     /// Whether it survives the process: it is neither being taken from its client
@@ -248,6 +259,11 @@ impl Session {
 impl Sessions {
     pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
         self.by_id.get(&id)
+    }
+
+    /// How fast jobs are submitted.
+    pub(super) fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     pub(super) fn len(&self) -> usize {
@@ -362,24 +378,37 @@ impl Sessions {
     pub(super) fn attach(&mut self, ctx: &mut Context, id: SessionId) {
         self.set_attached(id, true);
         if let Some(session) = self.by_id.get_mut(&id) {
-            session.closed = false;
+            (session.closed, session.left) = (false, false);
             ctx.timers.clear(Timer::ResumeWindow(id));
         }
     }
 
     /// The connection of a session is gone: from its last sign of life on, it
-    /// waits to be resumed. `idle`: whether nobody would miss it.
-    pub(super) fn detach(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, alive: Timestamp, idle: bool) {
+    /// waits to be resumed. `has_nothing`: whether there is nothing in it for a client
+    /// that came back.
+    pub(super) fn detach(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        id: SessionId,
+        alive: Timestamp,
+        has_nothing: bool,
+    ) {
         self.set_attached(id, false);
-        let Some(session) = self.by_id.get(&id) else {
+        let Some(session) = self.by_id.get_mut(&id) else {
             return; // It has ended.
         };
         if session.only_resumes.is_some() {
             return self.end(ctx, jobs, id);
         }
+        // What has nothing goes early in any case, after a restart too.
+        session.left = session.closed && !has_nothing;
+        if session.left && session.is_recorded() {
+            ctx.append(Record::SessionClosed { session: id });
+        }
         self.await_resume(ctx, id, alive);
         ctx.observe(Notice::SessionDetached { session: id });
-        self.note_idle(ctx, id, idle);
+        self.note_idle(ctx, id, has_nothing);
     }
 
     /// Lets a session without a connection wait to be resumed.
@@ -395,8 +424,8 @@ impl Sessions {
         if core::mem::replace(&mut session.attached, attached) != attached {
             self.admission.attached(&session.principal, attached);
         }
-        if let Some(since) = session.idle_since.take() {
-            self.admission.not_idle(&session.principal, (since, id));
+        if let Some(idle) = session.idle.take() {
+            self.admission.not_idle(&session.principal, idle);
         }
     }
 
@@ -453,6 +482,13 @@ impl Sessions {
         self.ended.add(session.token, session.principal, ctx.config.limits.session.ended_sessions);
         ctx.effect(Effect::SessionOver(id));
         true
+    }
+}
+
+/// The client of a session left it in order in an earlier run.
+pub(super) fn restore_closed(sessions: &mut Sessions, id: SessionId) {
+    if let Some(session) = sessions.by_id.get_mut(&id) {
+        session.left = true;
     }
 }
 

@@ -117,6 +117,7 @@ impl Sessions {
         if let Some(session) = self.by_id.get_mut(&id) {
             self.by_token.remove(&session.token);
             session.token = token;
+            session.left = false;
             self.by_token.insert(token, id);
         }
     }

@@ -1,0 +1,100 @@
+//! How fast each account submits jobs.
+//!
+//! Of each it is known up to when it has used its allowance: that outlives its
+//! sessions, so that a new one gives nobody a new allowance, and is let go once
+//! nothing is owed any more.
+
+use alloc::collections::BTreeMap;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use crate::error::Violation;
+use crate::policy::Subject;
+use crate::principal::Account;
+use crate::runtime::context::Context;
+use crate::time::Timestamp;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Accounts that are looked through for some that owe nothing any more.
+const FEWEST: usize = 64;
+
+/// The submits of each account as one moment: each moves it on by the time that one more
+/// may come after. It is at most a second ahead, so that there are no more of them than
+/// accounts that submit within twice that.
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Pace {
+    submitted: BTreeMap<Account, Timestamp>,
+    /// At so many those are let go that owe nothing.
+    most: usize,
+}
+
+impl Pace {
+    /// Whether one more job of a session's principal may be submitted now.
+    ///
+    /// # Errors
+    ///
+    /// When to try again.
+    pub(in crate::runtime) fn check_submits(&self, ctx: &Context, who: Subject<'_>) -> Result<(), Violation> {
+        let Some((most, bound)) = submit_rate(ctx, who) else {
+            return Ok(());
+        };
+        let account = who.principal.account();
+        let submitted = self.submitted.get(&account).copied().unwrap_or_default();
+        let wait = (submitted + SECOND / most.get()).since(ctx.now.mono + SECOND);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        // Whoever waits for whole milliseconds waits long enough.
+        let wait = wait + Duration::from_millis(1);
+        let why = alloc::format!("{most} jobs a second may be submitted here: try again in {} ms", wait.as_millis());
+        Err(Violation::exhausted_for(wait, bound, account.bound_of(), most.get().into(), why))
+    }
+
+    /// A job of a session's principal was submitted, or credentials for one are asked for.
+    pub(in crate::runtime) fn note_submit(&mut self, ctx: &Context, who: Subject<'_>) {
+        let Some((most, _)) = submit_rate(ctx, who) else {
+            return; // There is no bound.
+        };
+        let (account, now) = (who.principal.account(), ctx.now.mono);
+        if self.submitted.len() >= self.most && !self.submitted.contains_key(&account) {
+            self.submitted.retain(|_, submitted| *submitted > now);
+            self.most = FEWEST.max(2 * self.submitted.len());
+        }
+        let submitted = self.submitted.entry(account).or_default();
+        *submitted = (*submitted).max(now) + SECOND / most.get();
+    }
+}
+
+/// How many jobs somebody may submit in a second, and which bound that is: the least
+/// of what this runtime and policy say.
+fn submit_rate(ctx: &Context, who: Subject<'_>) -> Option<(NonZeroU32, &'static str)> {
+    let of_all = ctx.config.limits.session.submits_per_second.map(|most| (most, "submits_per_second"));
+    let policy = ctx.config.authority.policy.as_ref();
+    let own = policy.and_then(|policy| policy.submits_per_second(who));
+    of_all.into_iter().chain(own.map(|quota| (quota.most, "policy_submits_per_second"))).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::id::Principal;
+    use crate::policy::Roles;
+    use crate::runtime::Config;
+    use crate::time::Now;
+
+    #[test]
+    fn who_owes_nothing_any_more_is_let_go() {
+        let mut config = Config::new("t", "1");
+        config.limits.session.submits_per_second = NonZeroU32::new(10);
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut ctx = Context::new(config, &seeds, Now::default()).expect("it works");
+        let (mut pace, roles) = (Pace::default(), Roles::default());
+        for n in 0..20 * FEWEST {
+            let principal = Principal::new(&alloc::format!("p{n}")).expect("a name");
+            pace.note_submit(&ctx, Subject { principal: &principal, roles: &roles });
+            ctx.now.mono = ctx.now.mono + Duration::from_millis(10);
+        }
+        assert!(pace.submitted.len() <= 2 * FEWEST, "{}", pace.submitted.len());
+    }
+}
