@@ -131,6 +131,7 @@ pub struct Restart {
     checkpoints: BTreeMap<JobId, Vec<u8>>,
     budgets: BTreeMap<JobId, Budget>,
     prompts: BTreeMap<JobId, KeptPrompts>,
+    prolonged: BTreeMap<JobId, Vec<(u32, UtcMs)>>,
     /// Events that are given back, by number.
     pub events: BTreeMap<JobId, Vec<u64>>,
     numbers: BTreeMap<SessionId, Vec<Value>>,
@@ -161,6 +162,7 @@ impl Restart {
                 // Of these a store keeps the latest.
                 Record::BudgetLeft { job, left } => drop(restart.budgets.insert(*job, left.clone())),
                 Record::Prompted { job, prompts } => drop(restart.prompts.insert(*job, (**prompts).clone())),
+                Record::GrantsProlonged { job, until } => drop(restart.prolonged.insert(*job, until.clone())),
                 Record::Released { session, upto } => drop(released.insert(*session, *upto)),
                 Record::SessionOpened { .. }
                 | Record::TokenRotated { .. }
@@ -206,6 +208,7 @@ impl Restart {
         assert_eq!(self.records.len(), other.records.len());
         assert_eq!((&self.events, &self.checkpoints), (&other.events, &other.checkpoints));
         assert_eq!((&self.budgets, &self.prompts), (&other.budgets, &other.prompts));
+        assert_eq!(self.prolonged, other.prolonged);
         assert!(self.numbers.keys().eq(other.numbers.keys()));
         for (session, numbers) in &self.numbers {
             let differs = numbers.iter().zip(&other.numbers[session]).find(|(mine, theirs)| mine != theirs);

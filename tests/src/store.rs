@@ -50,6 +50,7 @@ impl VirtualStore {
         let (mut trimmed, mut left) = (BTreeMap::<JobId, u64>::new(), BTreeMap::<JobId, LogPos>::new());
         let mut departing = BTreeMap::<JobId, LogPos>::new();
         let (mut prompted, mut handed) = (BTreeMap::<JobId, LogPos>::new(), BTreeMap::<JobId, LogPos>::new());
+        let mut prolonged = BTreeMap::<JobId, LogPos>::new();
         let (mut undone, mut unsubscribed) = (BTreeSet::<LogPos>::new(), BTreeMap::<SessionId, LogPos>::new());
         let expired = self.records.iter().filter_map(|(_, record)| record.expires()).max();
         for (at, record) in &self.records {
@@ -75,6 +76,9 @@ impl VirtualStore {
             if let Record::Prompted { job, .. } = record {
                 prompted.insert(*job, *at);
             }
+            if let Record::GrantsProlonged { job, .. } = record {
+                prolonged.insert(*job, *at);
+            }
             if let Record::HandedOver { job, .. } = record {
                 handed.insert(*job, *at);
             }
@@ -95,6 +99,7 @@ impl VirtualStore {
                 Record::HandedOver { job, .. } if handed.get(job).is_some_and(|last| last != at) => {}
                 Record::Departing { job, .. } if departing.get(job).is_some_and(|last| last != at) => {}
                 Record::Prompted { job, .. } if prompted.get(job).is_some_and(|last| last != at) => {}
+                Record::GrantsProlonged { job, .. } if prolonged.get(job).is_some_and(|last| last != at) => {}
                 Record::BudgetLeft { job, .. } if left.get(job).is_some_and(|last| last != at) => {}
                 Record::HistoryTrimmed { job, upto, .. } if trimmed.get(job) != Some(upto) => {}
                 Record::JobEvent { job, event } if trimmed.get(job).is_some_and(|upto| event.n <= *upto) => {}

@@ -664,6 +664,51 @@ fn who_has_too_much_proved_waits_and_nobody_else_does() {
 }
 
 #[test]
+fn an_agent_that_asks_about_involved_patterns_takes_its_principals_part_of_the_time_and_no_more() {
+    let mut world = World::configured(33, |config| {
+        config.limits.lease.proof_units = 1 << 18;
+        config.limits.lease.proof_units_per_second = core::num::NonZeroU32::new(1 << 19).expect("some");
+    });
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let (mut other, _) = Raw::hello_with_leases(&mut world, "tok-b");
+    // As many as a lease may have, and all of them are compared with a target to its end.
+    let patterns: Vec<String> = (0..1000).map(|n| format!("*-{n}")).collect();
+    let involved = json!({"agent": "waiter", "lease_request": {"tool.call": patterns}});
+    let plain = json!({"agent": "waiter", "lease_request": {"tool.call": ["x"]}});
+    let [job, simple] = [&involved, &plain].map(|asked| {
+        let id = raw.submit(&mut world, asked.clone())["job_id"].as_str().map(JobId::parse);
+        id.flatten().expect("a job")
+    });
+    let theirs = other.submit(&mut world, involved)["job_id"].as_str().and_then(JobId::parse).expect("a job");
+    let mut call = 0;
+    let mut ask = |world: &mut World, job, target: &str| {
+        call += 1;
+        let authorize =
+            AgentCall::Authorize { operation: "tool.call".into(), target: target.into(), price: Vec::new() };
+        world.input(Input::AgentAsked { job, id: CallId(call), call: authorize });
+        world.settle();
+        match world.replies.last() {
+            Some((_, AgentReply::Allowed { .. })) => (None, "allowed".to_string()),
+            Some((_, AgentReply::Refused(error))) => (Some(error.code.clone()), format!("{error:?}")),
+            reply => panic!("{reply:?}"),
+        }
+    };
+    let long = "y".repeat(4000);
+    let (code_of, why) = ask(&mut world, job, &long);
+    assert!(code_of == Some(ErrorCode::ResourceExhausted) && why.contains("too much work"), "{why}");
+    let waits = (0..10).map(|_| ask(&mut world, job, &long).1).filter(|why| why.contains("retry_after_ms")).count();
+    assert!(waits > 5, "{waits}");
+    let (refused, why) = ask(&mut world, job, "y-999");
+    assert!(refused == Some(ErrorCode::ResourceExhausted) && why.contains("proof_units_per_second"), "{why}");
+    // What takes no more than the usual is answered all the same, and nobody else waits.
+    assert_eq!(ask(&mut world, simple, "x").0, None);
+    assert_eq!(ask(&mut world, theirs, "y-999").0, None);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(ask(&mut world, job, "y-999").0, None);
+    world.finish();
+}
+
+#[test]
 fn nobody_pushes_what_others_did_out_of_the_trail() {
     let mut world = World::configured(32, |config| config.limits.audit.audit_entries = 20);
     let (mut few, _) = Raw::hello_with_leases(&mut world, "tok-few");

@@ -716,9 +716,17 @@ fn a_permission_is_prolonged_taken_back_or_over_and_says_which() {
     assert_eq!(code(&other.expect(&mut world, "nack")), "NOT_FOUND");
 
     world.run_for(Duration::from_secs(30));
+    // What is open besides is not written again, however much it is.
+    ask(&mut world, job, 3, free(&"long ".repeat(1000)), Some(3_600_000));
+    world.settle();
+    let before = world.store.records(false).len();
     raw.send(&mut world, "lease.refresh", json!({"lease_id": lease, "additional_seconds": 5}));
     raw.expect(&mut world, "lease.extended");
+    world.settle();
+    let written = serde_json::to_string(&world.store.records(false)[before..]).expect("JSON");
+    assert!(written.len() < 3000 && written.contains("GrantsProlonged"), "{written}");
     world.restores();
+    raw.take(&world);
     raw.send(&mut world, "lease.revoked", json!({"lease_id": lease, "reason": "done with it"}));
     for of in [&mut raw, &mut hello] {
         assert_eq!(of.expect(&mut world, "lease.revoked")["payload"]["reason"], "done with it");

@@ -122,6 +122,7 @@ impl Rows {
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
             | Record::Prompted { .. }
+            | Record::GrantsProlonged { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Subscribed { .. }
@@ -231,6 +232,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         Record::HandedOver { .. } => Some(8),
         Record::Departing { .. } => Some(9),
         Record::SessionClosed { .. } => Some(10),
+        Record::GrantsProlonged { .. } => Some(11),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

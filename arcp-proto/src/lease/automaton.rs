@@ -124,25 +124,45 @@ impl Program {
     }
 
     /// Whether the whole text is one of its texts.
-    pub(super) fn matches(&self, text: &str) -> bool {
-        let rest = text.strip_prefix(self.prefix.as_str());
-        rest.is_some_and(|rest| self.read(rest).has(self.rules.len()))
+    ///
+    /// # Errors
+    ///
+    /// If that takes more work than there is; no more is done than for one pattern.
+    pub(super) fn matches(&self, text: &str, fuel: &mut Fuel) -> Result<bool, Spent> {
+        fuel.burn(1 + self.prefix.len().min(text.len()) / BYTES)?;
+        let Some(rest) = text.strip_prefix(self.prefix.as_str()) else {
+            return Ok(false);
+        };
+        match self.rules.as_slice() {
+            [] => Ok(rest.is_empty()),
+            [Rule::Rest] => {
+                fuel.burn(rest.len() / BYTES)?;
+                Ok(!rest.contains(PART))
+            }
+            rules => {
+                let (states, read) = self.read(rest);
+                fuel.burn(CHARACTER * (rules.len() + read))?;
+                Ok(states.has(rules.len()))
+            }
+        }
     }
 
-    /// The states that it may be in behind its prefix and this.
-    fn read(&self, text: &str) -> States {
+    /// The states that it may be in behind its prefix and this, and how many characters
+    /// were read.
+    fn read(&self, text: &str) -> (States, usize) {
         let mut moves = Moves::of(&self.rules);
-        let mut states = States::default();
+        let (mut states, mut read) = (States::default(), 0);
         states.add(0);
         states = moves.passed(states);
         for c in text.chars() {
+            read += 1;
             let taken = moves.taken(states, c);
             states = moves.passed(taken);
             if states == States::default() {
                 break;
             }
         }
-        states
+        (states, read)
     }
 
     /// Whether one of these is the same, or means whatever begins as this does: then
@@ -173,7 +193,7 @@ impl Program {
         if let Some(rest) = text.strip_prefix(self.prefix.as_str()) {
             // Each character that was not there before is compared with all rules.
             fuel.burn(CHARACTER * rest.len() + rules * rest.len().min(rules))?;
-            let states = self.read(rest);
+            let (states, _) = self.read(rest);
             return Ok((states != States::default()).then(|| (self.rules.clone(), states)));
         }
         let mut states = States::default();

@@ -1,8 +1,8 @@
 //! What a proof may cost: whoever asks for one says how much, and is told how much it
 //! took.
 
-/// Work that may be done to prove that patterns are within others, in units of two to
-/// three nanoseconds of a core. The same question takes the same work anywhere.
+/// Work that may be done to compare patterns with targets, and to prove that they are
+/// within others, in units of two to three nanoseconds of a core. The same question takes the same work anywhere.
 ///
 /// ```
 /// use arcp_proto::{json::Json, lease::{Excess, Fuel, Lease}};
@@ -22,6 +22,7 @@ pub struct Fuel {
 }
 
 /// Nothing more may be done for a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spent;
 
 impl Fuel {

@@ -129,6 +129,30 @@ impl Lease {
         self.grants.get(namespace)?.iter().find(|pattern| pattern.matches(target))
     }
 
+    /// As [`permits`](Self::permits), with so much work.
+    ///
+    /// # Errors
+    ///
+    /// [`Excess::TooComplex`] with the pattern that took too much.
+    pub fn permits_with(
+        &self,
+        namespace: &Namespace,
+        target: &Target,
+        fuel: &mut Fuel,
+    ) -> Result<Option<&Pattern>, Excess> {
+        for pattern in self.grants.get(namespace).into_iter().flatten() {
+            match pattern.matches_with(target, fuel) {
+                Ok(true) => return Ok(Some(pattern)),
+                Ok(false) => {}
+                Err(_) => {
+                    let (namespace, pattern) = (namespace.clone(), pattern.to_string());
+                    return Err(Excess::TooComplex { namespace, pattern });
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether everything that `child` permits is permitted by this, and its budget is
     /// within this one's. That is proved, pattern by pattern, with the
     /// [usual](Fuel::USUAL) amount of work.

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::automaton::Program;
+use super::fuel::{Fuel, Spent};
 use super::namespace::{Namespace, Shape};
 use super::target::{self, PART, Refused, Target, Url};
 
@@ -82,7 +83,11 @@ impl Pattern {
 
     /// Whether it means this target.
     pub fn matches(&self, target: &Target) -> bool {
-        self.program.matches(target.canonical())
+        self.matches_with(target, &mut Fuel::new(u32::MAX)).is_ok_and(|matches| matches)
+    }
+
+    pub(super) fn matches_with(&self, target: &Target, fuel: &mut Fuel) -> Result<bool, Spent> {
+        self.program.matches(target.canonical(), fuel)
     }
 
     /// As it was written.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
 use crate::id::Principal;
-use crate::lease::{Ceiling, Lease, Namespace, Target};
+use crate::lease::{Ceiling, Excess, Fuel, Lease, Namespace, Target};
 use crate::limits::Limits;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::feature::{Feature, Features};
@@ -291,9 +291,22 @@ impl Config {
     }
 
     /// The trust level that an operation needs, if it needs one.
-    pub(super) fn trust_needed(&self, operation: &Namespace, target: &Target) -> Option<TrustLevel> {
-        let mut highest_first = self.authority.needs_trust.iter().rev();
-        highest_first.find(|(_, lease)| lease.permits(operation, target).is_some()).map(|(level, _)| *level)
+    ///
+    /// # Errors
+    ///
+    /// If that takes too much work to tell.
+    pub(super) fn trust_needed(
+        &self,
+        operation: &Namespace,
+        target: &Target,
+        fuel: &mut Fuel,
+    ) -> Result<Option<TrustLevel>, Excess> {
+        for (level, lease) in self.authority.needs_trust.iter().rev() {
+            if lease.permits_with(operation, target, fuel)?.is_some() {
+                return Ok(Some(*level));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether an agent observes interrupts.

@@ -237,6 +237,15 @@ pub enum Record {
         /// All of it.
         prompts: Box<KeptPrompts>,
     },
+    /// Permissions of a job are prolonged. The latest one counts, until the job is
+    /// [`Prompted`](Record::Prompted) again.
+    GrantsProlonged {
+        /// The job.
+        job: JobId,
+        /// Those that were since it was prompted last, by the number of the question,
+        /// and until when each holds.
+        until: Vec<(u32, UtcMs)>,
+    },
     /// A decision about authority.
     Audited(Box<AuditEntry>),
     /// A job is somebody else's. The latest one counts.
@@ -299,6 +308,7 @@ impl Record {
             | Record::CancelAsked { job, .. }
             | Record::BudgetLeft { job, .. }
             | Record::Prompted { job, .. }
+            | Record::GrantsProlonged { job, .. }
             | Record::HandedOver { job, .. }
             | Record::Departing { job, .. }
             | Record::Joined { job, .. }
@@ -345,6 +355,7 @@ impl Record {
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
             | Record::Prompted { .. }
+            | Record::GrantsProlonged { .. }
             | Record::HandedOver { .. }
             | Record::Departing { .. }
             | Record::KeyKept { .. }
@@ -380,6 +391,7 @@ impl Record {
                     left.iter().map(|(currency, _)| FIXED + currency.as_str().len()).sum()
                 }
                 Record::Prompted { prompts, .. } => prompts.bytes(),
+                Record::GrantsProlonged { until, .. } => size_of_val(until.as_slice()),
                 Record::Audited(entry) => entry.bytes(),
                 Record::Departing { departure, .. } => departure.bytes(),
                 Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } => {
@@ -442,6 +454,7 @@ impl Record {
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
+            | Record::GrantsProlonged { .. }
             | Record::Prompted { .. }
             | Record::HandedOver { .. }
             | Record::Departing { .. }

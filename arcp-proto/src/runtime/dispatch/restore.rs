@@ -10,7 +10,7 @@ use crate::runtime::artifact::Artifacts;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
-use crate::runtime::job::{Job, Jobs, departure, handoff, lease, prompt, provisioning};
+use crate::runtime::job::{Job, Jobs, departure, grants, handoff, lease, prompt, provisioning};
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions, restore_closed};
 use crate::time::UtcMs;
 
@@ -98,6 +98,7 @@ impl Restorer<'_> {
             Record::JobRestarted { job } => self.jobs.table_mut().restore_restart(job),
             Record::BudgetLeft { job, left } => lease::restore_budget_left(self.jobs.table_mut(), job, left),
             Record::Prompted { job, prompts } => prompt::restore(self.jobs.table_mut(), job, *prompts),
+            Record::GrantsProlonged { job, until } => grants::restore_prolonged(self.jobs.table_mut(), job, until),
             Record::CancelAsked { job, reason } => self.jobs.table_mut().restore_cancel(job, reason),
             Record::Joined { job, session, owner, request, number, undoes: _ } => {
                 if !owner && request.is_none() {

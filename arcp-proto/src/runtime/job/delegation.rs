@@ -251,15 +251,19 @@ fn check_child(
     if let Some(child) = child_of(jobs, id, name, fingerprint)? {
         return Ok(Delegated::Known(child));
     }
-    let permit = check_parent(jobs, ctx, id, &submit.agent)?;
+    let principal = jobs.table.get(id).ok_or_else(gone)?.spec.principal.clone();
+    let (permit, grant) = ctx.prove(&principal, |ctx, fuel| {
+        let permit = check_parent(jobs, ctx, id, &submit.agent, fuel)?;
+        let parent = jobs.table.get(id).ok_or_else(gone)?;
+        Ok((permit, Grant::of_child(ctx, &submit, parent, fuel)?))
+    })?;
     let parent = jobs.table.get(id).ok_or_else(gone)?;
-    let grant = ctx.prove(&parent.spec.principal, |ctx, fuel| Grant::of_child(ctx, &submit, parent, fuel))?;
     let invocation = Invocation {
         priority: parent.spec.invocation.priority,
         span: parent.spec.invocation.span.clone(),
         extensions: None,
     };
-    let (principal, session) = (parent.spec.principal.clone(), parent.sessions.holder);
+    let session = parent.sessions.holder;
     let roles = parent.spec.bounds.roles.clone();
     let submit = Submit { trace: Some(parent.spec.trace.clone()), ..submit };
     let asks = context_of((&submit, &invocation), (id, name), (&principal, &roles, session));

@@ -16,7 +16,13 @@ use crate::runtime::context::Context;
 use crate::runtime::io::ParentRecord;
 
 /// Whether a job may have a child of this agent now.
-pub(super) fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<Permit, Violation> {
+pub(super) fn check_parent(
+    jobs: &mut Jobs,
+    ctx: &Context,
+    id: JobId,
+    agent: &AgentRef,
+    fuel: &mut Fuel,
+) -> Result<Permit, Violation> {
     if jobs.departures.is_under_way(id) {
         let why = "the job is being handed over to another runtime: nothing more is below it";
         return Err(Violation::new(ErrorCode::FailedPrecondition, why));
@@ -28,7 +34,7 @@ pub(super) fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &Ag
         if job.state.is_cancelling() {
             return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
         }
-        lease::authorize(job, ctx, &Namespace::AgentDelegate, agent.name())
+        lease::authorize(job, ctx, (&Namespace::AgentDelegate, agent.name()), fuel)
     };
     let permit = jobs.table.change(id, may).ok_or_else(gone)??;
     check_family(jobs, ctx, jobs.table.get(id).ok_or_else(gone)?)?;
@@ -56,7 +62,7 @@ pub(super) fn grant_below(
     let own = own.under(ctx, (who, asked.agent.name()), ceilings, true, fuel)?;
     let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
     let submit = Submit { lease_request: Some(own.lease.clone()), lease_constraints: bounds, ..asked.clone() };
-    check_parent(jobs, ctx, id, &submit.agent)?.check_lasts()?;
+    check_parent(jobs, ctx, id, &submit.agent, fuel)?.check_lasts()?;
     Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?, fuel)?.after(own))
 }
 

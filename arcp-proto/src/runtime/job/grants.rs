@@ -14,12 +14,13 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::prompts::{keep, kept, kept_mut, plan};
+use super::prompts::{keep, keep_prolonged, kept, kept_mut, plan};
+use super::table::Table;
 use super::{Job, Jobs, is_over};
 use crate::error::{ErrorCode, Violation};
-use crate::id::PromptId;
+use crate::id::{JobId, PromptId};
 use crate::json::{Json, Object};
-use crate::lease::{Ceiling, Constraints, Fuel, Namespace, Target};
+use crate::lease::{Ceiling, Constraints, Excess, Fuel, Namespace, Target};
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::prompt::{PermissionRequest, PromptAnswer, Question, granted};
 use crate::policy::Subject;
@@ -251,21 +252,27 @@ pub(super) fn permit(
     now: UtcMs,
     (operation, target): (&Namespace, &Target),
     needs: Option<TrustLevel>,
+    fuel: &mut Fuel,
 ) -> Result<Option<Permit>, Violation> {
     let elevates = |grant: &&GrantRecord| needs.is_none_or(|needed| grant.elevates >= Some(needed));
-    let matching = kept(job).into_iter().flat_map(|kept| &kept.grants).filter(elevates).filter_map(|grant| {
-        let lease = granted(&grant.operation, &grant.resource).ok()?;
-        Some((grant, lease.permits(operation, target)?.to_string()))
-    });
     let mut over = None;
-    for (grant, pattern) in matching {
-        if !is_held(grant, now) {
-            over = Some(grant);
-        } else {
-            return Ok(Some(Permit { pattern, once: grant.once.then_some(grant.number) }));
+    for grant in kept(job).into_iter().flat_map(|kept| &kept.grants).filter(elevates) {
+        let Ok(lease) = granted(&grant.operation, &grant.resource) else { continue };
+        let Some(pattern) = lease.permits_with(operation, target, fuel).map_err(too_dear)? else { continue };
+        if is_held(grant, now) {
+            let once = grant.once.then_some(grant.number);
+            return Ok(Some(Permit { pattern: pattern.to_string(), once }));
         }
+        over = Some(grant);
     }
     over.map_or(Ok(None), |grant| Err(why_over(job, grant)))
+}
+
+/// That a lease has patterns that take too much work to compare with a target.
+pub(super) fn too_dear(excess: Excess) -> Violation {
+    let why = "it takes too much work to compare this with what is granted: ask with a shorter target, or for fewer \
+               and simpler patterns";
+    Violation::new(ErrorCode::ResourceExhausted, why).with_details(excess.to_json())
 }
 
 fn is_held(grant: &GrantRecord, now: UtcMs) -> bool {
@@ -330,20 +337,35 @@ pub(in crate::runtime) fn change(
                     return Err(longer("that is no longer than the permission lasts already, or may last"));
                 }
                 extend(job, ctx, GrantRecord { until: Some(until), ..held });
+                keep_prolonged(job, ctx, prompt.number, until);
             }
             PromptAnswer::Revoke { reason } => {
                 end(job, ctx, prompt.number, GrantEnd::Revoked, reason.as_deref().unwrap_or("revoked"));
+                keep(job, ctx);
             }
             PromptAnswer::Value(_)
             | PromptAnswer::Choice(_)
             | PromptAnswer::Grant { .. }
             | PromptAnswer::Deny { .. } => {}
         }
-        keep(job, ctx);
         plan(job, ctx);
         Ok(())
     });
     changed.unwrap_or_else(|| Err(unknown()))
+}
+
+/// Permissions of a job hold until then.
+pub(in crate::runtime) fn restore_prolonged(table: &mut Table, id: JobId, until: Vec<(u32, UtcMs)>) {
+    table.change(id, |job| {
+        let Some(prompts) = &mut job.prompts else {
+            return; // All of it was recorded once more since, and stands behind this.
+        };
+        for (number, until) in &until {
+            let grant = prompts.kept.grants.iter_mut().find(|grant| grant.number == *number);
+            grant.into_iter().for_each(|grant| grant.until = Some(*until));
+        }
+        prompts.prolonged = until;
+    });
 }
 
 fn extend(job: &mut Job, ctx: &mut Context, extended: GrantRecord) {

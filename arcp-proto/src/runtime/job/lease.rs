@@ -14,11 +14,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cause::Cause;
-use super::grants::{self, Permit};
+use super::grants::{self, Permit, too_dear};
 use super::table::Table;
 use super::{Job, Jobs};
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::JobId;
+use crate::id::{JobId, Principal};
 use crate::json::{Json, Members, Object};
 use crate::lease::{Amount, Budget, Ceiling, Constraints, Fuel, Lease, Namespace, Target};
 use crate::model::event::{EventKind, JobError, JobEvent};
@@ -36,6 +36,9 @@ use crate::trust::TrustLevel;
 
 /// Before the names of metrics that report costs.
 const COST: &str = "cost.";
+/// Units of work that each question may take of nobody's part: about as long as it takes
+/// to read and answer it.
+const FREE: u32 = 1 << 12;
 /// Metrics that show a budget, and spend nothing of it.
 const GAUGES: &str = "cost.budget";
 
@@ -326,13 +329,36 @@ pub(in crate::runtime) fn trust(job: &Job) -> TrustLevel {
 }
 
 /// The trust level that an operation needs and the job does not have.
-fn lacking_trust(job: &Job, config: &Config, operation: &Namespace, target: &Target) -> Option<TrustLevel> {
-    config.trust_needed(operation, target).filter(|needed| trust(job) < *needed)
+fn lacking_trust(
+    job: &Job,
+    config: &Config,
+    (operation, target): (&Namespace, &Target),
+    fuel: &mut Fuel,
+) -> Result<Option<TrustLevel>, Violation> {
+    let needed = config.trust_needed(operation, target, fuel).map_err(too_dear)?;
+    Ok(needed.filter(|needed| trust(job) < *needed))
 }
 
-/// Whether a job is not trusted as far as something that its agent reports needs.
-fn lacks_trust(job: &Job, config: &Config, operation: &Namespace, target: &str) -> bool {
-    Target::new(operation, target).is_ok_and(|target| lacking_trust(job, config, operation, &target).is_some())
+/// Whether a job is not trusted as far as something that its agent reports needs: what it
+/// takes too much work to tell of, it is not trusted with.
+fn lacks_trust(job: &Job, ctx: &mut Context, operation: &Namespace, target: &str) -> bool {
+    let Ok(target) = Target::new(operation, target) else {
+        return false; // It is nothing that could be done.
+    };
+    let lacking = |ctx: &Context, fuel: &mut Fuel| lacking_trust(job, &ctx.config, (operation, &target), fuel);
+    compared(ctx, &job.spec.principal, lacking).map_or(true, |lacking| lacking.is_some())
+}
+
+/// Asks something that compares a target with patterns. What the usual lease and target
+/// take is free; what takes more, its principal pays for as for proofs.
+fn compared<T>(
+    ctx: &mut Context,
+    principal: &Principal,
+    mut ask: impl FnMut(&Context, &mut Fuel) -> Result<T, Violation>,
+) -> Result<T, Violation> {
+    let mut fuel = Fuel::new(FREE);
+    let answer = ask(ctx, &mut fuel);
+    if fuel.is_spent() { ctx.prove(principal, ask) } else { answer }
 }
 
 /// Whether an operation may be done now, and by which pattern. In this order:
@@ -345,8 +371,8 @@ fn lacks_trust(job: &Job, config: &Config, operation: &Namespace, target: &str) 
 pub(super) fn authorize(
     job: &mut Job,
     ctx: &Context,
-    operation: &Namespace,
-    target: &str,
+    (operation, target): (&Namespace, &str),
+    fuel: &mut Fuel,
 ) -> Result<Permit, Violation> {
     let now = ctx.now.utc;
     let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
@@ -359,8 +385,8 @@ pub(super) fn authorize(
     }
     let target = Target::new(operation, target)
         .map_err(|why| denied(alloc::format!("{operation} on `{}` is never allowed: {why}", shown(target))))?;
-    if let Some(needed) = lacking_trust(job, &ctx.config, operation, &target) {
-        return grants::permit(job, now, (operation, &target), Some(needed))?.ok_or_else(|| {
+    if let Some(needed) = lacking_trust(job, &ctx.config, (operation, &target), fuel)? {
+        return grants::permit(job, now, (operation, &target), Some(needed), fuel)?.ok_or_else(|| {
             let (level, permission) = (trust(job), needed.permission());
             let why = alloc::format!(
                 "{operation} on `{}` needs the trust level `{needed}`, and the job is `{level}`: ask for `{permission}`",
@@ -374,15 +400,14 @@ pub(super) fn authorize(
     // Only agents that ask make it worth holding.
     let granted = &job.spec.lease;
     let lease = job.run.lease.get_or_insert_with(|| Box::new(Lease::parse(granted).unwrap_or_default()));
-    let pattern = lease.permits(operation, &target).map(|pattern| pattern.as_str().to_string());
-    if let Some(pattern) = pattern {
-        return Ok(Permit::of_lease(pattern));
+    if let Some(pattern) = lease.permits_with(operation, &target, fuel).map_err(too_dear)? {
+        return Ok(Permit::of_lease(pattern.to_string()));
     }
     // Who has a lease, or is below who has, is bound by that.
     if *operation == Namespace::ModelUse && ctx.config.models.allowed_without_lease && !is_bound(job) {
         return Ok(Permit::of_lease("*".to_string()));
     }
-    grants::permit(job, now, (operation, &target), None)?.ok_or_else(|| {
+    grants::permit(job, now, (operation, &target), None, fuel)?.ok_or_else(|| {
         denied(alloc::format!("the lease does not grant {operation} on `{}`", shown(&target.to_string())))
     })
 }
@@ -409,7 +434,9 @@ pub(super) fn on_authorize(
         );
         why
     };
-    let permit = authorize(job, ctx, &operation, target).map_err(|why| refused(ctx, job, why))?;
+    let principal = job.spec.principal.clone();
+    let permit = compared(ctx, &principal, |ctx, fuel| authorize(job, ctx, (&operation, target), fuel));
+    let permit = permit.map_err(|why| refused(ctx, job, why))?;
     let reservation = reserve(job, ctx, price).map_err(|why| refused(ctx, job, why))?;
     let pattern = permit.take(job, ctx, Some(target));
     Ok(AgentReply::Allowed { pattern, reservation })
@@ -497,13 +524,15 @@ pub(super) fn check_reported(
     let Some(Reported { operation, target, call_id }) = reported.filter(|_| looks) else {
         return Ok(());
     };
-    if !bound && !lacks_trust(job, &ctx.config, &operation, &target) {
+    if !bound && !lacks_trust(job, ctx, &operation, &target) {
         return Ok(());
     }
     if !asked && grants::take_report(job, ctx, &operation, &target) {
         return Ok(());
     }
-    let why = match authorize(job, ctx, &operation, &target) {
+    let principal = job.spec.principal.clone();
+    let permit = compared(ctx, &principal, |ctx, fuel| authorize(job, ctx, (&operation, &target), fuel));
+    let why = match permit {
         Ok(permit) => {
             permit.take(job, ctx, None);
             return Ok(());

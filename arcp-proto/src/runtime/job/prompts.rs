@@ -36,6 +36,9 @@ pub(super) struct Prompts {
     /// The interrupts that the agent was not told of, and where each stands in the
     /// log.
     pub(super) untold: Vec<(u32, LogPos)>,
+    /// Permissions that were prolonged since all of it was recorded last, by the number
+    /// of the question, and until when each holds.
+    pub(super) prolonged: Vec<(u32, UtcMs)>,
 }
 
 /// A question that the host looks at.
@@ -68,7 +71,7 @@ impl Prompts {
         let checking = self.checking.iter().map(|checking| {
             size_of::<Checking>() + checking.asked.as_ref().map_or(0, |(_, asked)| asked.question.bytes())
         });
-        size_of::<Prompts>() + self.kept.bytes() + checking.sum::<usize>()
+        size_of::<Prompts>() + self.kept.bytes() + size_of_val(self.prolonged.as_slice()) + checking.sum::<usize>()
     }
 
     /// Whether a call waits.
@@ -151,9 +154,20 @@ pub(super) fn kept_mut(job: &mut Job) -> &mut KeptPrompts {
     &mut job.prompts.get_or_insert_default().kept
 }
 
-pub(super) fn keep(job: &Job, ctx: &mut Context) {
-    if let Some(kept) = kept(job) {
-        ctx.append(Record::Prompted { job: job.id, prompts: Box::new(kept.clone()) });
+/// Records all that it asked and was granted.
+pub(super) fn keep(job: &mut Job, ctx: &mut Context) {
+    if let Some(prompts) = &mut job.prompts {
+        prompts.prolonged.clear();
+        ctx.append(Record::Prompted { job: job.id, prompts: Box::new(prompts.kept.clone()) });
+    }
+}
+
+/// Records that a permission is prolonged, and those that were since all was recorded.
+pub(super) fn keep_prolonged(job: &mut Job, ctx: &mut Context, number: u32, until: UtcMs) {
+    if let Some(prompts) = &mut job.prompts {
+        prompts.prolonged.retain(|(other, _)| *other != number);
+        prompts.prolonged.push((number, until));
+        ctx.append(Record::GrantsProlonged { job: job.id, until: prompts.prolonged.clone() });
     }
 }
 
