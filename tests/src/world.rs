@@ -19,6 +19,7 @@ use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientO
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
 use arcp_proto::lease::Ceiling;
+use arcp_proto::model::feature::Features;
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::policy::Roles;
 use arcp_proto::record::Recorder;
@@ -145,6 +146,8 @@ pub struct World {
     pub credentials: BTreeMap<String, (Scopes, Option<String>)>,
     /// What may be granted at most by a credential.
     pub ceilings: BTreeMap<String, Box<Ceiling>>,
+    /// What sessions may agree to use at most by each credential.
+    pub features: BTreeMap<String, Features>,
     /// Roles that credentials name, by token.
     pub roles: BTreeMap<String, Roles>,
     /// What the next connections prove by themselves.
@@ -214,6 +217,7 @@ impl World {
             credentials_until: BTreeMap::new(),
             credentials: BTreeMap::new(),
             ceilings: BTreeMap::new(),
+            features: BTreeMap::new(),
             roles: BTreeMap::new(),
             binding: None,
             last_conn: 0,

@@ -21,7 +21,7 @@ use arcp_proto::runtime::Verdict;
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use arcp_tests::kept::Folder;
-use arcp_tests::server::{Running, expect, send};
+use arcp_tests::server::{Running, expect, next, send};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::jwk::Jwk;
@@ -530,4 +530,70 @@ fn a_lease_in_a_jwt_bounds_what_jobs_are_granted_by_it() {
         claims
     });
     assert_eq!(trusting.judge(&null), None, "what bounds nothing is no bound");
+}
+
+#[test]
+fn a_session_agrees_to_no_more_than_the_capabilities_of_its_jwt_in_either_family() {
+    let folder = Folder::new("jwt-capabilities");
+    let (server, _) = server(&folder, &KeyPair::generate().expect("a key"));
+    let by = |names: Value| signed(&RSA[0], Algorithm::RS256, &claims(json!({"arcp_capabilities": names})));
+    let listing = by(json!(["list_jobs", "ack", "x-vendor.arcp.cancel_anywhere", "of another program"]));
+    let offered =
+        json!({"features": ["ack", "list_jobs", "subscribe", "cost.budget", "x-vendor.arcp.cancel_anywhere"]});
+    let hello = |token: &str, resume: &Value| {
+        let auth = json!({"scheme": "bearer", "token": token});
+        let mut payload = json!({"auth": auth, "client": {"name": "c", "version": "1"}, "capabilities": offered});
+        if !resume.is_null() {
+            payload["resume"] = json!({"session_id": resume["payload"]["session_id"],
+                "resume_token": resume["payload"]["resume_token"], "last_event_seq": 0});
+        }
+        let mut socket = server.websocket();
+        send(&mut socket, "1", "session.hello", payload);
+        let answer = next(&mut socket).expect("an answer");
+        (socket, answer)
+    };
+    let (mut socket, welcome) = hello(&listing, &Value::Null);
+    let agreed = json!(["ack", "list_jobs", "x-vendor.arcp.cancel_anywhere"]);
+    assert_eq!(welcome["payload"]["capabilities"]["features"], agreed, "{welcome}");
+    send(&mut socket, "2", "session.list_jobs", json!({}));
+    expect(&mut socket, "session.jobs");
+    send(&mut socket, "3", "job.submit", json!({"agent": "echo", "lease_request": {"cost.budget": ["USD:1"]}}));
+    let refused = expect(&mut socket, "session.error");
+    assert!(refused["payload"]["message"].as_str().is_some_and(|why| why.contains("cost.budget")), "{refused}");
+    drop(socket);
+    // Nobody comes back by a credential that allows less, and by one that allows more to no more.
+    let (_, refused) = hello(&by(json!(["ack"])), &welcome);
+    assert_eq!(refused["payload"]["code"], "PERMISSION_DENIED", "{refused}");
+    assert!(refused["payload"]["message"].as_str().is_some_and(|why| why.contains("list_jobs")), "{refused}");
+    let (_, back) = hello(&by(json!(["ack", "list_jobs", "cancel_anywhere", "subscribe"])), &welcome);
+    assert_eq!(back["payload"]["capabilities"]["features"], agreed, "{back}");
+
+    let mut socket = server.websocket();
+    let auth = json!({"scheme": "signed_jwt", "token": listing});
+    let payload = json!({"auth": auth, "client": {"kind": "c", "version": "1"},
+        "capabilities": {"cost_budget": true, "artifacts": true}});
+    send(&mut socket, "1", "session.open", payload);
+    let accepted = expect(&mut socket, "session.accepted");
+    let agreed = &accepted["payload"]["capabilities"];
+    assert!(agreed["cost_budget"] != true && agreed["artifacts"] != true, "{accepted}");
+    let watch_is_refused = |socket: &mut _, id: &str| {
+        send(socket, id, "job.subscribe", json!({"job_id": "job_none"}));
+        let refused = expect(socket, "nack");
+        assert!(refused["payload"]["message"].as_str().is_some_and(|why| why.contains("subscribe")), "{refused}");
+    };
+    watch_is_refused(&mut socket, "2");
+    // A refresh keeps what was agreed on, or is none.
+    let more = by(json!(["list_jobs", "ack", "subscribe", "cancel_anywhere"]));
+    for (id, token, counts) in [("3", &more, true), ("4", &by(json!([])), false), ("5", &listing, true)] {
+        send(&mut socket, id, "session.authenticate", json!({"token": token}));
+        expect(&mut socket, if counts { "ack" } else { "session.unauthenticated" });
+        watch_is_refused(&mut socket, &format!("{id}w"));
+    }
+    let trusting = Trusting::new("jwt-capabilities-claim", &RSA[0].public_key_pem());
+    for wrong in [json!("all"), json!(7), json!({}), json!([7]), json!([null])] {
+        assert_eq!(trusting.judge(&by(wrong.clone())), None, "{wrong}");
+    }
+    let mut null = claims(json!({}));
+    null["arcp_capabilities"] = Value::Null;
+    assert_eq!(trusting.judge(&signed(&RSA[0], Algorithm::RS256, &null)), None, "what bounds nothing is no bound");
 }

@@ -10,11 +10,13 @@ use std::time::Duration;
 use arcp_proto::id::{Issuer, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Ceiling, Lease};
+use arcp_proto::model::feature::Features;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::Verdict;
 use arcp_proto::scope::Scopes;
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
+use arcp_proto::wire::feature_named;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 use serde::de::IgnoredAny;
@@ -40,8 +42,8 @@ const LEEWAY: Duration = Duration::from_secs(30);
 /// `iss`, `aud`, `sub` and `exp` must be there; `exp` and `nbf` may be off by 30 s.
 /// `sub` names the principal, of that issuer; `scope` goes into
 /// [`Verdict::scopes`], `roles` (a list, or one name) into [`Verdict::roles`], `arcp_lease`
-/// bounds what jobs are granted ([`Verdict::ceiling`]), and a certificate in `cnf` is what it is bound to
-/// ([`Verdict::binding`], RFC 8705).
+/// bounds what jobs are granted ([`Verdict::ceiling`]), `arcp_capabilities` (a list of names) what sessions agree to
+/// use ([`Verdict::features`]), and a certificate in `cnf` is what it is bound to ([`Verdict::binding`], RFC 8705).
 #[derive(Clone, Debug)]
 pub struct SignedJwt {
     issuer: Issuer,
@@ -67,6 +69,8 @@ pub(super) struct Claims {
     roles: Names,
     #[serde(default, deserialize_with = "present")]
     arcp_lease: Option<Json>,
+    #[serde(default, deserialize_with = "listed")]
+    arcp_capabilities: Option<Features>,
     cnf: Option<BTreeMap<String, String>>,
 }
 
@@ -156,7 +160,8 @@ impl Claims {
         let ceiling = lease.map(|lease| Box::new(Ceiling { expires_at, ..Ceiling::new(lease) }));
         let binding = self.cnf.as_ref().map(certificate_of).transpose()?;
         let roles = self.roles.roles();
-        Ok(Verdict { scopes, roles, expires_at, ceiling, binding, ..Verdict::from(principal) })
+        let features = self.arcp_capabilities;
+        Ok(Verdict { scopes, roles, expires_at, ceiling, binding, features, ..Verdict::from(principal) })
     }
 
     /// Until when they count, if they say so.
@@ -177,6 +182,14 @@ fn certificate_of(confirmation: &BTreeMap<String, String>) -> Result<String, Unt
 /// A claim of `null` bounds nothing, and is none.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
     Json::deserialize(deserializer).map(Some)
+}
+
+/// Capabilities by the names that either family has for them. One that is not known here
+/// is agreed on with nobody, and bounds nothing; `null` is no list.
+fn listed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Features>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let known = names.iter().filter_map(|name| feature_named(name));
+    Ok(Some(known.fold(Features::default(), Features::with)))
 }
 
 /// Until when a token counts, by its claim.

@@ -51,6 +51,7 @@ impl Access {
         // Nothing says what such a channel is bound to.
         verdict.binding.is_none()
             && verdict.ceiling.is_none()
+            && verdict.features.is_none()
             && verdict.expires_at.is_none_or(|at| now < at)
             && self.overseers.contains(&verdict.principal)
     }
@@ -92,6 +93,7 @@ pub(super) fn roles_of(sources: &[Box<dyn CredentialSource>], base: &Roles) -> R
 #[cfg(test)]
 mod tests {
     use arcp_proto::lease::{Ceiling, Lease};
+    use arcp_proto::model::feature::Features;
 
     use super::*;
     use crate::auth::BearerTokens;
@@ -108,7 +110,8 @@ mod tests {
             (Verdict { expires_at: Some(UtcMs(9)), ..whole.clone() }, true),
             (Verdict { expires_at: Some(UtcMs(8)), ..whole.clone() }, false),
             (Verdict { binding: Some("sha256:1".into()), ..whole.clone() }, false),
-            (Verdict { ceiling, ..whole }, false),
+            (Verdict { ceiling, ..whole.clone() }, false),
+            (Verdict { features: Some(Features::default()), ..whole }, false),
         ] {
             let access = Access::new(Arc::new(BearerTokens::default()), &config);
             assert_eq!(access.oversees(&verdict, UtcMs(8)), oversees, "{verdict:?}");

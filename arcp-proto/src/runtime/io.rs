@@ -16,6 +16,7 @@ use crate::lease::Ceiling;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::artifact::BlobDigest;
 use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
+use crate::model::feature::Features;
 use crate::model::handoff::{HandoffAnswer, HandoffOrder};
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
 use crate::policy::Roles;
@@ -364,12 +365,16 @@ pub struct Verdict {
     /// permissions do; `None`: it bounds nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Box<Ceiling>>,
+    /// The most that a session agrees to use; `None`: it bounds nothing. A session that
+    /// uses more is not renewed by the credential, and nobody comes back to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<Features>,
 }
 
 impl From<Principal> for Verdict {
     fn from(principal: Principal) -> Verdict {
         let (scopes, roles) = Default::default();
-        Verdict { principal, scopes, roles, expires_at: None, binding: None, ceiling: None }
+        Verdict { principal, scopes, roles, expires_at: None, binding: None, ceiling: None, features: None }
     }
 }
 
@@ -390,6 +395,8 @@ enum StoredVerdict {
         binding: Option<String>,
         #[serde(default)]
         ceiling: Option<Box<Ceiling>>,
+        #[serde(default)]
+        features: Option<Features>,
     },
 }
 
@@ -397,8 +404,8 @@ impl From<StoredVerdict> for Verdict {
     fn from(stored: StoredVerdict) -> Verdict {
         match stored {
             StoredVerdict::Alone(principal) => Verdict::from(principal),
-            StoredVerdict::Whole { principal, scopes, roles, expires_at, binding, ceiling } => {
-                Verdict { principal, scopes, roles, expires_at, binding, ceiling }
+            StoredVerdict::Whole { principal, scopes, roles, expires_at, binding, ceiling, features } => {
+                Verdict { principal, scopes, roles, expires_at, binding, ceiling, features }
             }
         }
     }

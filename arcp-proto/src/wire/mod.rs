@@ -53,6 +53,24 @@ pub mod raw {
     pub use super::payload::RuntimeFrame;
 }
 
+/// The feature of this name: as either family has it among its capabilities and
+/// extensions, or as a person sees it.
+///
+/// ```
+/// use arcp_proto::model::feature::Feature;
+/// use arcp_proto::wire::feature_named;
+/// for name in ["cost.budget", "cost_budget"] {
+///     assert_eq!(feature_named(name), Some(Feature::CostBudget));
+/// }
+/// for name in ["artifacts", "x-vendor.arcp.artifacts"] {
+///     assert_eq!(feature_named(name), Some(Feature::Artifacts));
+/// }
+/// assert_eq!(feature_named("telepathy"), None);
+/// ```
+pub fn feature_named(name: &str) -> Option<Feature> {
+    hello::feature_named(name).or_else(|| open::feature_named(name)).or_else(|| name.parse().ok())
+}
+
 /// The two wire families. The first frame of a connection decides; our clients
 /// speak the default one unless they are told otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

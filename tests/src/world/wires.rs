@@ -79,7 +79,16 @@ impl World {
                 let (scopes, binding) = self.credentials.get(token.expose()).cloned().unwrap_or_default();
                 let ceiling = self.ceilings.get(token.expose()).cloned();
                 let roles = self.roles.get(token.expose()).cloned().unwrap_or_default();
-                principal.map(|principal: Principal| Verdict { principal, scopes, roles, expires_at, binding, ceiling })
+                let features = self.features.get(token.expose()).copied();
+                principal.map(|principal: Principal| Verdict {
+                    principal,
+                    scopes,
+                    roles,
+                    expires_at,
+                    binding,
+                    ceiling,
+                    features,
+                })
             }
             Credential::Anonymous | Credential::Other { .. } => None,
         };

@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 
 use crate::id::Principal;
 use crate::lease::Ceiling;
+use crate::model::feature::Features;
 use crate::policy::{Policy, Roles};
 use crate::runtime::io::Verdict;
 use crate::scope::Scopes;
@@ -20,6 +21,8 @@ pub(in crate::runtime) struct Allowance {
     scopes: Scopes,
     roles: HeldRoles,
     proved_under: Option<Box<Ceiling>>,
+    /// The most that the latest credential lets a session agree to use.
+    features: Option<Features>,
 }
 
 /// Roles that the credentials of a session name, and those of them that count.
@@ -42,6 +45,7 @@ impl Allowance {
     pub(super) fn prove(&mut self, verdict: Option<&Verdict>) {
         self.scopes = verdict.map(|verdict| verdict.scopes.within(&self.granted)).unwrap_or_default();
         self.roles.named = verdict.map(|verdict| verdict.roles.within(&self.roles.opened_with)).unwrap_or_default();
+        self.features = verdict.and_then(|verdict| verdict.features);
         let ceiling = verdict.and_then(|verdict| verdict.ceiling.as_ref());
         // Mostly it is the same one.
         self.proved_under = ceiling.filter(|ceiling| self.opened_under.as_ref() != Some(*ceiling)).cloned();
@@ -80,6 +84,12 @@ impl Allowance {
     /// That of the credential by which its client proved itself last.
     pub(super) fn ceiling(&self) -> Option<&Ceiling> {
         self.proved_under.as_deref().or(self.opened_under.as_deref())
+    }
+
+    /// The most that the credential by which its client proved itself last lets a session
+    /// agree to use.
+    pub(super) fn features(&self) -> Option<Features> {
+        self.features
     }
 
     /// What bounds every lease that is asked for in the session, and every

@@ -233,6 +233,7 @@ impl Session {
             expires_at: self.lease.credential_until(),
             binding: self.binding.clone(),
             ceiling: self.allowance.ceiling().cloned().map(Box::new),
+            features: self.allowance.features(),
         })
     }
 
@@ -323,7 +324,9 @@ impl Sessions {
             Err(full) if view.family.resumes_after_opening() && self.admission.has_detached(&principal) => Some(full),
             Err(full) => return Err(full),
         };
-        let view = view.negotiated(open.features, ctx.config.features());
+        let ours = ctx.config.features();
+        let most = verdict.as_ref().and_then(|verdict| verdict.features).unwrap_or(ours);
+        let view = view.negotiated(open.features, ours.and(most));
         let mut extensions = open.extensions;
         extensions.retain(|name| ctx.config.extensions.contains(name));
         let token = resume::fresh_token(ctx);

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::Sessions;
+use super::{Session, Sessions};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{Principal, SessionId};
 use crate::model::request::ResumeClaim;
@@ -57,6 +57,23 @@ impl Proof {
     }
 }
 
+/// Whether a credential lets a session use what it has agreed to: it never has less later,
+/// since its peer relies on that.
+///
+/// # Errors
+///
+/// What it does not.
+pub(super) fn check_features(session: &Session, verdict: Option<&Verdict>) -> Result<(), Violation> {
+    let most = verdict.and_then(|verdict| verdict.features);
+    match most.and_then(|most| most.lacks(session.view.features)) {
+        None => Ok(()),
+        Some(beyond) => {
+            let why = alloc::format!("the credential does not allow `{beyond}`, which this session uses: open another");
+            Err(Violation::new(ErrorCode::PermissionDenied, why))
+        }
+    }
+}
+
 /// A token that nobody has had.
 pub(super) fn fresh_token(ctx: &mut Context) -> Secret {
     let mut text = String::from("rtk_");
@@ -92,6 +109,7 @@ impl Sessions {
         if !proof.is_of(&session.principal) || !named || family != session.view.family {
             return Err(unproven());
         }
+        check_features(session, proof.verdict())?;
         if session.is_evicted() {
             return Err(expired("the session was taken from its client"));
         }

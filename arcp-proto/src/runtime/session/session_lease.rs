@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::resume::check_features;
 use super::{Session, Sessions};
 use crate::error::ErrorCode;
 use crate::id::{Principal, SessionId};
@@ -106,6 +107,7 @@ impl Sessions {
         let session = self.by_id.get(&id)?;
         let admitted = verdict.filter(|_| authority::check_credential(&ctx.config, verdict).is_ok());
         let proven = admitted.filter(|verdict| verdict.principal == session.principal);
+        let proven = proven.filter(|verdict| check_features(session, Some(verdict)).is_ok());
         if proven.is_none() && !session.principal.is_anonymous() {
             return None;
         }

@@ -65,7 +65,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
     }
 }
 
-fn feature_named(name: &str) -> Option<Feature> {
+pub(super) fn feature_named(name: &str) -> Option<Feature> {
     match name {
         "cost_budget" => Some(Feature::CostBudget),
         "model_use" => Some(Feature::ModelUse),

@@ -53,6 +53,11 @@ fn extension_feature(name: &str) -> Option<Feature> {
     EXTENSIONS.into_iter().find(|(_, known)| *known == name).map(|(feature, _)| feature)
 }
 
+/// The feature that a capability or an extension stands for.
+pub(super) fn feature_named(name: &str) -> Option<Feature> {
+    capability_named(name).or_else(|| extension_feature(name))
+}
+
 /// The extensions that stand for features.
 fn extension_names<'a>(features: Features) -> impl Iterator<Item = &'a str> {
     EXTENSIONS.into_iter().filter(move |(feature, _)| features.has(*feature)).map(|(_, name)| name)
