@@ -222,8 +222,8 @@ fn of_runtime<T>(text: &str, example: &str, value: impl Fn(&str) -> Result<T, St
 /// Where another runtime is.
 pub fn receiver(text: &str) -> Result<OfRuntime<Target>, String> {
     of_runtime(text, "NAME=URL, such as east=wss://east.example/arcp", |url| match runtime(url)? {
-        target @ Target::WebSocket { .. } => Ok(target),
-        Target::Program(_) => Err("another runtime is reached at ws:// or wss://".to_string()),
+        target @ (Target::WebSocket { .. } | Target::Unix(_)) => Ok(target),
+        Target::Program(_) => Err("a program of its own is no other runtime: give where that one listens".to_string()),
     })
 }
 

@@ -72,6 +72,8 @@ pub struct Ran {
     pub provisioned: usize,
     /// Other values that were ordered for credentials of jobs.
     pub rotated: usize,
+    /// Jobs that another runtime has.
+    pub gone: usize,
     /// What became of permissions, and which jobs were handed over.
     pub authority: Authority,
     /// Questions that somebody has answered.
@@ -161,6 +163,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     (ran.children, ran.allowed, ran.costs) = (ledger.children, ledger.allowed, ledger.costs);
     (ran.rotated, ran.authority) = (ledger.rotations, ledger.authority.clone());
     ran.provisioned = world.provisioner.ordered.len();
+    ran.gone = world.receiver.has.len();
     leave(&mut world, peers);
     authority::nothing_counts(&world);
     ran.frames = world.oracle.frames;
@@ -313,7 +316,8 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
                 peers[at].left.insert(job);
             }
         }
-        55..58 => authority::change_lease(world, &mut peers[at]),
+        55..57 => authority::change_lease(world, &mut peers[at]),
+        57 => authority::send_away(world, &mut peers[at]),
         58..60 => {
             let to = world.below(peers.len() as u64) as usize;
             let to = peers[to].token.trim_start_matches("tok-").to_string();

@@ -13,7 +13,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     });
     let (mut jobs, mut resumes, mut frames, mut paced, mut answered) = (0, 0, 0, 0, 0);
     let (mut children, mut allowed, mut costs, mut interrupted) = (0, 0, 0, 0);
-    let (mut refused_again, mut provisioned, mut rotated, mut done) = (0, 0, 0, Authority::default());
+    let (mut refused_again, mut provisioned, mut rotated, mut gone, mut done) = (0, 0, 0, 0, Authority::default());
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -29,10 +29,12 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         refused_again += ran.refused_again;
         provisioned += ran.provisioned;
         rotated += ran.rotated;
+        gone += ran.gone;
         add(&mut done, ran.authority);
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
     eprintln!("{children} children, {allowed} operations allowed, {costs} costs, {interrupted} interrupts");
+    eprintln!("{gone} jobs sent away");
     eprintln!(
         "{refused_again} late answers, {provisioned} orders of credentials, {rotated} of them rotations, {done:?}"
     );
@@ -40,6 +42,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     assert!(done.extended > 0 && ended("no more") > 0 && ended("expired") > 0 && ended("used") > 0, "{done:?}");
     assert!(done.elevated > 0 && done.allowed_elevated > 0 && done.handed_over > 10, "{done:?}");
     assert!(rotated > 10, "{rotated} rotations");
+    assert!(gone > 3, "{gone} jobs went to another runtime");
     assert!(refused_again > 10 && provisioned > 50, "{refused_again} late answers, {provisioned} orders");
     assert!(children > 50 && allowed > 50 && costs > 50, "nobody did what needs authority");
     assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0 && interrupted > 0, "the worlds were empty");

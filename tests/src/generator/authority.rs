@@ -2,15 +2,17 @@
 //! permissions, take them back and hand jobs over, and whoever issues credentials
 //! fails, is late, or cannot revoke.
 
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::Principal;
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Ceiling, Lease};
+use arcp_proto::model::handoff::Receiver;
 use arcp_proto::runtime::{Config, Models};
 use arcp_proto::trust::TrustLevel;
 use serde_json::{Value, json};
 
 use super::{Peer, ask};
-use crate::world::World;
+use crate::world::{Says, World};
 
 /// Of whoever may elevate jobs to any level.
 pub(super) const OPERATOR_TOKEN: &str = "tok-o";
@@ -22,6 +24,9 @@ pub(super) fn configure(config: &mut Config, seed: u64) {
     if seed.is_multiple_of(2) {
         config.models = Models { provisions: true, ..Models::default() };
     }
+    let east = Receiver { url: "wss://east.test/arcp".into(), fingerprint: None };
+    config.authority.handoff.receivers = [("east".to_string(), east)].into();
+    config.limits.family.departing_jobs = 3;
     if seed % 3 == 1 {
         config.authority.needs_trust = [
             (TrustLevel::Trusted, lease(&json!({"fs.read": ["/w/a/*"]}))),
@@ -56,6 +61,17 @@ pub(super) fn change_lease(world: &mut World, peer: &mut Peer) {
     }
 }
 
+/// Hands a job over, mostly its own, to another runtime, which perhaps does not take it.
+pub(super) fn send_away(world: &mut World, peer: &mut Peer) {
+    let open = if world.below(8) > 0 { peer.pick_open_job(world) } else { peer.pick_job(world) };
+    let Some(job) = open else { return };
+    if let Some(raw) = &mut peer.raw {
+        let payload = json!({"target": {"runtime": "east"}, "reason": "too much to do"});
+        let id = raw.send_with(world, "agent.handoff", payload, json!({"job_id": job}));
+        peer.waiting.insert(id);
+    }
+}
+
 /// Hands a job over, mostly its own, to somebody who perhaps takes none.
 pub(super) fn hand_over(world: &mut World, peer: &mut Peer, to: &str) {
     let open = if world.below(8) > 0 { peer.pick_open_job(world) } else { peer.pick_job(world) };
@@ -69,10 +85,22 @@ pub(super) fn hand_over(world: &mut World, peer: &mut Peer, to: &str) {
     peer.left.insert(job);
 }
 
-/// Whoever issues credentials is in trouble, or no longer is: with those of new jobs, and
-/// with other values for those that jobs have.
+/// Whoever issues credentials is in trouble, or another runtime is, or no longer: with
+/// credentials of new jobs, and with other values for those that jobs have.
 pub(super) fn trouble(world: &mut World) {
-    match world.below(6) {
+    match world.below(8) {
+        6 | 7 => {
+            let all = [
+                Says::TakesInSilence,
+                Says::TakesAndHangs,
+                Says::IsLost,
+                Says::Refuses(ErrorCode::ResourceExhausted),
+                Says::Refuses(ErrorCode::AgentNotAvailable),
+                Says::IsAway(ErrorCode::Unavailable),
+                Says::Takes,
+            ];
+            world.receiver.says = all[world.below(all.len() as u64) as usize].clone();
+        }
         0 => world.provisioner.fails = Some("out of keys".into()),
         1 => world.provisioner.silent = true,
         2 => world.provisioner.cannot_revoke += 1 + world.below(4) as usize,
@@ -86,6 +114,7 @@ pub(super) fn trouble(world: &mut World) {
 pub(super) fn mend(world: &mut World) {
     let provisioner = &mut world.provisioner;
     (provisioner.fails, provisioner.silent, provisioner.cannot_revoke) = (None, false, 0);
+    world.receiver.says = Says::Takes;
     world.say_issued();
 }
 

@@ -5,7 +5,7 @@
 //!   read ahead, inputs that wait, one frame more than that, records that are not
 //!   durable up to where a peer is closed for them, what waits for peers and hosts,
 //!   submits whose inputs are being checked, bytes of artifacts on their way, and the
-//!   tables of runs, keys, artifacts and ended sessions, full;
+//!   tables of runs, keys, artifacts, departures and ended sessions, full;
 //! * a connection: the answer that goes beyond a bound;
 //! * a session: remembered commands, subscriptions;
 //! * a job: its lease, its checkpoint, the requests for it, and class and time of
@@ -33,6 +33,8 @@ const KEY: u64 = 256;
 const ENDED_SESSION: u64 = 256;
 /// Who has sent wrong credentials, and a credential that was right.
 const SOURCE: u64 = 768;
+/// That a job is to go to another runtime, without its lease.
+const DEPARTURE: u64 = 512;
 /// What is known of an artifact.
 const ARTIFACT: u64 = 2 << 10;
 /// Class and time of an event.
@@ -58,6 +60,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.delivery.index_bytes, 1)
         + of(limits.job.keys, KEY)
         + of(limits.artifact.artifacts, ARTIFACT)
+        + of(limits.family.departing_jobs, DEPARTURE + limits.job.lease_bytes as u64)
         + of(limits.artifact.artifact_operations, of(limits.artifact.artifact_bytes, 1))
         + of(limits.connection.wrong_credential_sources, SOURCE)
         + of(limits.session.ended_sessions, ENDED_SESSION);

@@ -17,21 +17,21 @@
 //! The job ends once the receiver has it; whoever cancels it from then on is told where it
 //! is.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use core::time::Duration;
 
 use super::cause::Cause;
+use super::departures::{self, Stage};
 use super::{JobState, Jobs, Wait, lease};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, OpId, Principal};
+use crate::id::{JobId, OpId};
 use crate::json::Object;
 use crate::lease::Lease;
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::handoff::{Destination, HandoffAnswer, HandoffOrder};
 use crate::model::request::Invocation;
-use crate::principal::Account;
-use crate::runtime::account::{Charge, HeldFor, Holding, Recount};
+use crate::runtime::account::Holding;
 use crate::runtime::context::Context;
 use crate::runtime::io::{DepartureRecord, DepartureTerms, Output, Record};
 use crate::runtime::log::Waiter;
@@ -41,117 +41,8 @@ use crate::trust::TrustLevel;
 /// How long to wait before a receiver is asked again: each time twice as long, from the
 /// first to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Bytes that tables hold for one job, roughly.
-const ENTRY: usize = 256;
 /// The longest that is shown of what a receiver says.
 const SHOWN: usize = 512;
-
-/// Jobs that are to go to another runtime, or have gone there and are still held here.
-#[derive(Debug, Default)]
-pub(in crate::runtime) struct Departures {
-    under_way: BTreeMap<JobId, Departure>,
-    gone: BTreeMap<JobId, Gone>,
-    /// What the host was asked and has not answered.
-    asked: BTreeMap<OpId, JobId>,
-}
-
-/// A job that is to go.
-#[derive(Debug)]
-struct Departure {
-    account: Account,
-    terms: DepartureTerms,
-    stage: Stage,
-    /// Whether the receiver might have it although it has not said so.
-    in_doubt: bool,
-    /// How often it did not answer.
-    failures: u32,
-    /// Held as long as this is.
-    _charge: Charge,
-}
-
-/// A job that another runtime has.
-#[derive(Debug)]
-struct Gone {
-    account: Account,
-    to: Destination,
-    /// Held as long as this is.
-    _charge: Charge,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// That it is to go is not durable yet.
-    Intended,
-    /// The receiver is asked.
-    Asked(OpId),
-    /// It is asked again later.
-    Again,
-}
-
-impl Departures {
-    /// Whether a job is to go, and has not gone.
-    pub(in crate::runtime) fn is_under_way(&self, job: JobId) -> bool {
-        self.under_way.contains_key(&job)
-    }
-
-    /// The runtime to which a job is to go, or has gone.
-    pub(in crate::runtime) fn destined(&self, job: JobId) -> Option<&str> {
-        let to = self.under_way.get(&job).map(|departure| departure.terms.to.as_str());
-        to.or_else(|| self.gone.get(&job).map(|gone| gone.to.runtime.as_str()))
-    }
-
-    /// Where a job has gone.
-    pub(in crate::runtime) fn gone(&self, job: JobId) -> Option<&Destination> {
-        self.gone.get(&job).map(|gone| &gone.to)
-    }
-
-    /// What is durable of a job, for the digest.
-    pub(in crate::runtime) fn shown(&self, job: JobId) -> Option<String> {
-        let terms = self.under_way.get(&job).map(|departure| alloc::format!("{:?}", departure.terms));
-        terms.or_else(|| self.gone.get(&job).map(|gone| alloc::format!("{:?}", gone.to)))
-    }
-
-    fn insert(&mut self, ctx: &mut Context, job: JobId, principal: &Principal, terms: DepartureTerms, stage: Stage) {
-        let account = principal.account();
-        let charge = ctx.accounts.of(&account).charge(HeldFor::Jobs, ENTRY + terms.bytes());
-        let departure = Departure { account, terms, stage, in_doubt: false, failures: 0, _charge: charge };
-        self.under_way.insert(job, departure);
-    }
-
-    /// A job goes nowhere any more, or has gone.
-    fn take_back(&mut self, ctx: &mut Context, job: JobId) {
-        if let Some(Departure { stage: Stage::Asked(op), .. }) = self.under_way.remove(&job) {
-            self.asked.remove(&op);
-        }
-        ctx.timers.clear(Timer::Departure(job));
-    }
-
-    fn note_gone(&mut self, ctx: &mut Context, job: JobId, principal: &Principal, to: Destination) {
-        let account = principal.account();
-        let charge = ctx.accounts.of(&account).charge(HeldFor::EndedJobs, ENTRY + to.bytes());
-        self.gone.insert(job, Gone { account, to, _charge: charge });
-    }
-
-    /// A job is over, as an earlier run has it.
-    pub(super) fn end(&mut self, job: JobId) {
-        self.under_way.remove(&job);
-    }
-
-    /// A job is forgotten.
-    pub(super) fn forget(&mut self, job: JobId) {
-        self.under_way.remove(&job);
-        self.gone.remove(&job);
-    }
-
-    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
-        for Departure { account, terms, .. } in self.under_way.values() {
-            recount.add_for(account, HeldFor::Jobs, ENTRY + terms.bytes());
-        }
-        for Gone { account, to, .. } in self.gone.values() {
-            recount.add_for(account, HeldFor::EndedJobs, ENTRY + to.bytes());
-        }
-    }
-}
 
 /// Whether a job can go to another runtime now.
 ///
@@ -175,6 +66,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId) -> Result
              for a slot goes to another runtime; hand it over within this one, or cancel it and submit it there",
         );
     }
+    super::check_growth(job, ctx, departures::ENTRY + job.spec.lease.as_str().len())?;
     let (limits, account) = (&ctx.config.limits, job.spec.principal.account());
     let own = jobs.departures.under_way.values().filter(|departure| departure.account == account).count();
     let held = Holding { own, all: jobs.departures.under_way.len(), total: limits.family.departing_jobs };
@@ -266,7 +158,7 @@ pub(in crate::runtime) fn on_answer(jobs: &mut Jobs, ctx: &mut Context, op: OpId
             let url = receivers.get(&runtime).map(|receiver| receiver.url.clone()).unwrap_or_default();
             on_taken(jobs, ctx, id, Destination { runtime, url, job: beginning(&job) });
         }
-        HandoffAnswer::Refused { code, message } if !departure.in_doubt || is_final(&code) => {
+        HandoffAnswer::Refused { code, message } if is_final(&code, departure.in_doubt) => {
             stay(jobs, ctx, id, &code, &message);
         }
         HandoffAnswer::NotAsked { code, message } if !departure.in_doubt => stay(jobs, ctx, id, &code, &message),
@@ -276,9 +168,9 @@ pub(in crate::runtime) fn on_answer(jobs: &mut Jobs, ctx: &mut Context, op: OpId
     }
 }
 
-/// Whether a receiver that was asked before, and perhaps took the job then, says by this
-/// that it did not: whoever knows the key looks for its job first.
-fn is_final(code: &ErrorCode) -> bool {
+/// Whether a receiver says by this that it does not have the job, and never had. One that
+/// was asked before perhaps took it then, and looks for the job of the key first.
+fn is_final(code: &ErrorCode, in_doubt: bool) -> bool {
     match code {
         ErrorCode::AgentNotAvailable
         | ErrorCode::AgentVersionNotAvailable
@@ -286,16 +178,14 @@ fn is_final(code: &ErrorCode) -> bool {
         | ErrorCode::LeaseExpired
         | ErrorCode::LeaseSubsetViolation
         | ErrorCode::BudgetExhausted => true,
-        // The job of the key has ended and is forgotten, may be seen by others only, or
-        // nobody can say just now.
+        // Something was known by the key.
+        ErrorCode::JobNotFound | ErrorCode::DuplicateKey | ErrorCode::ResumeWindowExpired => false,
+        // It says nothing of what was asked before.
         ErrorCode::Unimplemented
         | ErrorCode::Unauthenticated
         | ErrorCode::PermissionDenied
-        | ErrorCode::JobNotFound
-        | ErrorCode::DuplicateKey
         | ErrorCode::Cancelled
         | ErrorCode::Timeout
-        | ErrorCode::ResumeWindowExpired
         | ErrorCode::HeartbeatLost
         | ErrorCode::LeaseRevoked
         | ErrorCode::BackpressureOverflow
@@ -307,7 +197,7 @@ fn is_final(code: &ErrorCode) -> bool {
         | ErrorCode::Internal
         | ErrorCode::Other(_)
         | ErrorCode::DataLoss
-        | ErrorCode::Unknown => false,
+        | ErrorCode::Unknown => !in_doubt,
     }
 }
 

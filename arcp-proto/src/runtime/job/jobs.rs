@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::credentials::Credentials;
-use super::departure::Departures;
+use super::departures::Departures;
 use super::idempotency::Keys;
 use super::lines::Lines;
 use super::purge;

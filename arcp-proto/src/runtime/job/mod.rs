@@ -20,6 +20,7 @@ mod credentials;
 mod credit;
 pub(in crate::runtime) mod delegation;
 pub(in crate::runtime) mod departure;
+mod departures;
 mod end;
 mod ended;
 mod events;
