@@ -7,12 +7,15 @@ use arcp_host::auth::{
     Authenticators, BearerTokens, CredentialFileError, DelegationKey, DelegationTokens, KeyTimes, OAuth2, SignedJwt,
     TokenFile,
 };
+use arcp_host::server::UNIX;
 use arcp_host::server_log::log;
 use arcp_proto::id::{Issuer, Principal};
 use arcp_proto::secret::Secret;
 
 use crate::args::Serve;
 use crate::exit::Failure;
+use crate::places;
+use crate::serve::LOCAL;
 
 /// Every credential that counts.
 #[derive(Debug)]
@@ -47,11 +50,16 @@ impl Credentials {
         let jwt = args.jwt_issuer.as_ref().and_then(|issuer| signed(args, issuer, audience));
         let jwt = jwt.transpose().map_err(|error| Failure::usage(format!("--jwt-keys: {error}")))?;
         let oauth2 = args.access_tokens.judge(audience)?;
-        let issuers = args.jwt_issuer.iter().chain(args.access_tokens.issuer()).cloned().collect();
+        let mut issuers: BTreeSet<Issuer> =
+            args.jwt_issuer.iter().chain(args.access_tokens.issuer()).cloned().collect();
         let key = args.delegation_key.as_deref().map(DelegationKey::read).transpose();
         let key = key.map_err(|error| Failure::usage(format!("--delegation-key: {error}")))?;
         let delegation = key.map(|key| DelegationTokens::new(key, audience));
         let certified = args.tls_client_ca.is_some();
+        if args.stdio || args.listen.iter().any(places::knows_users) {
+            holders.extend(Principal::new(LOCAL));
+            issuers.extend(Issuer::new(UNIX));
+        }
         Ok(Credentials { tokens, file, jwt, delegation, oauth2, holders, issuers, certified })
     }
 

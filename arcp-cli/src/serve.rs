@@ -38,7 +38,7 @@ use crate::tls;
 use crate::{service, telemetry};
 
 /// The principal of a runtime's owner.
-const LOCAL: &str = "local";
+pub const LOCAL: &str = "local";
 
 /// Hosts agents until told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {

@@ -68,7 +68,7 @@ fn mistakes_in_a_file_are_named_with_line_and_key() {
         ("# a comment\n\nallow_host = [\"a\"]\n", ":3: `allow_host` is no option of `arcp serve`: write `allow-host`"),
         ("samples = true\nheartbeat = \"soon\"\n", ":2: `heartbeat`: invalid value 'soon'"),
         ("samples = \"yes\"\n", ":1: `samples`: expected true or false, and it is a string"),
-        ("listen = [\":1\"]\n", ":1: `listen`: expected a text or a number, and it is a array"),
+        ("path = [\"/a\"]\n", ":1: `path`: expected a text or a number, and it is a array"),
         ("agent = [1.5]\n", ":1: `agent`: expected a list of texts or numbers"),
         ("background = true\n", ":1: `background` is said when the program is started"),
         ("samples = true\nsamples = true\n", "duplicate key"),

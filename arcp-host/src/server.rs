@@ -54,6 +54,9 @@ use crate::server_log::log;
 #[cfg(feature = "tls")]
 use crate::tls::{Certificates, TlsChannel};
 
+/// Who vouches for the users of this machine: the issuer of `unix#1000`.
+pub const UNIX: &str = "unix";
+
 /// The number of the first connection. Those below it are free for what else an
 /// adapter waits for.
 pub const FIRST_CONN: u64 = 2;
@@ -68,8 +71,6 @@ const HANDSHAKES_TURN: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Jobs named when a drain begins.
 const TOLD_JOBS: usize = 20;
-/// Who vouches for the users of this machine.
-const UNIX: &str = "unix";
 /// Between two looks whether the loop has done a turn.
 const TURN_LOOK: Duration = Duration::from_millis(5);
 /// How long a server that ends waits for clients that take nothing and close

@@ -102,16 +102,16 @@ pub struct ConnectionLimits {
     /// adapter that knows addresses closes the one that was silent for longest,
     /// of the network that has the most; else the newest is closed.
     pub handshaking_connections: usize,
-    /// Such connections from one network: an IPv4 address, or a /64 of IPv6
-    /// (1,024). More: the one of them that was silent for longest is closed. As many
-    /// credentials of one network are judged at once, those of peers that have left
-    /// too. More: they are refused.
+    /// Such connections from one network, an IPv4 address or a /64 of IPv6, and of one
+    /// user of a Unix socket (1,024). More: the one of them that was silent for longest
+    /// is closed. As many credentials of one network, or user, are judged at once,
+    /// those of peers that have left too. More: they are refused.
     pub handshaking_connections_per_network: usize,
-    /// Credentials of one network that may be wrong within a minute, and proofs in
-    /// open sessions of one principal (30). More: they are refused unjudged, with
+    /// Credentials of one network, or user of a Unix socket, that may be wrong within a
+    /// minute, and proofs in open sessions of one principal (30). More: they are refused unjudged, with
     /// when to try again, but for credentials that were right before.
     pub wrong_credentials: usize,
-    /// Networks and principals of which that is remembered, and credentials that
+    /// Networks, users and principals of which that is remembered, and credentials that
     /// were right (4,096 each). More: those that would be forgotten first are.
     pub wrong_credential_sources: usize,
     /// TLS handshakes that have begun and are not finished (1,024); each holds up
@@ -129,8 +129,8 @@ pub struct ConnectionLimits {
     /// such answer.
     pub pong_bytes: usize,
     /// Bytes of messages that have not arrived whole, of all connections (256
-    /// MiB). More: of the network that has sent most of them, the connection
-    /// whose message began first is closed.
+    /// MiB). More: of the network, or user of a Unix socket, that has sent most of
+    /// them, the connection whose message began first is closed.
     pub partial_bytes: usize,
     /// Answers waiting for one connection (64). At half of it the connection
     /// is not read; at sixteen times of it it is closed.

@@ -1,7 +1,7 @@
 //! Places that are bound, for adapters to accept on.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,6 +17,8 @@ pub(super) const BACKLOG: i32 = 1024;
 /// out.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
+/// Bytes of stdin and of stdout that are passed on at once.
+const PASSED_ON: usize = 64 << 10;
 
 /// A place that is bound. Who connects waits until it is accepted on.
 #[derive(Debug)]
@@ -111,21 +113,38 @@ impl Listener {
     }
 }
 
+/// Passes everything on as soon as it comes. `io::copy` has the system do that, which may
+/// wait for more.
+fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; PASSED_ON];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => to.write_all(&buffer[..n])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// stdin and stdout as one stream that does not wait: two threads do.
 fn stdio() -> io::Result<(UnixStream, JoinHandle<()>)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (mut to_server, mut from_server) = (theirs.try_clone()?, theirs);
     let input = move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut to_server);
+        let _ = pass_on(&mut io::stdin().lock(), &mut to_server);
         // The parent says nothing more, and may still read.
         let _ = to_server.shutdown(Shutdown::Write);
     };
     // Not by `io::stdout`, which keeps what has no line end to itself.
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let output = move || {
-        let _ = io::copy(&mut from_server, &mut stdout);
+        let _ = pass_on(&mut from_server, &mut stdout);
         let _ = from_server.shutdown(Shutdown::Both);
+        // Nobody says anything there any more: the parent sees that it has ended.
+        let nowhere = File::options().write(true).open("/dev/null");
+        let _ = nowhere.map(|nowhere| rustix::stdio::dup2_stdout(nowhere));
     };
     std::thread::Builder::new().name("stdin".to_string()).spawn(input)?;
     let writer = std::thread::Builder::new().name("stdout".to_string()).spawn(output)?;

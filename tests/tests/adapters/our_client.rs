@@ -1,0 +1,147 @@
+//! Our clients.
+
+use arcp_blocking::{ClientError, JobUpdate};
+use arcp_host::client::Welcome;
+use arcp_proto::client::ClientConfig;
+use arcp_proto::id::WireId;
+use arcp_proto::model::reply::JobPage;
+use arcp_proto::model::request::{Credential, ListQuery, ResumeClaim, Watch};
+use arcp_proto::secret::Secret;
+use arcp_tests::server::submit;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::site::Adapter::{self, Blocking, Tokio};
+use crate::site::{Site, runtime};
+
+/// Our client over an adapter.
+pub enum OurClient {
+    Blocking(arcp_blocking::Client),
+    Tokio(Runtime, arcp_tokio_adapter::Client),
+}
+
+/// A job that one of them follows.
+pub enum OurJob<'a> {
+    Blocking(arcp_blocking::Job),
+    Tokio(&'a Runtime, arcp_tokio_adapter::Job),
+}
+
+impl OurClient {
+    pub fn connect(adapter: Adapter, site: &Site, resume: Option<ResumeClaim>) -> OurClient {
+        let target = site.target.clone();
+        let mut config = ClientConfig::new("test", "1", Credential::Bearer(Secret::new("tok-a".into())));
+        config.resume = resume;
+        match adapter {
+            Blocking => OurClient::Blocking(arcp_blocking::Client::connect(target, config).expect("a session")),
+            Tokio => {
+                let runtime = runtime();
+                let client = runtime.block_on(arcp_tokio_adapter::Client::connect(target, config));
+                OurClient::Tokio(runtime, client.expect("a session"))
+            }
+            Adapter::EventLoop => unreachable!("it has no client"),
+        }
+    }
+
+    pub fn welcome(&self) -> &Welcome {
+        match self {
+            OurClient::Blocking(client) => client.welcome(),
+            OurClient::Tokio(_, client) => client.welcome(),
+        }
+    }
+
+    pub fn submit(&self, agent: &str, input: &str) -> Result<OurJob<'_>, ClientError> {
+        let submit = submit(agent, input);
+        Ok(match self {
+            OurClient::Blocking(client) => OurJob::Blocking(client.submit(submit)?),
+            OurClient::Tokio(runtime, client) => OurJob::Tokio(runtime, runtime.block_on(client.submit(submit))?),
+        })
+    }
+
+    pub fn watch(&self, job: WireId) -> Result<OurJob<'_>, ClientError> {
+        let watch = Watch { job, after: None, history: Some(true) };
+        Ok(match self {
+            OurClient::Blocking(client) => OurJob::Blocking(client.watch(watch)?),
+            OurClient::Tokio(runtime, client) => OurJob::Tokio(runtime, runtime.block_on(client.watch(watch))?),
+        })
+    }
+
+    pub fn list(&self) -> Result<JobPage, ClientError> {
+        match self {
+            OurClient::Blocking(client) => client.list(ListQuery::default()),
+            OurClient::Tokio(runtime, client) => runtime.block_on(client.list(ListQuery::default())),
+        }
+    }
+
+    pub fn cancel(&self, job: WireId) -> Result<(), ClientError> {
+        match self {
+            OurClient::Blocking(client) => client.cancel(job, None),
+            OurClient::Tokio(runtime, client) => runtime.block_on(client.cancel(job, None)),
+        }
+    }
+
+    pub fn cut(&self) {
+        match self {
+            OurClient::Blocking(client) => client.break_connection(),
+            OurClient::Tokio(runtime, client) => runtime.block_on(client.break_connection()),
+        }
+        .expect("it goes on");
+    }
+
+    pub fn leave(self) -> Option<ResumeClaim> {
+        match self {
+            OurClient::Blocking(client) => client.leave(),
+            OurClient::Tokio(runtime, client) => runtime.block_on(client.leave()),
+        }
+    }
+
+    pub fn close(self) {
+        match self {
+            OurClient::Blocking(client) => drop(client),
+            OurClient::Tokio(runtime, client) => runtime.block_on(client.close()),
+        }
+    }
+}
+
+impl OurJob<'_> {
+    pub fn id(&self) -> WireId {
+        match self {
+            OurJob::Blocking(job) => job.id.clone(),
+            OurJob::Tokio(_, job) => job.id.clone(),
+        }
+    }
+
+    /// The next update that is the same each time: how often and how long it takes
+    /// to connect again is not.
+    pub fn next(&mut self) -> Option<Value> {
+        loop {
+            let update = match self {
+                OurJob::Blocking(job) => job.next_update()?,
+                OurJob::Tokio(runtime, job) => runtime.block_on(job.next_update())?,
+            };
+            match update {
+                JobUpdate::Event { seq, event, .. } => return Some(json!([seq, format!("{event:?}")])),
+                JobUpdate::Ended { seq, terminal, result } => {
+                    return Some(json!([seq, format!("{terminal:?}"), format!("{result:?}")]));
+                }
+                JobUpdate::Reconnecting { .. } => {}
+                JobUpdate::Reconnected { resumed } => return Some(json!({"resumed": resumed})),
+                JobUpdate::Missed { events } => return Some(json!({"missed": events})),
+                JobUpdate::Gone(refusal) => return Some(json!(format!("{refusal:?}"))),
+                JobUpdate::Lost(end) => return Some(json!(format!("{end:?}"))),
+            }
+        }
+    }
+
+    /// Up to where a `gate` says that it waits.
+    pub fn until_it_waits(&mut self) -> Vec<Value> {
+        let mut seen = Vec::new();
+        while !seen.last().is_some_and(|update: &Value| update.to_string().contains("waiting")) {
+            seen.push(self.next().expect("it waits"));
+        }
+        seen
+    }
+
+    pub fn rest(mut self) -> Vec<Value> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+}

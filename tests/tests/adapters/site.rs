@@ -1,0 +1,180 @@
+//! A server over an adapter.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arcp_blocking::{Host, HostError, Listen, Server, ServerConfig, ServerHandle, Stopped, Target};
+use arcp_host::registry::Registry;
+use arcp_host::store::{MemoryStore, Store};
+use arcp_proto::runtime::{Config, Notice};
+use arcp_tests::kept::Folder;
+use arcp_tests::raw::hello_payload;
+use arcp_tests::server::{PATIENCE, Running, websocket_to};
+use tokio::runtime::Runtime;
+
+use crate::event_loop::EventLoop;
+use crate::peer::Peer;
+use crate::registry;
+
+/// Who moves the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapter {
+    Blocking,
+    Tokio,
+    /// The example of a loop of one's own: it has no HTTP, no reasons for a
+    /// close, and no end.
+    EventLoop,
+}
+
+/// What carries them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    WebSocket,
+    /// A Unix socket: one frame a line.
+    Unix,
+}
+
+/// What a scenario is played against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way(pub Adapter, pub Over);
+
+/// A server; it stops with the value.
+pub struct Site {
+    /// Where it listens.
+    pub target: Target,
+    notices: Receiver<Notice>,
+    handle: Option<ServerHandle>,
+    thread: Option<JoinHandle<Result<Stopped, HostError>>>,
+    _folder: Folder,
+}
+
+impl Site {
+    pub fn start(way: Way, change: fn(&mut Config)) -> Site {
+        Site::start_on(way, Box::<MemoryStore>::default(), change)
+    }
+
+    pub fn start_on(way: Way, store: Box<dyn Store>, change: fn(&mut Config)) -> Site {
+        Site::with(way, registry(), store, change)
+    }
+
+    pub fn with(Way(adapter, over): Way, registry: Registry, store: Box<dyn Store>, change: fn(&mut Config)) -> Site {
+        let (sender, notices) = channel();
+        let host = Running::host_of(store, registry, |config| {
+            config.timing.heartbeat = None;
+            config.timing.cancel_grace = Duration::from_millis(100);
+            change(config);
+        });
+        let host = host.observed_by(move |notice| drop(sender.send(notice.clone())));
+        let folder = folder();
+        let mut config = ServerConfig::new(LISTEN);
+        if over == Over::Unix {
+            config.listen = vec![Listen::Unix { path: folder.0.join("socket"), mode: 0o600 }];
+        }
+        let (target, handle, thread) = match adapter {
+            Adapter::Blocking => serve_blocking(&config, host),
+            Adapter::Tokio => serve_tokio(config, host),
+            Adapter::EventLoop => serve_event_loop(host),
+        };
+        Site { target, notices, handle, thread, _folder: folder }
+    }
+
+    /// The address of its port.
+    pub fn address(&self) -> SocketAddr {
+        match &self.target {
+            Target::WebSocket { host, port, .. } => format!("{host}:{port}").parse().expect("an address"),
+            Target::Unix(_) | Target::Program(_) => panic!("{} has no port", self.target),
+        }
+    }
+
+    /// A peer that has said nothing yet.
+    pub fn peer(&self) -> Peer {
+        match &self.target {
+            Target::Unix(path) => {
+                let socket = UnixStream::connect(path).expect("a connection");
+                socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                Peer::by_lines(socket)
+            }
+            Target::WebSocket { .. } | Target::Program(_) => Peer::by_websocket(websocket_to(self.address())),
+        }
+    }
+
+    /// A peer with a session.
+    pub fn session(&self) -> Peer {
+        let mut peer = self.peer();
+        peer.say("h", "session.hello", hello_payload("tok-a"));
+        peer.until("session.welcome");
+        peer
+    }
+
+    pub fn handle(&self) -> &ServerHandle {
+        self.handle.as_ref().expect("it can be told to stop")
+    }
+
+    /// Waits for it to end by itself; gives how many jobs were cut.
+    pub fn join(mut self) -> usize {
+        let thread = self.thread.take().expect("it ends");
+        thread.join().expect("no panic").expect("no error").cut.len()
+    }
+
+    pub fn wait_for(&self, found: impl Fn(&Notice) -> bool) {
+        while !found(&self.notices.recv_timeout(PATIENCE).expect("it happens")) {}
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            handle.shutdown();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+type Started = (Target, Option<ServerHandle>, Option<JoinHandle<Result<Stopped, HostError>>>);
+
+pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// A folder of its own for each site.
+fn folder() -> Folder {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    Folder::new(&format!("site-{}", NEXT.fetch_add(1, Ordering::SeqCst)))
+}
+
+fn target(places: &[Listen]) -> Target {
+    places[0].url("/arcp").parse().expect("a URL")
+}
+
+fn serve_blocking(config: &ServerConfig, host: Host) -> Started {
+    let server = Server::bind(config, host).expect("a place");
+    let (target, handle) = (target(server.places()), server.handle());
+    (target, Some(handle), Some(std::thread::spawn(move || server.run())))
+}
+
+fn serve_tokio(config: ServerConfig, host: Host) -> Started {
+    let (started, bound) = channel();
+    let serve = async move {
+        let server = arcp_tokio_adapter::Server::bind(&config, host).await.expect("a place");
+        started.send((target(server.places()), server.handle())).expect("awaited");
+        server.run().await
+    };
+    let thread = std::thread::spawn(move || runtime().block_on(serve));
+    let (target, handle) = bound.recv().expect("it starts");
+    (target, Some(handle), Some(thread))
+}
+
+fn serve_event_loop(host: Host) -> Started {
+    let mut server = EventLoop::bind(LISTEN, host).expect("a port");
+    let address = server.address().expect("an address");
+    std::thread::spawn(move || while server.turn().is_ok() {});
+    (format!("ws://{address}/arcp").parse().expect("a URL"), None, None)
+}
+
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
