@@ -347,6 +347,11 @@ pub struct Serve {
     /// machine]. Operators and auditors see it from anywhere.
     #[arg(long, value_name = "FILE")]
     pub metrics_token_file: Option<PathBuf>,
+    /// Send spans of sessions, jobs and operations to this collector, by OTLP over HTTP:
+    /// such as http://localhost:4318.
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
+    pub otlp: Option<String>,
     /// Let everybody in who reaches the port, without a credential.
     #[arg(long)]
     pub anonymous: bool,

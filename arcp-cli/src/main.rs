@@ -9,6 +9,7 @@ mod asked;
 mod asking;
 mod audit;
 mod background;
+mod caller;
 mod cancel;
 mod completions;
 mod config_file;
@@ -35,6 +36,8 @@ mod logs;
 mod man;
 mod notify;
 mod oauth2;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod places;
 mod policy;

@@ -33,6 +33,7 @@ use crate::policy;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
 use crate::state::State;
+use crate::telemetry::Exported;
 use crate::telling::{self, Announcer};
 use crate::tls;
 use crate::{service, telemetry};
@@ -60,14 +61,27 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     let location = StoreLocation::new(&args, &places)?;
     let agents = Agents::of(&args, location.mark())?;
     let config = config(&args, &location, &credentials)?;
-    if places::is_stdio_alone(&places) {
+    let spans = Exported::start(&args)?;
+    let ended = serve(&args, &places, &location, (config, agents, credentials), &spans);
+    spans.finish();
+    ended
+}
+
+fn serve(
+    args: &Serve,
+    places: &[Listen],
+    location: &StoreLocation,
+    (config, agents, credentials): (Config, Agents, Credentials),
+    spans: &Exported,
+) -> Result<Exit, Failure> {
+    if places::is_stdio_alone(places) {
         let must_prove = !credentials.is_empty();
-        let host = host(config, agents, credentials, &args, &location)?;
+        let host = host(config, agents, credentials, args, location)?.counting_spans(spans.counts.clone());
         location.end_orphans()?;
-        sandbox::tell(&args);
+        sandbox::tell(args);
         return serve_stdio(host, must_prove, args.tokio);
     }
-    serve_places(&args, &places, &location, (config, agents, credentials))
+    serve_places(args, places, location, (config, agents, credentials), spans)
 }
 
 /// Says whether what was asked for can be served, as far as that is known without the
@@ -79,6 +93,7 @@ fn check(args: &Serve) -> Result<Exit, Failure> {
     Agents::of(args, None)?;
     config(args, &location, &credentials)?;
     server_config(args, &places)?;
+    telemetry::check(args)?;
     telling::check(args, !matches!(location, StoreLocation::Memory))?;
     writeln!(io::stdout(), "arcp: this can be served")?;
     Ok(Exit::Success)
@@ -89,6 +104,7 @@ fn serve_places(
     places: &[Listen],
     location: &StoreLocation,
     (mut config, agents, mut credentials): (Config, Agents, Credentials),
+    spans: &Exported,
 ) -> Result<Exit, Failure> {
     // Before the store is looked at: of two on one port, the port is to blame.
     let server_config = server_config(args, places)?;
@@ -99,7 +115,7 @@ fn serve_places(
     let owner = Principal::new(LOCAL).filter(|_| made.is_some() || places.iter().any(places::knows_users));
     config.operators.extend(owner);
     raise_descriptor_limit();
-    let host = host(config, agents, credentials, args, location)?;
+    let host = host(config, agents, credentials, args, location)?.counting_spans(spans.counts.clone());
     let ended = location.end_orphans()?;
     let server = adapter::serve(bound, &server_config, host, args.tokio).map_err(|error| match error {
         HostError::Config(error) => Failure::usage(error.to_string()),
@@ -118,6 +134,7 @@ fn serve_places(
     location.tell();
     sandbox::tell(args);
     credentials::warn(args);
+    spans.tell();
     if let Some(left) = &left {
         left.tell(args.anonymous);
     }

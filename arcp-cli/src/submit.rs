@@ -14,6 +14,7 @@ use arcp_proto::model::feature::Feature;
 use arcp_proto::model::request::{Invocation, Priority, Submit};
 
 use crate::args::{self, Output};
+use crate::caller::Caller;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure, of_refusal};
 use crate::follow::{Following, follow};
@@ -129,13 +130,21 @@ fn keep(job: &Job, file: &Path) -> Result<(), Failure> {
 fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job, Failure> {
     let asked = order.authority.clone();
     let (agent, input, key) = (order.agent.clone(), order.input.clone(), order.key.clone());
-    let request = Submit { parent, ..request(agent, input, key, order.max_runtime, asked) };
-    let submitted = match order.priority {
-        None => client.submit(request),
+    let mut request = Submit { parent, ..request(agent, input, key, order.max_runtime, asked) };
+    let mut invocation = Invocation::default();
+    if let Some(caller) = Caller::of_environment() {
+        caller.continued(client, &mut request, &mut invocation);
+    }
+    let open = match order.priority {
+        None => client.open(),
         Some(priority) => {
-            let invocation = Invocation { priority: urgency(priority), ..Invocation::default() };
-            in_open(client, "--priority")?.submit_as(request, invocation)
+            invocation.priority = urgency(priority);
+            Some(in_open(client, "--priority")?)
         }
+    };
+    let submitted = match open {
+        None => client.submit(request),
+        Some(open) => open.submit_as(request, invocation),
     };
     submitted.map_err(|error| match &error {
         ClientError::Refused(refusal) if refusal.code == ErrorCode::AgentNotAvailable => {

@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use arcp_host::log_line::{Level, Line};
 use arcp_host::server_log;
+use arcp_host::spans::SpanCounts;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, SessionId};
 use arcp_proto::runtime::{AuditEntry, Notice};
@@ -12,6 +13,8 @@ use arcp_proto::secret::Secret;
 
 use crate::args::Serve;
 use crate::exit::Failure;
+#[cfg(feature = "otlp")]
+use crate::otlp;
 
 /// By which `/metrics` may be asked for, if a file says so.
 pub fn metrics_token(args: &Serve) -> Result<Option<Secret>, Failure> {
@@ -25,6 +28,51 @@ pub fn metrics_token(args: &Serve) -> Result<Option<Secret>, Failure> {
         return Err(unusable("expected one token and nothing else, such as `openssl rand -hex 32` makes"));
     }
     Ok(Some(Secret::new(token.to_string())))
+}
+
+/// What becomes of the spans of this process.
+#[derive(Default)]
+pub struct Exported {
+    /// How many were sent.
+    pub counts: SpanCounts,
+    #[cfg(feature = "otlp")]
+    exporter: Option<otlp::Exporter>,
+}
+
+impl Exported {
+    /// Has spans sent from now on, if that was asked for.
+    #[cfg(feature = "otlp")]
+    pub fn start(args: &Serve) -> Result<Exported, Failure> {
+        let counts = SpanCounts::default();
+        let exporter = otlp::start(args, &counts)?;
+        Ok(Exported { counts, exporter })
+    }
+
+    /// This program was built without `--otlp`.
+    #[cfg(not(feature = "otlp"))]
+    pub fn start(_: &Serve) -> Result<Exported, Failure> {
+        Ok(Exported::default())
+    }
+
+    /// Says where they go.
+    pub fn tell(&self) {
+        #[cfg(feature = "otlp")]
+        self.exporter.iter().for_each(otlp::Exporter::tell);
+    }
+
+    /// The runtime has ended: sends what is left.
+    pub fn finish(self) {
+        #[cfg(feature = "otlp")]
+        self.exporter.into_iter().for_each(otlp::Exporter::finish);
+    }
+}
+
+/// Says whether spans could be sent, if that was asked for.
+#[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps, reason = "with the feature it may fail"))]
+pub fn check(args: &Serve) -> Result<(), Failure> {
+    #[cfg(feature = "otlp")]
+    otlp::check(args)?;
+    metrics_token(args).map(drop)
 }
 
 /// Says how the log is shown, and which lines of it.

@@ -7,6 +7,7 @@ pub(crate) mod people;
 mod replies;
 mod says;
 mod task;
+mod trace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,7 @@ pub use self::people::Answered;
 use self::replies::{allowed, authorize, event_of, remaining_of};
 pub(crate) use self::task::{AgentFuture, run_task};
 pub use self::task::{AsyncAgent, AsyncContext, Task};
+pub use self::trace::{traceparent, traceparent_of};
 use crate::metrics::Seconds;
 
 /// Something that can be run as a job. It has a thread of its own and may

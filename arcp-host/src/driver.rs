@@ -103,6 +103,7 @@ use crate::metrics::{Around, Metrics};
 use crate::provisioner::Calls;
 use crate::runner::Runner;
 use crate::server_log::log;
+use crate::spans::Spans;
 use crate::store::StoreError;
 
 /// Inputs taken from the inbox before connections get their turn.
@@ -201,6 +202,7 @@ impl Driver {
             observer,
             extensions,
             run_task,
+            span_counts,
         } = host;
         let mut clock = Clock::new();
         let now = clock.now();
@@ -230,13 +232,15 @@ impl Driver {
         let access = Access::new(authenticator, &config);
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
         let mut runtime = Runtime::new(config, seeds, now)?;
+        let mut spans = Spans::new(!store.is_instant());
         let last = commit::restore(store.as_mut(), |input| {
             if let Some(recording) = &mut recording {
                 recording.input(now, &input);
             }
+            spans.takes(&input);
             runtime.handle(now, input);
         })?;
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&span_counts);
         let mut runner = Runner::new(registry, mailbox.clone()).counting_waits(metrics.agents_waited.clone());
         if let Some(run_task) = run_task {
             runner = runner.with_tasks_run_by(run_task);
@@ -261,7 +265,7 @@ impl Driver {
             committer: Committer::new(store, last, &mailbox, metrics.store.clone())?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
             recording,
-            observed: Observed::new(metrics, observer, extensions),
+            observed: Observed::new(metrics, spans, observer, extensions),
             messages,
             mailbox,
             heard: Heard::new(now),
@@ -481,6 +485,7 @@ impl Driver {
     fn input_at(&mut self, arrived: Now, input: Input) {
         self.runner.takes(&input);
         self.access.takes(&input);
+        self.observed.spans.takes(&input);
         if let Some(jump) = self.clock.take_jump() {
             let seconds = jump / 1000;
             log(format_args!(
@@ -510,6 +515,7 @@ impl Driver {
                 if let Some(recording) = &mut self.recording {
                     recording.output(&output);
                 }
+                self.observed.spans.performs(&output);
                 self.perform(output, sockets);
             }
             match self.committer.commit() {

@@ -26,3 +26,14 @@ pub fn token() -> io::Result<String> {
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+/// A random number, such as one that a span is known by.
+///
+/// # Errors
+///
+/// If the system has no randomness to give.
+pub fn number() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(u128::from_be_bytes(bytes))
+}

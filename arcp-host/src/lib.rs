@@ -36,9 +36,11 @@ pub mod sandbox;
 #[cfg(feature = "websocket")]
 pub mod server;
 pub mod server_log;
+pub mod spans;
 pub mod sqlite;
 pub mod stderr;
 pub mod store;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod trace_context;
 pub mod unix;

@@ -21,6 +21,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::spans::SpanCounts;
+
 /// The label of what has no name that may be shown.
 const OTHER: &str = "other";
 
@@ -147,7 +149,7 @@ pub(crate) struct Around {
 
 impl Metrics {
     /// Nothing counted yet.
-    pub(crate) fn new() -> Metrics {
+    pub(crate) fn new(spans: &SpanCounts) -> Metrics {
         let metrics = Metrics {
             registry: Registry::with_prefix("arcp"),
             jobs: Jobs::default(),
@@ -164,10 +166,10 @@ impl Metrics {
         for outcome in ["resumed", "refused"] {
             let _ = metrics.sessions.resumes.get_or_create(&Resumed { outcome });
         }
-        metrics.registered()
+        metrics.registered(spans)
     }
 
-    fn registered(mut self) -> Metrics {
+    fn registered(mut self, spans: &SpanCounts) -> Metrics {
         let to = &mut self.registry;
         to.register("sessions_opened", "Sessions opened", self.sessions.opened.clone());
         to.register("sessions_ended", "Sessions that cannot be resumed any more", self.sessions.ended.clone());
@@ -183,6 +185,8 @@ impl Metrics {
         let fan_out = self.fan_out.clone();
         let help = "From when a group was durable until its frames were given to their sockets";
         to.register_with_unit("fan_out", help, Unit::Seconds, fan_out);
+        to.register("spans_exported", "Spans that their collector has taken", spans.exported.clone());
+        to.register("spans_dropped", "Spans that nobody has taken, and that are gone", spans.dropped.clone());
         self.store.register(to);
         self.traffic.register(to);
         self.now.register(to);

@@ -60,7 +60,6 @@ mod format;
 mod pipes;
 mod said;
 mod terminal;
-mod trace;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -79,7 +78,7 @@ use self::answers::Answers;
 use self::pipes::Pipes;
 use self::said::Said;
 use self::terminal::Terminal;
-use crate::agent::{Agent, AgentError, Context, Outcome, credentials};
+use crate::agent::{Agent, AgentError, Context, Outcome, credentials, traceparent};
 use crate::sandbox::{Confined, Sandbox};
 
 /// What a program has of the environment of its runtime, besides `LC_*`.
@@ -284,7 +283,7 @@ impl ProcessAgent {
             command.env_remove(name);
         }
         command.env("ARCP_JOB_ID", job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
-        if let Some(parent) = trace::parent(job.job(), job.trace()) {
+        if let Some(parent) = traceparent(job) {
             command.env("TRACEPARENT", parent);
         }
         if let (false, Ok(all)) = (credentials(job).is_empty(), serde_json::to_string(credentials(job))) {

@@ -51,6 +51,7 @@ fn spec(agent: &str, input: &str) -> AgentSpec {
         input: Json::parse(input).expect("JSON"),
         principal: Principal::new("me").expect("a name"),
         trace: "0".repeat(32),
+        unsampled: false,
         extensions: Json::empty_object(),
         credit: u32::MAX,
         credit_bytes: u64::MAX,

@@ -42,8 +42,12 @@ fn an_invocation_reaches_the_agent_with_its_extensions() {
     let mut world = World::of(Family::Open, 1);
     let client = connected(&mut world);
     let extensions = Json::parse(r#"{"arcpx.test.note.v1":{"n":1.50,"unknown":[null]}}"#).expect("JSON");
-    let invocation =
-        Invocation { priority: Priority::High, span: Some("s1".into()), extensions: Some(extensions.clone()) };
+    let invocation = Invocation {
+        priority: Priority::High,
+        span: Some("s1".into()),
+        extensions: Some(extensions.clone()),
+        ..Invocation::default()
+    };
     let given = world.command(client, |c| {
         let mut open = c.session().expect("accepted").into_open().expect("the open family");
         let no_object = Invocation { extensions: Some(Json::null()), ..Invocation::default() };

@@ -80,7 +80,7 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// the runtime has no credit for the agent. It gives [`Stopped`] only when the job
 /// is over; after a mere cancel an agent may still say goodbye.
 #[derive(Clone)]
-pub struct AsyncContext(Arc<Context>);
+pub struct AsyncContext(pub(super) Arc<Context>);
 
 impl AsyncContext {
     /// The job.
@@ -441,6 +441,7 @@ mod tests {
             input: Json::empty_object(),
             principal: Principal::new("p").expect("a name"),
             trace: String::new(),
+            unsampled: false,
             extensions: Json::empty_object(),
             credit: 0,
             credit_bytes: 0,

@@ -297,7 +297,7 @@ mod tests {
             order.lock().expect("no panic").push(Answer);
             told.borrow_mut().push(message);
         };
-        let metrics = Metrics::new().store;
+        let metrics = Metrics::new(&crate::spans::SpanCounts::default()).store;
         CommitThread { store: Box::new(store), last: LogPos(0), groups, tell, metrics }.run();
         let steps = steps.lock().expect("no panic").clone();
         (steps, told.take())

@@ -20,8 +20,9 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    /// What follows from what was restored is not done yet: that waits for nobody.
     pub(super) fn new(now: Now) -> Heard {
-        Heard { waited_from: now, taken_up_to: None, put_off: 0 }
+        Heard { waited_from: now, taken_up_to: Some(now), put_off: 0 }
     }
 
     /// The loop is about to wait, and to look what there is.
@@ -69,6 +70,7 @@ mod tests {
     #[test]
     fn silence_is_judged_as_of_the_wait_and_of_what_was_taken_out_of_a_full_inbox() {
         let mut heard = Heard::new(at(1));
+        assert!(heard.has_more(), "the first turn is due at once");
         heard.wait_from(at(5));
         heard.take_up_to(at(2));
         assert_eq!((heard.judge(true), heard.has_more()), (Some(at(2)), true));

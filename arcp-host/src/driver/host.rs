@@ -17,6 +17,7 @@ use crate::handoff::Courier;
 use crate::provisioner::Provisioner;
 use crate::registry::{AgentSource, Registry};
 use crate::runner::TaskRunner;
+use crate::spans::SpanCounts;
 use crate::store::{MemoryStore, Store, StoreError};
 
 /// Everything a runtime needs besides its sockets.
@@ -53,6 +54,8 @@ pub struct Host {
     pub extensions: Option<ExtensionTaker>,
     /// Who polls the jobs of async agents; `None`: a thread for each.
     pub run_task: Option<TaskRunner>,
+    /// What becomes of its [spans](crate::spans), for its metrics.
+    pub span_counts: SpanCounts,
 }
 
 /// Takes notices, on the loop: it must not wait.
@@ -79,6 +82,7 @@ impl Host {
             observer: None,
             extensions: None,
             run_task: None,
+            span_counts: SpanCounts::default(),
         }
     }
 
@@ -144,6 +148,13 @@ impl Host {
     #[must_use]
     pub fn with_tasks_run_by(self, run_task: impl Fn(Task) + Send + Sync + 'static) -> Host {
         Host { run_task: Some(Arc::new(run_task)), ..self }
+    }
+
+    /// Shows in its metrics what becomes of its [spans](crate::spans): whoever exports
+    /// them counts here.
+    #[must_use]
+    pub fn counting_spans(self, span_counts: SpanCounts) -> Host {
+        Host { span_counts, ..self }
     }
 
     /// Gives messages of extensions to this, on the loop: it must not wait.

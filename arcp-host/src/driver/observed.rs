@@ -9,10 +9,12 @@ use super::{ExtensionTaker, Observer};
 #[cfg(feature = "websocket")]
 use crate::clock;
 use crate::metrics::Metrics;
+use crate::spans::Spans;
 
 /// Who is told, and what is counted.
 pub(super) struct Observed {
     pub(super) metrics: Metrics,
+    pub(super) spans: Spans,
     observer: Option<Observer>,
     extensions: Option<ExtensionTaker>,
     /// Since when something is durable that sockets were not given yet.
@@ -21,8 +23,13 @@ pub(super) struct Observed {
 
 impl Observed {
     /// Nothing has happened yet.
-    pub(super) fn new(metrics: Metrics, observer: Option<Observer>, extensions: Option<ExtensionTaker>) -> Observed {
-        Observed { metrics, observer, extensions, durable_since: None }
+    pub(super) fn new(
+        metrics: Metrics,
+        spans: Spans,
+        observer: Option<Observer>,
+        extensions: Option<ExtensionTaker>,
+    ) -> Observed {
+        Observed { metrics, spans, observer, extensions, durable_since: None }
     }
 
     /// Something happened.

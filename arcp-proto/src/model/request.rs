@@ -407,17 +407,21 @@ pub struct Submit {
     /// By which name that one knows it: same name there, same job. `None`: the runtime
     /// makes one.
     pub delegate_id: Option<WireId>,
-    /// Its trace, if the client has one.
+    /// Its trace, if the client has one: 32 lower-case hex digits, in the hello family
+    /// also a whole W3C traceparent, in the open family any text.
     pub trace: Option<String>,
 }
 
-/// What only the open family can say of a job that is asked for.
+/// How a job is asked for. Of this the hello family can say only in which span.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Invocation {
     /// Whether it goes before others of its principal.
     pub priority: Priority,
     /// The span it was asked for in, if the client has one.
     pub span: Option<String>,
+    /// Whether the client's tracer says that it does not record its trace.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub unsampled: bool,
     /// Members of extensions, an object, for the agent.
     pub extensions: Option<Json>,
 }

@@ -660,6 +660,9 @@ pub struct AgentSpec {
     pub principal: Principal,
     /// The trace of the job.
     pub trace: String,
+    /// Whether the client's tracer says that it does not record that trace.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub unsampled: bool,
     /// Members of extensions, as the client sent them; `{}` when none.
     pub extensions: Json,
     /// How many calls it may make before it gets more credit.

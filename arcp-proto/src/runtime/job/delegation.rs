@@ -261,6 +261,7 @@ fn check_child(
     let invocation = Invocation {
         priority: parent.spec.invocation.priority,
         span: parent.spec.invocation.span.clone(),
+        unsampled: parent.spec.invocation.unsampled,
         extensions: None,
     };
     let session = parent.sessions.holder;

@@ -83,6 +83,7 @@ impl Jobs {
                 input,
                 principal: job.spec.principal.clone(),
                 trace: job.spec.trace.clone(),
+                unsampled: job.spec.invocation.unsampled,
                 extensions: extensions.unwrap_or_else(Json::empty_object),
                 credit: credit.calls,
                 credit_bytes: u64::try_from(credit.bytes).unwrap_or(0),

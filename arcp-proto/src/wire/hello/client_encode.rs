@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 
-use super::{Envelope, OURS, feature_name, message_id, words};
+use super::{Envelope, OURS, feature_name, message_id, trace_id, words};
 use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
@@ -16,6 +16,8 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     let (kind, payload) = write_payload(out)?;
     let trace =
         if let Request::Command(Command::Submit(submit, _)) = out.request { submit.trace.as_deref() } else { None };
+    // A whole traceparent, or its trace alone.
+    let trace = trace.filter(|trace| matches!(trace_id(trace), Ok(Some(_))));
     let envelope = Envelope {
         id: message_id(out.id),
         kind,

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
 use super::replies::write_error;
-use super::{Envelope, REQUEST, message_id, timestamp};
+use super::{Envelope, REQUEST, message_id, shown_trace, timestamp};
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
@@ -50,7 +50,7 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
         at: timestamp(view, frame.id),
         session: Some(Cow::Owned(frame.session.to_string())),
         job: Some(Cow::Owned(frame.job.to_string())),
-        trace: Some(frame.trace),
+        trace: shown_trace(Some(frame.trace)),
         correlation: correlation.map(WireId::as_str),
         seq: frame.seq,
     };

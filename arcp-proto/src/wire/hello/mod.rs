@@ -108,11 +108,7 @@ fn status_word(status: JobStatus) -> &'static str {
 /// trace id is taken. All zeros are none: a tracer that does nothing writes
 /// them.
 fn trace_id(text: &str) -> Result<Option<String>, Violation> {
-    let id = match text.split('-').collect::<alloc::vec::Vec<_>>().as_slice() {
-        [id] => *id,
-        [_version, id, parent, flags] if parent.len() == 16 && flags.len() == 2 => id,
-        _ => "",
-    };
+    let id = if text.contains('-') { Traceparent::parse(text).map_or("", |parent| parent.trace) } else { text };
     if id.len() == 32 && id.bytes().all(|digit| digit == b'0') {
         return Ok(None);
     }
@@ -122,10 +118,48 @@ fn trace_id(text: &str) -> Result<Option<String>, Violation> {
 }
 
 fn is_trace(id: &str) -> bool {
+    id.len() == 32 && is_some_hex(id)
+}
+
+/// The trace of a frame. The other family has free texts for traces, which strict
+/// readers of this one refuse.
+fn shown_trace(trace: Option<&str>) -> Option<&str> {
+    trace.filter(|trace| is_trace(trace))
+}
+
+/// Whether it is lower-case hex, and not all zeros.
+fn is_some_hex(digits: &str) -> bool {
     // Without a way out of the loops they are done many bytes at once.
     let hex = |are, c: u8| are & ((c.wrapping_sub(b'0') < 10) | (c.wrapping_sub(b'a') < 6));
     let some = |set, c: u8| set | (c ^ b'0');
-    id.len() == 32 && id.bytes().fold(true, hex) && id.bytes().fold(0, some) != 0
+    digits.bytes().fold(true, hex) && digits.bytes().fold(0, some) != 0
+}
+
+/// A whole W3C traceparent: `VERSION-TRACE-SPAN-FLAGS`.
+struct Traceparent<'a> {
+    trace: &'a str,
+    span: &'a str,
+    flags: &'a str,
+}
+
+impl<'a> Traceparent<'a> {
+    fn parse(text: &'a str) -> Option<Traceparent<'a>> {
+        let mut parts = text.split('-').skip(1);
+        let (trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_whole = span.len() == 16 && flags.len() == 2 && parts.next().is_none();
+        is_whole.then_some(Traceparent { trace, span, flags })
+    }
+
+    /// The span of the caller; all zeros are none.
+    fn span(&self) -> Option<&'a str> {
+        Some(self.span).filter(|span| is_some_hex(span))
+    }
+
+    /// Whether the caller may have recorded its trace. Flags that nobody can read say
+    /// nothing against it.
+    fn is_sampled(&self) -> bool {
+        u8::from_str_radix(self.flags, 16).map_or(true, |flags| flags & 1 == 1)
+    }
 }
 
 /// Begins a frame: everything up to the payload.
@@ -158,9 +192,7 @@ impl Envelope<'_> {
         }
         frame.opt_str("session_id", self.session.as_deref());
         frame.opt_str("job_id", self.job.as_deref());
-        // The other family has free texts for traces, which strict readers of
-        // this one refuse.
-        frame.opt_str("trace_id", self.trace.filter(|trace| is_trace(trace)));
+        frame.opt_str("trace_id", self.trace);
         frame.opt_str("correlation_id", self.correlation);
         if let Some(seq) = self.seq {
             frame.u64("event_seq", seq);

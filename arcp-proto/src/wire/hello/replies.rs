@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use super::{EVICTED, Envelope, code_name, code_retryable, feature_name, is_trace, message_id, timestamp, words};
+use super::{EVICTED, Envelope, code_name, code_retryable, feature_name, message_id, shown_trace, timestamp, words};
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
@@ -101,7 +101,7 @@ fn envelope<'a>(view: &View, stamp: Stamp, kind: &'a str, about: About<'a>) -> E
         at: timestamp(view, stamp.id),
         session: Some(Cow::Owned(session)),
         job: about.job.map(|job| Cow::Borrowed(job.as_str())),
-        trace: about.trace,
+        trace: shown_trace(about.trace),
         correlation: correlation.map(WireId::as_str),
         seq: None,
     }
@@ -202,7 +202,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
         .display("accepted_at", accepted.accepted_at)
         .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str))
         .opt_str("delegate_id", accepted.delegate_id.as_ref().map(WireId::as_str))
-        .opt_str("trace_id", accepted.trace.as_deref().filter(|trace| is_trace(trace)))
+        .opt_str("trace_id", shown_trace(accepted.trace.as_deref()))
         .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str))
         .opt_str("reply_to", view.reply_to(accepted.request.as_ref()));
     payload.done()

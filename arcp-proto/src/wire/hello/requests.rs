@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{OURS_PREFIX, feature_named, trace_id};
+use super::{OURS_PREFIX, Traceparent, feature_named, is_trace, trace_id};
 use crate::error::Violation;
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
@@ -36,7 +36,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
             HandshakeRequest::Open(open).into()
         }
         "session.bye" => SessionRequest::Close { reason: reason(header)?, answered: false }.into(),
-        "job.submit" => Command::Submit(read_submit(header)?, Invocation::default()).into(),
+        "job.submit" => Command::Submit(read_submit(header)?, read_invocation(header)).into(),
         "job.cancel" => Command::cancel(job_of(header, kind)?, reason(header)?).into(),
         vendor if vendor.starts_with("x-vendor.") => SessionRequest::Ignored.into(),
         _ if header.optional => SessionRequest::Ignored.into(),
@@ -149,4 +149,15 @@ fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
         trace: header.trace.as_deref().map(trace_id).transpose()?.flatten(),
         ..Submit::new(AgentRef::parse(&fields.agent.0)?)
     })
+}
+
+/// What a whole traceparent says besides its trace.
+fn read_invocation(header: &Header<'_>) -> Invocation {
+    let parent = header.trace.as_deref().and_then(Traceparent::parse);
+    let parent = parent.filter(|parent| is_trace(parent.trace));
+    Invocation {
+        span: parent.as_ref().and_then(Traceparent::span).map(String::from),
+        unsampled: parent.is_some_and(|parent| !parent.is_sampled()),
+        ..Invocation::default()
+    }
 }

@@ -340,6 +340,7 @@ fn read_invocation(header: &Header<'_>, priority: Priority) -> Result<Invocation
     Ok(Invocation {
         priority,
         span: header.span.as_deref().map(|span| free_text("span_id", span)).transpose()?,
+        unsampled: false,
         extensions: object("extensions", header.extensions)?,
     })
 }
