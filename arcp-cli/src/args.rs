@@ -340,7 +340,7 @@ pub struct Serve {
     pub log_format: LogFormat,
     /// Which lines of the log are written: off, error, warn, info or debug; and of some
     /// events others, such as info,refused=off,job=debug. Events are runtime, refused,
-    /// decision, session, job and store.
+    /// decision, policy, session, job, store and artifact.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "ARCP_LOG")]
     pub log: Filter,
     /// Show `/metrics` to who has the token in this file [default: to everybody on this

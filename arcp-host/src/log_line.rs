@@ -95,7 +95,7 @@ impl FromStr for Filter {
 }
 
 /// What lines are about; `runtime` is what the program says of itself.
-pub const EVENTS: [&str; 7] = ["runtime", "refused", "decision", "session", "job", "store", "artifact"];
+pub const EVENTS: [&str; 8] = ["runtime", "refused", "decision", "policy", "session", "job", "store", "artifact"];
 
 /// How lines are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Line {
 
     /// Whether it is about what a peer has done: peers may not fill the log.
     pub(crate) fn is_of_peers(&self) -> bool {
-        matches!(self.event, "refused" | "decision" | "session" | "job" | "artifact")
+        matches!(self.event, "refused" | "decision" | "policy" | "session" | "job" | "artifact")
     }
 
     /// As it is shown; a JSON object without its time.

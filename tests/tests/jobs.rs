@@ -470,6 +470,13 @@ fn traces_travel() {
             assert_eq!(frame["trace_id"], id);
         }
     }
+    for (flags, unsampled) in [("01", false), ("00", true), ("03", false)] {
+        let given = format!("00-{id}-00f067aa0ba902b7-{flags}");
+        raw.send_with(&mut world, "job.submit", json!({"agent": "echo"}), json!({"trace_id": given}));
+        raw.until_end(&mut world);
+        let started = world.started.last().expect("it ran");
+        assert_eq!((started.trace.as_str(), started.unsampled), (id, unsampled), "{flags}");
+    }
     let parents = ["-00f067aa0ba902b-01", "-00f067aa0ba902b7-1"].map(|rest| format!("00-{id}{rest}"));
     for bad in ["x", "4BF92F3577B34DA6A3CE929D0E0E4736", "", "0000", &parents[0], &parents[1]] {
         raw.send_with(&mut world, "job.submit", json!({"agent": "echo"}), json!({"trace_id": bad}));
