@@ -9,7 +9,7 @@
 //!
 //! `otel.name` of operations is `arcp.agent` (a run of one), `arcp.tool`, `arcp.authorize`,
 //! `arcp.ask`, `arcp.await_child`, `arcp.renew_credential`, `arcp.issue_credentials`,
-//! `arcp.revoke_credentials`, `arcp.check_input`, `arcp.authenticate`,
+//! `arcp.revoke_credentials`, `arcp.hand_off`, `arcp.check_input`, `arcp.authenticate`,
 //! `arcp.store_artifact` or `arcp.read_artifact`.
 //!
 //! Sessions, jobs and delegations say in `trace_id`, `span_id` and `parent_span_id` where
@@ -34,6 +34,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, LogPos, OpId, SessionId};
 use arcp_proto::model::credential::Issuance;
 use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::handoff::HandoffAnswer;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{Batch, Input, JobRecord, Notice, Output, Record};
 use prometheus_client::metrics::counter::Counter;
@@ -102,6 +103,7 @@ impl Spans {
             Output::CheckValue { op, .. } => self.begin(*op, "arcp.check_input", None),
             Output::IssueCredentials { op, order } => self.begin(*op, "arcp.issue_credentials", Some(order.job)),
             Output::RevokeCredentials { op, job, .. } => self.begin(*op, "arcp.revoke_credentials", Some(*job)),
+            Output::HandOff { op, order } => self.begin(*op, "arcp.hand_off", Some(order.job)),
             Output::StoreBlob { op, .. } => self.begin(*op, "arcp.store_artifact", None),
             Output::ReadBlob { op, .. } => self.begin(*op, "arcp.read_artifact", None),
             Output::Persist(batch) => self.appended(batch),
@@ -138,6 +140,7 @@ impl Spans {
                 self.end_by_us(*op, matches!(issuance, Issuance::Issued(_)));
             }
             Input::CredentialsRevoked { op, done } => self.end_by_us(*op, *done),
+            Input::HandedOff { op, answer } => self.end(*op, matches!(answer, HandoffAnswer::Taken { .. }), |_| {}),
             Input::BlobStored { op, stored } => self.end_by_us(*op, *stored),
             Input::BlobRead { op, bytes } => self.end_by_us(*op, bytes.is_some()),
             Input::AgentAsked { job, id, call } => self.with_job(*job, |spans| spans.ask(*id, call)),
