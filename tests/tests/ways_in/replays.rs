@@ -49,6 +49,10 @@ fn is_refused(told: &Value) {
 fn an_answer_counts_for_its_own_challenge_in_its_own_scheme_and_three_wrong_ones_end_it() {
     for scheme in ASKING {
         everywhere(scheme, |site| {
+            // Where somebody vouches for who comes, nobody is asked.
+            if site.transport.vouches {
+                return;
+            }
             let proof = (scheme.answer.expect("it asks"))(site.desk);
             if site.is_shared() {
                 let ((mut first, theirs), (mut second, own)) = (asked(site, scheme), asked(site, scheme));
@@ -76,6 +80,9 @@ fn an_answer_counts_for_its_own_challenge_in_its_own_scheme_and_three_wrong_ones
 #[test]
 fn who_answers_before_it_was_asked_is_in_no_sooner() {
     everywhere(&scheme::SIGNED_JWT, |site| {
+        if site.transport.vouches {
+            return;
+        }
         let before = site.opened();
         let mut peer = site.dial(&Given::default()).expect("a connection");
         let proof = json!({"response": site.desk.jwt(0, json!({})), "nonce": "0123456789abcdef"});

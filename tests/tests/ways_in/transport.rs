@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use arcp_blocking::{Host, Server, ServerConfig, ServerHandle};
 use arcp_host::registry::Registry;
 use arcp_host::samples;
+use arcp_host::server::Listen;
 use arcp_host::store::MemoryStore;
 use arcp_host::tls::{Certificates, client_config};
 use arcp_proto::id::SessionId;
@@ -44,6 +45,8 @@ pub struct Transport {
     pub name: &'static str,
     /// Whether a certificate can be shown on it.
     pub secured: bool,
+    /// Whether who brings no credential is somebody all the same.
+    pub vouches: bool,
     /// A server that is reached by it.
     serve: fn(Adapter, &Maker<'_>, &Desk) -> Served,
     dial: fn(&Site<'_>, &Given) -> Dialled,
@@ -52,19 +55,25 @@ pub struct Transport {
 pub const WS: Transport = Transport {
     name: "ws",
     secured: false,
+    vouches: false,
     serve: |adapter, host, _| serve_port(adapter, host(), None),
     dial: dial_ws,
 };
 pub const WSS: Transport = Transport {
     name: "wss",
     secured: true,
+    vouches: false,
     serve: |adapter, host, desk| serve_port(adapter, host(), Some(desk.certificates.clone())),
     dial: |site, given| dial_wss(site, given).map_err(|error| error.to_string()),
 };
-pub const STDIO: Transport = Transport { name: "stdio", secured: false, serve: serve_pipes, dial: dial_pipe };
+pub const STDIO: Transport =
+    Transport { name: "stdio", secured: false, vouches: false, serve: serve_pipes, dial: dial_pipe };
+
+pub const UNIX: Transport =
+    Transport { name: "unix", secured: false, vouches: true, serve: serve_file, dial: dial_file };
 
 /// Every transport. Another one is another value.
-pub const ALL: [Transport; 3] = [WS, WSS, STDIO];
+pub const ALL: [Transport; 4] = [WS, WSS, STDIO, UNIX];
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,17 +89,17 @@ type Maker<'a> = dyn Fn() -> Host + 'a;
 
 /// A server that runs.
 pub enum Served {
-    /// One for whoever comes to its port.
-    Port(Port),
+    /// One for whoever comes to its place.
+    Bound(Bound),
     /// One for whoever is handed to it.
     Handed(Handed),
     /// One for each peer, as long as that is there.
     OneEach,
 }
 
-pub struct Port {
-    pub address: SocketAddr,
-    pub handle: ServerHandle,
+pub struct Bound {
+    place: Listen,
+    handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -157,7 +166,7 @@ impl<'a> Site<'a> {
     /// What tells it what to do, unless its peer is all that it has.
     pub fn handle(&self) -> Option<&ServerHandle> {
         match &self.served {
-            Served::Port(port) => Some(&port.handle),
+            Served::Bound(bound) => Some(&bound.handle),
             Served::Handed(handed) => Some(&handed.handle),
             Served::OneEach => None,
         }
@@ -165,7 +174,7 @@ impl<'a> Site<'a> {
 
     pub fn address(&self) -> SocketAddr {
         match &self.served {
-            Served::Port(port) => port.address,
+            Served::Bound(bound) => bound.place.address().expect("a port"),
             Served::Handed(_) | Served::OneEach => panic!("{:?} has no port", self.transport),
         }
     }
@@ -222,7 +231,7 @@ impl Drop for Site<'_> {
             handle.shutdown();
         }
         let thread = match &mut self.served {
-            Served::Port(port) => port.thread.take(),
+            Served::Bound(bound) => bound.thread.take(),
             Served::Handed(handed) => handed.thread.take(),
             Served::OneEach => None,
         };
@@ -230,27 +239,36 @@ impl Drop for Site<'_> {
     }
 }
 
-pub fn serve_port(adapter: Adapter, host: Host, tls: Option<Arc<Certificates>>) -> Served {
-    let config = ServerConfig { tls, ..ServerConfig::new(LISTEN) };
-    let (address, handle, thread) = match adapter {
+fn serve_port(adapter: Adapter, host: Host, tls: Option<Arc<Certificates>>) -> Served {
+    serve_at(adapter, host, &ServerConfig { tls, ..ServerConfig::new(LISTEN) })
+}
+
+fn serve_file(adapter: Adapter, host: &Maker<'_>, desk: &Desk) -> Served {
+    let listen = vec![Listen::Unix { path: desk.file("socket"), mode: 0o600 }];
+    serve_at(adapter, host(), &ServerConfig { listen, ..ServerConfig::new(LISTEN) })
+}
+
+fn serve_at(adapter: Adapter, host: Host, config: &ServerConfig) -> Served {
+    let (place, handle, thread) = match adapter {
         Adapter::Blocking => {
-            let server = Server::bind(&config, host).expect("a port");
-            let (address, handle) = (server.address(), server.handle());
-            (address, handle, std::thread::spawn(move || drop(server.run().expect("it serves"))))
+            let server = Server::bind(config, host).expect("a place");
+            let (place, handle) = (server.places()[0].clone(), server.handle());
+            (place, handle, std::thread::spawn(move || drop(server.run().expect("it serves"))))
         }
         Adapter::Tokio => {
             let (started, bound) = channel();
+            let config = config.clone();
             let serve = async move {
-                let server = arcp_tokio_adapter::Server::bind(&config, host).await.expect("a port");
-                started.send((server.address().expect("an address"), server.handle())).expect("awaited");
+                let server = arcp_tokio_adapter::Server::bind(&config, host).await.expect("a place");
+                started.send((server.places()[0].clone(), server.handle())).expect("awaited");
                 server.run().await.expect("it serves");
             };
             let thread = std::thread::spawn(move || runtime().block_on(serve));
-            let (address, handle) = bound.recv().expect("it starts");
-            (address, handle, thread)
+            let (place, handle) = bound.recv().expect("it starts");
+            (place, handle, thread)
         }
     };
-    Served::Port(Port { address, handle, thread: Some(thread) })
+    Served::Bound(Bound { place, handle, thread: Some(thread) })
 }
 
 fn serve_pipes(adapter: Adapter, host: &Maker<'_>, _: &Desk) -> Served {
@@ -396,9 +414,15 @@ fn dial_pipe(site: &Site<'_>, _: &Given) -> Dialled {
             let host = (site.make)();
             std::thread::spawn(move || arcp_blocking::stdio::serve(host, None, input, output));
         }
-        Served::Port(_) => panic!("a port has no pipes"),
+        Served::Bound(_) => panic!("nobody is handed over to it"),
     }
     Ok(Box::new(Lines { read: BufReader::new(read), write }))
+}
+
+fn dial_file(site: &Site<'_>, _: &Given) -> Dialled {
+    let write = UnixStream::connect(site.desk.file("socket")).map_err(|error| error.to_string())?;
+    write.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    Ok(Box::new(Lines { read: BufReader::new(write.try_clone().expect("a second handle")), write }))
 }
 
 /// A socket that keeps what is written to it.
