@@ -144,7 +144,7 @@ fn stdio() -> io::Result<(UnixStream, JoinHandle<()>)> {
         let _ = from_server.shutdown(Shutdown::Both);
         // Nobody says anything there any more: the parent sees that it has ended.
         let nowhere = File::options().write(true).open("/dev/null");
-        let _ = nowhere.map(|nowhere| rustix::stdio::dup2_stdout(nowhere));
+        let _ = nowhere.map(rustix::stdio::dup2_stdout);
     };
     std::thread::Builder::new().name("stdin".to_string()).spawn(input)?;
     let writer = std::thread::Builder::new().name("stdout".to_string()).spawn(output)?;
