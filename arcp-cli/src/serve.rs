@@ -193,7 +193,6 @@ fn server_config(args: &Serve, places: &[Listen]) -> Result<ServerConfig, Failur
         tls: tls::certificates(args)?,
         insecure: args.insecure,
         metrics_token: telemetry::metrics_token(args)?,
-        ..ServerConfig::new(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
     };
     places::check(places, &config)?;
     Ok(config)

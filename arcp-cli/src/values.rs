@@ -114,10 +114,8 @@ pub fn runtime(text: &str) -> Result<Target, String> {
         None if text.contains(':') => format!("ws://{text}"),
         None => return Err(expected.to_string()),
     };
-    whole.parse().map_err(|error| match error {
-        TargetError::NotUnix(_, why) => why,
-        _ => expected.to_string(),
-    })
+    let why = |error| if let TargetError::NotUnix(_, why) = error { why } else { expected.to_string() };
+    whole.parse().map_err(why)
 }
 
 /// Where webhooks are sent.
