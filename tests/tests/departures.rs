@@ -127,10 +127,8 @@ fn a_job_that_waits_goes_to_another_runtime_and_says_where_it_is() {
     assert_eq!(code(&asked(&mut world, &mut alice, &job, json!({"runtime": "west"}))), "FAILED_PRECONDITION");
     let records = world.store.records(false).into_iter();
     let audited: Vec<_> = records
-        .filter_map(|(_, record)| match record {
-            Record::Audited(entry) if entry.act == AuditAct::HandOver && entry.refused.is_none() => Some(entry),
-            _ => None,
-        })
+        .filter_map(|(_, record)| if let Record::Audited(entry) = record { Some(entry) } else { None })
+        .filter(|entry| entry.act == AuditAct::HandOver && entry.refused.is_none())
         .collect();
     assert_eq!(audited.len(), 1, "{audited:?}");
     assert_eq!((audited[0].job, audited[0].runtime.as_deref()), (Some(id(&job)), Some("east")));
