@@ -1,10 +1,11 @@
 //! The commands of `docs/operating.md`, run as they are pasted: in their order, in one
-//! shell. Only the port, the state directory, and what the page calls FILE and TO are
-//! others.
+//! shell. Only the port, the state directory, what the page calls FILE and TO, and what stands
+//! in folders of the system are others.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -13,6 +14,17 @@ use arcp_tests::kept::Folder;
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 const PAGE: &str = include_str!("../../docs/operating.md");
 const PORT: &str = "7777";
+
+/// A command as it is run here. What needs a second machine is only checked, and the job
+/// that goes there is one of `handoff.rs`.
+fn here(step: &str) -> Option<String> {
+    if step.starts_with("arcp handoff ") {
+        return None;
+    }
+    let elsewhere = step.contains("--handoff-to");
+    let step = step.replace("/srv/agents", "agents").replace("/etc/arcp/east.token", "east.token");
+    Some(if elsewhere { format!("{step} --check") } else { step })
+}
 
 /// The blocks of the page in this language.
 fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
@@ -36,9 +48,12 @@ fn what_the_page_says_can_be_pasted() {
     let config: Vec<&str> = blocks("toml").collect();
     assert_eq!(config.len(), 1, "the file of the page");
     fs::write(folder.0.join("arcp.toml"), config[0].replace(PORT, &port)).expect("written");
-    let steps: Vec<&str> =
-        blocks("console").flat_map(str::lines).map(|line| line.strip_prefix("$ ").expect("a command")).collect();
-    assert!(steps.len() >= 16, "the blocks are found: {steps:?}");
+    fs::create_dir(folder.0.join("agents")).expect("a folder");
+    fs::write(folder.0.join("east.token"), "t0ken\n").expect("written");
+    fs::set_permissions(folder.0.join("east.token"), Permissions::from_mode(0o600)).expect("for its owner");
+    let lines = blocks("console").flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
+    let steps: Vec<String> = lines.filter_map(here).collect();
+    assert!(steps.len() >= 17, "the blocks are found: {steps:?}");
     let mut script = String::from("trap 'arcp stop > stopped 2>&1' EXIT\n");
     for (n, step) in steps.iter().enumerate() {
         let step = words(step, &format!("state/store-{port}.db"), "copy.db");
