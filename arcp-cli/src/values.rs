@@ -235,7 +235,8 @@ pub fn receiver_key(text: &str) -> Result<OfRuntime<String>, String> {
     of_runtime(text, "NAME=sha256:HEX", |said| {
         let digits = said.strip_prefix("sha256:").filter(|digits| digits.len() == 64);
         let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let digits = digits.ok_or("expected sha256: and 64 hexadecimal digits, as `arcp runtimes` shows them")?;
+        let digits = digits
+            .ok_or("expected sha256: and 64 hexadecimal digits, as `known_runtimes` in the state directory has them")?;
         Ok(format!("sha256:{}", digits.to_ascii_lowercase()))
     })
 }

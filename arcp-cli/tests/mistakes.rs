@@ -36,6 +36,17 @@ const OF_OPERATORS: &[Mistake] = &[
         &["--metrics-token-file /no/such/file", "No such file"],
     ),
     (&["serve", "--samples", "--metrics-token-file", "/dev/null"], 2, &["expected one token", "openssl rand"]),
+    (&["serve", "--samples", "--handoff-to", "east=wss://x.example/arcp"], 2, &["--handoff-token <NAME=FILE>"]),
+    (
+        &["serve", "--samples", "--handoff-to", "east=wss://x.example/arcp", "--handoff-token", "east=/nowhere"],
+        2,
+        &["--handoff-token east", "/nowhere", "No such file"],
+    ),
+    (
+        &["serve", "--samples", "--handoff-to", "east=exec:x", "--handoff-token", "east=/nowhere"],
+        2,
+        &["'east=exec:x'", "give where that one listens"],
+    ),
     (&["serve", "--samples", "--auditor", "nobody"], 2, &["--auditor nobody", "give --token TOKEN=nobody"]),
     (&["serve", "--samples", "--operator", "nobody"], 2, &["--operator nobody", "give --token TOKEN=nobody"]),
     (
