@@ -15,9 +15,9 @@ use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
 use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Watching};
-#[cfg(feature = "websocket")]
-use arcp_proto::model::request::Credential;
-use arcp_proto::model::request::{Answering, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{
+    Answering, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
+};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 #[cfg(feature = "websocket")]
 use arcp_proto::secret::Secret;
@@ -324,6 +324,24 @@ impl Client {
         }
     }
 
+    /// Is known to the runtime by another credential from now on: the session is renewed by it,
+    /// so that it does not end with the earlier one. In the hello family, which has no word
+    /// for that, the client comes back to its session on another connection, and nothing is missed.
+    /// It has to be of the same principal.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over. Whether the runtime takes the credential shows later: a session
+    /// that it does not renew ends when the earlier one expires.
+    pub fn renew(&self, credential: Credential) -> Result<(), ClientError> {
+        self.renewer().renew(credential)
+    }
+
+    /// What renews this session from another thread. It keeps no session open.
+    pub fn renewer(&self) -> Renewer {
+        Renewer { messages: self.messages.clone() }
+    }
+
     /// Breaks the connection, as a bad network would. The session resumes by
     /// itself: a way to see that it does.
     ///
@@ -392,6 +410,24 @@ fn taker(unread: &Arc<Unread>) -> (Taker, Receiver<Result<Job, SessionEnd>>) {
         (sender.try_send(handed.map(job)).is_ok() && is_job).then_some(follower)
     };
     (Box::new(take), handed)
+}
+
+/// Renews the session of a [`Client`], from any thread.
+#[derive(Clone, Debug)]
+pub struct Renewer {
+    messages: SyncSender<Message>,
+}
+
+impl Renewer {
+    /// As [`Client::renew`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::renew`].
+    pub fn renew(&self, credential: Credential) -> Result<(), ClientError> {
+        let renew = Message::Command(Box::new(Command::Renew(credential)));
+        self.messages.send(renew).map_err(|_| ClientError::Ended(SessionEnd::Closed))
+    }
 }
 
 impl Drop for Client {

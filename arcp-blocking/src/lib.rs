@@ -80,7 +80,7 @@ pub use arcp_host::client::{
 };
 pub use arcp_host::driver::{Host, HostError};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Renewer};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use job::Job;
 #[cfg(any(feature = "websocket", feature = "stdio"))]

@@ -170,6 +170,9 @@ impl Chosen {
         let client = Client::connect_with(self.target.clone(), &self.security, config);
         let client = client.map_err(|error| self.failure(error))?;
         self.check_fingerprint(client.welcome().fingerprint.as_deref())?;
+        if let Some((state, token)) = State::of_user().zip(self.token.clone().filter(|_| self.logged_in)) {
+            login::keep_renewed(state, self.target.clone(), Secret::new(token), client.renewer());
+        }
         Ok(client)
     }
 

@@ -31,7 +31,7 @@ use crate::state::State;
 use crate::times::{local, now};
 use crate::values;
 
-pub use self::kept::{Kept, access_token};
+pub use self::kept::{Kept, access_token, keep_renewed};
 
 /// How long somebody may take to sign in by a browser.
 const SIGNING_IN: Duration = Duration::from_secs(10 * 60);

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
-use arcp_tests::home::{Home, code, stderr};
+use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::provider::Answering;
 use arcp_tests::sign_in::{CLIENT, SignIn, browse};
+use arcp_tests::until::until;
 use serde_json::{Value, json};
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
@@ -217,4 +218,45 @@ fn a_provider_that_is_wrong_or_says_nothing_logs_nobody_in() {
     let said = stderr(&lost);
     assert!(code(&home.run(&["ls", "--url", &url])) == 0 && said.contains("without a token"), "{said}");
     assert_eq!(code(&home.run(&["ls", "--token", "wrong"])), 8, "a token that is given counts before it");
+}
+
+#[test]
+fn a_command_that_goes_on_stays_in_by_the_tokens_that_follow_that_of_its_login() {
+    for family in ["hello", "open"] {
+        let (mut home, at) = (Home::new(ARCP), SignIn::default());
+        serve(&mut home, &at);
+        at.state().lasts = Duration::from_secs(4);
+        let login = LoggingIn::start(&home, &at, &["--device"]);
+        assert_eq!(login.end().0, Some(0));
+        let submit = ["submit", "slow", "--input", r#"{"ms":13000}"#, "--family", family, "-o", "jsonl"];
+        let following = home.arcp(&submit).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        // A provider that fails for a while is asked again.
+        until("it was renewed", || (at.state().asked("/token") >= 3).then_some(()));
+        at.state().instead.insert("/token", Answering::Json(503, json!({})));
+        let asked = at.state().asked("/token");
+        until("it was asked", || (at.state().asked("/token") > asked).then_some(()));
+        at.state().instead.clear();
+        let ended = following.wait_with_output().expect("it ends");
+        let (shown, said) = (stdout(&ended), stderr(&ended));
+        assert_eq!(ended.status.code(), Some(0), "{family}: {shown} {said}");
+        assert!(at.state().asked("/token") > asked + 1, "more than one token was used");
+        assert!(!said.contains("missed") && !said.contains("s3cret") && !shown.contains("s3cret"), "{said}");
+        assert!(!said.contains("new session"), "it is the same session: {said}");
+    }
+}
+
+#[test]
+fn a_command_whose_login_cannot_be_renewed_ends_with_its_token_and_says_so() {
+    let (mut home, at) = (Home::new(ARCP), SignIn::default());
+    serve(&mut home, &at);
+    at.state().lasts = Duration::from_secs(3);
+    let login = LoggingIn::start(&home, &at, &["--device"]);
+    assert_eq!(login.end().0, Some(0));
+    let submit = ["submit", "slow", "--input", r#"{"ms":600000}"#, "--family", "open"];
+    let following = home.arcp(&submit).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    until("it has renewed its token to come in", || (at.state().asked("/token") >= 2).then_some(()));
+    at.state().instead.insert("/token", Answering::Json(400, json!({"error": "invalid_grant"})));
+    let ended = following.wait_with_output().expect("it ends");
+    assert_ne!(ended.status.code(), Some(0));
+    assert!(stderr(&ended).contains("the session was not refreshed in time"), "{}", stderr(&ended));
 }

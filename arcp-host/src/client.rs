@@ -26,7 +26,7 @@ use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, RefusedKind, Watching};
 use arcp_proto::model::request::{
-    Answering, ClientInfo, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
+    Answering, ClientInfo, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
 };
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::time::Now;
@@ -124,6 +124,8 @@ pub enum Command {
     ReleaseArtifact(WireId, Answer<()>),
     /// That a session is taken from its client.
     Evict(Eviction, Answer<()>),
+    /// To be known by another credential from now on.
+    Renew(Credential),
     /// Say something to the agent of a job while it runs.
     Interrupt(WireId, String, Answer<()>),
     /// That a job becomes somebody else's.
@@ -384,6 +386,11 @@ impl ClientLoop {
                 self.await_answer(given, answer, Waiting::HandOver);
             }
             Command::DecidePermissions(handler) => self.permissions = Some(handler.into()),
+            Command::Renew(credential) => {
+                if let Ok(mut session) = session {
+                    session.renew(credential);
+                }
+            }
             Command::Echo(nonce, answer) => {
                 let given = session.and_then(|session| open_session(session)?.echo(nonce));
                 self.await_answer(given, answer, Waiting::Echo);

@@ -17,7 +17,9 @@ use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
 use arcp_proto::model::reply::{FetchedArtifact, JobPage, Watching};
-use arcp_proto::model::request::{Answering, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{
+    Answering, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
+};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::wire::Family;
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
@@ -328,6 +330,19 @@ impl Client {
     /// If the session is over.
     pub async fn break_connection(&self) -> Result<(), ClientError> {
         self.give(Message::Cut).await
+    }
+
+    /// Is known to the runtime by another credential from now on: the session is renewed by it,
+    /// so that it does not end with the earlier one. In the hello family, which has no word
+    /// for that, the client comes back to its session on another connection, and nothing is missed.
+    /// It has to be of the same principal.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over. Whether the runtime takes the credential shows later: a session
+    /// that it does not renew ends when the earlier one expires.
+    pub async fn renew(&self, credential: Credential) -> Result<(), ClientError> {
+        self.give(Message::Command(Box::new(Command::Renew(credential)))).await
     }
 
     /// Closes the session, and waits until that is said; jobs go on.

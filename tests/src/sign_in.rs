@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -111,8 +111,12 @@ impl State {
             ),
             "/token" => self.token(&field),
             "/introspect" => {
-                let counts = self.active.get(&field("token")).is_some_and(|until| Instant::now() < *until);
-                let of = json!({"active": true, "iss": issuer, "sub": "alice", "aud": "here", "token_type": "Bearer"});
+                let until = self.active.get(&field("token")).copied();
+                let left = until.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
+                let counts = !left.is_zero();
+                let exp = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + left;
+                let of = json!({"active": true, "iss": issuer, "sub": "alice", "aud": "here", "token_type": "Bearer",
+                    "exp": exp.as_secs_f64()});
                 Answering::Json(200, if counts { of } else { json!({"active": false}) })
             }
             "/revoke" => {

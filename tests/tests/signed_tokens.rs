@@ -5,23 +5,26 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arcp_blocking::{JobUpdate, Target};
 use arcp_host::auth::{
     Authenticator, Authenticators, BearerTokens, CredentialSource as _, Delegation, DelegationKey, DelegationTokens,
     SignedJwt,
 };
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{MemoryStore, Store};
+use arcp_proto::client::ClientConfig;
 use arcp_proto::id::{Issuer, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::lease::Lease;
-use arcp_proto::model::request::Credential;
+use arcp_proto::model::request::{Credential, ListQuery};
 use arcp_proto::runtime::Verdict;
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
+use arcp_proto::wire::Family;
 use arcp_tests::kept::Folder;
-use arcp_tests::server::{Running, expect, next, send};
+use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::jwk::Jwk;
@@ -596,4 +599,43 @@ fn a_session_agrees_to_no_more_than_the_capabilities_of_its_jwt_in_either_family
     let mut null = claims(json!({}));
     null["arcp_capabilities"] = Value::Null;
     assert_eq!(trusting.judge(&signed(&RSA[0], Algorithm::RS256, &null)), None, "what bounds nothing is no bound");
+}
+
+#[test]
+fn a_client_of_either_adapter_renews_its_session_before_its_credential_expires() {
+    let folder = Folder::new("jwt-renewed");
+    let (server, _) = server(&folder, &KeyPair::generate().expect("a key"));
+    let by = |exp: u64| {
+        let token = signed(&RSA[0], Algorithm::RS256, &claims(json!({"exp": exp})));
+        Credential::Bearer(Secret::new(token))
+    };
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for family in [Family::Hello, Family::Open] {
+        // Each counts for thirty seconds more.
+        let exp = now() - 27;
+        let config = |name: &str| ClientConfig { family, ..ClientConfig::new(name, "1", by(exp)) };
+        let target = || server.url().parse::<Target>().expect("a URL");
+        let blocking = arcp_blocking::Client::connect(target(), config("blocking")).expect("a session");
+        let job = blocking.submit(submit("slow", r#"{"ms":5000}"#)).expect("accepted");
+        blocking.renew(by(now() + 600)).expect("it is there");
+        tokio.block_on(async {
+            let client = arcp_tokio_adapter::Client::connect(target(), config("tokio")).await.expect("a session");
+            client.renew(by(now() + 600)).await.expect("it is there");
+            while now() <= exp + 31 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            client.list(ListQuery::default()).await.expect("its session goes on");
+            client.close().await;
+        });
+        // What happened meanwhile is told, and the session is the same one.
+        let mut ended = false;
+        while !ended {
+            match job.next_update_in(PATIENCE).expect("in time") {
+                JobUpdate::Ended { .. } => ended = true,
+                JobUpdate::Reconnected { resumed } => assert!(resumed, "{family:?}"),
+                JobUpdate::Event { .. } | JobUpdate::Reconnecting { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

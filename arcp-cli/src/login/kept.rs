@@ -1,7 +1,10 @@
 //! Logins that are kept, one for each runtime, in files that only their user reads.
 
-use arcp_blocking::Target;
+use std::time::Duration;
+
+use arcp_blocking::{Renewer, Target};
 use arcp_host::auth::{Endpoint, ProviderError};
+use arcp_proto::model::request::Credential;
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,8 @@ use crate::times::now;
 const FOLDER: &str = "logins";
 /// A token that expires within this time is renewed first.
 const SOON_MS: u64 = 60_000;
+/// The least time between two looks at a login, while something goes on.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A login at a runtime.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +55,29 @@ pub fn access_token(state: &State, target: &Target) -> Result<Option<Secret>, Fa
     };
     let renewed = if kept.expires_within(SOON_MS) { kept.renewed(state)? } else { kept };
     Ok(Some(renewed.access_token))
+}
+
+/// Has a session renewed for as long as it lasts, by each token that follows this one. Where
+/// none does it ends with the token, and its command says so.
+pub fn keep_renewed(state: State, target: Target, token: Secret, renewer: Renewer) {
+    let renew = move || {
+        let mut used = token;
+        loop {
+            let Some(wait) = Kept::of(&state, &target).and_then(|kept| kept.renewed_in()) else {
+                return; // Somebody logged out, or nothing expires.
+            };
+            std::thread::sleep(wait);
+            // Another command has perhaps renewed it by now. Whether the provider can be asked
+            // again is seen next time.
+            let Ok(Some(token)) = access_token(&state, &target) else { continue };
+            if token != used && renewer.renew(Credential::Bearer(token.clone())).is_err() {
+                return; // The session is over.
+            }
+            used = token;
+        }
+    };
+    // Where there is no thread the session ends with its token.
+    let _ = std::thread::Builder::new().name("arcp-login".to_string()).spawn(renew);
 }
 
 impl Kept {
@@ -111,6 +139,13 @@ impl Kept {
             }
         }
         Ok(true)
+    }
+
+    /// How long to wait before it is renewed, while something goes on; `None`: it does not
+    /// expire. One that is short-lived is renewed when half of its time is over.
+    fn renewed_in(&self) -> Option<Duration> {
+        let left = self.expires_at?.0.saturating_sub(now().0);
+        Some(Duration::from_millis(left.saturating_sub(SOON_MS).max(left / 2)).max(PAUSE))
     }
 
     fn expires_within(&self, ms: u64) -> bool {

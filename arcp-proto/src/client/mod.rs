@@ -23,8 +23,8 @@ use crate::model::artifact::PutArtifact;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
 use crate::model::request::{
-    Answering, Command, HandOver, HandshakeRequest, Interrupt, Invocation, ListQuery, Open, Request, ResumeClaim,
-    SessionRequest, Submit, Target, Watch,
+    Answering, Command, Credential, HandOver, HandshakeRequest, Interrupt, Invocation, ListQuery, Open, Request,
+    ResumeClaim, SessionRequest, Submit, Target, Watch,
 };
 use crate::model::session::{Eviction, SessionQuery};
 use crate::secret::Secret;
@@ -575,6 +575,27 @@ impl Session<'_> {
         self.client.followed.remove(&job);
         if self.client.reconnector.state == ReconnectState::Open {
             self.client.send(&Request::Command(Command::Unwatch { job }));
+        }
+    }
+
+    /// Is known by this credential from now on, before the earlier one expires: in the open family
+    /// the session is renewed at once, if it is connected; in hello, which has no word for it, the
+    /// client comes back to its session on another connection.
+    pub fn renew(&mut self, credential: Credential) {
+        let client = &mut *self.client;
+        client.config.credential = credential;
+        if client.reconnector.state != ReconnectState::Open {
+            return; // It is what the next connection is opened with.
+        }
+        match client.config.proof(None) {
+            Some(proof) if client.config.family.resumes_after_opening() => {
+                client.send(&Request::Handshake(HandshakeRequest::Authenticate(proof)));
+            }
+            Some(_) | None => {
+                // Nothing has failed that would be waited for longer each time.
+                client.reconnector.attempt = 0;
+                client.drop_transport("the credential was renewed");
+            }
         }
     }
 

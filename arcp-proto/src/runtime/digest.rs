@@ -13,7 +13,7 @@ use super::audit::Trail;
 use super::delivery::{Delivery, IndexEntry};
 use super::expected::Expected as _;
 use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompts};
-use super::session::{Executed, Outcome, Session, Sessions};
+use super::session::{Executed, Outcome, Session, Sessions, is_left};
 use crate::id::{JobId, LogPos, SessionId, WireId};
 
 /// What a [`Runtime`](super::Runtime) shows of the log up to a position. Two runtimes that were
@@ -111,7 +111,7 @@ impl Parts<'_> {
         let head = feed.head();
         let (scopes, ceiling) = session.allowance().opened_with();
         let roles = session.allowance().roles_opened_with();
-        let left = session.is_left();
+        let left = is_left(session);
         let shown = format!(
             "{principal} {scopes:?} {roles:?} {ceiling:?} {view:?} {extensions:?} {watched:?} {token} {head} {left}"
         );

@@ -184,11 +184,6 @@ impl Session {
         self.closed
     }
 
-    /// Whether its client has left it in order with something in it.
-    pub(super) fn is_left(&self) -> bool {
-        self.left
-    }
-
     /// Whether it survives the process: it is neither being taken from its client
     /// nor there to resume another one only.
     pub(super) fn is_recorded(&self) -> bool {
@@ -486,6 +481,11 @@ impl Sessions {
         ctx.effect(Effect::SessionOver(id));
         true
     }
+}
+
+/// Whether the client of a session has left it in order with something in it.
+pub(super) fn is_left(session: &Session) -> bool {
+    session.left
 }
 
 /// The client of a session left it in order in an earlier run.
