@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::server::connect_to;
+use crate::server::{PATIENCE, connect_to};
 
 /// Between two bytes of who sends one at a time.
 const DRIBBLE: Duration = Duration::from_millis(100);
@@ -227,6 +227,7 @@ impl Held {
             if is_over || self.dribbles && dribble(&mut *self.stream).is_err() {
                 return self.since.elapsed();
             }
+            assert!(self.since.elapsed() < 2 * PATIENCE, "it is not closed, whatever it dribbles");
         }
     }
 }
