@@ -322,11 +322,11 @@ impl<S: Read + Write> Peer for WebSocket<S> {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("JSON")),
                 Ok(Message::Close(_)) => return None,
                 Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Err(tungstenite::Error::Io(error)) => assert!(!is_late(&error), "nothing came in {PATIENCE:?}"),
-                Err(_) => return None,
-            }
-            if !self.can_read() {
-                return None;
+                Err(error) => {
+                    let late = matches!(&error, tungstenite::Error::Io(error) if is_late(error));
+                    assert!(!late, "nothing came in {PATIENCE:?}");
+                    return None;
+                }
             }
         }
     }
