@@ -149,7 +149,6 @@ fn measure(stranger: &Stranger, tokio: bool) {
     let (grown, opened) = (program.resident().saturating_sub(before), program.descriptors() - files);
     assert_eq!(opened, peers, "{}: a file each", stranger.row);
     let (each, promised) = (grown / peers as u64, if tokio { said.tokio } else { said.threads });
-    println!("{}, tokio {tokio}: {each} bytes each", stranger.row);
     if !stranger.dribbles {
         assert!(each <= promised, "{}, tokio {tokio}: {each} bytes each, and not {promised}", stranger.row);
         assert!(promised <= (ROOM * each).max(SEEN), "{}: {each} bytes each, far less than {promised}", stranger.row);
