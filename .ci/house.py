@@ -143,7 +143,9 @@ for name, count in methods.items():
     if count > MAX_METHODS and name not in MAY_BE_LARGE:
         problems.append(f"{name} has {count} methods, at most {MAX_METHODS}")
 
-groups = re.findall(r"pub struct \w+Limits \{\n(.*?)^\}", pathlib.Path("arcp-proto/src/limits.rs").read_text(), re.M | re.S)
+LIMITS = pathlib.Path("arcp-proto/src/limits.rs")
+limits = "".join(path.read_text() for path in [LIMITS, *sorted(LIMITS.with_suffix("").glob("*.rs"))])
+groups = re.findall(r"pub struct \w+Limits \{\n(.*?)^\}", limits, re.M | re.S)
 bounds = [name for group in groups for name in re.findall(r"^    pub (\w+):", group, re.M)]
 tests = "".join(path.read_text() for path in pathlib.Path("tests/tests").glob("*.rs"))
 for bound in bounds:

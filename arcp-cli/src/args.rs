@@ -26,7 +26,7 @@ use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
     agents, answer, artifact, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, policy,
-    result, retry, sandbox, sessions, show, stop, take, tls, token, top, tree, wait,
+    result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -141,6 +141,9 @@ pub enum Command {
     /// Leave files with a runtime for a while, and fetch them from anywhere.
     #[command(subcommand, visible_alias = "artifacts")]
     Artifact(artifact::Artifact),
+    /// Have jobs submitted at times, whoever is there then.
+    #[command(subcommand, visible_alias = "schedules")]
+    Schedule(schedule::Schedule),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.

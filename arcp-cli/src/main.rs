@@ -48,6 +48,7 @@ mod result;
 mod retry;
 mod runtimes;
 mod sandbox;
+mod schedule;
 mod serve;
 mod service;
 mod sessions;
@@ -140,6 +141,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Token(asked) => token::run(asked),
         args::Command::Sessions(asked) => sessions::run(&asked),
         args::Command::Artifact(asked) => artifact::run(&asked),
+        args::Command::Schedule(asked) => schedule::run(&asked),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     }

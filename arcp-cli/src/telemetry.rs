@@ -111,6 +111,11 @@ fn line_of(notice: &Notice) -> Option<Line> {
             let line = line.with("principal", Some(principal)).with("session", session.as_ref().map(shown));
             Some(line.with("reason", Some(why)))
         }
+        Notice::FiringRefused { principal, schedule, at, reason } => {
+            let message = format_args!("schedule {schedule} of {principal}: no job for {at}: {reason}");
+            let line = Line::new(Level::Warn, "schedule", message).with("principal", Some(principal));
+            Some(line.with("schedule", Some(schedule)).with("reason", Some(reason)))
+        }
         Notice::CredentialsNotRevoked { job, failures } => {
             let message = format!(
                 "the credentials of {job} are not revoked ({failures} times): they may still count; it is tried again"

@@ -124,6 +124,7 @@ impl Topic {
             Notice::JobEnded { .. }
             | Notice::PeopleAsked { .. }
             | Notice::PolicyRefused { .. }
+            | Notice::FiringRefused { .. }
             | Notice::SessionOpened { .. }
             | Notice::SessionResumed { .. }
             | Notice::SessionDetached { .. }

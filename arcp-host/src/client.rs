@@ -28,6 +28,7 @@ use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, Refu
 use arcp_proto::model::request::{
     Answering, ClientInfo, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
 };
+use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::time::Now;
 
@@ -122,6 +123,12 @@ pub enum Command {
     FetchArtifact(WireId, Answer<FetchedArtifact>),
     /// Let go of an artifact.
     ReleaseArtifact(WireId, Answer<()>),
+    /// Have jobs submitted at times.
+    Schedule(Box<NewSchedule>, Answer<Scheduled>),
+    /// A page of schedules.
+    Schedules(ScheduleQuery, Answer<SchedulePage>),
+    /// Pause a schedule, or have it go on.
+    ChangeSchedule(ScheduleChange, Answer<()>),
     /// That a session is taken from its client.
     Evict(Eviction, Answer<()>),
     /// To be known by another credential from now on.
@@ -166,6 +173,8 @@ enum Waiting {
     Answer(Answer<()>),
     Sessions(Answer<SessionPage>),
     Put(Answer<ArtifactRef>),
+    Schedule(Answer<Scheduled>),
+    Schedules(Answer<SchedulePage>),
     Fetch(Answer<FetchedArtifact>),
     Evict(Answer<()>),
     HandOver(Answer<()>),
@@ -377,6 +386,18 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| session.release_artifact(id));
                 self.await_answer(given, answer, Waiting::Answer);
             }
+            Command::Schedule(wish, answer) => {
+                let given = session.and_then(|mut session| session.schedule(*wish));
+                self.await_answer(given, answer, Waiting::Schedule);
+            }
+            Command::Schedules(query, answer) => {
+                let given = session.and_then(|mut session| session.list_schedules(query));
+                self.await_answer(given, answer, Waiting::Schedules);
+            }
+            Command::ChangeSchedule(change, answer) => {
+                let given = session.and_then(|mut session| session.change_schedule(change));
+                self.await_answer(given, answer, Waiting::Answer);
+            }
             Command::Interrupt(job, prompt, answer) => {
                 let given = session.and_then(|mut session| session.interrupt(job, prompt));
                 self.await_answer(given, answer, Waiting::Answer);
@@ -528,6 +549,16 @@ impl ClientLoop {
                     answer(Ok(fetched));
                 }
             }
+            ClientEvent::Scheduled { handle, scheduled } => {
+                if let Some(Waiting::Schedule(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(scheduled));
+                }
+            }
+            ClientEvent::Schedules { handle, page } => {
+                if let Some(Waiting::Schedules(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(page));
+                }
+            }
             ClientEvent::Evicted { handle } => {
                 if let Some(Waiting::Evict(answer)) = self.answers.remove(&handle) {
                     answer(Ok(()));
@@ -664,6 +695,8 @@ impl Waiting {
             | Waiting::HandOver(answer) => answer(Err(error)),
             Waiting::Echo(answer) => answer(Err(error)),
             Waiting::Put(answer) => answer(Err(error)),
+            Waiting::Schedule(answer) => answer(Err(error)),
+            Waiting::Schedules(answer) => answer(Err(error)),
             Waiting::Fetch(answer) => answer(Err(error)),
         }
     }

@@ -94,13 +94,14 @@ use self::read_back::{ReadBack, Wanted as WantedEvents};
 use self::recording::Recording;
 use crate::agent::Inbox;
 use crate::auth::Roles;
-use crate::blobs::{BlobThread, Wanted};
+use crate::blobs::{self, BlobThread};
 use crate::clock::Clock;
 use crate::handoff::Errands;
 #[cfg(feature = "websocket")]
 use crate::metrics::Traffic;
 use crate::metrics::{Around, Metrics};
 use crate::provisioner::Calls;
+use crate::recurrence::{self, Wanted};
 use crate::runner::Runner;
 use crate::server_log::log;
 use crate::spans::Spans;
@@ -543,10 +544,13 @@ impl Driver {
             Output::IssueCredentials { op, order } => self.elsewhere.provisioning.issue(op, *order),
             Output::RevokeCredentials { op, job, what } => self.elsewhere.provisioning.revoke(op, job, what),
             Output::HandOff { op, order } => self.elsewhere.errands.hand_off(op, *order),
-            Output::StoreBlob { op, digest, bytes } => self.blobs.want(Wanted::Store(op, digest, bytes)),
-            Output::ReadBlob { op, digest } => self.blobs.want(Wanted::Read(op, digest)),
-            Output::DropBlob { digest } => self.blobs.want(Wanted::LetGo(digest)),
-            Output::KeepBlobs { digests } => self.blobs.want(Wanted::KeepOnly(digests.into_iter().collect())),
+            Output::StoreBlob { op, digest, bytes } => self.blobs.want(blobs::Wanted::Store(op, digest, bytes)),
+            Output::ReadBlob { op, digest } => self.blobs.want(blobs::Wanted::Read(op, digest)),
+            Output::DropBlob { digest } => self.blobs.want(blobs::Wanted::LetGo(digest)),
+            Output::KeepBlobs { digests } => self.blobs.want(blobs::Wanted::KeepOnly(digests.into_iter().collect())),
+            Output::PlanSchedule { op, rule, after, now, missed, coming } => {
+                recurrence::begin(op, Wanted { rule, after, now, missed, coming }, self.mailbox.clone());
+            }
             Output::Persist(batch) => self.committer.add(batch),
             Output::Load { op, job, from, to, bytes } => self.load(WantedEvents { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),

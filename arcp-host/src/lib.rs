@@ -28,6 +28,7 @@ pub mod orphans;
 pub mod policy_file;
 pub mod process;
 pub mod provisioner;
+pub mod recurrence;
 pub mod registry;
 pub mod replace_file;
 pub mod runner;

@@ -214,6 +214,7 @@ impl Metrics {
             Notice::Audited(entry) => self.count_decision(entry),
             Notice::SessionDetached { .. }
             | Notice::PolicyRefused { .. }
+            | Notice::FiringRefused { .. }
             | Notice::JobWatched { .. }
             | Notice::PeopleAsked { .. }
             | Notice::CredentialsNotRevoked { .. }

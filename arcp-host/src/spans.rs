@@ -106,6 +106,7 @@ impl Spans {
             Output::HandOff { op, order } => self.begin(*op, "arcp.hand_off", Some(order.job)),
             Output::StoreBlob { op, .. } => self.begin(*op, "arcp.store_artifact", None),
             Output::ReadBlob { op, .. } => self.begin(*op, "arcp.read_artifact", None),
+            Output::PlanSchedule { op, .. } => self.begin(*op, "arcp.plan_schedule", None),
             Output::Persist(batch) => self.appended(batch),
             Output::StartAgent { job, spec } => self.with_job(*job, |spans| spans.start(spec)),
             Output::AgentReply { job, id, reply } => self.with_job(*job, |spans| spans.answer(*id, reply)),
@@ -140,6 +141,7 @@ impl Spans {
                 self.end_by_us(*op, matches!(issuance, Issuance::Issued(_)));
             }
             Input::CredentialsRevoked { op, done } => self.end_by_us(*op, *done),
+            Input::SchedulePlanned { op, plan } => self.end(*op, plan.is_ok(), |_| {}),
             Input::HandedOff { op, answer } => self.end(*op, matches!(answer, HandoffAnswer::Taken { .. }), |_| {}),
             Input::BlobStored { op, stored } => self.end_by_us(*op, *stored),
             Input::BlobRead { op, bytes } => self.end_by_us(*op, bytes.is_some()),

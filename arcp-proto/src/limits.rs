@@ -1,6 +1,8 @@
 //! Every bound of the runtime, in one place, with its default and the one
 //! thing that happens when it is hit.
 
+mod schedule;
+
 use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ConfigError;
 use crate::lease::Fuel;
 use crate::principal::Account;
+pub use schedule::ScheduleLimits;
 
 /// The bounds of a [`crate::runtime::Runtime`].
 ///
@@ -55,6 +58,9 @@ pub struct Limits {
     /// What clients leave here for a while.
     #[serde(flatten)]
     pub artifact: ArtifactLimits,
+    /// Jobs that are submitted at times.
+    #[serde(flatten)]
+    pub schedule: ScheduleLimits,
 }
 
 /// What one message may hold.
@@ -686,6 +692,15 @@ impl Limits {
                 all_artifact_bytes: 1 << 20,
                 artifact_operations: 2,
             },
+            schedule: ScheduleLimits {
+                schedules_per_principal: 8,
+                schedules: 32,
+                schedule_bytes: 4 << 10,
+                all_schedule_bytes: 128 << 10,
+                missed_firings: 4,
+                queued_firings: 4,
+                schedule_plans: 2,
+            },
             prompt: PromptLimits {
                 open_prompts_per_job: 4,
                 question_bytes: 4 << 10,
@@ -769,6 +784,7 @@ impl Limits {
         at_least("open_calls_per_job", self.delivery.open_calls_per_job as u64, 1, "1 or more")?;
         at_least("open_prompts_per_job", self.prompt.open_prompts_per_job as u64, 1, "1 or more")?;
         at_least("job_events", self.history.job_events as u64, 16, "16 or more")?;
+        at_least("schedule_plans", self.schedule.schedule_plans as u64, 1, "1 or more")?;
         at_least("load_events", self.delivery.load_events, 1, "1 or more")?;
         at_least("loads_per_session", self.delivery.loads_per_session as u64, 1, "1 or more")?;
         at_least("index_runs_per_session", self.delivery.index_runs_per_session as u64, 16, "16 or more")?;

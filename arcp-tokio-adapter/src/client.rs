@@ -20,6 +20,7 @@ use arcp_proto::model::reply::{FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{
     Answering, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
 };
+use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::wire::Family;
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
@@ -251,6 +252,42 @@ impl Client {
     /// As [`put_artifact`](Self::put_artifact).
     pub async fn release_artifact(&self, id: WireId) -> Result<(), ClientError> {
         self.ask(|answer| Command::ReleaseArtifact(id, answer)).await
+    }
+
+    /// Has jobs submitted at times, whoever is there then (RFC §10.6).
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it or has no word for it, or the session is over.
+    pub async fn schedule(&self, wish: NewSchedule) -> Result<Scheduled, ClientError> {
+        self.ask(|answer| Command::Schedule(Box::new(wish), answer)).await
+    }
+
+    /// Lists schedules.
+    ///
+    /// # Errors
+    ///
+    /// As [`schedule`](Self::schedule).
+    pub async fn schedules(&self, query: ScheduleQuery) -> Result<SchedulePage, ClientError> {
+        self.ask(|answer| Command::Schedules(query, answer)).await
+    }
+
+    /// Pauses a schedule, or has it go on from its next time.
+    ///
+    /// # Errors
+    ///
+    /// As [`schedule`](Self::schedule); `JobNotFound` if there is none.
+    pub async fn change_schedule(&self, change: ScheduleChange) -> Result<(), ClientError> {
+        self.ask(|answer| Command::ChangeSchedule(change, answer)).await
+    }
+
+    /// Ends a schedule; its jobs go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`change_schedule`](Self::change_schedule).
+    pub async fn end_schedule(&self, id: WireId, reason: Option<String>) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Cancel(id, reason, None, answer)).await
     }
 
     /// Takes a session from its client, as an operator; its jobs go on. Waits until

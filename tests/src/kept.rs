@@ -184,6 +184,9 @@ impl Restart {
                 | Record::AuditForgotten { .. }
                 | Record::ArtifactKept(_)
                 | Record::ArtifactsForgotten { .. }
+                | Record::ScheduleKept(_)
+                | Record::ScheduleMoved(_)
+                | Record::SchedulesForgotten { .. }
                 | Record::KeysExpired { .. }
                 | Record::CredentialsWanted { .. }
                 | Record::CredentialsRevoked { .. }

@@ -343,6 +343,7 @@ impl World {
             Output::HandOff { op, order } => self.hand_off(op, *order),
             Output::StoreBlob { op, digest, bytes } => self.store_blob(op, digest, bytes),
             Output::ReadBlob { op, digest } => self.read_blob(op, digest),
+            output @ Output::PlanSchedule { .. } => self.plan_schedule(output),
             Output::DropBlob { digest } => drop(self.blobs.stored.remove(&digest)),
             Output::KeepBlobs { digests } => self.blobs.stored.retain(|digest, _| digests.contains(digest)),
             Output::Persist(batch) => {

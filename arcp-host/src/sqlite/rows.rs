@@ -105,13 +105,17 @@ impl Rows {
             }
             Record::Released { session, upto } => self.discard(tx, key(session.ulid()), number(*upto))?,
             Record::KeysExpired { until } => return self.discard(tx, KEPT, number(until.0)),
-            Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } => {
+            Record::AuditForgotten { entries }
+            | Record::ArtifactsForgotten { entries }
+            | Record::SchedulesForgotten { entries } => {
                 for entry in entries {
                     execute(tx, "DELETE FROM records WHERE pos = ?1", [number(entry.0)])?;
                 }
                 return Ok(());
             }
             Record::ArtifactKept(_)
+            | Record::ScheduleKept(_)
+            | Record::ScheduleMoved(_)
             | Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::SessionClosed { .. }
@@ -251,6 +255,9 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         | Record::AuditForgotten { .. }
         | Record::ArtifactKept(_)
         | Record::ArtifactsForgotten { .. }
+        | Record::ScheduleKept(_)
+        | Record::ScheduleMoved(_)
+        | Record::SchedulesForgotten { .. }
         | Record::KeysExpired { .. }
         | Record::CredentialsWanted { .. }
         | Record::CredentialsRevoked { .. }

@@ -126,7 +126,12 @@ impl Commands {
         let is_done = |request: &Request| {
             let done = matches!(
                 request,
-                Request::Command(Command::Evict(_) | Command::HandOver(_) | Command::ReleaseArtifact { .. })
+                Request::Command(
+                    Command::Evict(_)
+                        | Command::HandOver(_)
+                        | Command::ReleaseArtifact { .. }
+                        | Command::ChangeSchedule(_)
+                )
             );
             done || is_answer(request)
         };

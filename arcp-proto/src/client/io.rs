@@ -13,6 +13,7 @@ use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, Watching};
 use crate::model::request::{ClientInfo, Credential, Extension, Proof, ResumeClaim};
+use crate::model::schedule::{SchedulePage, Scheduled};
 use crate::model::session::SessionPage;
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -68,6 +69,7 @@ impl ClientConfig {
                 Feature::OpenSurfaces,
                 Feature::Sessions,
                 Feature::Artifacts,
+                Feature::Schedules,
             ]),
             family: Family::default(),
             extensions: Vec::new(),
@@ -246,8 +248,8 @@ pub enum ClientEvent {
         /// The job.
         job: WireId,
     },
-    /// An answer to a question counts, an interrupt is kept for its agent, or an
-    /// artifact is released.
+    /// An answer to a question counts, an interrupt is kept for its agent, an artifact is
+    /// released, or a schedule is paused or goes on.
     AnswerTaken {
         /// The command.
         handle: Handle,
@@ -272,6 +274,20 @@ pub enum ClientEvent {
         handle: Handle,
         /// The artifact.
         fetched: FetchedArtifact,
+    },
+    /// A schedule is kept.
+    Scheduled {
+        /// The command.
+        handle: Handle,
+        /// What it is known by, and its next time.
+        scheduled: Scheduled,
+    },
+    /// A page of schedules.
+    Schedules {
+        /// The command.
+        handle: Handle,
+        /// The page.
+        page: SchedulePage,
     },
     /// A session was taken from its client.
     Evicted {

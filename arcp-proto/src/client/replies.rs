@@ -89,6 +89,13 @@ impl Client {
                     self.tell(ClientEvent::ArtifactKept { handle, artifact });
                 }
             }
+            Reply::Command(CommandReply::Scheduled(scheduled)) => {
+                let asked = |r: &Request| matches!(r, Request::Command(Command::Schedule(_)));
+                let named = self.commands.request_of(scheduled.request.as_ref(), id);
+                if let Some((handle, _)) = self.commands.answered(named, asked) {
+                    self.tell(ClientEvent::Scheduled { handle, scheduled });
+                }
+            }
             // Nothing here asks for subscriptions.
             Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }) => {}
         }
@@ -137,6 +144,13 @@ impl Client {
                     self.commands.answered(self.commands.request_of(page.request.as_ref(), id), asked)
                 {
                     self.tell(ClientEvent::Sessions { handle, page });
+                }
+            }
+            SessionReply::Schedules(page) => {
+                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::ListSchedules(_)));
+                let named = self.commands.request_of(page.request.as_ref(), id);
+                if let Some((handle, _)) = self.commands.answered(named, asked) {
+                    self.tell(ClientEvent::Schedules { handle, page });
                 }
             }
             SessionReply::Artifact(fetched) => {

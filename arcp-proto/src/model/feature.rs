@@ -64,11 +64,13 @@ pub enum Feature {
     AgentHandoff = 21,
     /// Leaving bytes with the runtime for a while (RFC §16).
     Artifacts = 22,
+    /// Jobs that are submitted at times (RFC §10.6).
+    Schedules = 23,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 23] = [
+    pub const ALL: [Feature; 24] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -92,6 +94,7 @@ impl Feature {
         Feature::Interrupts,
         Feature::AgentHandoff,
         Feature::Artifacts,
+        Feature::Schedules,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -121,6 +124,7 @@ impl Feature {
             Feature::Interrupts => "interrupt",
             Feature::AgentHandoff => "agent_handoff",
             Feature::Artifacts => "artifacts",
+            Feature::Schedules => "scheduled_jobs",
         }
     }
 }

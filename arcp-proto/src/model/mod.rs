@@ -12,4 +12,5 @@ pub mod job;
 pub mod prompt;
 pub mod reply;
 pub mod request;
+pub mod schedule;
 pub mod session;

@@ -16,6 +16,7 @@ use crate::model::credential::ProvisionedCredential;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::request::{ClientInfo, Extension, Target};
+use crate::model::schedule::{SchedulePage, ScheduleSummary, Scheduled};
 use crate::model::session::SessionPage;
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -102,6 +103,8 @@ pub enum SessionReply {
     Jobs(JobPage),
     /// One page of sessions: an extension of ours (RFC §21).
     Sessions(SessionPage),
+    /// One page of schedules: an extension of ours (RFC §21).
+    Schedules(SchedulePage),
     /// A job is alive; for peers that have a word for it (RFC §10.3).
     JobHeartbeat(JobHeartbeat),
     /// An artifact, with its bytes (RFC §16).
@@ -151,6 +154,8 @@ pub enum CommandReply {
         /// The request it answers.
         request: Option<WireId>,
     },
+    /// A schedule is kept (RFC §10.6).
+    Scheduled(Scheduled),
 }
 
 impl From<HandshakeReply> for Reply {
@@ -188,6 +193,7 @@ impl Reply {
                 | SessionReply::Done { request, .. } => request.as_ref(),
                 SessionReply::Jobs(page) => page.request.as_ref(),
                 SessionReply::Sessions(page) => page.request.as_ref(),
+                SessionReply::Schedules(page) => page.request.as_ref(),
                 SessionReply::JobHeartbeat(heartbeat) => heartbeat.request.as_ref(),
                 SessionReply::Artifact(fetched) => fetched.request.as_ref(),
                 SessionReply::Refresh { .. }
@@ -198,6 +204,7 @@ impl Reply {
             Reply::Command(reply) => match reply {
                 CommandReply::Accepted(accepted) => accepted.request.as_ref(),
                 CommandReply::Watching(watching) => watching.request.as_ref(),
+                CommandReply::Scheduled(scheduled) => scheduled.request.as_ref(),
                 CommandReply::CancelTaken { request, .. }
                 | CommandReply::Subscribed { request, .. }
                 | CommandReply::Unsubscribed { request, .. }
@@ -223,15 +230,17 @@ impl Reply {
                 | SessionReply::Extension(_)
                 | SessionReply::Jobs(_)
                 | SessionReply::Sessions(_)
+                | SessionReply::Schedules(_)
                 | SessionReply::Artifact(_) => (None, None),
             },
             Reply::Command(reply) => match reply {
                 CommandReply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
                 CommandReply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
                 CommandReply::CancelTaken { target, .. } => (target.job(), None),
-                CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } | CommandReply::Artifact { .. } => {
-                    (None, None)
-                }
+                CommandReply::Subscribed { .. }
+                | CommandReply::Unsubscribed { .. }
+                | CommandReply::Artifact { .. }
+                | CommandReply::Scheduled(_) => (None, None),
             },
         }
     }
@@ -264,6 +273,7 @@ impl SessionReply {
             SessionReply::Done { detail, .. } => detail.len(),
             SessionReply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json_bytes(&job.lease)).sum(),
             SessionReply::Sessions(page) => page.sessions.iter().map(|session| FIXED + session.principal.len()).sum(),
+            SessionReply::Schedules(page) => page.schedules.iter().map(ScheduleSummary::weight).sum(),
             SessionReply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
             SessionReply::Extension(message) => message.kind.len() + json_bytes(&message.payload),
             SessionReply::Artifact(fetched) => fetched.data.len(),
@@ -282,7 +292,7 @@ impl CommandReply {
             CommandReply::CancelTaken { reason, .. } => text_bytes(reason),
             CommandReply::Watching(watching) => json_bytes(&watching.lease) + text_bytes(&watching.trace),
             CommandReply::Unsubscribed { reason, .. } => reason.len(),
-            CommandReply::Subscribed { .. } | CommandReply::Artifact { .. } => 0,
+            CommandReply::Subscribed { .. } | CommandReply::Artifact { .. } | CommandReply::Scheduled(_) => 0,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a client asks of a runtime.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -12,6 +13,7 @@ use crate::model::artifact::PutArtifact;
 use crate::model::feature::Features;
 use crate::model::job::JobStatus;
 use crate::model::prompt::PromptAnswer;
+use crate::model::schedule::{NewSchedule, ScheduleChange, ScheduleQuery};
 use crate::model::session::{Eviction, SessionQuery};
 use crate::secret::{Secret, SecretDigest};
 use crate::time::UtcMs;
@@ -73,6 +75,8 @@ pub enum SessionRequest {
     List(ListQuery),
     /// List sessions: an extension of ours (RFC §21).
     ListSessions(SessionQuery),
+    /// List schedules: an extension of ours (RFC §21).
+    ListSchedules(ScheduleQuery),
     /// The frames after this one once more (RFC §19).
     Replay(Replay),
     /// Say no more than so much in a stream (RFC §11.2).
@@ -129,6 +133,10 @@ pub enum Command {
         /// The artifact.
         id: WireId,
     },
+    /// Have jobs submitted at times (RFC §10.6).
+    Schedule(Box<NewSchedule>),
+    /// Pause a schedule, or resume it: an extension of ours (RFC §21).
+    ChangeSchedule(ScheduleChange),
 }
 
 /// A wish to make a job that goes on somebody else's, with the right to cancel it.
@@ -211,7 +219,9 @@ impl Command {
             | Command::Answer(_)
             | Command::Evict(_)
             | Command::PutArtifact(_)
-            | Command::ReleaseArtifact { .. } => None,
+            | Command::ReleaseArtifact { .. }
+            | Command::Schedule(_)
+            | Command::ChangeSchedule(_) => None,
         }
     }
 }

@@ -70,11 +70,13 @@ pub enum HeldFor {
     Credentials,
     /// What is known of artifacts; their bytes are the host's.
     Artifacts,
+    /// Schedules: what they submit, and when.
+    Schedules,
 }
 
 impl HeldFor {
     /// All of them.
-    pub const ALL: [HeldFor; 19] = [
+    pub const ALL: [HeldFor; 20] = [
         HeldFor::Records,
         HeldFor::Answers,
         HeldFor::Frames,
@@ -94,6 +96,7 @@ impl HeldFor {
         HeldFor::Audit,
         HeldFor::Credentials,
         HeldFor::Artifacts,
+        HeldFor::Schedules,
     ];
 
     /// Those that go once somebody outside has read or taken them.

@@ -96,6 +96,12 @@ pub enum AuditAct {
     Login,
     /// Somebody wanted an earlier session back.
     Resume,
+    /// A schedule was made.
+    Schedule,
+    /// A schedule was paused.
+    PauseSchedule,
+    /// A schedule goes on.
+    ResumeSchedule,
 }
 
 impl AuditAct {
@@ -119,6 +125,9 @@ impl AuditAct {
             AuditAct::HandOver => "hand_over",
             AuditAct::Login => "login",
             AuditAct::Resume => "resume",
+            AuditAct::Schedule => "schedule",
+            AuditAct::PauseSchedule => "pause_schedule",
+            AuditAct::ResumeSchedule => "resume_schedule",
         }
     }
 }

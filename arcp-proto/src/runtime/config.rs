@@ -176,6 +176,9 @@ pub struct Timing {
     pub artifact_retention: Option<Duration>,
     /// For how long an artifact is kept at most (30 days).
     pub longest_artifact_retention: Duration,
+    /// Whether jobs may be submitted at times (no). Who sets it answers
+    /// [`super::Output::PlanSchedule`].
+    pub schedules: bool,
     /// How long people have for a question whose agent does not say (24 hours).
     pub prompt_timeout: Duration,
 }
@@ -196,6 +199,7 @@ impl Default for Timing {
             provision_timeout: Duration::from_secs(10),
             artifact_retention: None,
             longest_artifact_retention: Duration::from_secs(30 * 24 * 3600),
+            schedules: false,
             prompt_timeout: Duration::from_secs(24 * 3600),
         }
     }
@@ -346,6 +350,7 @@ impl Config {
         let observed = self.agents.iter().any(|entry| entry.observes_interrupts);
         let all = if observed { all.with(Feature::Interrupts) } else { all };
         let all = if self.timing.artifact_retention.is_some() { all.with(Feature::Artifacts) } else { all };
+        let all = if self.timing.schedules { all.with(Feature::Schedules) } else { all };
         let provisions = self.models.provisions && self.history;
         if provisions { all.with(Feature::ProvisionedCredentials) } else { all }
     }

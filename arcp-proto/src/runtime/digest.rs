@@ -13,6 +13,7 @@ use super::audit::Trail;
 use super::delivery::{Delivery, IndexEntry};
 use super::expected::Expected as _;
 use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompts};
+use super::schedule::Schedules;
 use super::session::{Executed, Outcome, Session, Sessions, is_left};
 use crate::id::{JobId, LogPos, SessionId, WireId};
 
@@ -34,13 +35,7 @@ pub struct Digest {
 
 impl Digest {
     /// What these parts show of the log up to a position.
-    pub(super) fn new(
-        at: LogPos,
-        trail: &Trail,
-        sessions: &Sessions,
-        jobs: &Jobs,
-        (delivery, artifacts): (&Delivery, &Artifacts),
-    ) -> Digest {
+    pub(super) fn new(at: LogPos, trail: &Trail, sessions: &Sessions, jobs: &Jobs, delivery: &Delivery) -> Digest {
         let (mut digest, parts) = (Digest { at, ..Digest::default() }, Parts { sessions, jobs, delivery });
         digest.fact("audit".to_string(), format!("{:?}", trail.span()));
         // One that is being taken from its client is over in the log.
@@ -55,13 +50,21 @@ impl Digest {
         }
         let provisioned: BTreeSet<JobId> = jobs.credentials.jobs().collect();
         digest.fact("credentials".to_string(), format!("{provisioned:?}"));
-        for artifact in artifacts.all() {
-            digest.fact(format!("artifact {} {}", artifact.principal, artifact.id), format!("{artifact:?}"));
-        }
         for (key, claim) in jobs.keys().claims() {
             digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
         }
         digest
+    }
+
+    /// With what else is kept for somebody.
+    pub(super) fn with_kept(mut self, artifacts: &Artifacts, schedules: &Schedules) -> Digest {
+        for artifact in artifacts.all() {
+            self.fact(format!("artifact {} {}", artifact.principal, artifact.id), format!("{artifact:?}"));
+        }
+        for (record, state) in schedules.all() {
+            self.fact(format!("schedule {} {}", record.principal, record.id), format!("{record:?} {state:?}"));
+        }
+        self
     }
 
     /// What a runtime that was restored tells otherwise than this one, which

@@ -16,6 +16,7 @@ mod policy;
 mod requests;
 mod restore;
 mod retention;
+mod schedules;
 mod submit;
 mod writer;
 
@@ -32,6 +33,9 @@ pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored}
 pub(super) use commands::TAKEN;
 pub(super) use delegation::CallHandler;
 pub(super) use policy::on_policy;
+pub(super) use schedules::{
+    on_due as on_schedules_due, on_input_checked as on_schedule_checked, on_planned, on_revoked,
+};
 use writer::Writer;
 
 impl Runtime {
@@ -83,6 +87,7 @@ impl Runtime {
     fn on_job_ended(&mut self, id: JobId) {
         self.retention().on_ended(id);
         self.jobs.fill_slots(&mut self.ctx);
+        self.schedules.on_job_ended(&mut self.ctx, id);
     }
 
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {

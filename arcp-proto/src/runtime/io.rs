@@ -19,6 +19,7 @@ use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential,
 use crate::model::feature::Features;
 use crate::model::handoff::{HandoffAnswer, HandoffOrder};
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
+use crate::model::schedule::{Plan, PlanFault, Rule};
 use crate::policy::Roles;
 use crate::scope::Scopes;
 use crate::secret::SecretDigest;
@@ -36,6 +37,7 @@ use super::prompt_records::OpenInterrupt;
 pub use super::records::{
     ArtifactRecord, DepartureRecord, DepartureTerms, EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record,
 };
+pub use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
 pub use super::timers::Timer;
 
 /// Something that happened outside.
@@ -224,6 +226,13 @@ pub enum Input {
         /// The bytes; `None`: they are not there, or cannot be read.
         #[serde(default, with = "crate::record::maybe_text")]
         bytes: Option<Vec<u8>>,
+    },
+    /// The host has found the times of a schedule.
+    SchedulePlanned {
+        /// The operation.
+        op: OpId,
+        /// The times, or why they are not known.
+        plan: Result<Plan, PlanFault>,
     },
     /// The host hosts these agents from now on. Jobs that are accepted stay as
     /// they are; which of them may start is looked at anew. What could not stand
@@ -515,6 +524,22 @@ pub enum Output {
     KeepBlobs {
         /// What they are known by.
         digests: Vec<BlobDigest>,
+    },
+    /// Find the times of a schedule, with a bound on the effort that a rule may take;
+    /// answer with [`Input::SchedulePlanned`].
+    PlanSchedule {
+        /// The operation.
+        op: OpId,
+        /// The rule.
+        rule: Rule,
+        /// No times up to this one.
+        after: UtcMs,
+        /// What time it is: a rule that does not say so begins then.
+        now: UtcMs,
+        /// How many of those that have been by now are wanted: the latest.
+        missed: usize,
+        /// How many of those to come are wanted.
+        coming: usize,
     },
     /// Check whether a text is a JSON Schema, and whether a value fits it, which is an
     /// answer to a question or the default of one; answer with

@@ -1,6 +1,7 @@
 //! Listing jobs: those a principal may see, oldest first, by keyset cursor
 //! (1.1 §6.6); and sessions.
 
+mod schedules;
 mod sessions;
 
 use alloc::boxed::Box;
@@ -17,6 +18,7 @@ use ulid::Ulid;
 use super::authority::Viewer;
 use super::context::Context;
 use super::job::{Job, Jobs, lease};
+use super::schedule::Schedules;
 use super::session::{Session, Sessions};
 use super::{Runtime, authority};
 use crate::error::Violation;
@@ -27,6 +29,7 @@ use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{JobPage, SessionReply};
 use crate::model::request::ListQuery;
 use crate::policy::Roles;
+pub(super) use schedules::ScheduleListing;
 pub(super) use sessions::SessionListing;
 
 const DEFAULT_PAGE: u64 = 100;
@@ -42,6 +45,7 @@ const ENTRY_BYTES: usize = 512;
 pub(super) enum Listing {
     Jobs(Box<JobListing>),
     Sessions(SessionListing),
+    Schedules(ScheduleListing),
 }
 
 /// A page of jobs that was asked for.
@@ -61,14 +65,21 @@ impl Listing {
         match self {
             Listing::Jobs(listing) => listing.weight(),
             Listing::Sessions(_) => ENTRY_BYTES,
+            Listing::Schedules(listing) => ENTRY_BYTES + listing.weight(),
         }
     }
 
     /// Looks the page up, as it is now.
-    pub(super) fn page(&self, ctx: &Context, sessions: &Sessions, jobs: &Jobs) -> SessionReply {
+    pub(super) fn page(
+        &self,
+        ctx: &Context,
+        sessions: &Sessions,
+        (jobs, schedules): (&Jobs, &Schedules),
+    ) -> SessionReply {
         match self {
             Listing::Jobs(listing) => SessionReply::Jobs(listing.page(ctx, jobs)),
             Listing::Sessions(listing) => SessionReply::Sessions(listing.page(ctx, sessions)),
+            Listing::Schedules(listing) => SessionReply::Schedules(listing.page(ctx, schedules)),
         }
     }
 }

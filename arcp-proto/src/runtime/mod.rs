@@ -29,6 +29,8 @@ mod proofs;
 mod ready;
 mod records;
 mod recount;
+mod schedule;
+mod schedule_records;
 mod session;
 mod timers;
 
@@ -44,9 +46,9 @@ pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
 pub use io::{
     AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, ChildEnd, ChunkData, CloseReason,
-    Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, HandOver, Input, InputFault, JobBounds, JobRecord,
-    KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, ParentRecord, Record, Remaining,
-    Shown, Timer, Transport, Verdict,
+    Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, Input, InputFault, JobBounds,
+    JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, ParentRecord, Record,
+    Remaining, ScheduleRecord, ScheduleState, Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -71,6 +73,7 @@ use dispatch::CallHandler;
 use edge::NewConnection;
 use job::{Jobs, departure, provisioning};
 use log::Waiter;
+use schedule::Schedules;
 use session::Sessions;
 
 /// An ARCP runtime without IO.
@@ -98,7 +101,7 @@ use session::Sessions;
 ///   by [`Input::Credit`]; the core keeps to it.
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
 ///   every `IssueCredentials` one `CredentialsIssued`, every `RevokeCredentials` one
-///   `CredentialsRevoked`; every `HandOff` one `HandedOff`; every `CheckInput` and `CheckValue` one `InputChecked`; every
+///   `CredentialsRevoked`; every `HandOff` one `HandedOff`; every `PlanSchedule` one `SchedulePlanned`; every `CheckInput` and `CheckValue` one `InputChecked`; every
 ///   `StoreBlob` one `BlobStored`, every `ReadBlob` one `BlobRead`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
 /// * `now` is when the input arrived, which may be before it is handed over.
@@ -152,6 +155,7 @@ pub struct Runtime {
     /// By which clients know it again.
     fingerprint: Option<String>,
     artifacts: Artifacts,
+    schedules: Schedules,
 }
 
 impl Runtime {
@@ -169,6 +173,7 @@ impl Runtime {
             delivery: Delivery::default(),
             fingerprint: None,
             artifacts: Artifacts::default(),
+            schedules: Schedules::default(),
         })
     }
 
@@ -212,6 +217,7 @@ impl Runtime {
             Input::InputChecked { op, fault } => {
                 // A number is given once: it is the one's or the other's.
                 job::prompt::on_question_checked(&mut self.jobs, &mut self.ctx, op, fault.as_ref());
+                dispatch::on_schedule_checked(self, op, fault.as_ref());
                 let judged = self.connections.on_input_checked(&mut self.ctx, op, fault);
                 self.hear_again(judged);
             }
@@ -228,6 +234,7 @@ impl Runtime {
             Input::HandedOff { op, answer } => departure::on_answer(&mut self.jobs, &mut self.ctx, op, answer),
             Input::BlobStored { op, stored } => dispatch::on_blob_stored(self, op, stored),
             Input::BlobRead { op, bytes } => dispatch::on_blob_read(self, op, bytes),
+            Input::SchedulePlanned { op, plan } => dispatch::on_planned(self, op, plan),
             Input::Agents { agents, restartable } => self.agents().on_hosted(agents, restartable),
             Input::SendExtension { session, message } => self.on_send_extension(session, message),
             Input::Operator(operator) => self.on_operator(operator),
@@ -279,7 +286,8 @@ impl Runtime {
 
     /// What it shows of the log so far; costs as much as it holds.
     pub fn digest(&self) -> Digest {
-        Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, (&self.delivery, &self.artifacts))
+        Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, &self.delivery)
+            .with_kept(&self.artifacts, &self.schedules)
     }
 
     /// What every job that is not over waits for, if it waits for anything but
@@ -323,6 +331,7 @@ impl Runtime {
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),
                 Timer::Audit => self.ctx.on_audit_due(),
                 Timer::Artifacts => self.artifacts.on_due(&mut self.ctx),
+                Timer::Schedules => dispatch::on_schedules_due(self),
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.ctx.on_store_retry(),
             }
@@ -402,6 +411,7 @@ impl Runtime {
             Operator::Revoke { principal } => {
                 let why = "the credential does not count any more: open another session with one that does";
                 self.sessions.evict_all(&mut self.ctx, &principal, why);
+                dispatch::on_revoked(self, &principal);
             }
             Operator::Distrust { conn } => match self.connections.opened_by_transport(conn) {
                 Some(session) => {

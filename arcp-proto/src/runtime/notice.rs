@@ -9,6 +9,7 @@ use super::audit_records::AuditEntry;
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::model::agent::AgentRef;
 use crate::model::job::FinalStatus;
+use crate::time::UtcMs;
 
 /// Something an operator may want to know. Never holds a secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +86,17 @@ pub enum Notice {
         session: Option<SessionId>,
         /// What, and by which rule, for the operator alone.
         why: String,
+    },
+    /// The job of a schedule's time was refused.
+    FiringRefused {
+        /// Whose schedule.
+        principal: Principal,
+        /// What it is known by there.
+        schedule: WireId,
+        /// The time.
+        at: UtcMs,
+        /// Why: the first 256 characters.
+        reason: String,
     },
     /// A principal began to watch a job.
     JobWatched {

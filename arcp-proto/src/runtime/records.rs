@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::audit_records::AuditEntry;
 use super::numbered::Numbered;
 use super::prompt_records::KeptPrompts;
+use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::lease::{Budget, Ceiling, Constraints};
@@ -287,6 +288,16 @@ pub enum Record {
         /// Where their records stand.
         entries: Vec<LogPos>,
     },
+    /// A schedule is kept.
+    ScheduleKept(Box<ScheduleRecord>),
+    /// How a schedule stands. The latest one counts; in the batch of the job that it
+    /// tells of.
+    ScheduleMoved(Box<ScheduleState>),
+    /// Schedules are over.
+    SchedulesForgotten {
+        /// Where their records stand, and the last of how each stood.
+        entries: Vec<LogPos>,
+    },
     /// None of the credentials of a job counts any more.
     CredentialsRevoked {
         /// The job.
@@ -329,6 +340,9 @@ impl Record {
             | Record::AuditForgotten { .. }
             | Record::ArtifactKept(_)
             | Record::ArtifactsForgotten { .. }
+            | Record::ScheduleKept(_)
+            | Record::ScheduleMoved(_)
+            | Record::SchedulesForgotten { .. }
             | Record::KeysExpired { .. } => None,
         }
     }
@@ -363,6 +377,9 @@ impl Record {
             | Record::AuditForgotten { .. }
             | Record::ArtifactKept(_)
             | Record::ArtifactsForgotten { .. }
+            | Record::ScheduleKept(_)
+            | Record::ScheduleMoved(_)
+            | Record::SchedulesForgotten { .. }
             | Record::KeysExpired { .. }
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
@@ -394,9 +411,11 @@ impl Record {
                 Record::GrantsProlonged { until, .. } => size_of_val(until.as_slice()),
                 Record::Audited(entry) => entry.bytes(),
                 Record::Departing { departure, .. } => departure.bytes(),
-                Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } => {
-                    size_of_val(entries.as_slice())
-                }
+                Record::AuditForgotten { entries }
+                | Record::ArtifactsForgotten { entries }
+                | Record::SchedulesForgotten { entries } => size_of_val(entries.as_slice()),
+                Record::ScheduleKept(schedule) => schedule.bytes(),
+                Record::ScheduleMoved(state) => state.bytes(),
                 Record::ArtifactKept(artifact) => artifact.weight(),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
                 Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
@@ -443,6 +462,8 @@ impl Record {
             Record::JobEvent { event, .. } => event.at,
             Record::JobAccepted(record) => record.created_at,
             Record::Audited(entry) => entry.at,
+            Record::ScheduleKept(schedule) => schedule.created_at,
+            Record::ScheduleMoved(state) => state.at,
             Record::Numbered { run: Numbered::Local { frame, .. }, .. } => frame.at,
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
@@ -469,6 +490,7 @@ impl Record {
             | Record::AuditForgotten { .. }
             | Record::ArtifactKept(_)
             | Record::ArtifactsForgotten { .. }
+            | Record::SchedulesForgotten { .. }
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
             | Record::JobForgotten { .. } => UtcMs(0),
@@ -478,7 +500,10 @@ impl Record {
     /// The records that a store may let go of once it has this one, and of this one as
     /// well.
     pub fn forgets_entries(&self) -> &[LogPos] {
-        if let Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } = self {
+        if let Record::AuditForgotten { entries }
+        | Record::ArtifactsForgotten { entries }
+        | Record::SchedulesForgotten { entries } = self
+        {
             entries
         } else {
             &[]
@@ -489,6 +514,8 @@ impl Record {
     pub fn undoes(&self) -> Option<LogPos> {
         let undoes = if let Record::Audited(entry) = self {
             entry.undoes
+        } else if let Record::ScheduleMoved(state) = self {
+            state.undoes
         } else if let Record::Unsubscribed { undoes, .. }
         | Record::Joined { undoes, .. }
         | Record::Left { undoes, .. } = self
@@ -580,6 +607,9 @@ pub struct JobBounds {
     /// when it was submitted.
     #[serde(default, skip_serializing_if = "Roles::is_empty")]
     pub roles: Roles,
+    /// The time of a schedule that it is the job of, if it is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firing: Option<Box<Firing>>,
 }
 
 /// An artifact as it is kept.

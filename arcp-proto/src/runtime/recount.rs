@@ -54,7 +54,7 @@ pub fn unacknowledged(runtime: &Runtime) -> Vec<u64> {
 /// The accounts of which something else is counted than is there: none. Costs as
 /// much as the runtime holds.
 pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
-    let Runtime { ctx, connections, sessions, jobs, delivery, artifacts, fingerprint: _ } = runtime;
+    let Runtime { ctx, connections, sessions, jobs, delivery, artifacts, schedules, fingerprint: _ } = runtime;
     let mut recount = Recount::new(&ctx.accounts);
     ctx.log.recount(&mut recount);
     ctx.trail.recount(&mut recount);
@@ -63,5 +63,6 @@ pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
     job::recount(jobs, &mut recount);
     delivery.recount(ctx, &mut recount);
     artifacts.recount(&mut recount);
+    schedules.recount(&mut recount);
     recount.miscounts()
 }

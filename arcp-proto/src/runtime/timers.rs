@@ -46,6 +46,8 @@ pub enum Timer {
     Audit,
     /// The time of the first artifact is over.
     Artifacts,
+    /// The next time of a schedule has come, or is looked for by a clock that steps.
+    Schedules,
     /// The store has taken long enough to read something back.
     Read(SessionId),
     /// The store is asked again.
@@ -99,6 +101,7 @@ impl Timer {
             | Timer::StoreRetry
             | Timer::RevokeAgain(_)
             | Timer::Artifacts
+            | Timer::Schedules
             | Timer::EndMissed(_) => false,
         }
     }

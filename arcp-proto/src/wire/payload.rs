@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Header, payload};
 use super::names::status_named;
-use super::shared::{DETAILS, SESSIONS, read_artifact};
+use super::shared::{DETAILS, SESSIONS, read_artifact, read_schedule_reply};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -84,7 +84,11 @@ impl Payload<'_, '_> {
             "session.jobs" => Reply::Session(SessionReply::Jobs(self.page()?)),
             SESSIONS => Reply::Session(SessionReply::Sessions(self.sessions()?)),
             "job.subscribed" => Reply::Command(CommandReply::Watching(self.watching()?)),
-            _ => return read_artifact(self.header, &self.members, self.request()),
+            _ => {
+                let artifact = read_artifact(self.header, &self.members, self.request())?;
+                let other = || read_schedule_reply(self.header, &self.members, self.request());
+                return artifact.map_or_else(other, |artifact| Ok(Some(artifact)));
+            }
         }))
     }
 

@@ -27,6 +27,10 @@ use crate::model::request::{
     Answering, Command, Extension, Filter, HandOver, Interrupt, Invocation, ListQuery, Replay, Request, SessionRequest,
     Submit, Subscribe, Target, Watch,
 };
+use crate::model::schedule::{
+    Missed, NewSchedule, Overlap, ScheduleChange, SchedulePage, ScheduleQuery, ScheduleSummary, Scheduled,
+    ScheduledJob, Times, When,
+};
 use crate::model::session::{Eviction, SessionPage, SessionQuery};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -131,7 +135,10 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
         Some(SessionRequest::List(_)) => {
             SessionRequest::ListSessions(SessionQuery { after: Some(id("sess_0")), limit: Some(7) })
         }
-        Some(SessionRequest::ListSessions(_)) => SessionRequest::FetchArtifact { id: id("art_1") },
+        Some(SessionRequest::ListSessions(_)) => {
+            SessionRequest::ListSchedules(ScheduleQuery { after: Some(id("s")), everybody: true, limit: Some(7) })
+        }
+        Some(SessionRequest::ListSchedules(_)) => SessionRequest::FetchArtifact { id: id("art_1") },
         Some(SessionRequest::FetchArtifact { .. }) => {
             SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true })
         }
@@ -198,8 +205,42 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
             ..PutArtifact::new("text/plain".parse().expect("a type"), b"abc".to_vec())
         }),
         Some(Command::PutArtifact(_)) => Command::ReleaseArtifact { id: id("art_1") },
-        Some(Command::ReleaseArtifact { .. }) => return None,
+        Some(Command::ReleaseArtifact { .. }) => schedule_of(When::After(Duration::from_secs(60))),
+        Some(Command::Schedule(wish)) => match wish.when {
+            When::After(_) => schedule_of(When::At(AT)),
+            When::At(_) => schedule_of(When::Every("DTSTART:20260101T000000Z\nRRULE:FREQ=DAILY".parse().expect("one"))),
+            When::Every(_) => Command::ChangeSchedule(ScheduleChange { id: id("s"), paused: true }),
+        },
+        Some(Command::ChangeSchedule(_)) => return None,
     })
+}
+
+fn schedule_of(when: When) -> Command {
+    let mut job = ScheduledJob::new(AgentRef::parse("echo").expect("a name"));
+    job.input = Some(Json::string("hi"));
+    let (missed, overlap) = (Missed::All, Overlap::Queue);
+    Command::Schedule(NewSchedule { id: WireId::new("s"), missed, overlap, ..NewSchedule::new(job, when) }.into())
+}
+
+fn a_schedule() -> ScheduleSummary {
+    let id = |text: &str| WireId::new(text).expect("an id");
+    ScheduleSummary {
+        id: id("s"),
+        principal: "alice".into(),
+        agent: "echo".into(),
+        times: Some(Times::Every("DTSTART:20260101T000000Z\nRRULE:FREQ=DAILY".parse().expect("one"))),
+        missed: Missed::All,
+        overlap: Overlap::Allow,
+        created_at: Some(AT),
+        paused: Some("why".into()),
+        next: alloc::vec![AT],
+        queued: 1,
+        fired: 2,
+        skipped: 3,
+        last_at: Some(AT),
+        last_job: Some(id("job_1")),
+        last_refused: Some("no".into()),
+    }
 }
 
 #[test]
@@ -240,6 +281,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | SessionRequest::Echo { .. }
             | SessionRequest::Ack { .. }
             | SessionRequest::ListSessions(_)
+            | SessionRequest::ListSchedules(_)
             | SessionRequest::FetchArtifact { .. }
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
@@ -258,6 +300,8 @@ fn refused_as(request: &Request) -> RefusedKind {
             | Command::HandOver(_)
             | Command::PutArtifact(_)
             | Command::ReleaseArtifact { .. }
+            | Command::Schedule(_)
+            | Command::ChangeSchedule(_)
             | Command::Interrupt(_) => RefusedKind::Frame,
         },
     }
@@ -396,9 +440,16 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             let data = b"abc".to_vec();
             Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact: artifact(), data, request }))
         }
+        Some(Reply::Session(SessionReply::Artifact(_))) => {
+            Reply::Command(CommandReply::Scheduled(Scheduled { id: id("s"), next: Some(AT), request }))
+        }
+        Some(Reply::Command(CommandReply::Scheduled(_))) => {
+            let (schedules, next) = (alloc::vec![a_schedule()], Some(id("s")));
+            Reply::Session(SessionReply::Schedules(SchedulePage { request, schedules, next }))
+        }
         // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
         Some(
-            Reply::Session(SessionReply::Artifact(_) | SessionReply::JobHeartbeat(_))
+            Reply::Session(SessionReply::Schedules(_) | SessionReply::JobHeartbeat(_))
             | Reply::Handshake(HandshakeReply::Opened(_))
             | Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }),
         ) => return None,

@@ -1,9 +1,11 @@
 //! What the host of a world finds of inputs.
 
+use arcp_host::recurrence::{Wanted, plan};
 use arcp_proto::id::OpId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::runtime::{Input, InputFault};
+use arcp_proto::model::schedule::PlanFault;
+use arcp_proto::runtime::{Input, InputFault, Output};
 
 use super::{Event, World};
 
@@ -14,6 +16,10 @@ pub struct Checks {
     pub asked: Vec<(AgentRef, Json)>,
     /// Whether the host never says what it found.
     pub silent: bool,
+    /// What was asked of the rules of schedules, in order.
+    pub plans: Vec<Wanted>,
+    /// Whether it cannot find the times of one for now.
+    pub plans_fail: bool,
 }
 
 impl World {
@@ -23,6 +29,18 @@ impl World {
         self.checks.asked.push((agent, input));
         if !self.checks.silent {
             self.later(Event::ToRuntime(Input::InputChecked { op, fault }));
+        }
+    }
+
+    /// The times of a rule, as a host finds them.
+    pub(super) fn plan_schedule(&mut self, output: Output) {
+        let Output::PlanSchedule { op, rule, after, now, missed, coming } = output else { return };
+        let wanted = Wanted { rule, after, now, missed, coming };
+        let busy = || PlanFault { reason: "not now".into(), again: true };
+        let plan = if self.checks.plans_fail { Err(busy()) } else { plan(&wanted) };
+        self.checks.plans.push(wanted);
+        if !self.checks.silent {
+            self.later(Event::ToRuntime(Input::SchedulePlanned { op, plan }));
         }
     }
 

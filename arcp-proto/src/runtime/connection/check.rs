@@ -14,6 +14,7 @@ use crate::id::{ConnId, JobId, OpId, Principal, PromptId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::artifact::BlobDigest;
+use crate::model::schedule::{Plan, Rule};
 use crate::runtime::account::{Balance, Charge, HeldFor, Holding};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
@@ -75,6 +76,8 @@ pub(super) enum Awaited {
     Credentials(Ordered),
     /// That the bytes of an artifact are stored or read; then what was done with them.
     Blob(BlobDigest, Option<Blob>),
+    /// That the times of this rule are found; then those.
+    Plan(Rule, Option<Plan>),
     /// That earlier answers are written: its own is large.
     Room,
 }
@@ -145,7 +148,10 @@ impl Check {
             Check::Judged(Awaited::Value(checked), verdict) => (checked == *of).then_some(verdict),
             other @ (Check::None
             | Check::Waiting { .. }
-            | Check::Judged(Awaited::Credentials(_) | Awaited::Blob(..) | Awaited::Room, _)) => {
+            | Check::Judged(
+                Awaited::Credentials(_) | Awaited::Blob(..) | Awaited::Plan(..) | Awaited::Room,
+                _,
+            )) => {
                 *self = other;
                 None
             }
@@ -166,6 +172,20 @@ impl Check {
         }
     }
 
+    /// The times of the rule that a request is about; `None`: nothing was asked for them.
+    pub(super) fn take_plan(&mut self, of: &Rule) -> Option<Result<Plan, Violation>> {
+        match core::mem::take(self) {
+            Check::Judged(Awaited::Plan(rule, found), verdict) if rule == *of => match verdict {
+                Ok(()) => found.map(Ok),
+                Err(violation) => Some(Err(violation)),
+            },
+            other @ (Check::None | Check::Waiting { .. } | Check::Judged(..)) => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     /// What was judged of the credentials of the job that the submit makes, if they are
     /// what was waited for.
     pub(super) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
@@ -173,7 +193,7 @@ impl Check {
             Check::Judged(Awaited::Credentials(ordered), verdict) => Some((ordered, verdict)),
             other @ (Check::None
             | Check::Waiting { .. }
-            | Check::Judged(Awaited::Value(_) | Awaited::Blob(..) | Awaited::Room, _)) => {
+            | Check::Judged(Awaited::Value(_) | Awaited::Blob(..) | Awaited::Plan(..) | Awaited::Room, _)) => {
                 *self = other;
                 None
             }
@@ -193,6 +213,9 @@ impl Check {
             }
             Check::Waiting { of: Awaited::Blob(..), .. } => {
                 "the bytes of the artifact were not stored or read in time: send it again"
+            }
+            Check::Waiting { of: Awaited::Plan(..), .. } => {
+                "the times of the schedule were not found in time: send it again"
             }
             Check::Waiting { of: Awaited::Value(_) | Awaited::Room, .. } | Check::None | Check::Judged(..) => {
                 "it was not checked in time: send it again"
@@ -379,6 +402,37 @@ pub(in crate::runtime) fn on_blob(
     let conn = connections.by_id.get_mut(&id).filter(|conn| conn.check.waits_for(op))?;
     let Check::Waiting { of: Awaited::Blob(_, done), .. } = &mut conn.check else { return None };
     let verdict = came.map(|blob| *done = Some(blob));
+    connections.judge_input(ctx, id, verdict)
+}
+
+/// The times of a rule are found: the request is heard again then.
+pub(in crate::runtime) fn await_plan(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    id: ConnId,
+    op: OpId,
+    rule: Rule,
+) {
+    if let Some(conn) = connections.by_id.get_mut(&id).expected("whose request is heard is there") {
+        conn.check = Check::Waiting { op, of: Awaited::Plan(rule, None), held: VecDeque::new() };
+        ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_BLOB);
+        ctx.ready(id);
+    }
+}
+
+/// The times of a rule were found, or were not: gives the connection that waits for that,
+/// and what it said, to be heard again.
+pub(in crate::runtime) fn on_plan(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    id: ConnId,
+    op: OpId,
+    came: Result<Plan, Violation>,
+) -> Option<(ConnId, VecDeque<Held>)> {
+    // It was refused by now, or is gone.
+    let conn = connections.by_id.get_mut(&id).filter(|conn| conn.check.waits_for(op))?;
+    let Check::Waiting { of: Awaited::Plan(_, found), .. } = &mut conn.check else { return None };
+    let verdict = came.map(|plan| *found = Some(plan));
     connections.judge_input(ctx, id, verdict)
 }
 

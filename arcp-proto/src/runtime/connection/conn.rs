@@ -12,6 +12,7 @@ use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::limits::ConnectionLimits;
 use crate::model::artifact::BlobDigest;
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
+use crate::model::schedule::{Plan, Rule};
 use crate::principal::Network;
 use crate::runtime::account::Balance;
 use crate::runtime::context::Context;
@@ -291,6 +292,11 @@ impl Conn {
     /// What became of the bytes of an artifact that its request waited for, if it did.
     pub(in crate::runtime) fn take_blob(&mut self, of: BlobDigest) -> Option<Result<Blob, Violation>> {
         self.check.take_blob(of)
+    }
+
+    /// What became of the times of a rule that its request waited for, if it did.
+    pub(in crate::runtime) fn take_plan(&mut self, of: &Rule) -> Option<Result<Plan, Violation>> {
+        self.check.take_plan(of)
     }
 
     /// Whether its submit waits for credentials.

@@ -30,6 +30,8 @@ pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Opti
         | Command::Unsubscribe { .. }
         | Command::PutArtifact(_)
         | Command::ReleaseArtifact { .. }
+        | Command::Schedule(_)
+        | Command::ChangeSchedule(_)
         | Command::Answer(_) => None,
     }
 }
@@ -71,6 +73,9 @@ pub(super) fn note(
         }
         Command::Evict(eviction) => (AuditAct::Evict, None, eviction.reason.as_deref()),
         Command::HandOver(wish) => (AuditAct::HandOver, named(wish.job.as_str()), wish.reason.as_deref()),
+        Command::Schedule(_) => (AuditAct::Schedule, None, None),
+        Command::ChangeSchedule(change) if change.paused => (AuditAct::PauseSchedule, None, Some(change.id.as_str())),
+        Command::ChangeSchedule(change) => (AuditAct::ResumeSchedule, None, Some(change.id.as_str())),
         Command::Unwatch { .. }
         | Command::Unsubscribe { .. }
         | Command::PutArtifact(_)
@@ -105,6 +110,10 @@ pub(super) fn note(
         }
         Ok(Outcome::Subscribed(_)) if !authority::sees_others(&ctx.config, session.viewer()) => return,
         Ok(Outcome::Subscribed(_) | Outcome::Done) => AuditEntry { granted: granted(handler, command), ..entry },
+        Ok(Outcome::Scheduled(id)) => {
+            let job = if let Command::Schedule(wish) = command { wish.job.lease_request.clone() } else { None };
+            AuditEntry { granted: job, ..entry.because(Some(id.as_str())) }
+        }
         Ok(Outcome::Refused(_) | Outcome::Kept(_)) => return,
     };
     handler.runtime.ctx.audit(entry);

@@ -8,7 +8,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, artifacts, audit, handoff, interrupts, policy};
+use super::{answers, artifacts, audit, handoff, interrupts, policy, schedules};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -74,6 +74,12 @@ impl RequestHandler<'_> {
                 Err(violation) => Err(violation),
             },
             Command::ReleaseArtifact { id } => artifacts::on_release(self, id),
+            Command::Schedule(wish) => match schedules::on_schedule(self, wish) {
+                Ok(None) => return,
+                Ok(Some(kept)) => Ok(kept),
+                Err(violation) => Err(violation),
+            },
+            Command::ChangeSchedule(change) => schedules::on_change(self, change),
         };
         audit::note(self, &command, &done, before);
         let outcome = done.unwrap_or_else(|violation| {
@@ -106,6 +112,10 @@ impl RequestHandler<'_> {
                 Ok(())
             }
             Outcome::Kept(id) => artifacts::answer_again(self, &id),
+            Outcome::Scheduled(id) => {
+                schedules::answer_again(self, id);
+                Ok(())
+            }
             Outcome::Done => {
                 match command {
                     Command::Cancel(cancel) => self.answer(self.cancel_taken(cancel)),
@@ -116,7 +126,12 @@ impl RequestHandler<'_> {
                     Command::HandOver(wish) => self.answer(self.done(handoff::done(wish))),
                     Command::Unwatch { .. } => {}
                     Command::ReleaseArtifact { .. } => self.answer(self.done(artifacts::DONE)),
-                    Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) | Command::PutArtifact(_) => {
+                    Command::ChangeSchedule(change) => self.answer(self.done(schedules::changed(change))),
+                    Command::Submit(..)
+                    | Command::Watch(_)
+                    | Command::Subscribe(_)
+                    | Command::PutArtifact(_)
+                    | Command::Schedule(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
                     }
                 }
@@ -157,7 +172,9 @@ impl RequestHandler<'_> {
             | Command::Evict(_)
             | Command::HandOver(_)
             | Command::PutArtifact(_)
-            | Command::ReleaseArtifact { .. } => (RefusedKind::Frame, None, None),
+            | Command::ReleaseArtifact { .. }
+            | Command::Schedule(_)
+            | Command::ChangeSchedule(_) => (RefusedKind::Frame, None, None),
             Command::Interrupt(interrupt) => (RefusedKind::Frame, interrupt.target.job(), None),
         };
         let subject = Subject { kind, id: Some(self.id.clone()), job: job.cloned(), trace: trace.cloned() };
@@ -191,6 +208,11 @@ impl RequestHandler<'_> {
     }
 
     fn on_cancel(&mut self, cancel: &Cancel) -> Result<Outcome, Violation> {
+        if let Some(schedule) = cancel.target.job().and_then(|id| schedules::find(self, id)) {
+            schedules::end(self, schedule)?;
+            self.answer(self.cancel_taken(cancel));
+            return Ok(Outcome::Done);
+        }
         let jobs = self.to_cancel(&cancel.target)?;
         let grace = self.cancel_grace(cancel);
         let reason = cancel.reason.as_deref();

@@ -12,7 +12,7 @@ use crate::runtime::connection::{Answer, Content};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, Verdict};
-use crate::runtime::list::{JobListing, Listing, SessionListing};
+use crate::runtime::list::{JobListing, Listing, ScheduleListing, SessionListing};
 use crate::runtime::session::Session;
 use crate::wire::ReceivedRequest;
 use crate::wire::envelope::Header;
@@ -128,6 +128,9 @@ impl<'r> RequestHandler<'r> {
             SessionRequest::ListSessions(query) => {
                 self.on_list(|ctx, session, id| SessionListing::new(ctx, session, id, &query).map(Listing::Sessions))
             }
+            SessionRequest::ListSchedules(query) => {
+                self.on_list(|ctx, session, id| ScheduleListing::new(ctx, session, id, query).map(Listing::Schedules))
+            }
             SessionRequest::Replay(asked) => self.on_replay(named, &asked),
             SessionRequest::Pace { stream, every } => self.on_pace(&stream, every),
             SessionRequest::FetchArtifact { id } => self.on_fetch(&id),
@@ -208,6 +211,7 @@ fn may_come_before_resuming(request: &Request) -> bool {
             | SessionRequest::Ignored => true,
             SessionRequest::List(_)
             | SessionRequest::ListSessions(_)
+            | SessionRequest::ListSchedules(_)
             | SessionRequest::FetchArtifact { .. }
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }

@@ -11,6 +11,7 @@ use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
 use crate::runtime::job::{Job, Jobs, departure, grants, handoff, lease, prompt, provisioning};
+use crate::runtime::schedule::Schedules;
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions, restore_closed};
 use crate::time::UtcMs;
 
@@ -21,12 +22,14 @@ pub(super) struct Restorer<'r> {
     jobs: &'r mut Jobs,
     delivery: &'r mut Delivery,
     artifacts: &'r mut Artifacts,
+    schedules: &'r mut Schedules,
 }
 
 impl Runtime {
     pub(in crate::runtime) fn on_restore(&mut self, at: LogPos, record: Record) {
-        let Runtime { ctx, sessions, jobs, delivery, artifacts, .. } = self;
-        if let Some((job, gone)) = (Restorer { ctx, sessions, jobs, delivery, artifacts }).on_record(at, record) {
+        let Runtime { ctx, sessions, jobs, delivery, artifacts, schedules, .. } = self;
+        let restorer = Restorer { ctx, sessions, jobs, delivery, artifacts, schedules };
+        if let Some((job, gone)) = restorer.on_record(at, record) {
             self.retention().let_go(job, &gone);
         }
     }
@@ -34,8 +37,8 @@ impl Runtime {
     /// The store has no more: who was there may come back, what waited goes
     /// on, and what ran is over.
     pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
-        let Runtime { ctx, sessions, jobs, delivery, artifacts, .. } = self;
-        (Restorer { ctx, sessions, jobs, delivery, artifacts }).on_restored(last);
+        let Runtime { ctx, sessions, jobs, delivery, artifacts, schedules, .. } = self;
+        (Restorer { ctx, sessions, jobs, delivery, artifacts, schedules }).on_restored(last);
         provisioning::on_restored(&mut self.jobs, &mut self.ctx);
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
@@ -44,6 +47,8 @@ impl Runtime {
             self.jobs.on_restored(&mut self.ctx, id);
             self.carry();
         }
+        let Runtime { ctx, jobs, schedules, .. } = self;
+        schedules.on_restored(ctx, |job| jobs.get(job).is_some_and(|job| !job.is_terminal()));
         for principal in self.jobs.table().principals() {
             while self.retention().bound_ended(&principal) {
                 self.carry();
@@ -54,7 +59,7 @@ impl Runtime {
 
 impl Restorer<'_> {
     /// Takes the next record over; gives the job that is forgotten with it.
-    fn on_record(&mut self, at: LogPos, record: Record) -> Option<(JobId, Job)> {
+    fn on_record(mut self, at: LogPos, record: Record) -> Option<(JobId, Job)> {
         self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {
@@ -126,6 +131,9 @@ impl Restorer<'_> {
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
             Record::ArtifactKept(artifact) => self.artifacts.restore(self.ctx, at, *artifact),
             Record::ArtifactsForgotten { entries } => self.artifacts.restore_forgotten(&entries),
+            Record::ScheduleKept(schedule) => self.schedules.restore(self.ctx, at, *schedule),
+            Record::ScheduleMoved(state) => self.schedules.restore_state(at, *state),
+            Record::SchedulesForgotten { entries } => self.schedules.restore_forgotten(&entries),
             Record::CredentialsWanted { job, principal } => self.jobs.credentials.restore(self.ctx, job, &principal),
             Record::CredentialsRevoked { job } => provisioning::restore_revoked(self.jobs, job),
             Record::JobForgotten { job } => {
@@ -162,12 +170,16 @@ impl Restorer<'_> {
         let (id, session, command) = (record.job, record.session, record.command);
         // What no message of a client asked for is sent to nobody by itself.
         let (request, is_child) = (record.request.clone(), record.bounds.parent.is_some() && command.is_none());
+        let is_scheduled = record.bounds.firing.is_some();
         let principal = record.id_is_of_principal.then(|| record.principal.clone());
         self.jobs.restore_job(self.ctx, pos, record);
         if let Some(command) = command {
             self.restore_seen(principal, session, request.clone(), (command, Outcome::Accepted(id)));
         }
         self.delivery.add_job(id);
+        if is_scheduled {
+            return; // No session is its.
+        }
         if is_child {
             self.delivery.audiences.own(session, id);
             return;

@@ -53,6 +53,7 @@ impl RequestHandler<'_> {
             parent,
             features: session.view().lease_features(),
             ceilings: ceilings.each_ref().map(Option::as_ref),
+            firing: None,
         };
         let new = match jobs.check(ctx, asked)? {
             Submission::Known(job) => {
@@ -105,7 +106,12 @@ impl RequestHandler<'_> {
 
     /// Whether the input of a job was checked and fits its agent; false: it is
     /// being checked, and the submit is heard again then.
-    fn is_checked(&mut self, principal: &Principal, agent: &AgentRef, input: Option<&Json>) -> Result<bool, Violation> {
+    pub(super) fn is_checked(
+        &mut self,
+        principal: &Principal,
+        agent: &AgentRef,
+        input: Option<&Json>,
+    ) -> Result<bool, Violation> {
         let Runtime { ctx, connections, .. } = &mut *self.runtime;
         let of = Checked::Input(agent.clone());
         if let Some(verdict) = connections.get_mut(self.conn).and_then(|conn| conn.take_verdict(&of)) {

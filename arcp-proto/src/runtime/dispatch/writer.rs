@@ -25,7 +25,7 @@ impl Writer<'_> {
 
     /// Sends what comes next; false if nothing can be sent.
     fn send_next(&mut self) -> bool {
-        let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &mut *self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, schedules, .. } = &mut *self.runtime;
         let Some(attached) = connections.get_mut(self.conn) else {
             return false;
         };
@@ -34,7 +34,7 @@ impl Writer<'_> {
         match attached.next(ctx, at.cursor) {
             connection::Next::Sent => true,
             connection::Next::Page(turn, listing) => {
-                let page = Reply::Session(listing.page(ctx, sessions, jobs));
+                let page = Reply::Session(listing.page(ctx, sessions, (jobs, schedules)));
                 attached.put_page(ctx, turn, page);
                 true
             }

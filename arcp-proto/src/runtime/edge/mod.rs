@@ -162,6 +162,7 @@ impl Edge {
             | Input::Loaded { .. }
             | Input::BlobStored { .. }
             | Input::BlobRead { .. }
+            | Input::SchedulePlanned { .. }
             | Input::ExtensionTaken { .. }
             | Input::SendExtension { .. }
             | Input::Operator(_)
@@ -258,6 +259,7 @@ impl Edge {
                 | Timer::Arrived(_)
                 | Timer::KeyExpiry
                 | Timer::Artifacts
+                | Timer::Schedules
                 | Timer::Audit
                 | Timer::Read(_)
                 | Timer::RevocationGrace(_)

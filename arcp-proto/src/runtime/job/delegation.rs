@@ -300,6 +300,7 @@ fn context_of<'a>(
         parent: Some(parent),
         features: Features::default(),
         ceilings: [None; 2],
+        firing: None,
     }
 }
 

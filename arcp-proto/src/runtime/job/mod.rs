@@ -68,7 +68,7 @@ use crate::model::request::Invocation;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{JobBounds, KeyRecord, ParentRecord};
+use crate::runtime::io::{Firing, JobBounds, KeyRecord, ParentRecord};
 use crate::time::UtcMs;
 pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
@@ -223,9 +223,11 @@ impl JobSpec {
             .parent
             .as_ref()
             .map_or(0, |parent| size_of::<ParentRecord>() + parent.delegate_id.as_str().len());
+        let firing = self.bounds.firing.as_ref();
+        let firing = firing.map_or(0, |firing| size_of::<Firing>() + firing.schedule.as_str().len());
         let span = invocation.span.as_ref().map_or(0, |span| span.len());
         let lease = READ * lease.as_str().len();
-        agent.name().len() + lease + trace.len() + span + parent
+        agent.name().len() + lease + trace.len() + span + parent + firing
     }
 }
 

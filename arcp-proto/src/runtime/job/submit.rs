@@ -18,7 +18,7 @@ use crate::policy::{Roles, Subject};
 use crate::principal::Account;
 use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
-use crate::runtime::io::{JobBounds, JobRecord, KeyRecord, Notice, ParentRecord, Record};
+use crate::runtime::io::{Firing, JobBounds, JobRecord, KeyRecord, Notice, ParentRecord, Record};
 use crate::runtime::log::Waiter;
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
@@ -46,6 +46,8 @@ pub(in crate::runtime) struct SubmitContext<'a> {
     pub(in crate::runtime) features: Features,
     /// What its session may have granted at most, besides what the runtime grants.
     pub(in crate::runtime) ceilings: [Option<&'a Ceiling>; 2],
+    /// The time of a schedule that it is the job of.
+    pub(in crate::runtime) firing: Option<&'a Firing>,
 }
 
 impl SubmitContext<'_> {
@@ -153,6 +155,25 @@ impl Jobs {
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
 
+    /// Checks whether a submit would be accepted that comes later, as things are now and
+    /// if there is room for it then.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(in crate::runtime) fn check_for_later(
+        &mut self,
+        ctx: &mut Context,
+        asked: SubmitContext<'_>,
+    ) -> Result<NewJob, Violation> {
+        let (submit, asks) = (asked.submit, (asked.subject(), asked.submit.agent.name()));
+        let grant = ctx.prove(asked.principal, |ctx, fuel| {
+            Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, false, fuel)
+        })?;
+        let (agent, checks_input) = resolve(ctx, asked.subject(), &submit.agent)?;
+        Ok(NewJob { agent, checks_input, grant, key: None, parent: None })
+    }
+
     pub(super) fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
         let (limits, principal) = (&ctx.config.limits, asked.principal);
         if ctx.draining {
@@ -229,6 +250,7 @@ impl Jobs {
                 parent,
                 trust,
                 roles: asked.roles.clone(),
+                firing: asked.firing.cloned().map(Box::new),
             },
             key,
             asked_by: None,

@@ -86,6 +86,7 @@ fn try_accept(
         parent: None,
         features: Default::default(),
         ceilings: [None; 2],
+        firing: None,
     };
     Ok(match jobs.check(ctx, asked)? {
         Submission::New(new) => jobs.accept(ctx, asked, new),

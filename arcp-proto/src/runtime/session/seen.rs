@@ -36,6 +36,8 @@ pub(in crate::runtime) enum Outcome {
     Subscribed(SubscriptionId),
     /// An artifact.
     Kept(WireId),
+    /// A schedule.
+    Scheduled(WireId),
     /// It was done: the command says the rest.
     Done,
     /// It was not done.
@@ -65,7 +67,7 @@ fn weight((_, message): &Id, (_, outcome): &Executed) -> usize {
             let message = if let Cow::Owned(message) = message { message.len() } else { 0 };
             message + details.as_ref().map_or(0, |details| details.as_str().len())
         }
-        Outcome::Kept(id) => id.as_str().len(),
+        Outcome::Kept(id) | Outcome::Scheduled(id) => id.as_str().len(),
         Outcome::Accepted(_) | Outcome::Watching { .. } | Outcome::Subscribed(_) | Outcome::Done => 0,
     };
     ENTRY + message.as_str().len() + refused

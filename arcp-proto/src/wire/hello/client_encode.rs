@@ -7,6 +7,7 @@ use super::{Envelope, OURS, feature_name, message_id, trace_id, words};
 use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
+use crate::model::schedule::NewSchedule;
 use crate::time::UtcMs;
 use crate::wire::shared::{self, quoted, write_claim};
 use crate::wire::{RequestToSend, View};
@@ -62,6 +63,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'stati
         SessionRequest::Ack { seq } => shared::write_ack(*seq),
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
+        SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
         SessionRequest::FetchArtifact { id } => shared::write_fetch(id),
         SessionRequest::Echo { .. }
         | SessionRequest::Replay(_)
@@ -87,6 +89,8 @@ fn write_command(command: &Command) -> Option<(&'static str, String)> {
         Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::PutArtifact(put) => shared::write_put(put),
         Command::ReleaseArtifact { id } => shared::write_release(id),
+        Command::Schedule(wish) => write_schedule(wish),
+        Command::ChangeSchedule(change) => shared::write_schedule_change(change),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }
@@ -118,6 +122,10 @@ fn write_hello(open: &Open) -> String {
         payload.str("resume_token", claim.token.expose()).u64("last_event_seq", claim.last_seq);
     }
     payload.done()
+}
+
+fn write_schedule(wish: &NewSchedule) -> (&'static str, String) {
+    shared::write_schedule(wish, ("job.submit", &write_submit(&wish.job.submit(None))))
 }
 
 fn write_submit(submit: &Submit) -> String {

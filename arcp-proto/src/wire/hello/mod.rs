@@ -57,6 +57,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::Sessions => Some("x-vendor.arcp.sessions"),
         Feature::AgentHandoff => Some("x-vendor.arcp.agent_handoff"),
         Feature::Artifacts => Some("x-vendor.arcp.artifacts"),
+        Feature::Schedules => Some("x-vendor.arcp.scheduled_jobs"),
         Feature::BlockOnSilence
         | Feature::FilterSubscriptions
         | Feature::DurableJobs

@@ -44,6 +44,7 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
         SessionReply::Pong { nonce, at, .. } => shared::write_pong(nonce, *at),
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
         SessionReply::Sessions(page) => shared::write_sessions(page),
+        SessionReply::Schedules(page) => shared::write_schedules(page),
         SessionReply::Artifact(fetched) => shared::write_fetched(view, fetched),
         SessionReply::Evicted { code, reason } => {
             let (mut payload, mut details) = (Object::new(), Object::new());
@@ -74,6 +75,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> Option<(&'static st
         }
         CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
         CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
+        CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
         CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } => return None,
     })
 }

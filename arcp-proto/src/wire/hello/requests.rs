@@ -37,6 +37,10 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
         }
         "session.bye" => SessionRequest::Close { reason: reason(header)?, answered: false }.into(),
         "job.submit" => Command::Submit(read_submit(header)?, read_invocation(header)).into(),
+        shared::SCHEDULE => {
+            let read = |header: &Header<'_>| Ok((read_submit(header)?, read_invocation(header)));
+            Command::Schedule(shared::read_schedule(header, "job.submit", read)?.into()).into()
+        }
         "job.cancel" => Command::cancel(job_of(header, kind)?, reason(header)?).into(),
         vendor if vendor.starts_with("x-vendor.") => SessionRequest::Ignored.into(),
         _ if header.optional => SessionRequest::Ignored.into(),

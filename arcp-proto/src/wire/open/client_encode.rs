@@ -11,6 +11,7 @@ use crate::model::feature::Feature;
 use crate::model::request::{
     Cancel, Command, Credential, HandshakeRequest, Open, Priority, Proof, Request, SessionRequest, Submit, Target,
 };
+use crate::model::schedule::NewSchedule;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::shared::{self, quoted};
@@ -30,6 +31,13 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
         envelope.trace = submit.trace.as_deref();
         envelope.job = submit.parent.as_ref().map(|parent| Cow::Borrowed(parent.as_str()));
         envelope.key = submit.key.as_ref().map(IdempotencyKey::as_str);
+        envelope.span = invocation.span.as_deref();
+        envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
+        envelope.extensions = invocation.extensions.as_ref().map(Json::as_str);
+    }
+    if let Request::Command(Command::Schedule(wish)) = out.request {
+        let invocation = &wish.job.invocation;
+        envelope.trace = wish.job.trace.as_deref();
         envelope.span = invocation.span.as_deref();
         envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
         envelope.extensions = invocation.extensions.as_ref().map(Json::as_str);
@@ -81,6 +89,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
         SessionRequest::Ack { seq } => shared::write_ack(*seq),
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
+        SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
         SessionRequest::FetchArtifact { id } => shared::write_fetch(id),
         SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
         SessionRequest::Pace { every, .. } => {
@@ -107,6 +116,8 @@ fn write_command(command: &Command) -> (&'static str, String) {
         Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::PutArtifact(put) => shared::write_put(put),
         Command::ReleaseArtifact { id } => shared::write_release(id),
+        Command::Schedule(wish) => write_schedule(wish),
+        Command::ChangeSchedule(change) => shared::write_schedule_change(change),
         Command::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
         Command::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
     }
@@ -162,6 +173,10 @@ fn write_proof(proof: &Proof) -> String {
     let response = proof.response.expose();
     payload.str("response", response).str("token", response).opt_str("nonce", proof.nonce.as_deref());
     payload.done()
+}
+
+fn write_schedule(wish: &NewSchedule) -> (&'static str, String) {
+    shared::write_schedule(wish, ("tool.invoke", &write_invoke(&wish.job.submit(None))))
 }
 
 /// Published runtimes need `arguments`, and know the names of a lease only

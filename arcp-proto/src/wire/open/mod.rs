@@ -76,6 +76,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::Interrupts => "interrupt",
         Feature::AgentHandoff => "agent_handoff",
         Feature::Artifacts => "artifacts",
+        Feature::Schedules => "scheduled_jobs",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs

@@ -56,6 +56,7 @@ fn write_session_reply<'a>(view: &View, reply: &'a SessionReply) -> (&'a str, St
         SessionReply::Pong { nonce, at, .. } => shared::write_pong(nonce, *at),
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
         SessionReply::Sessions(page) => shared::write_sessions(page),
+        SessionReply::Schedules(page) => shared::write_schedules(page),
         SessionReply::Artifact(fetched) => shared::write_fetched(view, fetched),
         SessionReply::Refresh { deadline, deadline_ms } => {
             payload.display("deadline", deadline).u64("deadline_ms", *deadline_ms);
@@ -81,6 +82,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> (&'static str, Stri
         CommandReply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
         CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
         CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
+        CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
         CommandReply::CancelTaken { target, deadline_ms, .. } => {
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
             ("cancel.accepted", payload.done())

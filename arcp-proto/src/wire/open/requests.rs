@@ -88,6 +88,10 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
             "tool.invoke" => Command::Submit(read_invoke(header)?, read_invocation(header, priority)?).into(),
             "agent.delegate" => Command::Submit(read_delegate(header)?, read_invocation(header, priority)?).into(),
             "cancel" => Command::Cancel(read_cancel(header)?).into(),
+            shared::SCHEDULE => {
+                let read = |header: &Header<'_>| Ok((read_invoke(header)?, read_invocation(header, priority)?));
+                Command::Schedule(shared::read_schedule(header, "tool.invoke", read)?.into()).into()
+            }
             "ping" => {
                 let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
                 SessionRequest::Echo { nonce: said.as_ref().map(shared::nonce).transpose()? }.into()

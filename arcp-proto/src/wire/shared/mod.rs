@@ -5,6 +5,7 @@ mod handoff;
 mod interrupt;
 mod prompts;
 mod requests;
+mod schedules;
 mod sessions;
 mod written;
 
@@ -21,6 +22,10 @@ pub(super) use prompts::{correlates, write_answer};
 pub(super) use requests::{
     Auth, Resume, bounded, credential, delegate_id, job_of, key, max_runtime, nonce, object, parent, present,
     read_request, reason, refused_kind,
+};
+pub(super) use schedules::{
+    KIND as SCHEDULE, read_reply as read_schedule_reply, read_schedule, write_change as write_schedule_change,
+    write_page as write_schedules, write_query as write_schedule_query, write_schedule, write_scheduled,
 };
 pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,

@@ -1,0 +1,453 @@
+//! Schedules: who may have which, and the jobs that are submitted when their times come
+//! (RFC §10.6).
+
+use alloc::string::String;
+use core::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use ulid::Ulid;
+
+use super::requests::RequestHandler;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{IdempotencyKey, JobId, LogPos, OpId, Principal, WireId, prefixed};
+use crate::json::Json;
+use crate::lease::Constraints;
+use crate::model::agent::AgentRef;
+use crate::model::feature::Feature;
+use crate::model::reply::{CommandReply, Reply};
+use crate::model::schedule::{NewSchedule, Plan, PlanFault, Rule, ScheduleChange, Scheduled, Times, When};
+use crate::runtime::audit_records::{AuditAct, AuditEntry};
+use crate::runtime::io::{Firing, InputFault, Notice, Output, ScheduleRecord};
+use crate::runtime::job::{NewJob, Submission, SubmitContext, lease};
+use crate::runtime::schedule::{Decided, Planned, unknown};
+use crate::runtime::session::{Outcome, Session};
+use crate::runtime::{Runtime, authority, connection};
+use crate::time::UtcMs;
+
+/// Schedules that are looked at in one input, so that others have their turn.
+const STEP: usize = 16;
+/// The longest id that a client may choose, in bytes: keys are made of it.
+const LONGEST_ID: usize = 128;
+/// The longest that anything may be put off to.
+const LONGEST_DELAY: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// What is said of a schedule that is changed.
+const PAUSED: &str = "paused";
+const RESUMED: &str = "resumed";
+/// Why one is paused, where its principal wants it.
+const ASKED_FOR: &str = "its principal has paused it";
+
+/// What the host found of an input, for an agent.
+type Checked = (AgentRef, Result<(), Violation>);
+
+/// Times of schedules have come.
+pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
+    for _ in 0..STEP {
+        let Some(at) = runtime.schedules.take_due(&runtime.ctx) else { break };
+        look(runtime, at, None);
+    }
+    runtime.schedules.on_looked(&mut runtime.ctx);
+}
+
+/// The host has found the times of a rule, or has not.
+pub(in crate::runtime) fn on_planned(runtime: &mut Runtime, op: OpId, plan: Result<Plan, PlanFault>) {
+    let Runtime { ctx, connections, schedules, .. } = &mut *runtime;
+    match schedules.on_planned(ctx, op, plan) {
+        Some(Planned::New(conn, plan)) => {
+            let judged = connection::on_plan(connections, ctx, conn, op, plan.map_err(|fault| fault_of(&fault)));
+            runtime.hear_again(judged);
+        }
+        Some(Planned::Kept) | None => {}
+    }
+}
+
+fn fault_of(fault: &PlanFault) -> Violation {
+    let why = alloc::format!("`when`: `every`: {}", fault.reason);
+    if fault.again { Violation::new(ErrorCode::Unavailable, why) } else { Violation::invalid(why) }
+}
+
+/// The host has checked the input of a schedule's job, perhaps.
+pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
+    if let Some((at, agent)) = runtime.schedules.on_input_checked(op) {
+        let verdict = fault.map_or(Ok(()), |fault| Err(fault.violation("the input does not fit the agent")));
+        look(runtime, at, Some((agent, verdict)));
+    }
+}
+
+/// Decides what can be decided of a schedule now.
+fn look(runtime: &mut Runtime, at: LogPos, mut checked: Option<Checked>) {
+    let Runtime { ctx, schedules, .. } = &mut *runtime;
+    if ctx.draining || ctx.log.failed || ctx.log.full {
+        return schedules.put_off(ctx, at);
+    }
+    let Some(mut turn) = schedules.begin_turn(ctx, at) else {
+        return; // It is paused, or waits for the host.
+    };
+    loop {
+        let Runtime { ctx, jobs, schedules, .. } = &mut *runtime;
+        let goes_on = |id: JobId| jobs.get(id).is_some_and(|job| !job.is_terminal());
+        let goes_on = schedules.last_job(at).is_some_and(goes_on);
+        let Some(time) = schedules.next_in_turn(ctx, &mut turn, goes_on) else { break };
+        let decided = fire(runtime, at, time, checked.take());
+        runtime.schedules.decide(&mut turn, time, runtime.ctx.now.utc, decided);
+    }
+    runtime.schedules.end_turn(&mut runtime.ctx, &turn);
+}
+
+/// Submits the job of a time, with whatever its principal may do by now.
+fn fire(runtime: &mut Runtime, at: LogPos, time: UtcMs, checked: Option<Checked>) -> Decided {
+    let Some(record) = runtime.schedules.record(at).cloned() else {
+        return Decided::Later; // It was ended meanwhile.
+    };
+    let decided = submit(runtime, &record, time, checked);
+    let Runtime { ctx, jobs, .. } = &mut *runtime;
+    let entry = AuditEntry { session: Some(record.session), ..AuditEntry::new(AuditAct::Submit, &record.principal) };
+    let entry = entry.because(Some(&alloc::format!("schedule {}", record.id)));
+    match &decided {
+        Decided::Refused(why) | Decided::Over(why) => {
+            ctx.audit_refused(entry, why);
+            let (principal, schedule) = (record.principal, record.id);
+            let reason = why.message.chars().take(256).collect();
+            ctx.observe(Notice::FiringRefused { principal, schedule, at: time, reason });
+        }
+        Decided::Fired(job) => {
+            let lease = jobs.get(*job).map(|job| &job.spec().lease).filter(|lease| **lease != Json::empty_object());
+            if let Some(granted) = lease.cloned() {
+                ctx.audit(AuditEntry { job: Some(*job), granted: Some(granted), ..entry });
+            }
+        }
+        Decided::Later | Decided::Checked(..) => {}
+    }
+    decided
+}
+
+fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: Option<Checked>) -> Decided {
+    let Runtime { ctx, sessions, jobs, schedules, .. } = &mut *runtime;
+    let Some(key) = IdempotencyKey::new(&alloc::format!("schedule {} {time}", record.id)) else {
+        return Decided::Refused(Violation::invalid("the id of the schedule is too long"));
+    };
+    if is_over(record, ctx.now.utc) {
+        let why = "the lease that the schedule may ask for has ended";
+        return Decided::Over(Violation::new(ErrorCode::LeaseExpired, why));
+    }
+    let submit = record.job.submit(Some(key));
+    let policy = ctx.config.authority.policy.as_deref();
+    let roles = policy.map(|policy| policy.counting(&record.principal, &record.roles)).unwrap_or_default();
+    let firing = Firing { schedule: record.id.clone(), at: time };
+    let asked = SubmitContext {
+        id: None,
+        submit: &submit,
+        invocation: &record.job.invocation,
+        command: None,
+        request: &record.id,
+        id_is_of_principal: false,
+        principal: &record.principal,
+        roles: &roles,
+        session: record.session,
+        parent: None,
+        features: record.features,
+        ceilings: [record.ceilings.first(), record.ceilings.get(1)],
+        firing: Some(&firing),
+    };
+    let may = sessions.pace().check_submits(ctx, asked.subject());
+    let new = match may.and_then(|()| jobs.check(ctx, asked)) {
+        Ok(Submission::Known(job)) => return Decided::Fired(job),
+        Ok(Submission::New(new)) => new,
+        Err(why) if matches!(why.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) => return Decided::Later,
+        Err(why) => return Decided::Refused(why),
+    };
+    if let Err(why) = check_credentials(ctx, &new, &record.principal) {
+        return Decided::Refused(why);
+    }
+    if new.checks_input() {
+        match checked.filter(|(agent, _)| agent == new.agent()) {
+            Some((_, Ok(()))) => {}
+            Some((_, Err(why))) => return Decided::Refused(why),
+            None if !schedules.may_check(ctx) => return Decided::Later,
+            None => {
+                let (op, agent) = (ctx.next_op(), new.agent().clone());
+                let input = record.job.input.clone().unwrap_or_else(Json::empty_object);
+                ctx.output(Output::CheckInput { op, agent: agent.clone(), input });
+                return Decided::Checked(op, agent);
+            }
+        }
+    }
+    sessions.pace().note_submit(ctx, asked.subject());
+    if let Some(ended) = jobs.to_forget(ctx, &record.principal) {
+        runtime.retention().forget(ended);
+    }
+    // As of a child: it answers no request, and is sent to whoever subscribes or watches.
+    let Runtime { ctx, jobs, delivery, .. } = &mut *runtime;
+    let taken = new.taken().to_vec();
+    let job = jobs.accept(ctx, asked, new);
+    delivery.add_job(job);
+    delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
+    delivery.number_for_all(ctx, jobs, job, 0, None);
+    runtime.carry();
+    let Runtime { ctx, jobs, .. } = &mut *runtime;
+    lease::show_taken(jobs, ctx, job, &taken);
+    runtime.carry();
+    Decided::Fired(job)
+}
+
+/// Whether its jobs may never be granted anything again.
+fn is_over(record: &ScheduleRecord, now: UtcMs) -> bool {
+    let ends = record.job.lease_constraints.as_ref().and_then(|json| Constraints::read_granted(json).expires_at);
+    ends.is_some_and(|at| at <= now) || record.ceilings.iter().any(|ceiling| ceiling.is_over(now))
+}
+
+/// Nobody is there to be shown the credentials of a schedule's job.
+fn check_credentials(
+    ctx: &crate::runtime::context::Context,
+    new: &NewJob,
+    principal: &Principal,
+) -> Result<(), Violation> {
+    if !new.wants_credentials(ctx, principal) {
+        return Ok(());
+    }
+    let why = "a schedule's jobs have no credentials issued: ask for no `model.use`";
+    Err(Violation::new(ErrorCode::Unimplemented, why))
+}
+
+/// Keeps a schedule, or has its input checked and its times found first: then `None`, and
+/// it is heard again.
+///
+/// # Errors
+///
+/// Why it is not kept.
+pub(super) fn on_schedule(asked: &mut RequestHandler<'_>, wish: &NewSchedule) -> Result<Option<Outcome>, Violation> {
+    let principal = owner(asked)?;
+    let Runtime { ctx, .. } = &mut *asked.runtime;
+    if ctx.draining || ctx.log.failed {
+        return Err(Violation::new(ErrorCode::Unavailable, "the runtime takes no schedules now: try again later"));
+    }
+    let fingerprint = wish.fingerprint();
+    let id = id_of(asked, wish, &principal, fingerprint)?;
+    let Runtime { schedules, .. } = &mut *asked.runtime;
+    if let Some(there) = schedules.named(&principal, &id) {
+        if schedules.record(there).is_some_and(|record| record.fingerprint != fingerprint) {
+            let why = alloc::format!("another schedule of yours is known as `{id}`: end it first");
+            return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+        }
+        return Ok(Some(answer(asked, id)));
+    }
+    let (record, new) = check(asked, wish, (&principal, id.clone()), fingerprint)?;
+    let plan = match &record.times {
+        Times::At(_) => None,
+        Times::Every(rule) => take_plan(asked, rule)?,
+    };
+    if plan.is_none() {
+        if new.checks_input() && !asked.is_checked(&principal, new.agent(), record.job.input.as_ref())? {
+            return Ok(None);
+        }
+        if let Times::Every(rule) = &record.times {
+            let Runtime { ctx, connections, schedules, .. } = &mut *asked.runtime;
+            let op = schedules.begin_new(ctx, (asked.conn, &principal), rule)?;
+            connection::await_plan(connections, ctx, asked.conn, op, rule.clone());
+            return Ok(None);
+        }
+    }
+    let times = match (&plan, record.times) {
+        (Some(plan), Times::Every(_)) if plan.coming.is_empty() => {
+            return Err(Violation::invalid("`when`: `every`: the rule has no time to come"));
+        }
+        (Some(plan), Times::Every(_)) => Times::Every(plan.rule.clone()),
+        (_, times) => times,
+    };
+    let Runtime { ctx, schedules, .. } = &mut *asked.runtime;
+    schedules.keep(ctx, ScheduleRecord { times, ..record }, plan);
+    Ok(Some(answer(asked, id)))
+}
+
+/// What was found out of the rule that a connection asks about.
+fn take_plan(asked: &mut RequestHandler<'_>, rule: &Rule) -> Result<Option<Plan>, Violation> {
+    let conn = asked.runtime.connections.get_mut(asked.conn);
+    conn.and_then(|conn| conn.take_plan(rule)).transpose()
+}
+
+/// What it is known by: the same message once more names the same, also after a crash.
+fn id_of(
+    asked: &RequestHandler<'_>,
+    wish: &NewSchedule,
+    principal: &Principal,
+    fingerprint: [u8; 32],
+) -> Result<WireId, Violation> {
+    if let Some(id) = &wish.id {
+        if id.as_str().len() > LONGEST_ID || JobId::parse(id.as_str()).is_some() {
+            let why = alloc::format!("`schedule_id` has at most {LONGEST_ID} bytes and does not name a job");
+            return Err(Violation::invalid(why));
+        }
+        return Ok(id.clone());
+    }
+    let of_principal = asked.runtime.sessions.get(asked.session).is_some_and(|s| s.view().ids_are_of_principal());
+    let session = if of_principal { String::new() } else { alloc::format!("{}", asked.session) };
+    let mut digest = Sha256::new();
+    for part in [&alloc::format!("{principal}"), &session, asked.id.as_str()] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.update(fingerprint);
+    let digest: [u8; 32] = digest.finalize().into();
+    let number = digest[..16].iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let minted = WireId::new(&prefixed("sched_", Ulid::from(number)));
+    minted.ok_or_else(|| Violation::invalid("`schedule_id` is missing"))
+}
+
+/// What would be kept, and the job that it stands for, if its principal may have that now.
+fn check(
+    asked: &mut RequestHandler<'_>,
+    wish: &NewSchedule,
+    (principal, id): (&Principal, WireId),
+    fingerprint: [u8; 32],
+) -> Result<(ScheduleRecord, NewJob), Violation> {
+    let Runtime { ctx, sessions, jobs, schedules, .. } = &mut *asked.runtime;
+    let session = sessions.get(asked.session).ok_or_else(unknown)?;
+    if wish.job.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {
+        return Err(Violation::invalid("`name@version` needs the feature `agent_versions`, which was not negotiated"));
+    }
+    let now = ctx.now.utc;
+    let times = match &wish.when {
+        When::At(at) if *at <= now => {
+            return Err(Violation::invalid(alloc::format!("`when`: `at`: {at} is over: it is {now}")));
+        }
+        When::At(at) => Times::At(*at),
+        When::After(span) if *span > LONGEST_DELAY => {
+            return Err(Violation::invalid("`when`: `after` is ten years at most, in seconds"));
+        }
+        When::After(span) => Times::At(now.plus(*span)),
+        When::Every(rule) => Times::Every(rule.clone()),
+    };
+    let ceilings = session.allowance().ceilings();
+    let record = ScheduleRecord {
+        id,
+        principal: principal.clone(),
+        session: asked.session,
+        fingerprint,
+        job: wish.job.clone(),
+        times,
+        missed: wish.missed,
+        overlap: wish.overlap,
+        created_at: now,
+        features: session.view().lease_features(),
+        roles: session.allowance().roles().clone(),
+        ceilings: ceilings.into_iter().flatten().cloned().collect(),
+    };
+    schedules.check_room(ctx, principal, &record)?;
+    let submit = record.job.submit(None);
+    let context = SubmitContext {
+        id: None,
+        submit: &submit,
+        invocation: &record.job.invocation,
+        command: None,
+        request: &record.id,
+        id_is_of_principal: false,
+        principal,
+        roles: &record.roles,
+        session: asked.session,
+        parent: None,
+        features: record.features,
+        ceilings,
+        firing: None,
+    };
+    let new = jobs.check_for_later(ctx, context)?;
+    check_credentials(ctx, &new, principal)?;
+    Ok((record, new))
+}
+
+/// Answers that a schedule is kept.
+fn answer(asked: &mut RequestHandler<'_>, id: WireId) -> Outcome {
+    let principal = asked.runtime.sessions.get(asked.session).map(|session| session.principal().clone());
+    let there = principal.and_then(|principal| asked.runtime.schedules.named(&principal, &id));
+    let shown = there.and_then(|there| asked.runtime.schedules.shown(there, asked.id.clone()));
+    // One that has had its last time is over, and was kept all the same.
+    let shown = shown.unwrap_or_else(|| Scheduled { id: id.clone(), next: None, request: Some(asked.id.clone()) });
+    asked.answer(Reply::Command(CommandReply::Scheduled(shown)));
+    Outcome::Scheduled(id)
+}
+
+/// Answers again that a schedule is kept.
+pub(super) fn answer_again(asked: &mut RequestHandler<'_>, id: WireId) {
+    answer(asked, id);
+}
+
+/// Pauses a schedule, or has it go on.
+///
+/// # Errors
+///
+/// If whoever asks has no such one.
+pub(super) fn on_change(asked: &mut RequestHandler<'_>, change: &ScheduleChange) -> Result<Outcome, Violation> {
+    owner(asked)?;
+    let at = find(asked, &change.id).ok_or_else(unknown)?;
+    may_change(asked, at)?;
+    let Runtime { ctx, schedules, .. } = &mut *asked.runtime;
+    schedules.set_paused(ctx, at, change.paused.then_some(ASKED_FOR));
+    asked.answer(asked.done(changed(change)));
+    Ok(Outcome::Done)
+}
+
+/// What is said of it.
+pub(super) fn changed(change: &ScheduleChange) -> &'static str {
+    if change.paused { PAUSED } else { RESUMED }
+}
+
+/// Ends a schedule; its jobs go on.
+///
+/// # Errors
+///
+/// If whoever asks may not.
+pub(super) fn end(asked: &mut RequestHandler<'_>, at: LogPos) -> Result<(), Violation> {
+    may_change(asked, at)?;
+    let Runtime { ctx, schedules, .. } = &mut *asked.runtime;
+    schedules.forget(ctx, at);
+    Ok(())
+}
+
+/// The schedule that an id names, to whoever asks: its own, or an operator's that of
+/// somebody else, if nobody else has one of that id.
+pub(super) fn find(asked: &RequestHandler<'_>, id: &WireId) -> Option<LogPos> {
+    let Runtime { ctx, sessions, schedules, .. } = &*asked.runtime;
+    let principal = sessions.get(asked.session)?.principal();
+    let operates = || authority::may_evict(&ctx.config, principal).is_ok() && JobId::parse(id.as_str()).is_none();
+    schedules.named(principal, id).or_else(|| operates().then(|| schedules.only_named(id)).flatten())
+}
+
+/// Who is bounded changes no more than it has made.
+fn may_change(asked: &RequestHandler<'_>, at: LogPos) -> Result<(), Violation> {
+    let Runtime { sessions, schedules, .. } = &*asked.runtime;
+    let session = sessions.get(asked.session).ok_or_else(unknown)?;
+    let is_bounded = session.allowance().ceilings().iter().any(Option::is_some);
+    if is_bounded && schedules.record(at).is_some_and(|record| record.session != asked.session) {
+        let why = "the credential of this session is bounded: it may change the schedules that it made";
+        return Err(Violation::new(ErrorCode::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+/// The credentials of a principal do not count any more: nothing is submitted in its name
+/// until it comes back and says so.
+pub(in crate::runtime) fn on_revoked(runtime: &mut Runtime, principal: &Principal) {
+    let Runtime { ctx, schedules, .. } = runtime;
+    let why = "a credential of its principal was revoked";
+    for schedule in schedules.pause_all(ctx, principal, why) {
+        let entry = AuditEntry::new(AuditAct::PauseSchedule, principal);
+        ctx.audit(entry.because(Some(&alloc::format!("schedule {schedule}: {why}"))));
+    }
+}
+
+/// Whose schedules the session asks about.
+pub(super) fn owner(asked: &RequestHandler<'_>) -> Result<Principal, Violation> {
+    if !asked.runtime.ctx.config.timing.schedules {
+        // The session is of an earlier run, in which there were some.
+        return Err(Violation::new(ErrorCode::Unimplemented, "this runtime keeps no schedules"));
+    }
+    let session = asked.runtime.sessions.get(asked.session);
+    let has = |session: &&Session| session.view().features.has(Feature::Schedules);
+    let session = session
+        .filter(has)
+        .ok_or_else(|| Violation::invalid("schedules need the feature `scheduled_jobs`, which was not negotiated"))?;
+    if session.principal().is_anonymous() {
+        let why = "a schedule outlives its session, and nobody vouches for you: open one with a credential";
+        return Err(Violation::new(ErrorCode::PermissionDenied, why));
+    }
+    Ok(session.principal().clone())
+}

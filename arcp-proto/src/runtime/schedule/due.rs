@@ -1,0 +1,239 @@
+//! What becomes of the times of a schedule once they have come.
+
+use core::time::Duration;
+
+use super::{AGAIN, JobId, LogPos, Missed, Operation, Overlap, Phase, Schedule, Schedules, UtcMs, Violation};
+use crate::id::OpId;
+use crate::model::agent::AgentRef;
+use crate::runtime::context::Context;
+
+/// How late a time may be and still not be missed.
+const LATE: Duration = Duration::from_secs(60);
+/// How much is kept of why a job was refused, in characters.
+const REASON: usize = 256;
+
+/// A schedule that is looked at.
+#[derive(Debug)]
+pub(in crate::runtime) struct Turn {
+    at: LogPos,
+    /// Whether something was decided.
+    decided: bool,
+    /// When it is looked at again, if nothing more can be decided now.
+    again: Option<UtcMs>,
+    stops: bool,
+}
+
+/// What became of a time.
+#[derive(Debug)]
+pub(in crate::runtime) enum Decided {
+    /// It has a job.
+    Fired(JobId),
+    /// Its job is refused.
+    Refused(Violation),
+    /// Its job is refused, and so will be every other.
+    Over(Violation),
+    /// Nothing yet: it is tried again.
+    Later,
+    /// The host checks whether its job's input fits the agent.
+    Checked(OpId, AgentRef),
+}
+
+impl Schedules {
+    /// The next one that is to be looked at.
+    pub(in crate::runtime) fn take_due(&mut self, ctx: &Context) -> Option<LogPos> {
+        let (next, at) = self.by_next.first().copied().filter(|(next, _)| *next <= ctx.now.utc)?;
+        self.by_next.remove(&(next, at));
+        if let Some(schedule) = self.kept.get_mut(&at) {
+            schedule.next = None;
+        }
+        Some(at)
+    }
+
+    /// A schedule is looked at again in a while: nothing is accepted just now.
+    pub(in crate::runtime) fn put_off(&mut self, ctx: &mut Context, at: LogPos) {
+        let again = ctx.now.utc.plus(AGAIN);
+        self.look(ctx, at, Some(again));
+    }
+
+    /// All were looked at, or as many as are at once.
+    pub(in crate::runtime) fn on_looked(&self, ctx: &mut Context) {
+        self.set_timer(ctx);
+    }
+
+    /// The latest job of a schedule.
+    pub(in crate::runtime) fn last_job(&self, at: LogPos) -> Option<JobId> {
+        self.kept.get(&at)?.state.last.map(|(_, job)| job)
+    }
+
+    /// A job has ended: perhaps a time waits for that.
+    pub(in crate::runtime) fn on_job_ended(&mut self, ctx: &mut Context, job: JobId) {
+        if let Some(at) = self.by_job.remove(&job)
+            && self.kept.get(&at).is_some_and(|schedule| !schedule.state.queued.is_empty())
+        {
+            let now = ctx.now.utc;
+            self.look(ctx, at, Some(now));
+        }
+    }
+
+    /// Looks at a schedule: what has come, and what was missed. `None`: nothing is decided
+    /// now.
+    pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos) -> Option<Turn> {
+        let now = ctx.now.utc;
+        let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_none())?;
+        if let Phase::Checking(_) = schedule.phase {
+            return None; // It goes on with the verdict.
+        }
+        while schedule.coming.front().is_some_and(|time| *time <= now)
+            && let Some(time) = schedule.coming.pop_front()
+        {
+            schedule.due.push_back(time);
+        }
+        if schedule.phase == Phase::Stalled
+            || schedule.phase == Phase::Waiting && !schedule.is_all && schedule.coming.len() < super::REFILL
+        {
+            schedule.phase = Phase::Unplanned;
+            self.want_plan(ctx, at);
+        }
+        let mut turn = Turn { at, decided: false, again: None, stops: false };
+        let schedule = self.kept.get_mut(&at)?;
+        if !schedule.misses_more() {
+            let most = ctx.config.limits.schedule.missed_firings;
+            let in_time = |time: &&UtcMs| time.plus(LATE) >= now;
+            let counts = match schedule.record.missed {
+                Missed::Last => 1,
+                Missed::All => most,
+                Missed::None => schedule.due.iter().filter(in_time).count().min(most.max(1)),
+            };
+            while schedule.due.len() > counts
+                && let Some(time) = schedule.due.pop_front()
+            {
+                schedule.pass(time);
+                turn.decided = true;
+            }
+        }
+        Some(turn)
+    }
+
+    /// The next time that is to have a job. `goes_on`: whether the latest one has not
+    /// ended.
+    pub(in crate::runtime) fn next_in_turn(&mut self, ctx: &Context, turn: &mut Turn, goes_on: bool) -> Option<UtcMs> {
+        let schedule = self.kept.get_mut(&turn.at).filter(|_| !turn.stops)?;
+        let most = ctx.config.limits.schedule.queued_firings;
+        loop {
+            let due = schedule.due.front().copied().filter(|_| !schedule.misses_more());
+            match (schedule.record.overlap, goes_on) {
+                (Overlap::Skip | Overlap::Queue | Overlap::Allow, false) | (Overlap::Allow, true) => {
+                    return schedule.state.queued.first().copied().or(due);
+                }
+                (Overlap::Skip, true) => schedule.pass(due?),
+                (Overlap::Queue, true) if schedule.state.queued.len() < most => {
+                    schedule.state.queued.push(due?);
+                    schedule.state.upto = schedule.state.upto.max(due?);
+                }
+                (Overlap::Queue, true) => schedule.pass(due?),
+            }
+            schedule.due.pop_front();
+            turn.decided = true;
+        }
+    }
+
+    /// What became of the time that was to have a job.
+    pub(in crate::runtime) fn decide(&mut self, turn: &mut Turn, time: UtcMs, now: UtcMs, decided: Decided) {
+        let Some(schedule) = self.kept.get_mut(&turn.at) else {
+            turn.stops = true;
+            return; // Its principal has ended it by that.
+        };
+        match decided {
+            Decided::Fired(job) => {
+                schedule.take(time);
+                schedule.state.upto = schedule.state.upto.max(time);
+                schedule.state.last = Some((time, job));
+                schedule.state.fired += 1;
+                schedule.state.refused = None;
+                if schedule.record.overlap == Overlap::Queue {
+                    self.by_job.insert(job, turn.at);
+                }
+                turn.decided = true;
+            }
+            Decided::Refused(why) => {
+                schedule.take(time);
+                schedule.pass(time);
+                schedule.state.refused = Some(why.message.chars().take(REASON).collect());
+                turn.decided = true;
+            }
+            Decided::Over(_) => {
+                schedule.due.clear();
+                schedule.coming.clear();
+                schedule.state.queued.clear();
+                (schedule.is_all, schedule.phase) = (true, Phase::Waiting);
+            }
+            Decided::Later => {
+                turn.again = Some(now.plus(AGAIN));
+                turn.stops = true;
+            }
+            Decided::Checked(op, agent) => {
+                schedule.phase = Phase::Checking(op);
+                self.running.insert(op, Operation::Check(turn.at, agent));
+                turn.stops = true;
+            }
+        }
+    }
+
+    /// Whether the host may be asked to check one more input.
+    pub(in crate::runtime) fn may_check(&self, ctx: &Context) -> bool {
+        let checks = self.running.values().filter(|operation| matches!(operation, Operation::Check(..)));
+        checks.count() < ctx.config.limits.schedule.schedule_plans
+    }
+
+    /// The host has checked an input: gives the schedule that waits for that, and the
+    /// agent that it was checked for.
+    pub(in crate::runtime) fn on_input_checked(&mut self, op: OpId) -> Option<(LogPos, AgentRef)> {
+        let Some(Operation::Check(..)) = self.running.get(&op) else {
+            return None;
+        };
+        let Some(Operation::Check(at, agent)) = self.running.remove(&op) else {
+            return None; // It was one.
+        };
+        let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Checking(op))?;
+        schedule.phase = Phase::Waiting;
+        Some((at, agent))
+    }
+
+    /// Nothing more is decided of a schedule now.
+    pub(in crate::runtime) fn end_turn(&mut self, ctx: &mut Context, turn: &Turn) {
+        let Some(schedule) = self.kept.get(&turn.at) else {
+            return; // It is over.
+        };
+        if schedule.is_over() {
+            return self.forget(ctx, turn.at);
+        }
+        let next = turn.again.or(schedule.coming.front().copied());
+        if turn.decided {
+            self.note(ctx, turn.at);
+        }
+        self.look(ctx, turn.at, next);
+    }
+}
+
+impl Schedule {
+    /// Whether more times may have been missed than are known: which is the last of them
+    /// is not.
+    fn misses_more(&self) -> bool {
+        self.coming.is_empty() && !self.is_all
+    }
+
+    /// A time passes without a job.
+    fn pass(&mut self, time: UtcMs) {
+        self.state.skipped += 1;
+        self.state.upto = self.state.upto.max(time);
+    }
+
+    /// A time is decided: it waits no more.
+    fn take(&mut self, time: UtcMs) {
+        if self.state.queued.first() == Some(&time) {
+            self.state.queued.remove(0);
+        } else if self.due.front() == Some(&time) {
+            self.due.pop_front();
+        }
+    }
+}

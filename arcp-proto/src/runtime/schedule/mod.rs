@@ -1,0 +1,509 @@
+//! Schedules: jobs that are submitted at times, whoever is there then (RFC §10.6).
+//!
+//! ```text
+//!            times wanted      times found            its time
+//! kept ─▶ unplanned ─▶ planning ─▶ waiting ─────────────────────▶ checking
+//!             ▲                      │ ▲  ╰─ or at once ─▶ fired     │
+//!             ╰── no times left ─────╯ ╰─────── fired, skipped ◀─────╯
+//!
+//! any of them ─▶ paused ─▶ as kept          any of them ─▶ over: forgotten
+//! ```
+//!
+//! The host finds the times; here they are moments of UTC. What became of each is in one
+//! record with how the schedule stands, in the batch of the job that it has: a crash takes
+//! both back or neither, and what is decided is not decided again. The job's idempotency
+//! key is made of the schedule and the time besides.
+//!
+//! A time is decided in order, never twice, once the clock has passed it: a clock that
+//! steps back is clamped, and one that steps forward has passed all of them at once, which
+//! is to have missed them.
+
+mod due;
+mod held;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Bound;
+use core::time::Duration;
+
+use super::account::{Charge, HeldFor, Holding, Recount};
+use super::context::Context;
+use super::io::{Output, Record};
+use super::schedule_records::{ScheduleRecord, ScheduleState};
+use super::timers::Timer;
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal, WireId};
+use crate::model::agent::AgentRef;
+use crate::model::schedule::{Missed, Overlap, Plan, PlanFault, Rule, ScheduleSummary, Scheduled, Times};
+use crate::principal::Account;
+use crate::time::UtcMs;
+
+pub(super) use due::Decided;
+
+/// Times to come that are asked for at once.
+const AHEAD: usize = 16;
+/// So many before the last that is known, more are asked for.
+const REFILL: usize = 2;
+/// How often the wall clock is looked at, which may step.
+const LOOK: Duration = Duration::from_secs(60);
+/// When what could not be done for now is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// What holding one takes besides its texts, generously.
+const ENTRY: usize = 2048;
+/// Times that a listing names.
+const SHOWN: usize = 5;
+
+/// All schedules, each known by where its record stands.
+#[derive(Debug, Default)]
+pub(super) struct Schedules {
+    kept: BTreeMap<LogPos, Schedule>,
+    by_name: BTreeMap<(Principal, WireId), LogPos>,
+    /// When each is to be looked at.
+    by_next: BTreeSet<(UtcMs, LogPos)>,
+    /// The jobs for whose end a schedule waits.
+    by_job: BTreeMap<JobId, LogPos>,
+    counts: BTreeMap<Account, usize>,
+    /// What the host is at.
+    running: BTreeMap<OpId, Operation>,
+    /// Those whose times are wanted, in turn.
+    unplanned: VecDeque<LogPos>,
+}
+
+#[derive(Debug)]
+struct Schedule {
+    record: ScheduleRecord,
+    state: ScheduleState,
+    /// Where the record of how it stands does; 0: it stands as it was kept.
+    state_at: LogPos,
+    phase: Phase,
+    /// Its next times, as far as they are known.
+    coming: VecDeque<UtcMs>,
+    /// Times that have come and are not decided, in order.
+    due: VecDeque<UtcMs>,
+    /// Whether it has no more times than these.
+    is_all: bool,
+    /// Whether it is in line to have its times found.
+    is_in_line: bool,
+    /// When it is looked at.
+    next: Option<UtcMs>,
+    charge: Charge,
+}
+
+/// What it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its turn to have its times found.
+    Unplanned,
+    /// The host, which finds them.
+    Planning(OpId),
+    /// Its next time, or nothing while it is paused.
+    Waiting,
+    /// To ask the host once more, which could not say.
+    Stalled,
+    /// The host, which checks the input of a job.
+    Checking(OpId),
+}
+
+/// What the host is at.
+#[derive(Debug)]
+enum Operation {
+    /// The times of a schedule that a connection asks for.
+    New(ConnId, Account),
+    /// The times of one that is kept.
+    Plan(LogPos),
+    /// Whether the input of a job fits its agent, this one.
+    Check(LogPos, AgentRef),
+}
+
+impl Schedules {
+    /// The schedule that somebody knows by an id.
+    pub(super) fn named(&self, principal: &Principal, id: &WireId) -> Option<LogPos> {
+        self.by_name.get(&(principal.clone(), id.clone())).copied()
+    }
+
+    /// The only schedule of anybody that has an id.
+    pub(super) fn only_named(&self, id: &WireId) -> Option<LogPos> {
+        let mut named = self.kept.iter().filter(|(_, schedule)| schedule.record.id == *id).map(|(at, _)| *at);
+        named.next().filter(|_| named.next().is_none())
+    }
+
+    /// What a schedule is.
+    pub(super) fn record(&self, at: LogPos) -> Option<&ScheduleRecord> {
+        self.kept.get(&at).map(|schedule| &schedule.record)
+    }
+
+    /// That a schedule is kept, as it is said.
+    pub(super) fn shown(&self, at: LogPos, request: WireId) -> Option<Scheduled> {
+        let schedule = self.kept.get(&at)?;
+        Some(Scheduled { id: schedule.record.id.clone(), next: schedule.next_time(), request: Some(request) })
+    }
+
+    /// Those of everybody after one, in the order in which they were kept.
+    pub(super) fn all_after(&self, after: Option<LogPos>) -> impl Iterator<Item = (LogPos, ScheduleSummary)> {
+        let from = LogPos(after.map_or(0, |after| after.0.saturating_add(1)));
+        self.kept.range(from..).map(|(at, schedule)| (*at, schedule.summary()))
+    }
+
+    /// Those of a principal after one, by their ids.
+    pub(super) fn own_after<'a>(
+        &'a self,
+        principal: &'a Principal,
+        after: Option<&WireId>,
+    ) -> impl Iterator<Item = (LogPos, ScheduleSummary)> + use<'a> {
+        let own = self.of(principal, after);
+        own.filter_map(|at| Some((at, self.kept.get(&at)?.summary())))
+    }
+
+    /// Whether there is room for one more.
+    ///
+    /// # Errors
+    ///
+    /// The bound that is reached.
+    pub(super) fn check_room(
+        &self,
+        ctx: &Context,
+        principal: &Principal,
+        record: &ScheduleRecord,
+    ) -> Result<(), Violation> {
+        let (limits, account) = (&ctx.config.limits, principal.account());
+        let (share, of) = (limits.job.principal_share, account.bound_of());
+        let (bytes, most) = (record.bytes(), limits.schedule.schedule_bytes);
+        if bytes > most {
+            let why = alloc::format!("what a schedule submits may have at most {most} bytes, and this has {bytes}");
+            return Err(Violation::exhausted("schedule_bytes", BoundOf::Request, most as u64, why));
+        }
+        let own = self.counts.get(&account).copied().unwrap_or_default();
+        let most = limits.schedule.schedules_per_principal;
+        if own >= most {
+            let why = alloc::format!("you have {own} schedules, and may have {most}: end one with `cancel`");
+            return Err(Violation::exhausted("schedules_per_principal", of, most as u64, why));
+        }
+        let all = Holding { own, all: self.kept.len(), total: limits.total_for(&account, limits.schedule.schedules) };
+        all.admit(1, share, of, "schedules", "schedules")?;
+        let held = ctx.accounts.held(&account, HeldFor::Schedules, limits, limits.schedule.all_schedule_bytes);
+        held.admit(ENTRY + bytes, share, of, "all_schedule_bytes", "the bytes of schedules")
+    }
+
+    /// Has the host find the first times of a rule, for the connection that wants a
+    /// schedule.
+    ///
+    /// # Errors
+    ///
+    /// If the host is at too many.
+    pub(super) fn begin_new(
+        &mut self,
+        ctx: &mut Context,
+        (conn, principal): (ConnId, &Principal),
+        rule: &Rule,
+    ) -> Result<OpId, Violation> {
+        let (limits, account) = (&ctx.config.limits, principal.account());
+        let new =
+            |operation: &Operation| if let Operation::New(_, whose) = operation { Some(whose.clone()) } else { None };
+        let (mut own, mut all) = (0, 0);
+        for whose in self.running.values().filter_map(new) {
+            all += 1;
+            own += usize::from(whose == account);
+        }
+        let running = Holding { own, all, total: limits.schedule.schedule_plans };
+        let what = "rules whose times are being found";
+        running.admit(1, limits.job.principal_share, account.bound_of(), "schedule_plans", what)?;
+        let (op, now) = (ctx.next_op(), ctx.now.utc);
+        self.running.insert(op, Operation::New(conn, account));
+        ctx.output(Output::PlanSchedule { op, rule: rule.clone(), after: now, now, missed: 0, coming: AHEAD });
+        Ok(op)
+    }
+
+    /// A schedule is kept from now on.
+    pub(super) fn keep(&mut self, ctx: &mut Context, record: ScheduleRecord, plan: Option<Plan>) -> LogPos {
+        let at = ctx.append(Record::ScheduleKept(Box::new(record.clone())));
+        self.add(ctx, at, record);
+        if let Some(schedule) = self.kept.get_mut(&at) {
+            schedule.phase = Phase::Waiting;
+            match (&schedule.record.times, plan) {
+                (Times::At(once), _) => schedule.coming.push_back(*once),
+                (Times::Every(_), Some(plan)) => {
+                    schedule.coming.extend(plan.coming);
+                    schedule.is_all = plan.is_all;
+                }
+                (Times::Every(_), None) => schedule.phase = Phase::Unplanned,
+            }
+        }
+        self.plan(ctx, at);
+        at
+    }
+
+    fn add(&mut self, ctx: &mut Context, at: LogPos, record: ScheduleRecord) {
+        let account = record.principal.account();
+        *self.counts.entry(account.clone()).or_default() += 1;
+        self.by_name.insert((record.principal.clone(), record.id.clone()), at);
+        let state = ScheduleState { schedule: at, upto: record.created_at, ..ScheduleState::default() };
+        let charge = ctx.accounts.of(&account).charge(HeldFor::Schedules, ENTRY + record.bytes());
+        let (coming, due, phase) = (VecDeque::new(), VecDeque::new(), Phase::Unplanned);
+        let is_all = matches!(record.times, Times::At(_));
+        let schedule = Schedule {
+            record,
+            state,
+            state_at: LogPos(0),
+            phase,
+            coming,
+            due,
+            is_all,
+            is_in_line: false,
+            next: None,
+            charge,
+        };
+        self.kept.insert(at, schedule);
+    }
+
+    /// Pauses a schedule, or has it go on from its next time; false if it does so already.
+    pub(super) fn set_paused(&mut self, ctx: &mut Context, at: LogPos, why: Option<&str>) -> bool {
+        let now = ctx.now.utc;
+        let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_some() != why.is_some())
+        else {
+            return false;
+        };
+        let passed = schedule.due.len() + schedule.state.queued.len();
+        schedule.state.skipped += passed as u64;
+        schedule.state.queued.clear();
+        schedule.due.clear();
+        schedule.coming.clear();
+        schedule.state.upto = now.max(schedule.state.upto);
+        schedule.state.paused = why.map(String::from);
+        schedule.phase = Phase::Waiting;
+        if why.is_none() {
+            match schedule.record.times {
+                Times::At(once) => schedule.coming.extend(Some(once).filter(|once| *once > now)),
+                Times::Every(_) => (schedule.phase, schedule.is_all) = (Phase::Unplanned, false),
+            }
+        }
+        self.by_job.retain(|_, waits| *waits != at);
+        self.note(ctx, at);
+        self.plan(ctx, at);
+        true
+    }
+
+    /// Pauses all schedules of a principal; gives their ids.
+    pub(super) fn pause_all(&mut self, ctx: &mut Context, principal: &Principal, why: &str) -> Vec<WireId> {
+        let own: Vec<LogPos> = self.of(principal, None).collect();
+        let paused: Vec<LogPos> = own.into_iter().filter(|at| self.set_paused(ctx, *at, Some(why))).collect();
+        paused.into_iter().filter_map(|at| Some(self.record(at)?.id.clone())).collect()
+    }
+
+    /// The schedules of a principal, by their ids after one.
+    fn of<'a>(&'a self, principal: &'a Principal, after: Option<&WireId>) -> impl Iterator<Item = LogPos> + use<'a> {
+        let first = after.cloned().or_else(|| WireId::new("\0"));
+        let from = first.map(|first| (principal.clone(), first));
+        let from = from.map_or(Bound::Unbounded, if after.is_some() { Bound::Excluded } else { Bound::Included });
+        let own = self.by_name.range((from, Bound::Unbounded));
+        own.take_while(move |((whose, _), _)| whose == principal).map(|(_, at)| *at)
+    }
+
+    /// A schedule is over.
+    pub(super) fn forget(&mut self, ctx: &mut Context, at: LogPos) {
+        if let Some(state_at) = self.remove(at) {
+            let entries = [at, state_at].into_iter().filter(|at| at.0 > 0).collect();
+            ctx.append(Record::SchedulesForgotten { entries });
+            self.set_timer(ctx);
+        }
+    }
+
+    fn remove(&mut self, at: LogPos) -> Option<LogPos> {
+        let Schedule { record, state_at, next, .. } = self.kept.remove(&at)?;
+        next.map(|next| self.by_next.remove(&(next, at)));
+        self.by_job.retain(|_, waits| *waits != at);
+        let account = record.principal.account();
+        if let Some(count) = self.counts.get_mut(&account) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&account);
+            }
+        }
+        self.by_name.remove(&(record.principal, record.id));
+        Some(state_at)
+    }
+
+    /// The host has found the times of a rule, or has not. Gives the connection that
+    /// waits for them, or the schedule that is to be looked at.
+    pub(super) fn on_planned(&mut self, ctx: &mut Context, op: OpId, plan: Result<Plan, PlanFault>) -> Option<Planned> {
+        match self.running.remove(&op)? {
+            Operation::New(conn, _) => Some(Planned::New(conn, plan)),
+            Operation::Plan(at) => {
+                self.take_plan(ctx, at, op, plan);
+                self.ask_for_plans(ctx);
+                Some(Planned::Kept)
+            }
+            other @ Operation::Check(..) => {
+                debug_assert!(false, "a check finds no times");
+                self.running.insert(op, other);
+                None
+            }
+        }
+    }
+
+    fn take_plan(&mut self, ctx: &mut Context, at: LogPos, op: OpId, plan: Result<Plan, PlanFault>) {
+        let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Planning(op)) else {
+            return; // It is over, or was paused meanwhile.
+        };
+        schedule.phase = Phase::Waiting;
+        match plan {
+            Ok(plan) => {
+                schedule.is_all = plan.is_all || plan.coming.is_empty();
+                // What has passed by now comes before what is to come. A host that errs is
+                // not let fire out of turn.
+                for time in plan.missed.into_iter().chain(plan.coming) {
+                    if time > schedule.last_known() {
+                        schedule.coming.push_back(time);
+                    }
+                }
+            }
+            Err(fault) if fault.again => schedule.phase = Phase::Stalled,
+            Err(fault) => {
+                schedule.is_all = true;
+                schedule.state.refused = Some(fault.reason);
+            }
+        }
+        let later = if schedule.phase == Phase::Stalled { ctx.now.utc.plus(AGAIN) } else { ctx.now.utc };
+        self.look(ctx, at, Some(later));
+    }
+
+    /// Sees to it that a schedule is looked at in time, and its times are found.
+    fn plan(&mut self, ctx: &mut Context, at: LogPos) {
+        let Some(schedule) = self.kept.get(&at) else {
+            return; // It is over.
+        };
+        if schedule.phase == Phase::Unplanned && schedule.state.paused.is_none() {
+            self.look(ctx, at, None);
+            return self.want_plan(ctx, at);
+        }
+        let next = schedule.next_time().filter(|_| schedule.state.paused.is_none());
+        let over = schedule.is_over().then_some(ctx.now.utc);
+        self.look(ctx, at, over.or(next));
+    }
+
+    /// A schedule is to be looked at then.
+    fn look(&mut self, ctx: &mut Context, at: LogPos, next: Option<UtcMs>) {
+        let Some(schedule) = self.kept.get_mut(&at) else {
+            return; // It is over.
+        };
+        if let Some(before) = core::mem::replace(&mut schedule.next, next) {
+            self.by_next.remove(&(before, at));
+        }
+        self.by_next.extend(next.map(|next| (next, at)));
+        self.set_timer(ctx);
+    }
+
+    /// The times of a schedule are to be found, in turn.
+    fn want_plan(&mut self, ctx: &mut Context, at: LogPos) {
+        if let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| !schedule.is_in_line) {
+            schedule.is_in_line = true;
+            self.unplanned.push_back(at);
+        }
+        self.ask_for_plans(ctx);
+    }
+
+    /// Has the host find times, of as many as it may be at.
+    fn ask_for_plans(&mut self, ctx: &mut Context) {
+        let plans = |running: &BTreeMap<OpId, Operation>| {
+            running.values().filter(|operation| matches!(operation, Operation::Plan(_))).count()
+        };
+        while plans(&self.running) < ctx.config.limits.schedule.schedule_plans
+            && let Some(at) = self.unplanned.pop_front()
+        {
+            let Some(schedule) = self.kept.get_mut(&at) else {
+                continue; // It is over.
+            };
+            schedule.is_in_line = false;
+            if schedule.phase != Phase::Unplanned || schedule.state.paused.is_some() {
+                continue; // It was paused meanwhile.
+            }
+            let Times::Every(rule) = schedule.record.times.clone() else {
+                debug_assert!(false, "one time is known");
+                continue;
+            };
+            let missed = match schedule.record.missed {
+                Missed::Last => 1,
+                Missed::All => ctx.config.limits.schedule.missed_firings,
+                Missed::None => 0,
+            };
+            let (op, now, after) = (ctx.next_op(), ctx.now.utc, schedule.last_known());
+            schedule.phase = Phase::Planning(op);
+            self.running.insert(op, Operation::Plan(at));
+            ctx.output(Output::PlanSchedule { op, rule, after, now, missed, coming: AHEAD });
+        }
+    }
+
+    fn set_timer(&self, ctx: &mut Context) {
+        match self.by_next.first() {
+            Some((next, _)) => {
+                let at = ctx.moment(*next, LOOK);
+                ctx.timers.set(Timer::Schedules, at);
+            }
+            None => ctx.timers.clear(Timer::Schedules),
+        }
+    }
+
+    /// Writes down how a schedule stands.
+    fn note(&mut self, ctx: &mut Context, at: LogPos) {
+        let Some(schedule) = self.kept.get_mut(&at) else {
+            return; // It is over.
+        };
+        schedule.state.undoes = schedule.state_at;
+        schedule.state.at = ctx.now.utc;
+        schedule.state_at = ctx.append(Record::ScheduleMoved(Box::new(schedule.state.clone())));
+    }
+}
+
+/// Whose times were found.
+#[derive(Debug)]
+pub(super) enum Planned {
+    /// Those of a schedule that a connection asks for.
+    New(ConnId, Result<Plan, PlanFault>),
+    /// Those of one that is kept.
+    Kept,
+}
+
+impl Schedule {
+    /// The last of its times that is known, decided or not.
+    fn last_known(&self) -> UtcMs {
+        self.coming.back().or(self.due.back()).copied().unwrap_or(self.state.upto).max(self.state.upto)
+    }
+
+    fn next_time(&self) -> Option<UtcMs> {
+        self.due.front().or(self.coming.front()).copied()
+    }
+
+    /// Whether nothing more comes of it.
+    fn is_over(&self) -> bool {
+        let is_empty = self.due.is_empty() && self.coming.is_empty() && self.state.queued.is_empty();
+        is_empty && self.is_all && self.phase == Phase::Waiting && self.state.paused.is_none()
+    }
+
+    fn summary(&self) -> ScheduleSummary {
+        let Schedule { record, state, coming, due, .. } = self;
+        ScheduleSummary {
+            id: record.id.clone(),
+            principal: alloc::format!("{}", record.principal),
+            agent: alloc::format!("{}", record.job.agent),
+            times: Some(record.times.clone()),
+            missed: record.missed,
+            overlap: record.overlap,
+            created_at: Some(record.created_at),
+            paused: state.paused.clone(),
+            next: due.iter().chain(coming).take(SHOWN).copied().collect(),
+            queued: state.queued.len() as u64,
+            fired: state.fired,
+            skipped: state.skipped,
+            last_at: state.last.map(|(at, _)| at),
+            last_job: state.last.map(|(_, job)| job.into()),
+            last_refused: state.refused.clone(),
+        }
+    }
+}
+
+/// That there is no such schedule for whoever asks: unknown, foreign and ended ones look
+/// alike.
+pub(super) fn unknown() -> Violation {
+    Violation::new(ErrorCode::JobNotFound, "no such schedule of yours is kept here")
+}
