@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::client::{
-    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd,
+    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, schedules,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -387,15 +387,15 @@ impl ClientLoop {
                 self.await_answer(given, answer, Waiting::Answer);
             }
             Command::Schedule(wish, answer) => {
-                let given = session.and_then(|mut session| session.schedule(*wish));
+                let given = session.and_then(|mut session| schedules::add(&mut session, *wish));
                 self.await_answer(given, answer, Waiting::Schedule);
             }
             Command::Schedules(query, answer) => {
-                let given = session.and_then(|mut session| session.list_schedules(query));
+                let given = session.and_then(|mut session| schedules::list(&mut session, query));
                 self.await_answer(given, answer, Waiting::Schedules);
             }
             Command::ChangeSchedule(change, answer) => {
-                let given = session.and_then(|mut session| session.change_schedule(change));
+                let given = session.and_then(|mut session| schedules::change(&mut session, change));
                 self.await_answer(given, answer, Waiting::Answer);
             }
             Command::Interrupt(job, prompt, answer) => {

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arcp_proto::id::{ConnId, JobId, LogPos};
+use arcp_proto::id::{ConnId, JobId, LogPos, Principal};
 use arcp_proto::model::event::{EventClass, JobEvent};
-use arcp_proto::runtime::{Batch, Input, Numbered, NumberedRun, Output, Record};
+use arcp_proto::runtime::{Batch, Firing, Input, Numbered, NumberedRun, Output, Record};
 use serde_json::Value;
 
 use crate::canaries::Canaries;
@@ -31,6 +31,8 @@ pub struct Oracle {
     numbers: BTreeMap<(String, u64), (LogPos, String, u64)>,
     /// Agents that were started, with how often they had been before.
     started: BTreeSet<(JobId, u32)>,
+    /// Where the job of each time of a schedule was accepted.
+    fired: BTreeMap<Box<(Principal, Firing)>, LogPos>,
     /// Where each job ended.
     ended: BTreeMap<JobId, LogPos>,
     /// The payload behind each (session, number), and the highest number.
@@ -178,6 +180,7 @@ impl Oracle {
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
+        self.fired.retain(|_, at| *at <= durable);
         for events in self.events.values_mut() {
             events.retain(|at| *at <= durable);
         }
@@ -206,6 +209,10 @@ impl Oracle {
     fn record(&mut self, at: LogPos, record: &Record) {
         match record {
             Record::JobAccepted(job) => {
+                if let Some(firing) = &job.bounds.firing {
+                    let fired = Box::new((job.principal.clone(), (**firing).clone()));
+                    assert!(self.fired.insert(fired, at).is_none(), "{firing:?} of {} has two jobs", job.principal);
+                }
                 self.accepted.insert(job.job.to_string(), at);
             }
             Record::Numbered { session, run } => {

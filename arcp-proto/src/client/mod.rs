@@ -7,8 +7,8 @@ mod io;
 mod open;
 mod reconnector;
 mod replies;
+pub mod schedules;
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
 use core::time::Duration;
@@ -19,7 +19,7 @@ pub use reconnector::ClientTimer;
 
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ApiMisuse, ConfigError, Violation};
-use crate::id::{IdempotencyKey, SessionId, WireId, prefixed};
+use crate::id::{IdempotencyKey, SessionId, WireId};
 use crate::model::artifact::PutArtifact;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
@@ -27,7 +27,6 @@ use crate::model::request::{
     Answering, Command, Credential, HandOver, HandshakeRequest, Interrupt, Invocation, ListQuery, Open, Request,
     ResumeClaim, SessionRequest, Submit, Target, Watch,
 };
-use crate::model::schedule::{NewSchedule, ScheduleChange, ScheduleQuery};
 use crate::model::session::{Eviction, SessionQuery};
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp};
@@ -553,43 +552,6 @@ impl Session<'_> {
     pub fn release_artifact(&mut self, id: WireId) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::Artifacts)?;
         self.client.give(Command::ReleaseArtifact { id }, Origin::Application)
-    }
-
-    /// Has jobs submitted at times (RFC §10.6): `ClientEvent::Scheduled` follows, or a
-    /// refusal. Without a name of its own it is given one here, so that it is kept once
-    /// however often it is sent. `cancel` with its id ends it.
-    ///
-    /// # Errors
-    ///
-    /// `TooManyPending`, or `NotNegotiated`.
-    pub fn schedule(&mut self, mut wish: NewSchedule) -> Result<Handle, ApiMisuse> {
-        self.needs(Feature::Schedules)?;
-        if wish.id.is_none() {
-            let ulid = self.client.entropy.ulid(self.client.now.utc);
-            wish.id = WireId::new(&prefixed("sched_", ulid));
-        }
-        self.client.give(Command::Schedule(Box::new(wish)), Origin::Application)
-    }
-
-    /// Lists schedules: `ClientEvent::Schedules` follows, or a refusal.
-    ///
-    /// # Errors
-    ///
-    /// `TooManyPending`, or `NotNegotiated`.
-    pub fn list_schedules(&mut self, query: ScheduleQuery) -> Result<Handle, ApiMisuse> {
-        self.needs(Feature::Schedules)?;
-        self.client.give(SessionRequest::ListSchedules(query), Origin::Application)
-    }
-
-    /// Pauses a schedule, or has it go on: `ClientEvent::AnswerTaken` follows, or a
-    /// refusal.
-    ///
-    /// # Errors
-    ///
-    /// `TooManyPending`, or `NotNegotiated`.
-    pub fn change_schedule(&mut self, change: ScheduleChange) -> Result<Handle, ApiMisuse> {
-        self.needs(Feature::Schedules)?;
-        self.client.give(Command::ChangeSchedule(change), Origin::Application)
     }
 
     /// Watches a job.

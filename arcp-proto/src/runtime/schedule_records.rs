@@ -96,7 +96,7 @@ impl ScheduleState {
 }
 
 /// The time of a schedule that a job is of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Firing {
     /// What the schedule is known by to whose it is.
     pub schedule: WireId,

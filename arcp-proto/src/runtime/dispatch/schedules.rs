@@ -18,7 +18,7 @@ use crate::model::reply::{CommandReply, Reply};
 use crate::model::schedule::{NewSchedule, Plan, PlanFault, Rule, ScheduleChange, Scheduled, Times, When};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::io::{Firing, InputFault, Notice, Output, ScheduleRecord};
-use crate::runtime::job::{NewJob, Submission, SubmitContext, lease};
+use crate::runtime::job::{NewJob, Submission, SubmitContext, check_for_later, lease};
 use crate::runtime::schedule::{Decided, Planned, unknown};
 use crate::runtime::session::{Outcome, Session};
 use crate::runtime::{Runtime, authority, connection};
@@ -300,7 +300,7 @@ fn check(
     (principal, id): (&Principal, WireId),
     fingerprint: [u8; 32],
 ) -> Result<(ScheduleRecord, NewJob), Violation> {
-    let Runtime { ctx, sessions, jobs, schedules, .. } = &mut *asked.runtime;
+    let Runtime { ctx, sessions, schedules, .. } = &mut *asked.runtime;
     let session = sessions.get(asked.session).ok_or_else(unknown)?;
     if wish.job.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {
         return Err(Violation::invalid("`name@version` needs the feature `agent_versions`, which was not negotiated"));
@@ -349,7 +349,7 @@ fn check(
         ceilings,
         firing: None,
     };
-    let new = jobs.check_for_later(ctx, context)?;
+    let new = check_for_later(ctx, context)?;
     check_credentials(ctx, &new, principal)?;
     Ok((record, new))
 }

@@ -74,7 +74,7 @@ pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
 pub(in crate::runtime) use jobs::{Jobs, recount};
 pub(in crate::runtime) use result::ChunkTerms;
-pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, level_of};
+pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, check_for_later, level_of};
 pub use waits::Wait;
 
 use events::Events;

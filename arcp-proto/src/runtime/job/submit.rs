@@ -155,25 +155,6 @@ impl Jobs {
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
 
-    /// Checks whether a submit would be accepted that comes later, as things are now and
-    /// if there is room for it then.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    pub(in crate::runtime) fn check_for_later(
-        &mut self,
-        ctx: &mut Context,
-        asked: SubmitContext<'_>,
-    ) -> Result<NewJob, Violation> {
-        let (submit, asks) = (asked.submit, (asked.subject(), asked.submit.agent.name()));
-        let grant = ctx.prove(asked.principal, |ctx, fuel| {
-            Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, false, fuel)
-        })?;
-        let (agent, checks_input) = resolve(ctx, asked.subject(), &submit.agent)?;
-        Ok(NewJob { agent, checks_input, grant, key: None, parent: None })
-    }
-
     pub(super) fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
         let (limits, principal) = (&ctx.config.limits, asked.principal);
         if ctx.draining {
@@ -289,6 +270,21 @@ impl Jobs {
         ctx.observe(Notice::JobAccepted { job: id, principal: principal.clone(), agent });
         id
     }
+}
+
+/// Checks whether a submit would be accepted that comes later, as things are now and if
+/// there is room for it then.
+///
+/// # Errors
+///
+/// Why not.
+pub(in crate::runtime) fn check_for_later(ctx: &mut Context, asked: SubmitContext<'_>) -> Result<NewJob, Violation> {
+    let (submit, asks) = (asked.submit, (asked.subject(), asked.submit.agent.name()));
+    let grant = ctx.prove(asked.principal, |ctx, fuel| {
+        Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, false, fuel)
+    })?;
+    let (agent, checks_input) = resolve(ctx, asked.subject(), &submit.agent)?;
+    Ok(NewJob { agent, checks_input, grant, key: None, parent: None })
 }
 
 /// Whether an account may have one more job that has not ended; `full`: what is said
