@@ -2,6 +2,7 @@
 //! whoever gives commands.
 
 use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -96,6 +97,28 @@ impl Client {
     pub fn connect_with(target: Target, security: &Security, config: ClientConfig) -> Result<Client, ClientError> {
         security.allows(&target, &config.credential)?;
         let dialer = Dialer::new(target, security, config.open_timeout, config.limits.frame_bytes)?;
+        Client::connect_by(dialer, config)
+    }
+
+    /// The same, where somebody else speaks what the target does, such as
+    /// `arcp-tokio-adapter` with HTTP/2: this opens a stream with one frame a line for
+    /// each connection, in the time that it is given.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_with`](Self::connect_with).
+    pub fn connect_over(
+        target: Target,
+        security: &Security,
+        open: impl Fn(Duration) -> io::Result<UnixStream> + Send + Sync + 'static,
+        config: ClientConfig,
+    ) -> Result<Client, ClientError> {
+        security.allows(&target, &config.credential)?;
+        let dialer = Dialer::over(target, open, config.open_timeout, config.limits.frame_bytes);
+        Client::connect_by(dialer, config)
+    }
+
+    fn connect_by(dialer: Dialer, config: ClientConfig) -> Result<Client, ClientError> {
         let family = config.family;
         let (messages, inbox) = sync_channel(QUEUE);
         let (ready, accepted) = channel();

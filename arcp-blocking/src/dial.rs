@@ -9,6 +9,9 @@ mod unix;
 mod websocket;
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 #[cfg(feature = "websocket")]
 use std::time::Instant;
@@ -52,6 +55,18 @@ pub(crate) struct Dialer {
     frame_bytes: usize,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
+    /// Somebody else's way there.
+    opener: Option<Opener>,
+}
+
+/// Opens streams with one frame a line.
+#[derive(Clone)]
+struct Opener(Arc<dyn Fn(Duration) -> io::Result<UnixStream> + Send + Sync>);
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opener").finish_non_exhaustive()
+    }
 }
 
 impl Dialer {
@@ -71,11 +86,32 @@ impl Dialer {
             target,
             timeout,
             frame_bytes,
+            opener: None,
         })
+    }
+
+    /// Has this open the streams to a target.
+    pub(crate) fn over(
+        target: Target,
+        open: impl Fn(Duration) -> io::Result<UnixStream> + Send + Sync + 'static,
+        timeout: Duration,
+        frame_bytes: usize,
+    ) -> Dialer {
+        Dialer {
+            target,
+            timeout,
+            frame_bytes,
+            #[cfg(feature = "tls")]
+            tls: None,
+            opener: Some(Opener(Arc::new(open))),
+        }
     }
 
     /// Opens a transport.
     pub(crate) fn dial(&self) -> io::Result<Wire> {
+        if let Some(opener) = &self.opener {
+            return lines(opener.0(self.timeout)?, self.frame_bytes);
+        }
         match &self.target {
             #[cfg(feature = "websocket")]
             Target::WebSocket { host, port, path, .. } => {
@@ -85,6 +121,10 @@ impl Dialer {
             #[cfg(not(feature = "websocket"))]
             Target::WebSocket { .. } => Err(unsupported("websocket")),
             Target::Unix(path) => unix::connect(path, self.timeout, self.frame_bytes),
+            Target::Http2 { .. } | Target::Quic { .. } => {
+                let message = "HTTP/2 and QUIC are spoken by arcp-tokio-adapter";
+                Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
             #[cfg(feature = "stdio")]
             Target::Program(command) => program::start(command, self.frame_bytes),
             #[cfg(not(feature = "stdio"))]
@@ -114,11 +154,23 @@ impl Dialer {
             }
             #[cfg(not(feature = "tls"))]
             Target::WebSocket { tls: true, .. } => Err(unsupported("tls")),
-            Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_) => {
-                Channel::clear(websocket::connect(host, port, until)?, until)
-            }
+            Target::WebSocket { .. }
+            | Target::Http2 { .. }
+            | Target::Quic { .. }
+            | Target::Unix(_)
+            | Target::Program(_) => Channel::clear(websocket::connect(host, port, until)?, until),
         }
     }
+}
+
+fn lines(stream: UnixStream, frame_bytes: usize) -> io::Result<Wire> {
+    let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);
+    Ok(Wire {
+        reader: Box::new(reader),
+        writer: Box::new(writer),
+        framing: Framing::lines(frame_bytes),
+        closer: Closer(Box::new(move || drop(stream.shutdown(Shutdown::Both)))),
+    })
 }
 
 #[cfg(not(all(feature = "tls", feature = "stdio")))]

@@ -85,8 +85,12 @@ impl Server {
     fn listen(&mut self, listener: Listener, config: &ServerConfig) -> io::Result<()> {
         let (listen, bound, kept) = listener.into_parts();
         let listen = config.settled(listen);
+        if matches!(listen, Listen::Http2 { .. }) {
+            return Err(tokio_only());
+        }
         let mut socket = match bound {
             Bound::Tcp(port) => ListeningSocket::Tcp(TcpListener::from_std(port)),
+            Bound::Udp(_) => return Err(tokio_only()),
             Bound::Unix(socket) => ListeningSocket::Unix(UnixListener::from_std(socket)),
             Bound::Peer(stream) => {
                 self.take_peer(UnixStream::from_std(stream), listen.begins());
@@ -273,6 +277,10 @@ impl Socket for Registered {
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }
+}
+
+fn tokio_only() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "HTTP/2 and QUIC are served by arcp-tokio-adapter")
 }
 
 #[cfg(test)]

@@ -78,6 +78,6 @@ pub fn serve_stdio(host: Host, peer: Option<Principal>, tokio: bool) -> Result<(
 }
 
 /// One thread: the server is one task.
-fn runtime() -> io::Result<Runtime> {
+pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

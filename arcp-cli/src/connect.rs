@@ -13,6 +13,7 @@ use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 
 use crate::args::Where;
+use crate::bridge;
 use crate::exit::{Exit, Failure};
 use crate::login;
 use crate::runtimes::Runtime;
@@ -93,11 +94,11 @@ impl Chosen {
     pub fn can_be_left(&self) -> Result<(), &'static str> {
         match self.target {
             Target::Program(_) => Err("the runtime of an exec: URL ends with this command, and the job with it: stay"),
-            Target::WebSocket { .. } if self.token.is_none() => {
+            Target::WebSocket { .. } | Target::Http2 { .. } | Target::Quic { .. } if self.token.is_none() => {
                 Err("nobody could ever watch a job that was submitted without a token: give --token, or set ARCP_TOKEN")
             }
             // A user is who it is the next time too.
-            Target::WebSocket { .. } | Target::Unix(_) => Ok(()),
+            Target::WebSocket { .. } | Target::Http2 { .. } | Target::Quic { .. } | Target::Unix(_) => Ok(()),
         }
     }
 
@@ -167,7 +168,7 @@ impl Chosen {
         config.resume = resume;
         config.features = features(config.features);
         config.give_up_after = Some(patience);
-        let client = Client::connect_with(self.target.clone(), &self.security, config);
+        let client = bridge::connect(&self.target, &self.security, config);
         let client = client.map_err(|error| self.failure(error))?;
         self.check_fingerprint(client.welcome().fingerprint.as_deref())?;
         if let Some((state, token)) = State::of_user().zip(self.token.clone().filter(|_| self.logged_in)) {
@@ -259,15 +260,11 @@ fn newest() -> Option<Runtime> {
 /// One that listens everywhere is reached here.
 fn target_of(runtime: &Runtime) -> Option<Target> {
     let target: Target = runtime.url.parse().ok()?;
-    let Target::WebSocket { host, port, path, tls } = target else {
-        return Some(target);
-    };
-    let host = match host.as_str() {
-        "0.0.0.0" => "127.0.0.1".to_string(),
-        "::" => "::1".to_string(),
-        _ => host,
-    };
-    Some(Target::WebSocket { host, port, path, tls })
+    Some(match target.address() {
+        Some(("0.0.0.0", _)) => target.with_host("127.0.0.1"),
+        Some(("::", _)) => target.with_host("::1"),
+        Some(_) | None => target,
+    })
 }
 
 /// One of this user's own is known by the file of its certificate.
@@ -277,11 +274,12 @@ fn trust_of(runtime: &Runtime) -> Trust {
 
 fn is_there(target: &Target) -> bool {
     match target {
-        Target::WebSocket { host, port, .. } => {
+        Target::WebSocket { host, port, .. } | Target::Http2 { host, port, .. } => {
             let addresses = (host.as_str(), *port).to_socket_addrs();
             addresses.is_ok_and(|mut all| all.any(|a| TcpStream::connect_timeout(&a, LOOKING).is_ok()))
         }
         Target::Unix(path) => unix::connect(path, LOOKING).is_ok(),
-        Target::Program(_) => true,
+        // Nothing answers before a handshake.
+        Target::Quic { .. } | Target::Program(_) => true,
     }
 }

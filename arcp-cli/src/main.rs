@@ -9,6 +9,7 @@ mod asked;
 mod asking;
 mod audit;
 mod background;
+mod bridge;
 mod caller;
 mod cancel;
 mod completions;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         }
         failure.exit
     });
+    bridge::flush(Duration::from_secs(1));
     flush(Duration::from_secs(1));
     exit.into()
 }

@@ -31,6 +31,11 @@ pub fn is_stdio_alone(places: &[Listen]) -> bool {
     *places == [Listen::Stdio]
 }
 
+/// Whether one of them is served over tokio only.
+pub fn need_tokio(places: &[Listen]) -> bool {
+    places.iter().any(|listen| matches!(listen, Listen::Http2 { .. } | Listen::Quic { .. }))
+}
+
 /// Whether peers are known there by the users that they are.
 pub fn knows_users(listen: &Listen) -> bool {
     match listen {
@@ -69,13 +74,7 @@ pub fn tame(text: &str) -> String {
 /// The first that may not.
 pub fn check(places: &[Listen], config: &ServerConfig) -> Result<(), Failure> {
     places.iter().try_for_each(|listen| {
-        let mend = match listen {
-            Listen::Http2 { .. } | Listen::Quic { .. } => {
-                return Err(Failure::usage(format!("--listen {listen}: HTTP/2 and QUIC are not served yet")));
-            }
-            Listen::WebSocket { .. } | Listen::Unix { .. } | Listen::Stdio => config.allows(listen),
-        };
-        mend.map_err(|error| {
+        config.allows(listen).map_err(|error| {
             let mend = match error {
                 HostError::NoCertificate(_) => {
                     "give --tls-cert FILE --tls-key FILE (`arcp tls self-signed` makes both)"

@@ -117,10 +117,7 @@ impl Runtime {
     }
 
     fn ports(&self) -> impl Iterator<Item = u16> {
-        self.targets().filter_map(|target| match target {
-            Target::WebSocket { port, .. } => Some(port),
-            Target::Unix(_) | Target::Program(_) => None,
-        })
+        self.targets().filter_map(|target| target.address().map(|(_, port)| port))
     }
 
     /// Leaves word of it, for the user alone.
@@ -193,20 +190,17 @@ fn forget_killed(folder: &Path) -> io::Result<()> {
 
 /// Whether both are one runtime: this machine has several names.
 pub fn is_same(one: &Target, other: &Target) -> bool {
-    match (one, other) {
-        (
-            Target::WebSocket { host, port, path, tls },
-            Target::WebSocket { host: other, port: their_port, path: their_path, tls: their_tls },
-        ) => {
-            (port, path, tls) == (their_port, their_path, their_tls)
-                && (host == other || is_local(host) && is_local(other))
+    match (one.address(), other.address()) {
+        (Some((host, _)), Some((other_host, _))) if is_local(host) && is_local(other_host) => {
+            one.clone().with_host(other_host) == *other
         }
-        (Target::Unix(path), Target::Unix(other)) => match (std::path::absolute(path), std::path::absolute(other)) {
-            (Ok(path), Ok(other)) => path == other,
-            (Ok(_) | Err(_), _) => path == other,
+        _ => match (one, other) {
+            (Target::Unix(path), Target::Unix(other)) => {
+                path == other
+                    || matches!((std::path::absolute(path), std::path::absolute(other)), (Ok(a), Ok(b)) if a == b)
+            }
+            _ => one == other,
         },
-        (Target::Program(command), Target::Program(other)) => command == other,
-        (Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_), _) => false,
     }
 }
 

@@ -117,14 +117,17 @@ fn serve_places(
     raise_descriptor_limit();
     let host = host(config, agents, credentials, args, location)?.counting_spans(spans.counts.clone());
     let ended = location.end_orphans()?;
-    let server = adapter::serve(bound, &server_config, host, args.tokio).map_err(|error| match error {
-        HostError::Config(error) => Failure::usage(error.to_string()),
-        HostError::Io(_)
-        | HostError::Store(_)
-        | HostError::Fenced(_)
-        | HostError::Cleartext(_)
-        | HostError::NoCertificate(_) => Failure::new(Exit::Failed, error.to_string()),
-    })?;
+    let server =
+        adapter::serve(bound, &server_config, host, args.tokio || places::need_tokio(places)).map_err(|error| {
+            match error {
+                HostError::Config(error) => Failure::usage(error.to_string()),
+                HostError::Io(_)
+                | HostError::Store(_)
+                | HostError::Fenced(_)
+                | HostError::Cleartext(_)
+                | HostError::NoCertificate(_) => Failure::new(Exit::Failed, error.to_string()),
+            }
+        })?;
     let urls: Vec<String> = server.places().iter().map(|listen| listen.url(&args.path)).collect();
     let left = leave_word(args, places, &server, (made, location.file()))?;
     let files = drain::Files { certificates: server_config.tls.clone(), policy: policy_file(args) };

@@ -100,7 +100,8 @@ pub fn percent(text: &str) -> Result<u32, String> {
 
 /// A runtime to connect to, `ws://` and `/arcp` being understood.
 pub fn runtime(text: &str) -> Result<Target, String> {
-    let expected = "expected ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, unix:///PATH, or exec:COMMAND";
+    let expected = "expected ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, h2://HOST:PORT/PATH, h2c:// without TLS, \
+                    quic://HOST:PORT, unix:///PATH, or exec:COMMAND";
     for (scheme, ours) in [("http://", "ws://"), ("https://", "wss://")] {
         if let Some(rest) = text.strip_prefix(scheme) {
             return Err(format!("a runtime speaks WebSocket: give {ours}{rest}"));
@@ -221,6 +222,9 @@ fn of_runtime<T>(text: &str, example: &str, value: impl Fn(&str) -> Result<T, St
 pub fn receiver(text: &str) -> Result<OfRuntime<Target>, String> {
     of_runtime(text, "NAME=URL, such as east=wss://east.example/arcp", |url| match runtime(url)? {
         target @ (Target::WebSocket { .. } | Target::Unix(_)) => Ok(target),
+        Target::Http2 { .. } | Target::Quic { .. } => {
+            Err("another runtime is reached at ws://, wss:// or unix:".to_string())
+        }
         Target::Program(_) => Err("a program of its own is no other runtime: give where that one listens".to_string()),
     })
 }

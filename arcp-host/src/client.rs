@@ -37,7 +37,7 @@ pub use self::permissions::{Decision, PermissionAsked, PermissionHandler};
 pub use self::security::{DialError, Identity, Security, Trust};
 #[cfg(feature = "websocket")]
 pub(crate) use self::target::is_loopback;
-pub use self::target::{Target, TargetError, bracketed};
+pub use self::target::{HTTP2, QUIC, Target, TargetError, bracketed};
 
 use crate::clock::Clock;
 use crate::framing::{Framed, Framing};

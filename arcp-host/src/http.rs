@@ -13,6 +13,9 @@ const HEADERS: usize = 64;
 /// What who passes a request on from elsewhere says so with.
 const FORWARDED: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
+/// The type of a body with a frame a line.
+pub const LINES: &str = "application/x-ndjson";
+
 /// Who may ask, and where.
 #[derive(Clone, Debug)]
 pub struct UpgradePolicy {
@@ -86,6 +89,55 @@ impl UpgradePolicy {
             // Only a path of its own asks for these.
             Answer::More | Answer::Page(_) => response(404, "Not Found", "nothing is served here"),
         }
+    }
+
+    /// Judges a request for a stream of HTTP/2 whose body holds frames both ways, one a
+    /// line. `authority` is what the request says it is for.
+    ///
+    /// # Errors
+    ///
+    /// The status to refuse it with, and what is wrong.
+    pub fn judge_stream<'a>(
+        &self,
+        method: &str,
+        path: &str,
+        authority: Option<&str>,
+        headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<(), (u16, &'static str)> {
+        let (mut host, mut origin, mut content_type) = (Ok(authority), Ok(None), Ok(None));
+        for (name, value) in headers {
+            let held = match name {
+                // Of two that differ the one that is judged may not be the one that is meant.
+                "host" if authority.is_some_and(|authority| authority.as_bytes() == value) => continue,
+                "host" => &mut host,
+                "origin" => &mut origin,
+                "content-type" => &mut content_type,
+                _ => continue,
+            };
+            *held = match (&held, std::str::from_utf8(value)) {
+                (Ok(None), Ok(value)) => Ok(Some(value.trim())),
+                (Ok(None | Some(_)) | Err(()), _) => Err(()),
+            };
+        }
+        if method != "POST" {
+            return Err((405, "only POST is served"));
+        }
+        if !host.is_ok_and(|host| host.is_some_and(|host| self.allows_host(host))) {
+            return Err((421, "this host name is not served here: see --allow-host"));
+        }
+        let is_allowed = |origin: &str| self.origins.iter().any(|allowed| allowed == origin);
+        if !origin.is_ok_and(|origin| origin.is_none_or(is_allowed)) {
+            return Err((403, "this origin is not allowed: see --allow-origin"));
+        }
+        let path = path.split('?').next().unwrap_or_default();
+        if path != self.path && path != "/" {
+            return Err((404, "nothing is served at this path"));
+        }
+        let is_lines = |given: &str| given.split(';').next().is_some_and(|of| of.trim().eq_ignore_ascii_case(LINES));
+        if !content_type.is_ok_and(|given: Option<&str>| given.is_some_and(is_lines)) {
+            return Err((415, "the body is to have the type application/x-ndjson"));
+        }
+        Ok(())
     }
 
     fn judge(&self, request: &httparse::Request<'_, '_>, head: usize) -> Answer {
@@ -303,6 +355,33 @@ mod tests {
         assert_eq!(policy().answer(b"GET /arcp HT"), Answer::More);
         let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(HEAD_BYTES));
         assert_eq!(status(&policy().answer(long.as_bytes())), 431);
+    }
+
+    #[test]
+    fn a_stream_of_http2_is_judged_as_an_upgrade_and_by_its_type() {
+        let lines = ("content-type", LINES);
+        for (method, path, authority, headers, expected) in [
+            ("POST", "/arcp", Some("localhost:1"), vec![lines], 200),
+            ("POST", "/", Some("arcp.example"), vec![lines], 200),
+            ("POST", "/arcp?a", None, vec![("host", "localhost"), lines], 200),
+            ("POST", "/arcp", Some("localhost"), vec![("host", "localhost"), lines], 200),
+            ("POST", "/arcp", Some("localhost"), vec![("origin", "https://ok.example"), lines], 200),
+            ("POST", "/arcp", Some("localhost"), vec![("content-type", "Application/X-NDJSON; charset=utf-8")], 200),
+            ("GET", "/arcp", Some("localhost"), vec![lines], 405),
+            ("POST", "/arcp", Some("evil.example"), vec![lines], 421),
+            ("POST", "/arcp", Some("localhost"), vec![("host", "evil.example"), lines], 421),
+            ("POST", "/arcp", None, vec![("host", "localhost"), ("host", "localhost"), lines], 421),
+            ("POST", "/arcp", None, vec![lines], 421),
+            ("POST", "/arcp", Some("localhost"), vec![("origin", "https://evil.example"), lines], 403),
+            ("POST", "/healthz", Some("localhost"), vec![lines], 404),
+            ("POST", "/arcp", Some("localhost"), vec![("content-type", "text/plain")], 415),
+            ("POST", "/arcp", Some("localhost"), vec![], 415),
+        ] {
+            let given = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+            let status =
+                policy().judge_stream(method, path, authority, given).map_or_else(|(status, _)| status, |()| 200);
+            assert_eq!(status, expected, "{method} {path} {authority:?} {headers:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Whatever a peer can see is decided here, so it is the same over each.
 
 mod admission;
+mod carriers;
 mod channel;
 mod connection;
 mod connections;
@@ -37,6 +38,7 @@ use arcp_proto::runtime::{Input, Operator};
 use arcp_proto::secret::Secret;
 use rustix::process::geteuid;
 
+pub use self::carriers::CarrierEnd;
 pub use self::connections::{HEAD_TIMEOUT, LINGER};
 pub use self::listen::{Listen, ListenError};
 pub use self::listener::{Bound, Kept, Listener};
@@ -450,6 +452,48 @@ impl<S: Socket> ServerLoop<S> {
     #[allow(clippy::unused_self, reason = "as where TLS is built in")]
     fn accept_handshake(&mut self, _: Origin, _: impl FnOnce(ConnId) -> io::Result<S>) {}
 
+    /// Adds a connection that carries others, such as one of HTTP/2: its adapter reads
+    /// and writes it, and [opens](Self::open_on) its streams. It counts as one without
+    /// a session while it has no stream, and has to have one in time; `tell` is called
+    /// once it has to end. Gives its number; `None`: there is no room for now.
+    pub fn carry(&mut self, from: Origin, has_tls: bool, tell: impl Fn(CarrierEnd) + Send + 'static) -> Option<ConnId> {
+        if self.is_ending() {
+            return None;
+        }
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.tls {
+            self.connections.shown.get_or_insert_with(|| certificates.current());
+        }
+        self.connections.carry(from, has_tls, Box::new(tell))
+    }
+
+    /// The TLS handshake of a connection that carries others is done.
+    pub fn carrier_is_secure(&mut self, carrier: ConnId) {
+        self.connections.carrier_is_secure(carrier);
+    }
+
+    /// What the peer of such a connection asked for was refused by its adapter.
+    pub fn stream_failed(&mut self, carrier: ConnId) {
+        self.connections.stream_failed(carrier);
+    }
+
+    /// A connection that carries others is gone; its streams end by themselves.
+    pub fn carrier_is_gone(&mut self, carrier: ConnId) {
+        self.connections.drop_now(carrier);
+    }
+
+    /// Adds a stream of a connection that carries others, with a frame a line. Its
+    /// client has shown these certificates.
+    #[cfg(feature = "tls")]
+    pub fn open_on(
+        &mut self,
+        carrier: ConnId,
+        certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+        socket: impl FnOnce(ConnId) -> io::Result<S>,
+    ) {
+        self.connections.open_on(carrier, certificates, socket);
+    }
+
     /// A connection is ready.
     pub fn note(&mut self, conn: ConnId, readable: bool, writable: bool) {
         self.connections.note(conn, readable, writable);
@@ -564,13 +608,14 @@ impl<S: Socket> ServerLoop<S> {
             let late = self.drain.until.is_some_and(|until| until <= now);
             if self.driver.is_idle() || late || asked > 1 {
                 self.ending_since = Some(now);
+                self.connections.carriers.stop();
                 self.drain.cut = self.driver.unfinished();
                 self.hand_over(Input::Operator(Operator::Shutdown))?;
                 self.turn(true)?;
             }
             false
         };
-        let over = over || self.is_ending() && self.connections() == 0;
+        let over = over || self.is_ending() && self.connections() == 0 && self.connections.carriers.is_empty();
         Ok(over.then(|| Stopped { cut: std::mem::take(&mut self.drain.cut) }))
     }
 
@@ -648,7 +693,7 @@ impl<S: Socket> ServerLoop<S> {
     fn expire(&mut self) {
         let now = Instant::now();
         while let Some(conn) = self.connections.due.pop_late(now) {
-            self.connections.drop_now(conn);
+            self.connections.expire(conn);
         }
     }
 }

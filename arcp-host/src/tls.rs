@@ -17,13 +17,14 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
-pub use self::authorities::{client_config, config_for};
+pub use self::authorities::{client_config, config_and_refusals_for, config_for};
 pub use self::certificates::Certificates;
 pub(crate) use self::certificates::Shown;
 pub(crate) use self::channel::TlsChannel;
 pub(crate) use self::clients::Certified;
 pub use self::clients::ClientCertificates;
 pub use self::known_runtimes::KnownRuntimes;
+pub use self::verifier::Refusals;
 
 #[cfg(doc)]
 use crate::client::{Identity, Trust};

@@ -2,6 +2,7 @@
 //! thing that happens when it is hit.
 
 mod schedule;
+mod streams;
 
 use core::num::NonZeroU32;
 
@@ -10,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::ConfigError;
 use crate::lease::Fuel;
 use crate::principal::Account;
-pub use schedule::ScheduleLimits;
+
+pub use self::schedule::ScheduleLimits;
+pub use self::streams::StreamLimits;
 
 /// The bounds of a [`crate::runtime::Runtime`].
 ///
@@ -28,6 +31,9 @@ pub struct Limits {
     /// Connections, and what waits for their peers or has not arrived.
     #[serde(flatten)]
     pub connection: ConnectionLimits,
+    /// Connections that carry sessions as streams.
+    #[serde(flatten)]
+    pub stream: StreamLimits,
     /// Sessions, and what each may have.
     #[serde(flatten)]
     pub session: SessionLimits,
@@ -634,6 +640,7 @@ impl Limits {
                 waiting_bytes: 512 << 10,
                 list_scan: 1000,
             },
+            stream: StreamLimits::small(),
             session: SessionLimits {
                 sessions_per_principal: 8,
                 anonymous_sessions_per_network: 4,
@@ -757,6 +764,7 @@ impl Limits {
         at_least("tls_handshakes", self.connection.tls_handshakes as u64, 1, "1 or more")?;
         let of_network = self.connection.tls_handshakes_per_network as u64;
         at_least("tls_handshakes_per_network", of_network, 1, "1 or more")?;
+        self.stream.validate()?;
         if self.session.reserve > 90 {
             let value = u64::from(self.session.reserve);
             return Err(ConfigError::Limit { name: "reserve", value, expected: "0 to 90" });

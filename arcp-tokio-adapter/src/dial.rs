@@ -4,16 +4,23 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_host::client::{DialError, Security, Target, bracketed};
 use arcp_host::framing::Framing;
 use arcp_host::http::{upgrade_request, upgraded};
+#[cfg(feature = "tls")]
+use arcp_host::tls::{Refusals, config_and_refusals_for};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, duplex, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 #[cfg(feature = "tls")]
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
 
 use crate::socket::ByteStream;
 
@@ -49,18 +56,69 @@ pub(crate) async fn dialer(
     }))
 }
 
+/// Opens a stream with a frame a line to a target: for whoever has a client over another
+/// adapter. Files of the security are read.
+///
+/// # Errors
+///
+/// If the stream does not come about within the timeout, the files cannot be used, or
+/// the target is a WebSocket, which has frames of its own.
+pub async fn open_lines(
+    target: &Target,
+    security: &Security,
+    timeout: Duration,
+) -> io::Result<impl ByteStream + use<>> {
+    if matches!(target, Target::WebSocket { .. }) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a WebSocket has no lines"));
+    }
+    let opening = async { open(target, Tls::to(target, security).await?, 0).await };
+    let opened = tokio::time::timeout(timeout, opening).await;
+    Ok(opened.map_err(|_| io::ErrorKind::TimedOut)??.0)
+}
+
 async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize) -> io::Result<Opened> {
-    let (host, port, path) = match target {
-        Target::WebSocket { host, port, path, .. } => (host, *port, path),
-        Target::Unix(path) => return Ok((Box::pin(UnixStream::connect(path).await?), Framing::lines(frame_bytes))),
-        Target::Program(command) => return Ok((start(command)?, Framing::lines(frame_bytes))),
-    };
-    let socket = TcpStream::connect((host.as_str(), port)).await?;
+    match target {
+        Target::WebSocket { host, port, path, .. } => {
+            upgrade(connect(host, *port, tls).await?, host, *port, path, frame_bytes).await
+        }
+        #[cfg(feature = "http2")]
+        Target::Http2 { host, port, path, tls: is_secure } => {
+            let stream = connect(host, *port, tls).await?;
+            let stream = crate::http2::dial(stream, host, *port, path, *is_secure).await?;
+            Ok((Box::pin(stream), Framing::lines(frame_bytes)))
+        }
+        #[cfg(not(feature = "http2"))]
+        Target::Http2 { .. } => Err(unsupported("http2")),
+        #[cfg(feature = "quic")]
+        Target::Quic { host, port } => {
+            let tls = tls.ok_or(io::ErrorKind::Unsupported)?;
+            let stream = crate::quic::dial(host, *port, tls.config, &tls.refusals).await?;
+            Ok((Box::pin(stream), Framing::lines(frame_bytes)))
+        }
+        #[cfg(not(feature = "quic"))]
+        Target::Quic { .. } => Err(unsupported("quic")),
+        Target::Unix(path) => Ok((Box::pin(UnixStream::connect(path).await?), Framing::lines(frame_bytes))),
+        Target::Program(command) => Ok((start(command)?, Framing::lines(frame_bytes))),
+    }
+}
+
+/// A connection over TCP, encrypted if the target is.
+async fn connect(host: &str, port: u16, tls: Option<Tls>) -> io::Result<Pin<Box<dyn ByteStream>>> {
+    let socket = TcpStream::connect((host, port)).await?;
     socket.set_nodelay(true)?;
-    let mut stream: Pin<Box<dyn ByteStream>> = match tls {
-        Some(tls) => tls.over(socket).await?,
-        None => Box::pin(socket),
-    };
+    match tls {
+        Some(tls) => tls.over(socket).await,
+        None => Ok(Box::pin(socket)),
+    }
+}
+
+async fn upgrade(
+    mut stream: Pin<Box<dyn ByteStream>>,
+    host: &str,
+    port: u16,
+    path: &str,
+    frame_bytes: usize,
+) -> io::Result<Opened> {
     let (request, accept) = upgrade_request(&format!("{}:{port}", bracketed(host)), path);
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
@@ -77,6 +135,12 @@ async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize) -> io::Resu
             return Ok((stream, framing));
         }
     }
+}
+
+#[cfg(not(all(feature = "http2", feature = "quic")))]
+pub(crate) fn unsupported(feature: &str) -> io::Error {
+    let message = format!("this program was built without the feature `{feature}` of arcp-tokio-adapter");
+    io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
 /// Starts a program that speaks on its stdin and stdout. It is killed once the stream is
@@ -104,7 +168,9 @@ fn start(command: &str) -> io::Result<Pin<Box<dyn ByteStream>>> {
 #[cfg(feature = "tls")]
 #[derive(Clone)]
 struct Tls {
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
+    #[cfg_attr(not(feature = "quic"), allow(dead_code, reason = "TLS over TCP says so itself"))]
+    refusals: Refusals,
     name: ServerName<'static>,
 }
 
@@ -112,20 +178,26 @@ struct Tls {
 impl Tls {
     /// What a target asks for, which may be nothing.
     async fn to(target: &Target, security: &Security) -> io::Result<Option<Tls>> {
-        let Target::WebSocket { host, tls: true, .. } = target else {
+        let Some((host, _)) = target.address().filter(|_| target.has_tls()) else {
             return Ok(None);
         };
-        let name = ServerName::try_from(host.clone())
+        let name = ServerName::try_from(host.to_string())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a server")))?;
         let (target, security) = (target.clone(), security.clone());
         // It reads files.
-        let config = tokio::task::spawn_blocking(move || arcp_host::tls::config_for(&target, &security)).await;
-        let config = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
-        Ok(Some(Tls { connector: config.into(), name }))
+        let config = tokio::task::spawn_blocking(move || config_and_refusals_for(&target, &security)).await;
+        let (config, refusals) = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        Ok(Some(Tls { config, refusals, name }))
     }
 
     async fn over(self, socket: TcpStream) -> io::Result<Pin<Box<dyn ByteStream>>> {
-        Ok(Box::pin(self.connector.connect(self.name, socket).await?))
+        let wanted = self.config.alpn_protocols.first().cloned();
+        let stream = TlsConnector::from(self.config).connect(self.name, socket).await?;
+        // A server that names no protocol may speak another.
+        if wanted.is_some() && stream.get_ref().1.alpn_protocol() != wanted.as_deref() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the server does not speak HTTP/2 there"));
+        }
+        Ok(Box::pin(stream))
     }
 }
 
@@ -138,13 +210,7 @@ enum Tls {}
 impl Tls {
     #[allow(clippy::unused_async, reason = "as where it is built in")]
     async fn to(target: &Target, _: &Security) -> io::Result<Option<Tls>> {
-        match target {
-            Target::WebSocket { tls: true, .. } => {
-                let message = "this program was built without the feature `tls` of arcp-tokio-adapter";
-                Err(io::Error::new(io::ErrorKind::Unsupported, message))
-            }
-            Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_) => Ok(None),
-        }
+        if target.has_tls() { Err(unsupported("tls")) } else { Ok(None) }
     }
 
     #[allow(clippy::unused_async, reason = "as where it is built in")]

@@ -9,6 +9,8 @@
 //! | feature | what it adds | default |
 //! |---|---|---|
 //! | `tls` | the same over TLS, 1.2 and 1.3: see [`arcp_host::tls`] | no |
+//! | `http2` | sessions as streams of HTTP/2, with TLS and without: [`Server::listen_http2`], `h2://` and `h2c://` | no |
+//! | `quic` | sessions over QUIC: [`Server::listen_quic`], `quic://` | no |
 //! | `tower` | [`Acceptor`] is a service that takes upgrades: an axum application mounts it | no |
 //!
 //! ```
@@ -63,9 +65,15 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "http2", feature = "quic"))]
+mod carrier;
 pub mod client;
 mod dial;
+#[cfg(feature = "http2")]
+mod http2;
 mod job;
+#[cfg(feature = "quic")]
+mod quic;
 mod readiness;
 pub mod server;
 mod socket;
@@ -79,6 +87,7 @@ pub use arcp_host::client::{
 pub use arcp_host::driver::{Host, HostError};
 pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
 pub use client::{Client, OpenClient};
+pub use dial::open_lines;
 pub use job::Job;
 pub use server::{Acceptor, Listen, ListenError, Listener, Server, serve};
 pub use socket::ByteStream;

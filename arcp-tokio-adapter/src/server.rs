@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,6 +21,10 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+#[cfg(any(feature = "http2", feature = "quic"))]
+use crate::carrier::{News, Ports};
+#[cfg(not(all(feature = "http2", feature = "quic")))]
+use crate::dial::unsupported;
 use crate::readiness::Readiness;
 use crate::socket::{ByteStream, Polled};
 
@@ -70,12 +74,20 @@ pub struct Acceptor {
     /// Which requests become WebSockets, where another server reads them.
     #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "nobody else reads requests"))]
     pub(crate) upgrades: Arc<UpgradePolicy>,
+    /// What ports of connections that carry others are served with.
+    #[cfg(any(feature = "http2", feature = "quic"))]
+    pub(crate) ports: Arc<Ports>,
 }
 
-struct Arrival {
-    stream: Pin<Box<dyn ByteStream>>,
-    from: Origin,
-    begins: Begins,
+pub(crate) enum Arrival {
+    Stream {
+        stream: Pin<Box<dyn ByteStream>>,
+        from: Origin,
+        begins: Begins,
+    },
+    /// Of a connection that carries others.
+    #[cfg(any(feature = "http2", feature = "quic"))]
+    OfCarrier(News),
 }
 
 impl Server {
@@ -112,12 +124,26 @@ impl Server {
         let (listen, bound, kept) = listener.into_parts();
         let listen = config.settled(listen);
         let socket = match bound {
-            Bound::Tcp(port) => ListeningSocket::Tcp(TcpListener::from_std(port)?),
+            Bound::Tcp(port) => match listen {
+                Listen::Http2 { tls, .. } => {
+                    self.carry_http2(TcpListener::from_std(port)?, tls)?;
+                    self.places.push(listen);
+                    return Ok(());
+                }
+                Listen::WebSocket { .. } | Listen::Quic { .. } | Listen::Unix { .. } | Listen::Stdio => {
+                    ListeningSocket::Tcp(TcpListener::from_std(port)?)
+                }
+            },
+            Bound::Udp(socket) => {
+                self.carry_quic(socket)?;
+                self.places.push(listen);
+                return Ok(());
+            }
             Bound::Unix(socket) => ListeningSocket::Unix(UnixListener::from_std(socket)?),
             Bound::Peer(stream) => {
                 let stream = UnixStream::from_std(stream)?;
                 let (from, begins) = (Origin::of_user(&stream), listen.begins());
-                self.take_up(Arrival { stream: Box::pin(stream), from, begins });
+                self.take_up(Arrival::Stream { stream: Box::pin(stream), from, begins });
                 self.kept.push(kept);
                 self.places.push(listen);
                 return Ok(());
@@ -128,6 +154,33 @@ impl Server {
         Ok(())
     }
 
+    #[cfg(feature = "http2")]
+    fn carry_http2(&self, port: TcpListener, tls: bool) -> io::Result<()> {
+        let tls = if tls { Some(self.acceptor.ports.certificates()?) } else { None };
+        tokio::spawn(crate::http2::serve(port, tls, self.acceptor.clone()));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "http2"))]
+    #[allow(clippy::unused_self, reason = "as where it is built in")]
+    fn carry_http2(&self, _: TcpListener, _: bool) -> io::Result<()> {
+        Err(unsupported("http2"))
+    }
+
+    #[cfg(feature = "quic")]
+    fn carry_quic(&self, socket: UdpSocket) -> io::Result<()> {
+        let certificates = self.acceptor.ports.certificates()?;
+        let endpoint = crate::quic::endpoint(socket, &certificates, &self.acceptor.ports)?;
+        tokio::spawn(crate::quic::serve(endpoint, certificates, self.acceptor.clone()));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "quic"))]
+    #[allow(clippy::unused_self, reason = "as where it is built in")]
+    fn carry_quic(&self, _: UdpSocket) -> io::Result<()> {
+        Err(unsupported("quic"))
+    }
+
     /// A server of the streams it is handed, and no other.
     ///
     /// # Errors
@@ -135,6 +188,8 @@ impl Server {
     /// As [`on`](Self::on).
     pub async fn without_port(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         let (readiness, runtime, config) = (Arc::<Readiness>::default(), Handle::current(), config.clone());
+        #[cfg(any(feature = "http2", feature = "quic"))]
+        let ports = Arc::new(Ports::new(&config, &host.config));
         let host = match host.run_task {
             Some(_) => host,
             None => host.with_tasks_run_by(move |task| drop(runtime.spawn(task))),
@@ -143,7 +198,12 @@ impl Server {
         let start = move || ServerLoop::new(&config, descriptors_for_connections(), host, move || woken.wake());
         let serving: ServerLoop<Polled> = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
-        let acceptor = Acceptor { arrivals: sender, upgrades: Arc::new(serving.upgrades().clone()) };
+        let acceptor = Acceptor {
+            arrivals: sender,
+            upgrades: Arc::new(serving.upgrades().clone()),
+            #[cfg(any(feature = "http2", feature = "quic"))]
+            ports,
+        };
         Ok(Server {
             serving,
             readiness,
@@ -264,7 +324,7 @@ impl Server {
             match socket.poll_accept(cx) {
                 Poll::Ready(Ok((stream, from))) => {
                     let begins = begins.clone();
-                    self.take_up(Arrival { stream, from, begins });
+                    self.take_up(Arrival::Stream { stream, from, begins });
                 }
                 Poll::Ready(Err(error)) => self.serving.accept_later(&error),
                 Poll::Pending => {
@@ -277,8 +337,13 @@ impl Server {
         any
     }
 
-    fn take_up(&mut self, Arrival { stream, from, begins }: Arrival) {
+    fn take_up(&mut self, arrival: Arrival) {
         let readiness = self.readiness.clone();
+        let (stream, from, begins) = match arrival {
+            Arrival::Stream { stream, from, begins } => (stream, from, begins),
+            #[cfg(any(feature = "http2", feature = "quic"))]
+            Arrival::OfCarrier(news) => return news.hear(&mut self.serving, &readiness),
+        };
         let socket = move |conn: ConnId| Ok(Polled::new(stream, readiness.waker(conn)));
         self.serving.accept(from, begins, socket);
     }
@@ -316,7 +381,7 @@ impl Acceptor {
     ///
     /// If the server has ended.
     pub async fn request(&self, stream: impl ByteStream, address: Option<IpAddr>) -> io::Result<()> {
-        self.hand(Arrival { stream: Box::pin(stream), from: address.into(), begins: Begins::Request }).await
+        self.hand(Arrival::Stream { stream: Box::pin(stream), from: address.into(), begins: Begins::Request }).await
     }
 
     /// Hands over a stream that is a WebSocket by now: its request was judged
@@ -327,7 +392,7 @@ impl Acceptor {
     /// If the server has ended.
     pub async fn websocket(&self, stream: impl ByteStream, address: Option<IpAddr>) -> io::Result<()> {
         let begins = Begins::Frames(Transport::WebSocket, Vouched::default());
-        self.hand(Arrival { stream: Box::pin(stream), from: address.into(), begins }).await
+        self.hand(Arrival::Stream { stream: Box::pin(stream), from: address.into(), begins }).await
     }
 
     /// Hands over a stream with one frame a line. `peer` is who it is, unless it
@@ -338,10 +403,16 @@ impl Acceptor {
     /// If the server has ended.
     pub async fn lines(&self, stream: impl ByteStream, peer: Option<Principal>) -> io::Result<()> {
         let begins = Begins::Frames(Transport::Lines, peer.into());
-        self.hand(Arrival { stream: Box::pin(stream), from: Origin::Unknown, begins }).await
+        self.hand(Arrival::Stream { stream: Box::pin(stream), from: Origin::Unknown, begins }).await
     }
 
-    async fn hand(&self, arrival: Arrival) -> io::Result<()> {
+    /// Ends once its server has.
+    #[cfg(any(feature = "http2", feature = "quic"))]
+    pub(crate) async fn ended(&self) {
+        self.arrivals.closed().await;
+    }
+
+    pub(crate) async fn hand(&self, arrival: Arrival) -> io::Result<()> {
         self.arrivals
             .send(arrival)
             .await
@@ -351,7 +422,7 @@ impl Acceptor {
 
 impl std::fmt::Debug for Arrival {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arrival").field("from", &self.from).finish_non_exhaustive()
+        f.debug_struct("Arrival").finish_non_exhaustive()
     }
 }
 
@@ -369,7 +440,7 @@ pub async fn serve(host: Host, peer: Option<Principal>, stream: impl ByteStream)
     config.drain_grace = Some(LAST_GRACE);
     let mut server = Server::without_port(&config, host).await?;
     let begins = Begins::Frames(Transport::Lines, peer.into());
-    server.take_up(Arrival { stream: Box::pin(stream), from: Origin::Unknown, begins });
+    server.take_up(Arrival::Stream { stream: Box::pin(stream), from: Origin::Unknown, begins });
     let handle = server.handle();
     let stopped = server.serve(Some(handle)).await;
     let _ = tokio::task::spawn_blocking(move || drop(server)).await;
@@ -411,7 +482,7 @@ mod tests {
         let (mut near, far) = tokio::io::duplex(4 << 10);
         near.write_all(said).await.expect("there is room");
         let begins = Begins::Frames(Transport::Lines, Principal::new("p").into());
-        server.take_up(Arrival { stream: Box::pin(far), from: Origin::Unknown, begins });
+        server.take_up(Arrival::Stream { stream: Box::pin(far), from: Origin::Unknown, begins });
         near
     }
 

@@ -6,6 +6,11 @@ use std::str::FromStr;
 
 use crate::unix;
 
+/// HTTP/2, by ALPN.
+pub const HTTP2: &[u8] = b"h2";
+/// ARCP on streams of QUIC, by ALPN.
+pub const QUIC: &[u8] = b"arcp/1.1";
+
 /// A runtime to connect to.
 ///
 /// ```
@@ -14,6 +19,7 @@ use crate::unix;
 /// assert_eq!(target.to_string(), "ws://127.0.0.1:7777/arcp");
 /// assert_eq!("wss://example.com".parse::<Target>()?.to_string(), "wss://example.com:443/arcp");
 /// assert_eq!("unix:/run/arcp.sock".parse::<Target>()?.to_string(), "unix:///run/arcp.sock");
+/// assert_eq!("quic://example.com".parse::<Target>()?.to_string(), "quic://example.com:443");
 /// assert!("http://example.com".parse::<Target>().is_err());
 /// # Ok::<(), arcp_host::client::TargetError>(())
 /// ```
@@ -32,6 +38,24 @@ pub enum Target {
     },
     /// A Unix socket, by its file.
     Unix(PathBuf),
+    /// A stream of HTTP/2, by `arcp-tokio-adapter`.
+    Http2 {
+        /// The host, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The path.
+        path: String,
+        /// Whether it is over TLS: `h2://`, else `h2c://`.
+        tls: bool,
+    },
+    /// A stream of QUIC, by `arcp-tokio-adapter`: `quic://`.
+    Quic {
+        /// The host, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// A program that speaks on its stdin and stdout; run by the shell.
     Program(String),
 }
@@ -41,7 +65,10 @@ pub enum Target {
 #[non_exhaustive]
 pub enum TargetError {
     /// Not a URL of a runtime.
-    #[error("`{0}` is not of the form ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH], unix:PATH or exec:COMMAND")]
+    #[error(
+        "`{0}` is not of the form SCHEME://HOST[:PORT][/PATH] with ws, wss, h2 or h2c, quic://HOST[:PORT], unix:PATH \
+         or exec:COMMAND"
+    )]
     NotWebSocket(String),
     /// A path that is none of a Unix socket.
     #[error("`{0}`: {1}")]
@@ -61,11 +88,12 @@ impl FromStr for Target {
             let path = unix::path_of_url(rest).and_then(usable);
             return path.map(Target::Unix).map_err(|why| TargetError::NotUnix(text.to_string(), why));
         }
-        let (rest, tls) = match text.strip_prefix("wss://") {
-            Some(rest) => (rest, true),
-            None => (text.strip_prefix("ws://").ok_or_else(bad)?, false),
+        let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
+        let usual = match scheme {
+            "wss" | "h2" | "quic" => "443",
+            "ws" | "h2c" => "80",
+            _ => return Err(bad()),
         };
-        let usual = if tls { "443" } else { "80" };
         let (authority, path) = rest.find('/').map_or((rest, "/arcp"), |at| rest.split_at(at));
         let (host, port) = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
             Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(usual)),
@@ -75,8 +103,13 @@ impl FromStr for Target {
         if host.is_empty() || host.contains('@') || !plain {
             return Err(bad());
         }
-        let port = port.parse().map_err(|_| bad())?;
-        Ok(Target::WebSocket { host: host.to_string(), port, path: path.to_string(), tls })
+        let (host, port, path) = (host.to_string(), port.parse().map_err(|_| bad())?, path.to_string());
+        Ok(match scheme {
+            "quic" if rest.contains('/') => return Err(bad()),
+            "quic" => Target::Quic { host, port },
+            "h2" | "h2c" => Target::Http2 { host, port, path, tls: scheme == "h2" },
+            _ => Target::WebSocket { host, port, path, tls: scheme == "wss" },
+        })
     }
 }
 
@@ -88,6 +121,11 @@ impl std::fmt::Display for Target {
                 write!(f, "{scheme}://{}:{port}{path}", bracketed(host))
             }
             Target::Unix(path) => f.write_str(&unix::url(path)),
+            Target::Http2 { host, port, path, tls } => {
+                let scheme = if *tls { "h2" } else { "h2c" };
+                write!(f, "{scheme}://{}:{port}{path}", bracketed(host))
+            }
+            Target::Quic { host, port } => write!(f, "quic://{}:{port}", bracketed(host)),
             Target::Program(command) => write!(f, "exec:{command}"),
         }
     }
@@ -97,9 +135,46 @@ impl Target {
     /// Whether what is sent there can be read on its way: it leaves this machine
     /// without TLS. A name other than `localhost` may be anybody's.
     pub fn is_exposed(&self) -> bool {
+        self.address().is_some_and(|(host, _)| !self.has_tls() && !is_loopback(host))
+    }
+
+    /// Whether it is encrypted by TLS.
+    pub fn has_tls(&self) -> bool {
         match self {
-            Target::WebSocket { tls: true, .. } | Target::Unix(_) | Target::Program(_) => false,
-            Target::WebSocket { host, .. } => !is_loopback(host),
+            Target::WebSocket { tls, .. } | Target::Http2 { tls, .. } => *tls,
+            Target::Quic { .. } => true,
+            Target::Unix(_) | Target::Program(_) => false,
+        }
+    }
+
+    /// The host, without brackets, and the port; `None`: it has none.
+    pub fn address(&self) -> Option<(&str, u16)> {
+        match self {
+            Target::WebSocket { host, port, .. } | Target::Http2 { host, port, .. } | Target::Quic { host, port } => {
+                Some((host, *port))
+            }
+            Target::Unix(_) | Target::Program(_) => None,
+        }
+    }
+
+    /// The same on another host; a file and a program are the same everywhere.
+    #[must_use]
+    pub fn with_host(mut self, other: &str) -> Target {
+        match &mut self {
+            Target::WebSocket { host, .. } | Target::Http2 { host, .. } | Target::Quic { host, .. } => {
+                *host = other.to_string();
+            }
+            Target::Unix(_) | Target::Program(_) => {}
+        }
+        self
+    }
+
+    /// What it is called in the handshake of TLS; `None`: nothing.
+    pub fn protocol(&self) -> Option<&'static [u8]> {
+        match self {
+            Target::Http2 { tls: true, .. } => Some(HTTP2),
+            Target::Quic { .. } => Some(QUIC),
+            Target::WebSocket { .. } | Target::Http2 { .. } | Target::Unix(_) | Target::Program(_) => None,
         }
     }
 }

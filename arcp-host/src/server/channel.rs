@@ -2,6 +2,9 @@
 
 use std::io::{self, Read, Write};
 
+#[cfg(feature = "tls")]
+use rustls::pki_types::CertificateDer;
+
 use super::Socket;
 #[cfg(feature = "tls")]
 use crate::tls::{Certified, Shown, TlsChannel};
@@ -10,6 +13,9 @@ pub(super) enum Channel<S> {
     Clear(S),
     #[cfg(feature = "tls")]
     Tls(Box<TlsChannel<S>>),
+    /// A stream of a connection on which its client has shown these.
+    #[cfg(feature = "tls")]
+    Carried(S, Vec<CertificateDer<'static>>),
 }
 
 impl<S: Socket> Channel<S> {
@@ -19,6 +25,8 @@ impl<S: Socket> Channel<S> {
             Channel::Clear(_) => false,
             #[cfg(feature = "tls")]
             Channel::Tls(tls) => tls.is_handshaking(),
+            #[cfg(feature = "tls")]
+            Channel::Carried(..) => false,
         }
     }
 }
@@ -30,6 +38,7 @@ impl<S: Socket> Channel<S> {
         match self {
             Channel::Clear(_) => None,
             Channel::Tls(tls) => tls.certified(shown),
+            Channel::Carried(_, certificates) => shown.certified(certificates),
         }
     }
 
@@ -38,6 +47,7 @@ impl<S: Socket> Channel<S> {
         match self {
             Channel::Clear(_) => false,
             Channel::Tls(tls) => tls.has_changed(before, now),
+            Channel::Carried(_, certificates) => now.has_changed(before, certificates),
         }
     }
 }
@@ -48,6 +58,8 @@ impl<S: Socket> Read for Channel<S> {
             Channel::Clear(socket) => socket.read(buffer),
             #[cfg(feature = "tls")]
             Channel::Tls(tls) => tls.read(buffer),
+            #[cfg(feature = "tls")]
+            Channel::Carried(socket, _) => socket.read(buffer),
         }
     }
 }
@@ -58,6 +70,8 @@ impl<S: Socket> Write for Channel<S> {
             Channel::Clear(socket) => socket.write(bytes),
             #[cfg(feature = "tls")]
             Channel::Tls(tls) => tls.write(bytes),
+            #[cfg(feature = "tls")]
+            Channel::Carried(socket, _) => socket.write(bytes),
         }
     }
 
@@ -66,6 +80,8 @@ impl<S: Socket> Write for Channel<S> {
             Channel::Clear(socket) => socket.flush(),
             #[cfg(feature = "tls")]
             Channel::Tls(tls) => tls.flush(),
+            #[cfg(feature = "tls")]
+            Channel::Carried(socket, _) => socket.flush(),
         }
     }
 }
@@ -76,6 +92,8 @@ impl<S: Socket> Socket for Channel<S> {
             Channel::Clear(socket) => socket.shut_down(),
             #[cfg(feature = "tls")]
             Channel::Tls(tls) => tls.shut_down(),
+            #[cfg(feature = "tls")]
+            Channel::Carried(socket, _) => socket.shut_down(),
         }
     }
 }

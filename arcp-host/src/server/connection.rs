@@ -4,6 +4,8 @@
 use std::io::{self, Write as _};
 use std::time::Instant;
 
+use arcp_proto::id::ConnId;
+
 use super::Socket;
 use super::channel::Channel;
 use super::origin::Origin;
@@ -28,6 +30,10 @@ pub(super) struct Connection<S> {
     pub(super) unread: bool,
     pub(super) window: WriteWindow,
     pub(super) deadline: Option<Instant>,
+    /// The connection that carries it, if it is a stream of one.
+    pub(super) carrier: Option<ConnId>,
+    /// Its peer has had a session on it.
+    pub(super) proved: bool,
 }
 
 pub(super) enum Stage {
@@ -62,6 +68,8 @@ impl<S: Socket> Connection<S> {
             unread: false,
             window: WriteWindow::default(),
             deadline: None,
+            carrier: None,
+            proved: false,
         }
     }
 

@@ -13,6 +13,7 @@ use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
 use arcp_proto::secret::SecretDigest;
 
 use super::admission::Admission;
+use super::carriers::{CarrierEnd, Carriers};
 use super::channel::Channel;
 use super::connection::{Connection, Phase, Stage};
 use super::origin::{Origin, Source, Vouched};
@@ -36,13 +37,12 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// Every connection of the server.
 pub(super) struct Connections<S> {
     pub(super) by_conn: BTreeMap<ConnId, Connection<S>>,
+    pub(super) carriers: Carriers,
     next: u64,
     limits: Limits,
     slow_reader_grace: Duration,
     admission: Admission,
-    /// Those whose TLS handshake is not done.
-    handshakes: Admission,
-    tls_handshake_timeout: Duration,
+    handshakes: Handshakes,
     /// The most connections there may be.
     most: usize,
     /// Bytes of pongs that are not written, of all connections.
@@ -58,6 +58,12 @@ pub(super) struct Connections<S> {
     pub(super) due: Due,
     /// When bytes were last written, or a connection ended.
     pub(super) progress_at: Instant,
+}
+
+/// Connections whose TLS handshake is not done.
+struct Handshakes {
+    begun: Admission,
+    timeout: Duration,
 }
 
 /// Which connections the next turn has to look at, and what for.
@@ -121,8 +127,10 @@ impl<S: Socket> Connections<S> {
                 connection.handshaking_connections,
                 connection.handshaking_connections_per_network,
             ),
-            handshakes: Admission::new(connection.tls_handshakes, connection.tls_handshakes_per_network),
-            tls_handshake_timeout: config.timing.tls_handshake_timeout,
+            handshakes: Handshakes {
+                begun: Admission::new(connection.tls_handshakes, connection.tls_handshakes_per_network),
+                timeout: config.timing.tls_handshake_timeout,
+            },
             most,
             pong_bytes: 0,
             partial: Partial::new(connection.partial_bytes),
@@ -130,6 +138,7 @@ impl<S: Socket> Connections<S> {
             metrics_token,
             progress_at: Instant::now(),
             by_conn: BTreeMap::new(),
+            carriers: Carriers::default(),
             next: FIRST_CONN,
             limits,
             #[cfg(feature = "tls")]
@@ -140,7 +149,11 @@ impl<S: Socket> Connections<S> {
 
     /// Whether one more would be too many and none can go for it.
     pub(super) fn is_full(&self) -> bool {
-        self.by_conn.len() >= self.most && self.admission.first().is_none()
+        self.is_at_most() && self.admission.first().is_none()
+    }
+
+    fn is_at_most(&self) -> bool {
+        self.by_conn.len() + self.carriers.len() >= self.most
     }
 
     /// Adds a connection that begins with a request head, or with a handshake
@@ -149,13 +162,23 @@ impl<S: Socket> Connections<S> {
         let Some(conn) = self.add(from, Stage::Http { head: Vec::new(), out: Vec::new() }, socket) else {
             return;
         };
-        let is_handshaking = self.is_handshaking(conn);
-        let span = if is_handshaking { self.tls_handshake_timeout } else { HEAD_TIMEOUT };
+        let span = if self.is_handshaking(conn) { self.begin_handshake(conn, from) } else { HEAD_TIMEOUT };
         self.set_deadline(conn, Some(Instant::now() + span));
-        if is_handshaking && let Some(other) = self.handshakes.enter(conn, from.into()) {
+    }
+
+    /// A TLS handshake has begun; gives how long it may take.
+    pub(super) fn begin_handshake(&mut self, conn: ConnId, from: Origin) -> Duration {
+        if let Some(other) = self.handshakes.begun.enter(conn, from.into()) {
             log(format_args!("arcp: too many TLS handshakes at once: the one that began first was closed"));
             self.drop_now(other);
         }
+        self.handshakes.timeout
+    }
+
+    /// A TLS handshake is done; false if none had begun.
+    pub(super) fn end_handshake(&mut self, conn: ConnId) -> bool {
+        self.admission.heard(conn);
+        self.handshakes.begun.leave(conn).is_some()
     }
 
     pub(super) fn is_handshaking(&self, conn: ConnId) -> bool {
@@ -170,8 +193,7 @@ impl<S: Socket> Connections<S> {
             && !connection.socket.is_handshaking()
         {
             connection.handshaking = false;
-            self.handshakes.leave(conn);
-            self.admission.heard(conn);
+            self.end_handshake(conn);
             self.set_deadline(conn, Some(Instant::now() + HEAD_TIMEOUT));
         }
     }
@@ -197,6 +219,29 @@ impl<S: Socket> Connections<S> {
         }
     }
 
+    /// Adds a stream of a carrier, whose client has shown these certificates.
+    #[cfg(feature = "tls")]
+    pub(super) fn open_on(
+        &mut self,
+        carrier: ConnId,
+        certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+        socket: impl FnOnce(ConnId) -> io::Result<S>,
+    ) {
+        let Some(from) = self.carriers.origin(carrier) else {
+            return;
+        };
+        let framing = Framing::lines(self.limits.frame.handshake_frame_bytes);
+        let socket = |conn| socket(conn).map(|socket| Channel::Carried(socket, certificates));
+        if let Some(conn) = self.add(from, Stage::Open(framing), socket) {
+            if let Some(connection) = self.by_conn.get_mut(&conn) {
+                connection.carrier = Some(carrier);
+            }
+            self.stream_began(carrier);
+            let certified = self.certified(conn);
+            self.due.opened.extend(opened(conn, Transport::Lines, from, certified));
+        }
+    }
+
     /// Adds a connection. Another one goes where there are too many.
     fn add(
         &mut self,
@@ -204,21 +249,41 @@ impl<S: Socket> Connections<S> {
         stage: Stage,
         socket: impl FnOnce(ConnId) -> io::Result<Channel<S>>,
     ) -> Option<ConnId> {
-        while self.by_conn.len() >= self.most
+        let conn = self.next_conn();
+        let socket = socket(conn).ok()?;
+        self.by_conn.insert(conn, Connection::new(socket, from, stage));
+        self.due.readable.insert(conn);
+        self.enter(conn, from);
+        self.by_conn.contains_key(&conn).then_some(conn)
+    }
+
+    /// Makes room for a connection, and gives its number.
+    pub(super) fn next_conn(&mut self) -> ConnId {
+        while self.is_at_most()
             && let Some(other) = self.admission.first()
         {
             self.drop_now(other);
         }
-        let conn = ConnId(self.next);
         self.next += 1;
-        let socket = socket(conn).ok()?;
-        self.by_conn.insert(conn, Connection::new(socket, from, stage));
-        self.due.readable.insert(conn);
+        ConnId(self.next - 1)
+    }
+
+    /// A connection has no session yet, or none any more.
+    pub(super) fn enter(&mut self, conn: ConnId, from: Origin) {
         if let Some(other) = self.admission.enter(conn, from.into()) {
             log(format_args!("arcp: too many connections without a session: the one silent for longest was closed"));
             self.drop_now(other);
         }
-        self.by_conn.contains_key(&conn).then_some(conn)
+    }
+
+    /// A connection has a session, or a stream that counts in its place.
+    pub(super) fn admit(&mut self, conn: ConnId) {
+        self.admission.leave(conn);
+        self.handshakes.begun.leave(conn);
+    }
+
+    pub(super) fn failed_streams(&self) -> u32 {
+        self.limits.stream.failed_streams
     }
 
     pub(super) fn note(&mut self, conn: ConnId, readable: bool, writable: bool) {
@@ -415,23 +480,38 @@ impl<S: Socket> Connections<S> {
         self.set_deadline(conn, Some(Instant::now() + LINGER));
     }
 
-    /// Gives a connection up; the core will be told.
+    /// The time of a connection is over.
+    pub(super) fn expire(&mut self, conn: ConnId) {
+        self.drop_for(conn, CarrierEnd::Late);
+    }
+
+    /// Gives a connection up, for which there is no room; the core will be told.
     pub(super) fn drop_now(&mut self, conn: ConnId) {
+        self.drop_for(conn, CarrierEnd::TooMany);
+    }
+
+    /// The same; one that carries others is told why.
+    pub(super) fn drop_for(&mut self, conn: ConnId, why: CarrierEnd) {
         self.set_deadline(conn, None);
-        self.admission.leave(conn);
-        self.handshakes.leave(conn);
+        self.admit(conn);
+        self.carriers.remove(conn, why);
         self.partial.leave(conn);
         self.due.forget(conn);
         if let Some(connection) = self.by_conn.remove(&conn) {
             self.progress_at = Instant::now();
             self.pong_bytes -= connection.pongs().0;
             self.due.gone.extend(connection.is_known().then_some(conn));
+            if let Some(carrier) = connection.carrier {
+                self.stream_ended(carrier, connection.proved);
+            }
         }
     }
 
-    fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
-        if let Some(connection) = self.by_conn.get_mut(&conn) {
-            if let Some(old) = std::mem::replace(&mut connection.deadline, at) {
+    pub(super) fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
+        let of_carrier = self.carriers.deadline(conn);
+        let of_connection = self.by_conn.get_mut(&conn).map(|connection| &mut connection.deadline);
+        if let Some(deadline) = of_connection.or(of_carrier) {
+            if let Some(old) = std::mem::replace(deadline, at) {
                 self.due.deadlines.remove(&(old, conn));
             }
             self.due.deadlines.extend(at.map(|at| (at, conn)));
@@ -478,6 +558,9 @@ impl<S: Socket> Sockets for Connections<S> {
         if let Some(framing) = self.framing(conn) {
             framing.take_up_to(frame_bytes);
             self.admission.leave(conn);
+        }
+        if let Some(connection) = self.by_conn.get_mut(&conn) {
+            connection.proved = true;
         }
     }
 

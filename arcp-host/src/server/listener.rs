@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::JoinHandle;
@@ -33,6 +33,8 @@ pub struct Listener {
 pub enum Bound {
     /// A port.
     Tcp(TcpListener),
+    /// A port for datagrams.
+    Udp(UdpSocket),
     /// A Unix socket.
     Unix(UnixListener),
     /// Nothing: this is the one peer there will be.
@@ -62,13 +64,16 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// If it cannot be had. A place whose transport no adapter has yet is
-    /// [`Unsupported`](io::ErrorKind::Unsupported).
+    /// If it cannot be had.
     pub fn bind(listen: &Listen) -> io::Result<Listener> {
         match listen {
             Listen::WebSocket { address, .. } => Listener::of_port(TcpListener::bind(address)?, listen.clone()),
-            Listen::Http2 { .. } | Listen::Quic { .. } => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, "HTTP/2 and QUIC are not served yet"))
+            Listen::Http2 { address, .. } => Listener::of_port(TcpListener::bind(address)?, listen.clone()),
+            Listen::Quic { address } => {
+                let socket = UdpSocket::bind(address)?;
+                socket.set_nonblocking(true)?;
+                let listen = Listen::Quic { address: socket.local_addr()? };
+                Ok(Listener { listen, socket: Bound::Udp(socket), kept: Kept::default() })
             }
             Listen::Unix { path, mode } => {
                 let (socket, file) = SocketFile::listen(path, *mode)?;

@@ -7,7 +7,7 @@ use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::known_runtimes::{KnownRuntimes, Pin};
-use super::verifier::Verifier;
+use super::verifier::{Refusals, Verifier};
 use super::{TlsError, pem, provider};
 use crate::client::{Identity, Security, Target, Trust};
 
@@ -29,12 +29,32 @@ pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Arc<C
 ///
 /// As [`client_config`].
 pub fn config_for(target: &Target, security: &Security) -> Result<Arc<ClientConfig>, TlsError> {
+    config_and_refusals_for(target, security).map(|(config, _)| config)
+}
+
+/// The same, and where it stands why a server was refused with it.
+///
+/// # Errors
+///
+/// As [`client_config`].
+pub fn config_and_refusals_for(
+    target: &Target,
+    security: &Security,
+) -> Result<(Arc<ClientConfig>, Refusals), TlsError> {
     let kept = match security.trust {
         Trust::System | Trust::Authorities(_) => security.known_runtimes.as_ref(),
         Trust::Certificate(_) | Trust::Key(_) => None,
     };
     let pin = kept.and_then(|kept| Pin::of(&KnownRuntimes::at(kept), target));
-    config_with(verifier(&security.trust)?.pinned(pin), security.identity.as_ref())
+    let verifier = verifier(&security.trust)?.pinned(pin);
+    let refusals = verifier.refusals();
+    let config = config_with(verifier, security.identity.as_ref())?;
+    let Some(protocol) = target.protocol() else {
+        return Ok((config, refusals));
+    };
+    let mut config = config.as_ref().clone();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok((Arc::new(config), refusals))
 }
 
 fn verifier(trust: &Trust) -> Result<Verifier, TlsError> {

@@ -72,6 +72,14 @@ impl Certificates {
         Ok(())
     }
 
+    /// With what the next connection of a protocol is taken, which is named by ALPN
+    /// and by nothing else.
+    pub fn config_for(&self, protocol: &[u8]) -> Arc<ServerConfig> {
+        let mut config = self.current().config.as_ref().clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    }
+
     /// What the next connection is shown.
     pub(crate) fn current(&self) -> Arc<Shown> {
         // Whoever panicked had replaced it, or had not.
@@ -90,8 +98,14 @@ impl Shown {
         self.clients.as_ref()?.certified(shown)
     }
 
+    /// Whether who has shown these is somebody else by now than before, or nobody.
+    pub(crate) fn has_changed(&self, before: &Shown, shown: &[CertificateDer<'_>]) -> bool {
+        let holder = before.holder(shown);
+        holder.is_some() && holder != self.certified(shown).and_then(|certified| certified.holder)
+    }
+
     /// Whose certificate the first of these is, whether it counts or not.
-    pub(crate) fn holder(&self, shown: &[CertificateDer<'_>]) -> Option<Verdict> {
+    fn holder(&self, shown: &[CertificateDer<'_>]) -> Option<Verdict> {
         self.clients.as_ref()?.named(shown.first()?)?.holder
     }
 }

@@ -39,8 +39,7 @@ impl<S: Socket> TlsChannel<S> {
     /// Whether its client is somebody else by now, or nobody, by the certificate that
     /// it has shown.
     pub(crate) fn has_changed(&self, before: &Shown, now: &Shown) -> bool {
-        let holder = self.session.peer_certificates().and_then(|shown| before.holder(shown));
-        holder.is_some() && holder != self.certified(now).and_then(|certified| certified.holder)
+        self.session.peer_certificates().is_some_and(|shown| now.has_changed(before, shown))
     }
 
     /// Takes what came; gives how many bytes that were.

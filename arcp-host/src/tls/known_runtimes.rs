@@ -74,11 +74,12 @@ impl KnownRuntimes {
 
     /// What a runtime is called in it; `None`: it has no key.
     pub fn name_of(target: &Target) -> Option<String> {
-        match target {
-            Target::WebSocket { host, port, tls: true, .. } if host.contains(':') => Some(format!("[{host}]:{port}")),
-            Target::WebSocket { host, port, tls: true, .. } => Some(format!("{}:{port}", host.to_ascii_lowercase())),
-            Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_) => None,
-        }
+        let (host, port) = target.address().filter(|_| target.has_tls())?;
+        Some(if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{}:{port}", host.to_ascii_lowercase())
+        })
     }
 
     /// The fingerprint of a runtime that was seen.

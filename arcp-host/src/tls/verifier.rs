@@ -1,6 +1,6 @@
 //! Whether a server is whom a client connects to.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -22,6 +22,24 @@ pub(super) struct Verifier {
     key: Option<String>,
     /// What is known of its key.
     pin: Option<Pin>,
+    /// Why a server was refused last.
+    refusals: Refusals,
+}
+
+/// Why a client with this refused a server: for transports that tell it in text only.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(Arc<Mutex<Option<Error>>>);
+
+impl Refusals {
+    /// Why the last one was, told once.
+    pub fn take(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note<T>(&self, judged: Result<T, Error>) -> Result<T, Error> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = judged.as_ref().err().cloned();
+        judged
+    }
 }
 
 impl Verifier {
@@ -29,21 +47,27 @@ impl Verifier {
     /// that they have: one that is signed by itself may say that it is an
     /// authority, which is no server's otherwise.
     pub(super) fn issued_by(issuers: Arc<WebPkiServerVerifier>, known: Vec<CertificateDer<'static>>) -> Verifier {
-        let algorithms = provider().signature_verification_algorithms;
-        Verifier { known, issuers: Some(issuers), algorithms, key: None, pin: None }
+        Verifier { issuers: Some(issuers), ..Verifier::of(known) }
     }
 
     /// Takes this certificate and no other, by whatever name its server is
     /// called: this machine knows it.
     pub(super) fn of_this_machine(known: CertificateDer<'static>) -> Verifier {
-        let algorithms = provider().signature_verification_algorithms;
-        Verifier { known: vec![known], issuers: None, algorithms, key: None, pin: None }
+        Verifier::of(vec![known])
     }
 
     /// Takes whoever has the key of this fingerprint and proves it, and nobody else.
     pub(super) fn of_key(fingerprint: String) -> Verifier {
+        Verifier { key: Some(fingerprint), ..Verifier::of(Vec::new()) }
+    }
+
+    fn of(known: Vec<CertificateDer<'static>>) -> Verifier {
         let algorithms = provider().signature_verification_algorithms;
-        Verifier { known: Vec::new(), issuers: None, algorithms, key: Some(fingerprint), pin: None }
+        Verifier { known, issuers: None, algorithms, key: None, pin: None, refusals: Refusals::default() }
+    }
+
+    pub(super) fn refusals(&self) -> Refusals {
+        self.refusals.clone()
     }
 
     /// The same, if its server also shows the key that it showed first.
@@ -57,8 +81,31 @@ impl Verifier {
         certificate: &CertificateDer<'_>,
         proved: HandshakeSignatureValid,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.pin.as_ref().map_or(Ok(()), |pin| pin.keep(certificate))?;
+        self.refusals.note(self.pin.as_ref().map_or(Ok(()), |pin| pin.keep(certificate)))?;
         Ok(proved)
+    }
+
+    fn judge(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if let Some(key) = &self.key {
+            return known_runtimes::must_have(certificate, key);
+        }
+        let is_known = self.known.iter().any(|known| known == certificate);
+        match &self.issuers {
+            Some(_) if is_known => verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?,
+            Some(issuers) => {
+                issuers.verify_server_cert(certificate, intermediates, name, ocsp, now)?;
+            }
+            None if is_known => {}
+            None => return Err(CertificateError::UnknownIssuer.into()),
+        }
+        self.pin.as_ref().map_or(Ok(()), |pin| pin.check(certificate))
     }
 }
 
@@ -71,20 +118,7 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(key) = &self.key {
-            known_runtimes::must_have(certificate, key)?;
-            return Ok(ServerCertVerified::assertion());
-        }
-        let is_known = self.known.iter().any(|known| known == certificate);
-        match &self.issuers {
-            Some(_) if is_known => verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?,
-            Some(issuers) => {
-                issuers.verify_server_cert(certificate, intermediates, name, ocsp, now)?;
-            }
-            None if is_known => {}
-            None => return Err(CertificateError::UnknownIssuer.into()),
-        }
-        self.pin.as_ref().map_or(Ok(()), |pin| pin.check(certificate))?;
+        self.refusals.note(self.judge(certificate, intermediates, name, ocsp, now))?;
         Ok(ServerCertVerified::assertion())
     }
 

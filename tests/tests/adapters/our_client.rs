@@ -1,6 +1,6 @@
 //! Our clients.
 
-use arcp_blocking::{ClientError, JobUpdate};
+use arcp_blocking::{ClientError, JobUpdate, Target};
 use arcp_host::client::Welcome;
 use arcp_proto::client::ClientConfig;
 use arcp_proto::id::WireId;
@@ -11,6 +11,7 @@ use arcp_tests::server::submit;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::carried::stream;
 use crate::site::Adapter::{self, Blocking, Tokio};
 use crate::site::{Site, runtime};
 
@@ -32,10 +33,17 @@ impl OurClient {
         let mut config = ClientConfig::new("test", "1", Credential::Bearer(Secret::new("tok-a".into())));
         config.resume = resume;
         match adapter {
+            // It does not speak what carries others.
+            Blocking if matches!(target, Target::Http2 { .. } | Target::Quic { .. }) => {
+                let (to, security) = (target.clone(), site.security.clone());
+                let open = move |_| Ok(stream(&to, &security));
+                let client = arcp_blocking::Client::connect_over(target, &site.security, open, config);
+                OurClient::Blocking(client.expect("a session"))
+            }
             Blocking => OurClient::Blocking(arcp_blocking::Client::connect(target, config).expect("a session")),
             Tokio => {
                 let runtime = runtime();
-                let client = runtime.block_on(arcp_tokio_adapter::Client::connect(target, config));
+                let client = runtime.block_on(arcp_tokio_adapter::Client::connect_with(target, &site.security, config));
                 OurClient::Tokio(runtime, client.expect("a session"))
             }
             Adapter::EventLoop => unreachable!("it has no client"),

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arcp_blocking::{Host, HostError, Listen, Server, ServerConfig, ServerHandle, Stopped, Target};
+use arcp_blocking::{Host, HostError, Listen, Security, Server, ServerConfig, ServerHandle, Stopped, Target};
 use arcp_host::registry::Registry;
 use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::runtime::{Config, Notice};
@@ -16,6 +16,7 @@ use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, websocket_to};
 use tokio::runtime::Runtime;
 
+use crate::carried::{certificates, stream};
 use crate::event_loop::EventLoop;
 use crate::peer::Peer;
 use crate::registry;
@@ -36,6 +37,11 @@ pub enum Over {
     WebSocket,
     /// A Unix socket: one frame a line.
     Unix,
+    /// HTTP/2, in cleartext, and over TLS: one frame a line.
+    H2c,
+    H2,
+    /// One frame a line.
+    Quic,
 }
 
 /// What a scenario is played against.
@@ -46,6 +52,8 @@ pub struct Way(pub Adapter, pub Over);
 pub struct Site {
     /// Where it listens.
     pub target: Target,
+    /// How its certificate is trusted, if it has one.
+    pub security: Security,
     notices: Receiver<Notice>,
     handle: Option<ServerHandle>,
     thread: Option<JoinHandle<Result<Stopped, HostError>>>,
@@ -71,22 +79,33 @@ impl Site {
         let host = host.observed_by(move |notice| drop(sender.send(notice.clone())));
         let folder = folder();
         let mut config = ServerConfig::new(LISTEN);
-        if over == Over::Unix {
-            config.listen = vec![Listen::Unix { path: folder.0.join("socket"), mode: 0o600 }];
+        let (address, mut security) = (LISTEN, Security::default());
+        config.listen = vec![match over {
+            Over::WebSocket => Listen::WebSocket { address, tls: None },
+            Over::Unix => Listen::Unix { path: folder.0.join("socket"), mode: 0o600 },
+            Over::H2c => Listen::Http2 { address, tls: false },
+            Over::H2 => Listen::Http2 { address, tls: true },
+            Over::Quic => Listen::Quic { address },
+        }];
+        if matches!(over, Over::H2 | Over::Quic) {
+            let (certificates, trusted) = certificates(&folder);
+            (config.tls, security) = (Some(certificates), trusted);
         }
         let (target, handle, thread) = match adapter {
             Adapter::Blocking => serve_blocking(&config, host),
             Adapter::Tokio => serve_tokio(config, host),
             Adapter::EventLoop => serve_event_loop(host),
         };
-        Site { target, notices, handle, thread, _folder: folder }
+        Site { target, security, notices, handle, thread, _folder: folder }
     }
 
     /// The address of its port.
     pub fn address(&self) -> SocketAddr {
         match &self.target {
             Target::WebSocket { host, port, .. } => format!("{host}:{port}").parse().expect("an address"),
-            Target::Unix(_) | Target::Program(_) => panic!("{} has no port", self.target),
+            Target::Http2 { .. } | Target::Quic { .. } | Target::Unix(_) | Target::Program(_) => {
+                panic!("{} has no port for WebSockets", self.target)
+            }
         }
     }
 
@@ -95,6 +114,11 @@ impl Site {
         match &self.target {
             Target::Unix(path) => {
                 let socket = UnixStream::connect(path).expect("a connection");
+                socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                Peer::by_lines(socket)
+            }
+            Target::Http2 { .. } | Target::Quic { .. } => {
+                let socket = stream(&self.target, &self.security);
                 socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
                 Peer::by_lines(socket)
             }

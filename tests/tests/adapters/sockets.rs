@@ -24,7 +24,9 @@ const BRIEFLY: Duration = Duration::from_millis(100);
 fn path(site: &Site) -> PathBuf {
     match &site.target {
         Target::Unix(path) => path.clone(),
-        Target::WebSocket { .. } | Target::Program(_) => panic!("{} has no file", site.target),
+        Target::WebSocket { .. } | Target::Http2 { .. } | Target::Quic { .. } | Target::Program(_) => {
+            panic!("{} has no file", site.target)
+        }
     }
 }
 

@@ -1,0 +1,79 @@
+//! Sessions of the blocking client over what only tokio's adapter speaks: HTTP/2 and
+//! QUIC. A thread of its own carries the bytes of each connection.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arcp_blocking::{Client, ClientError, Security, Target};
+use arcp_proto::client::ClientConfig;
+use arcp_tokio_adapter::open_lines;
+use tokio::io::copy_bidirectional;
+
+use crate::adapter;
+
+/// Between two looks whether the last bytes have gone.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Those that carry something, or did.
+static CARRIERS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Opens a session, over whatever the target speaks.
+///
+/// # Errors
+///
+/// As [`Client::connect_with`].
+pub fn connect(target: &Target, security: &Security, config: ClientConfig) -> Result<Client, ClientError> {
+    match target {
+        Target::WebSocket { .. } | Target::Unix(_) | Target::Program(_) => {
+            Client::connect_with(target.clone(), security, config)
+        }
+        Target::Http2 { .. } | Target::Quic { .. } => {
+            let (to, by) = (target.clone(), security.clone());
+            Client::connect_over(target.clone(), security, move |timeout| open(&to, &by, timeout), config)
+        }
+    }
+}
+
+/// Waits until what was written last has gone, for so long at most.
+pub fn flush(patience: Duration) {
+    let until = Instant::now() + patience;
+    let carriers = std::mem::take(&mut *CARRIERS.lock().unwrap_or_else(PoisonError::into_inner));
+    while Instant::now() < until && !carriers.iter().all(JoinHandle::is_finished) {
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn open(target: &Target, security: &Security, timeout: Duration) -> io::Result<UnixStream> {
+    let (near, far) = UnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let (target, security, (told, opened)) = (target.clone(), security.clone(), sync_channel(1));
+    let carry = move || {
+        if let Err(error) = carry(&target, &security, timeout, far, &told) {
+            // Who has heard that it is open finds its end.
+            let _ = told.try_send(Err(error));
+        }
+    };
+    let carrier = std::thread::Builder::new().name("arcp-bridge".to_string()).spawn(carry)?;
+    CARRIERS.lock().unwrap_or_else(PoisonError::into_inner).push(carrier);
+    opened.recv().map_err(io::Error::other)??;
+    Ok(near)
+}
+
+fn carry(
+    target: &Target,
+    security: &Security,
+    timeout: Duration,
+    far: UnixStream,
+    told: &SyncSender<io::Result<()>>,
+) -> io::Result<()> {
+    adapter::runtime()?.block_on(async {
+        let mut stream = Box::pin(open_lines(target, security, timeout).await?);
+        let mut far = tokio::net::UnixStream::from_std(far)?;
+        let _ = told.send(Ok(()));
+        copy_bidirectional(&mut stream, &mut far).await.map(drop)
+    })
+}

@@ -1,0 +1,45 @@
+//! What connections may hold that carry sessions as streams.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConfigError;
+
+/// Connections of HTTP/2 and QUIC, and their streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamLimits {
+    /// Streams that one connection of HTTP/2 carries at once (16). More: refused, to
+    /// be opened on another connection.
+    pub streams_per_connection: u32,
+    /// Bytes of a stream that have come and are not read, and as many, over QUIC four
+    /// times as many, that are written and not taken (64 KiB). More: the peer waits;
+    /// what is to be written waits.
+    pub stream_bytes: u32,
+    /// Requests of one connection of HTTP/2 that came to no session (64). More: it is
+    /// closed.
+    pub failed_streams: u32,
+}
+
+impl Default for StreamLimits {
+    fn default() -> StreamLimits {
+        StreamLimits { streams_per_connection: 16, stream_bytes: 64 << 10, failed_streams: 64 }
+    }
+}
+
+impl StreamLimits {
+    /// For a device.
+    pub(super) fn small() -> StreamLimits {
+        StreamLimits { streams_per_connection: 4, stream_bytes: 4 << 10, failed_streams: 8 }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let limit = |name, value: u32, expected| ConfigError::Limit { name, value: u64::from(value), expected };
+        if self.streams_per_connection == 0 {
+            return Err(limit("streams_per_connection", 0, "1 or more"));
+        }
+        if (1 << 10..=16 << 20).contains(&self.stream_bytes) {
+            return Ok(());
+        }
+        Err(limit("stream_bytes", self.stream_bytes, "1024 to 16 MiB"))
+    }
+}

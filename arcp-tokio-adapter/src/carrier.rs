@@ -1,0 +1,160 @@
+//! Connections that carry sessions as streams: how their tasks and the server's
+//! hear of each other.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arcp_host::server::{CarrierEnd, Origin, ServerConfig, ServerLoop};
+use arcp_host::tls::Certificates;
+use arcp_proto::id::ConnId;
+use arcp_proto::limits::Limits;
+use arcp_proto::runtime::Config;
+use tokio::sync::{oneshot, watch};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+use crate::readiness::Readiness;
+use crate::server::{Acceptor, Arrival};
+use crate::socket::{ByteStream, Polled};
+
+/// Between two looks whether there is room for another connection.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What ports are served with.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    certificates: Option<Arc<Certificates>>,
+    pub(crate) limits: Limits,
+}
+
+impl Ports {
+    pub(crate) fn new(server: &ServerConfig, core: &Config) -> Ports {
+        Ports { certificates: server.tls.clone(), limits: core.limits.clone() }
+    }
+
+    /// What a port with TLS shows: none is let pass by its configuration without.
+    pub(crate) fn certificates(&self) -> io::Result<Arc<Certificates>> {
+        self.certificates.clone().ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// What the server is told of them.
+pub(crate) enum News {
+    Came {
+        address: IpAddr,
+        has_tls: bool,
+        end: watch::Sender<Option<CarrierEnd>>,
+        answer: oneshot::Sender<Option<ConnId>>,
+    },
+    Secure(ConnId),
+    Stream {
+        carrier: ConnId,
+        certificates: Vec<CertificateDer<'static>>,
+        stream: Pin<Box<dyn ByteStream>>,
+    },
+    Refused(ConnId),
+    Gone(ConnId),
+}
+
+impl News {
+    pub(crate) fn hear(self, serving: &mut ServerLoop<Polled>, readiness: &Arc<Readiness>) {
+        match self {
+            News::Came { address, has_tls, end, answer } => {
+                let conn = serving.carry(Origin::Address(address), has_tls, move |why| _ = end.send(Some(why)));
+                if let Err(Some(conn)) = answer.send(conn) {
+                    serving.carrier_is_gone(conn);
+                }
+            }
+            News::Secure(conn) => serving.carrier_is_secure(conn),
+            News::Stream { carrier, certificates, stream } => {
+                serving.open_on(carrier, certificates, |conn| Ok(Polled::new(stream, readiness.waker(conn))));
+            }
+            News::Refused(conn) => serving.stream_failed(conn),
+            News::Gone(conn) => serving.carrier_is_gone(conn),
+        }
+    }
+}
+
+/// A connection that was let in.
+pub(crate) struct Carrier {
+    conn: ConnId,
+    pub(crate) acceptor: Acceptor,
+    end: watch::Receiver<Option<CarrierEnd>>,
+}
+
+impl Carrier {
+    /// Waits until there is room for a connection; `None`: the server has ended.
+    pub(crate) async fn admit(acceptor: &Acceptor, address: IpAddr, has_tls: bool) -> Option<Carrier> {
+        loop {
+            let (sender, end) = watch::channel(None);
+            let (answer, answered) = oneshot::channel();
+            let came = News::Came { address, has_tls, end: sender, answer };
+            acceptor.hand(Arrival::OfCarrier(came)).await.ok()?;
+            if let Some(conn) = answered.await.ok()? {
+                return Some(Carrier { conn, acceptor: acceptor.clone(), end });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Does this until it is done, or the connection has to end at once.
+    pub(crate) async fn unless_ended<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
+        let ended = async {
+            loop {
+                match self.told().await {
+                    Some(CarrierEnd::Stopping) => {}
+                    Some(why) => return why,
+                    None => return CarrierEnd::Stopping,
+                }
+            }
+        };
+        first(ended, doing).await
+    }
+
+    /// Does this until it is done, or the connection has to end at all.
+    pub(crate) async fn unless_told<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
+        first(self.told(), doing).await.map_err(|why| why.unwrap_or(CarrierEnd::Stopping))
+    }
+
+    /// The next thing that it is told of its end; `None`: its server is gone.
+    pub(crate) async fn told(&mut self) -> Option<CarrierEnd> {
+        self.end.changed().await.ok()?;
+        *self.end.borrow_and_update()
+    }
+
+    pub(crate) async fn is_secure(&self) {
+        self.say(News::Secure(self.conn)).await;
+    }
+
+    pub(crate) async fn refused(&self) {
+        self.say(News::Refused(self.conn)).await;
+    }
+
+    pub(crate) async fn opened(&self, stream: impl ByteStream, certificates: Vec<CertificateDer<'static>>) {
+        let stream: Pin<Box<dyn ByteStream>> = Box::pin(stream);
+        self.say(News::Stream { carrier: self.conn, certificates, stream }).await;
+    }
+
+    pub(crate) async fn gone(self) {
+        self.say(News::Gone(self.conn)).await;
+    }
+
+    /// A server that has ended needs to hear no more.
+    async fn say(&self, news: News) {
+        let _ = self.acceptor.hand(Arrival::OfCarrier(news)).await;
+    }
+}
+
+/// Whichever is done first, the first if both are.
+pub(crate) async fn first<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Result<B, A> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|cx| match one.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Err(done)),
+        Poll::Pending => other.as_mut().poll(cx).map(Ok),
+    })
+    .await
+}

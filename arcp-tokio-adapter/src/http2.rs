@@ -1,0 +1,265 @@
+//! HTTP/2: a session is a `POST` whose body has a frame a line, both ways.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arcp_host::client::{HTTP2, bracketed};
+use arcp_host::http::LINES;
+use arcp_host::server::{CarrierEnd, keep_alive};
+use arcp_host::tls::Certificates;
+use arcp_proto::limits::Limits;
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream, SendStream, client, server};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+use crate::carrier::{Carrier, first};
+use crate::server::Acceptor;
+use crate::socket::ByteStream;
+
+/// The largest list of headers that is taken, in bytes, and the most of an answer that
+/// is no session.
+const HEADER_BYTES: u32 = 16 << 10;
+/// Streams that were reset and are remembered, or wait to be seen.
+const RESET_STREAMS: usize = 16;
+/// For how long, since frames for them may be on their way.
+const RESET_FOR: Duration = Duration::from_secs(1);
+/// Bytes given to a stream at once.
+const WRITE_BYTES: usize = 16 << 10;
+/// Bytes on their way that a client takes of one stream.
+const CLIENT_WINDOW: u32 = 1 << 20;
+/// How long the last frames of a connection may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long not to accept when the system gives no connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves a port until the server has ended.
+pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<Certificates>>, acceptor: Acceptor) {
+    while let Ok(accepted) = first(acceptor.ended(), listener.accept()).await {
+        let Ok((socket, peer)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let _ = socket.set_nodelay(true);
+        let _ = keep_alive(&socket);
+        // Others wait in the backlog meanwhile.
+        let Some(carrier) = Carrier::admit(&acceptor, peer.ip(), tls.is_some()).await else {
+            return;
+        };
+        tokio::spawn(carry(socket, tls.clone(), carrier));
+    }
+}
+
+async fn carry(socket: TcpStream, tls: Option<Arc<Certificates>>, mut carrier: Carrier) {
+    match tls {
+        None => streams(socket, Vec::new(), &mut carrier).await,
+        Some(certificates) => {
+            let handshake = TlsAcceptor::from(certificates.config_for(HTTP2)).accept(socket);
+            if let Ok(Ok(stream)) = carrier.unless_ended(handshake).await {
+                carrier.is_secure().await;
+                let session = stream.get_ref().1;
+                let shown = session.peer_certificates().unwrap_or_default();
+                let shown = shown.iter().map(|shown| shown.clone().into_owned()).collect();
+                // Who names no protocol may mean another.
+                if session.alpn_protocol() == Some(HTTP2) {
+                    streams(stream, shown, &mut carrier).await;
+                }
+            }
+        }
+    }
+    carrier.gone().await;
+}
+
+/// Hands over streams until the connection ends.
+async fn streams<T>(io: T, certificates: Vec<CertificateDer<'static>>, carrier: &mut Carrier)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = settings(&carrier.acceptor.ports.limits).handshake(io);
+    let Ok(Ok(mut connection)) = carrier.unless_ended(handshake).await else {
+        return;
+    };
+    loop {
+        let accepted = first(carrier.told(), poll_fn(|cx| connection.poll_accept(cx))).await;
+        match accepted {
+            Ok(Some(Ok((request, respond)))) => open(request, respond, &certificates, carrier).await,
+            // It has said why, if it could.
+            Ok(Some(Err(_)) | None) => return,
+            Err(Some(CarrierEnd::Stopping)) => connection.graceful_shutdown(),
+            Err(Some(CarrierEnd::TooMany | CarrierEnd::Failed)) => {
+                return shut_down(connection, Reason::ENHANCE_YOUR_CALM).await;
+            }
+            Err(Some(CarrierEnd::Late) | None) => return shut_down(connection, Reason::NO_ERROR).await,
+        }
+    }
+}
+
+fn settings(limits: &Limits) -> server::Builder {
+    let mut builder = server::Builder::new();
+    builder
+        .max_concurrent_streams(limits.stream.streams_per_connection)
+        .initial_window_size(limits.stream.stream_bytes)
+        // One stream that is not read holds up no other.
+        .initial_connection_window_size(
+            limits.stream.stream_bytes.saturating_mul(limits.stream.streams_per_connection).min(i32::MAX as u32),
+        )
+        .max_send_buffer_size(limits.stream.stream_bytes as usize)
+        .max_header_list_size(HEADER_BYTES)
+        .max_concurrent_reset_streams(RESET_STREAMS)
+        .max_pending_accept_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(Some(RESET_STREAMS))
+        .reset_stream_duration(RESET_FOR);
+    builder
+}
+
+/// Says why it ends, to whoever takes that in time.
+async fn shut_down<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T, Bytes>, why: Reason) {
+    connection.abrupt_shutdown(why);
+    let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| connection.poll_closed(cx))).await;
+}
+
+/// Judges a request; makes a stream of it, or refuses it.
+async fn open(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    certificates: &[CertificateDer<'static>],
+    carrier: &Carrier,
+) {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    let upgrades = &carrier.acceptor.upgrades;
+    let mut response = Response::new(());
+    match upgrades.judge_stream(parts.method.as_str(), parts.uri.path(), authority, headers) {
+        Ok(()) => {
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
+            // Who is gone by now needs no stream.
+            if let Ok(send) = respond.send_response(response, false) {
+                carrier.opened(Stream::new(send, body, None), certificates.to_vec()).await;
+            }
+        }
+        Err((status, why)) => {
+            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            if status == 405 {
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
+            if let Ok(mut send) = respond.send_response(response, false) {
+                let _ = send.send_data(Bytes::from(format!("{why}\n")), true);
+            }
+            carrier.refused().await;
+        }
+    }
+}
+
+/// Opens a stream on a connection of its own, over bytes that reach the server.
+pub(crate) async fn dial(
+    io: impl ByteStream,
+    host: &str,
+    port: u16,
+    path: &str,
+    tls: bool,
+) -> io::Result<impl ByteStream> {
+    let scheme = if tls { "https" } else { "http" };
+    let uri = format!("{scheme}://{}:{port}{path}", bracketed(host));
+    let request = Request::post(uri).header(header::CONTENT_TYPE, LINES).body(()).map_err(io::Error::other)?;
+    let mut builder = client::Builder::new();
+    builder.enable_push(false).initial_window_size(CLIENT_WINDOW).initial_connection_window_size(CLIENT_WINDOW);
+    builder.max_header_list_size(HEADER_BYTES).max_send_buffer_size(CLIENT_WINDOW as usize);
+    let (requests, connection) = builder.handshake(Box::pin(io)).await.map_err(failed)?;
+    let (kept, dropped) = oneshot::channel::<()>();
+    tokio::spawn(first(connection, async {
+        let _ = dropped.await;
+        tokio::time::sleep(GOODBYE).await;
+    }));
+    let (response, send) = requests.ready().await.map_err(failed)?.send_request(request, false).map_err(failed)?;
+    let response = response.await.map_err(failed)?;
+    let (status, mut body) = (response.status(), response.into_body());
+    if status == StatusCode::OK {
+        return Ok(Stream::new(send, body, Some(kept)));
+    }
+    let mut said = Vec::new();
+    while said.len() < HEADER_BYTES as usize
+        && let Some(Ok(data)) = body.data().await
+    {
+        let _ = body.flow_control().release_capacity(data.len());
+        said.extend_from_slice(&data);
+    }
+    let said = String::from_utf8_lossy(&said);
+    Err(io::Error::other(format!("the server answered {}: {}", status.as_u16(), said.trim())))
+}
+
+fn failed(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
+    } else {
+        io::Error::other(error)
+    }
+}
+
+/// Both directions of a request.
+struct Stream {
+    send: SendStream<Bytes>,
+    body: RecvStream,
+    /// What has come and is not read: its room is given back as it is.
+    unread: Bytes,
+    /// Keeps the connection, if it has no other stream.
+    _kept: Option<oneshot::Sender<()>>,
+}
+
+impl Stream {
+    fn new(send: SendStream<Bytes>, body: RecvStream, kept: Option<oneshot::Sender<()>>) -> Stream {
+        Stream { send, body, unread: Bytes::new(), _kept: kept }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.unread.is_empty() {
+            match self.body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => self.unread = data,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(failed(error))),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let n = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(n));
+        Poll::Ready(self.body.flow_control().release_capacity(n).map_err(failed))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wanted = bytes.len().min(WRITE_BYTES);
+        self.send.reserve_capacity(wanted);
+        while self.send.capacity() == 0 {
+            match self.send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(failed(error))),
+                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let n = wanted.min(self.send.capacity());
+        self.send.send_data(Bytes::copy_from_slice(&bytes[..n]), false).map_err(failed)?;
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.send.send_data(Bytes::new(), true).map_err(failed))
+    }
+}

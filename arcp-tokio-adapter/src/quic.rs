@@ -1,0 +1,238 @@
+//! QUIC: a session is the one stream of a connection, with a frame a line.
+
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arcp_host::client::QUIC;
+use arcp_host::server::CarrierEnd;
+use arcp_host::tls::{Certificates, Refusals};
+use arcp_proto::limits::Limits;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig,
+    TransportConfig, VarInt,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{self, AlertDescription};
+
+use crate::carrier::{Carrier, Ports, first};
+use crate::server::Acceptor;
+
+/// The codes with which connections are closed.
+const GOODBYE: VarInt = VarInt::from_u32(0);
+const STOPPING: VarInt = VarInt::from_u32(1);
+const TOO_MANY: VarInt = VarInt::from_u32(2);
+const LATE: VarInt = VarInt::from_u32(3);
+
+/// Nothing came for so long: the peer is gone.
+const IDLE: Duration = Duration::from_secs(60);
+/// A client says something this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Bytes on their way that a client takes.
+const CLIENT_WINDOW: u32 = 1 << 20;
+/// What is written and not acknowledged may be so many times what is not read: it is
+/// held until it is, over however long a way.
+const UNACKNOWLEDGED: u64 = 4;
+/// Of the handshakes that one network may do at once, from which part on an address has to
+/// prove itself first.
+const UNPROVED: usize = 4;
+/// Bytes of a connection that is not taken up yet.
+const INCOMING_BYTES: u64 = 16 << 10;
+
+/// The errors of TLS within those of QUIC.
+const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
+
+/// An endpoint that takes connections.
+pub(crate) fn endpoint(socket: UdpSocket, certificates: &Certificates, ports: &Ports) -> io::Result<Endpoint> {
+    let config = config(certificates, &ports.limits)?;
+    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(quinn::TokioRuntime))
+}
+
+/// Serves an endpoint until the server has ended.
+pub(crate) async fn serve(endpoint: Endpoint, certificates: Arc<Certificates>, acceptor: Acceptor) {
+    let handshakes = Arc::<AtomicUsize>::default();
+    let trusted = acceptor.ports.limits.connection.tls_handshakes_per_network / UNPROVED;
+    while let Ok(Some(incoming)) = first(acceptor.ended(), endpoint.accept()).await {
+        // Whoever sends from somebody else's address would use up that one's share.
+        if !incoming.remote_address_validated() && handshakes.load(Ordering::Relaxed) >= trusted {
+            let _ = incoming.retry();
+            continue;
+        }
+        // As the certificates are now.
+        let Ok(config) = config(&certificates, &acceptor.ports.limits) else {
+            incoming.refuse();
+            continue;
+        };
+        let Some(carrier) = Carrier::admit(&acceptor, incoming.remote_address().ip(), true).await else {
+            break;
+        };
+        handshakes.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(carry(incoming, config, carrier, handshakes.clone()));
+    }
+    endpoint.close(STOPPING, b"the server has ended");
+}
+
+fn config(certificates: &Certificates, limits: &Limits) -> io::Result<ServerConfig> {
+    let crypto = QuicServerConfig::try_from(certificates.config_for(QUIC)).map_err(io::Error::other)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport(limits.stream.stream_bytes, 1)))
+        .max_incoming(limits.connection.tls_handshakes)
+        .incoming_buffer_size(INCOMING_BYTES)
+        .incoming_buffer_size_total(INCOMING_BYTES * limits.connection.tls_handshakes as u64);
+    Ok(config)
+}
+
+/// One stream of the client's, no datagrams.
+fn transport(window: u32, streams: u32) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(streams.into())
+        .max_concurrent_uni_streams(0u32.into())
+        .stream_receive_window(window.into())
+        .receive_window(window.into())
+        .send_window(u64::from(window) * UNACKNOWLEDGED)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))));
+    config
+}
+
+async fn carry(incoming: Incoming, config: ServerConfig, mut carrier: Carrier, handshakes: Arc<AtomicUsize>) {
+    let connecting = incoming.accept_with(Arc::new(config));
+    let connected = match connecting {
+        Ok(connecting) => carrier.unless_ended(connecting).await,
+        Err(error) => Ok(Err(error)),
+    };
+    handshakes.fetch_sub(1, Ordering::Relaxed);
+    if let Ok(Ok(connection)) = connected {
+        carrier.is_secure().await;
+        let shown = connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let stream = carrier.unless_told(connection.accept_bi()).await;
+        if let Ok(Ok((send, receive))) = stream {
+            let stream = Stream::new(send, receive, connection.clone(), None);
+            carrier.opened(stream, shown.map(|shown| *shown).unwrap_or_default()).await;
+            let _ = carrier.unless_ended(connection.closed()).await.map_err(|why| close(&connection, why));
+        } else if let Err(why) = stream {
+            close(&connection, why);
+        }
+    }
+    // What was said last goes out before the server may end.
+    tokio::task::yield_now().await;
+    carrier.gone().await;
+}
+
+fn close(connection: &Connection, why: CarrierEnd) {
+    match why {
+        CarrierEnd::Stopping => connection.close(STOPPING, b"the server has ended"),
+        CarrierEnd::TooMany | CarrierEnd::Failed => {
+            connection.close(TOO_MANY, b"too many connections without a session")
+        }
+        CarrierEnd::Late => connection.close(LATE, b"no stream was opened in time"),
+    }
+}
+
+/// Opens the stream of a connection.
+pub(crate) async fn dial(
+    host: &str,
+    port: u16,
+    tls: Arc<rustls::ClientConfig>,
+    refusals: &Refusals,
+) -> io::Result<Stream> {
+    let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut transport = transport(CLIENT_WINDOW, 0);
+    transport.keep_alive_interval(Some(KEEP_ALIVE));
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
+    for address in tokio::net::lookup_host((host, port)).await? {
+        let own: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let endpoint = Endpoint::client(own)?;
+        let connecting = endpoint.connect_with(config.clone(), address, host).map_err(io::Error::other)?;
+        match connecting.await {
+            Ok(connection) => {
+                let (send, receive) = connection.open_bi().await.map_err(|error| failed(error, refusals))?;
+                return Ok(Stream::new(send, receive, connection, Some(endpoint)));
+            }
+            Err(error) => last = failed(error, refusals),
+        }
+    }
+    Err(last)
+}
+
+/// What TLS says, where it is TLS that failed.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which two are TLS's")]
+fn failed(error: ConnectionError, refusals: &Refusals) -> io::Error {
+    let error = match error {
+        ConnectionError::TransportError(ours) if CRYPTO.contains(&u64::from(ours.code)) => {
+            refusals.take().unwrap_or(rustls::Error::General(ours.reason))
+        }
+        ConnectionError::ConnectionClosed(theirs) if CRYPTO.contains(&u64::from(theirs.error_code)) => {
+            let alert = u8::try_from(u64::from(theirs.error_code) - CRYPTO.start).unwrap_or_default();
+            rustls::Error::AlertReceived(AlertDescription::from(alert))
+        }
+        other => return other.into(),
+    };
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Both directions of the stream. The connection is closed with it.
+pub(crate) struct Stream {
+    send: SendStream,
+    receive: RecvStream,
+    connection: Connection,
+    /// Everything was written and has arrived.
+    arrived: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// A client's, which has it for this connection alone.
+    _endpoint: Option<Endpoint>,
+}
+
+impl Stream {
+    fn new(send: SendStream, receive: RecvStream, connection: Connection, endpoint: Option<Endpoint>) -> Stream {
+        Stream { send, receive, connection, arrived: None, _endpoint: endpoint }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closing the connection would throw away what has not arrived.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.arrived.is_none() {
+            let _ = self.send.finish();
+            let stopped = self.send.stopped();
+            self.arrived = Some(Box::pin(async { drop(stopped.await) }));
+        }
+        match &mut self.arrived {
+            Some(arrived) => arrived.as_mut().poll(cx).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.close(GOODBYE, b"goodbye");
+    }
+}
