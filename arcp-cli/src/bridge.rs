@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use arcp_blocking::{Client, ClientError, Security, Target};
 use arcp_proto::client::ClientConfig;
 use arcp_tokio_adapter::open_lines;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy, split};
 
 use crate::adapter;
 
+/// How long a runtime may take to hear a goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Between two looks whether the last bytes have gone.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -71,9 +73,17 @@ fn carry(
     told: &SyncSender<io::Result<()>>,
 ) -> io::Result<()> {
     adapter::runtime()?.block_on(async {
-        let mut stream = Box::pin(open_lines(target, security, timeout).await?);
-        let mut far = tokio::net::UnixStream::from_std(far)?;
+        let (mut from_runtime, mut to_runtime) = split(Box::pin(open_lines(target, security, timeout).await?));
+        let (mut from_client, mut to_client) = tokio::net::UnixStream::from_std(far)?.into_split();
         let _ = told.send(Ok(()));
-        copy_bidirectional(&mut stream, &mut far).await.map(drop)
+        let answers = tokio::spawn(async move {
+            let _ = copy(&mut from_runtime, &mut to_client).await;
+            to_client.shutdown().await
+        });
+        // Whatever becomes of the answers: a client that leaves has said so last.
+        let _ = copy(&mut from_client, &mut to_runtime).await;
+        let _ = to_runtime.shutdown().await;
+        let _ = tokio::time::timeout(GOODBYE, answers).await;
+        Ok(())
     })
 }

@@ -1,7 +1,12 @@
 //! Commands over HTTP/2 and QUIC, which another adapter speaks than theirs.
 
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use arcp_tests::home::{Home, code, stderr, stdout};
-use serde_json::Value;
+use arcp_tests::kept::Folder;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 
@@ -33,9 +38,8 @@ fn every_kind_of_command_goes_over_http2_and_quic() {
         assert!(run(&["list"]).contains(job.trim()));
         run(&["cancel", job.trim()]);
         // Each has said goodbye before its program ended.
-        let sessions = run(&["sessions", "list", "--json"]);
-        let attached = sessions.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
-        assert_eq!(attached, 1, "{place}: {sessions}");
+        let sessions = run(&["sessions", "list"]);
+        assert_eq!(sessions.lines().filter(|line| line.contains(" yes ")).count(), 1, "{place}: {sessions}");
         assert!(run(&["runtimes"]).contains(&url));
         assert_eq!(home.signal("TERM").code(), Some(0), "{place}");
     }
@@ -49,12 +53,12 @@ fn whoever_has_no_reason_to_trust_a_server_is_told_so_over_each() {
         let stranger = Home::new(ARCP);
         let ask = |more: &[&str]| stranger.run(&[&["list", "--url", &url, "--token", "t"], more].concat());
         let refused = ask(&[]);
-        assert_eq!(code(&refused), 3, "{place}: {}", stderr(&refused));
+        assert_eq!(code(&refused), 7, "{place}: {}", stderr(&refused));
         let said = stderr(&refused);
         assert!(said.contains("issued by nobody who is trusted here") && said.contains("--ca FILE"), "{said}");
         // Trusted, but not known there.
         let unknown = ask(&["--ca", &certificate]);
-        assert_eq!(code(&unknown), 4, "{place}: {}", stderr(&unknown));
+        assert_eq!(code(&unknown), 8, "{place}: {}", stderr(&unknown));
     }
 }
 
@@ -64,5 +68,28 @@ fn a_place_with_tls_needs_a_certificate_and_one_without_this_machine() {
     for (place, mend) in [("h2://:0", "--tls-cert"), ("quic://:0", "--tls-cert"), ("h2c://0.0.0.0:0", "--insecure")] {
         let output = home.run(&["serve", "--samples", "--listen", place]);
         assert!(code(&output) == 2 && stderr(&output).contains(mend), "{place}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn what_the_pages_say_can_be_pasted() {
+    for page in [include_str!("../../docs/http2.md"), include_str!("../../docs/quic.md")] {
+        let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let script: String =
+            blocks.flat_map(str::lines).map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect();
+        let folder = Folder::new("transports-page");
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let programs = Path::new(ARCP).parent().expect("a folder").display().to_string();
+        let path = format!("{programs}:{}", std::env::var("PATH").expect("set"));
+        let mut shell = Command::new("bash");
+        shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
+        let mut shell =
+            shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let script = script.replace("7777", &port.to_string());
+        let script = format!("trap 'arcp stop > stopped 2>&1' EXIT\n{script}echo all of it\n");
+        shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
+        let output = shell.wait_with_output().expect("it ends");
+        let all = String::from_utf8_lossy(&output.stdout);
+        assert!(all.lines().any(|line| line == "all of it"), "{all}");
     }
 }
