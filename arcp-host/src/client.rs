@@ -5,6 +5,7 @@
 //! [`Transport`], hands over what that receives, and waits: in a thread
 //! (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
 
+mod command;
 mod job_update;
 mod permissions;
 mod security;
@@ -21,17 +22,14 @@ use arcp_proto::client::{
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
-use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
-use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, RefusedKind, Watching};
-use arcp_proto::model::request::{
-    Answering, ClientInfo, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
-};
-use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
-use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
+use arcp_proto::model::reply::{Refusal, RefusedKind, Watching};
+use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, ResumeClaim, Submit};
 use arcp_proto::time::Now;
 
+pub use self::command::Command;
+use self::command::Waiting;
 pub use self::job_update::{JobEnd, JobUpdate, Last};
 pub use self::permissions::{Decision, PermissionAsked, PermissionHandler};
 pub use self::security::{DialError, Identity, Security, Trust};
@@ -99,56 +97,6 @@ pub type Follower = Box<dyn Fn(JobUpdate) + Send>;
 /// anybody does; or why none comes any more. It must not wait.
 pub type Taker = Box<dyn Fn(Result<Watching, SessionEnd>) -> Option<Follower> + Send>;
 
-/// What an application wants.
-pub enum Command {
-    /// A job; of the open family only with an invocation.
-    Submit(Submit, Option<Invocation>, Follower, Answer<Accepted>),
-    /// To follow a job.
-    Watch(Watch, Follower, Answer<Watching>),
-    /// To follow it no more.
-    Unwatch(WireId),
-    /// A page of jobs.
-    List(ListQuery, Answer<JobPage>),
-    /// That a job ends; of the open family only with a deadline.
-    Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
-    /// An answer to a question of a job.
-    Answer(Answering, Answer<()>),
-    /// That this decides on permissions that followed jobs ask for from now on.
-    DecidePermissions(Box<dyn PermissionHandler>),
-    /// A page of sessions.
-    Sessions(SessionQuery, Answer<SessionPage>),
-    /// Leave bytes with the runtime.
-    PutArtifact(PutArtifact, Answer<ArtifactRef>),
-    /// Fetch the bytes of an artifact.
-    FetchArtifact(WireId, Answer<FetchedArtifact>),
-    /// Let go of an artifact.
-    ReleaseArtifact(WireId, Answer<()>),
-    /// Have jobs submitted at times.
-    Schedule(Box<NewSchedule>, Answer<Scheduled>),
-    /// A page of schedules.
-    Schedules(ScheduleQuery, Answer<SchedulePage>),
-    /// Pause a schedule, or have it go on.
-    ChangeSchedule(ScheduleChange, Answer<()>),
-    /// That a session is taken from its client.
-    Evict(Eviction, Answer<()>),
-    /// To be known by another credential from now on.
-    Renew(Credential),
-    /// Say something to the agent of a job while it runs.
-    Interrupt(WireId, String, Answer<()>),
-    /// That a job becomes somebody else's.
-    HandOver(HandOver, Answer<()>),
-    /// Something said back; of the open family only.
-    Echo(Option<String>, Answer<Option<String>>),
-    /// A message of an extension sent; of the open family only.
-    Send(Extension, Answer<()>),
-}
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Command")
-    }
-}
-
 /// What frames are written to, and how it comes about. Nothing in it waits for
 /// long.
 pub trait Transport {
@@ -162,23 +110,6 @@ pub trait Transport {
     /// Writes what is left, with the goodbye in it, and drops the transport. What
     /// it still receives is of nobody.
     fn hang_up(&mut self, framing: Framing);
-}
-
-/// Whoever waits for the answer to a command.
-enum Waiting {
-    Submit(Follower, Answer<Accepted>),
-    Watch(WireId, Answer<Watching>),
-    List(Answer<JobPage>),
-    Cancel(WireId, Answer<()>),
-    Answer(Answer<()>),
-    Sessions(Answer<SessionPage>),
-    Put(Answer<ArtifactRef>),
-    Schedule(Answer<Scheduled>),
-    Schedules(Answer<SchedulePage>),
-    Fetch(Answer<FetchedArtifact>),
-    Evict(Answer<()>),
-    HandOver(Answer<()>),
-    Echo(Answer<Option<String>>),
 }
 
 /// A client but for its transport and its waiting.
@@ -682,26 +613,6 @@ impl ClientLoop {
     }
 }
 
-impl Waiting {
-    fn fail(self, error: ClientError) {
-        match self {
-            Waiting::Submit(_, answer) => answer(Err(error)),
-            Waiting::Watch(_, answer) => answer(Err(error)),
-            Waiting::List(answer) => answer(Err(error)),
-            Waiting::Sessions(answer) => answer(Err(error)),
-            Waiting::Cancel(_, answer)
-            | Waiting::Answer(answer)
-            | Waiting::Evict(answer)
-            | Waiting::HandOver(answer) => answer(Err(error)),
-            Waiting::Echo(answer) => answer(Err(error)),
-            Waiting::Put(answer) => answer(Err(error)),
-            Waiting::Schedule(answer) => answer(Err(error)),
-            Waiting::Schedules(answer) => answer(Err(error)),
-            Waiting::Fetch(answer) => answer(Err(error)),
-        }
-    }
-}
-
 /// Why a connection is lost, with what its runtime said before.
 fn because(why: String, said: Option<String>) -> String {
     match said {
@@ -738,7 +649,7 @@ fn cancel_on(
 mod tests {
     use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
-    use arcp_proto::model::request::Credential;
+    use arcp_proto::model::request::{Credential, Watch};
     use arcp_proto::secret::Secret;
     use serde_json::{Value, json};
 

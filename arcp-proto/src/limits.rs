@@ -1,6 +1,7 @@
 //! Every bound of the runtime, in one place, with its default and the one
 //! thing that happens when it is hit.
 
+mod artifact;
 mod schedule;
 mod streams;
 
@@ -12,6 +13,7 @@ use crate::error::ConfigError;
 use crate::lease::Fuel;
 use crate::principal::Account;
 
+pub use self::artifact::ArtifactLimits;
 pub use self::schedule::ScheduleLimits;
 pub use self::streams::StreamLimits;
 
@@ -439,34 +441,6 @@ pub struct AuditLimits {
 impl Default for AuditLimits {
     fn default() -> AuditLimits {
         AuditLimits { audit_entries: 65_536, audited_refusals: 256 }
-    }
-}
-
-/// What clients leave here for a while.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ArtifactLimits {
-    /// Bytes of one artifact that is put at once (1 MiB). Larger: it is refused.
-    pub artifact_bytes: usize,
-    /// Artifacts of everybody (65,536); of what the others leave an account may have
-    /// its `principal_share`. More: one that is put is refused.
-    pub artifacts: usize,
-    /// Bytes of all artifacts, equal ones once for each (4 GiB); of what the others
-    /// leave an account may have its `principal_share`. As above.
-    pub all_artifact_bytes: usize,
-    /// Artifacts that the host is storing and reading at once (64); of what the others
-    /// leave an account may have its `principal_share`. More: it is refused.
-    pub artifact_operations: usize,
-}
-
-impl Default for ArtifactLimits {
-    fn default() -> ArtifactLimits {
-        ArtifactLimits {
-            artifact_bytes: 1 << 20,
-            artifacts: 65_536,
-            all_artifact_bytes: 4 << 30,
-            artifact_operations: 64,
-        }
     }
 }
 

@@ -634,7 +634,7 @@ fn a_client_of_either_adapter_renews_its_session_before_its_credential_expires()
                 JobUpdate::Ended { .. } => ended = true,
                 JobUpdate::Reconnected { resumed } => assert!(resumed, "{family:?}"),
                 JobUpdate::Event { .. } | JobUpdate::Reconnecting { .. } => {}
-                other => panic!("{other:?}"),
+                JobUpdate::Missed { .. } | JobUpdate::Gone(_) | JobUpdate::Lost(_) => panic!("{family:?}: it is lost"),
             }
         }
     }
