@@ -52,12 +52,27 @@ pub trait Authenticator: Send + Sync {
     /// Whose credential this is, and how far that goes; `None` if nobody's.
     fn verify(&self, credential: &Credential) -> Option<Verdict>;
 
+    /// The same, where it may be that nobody can tell: whoever is asked does not answer. Then the
+    /// credential lets nobody in, and does not count as a wrong one.
+    ///
+    /// # Errors
+    ///
+    /// [`NotJudged`] if nobody can tell.
+    fn judge(&self, credential: &Credential) -> Result<Option<Verdict>, NotJudged> {
+        Ok(self.verify(credential))
+    }
+
     /// Whether `verify` never waits for anything: then it is called on the
     /// loop instead of on a thread of its own.
     fn is_instant(&self) -> bool {
         false
     }
 }
+
+/// Nobody can tell now whose a credential is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody can tell now whose the credential is")]
+pub struct NotJudged;
 
 /// Where credentials are kept that change while a runtime runs.
 pub trait CredentialSource: Send + 'static {
@@ -110,7 +125,19 @@ impl Authenticators {
 
 impl Authenticator for Authenticators {
     fn verify(&self, credential: &Credential) -> Option<Verdict> {
-        self.0.iter().find_map(|authenticator| authenticator.verify(credential))
+        self.judge(credential).unwrap_or_default()
+    }
+
+    fn judge(&self, credential: &Credential) -> Result<Option<Verdict>, NotJudged> {
+        let mut judged = Ok(None);
+        for authenticator in &self.0 {
+            match authenticator.judge(credential) {
+                Ok(None) => {}
+                Ok(verdict) => return Ok(verdict),
+                Err(NotJudged) => judged = Err(NotJudged),
+            }
+        }
+        judged
     }
 
     fn is_instant(&self) -> bool {

@@ -93,7 +93,7 @@ use self::observed::Observed;
 use self::read_back::{ReadBack, Wanted as WantedEvents};
 use self::recording::Recording;
 use crate::agent::Inbox;
-use crate::auth::Roles;
+use crate::auth::{NotJudged, Roles};
 use crate::blobs::{self, BlobThread};
 use crate::clock::Clock;
 use crate::handoff::Errands;
@@ -573,10 +573,10 @@ impl Driver {
         // One thread each; their number is bounded by the connections that
         // may be in their handshake.
         let authenticator = self.access.authenticator();
-        let judgement = Judgement { op, mailbox: self.mailbox.clone(), verdict: None };
+        let judgement = Judgement { op, mailbox: self.mailbox.clone(), judged: Err(NotJudged) };
         let judge = move || {
             let mut judgement = judgement;
-            judgement.verdict = authenticator.verify(&credential);
+            judgement.judged = authenticator.judge(&credential);
         };
         // Where there is no thread, the judgement is dropped with it, and so given.
         let _ = std::thread::Builder::new().name("authenticate".to_string()).spawn(judge);
@@ -594,12 +594,16 @@ impl Driver {
 struct Judgement {
     op: OpId,
     mailbox: Arc<Mailbox>,
-    verdict: Option<Verdict>,
+    judged: Result<Option<Verdict>, NotJudged>,
 }
 
 impl Drop for Judgement {
     fn drop(&mut self) {
-        self.mailbox.put(Input::Authenticated { op: self.op, verdict: self.verdict.take() });
+        let op = self.op;
+        self.mailbox.put(match std::mem::replace(&mut self.judged, Err(NotJudged)) {
+            Ok(verdict) => Input::Authenticated { op, verdict },
+            Err(NotJudged) => Input::NotJudged { op },
+        });
     }
 }
 

@@ -136,6 +136,7 @@ impl Spans {
             Input::Authenticated { op, verdict } => self.end(*op, verdict.is_some(), |span| {
                 span.record("arcp.principal", verdict.as_ref().map(|verdict| display(&verdict.principal)));
             }),
+            Input::NotJudged { op } => self.end(*op, false, |_| {}),
             Input::InputChecked { op, fault } => self.end(*op, fault.is_none(), |_| {}),
             Input::CredentialsIssued { op, issuance } => {
                 self.end_by_us(*op, matches!(issuance, Issuance::Issued(_)));

@@ -18,7 +18,7 @@ use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use arcp_tests::kept::Folder;
 use arcp_tests::provider::{Answering, Asked, Provider};
-use arcp_tests::server::{Running, expect, send};
+use arcp_tests::server::{Running, expect, next, send};
 use arcp_tests::until::until;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -464,7 +464,33 @@ fn nobody_waits_for_a_provider_but_whoever_it_is_asked_about() {
     let (mut socket, _) = server.session("tok");
     send(&mut socket, "2", "session.ping", json!({"nonce": "n"}));
     expect(&mut socket, "session.pong");
-    assert_eq!(expect(&mut waiting, "session.error")["payload"]["code"], "UNAUTHENTICATED");
+    let refused = expect(&mut waiting, "session.error");
+    assert_eq!(refused["payload"]["details"]["open_code"], "UNAVAILABLE", "{refused}");
+}
+
+#[test]
+fn a_credential_that_a_silent_provider_could_not_judge_is_no_wrong_one() {
+    let (provider, said) = changing(Answering::Json(500, json!({})));
+    let server = server(&provider, CheckTimes::default());
+    let hello = |token: &str| {
+        let mut socket = server.websocket();
+        let auth = json!({"scheme": "oauth2", "token": token});
+        send(&mut socket, "1", "session.hello", json!({"auth": auth, "client": {"name": "c", "version": "1"}}));
+        next(&mut socket).expect("an answer")
+    };
+    // More than are judged wrong in a minute.
+    for n in 0..40 {
+        let refused = hello(&format!("t{n}"));
+        assert_eq!(refused["payload"]["details"]["open_code"], "UNAVAILABLE", "{refused}");
+        assert_eq!(refused["payload"]["retryable"], true, "{refused}");
+    }
+    set(&said, Answering::Json(200, said_of(json!({}))));
+    assert_eq!(hello("t0p")["type"], "session.welcome", "whoever is there may come in at once");
+    set(&said, Answering::Json(200, json!({"active": false})));
+    let wrong =
+        (0..40).map(|n| hello(&format!("w{n}"))).filter(|refused| refused["payload"]["code"] == "UNAUTHENTICATED");
+    assert_eq!(wrong.count(), 30, "and wrong ones count");
+    assert_eq!(hello("t0p")["type"], "session.welcome", "one that was right is judged all the same");
 }
 
 #[test]

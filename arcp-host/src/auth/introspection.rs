@@ -15,6 +15,7 @@ use arcp_proto::time::UtcMs;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::NotJudged;
 use super::provider::{Endpoint, ProviderClient, ProviderError};
 use super::signed_jwt::Claims;
 use super::watched_file::{self, CredentialFileError};
@@ -133,15 +134,19 @@ impl Introspection {
     }
 
     /// Who has a token, by what its provider says or has said just before.
-    pub(super) fn verify(&self, token: &Secret) -> Option<Verdict> {
+    ///
+    /// # Errors
+    ///
+    /// If the provider says nothing, and has said nothing before that counts still.
+    pub(super) fn verify(&self, token: &Secret) -> Result<Option<Verdict>, NotJudged> {
         if token.expose().is_empty() || token.expose().len() > LONGEST {
-            return None;
+            return Ok(None);
         }
         let digest = token.digest();
         if let Some(known) = self.tokens().get(&digest)
             && known.asked.elapsed() < self.times.every
         {
-            return known.verdict.clone().filter(is_not_over);
+            return Ok(known.verdict.clone().filter(is_not_over));
         }
         self.ask(digest, token)
     }
@@ -176,12 +181,13 @@ impl Introspection {
             if let Err(ProviderError::Silent(_)) = &said {
                 silent = said.as_ref().err().cloned();
             }
-            self.learn(digest, &token, said);
+            // Who is known stays for a while; nobody waits here.
+            let _ = self.learn(digest, &token, said);
         }
     }
 
     /// Asks the provider, and remembers what it says.
-    fn ask(&self, digest: SecretDigest, token: &Secret) -> Option<Verdict> {
+    fn ask(&self, digest: SecretDigest, token: &Secret) -> Result<Option<Verdict>, NotJudged> {
         self.learn(digest, token, self.introspect(token))
     }
 
@@ -191,31 +197,39 @@ impl Introspection {
         digest: SecretDigest,
         token: &Secret,
         said: Result<Option<Verdict>, ProviderError>,
-    ) -> Option<Verdict> {
+    ) -> Result<Option<Verdict>, NotJudged> {
         let now = Instant::now();
         let mut tokens = self.tokens();
         let before = tokens.get(&digest);
+        let mut is_known = true;
         let (verdict, answered) = match said {
             Ok(verdict) => (verdict, now),
             Err(error) => {
                 log(format_args!("arcp: a token was not asked about at {}: {error}", self.endpoint.url()));
                 // Nobody who was not known before comes in by silence.
-                let before = before?;
+                let before = before.ok_or(NotJudged)?;
                 let counts = before.answered.elapsed() < self.times.silence;
+                is_known = counts || before.verdict.is_none();
                 (before.verdict.clone().filter(|_| counts), before.answered)
             }
         };
         let verdict = verdict.filter(is_not_over);
         let had = before.and_then(|known| known.verdict.as_ref());
+        // What is over by itself has not ceased: its session ended with it, or was renewed.
+        let had = had.filter(|had| is_not_over(had));
         if let Some(had) = had.filter(|had| verdict.as_ref().is_none_or(|now| now.principal != had.principal)) {
             self.cease(had.principal.clone());
         }
+        if !is_known {
+            tokens.remove(&digest);
+            return Err(NotJudged);
+        }
         if before.is_none() && tokens.len() >= TOKENS && !make_room(&mut tokens) {
             let until = utc_now().plus(self.times.every);
-            return verdict.map(|verdict| bounded(verdict, until));
+            return Ok(verdict.map(|verdict| bounded(verdict, until)));
         }
         tokens.insert(digest, Token { token: token.clone(), verdict: verdict.clone(), asked: now, answered });
-        verdict
+        Ok(verdict)
     }
 
     fn cease(&self, principal: Principal) {

@@ -10,7 +10,7 @@ use arcp_proto::secret::Secret;
 
 use super::introspection::{Introspection, has_each};
 use super::signed_jwt::SignedJwt;
-use super::{Authenticator, CredentialSource, Roles, delegation, jwt, token_file};
+use super::{Authenticator, CredentialSource, NotJudged, Roles, delegation, jwt, token_file};
 use crate::server_log::log;
 
 /// Access tokens, sent by the scheme `oauth2` or as bearer tokens: their provider is
@@ -48,16 +48,24 @@ impl OAuth2 {
 
 impl Authenticator for OAuth2 {
     fn verify(&self, credential: &Credential) -> Option<Verdict> {
-        let token = token_of(credential)?;
-        let verdict = match &self.judge {
-            Judge::Introspection(introspection) => introspection.verify(token)?,
-            Judge::Signed(signed) => signed.verify_token(Some(token).filter(|token| jwt::looks_like_one(token))?)?,
+        self.judge(credential).unwrap_or_default()
+    }
+
+    fn judge(&self, credential: &Credential) -> Result<Option<Verdict>, NotJudged> {
+        let Some(token) = token_of(credential) else {
+            return Ok(None);
         };
-        if !has_each(&verdict, &self.required) {
+        let judged = match &self.judge {
+            Judge::Introspection(introspection) => introspection.verify(token)?,
+            Judge::Signed(signed) if jwt::looks_like_one(token) => signed.verify_token(token)?,
+            Judge::Signed(_) => None,
+        };
+        let lacks = judged.as_ref().filter(|verdict| !has_each(verdict, &self.required));
+        if let Some(verdict) = lacks {
             log(format_args!("arcp: a token of {} was not accepted: it lacks a scope", verdict.principal));
-            return None;
+            return Ok(None);
         }
-        Some(verdict)
+        Ok(judged)
     }
 }
 

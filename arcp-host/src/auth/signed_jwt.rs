@@ -28,7 +28,7 @@ use super::key_url::{KeyTimes, KeyUrl};
 #[cfg(feature = "oauth")]
 use super::provider::Endpoint;
 use super::watched_file::{CredentialFileError, WatchedFile};
-use super::{Authenticator, CredentialSource, Roles, delegation};
+use super::{Authenticator, CredentialSource, NotJudged, Roles, delegation};
 use crate::server_log::log;
 
 /// Roles of one token that are looked at.
@@ -119,7 +119,7 @@ impl SignedJwt {
     }
 
     /// Who has this token, and how far it goes.
-    pub(super) fn judge(&self, token: &Secret) -> Result<Verdict, Untrusted> {
+    fn judged(&self, token: &Secret) -> Result<Verdict, Untrusted> {
         let claims = self.claims(token)?;
         let expires_at = claims.exp.map(|exp| end_of(exp).plus(LEEWAY).min(UtcMs::MAX)).ok_or(Untrusted::Claims)?;
         claims.verdict(&self.issuer, expires_at)
@@ -141,12 +141,16 @@ impl SignedJwt {
     }
 
     /// As [`Authenticator::verify`], of a token that is known to be one of these.
-    pub(super) fn verify_token(&self, token: &Secret) -> Option<Verdict> {
-        let judged = self.judge(token);
+    ///
+    /// # Errors
+    ///
+    /// If the keys of the issuer cannot be had.
+    pub(super) fn verify_token(&self, token: &Secret) -> Result<Option<Verdict>, NotJudged> {
+        let judged = self.judged(token);
         if let Err(why) = &judged {
             log(format_args!("arcp: a JWT was not accepted as one of {}: {why}", self.issuer));
         }
-        judged.ok()
+        if judged == Err(Untrusted::NoKeys) { Err(NotJudged) } else { Ok(judged.ok()) }
     }
 }
 
@@ -201,7 +205,14 @@ fn end_of(exp: f64) -> UtcMs {
 
 impl Authenticator for SignedJwt {
     fn verify(&self, credential: &Credential) -> Option<Verdict> {
-        self.verify_token(jwt::token_of(credential).filter(|token| !delegation::is_one(token))?)
+        Authenticator::judge(self, credential).unwrap_or_default()
+    }
+
+    fn judge(&self, credential: &Credential) -> Result<Option<Verdict>, NotJudged> {
+        match jwt::token_of(credential).filter(|token| !delegation::is_one(token)) {
+            Some(token) => self.verify_token(token),
+            None => Ok(None),
+        }
     }
 
     fn is_instant(&self) -> bool {

@@ -31,6 +31,7 @@ use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored};
 pub(super) use commands::TAKEN;
+pub(super) use connections::on_not_judged;
 pub(super) use delegation::CallHandler;
 pub(super) use policy::on_policy;
 pub(super) use schedules::{

@@ -245,6 +245,12 @@ pub enum Input {
     },
     /// Fresh randomness; mixed in.
     Reseed(Seeds),
+    /// Nobody can tell now whose a credential is: it counts for nothing, and neither does
+    /// it count as a wrong one.
+    NotJudged {
+        /// The operation.
+        op: OpId,
+    },
     /// A record that the store kept from an earlier run, in the order of the
     /// positions; before everything else.
     Restore {
@@ -471,7 +477,8 @@ pub enum Output {
         /// The connection.
         conn: ConnId,
     },
-    /// Judge a credential; answer with [`Input::Authenticated`].
+    /// Judge a credential; answer with [`Input::Authenticated`], or [`Input::NotJudged`] if
+    /// nobody can tell.
     Authenticate {
         /// The operation.
         op: OpId,

@@ -198,6 +198,7 @@ impl Runtime {
                 let judged = self.connections.on_authenticated(&mut self.ctx, op, verdict);
                 self.on_judged(judged);
             }
+            Input::NotJudged { op } => dispatch::on_not_judged(self, op),
             Input::JudgedElsewhere { address, credential, counts } => {
                 connection::on_judged_elsewhere(&mut self.connections, &self.ctx, (address, credential), counts);
             }

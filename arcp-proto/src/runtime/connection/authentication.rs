@@ -100,6 +100,19 @@ impl Connections {
     }
 }
 
+/// Nobody could judge a credential: whoever wants to come in may come again. Gives the
+/// connection and the request of a proof for a session that is open.
+pub(in crate::runtime) fn on_not_judged(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    op: OpId,
+) -> Option<(ConnId, WireId)> {
+    let id = connections.arrivals.judging_mut().conn(op)?;
+    connections.arrivals.on_not_judged(ctx, id, op);
+    let (_, request) = *connections.by_id.get_mut(&id)?.proving.take_if(|proving| proving.0 == op)?;
+    Some((id, request))
+}
+
 /// Whether a credential would be judged that came from an address.
 ///
 /// # Errors

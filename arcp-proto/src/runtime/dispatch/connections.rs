@@ -7,17 +7,28 @@ use super::opening::OpeningHandler;
 use super::requests::RequestHandler;
 use super::writer::Writer;
 use crate::error::Violation;
-use crate::id::{ConnId, JobId, SessionId, WireId};
+use crate::id::{ConnId, JobId, OpId, SessionId, WireId};
 use crate::model::feature::Feature;
-use crate::model::reply::{JobHeartbeat, Refusal, Reply, SessionReply, Subject};
+use crate::model::reply::{JobHeartbeat, Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::Extension;
 use crate::runtime::Runtime;
-use crate::runtime::connection::{Answer, Conn, Heard, Held, Judged};
+use crate::runtime::connection::{Answer, Conn, Heard, Held, Judged, on_not_judged as given_up};
 use crate::runtime::delivery::{Audience, Feed};
+use crate::runtime::edge::not_judged;
 use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Notice};
 use crate::runtime::job::provisioning;
 use crate::time::Timestamp;
+
+/// Nobody could judge a credential.
+pub(in crate::runtime) fn on_not_judged(runtime: &mut Runtime, op: OpId) {
+    if let Some((conn, request)) = given_up(&mut runtime.connections, &mut runtime.ctx, op) {
+        let at = runtime.position(conn);
+        let refusal = Refusal::new(RefusedKind::Frame, not_judged(), Some(request));
+        runtime.connections.refuse_freely(&mut runtime.ctx, conn, refusal, at);
+    }
+    runtime.carry();
+}
 
 impl Runtime {
     pub(in crate::runtime) fn on_received(&mut self, conn: ConnId, frame: &[u8]) {

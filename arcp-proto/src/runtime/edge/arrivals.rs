@@ -196,6 +196,15 @@ impl Arrivals {
         self.fulfil(ctx, id, want)
     }
 
+    /// Nobody could judge the credential of a connection: its peer may come again.
+    pub(in crate::runtime) fn on_not_judged(&mut self, ctx: &mut Context, id: ConnId, op: OpId) {
+        self.judging.give_up(op);
+        if let Some(Arrival { handshake, .. }) = self.by_id.get_mut(&id) {
+            let want = handshake.not_judged(op);
+            self.fulfil(ctx, id, want);
+        }
+    }
+
     /// Does what a handshake wants. Gives the connection, if its peer may come
     /// in.
     fn fulfil(&mut self, ctx: &mut Context, id: ConnId, want: Want) -> Option<Arrived> {

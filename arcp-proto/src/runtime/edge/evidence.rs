@@ -137,6 +137,11 @@ pub(in crate::runtime) fn wrong_proof() -> Violation {
     Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted")
 }
 
+/// That nobody could tell whose a credential is.
+pub(in crate::runtime) fn not_judged() -> Violation {
+    Violation::new(ErrorCode::Unavailable, "nobody can tell now whose the credential is: try again later")
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;

@@ -10,7 +10,7 @@
 
 use alloc::string::{String, ToString as _};
 
-use super::evidence::{Evidence, wrong_proof};
+use super::evidence::{Evidence, not_judged, wrong_proof};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{OpId, WireId};
 use crate::model::reply::{RefusedKind, Subject};
@@ -256,6 +256,17 @@ impl Handshake {
                     Want::Refuse { request, violation: Violation::new(ErrorCode::Unauthenticated, denied) }
                 }
             },
+            phase @ (Phase::Fresh | Phase::Challenged { .. } | Phase::Judging { .. }) => {
+                self.phase = phase;
+                Want::Nothing
+            }
+        }
+    }
+
+    /// Nobody could judge the credential that an opening waits for.
+    pub(super) fn not_judged(&mut self, asked: OpId) -> Want {
+        match core::mem::replace(&mut self.phase, Phase::Fresh) {
+            Phase::Judging { op, request, .. } if op == asked => Want::Refuse { request, violation: not_judged() },
             phase @ (Phase::Fresh | Phase::Challenged { .. } | Phase::Judging { .. }) => {
                 self.phase = phase;
                 Want::Nothing

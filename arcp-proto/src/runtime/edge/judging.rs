@@ -82,6 +82,11 @@ impl Judging {
         self.note(ctx, &sources, credential, counts);
     }
 
+    /// Nobody could judge a credential: that says nothing of whoever sent it.
+    pub(in crate::runtime) fn give_up(&mut self, op: OpId) {
+        self.asked.remove(&op);
+    }
+
     /// Whether a credential would be judged that came from an address.
     ///
     /// # Errors

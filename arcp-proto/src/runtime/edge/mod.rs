@@ -15,7 +15,7 @@ use core::fmt;
 
 pub(super) use arrivals::{Arrivals, Arrived, NewConnection, late, too_long};
 pub(super) use channel::Channel;
-pub(super) use evidence::{Evidence, wrong_proof};
+pub(super) use evidence::{Evidence, not_judged, wrong_proof};
 pub(super) use handshake::{Opening, Wish};
 pub(super) use wrong_credentials::Source;
 
@@ -146,6 +146,11 @@ impl Edge {
                 if let Some(conn) = self.arrivals.judging_mut().conn(op) {
                     let arrived = self.arrivals.on_judged(&mut self.ctx, conn, op, verdict);
                     self.hand_over(arrived);
+                }
+            }
+            Input::NotJudged { op } => {
+                if let Some(conn) = self.arrivals.judging_mut().conn(op) {
+                    self.arrivals.on_not_judged(&mut self.ctx, conn, op);
                 }
             }
             Input::JudgedElsewhere { address, credential, counts } => {

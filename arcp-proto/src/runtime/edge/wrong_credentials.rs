@@ -97,7 +97,8 @@ impl WrongCredentials {
             if let Some(before) = before {
                 self.in_order.remove(&(before, source.clone()));
             }
-            let until = before.map_or(now, |before| before.max(now)) + each(config);
+            // Many may be judged at once; nobody waits for longer than one more may take.
+            let until = (before.map_or(now, |before| before.max(now)) + each(config)).min(now + WINDOW);
             self.by_source.insert(source.clone(), until);
             self.in_order.insert((until, source.clone()));
         }
