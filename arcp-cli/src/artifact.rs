@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError};
 use arcp_host::replace_file::replace_file;
+use arcp_host::stderr::say;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
 use arcp_proto::json::Object;
@@ -18,7 +19,7 @@ use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Cell, Printing, Row};
-use crate::times::local;
+use crate::times::{local, now};
 use crate::values;
 
 const HEADER: [&str; 4] = ["ARTIFACT", "TYPE", "SIZE", "EXPIRES"];
@@ -123,6 +124,11 @@ fn put(args: &Put) -> Result<Exit, Failure> {
         let Failure { message, exit } = error.into();
         Failure::new(exit, format!("{}: {message}", args.file.display()))
     })?;
+    // Clocks may be apart by a little.
+    let least = args.keep.map(|asked| now().plus(asked.saturating_sub(asked / 100)));
+    if least.is_some_and(|least| kept.expires_at < least) {
+        say(format_args!("arcp: the runtime keeps it for less than --keep asks: until {}", local(kept.expires_at)));
+    }
     output::rows(args.printing, &HEADER, &[row(&kept)])?;
     Ok(Exit::Success)
 }

@@ -346,6 +346,11 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.timing.job_retention = Some(args.keep.unwrap_or(location.keeps_jobs_for()));
     config.timing.audit_retention = Some(args.keep_audit);
     config.limits.history.kept_bytes = args.store_max;
+    let longest = config.timing.longest_artifact_retention;
+    if args.keep_artifacts > longest {
+        let days = longest.as_secs() / (24 * 3600);
+        return Err(Failure::usage(format!("--keep-artifacts: none is kept for longer than {days}d")));
+    }
     config.timing.artifact_retention = (!args.keep_artifacts.is_zero()).then_some(args.keep_artifacts);
     config.limits.artifact.all_artifact_bytes = usize::try_from(args.artifacts_max).unwrap_or(usize::MAX);
     config.timing.schedules = true;

@@ -2,6 +2,7 @@
 //! log says of what happens.
 
 use std::fmt::Display;
+use std::os::unix::fs::MetadataExt as _;
 
 use arcp_host::log_line::{Level, Line};
 use arcp_host::server_log;
@@ -22,6 +23,10 @@ pub fn metrics_token(args: &Serve) -> Result<Option<Secret>, Failure> {
         return Ok(None);
     };
     let unusable = |why: &str| Failure::usage(format!("--metrics-token-file {}: {why}", file.display()));
+    let about = std::fs::metadata(file).map_err(|error| unusable(&error.to_string()))?;
+    if about.is_file() && about.mode() & 0o077 != 0 {
+        return Err(unusable("others may read it: chmod 600 it"));
+    }
     let text = std::fs::read_to_string(file).map_err(|error| unusable(&error.to_string()))?;
     let token = text.trim();
     if token.is_empty() || token.contains(char::is_whitespace) {

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::model_proxy::{Fault, MASTER, Proxy};
 use arcp_tests::until::until;
 use serde_json::Value;
 
@@ -96,4 +98,60 @@ fn a_job_that_nothing_can_be_put_below_is_named() {
             );
         }
     }
+}
+
+/// A runtime whose jobs have keys of this proxy.
+fn provisioned(home: &mut Home, proxy: &Proxy) -> String {
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let key = home.dir.join("master");
+    fs::write(&key, MASTER).expect("written");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("set");
+    let (named, key) = (format!("litellm:{}", proxy.url), key.to_str().expect("text").to_string());
+    let store = home.dir.join("jobs.db").to_str().expect("text").to_string();
+    let agents = ["--agent", "it=sleep 1; printf '%s' \"$ARCP_CREDENTIALS\" | wc -c"];
+    home.serve(&[&["--store", &store, "--provisioner", &named, "--provisioner-key-file", &key][..], &agents].concat())
+}
+
+#[test]
+fn a_job_of_the_program_has_a_key_of_a_proxy_whatever_that_does() {
+    let (mut home, proxy) = (Home::new(ARCP), Proxy::start());
+    provisioned(&mut home, &proxy);
+    let submit = ["submit", "it", "--lease", "model.use=gpt-*"];
+    let ran = home.run(&submit);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    assert!(stdout(&ran).trim().parse::<u32>().is_ok_and(|bytes| bytes > 20), "its agent had one: {}", stdout(&ran));
+    let (issued, counting) = {
+        let state = proxy.state();
+        (state.issued, state.keys.len())
+    };
+    assert_eq!((issued, counting), (1, 0), "and it is revoked");
+    // Nothing usable comes, though something was issued: the job is refused, and that revoked.
+    for fault in [Fault::Status500, Fault::Cut, Fault::Garbage] {
+        proxy.state().fault = Some(fault);
+        let refused = home.run(&submit);
+        let said = stderr(&refused);
+        assert!(code(&refused) == 1 && said.contains("gets no credentials"), "{fault:?}: {said}");
+        assert!(!said.contains("sk-"), "{said}");
+        until("it is revoked", || proxy.state().keys.is_empty().then_some(()));
+    }
+    proxy.state().fault = None;
+
+    // One that deletes late holds the end up for five seconds at most, and one that cannot is asked again.
+    proxy.state().deletes_in = Duration::from_secs(9);
+    let begun = Instant::now();
+    let ran = home.run(&submit);
+    let took = begun.elapsed();
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    assert!(Duration::from_secs(5) < took && took < Duration::from_secs(9), "{took:?}");
+    proxy.state().deletes_in = Duration::ZERO;
+    proxy.state().cannot_delete = true;
+    let left = stdout(&home.run(&[&submit[..], &["--detach"]].concat())).trim().to_string();
+    assert_eq!(code(&home.run(&["wait", &left])), 0);
+    let shown = |named: &str| stdout(&home.run(&["show", named, "-o", "json"]));
+    let facts: Value = serde_json::from_str(&shown(&left)).expect("JSON");
+    assert_eq!(facts["credentials"], "unrevoked", "{facts}");
+    assert!(stdout(&home.run(&["show", &left])).contains("not revoked, though it ended"));
+    proxy.state().cannot_delete = false;
+    until("it is revoked", || (!shown(&left).contains("unrevoked")).then_some(()));
+    until("those of all jobs are", || proxy.state().keys.is_empty().then_some(()));
 }

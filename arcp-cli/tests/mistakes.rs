@@ -35,6 +35,12 @@ const OF_OPERATORS: &[Mistake] = &[
         2,
         &["--metrics-token-file /no/such/file", "No such file"],
     ),
+    (
+        &["serve", "--samples", "--metrics-token-file", "/etc/passwd"],
+        2,
+        &["--metrics-token-file /etc/passwd", "others may read it: chmod 600"],
+    ),
+    (&["serve", "--samples", "--keep-artifacts", "90d"], 2, &["--keep-artifacts", "30d"]),
     (&["serve", "--samples", "--metrics-token-file", "/dev/null"], 2, &["expected one token", "openssl rand"]),
     (&["serve", "--samples", "--handoff-to", "east=wss://x.example/arcp"], 2, &["--handoff-token <NAME=FILE>"]),
     (

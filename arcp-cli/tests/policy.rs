@@ -8,6 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::until::until;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::KeyPair;
+use serde_json::{Value, json};
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 
@@ -195,4 +198,52 @@ fn what_the_page_says_can_be_pasted() {
     let all = String::from_utf8_lossy(&output.stdout);
     assert!(all.lines().any(|line| line == "all of it"), "{all}");
     assert!(all.contains("submit echo: allow, by rule `ci`"), "{all}");
+}
+
+#[test]
+fn the_roles_of_a_jwt_count_as_far_as_policy_lets_its_issuer_say_them() {
+    let mut home = Home::new(ARCP);
+    let policy = written(
+        &home,
+        "[roles]\ndev = [\"https://login.example#a*\"]\n\n\
+         [[rule]]\nname = \"devs\"\nroles = [\"dev\"]\nagents = [\"echo\"]\n\n\
+         [[rule]]\nname = \"roots\"\nroles = [\"root\"]\nagents = [\"**\"]\n",
+    );
+    let pair = KeyPair::generate().expect("a key");
+    let keys = home.dir.join("keys.pem");
+    fs::write(&keys, pair.public_key_pem()).expect("written");
+    let signing = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).expect("a key");
+    let token = |subject: &str, roles: Value, capabilities: Value| {
+        let mut claims = json!({"iss": "https://login.example", "aud": "here", "sub": subject, "exp": 4_000_000_000_u64,
+            "roles": roles});
+        if !capabilities.is_null() {
+            claims["arcp_capabilities"] = capabilities;
+        }
+        jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &signing).expect("it is signed")
+    };
+    let [policy, keys] = [&policy, &keys].map(|path| path.to_str().expect("text").to_string());
+    let issued = ["--jwt-issuer", "https://login.example", "--audience", "here", "--jwt-keys", &keys];
+    let url = home.serve(&[&["--samples", "--policy", &policy][..], &issued].concat());
+    for family in ["hello", "open"] {
+        let on = |token: &str, args: &[&str]| {
+            home.run(&[args, &["--url", &url, "--token", token, "--family", family]].concat())
+        };
+        for (subject, roles, agent, exit) in [
+            ("alice", json!(["dev"]), "echo", 0),
+            ("alice", json!("dev"), "echo", 0),
+            ("alice", json!(["dev"]), "chatty", 1),
+            ("alice", json!([]), "echo", 1),
+            ("alice", json!(["root"]), "echo", 1),
+            ("bob", json!(["dev"]), "echo", 1),
+        ] {
+            let ran = on(&token(subject, roles.clone(), Value::Null), &["submit", agent, "--input", "1"]);
+            assert_eq!(code(&ran), exit, "{family} {subject} {roles} {agent}: {}", stderr(&ran));
+        }
+        // Capabilities are bounded by the same token.
+        let bounded = token("alice", json!("dev"), json!(["ack"]));
+        let listed = on(&bounded, &["ls"]);
+        assert!(code(&listed) != 0 && stderr(&listed).contains("list_jobs"), "{family}: {}", stderr(&listed));
+        assert_eq!(code(&on(&bounded, &["submit", "echo", "--input", "1"])), 0);
+        assert_eq!(code(&on(&token("alice", json!("dev"), json!(["list_jobs"])), &["ls"])), 0);
+    }
 }

@@ -183,7 +183,8 @@ fn a_sighup_has_the_certificate_read_again_and_ends_nothing() {
 fn a_client_that_shows_a_certificate_needs_no_token() {
     let mut home = Home::new(ARCP);
     let (certificate, key) = pair(&home, "server", &[]);
-    let file = |name: &str| home.dir.join(name).to_str().expect("text").to_string();
+    let folder = home.dir.clone();
+    let file = |name: &str| folder.join(name).to_str().expect("text").to_string();
     let authority = {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -200,21 +201,36 @@ fn a_client_that_shows_a_certificate_needs_no_token() {
         [file(name), file(&format!("{name}-key"))]
     };
     let ([alice, alice_key], [bob, bob_key]) = (issue("alice"), issue("bob"));
-    fs::write(file("names"), "dns:alice.example alice\n").expect("written");
+    let [mallory, mallory_key] = issue("mallory");
+    fs::write(file("names"), "dns:alice.example alice roles=lead,of-nothing\ndns:bob.example bob\n").expect("written");
     let names = file("names");
     fs::set_permissions(&names, fs::Permissions::from_mode(0o600)).expect("set");
     let (ca, given) = (file("ca"), ["--tls-cert", &certificate, "--tls-key", &key, "--samples", "--operator", "alice"]);
     let url = home.serve(&[&given[..], &["--tls-client-ca", &ca, "--tls-client-names", &names]].concat());
+    fs::write(file("policy"), "[[rule]]\nname = \"leads\"\nroles = [\"lead\"]\nagents = [\"echo\"]\n")
+        .expect("written");
+    let policy = file("policy");
+    let bound = [&given[..5], &["--policy", &policy, "--tls-client-ca", &ca, "--tls-client-names", &names]];
+    let under = home.serve(&bound.concat());
     let on = |args: &[&str], shown: &[&str]| home.run(&[args, &["--url", &url, "--ca", &certificate], shown].concat());
     let own = ["--cert", &alice, "--cert-key", &alice_key];
     let job = on(&["submit", "echo", "--input", "1"], &own);
     assert_eq!((code(&job), stdout(&job).trim()), (0, "1"), "{}", stderr(&job));
     let all = on(&["sessions", "list", "-o", "json"], &own);
     assert!(code(&all) == 0 && stdout(&all).contains(r#""principal":"alice""#), "{}", stderr(&all));
-    let unknown = on(&["ls"], &["--cert", &bob, "--cert-key", &bob_key]);
+    let (mallory, mallory_key) = (&mallory, &mallory_key);
+    let unknown = on(&["ls"], &["--cert", mallory, "--cert-key", mallory_key]);
     assert_eq!(code(&unknown), 8, "{}", stderr(&unknown));
     let none = on(&["ls"], &[]);
     assert_eq!(code(&none), 8, "{}", stderr(&none));
+    // By the roles that the file says a policy lets them do what these may.
+    let of_bob = ["--cert", &bob, "--cert-key", &bob_key];
+    assert_eq!(code(&on(&["submit", "echo", "--input", "1"], &of_bob)), 0);
+    let submits = |shown: &[&str; 4], agent: &str| {
+        let submit = ["submit", agent, "--input", "1", "--url", &under, "--ca", &certificate];
+        code(&home.run(&[&submit[..], shown].concat()))
+    };
+    assert_eq!((submits(&own, "echo"), submits(&own, "chatty"), submits(&of_bob, "echo")), (0, 1, 1));
     let half = on(&["ls"], &["--cert", &alice]);
     assert!(code(&half) == 2 && stderr(&half).contains("--cert-key"), "{}", stderr(&half));
     let without = home.run(&["serve", "--samples", "--tls-client-ca", &ca]);

@@ -179,7 +179,8 @@ fn what_the_page_says_can_be_pasted() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let sign_in = SignIn::default();
     let here = |step: &str| step.replace("https://login.example", &sign_in.issuer());
-    let mut script = String::from("trap 'arcp stop > stopped 2>&1' EXIT\n");
+    // Each of them: a step that fails leaves none behind.
+    let mut script = String::from("trap 'arcp stop --all --now > stopped 2>&1' EXIT\n");
     for (n, step) in steps.iter().enumerate() {
         script.push_str(&format!("{}\nstatus=$?; echo \"step {n} $status\"\n", here(step)));
     }

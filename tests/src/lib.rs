@@ -10,6 +10,7 @@ pub mod globs;
 pub mod home;
 pub mod kept;
 pub mod ledger;
+pub mod model_proxy;
 pub mod oracle;
 pub mod provider;
 pub mod raw;

@@ -1,10 +1,7 @@
 //! Keys of a LiteLLM proxy: a stub on this machine that answers as the proxy documents, and
 //! one that misbehaves. Whatever it has issued is deleted in the end.
 
-use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arcp_host::client::Trust;
 use arcp_host::provisioner::Provisioner as _;
@@ -17,154 +14,13 @@ use arcp_proto::model::credential::{CredentialOrder, Renewal, Revocation};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use arcp_tests::kept::Folder;
+use arcp_tests::model_proxy::{Fault, MASTER, Proxy};
 use arcp_tests::raw::credentials_payload;
 use arcp_tests::server::{self, Running};
-use serde_json::{Value, json};
+use serde_json::json;
 
-const MASTER: &str = "sk-master-0123456789";
-
-/// What the proxy does instead of answering `key/generate`, after it issued.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
-    Status500,
-    Cut,
-    Garbage,
-    TooShort,
-    TooLong,
-    Redirect,
-    Huge,
-}
-
-#[derive(Default)]
-struct State {
-    /// The keys that count, by their values, each as it was asked for.
-    keys: BTreeMap<String, Value>,
-    /// Every request: method, path and body.
-    asked: Vec<(String, Value)>,
-    fault: Option<Fault>,
-    /// Whether it deletes nothing, though it says so.
-    keeps: bool,
-    issued: usize,
-}
-
-struct Proxy {
-    url: String,
-    state: Arc<Mutex<State>>,
-}
-
-impl Proxy {
-    fn start() -> Proxy {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let state = Arc::new(Mutex::new(State::default()));
-        let shared = state.clone();
-        std::thread::spawn(move || {
-            for socket in listener.incoming().map_while(Result::ok) {
-                serve(socket, &mut shared.lock().expect("nobody panicked"));
-            }
-        });
-        Proxy { url, state }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panicked")
-    }
-
-    fn provisioner(&self) -> LiteLlm {
-        LiteLlm::new(&self.url, Secret::new(MASTER.into()), &Trust::System).expect("an address of this machine")
-    }
-}
-
-fn serve(mut socket: TcpStream, state: &mut State) {
-    let mut request = Vec::new();
-    let mut byte = [0; 1];
-    while !request.ends_with(b"\r\n\r\n") {
-        if socket.read(&mut byte).unwrap_or(0) == 0 {
-            return;
-        }
-        request.push(byte[0]);
-    }
-    let head = String::from_utf8(request).expect("text").to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    socket.read_exact(&mut body).expect("a body");
-    assert!(head.contains(&format!("authorization: bearer {MASTER}")), "{head}");
-    let path = head.split_whitespace().nth(1).expect("a path").to_string();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    state.asked.push((path.clone(), body.clone()));
-    let (status, answer) = answer(state, &path, &body);
-    let fault = state.fault.filter(|_| path == "/key/generate");
-    let text = answer.to_string();
-    let (status, length, text) = match fault {
-        None => (status, text.len(), text),
-        Some(Fault::Status500) => (500, text.len(), text),
-        Some(Fault::Cut) => return,
-        Some(Fault::Garbage) => (200, 9, "<html>...".into()),
-        Some(Fault::TooShort) => (200, text.len() + 50, text),
-        Some(Fault::TooLong) => (200, 20, text),
-        Some(Fault::Redirect) => (307, 0, String::new()),
-        Some(Fault::Huge) => (200, 5 << 20, " ".repeat(5 << 20)),
-    };
-    let location = if status == 307 { "location: /elsewhere\r\n" } else { "" };
-    let head = format!("HTTP/1.1 {status} x\r\n{location}content-length: {length}\r\nconnection: close\r\n\r\n");
-    let _ = socket.write_all(format!("{head}{text}").as_bytes());
-}
-
-/// What a proxy that behaves answers.
-fn answer(state: &mut State, path: &str, body: &Value) -> (u16, Value) {
-    let query = |name: &str| {
-        let mut pairs = path.split(['?', '&']).skip(1).filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_string()).unwrap_or_default()
-    };
-    let hash_of = |value: &str| -> String {
-        Secret::new(value.into()).digest().0.iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    let named = |key: &Value, name: &Value| {
-        key["key_alias"].as_str().map(str::to_ascii_lowercase).as_deref()
-            == name.as_str().map(str::to_ascii_lowercase).as_deref()
-    };
-    match path.split('?').next().expect("a path") {
-        "/v1/models" => (
-            200,
-            json!({"data": [{"id": "gpt-4"}, {"id": "gpt-3"}, {"id": "claude-3"}, {"id": "gpt-*"}, {"id": "all-proxy-models"}]}),
-        ),
-        "/key/generate" => {
-            if state.keys.values().any(|key| named(key, &body["key_alias"])) {
-                return (400, json!({"error": "Key with alias already exists"}));
-            }
-            state.issued += 1;
-            let own = format!("sk-litellm-{}", state.issued);
-            let value = body["key"].as_str().map_or(own, str::to_string);
-            let mut key = body.clone();
-            key["spend"] = json!(0.0);
-            state.keys.insert(value.clone(), key);
-            (200, json!({"key": value, "expires": null}))
-        }
-        "/key/delete" => {
-            let listed =
-                |of: &str, name: &Value| body[of].as_array().is_some_and(|all| all.iter().any(|one| one == name));
-            let before = state.keys.len();
-            if !state.keeps {
-                state.keys.retain(|value, key| {
-                    !listed("keys", &json!(hash_of(value))) && !listed("key_aliases", &key["key_alias"])
-                });
-            }
-            match state.keeps || before > state.keys.len() {
-                true => (200, json!({"deleted_keys": []})),
-                false => (404, json!({"error": "no such key"})),
-            }
-        }
-        "/key/list" => {
-            let name = json!(query("key_alias"));
-            let keys: Vec<&Value> = state.keys.values().filter(|key| named(key, &name)).collect();
-            (200, json!({"keys": keys}))
-        }
-        "/key/info" => match state.keys.iter().find(|(value, _)| hash_of(value) == query("key")) {
-            Some((_, key)) => (200, json!({"info": {"spend": key["spend"], "max_budget": key["max_budget"]}})),
-            None => (404, json!({"error": "no such key"})),
-        },
-        _ => (404, json!({})),
-    }
+fn provisioner(proxy: &Proxy) -> LiteLlm {
+    LiteLlm::new(&proxy.url, Secret::new(MASTER.into()), &Trust::System).expect("an address of this machine")
 }
 
 fn order(lease: &str) -> CredentialOrder {
@@ -183,7 +39,7 @@ const LEASE: &str = r#"{"model.use": ["gpt-*"], "cost.budget": ["USD:2.5"]}"#;
 #[test]
 fn a_key_is_for_the_models_the_budget_and_the_time_of_its_lease() {
     let proxy = Proxy::start();
-    let provisioner = proxy.provisioner();
+    let provisioner = provisioner(&proxy);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let end = UtcMs(u64::try_from(now.as_millis()).expect("it fits") + 600_500);
     let order = CredentialOrder { expires_at: Some(end), ..order(LEASE) };
@@ -208,7 +64,7 @@ fn a_key_is_for_the_models_the_budget_and_the_time_of_its_lease() {
 #[test]
 fn what_a_proxy_cannot_bound_it_does_not_issue() {
     let proxy = Proxy::start();
-    let provisioner = proxy.provisioner();
+    let provisioner = provisioner(&proxy);
     for (lease, why) in [
         (r#"{"model.use": ["mistral-*"]}"#, "no model that the lease grants"),
         (r#"{"model.use": ["all-proxy-models"]}"#, "no model that the lease grants"),
@@ -228,12 +84,12 @@ fn whatever_a_proxy_does_after_it_issued_a_key_that_is_found_and_deleted() {
         let proxy = Proxy::start();
         proxy.state().fault = Some(fault);
         let order = order(LEASE);
-        let error = proxy.provisioner().issue(&order).expect_err("nothing usable came").to_string();
+        let error = provisioner(&proxy).issue(&order).expect_err("nothing usable came").to_string();
         assert!(!error.contains("sk-"), "{fault:?}: {error}");
         assert_eq!(proxy.state().keys.len(), 1, "{fault:?}: it has issued all the same");
         assert!(proxy.state().asked.iter().all(|(path, _)| path != "/elsewhere"), "nobody is sent elsewhere");
         // Another run knows the job alone.
-        proxy.provisioner().revoke(order.job, &Revocation::All).expect("revoked");
+        provisioner(&proxy).revoke(order.job, &Revocation::All).expect("revoked");
         assert!(proxy.state().keys.is_empty(), "{fault:?}");
     }
 }
@@ -241,7 +97,7 @@ fn whatever_a_proxy_does_after_it_issued_a_key_that_is_found_and_deleted() {
 #[test]
 fn a_proxy_that_only_says_that_it_deletes_is_not_believed() {
     let proxy = Proxy::start();
-    let (provisioner, order) = (proxy.provisioner(), order(LEASE));
+    let (provisioner, order) = (provisioner(&proxy), order(LEASE));
     provisioner.issue(&order).expect("a key");
     proxy.state().keeps = true;
     let error = provisioner.revoke(order.job, &Revocation::All).expect_err("it is still there").to_string();
@@ -256,7 +112,7 @@ fn a_proxy_that_only_says_that_it_deletes_is_not_believed() {
 #[test]
 fn a_renewed_key_may_spend_what_the_proxy_has_left_of_the_earlier_one() {
     let proxy = Proxy::start();
-    let (provisioner, mut order) = (proxy.provisioner(), order(LEASE));
+    let (provisioner, mut order) = (provisioner(&proxy), order(LEASE));
     let mut current = provisioner.issue(&order).expect("a key").remove(0).value;
     for (n, left) in [(2, 1.5), (3, 0.5)] {
         proxy.state().keys.get_mut(current.expose()).expect("it counts")["spend"] = json!(1.0);
@@ -292,7 +148,7 @@ fn the_master_key_goes_nowhere_without_tls_and_is_shown_nowhere() {
         assert!(error.contains("no address of a LiteLLM proxy") && !error.contains("secret"), "{error}");
     }
     let proxy = Proxy::start();
-    let shown = format!("{:?}", proxy.provisioner());
+    let shown = format!("{:?}", provisioner(&proxy));
     assert!(shown.contains("127.0.0.1") && !shown.contains(MASTER), "{shown}");
     assert!(LiteLlm::new(&proxy.url, Secret::new("two\nlines".into()), &Trust::System).is_err());
     let folder = Folder::new("master-key");
@@ -314,7 +170,7 @@ fn a_job_has_a_key_of_the_proxy_from_its_acceptance_to_its_end() {
     let folder = Folder::new("litellm");
     let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Normal).expect("it opens");
     let host = Running::host(Box::new(store), &[], |_| {});
-    let server = Running::serve(host.with_provisioner(Arc::new(proxy.provisioner())));
+    let server = Running::serve(host.with_provisioner(Arc::new(provisioner(&proxy))));
     let mut socket = server.websocket();
     server::send(&mut socket, "h", "session.hello", credentials_payload("tok-b"));
     server::expect(&mut socket, "session.welcome");

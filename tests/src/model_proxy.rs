@@ -1,0 +1,179 @@
+//! A proxy for models on this machine that issues keys as LiteLLM documents, and one that
+//! misbehaves.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use arcp_proto::secret::Secret;
+use serde_json::{Value, json};
+
+/// The key by which it lets its administrator in.
+pub const MASTER: &str = "sk-master-0123456789";
+
+/// What the proxy does instead of answering `key/generate`, after it issued.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// It says that it failed.
+    Status500,
+    /// The connection ends.
+    Cut,
+    /// No JSON.
+    Garbage,
+    /// Less than it announced.
+    TooShort,
+    /// More than it announced.
+    TooLong,
+    /// It sends elsewhere.
+    Redirect,
+    /// Megabytes.
+    Huge,
+}
+
+/// What it knows, and how it behaves.
+#[derive(Default)]
+pub struct State {
+    /// The keys that count, by their values, each as it was asked for.
+    pub keys: BTreeMap<String, Value>,
+    /// Every request: method, path and body.
+    pub asked: Vec<(String, Value)>,
+    /// What it does instead of what it should.
+    pub fault: Option<Fault>,
+    /// How long it takes to delete keys.
+    pub deletes_in: Duration,
+    /// Whether it says that it cannot delete any.
+    pub cannot_delete: bool,
+    /// Whether it deletes nothing, though it says so.
+    pub keeps: bool,
+    /// How many it has issued.
+    pub issued: usize,
+}
+
+/// A proxy, for as long as the process.
+pub struct Proxy {
+    /// Where it listens.
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Proxy {
+    /// Starts one.
+    pub fn start() -> Proxy {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = state.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming().map_while(Result::ok) {
+                let shared = shared.clone();
+                std::thread::spawn(move || serve(socket, &shared));
+            }
+        });
+        Proxy { url, state }
+    }
+
+    /// What it knows, to look at and to change.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panicked")
+    }
+}
+
+fn serve(mut socket: TcpStream, shared: &Mutex<State>) {
+    let mut request = Vec::new();
+    let mut byte = [0; 1];
+    while !request.ends_with(b"\r\n\r\n") {
+        if socket.read(&mut byte).unwrap_or(0) == 0 {
+            return;
+        }
+        request.push(byte[0]);
+    }
+    let head = String::from_utf8(request).expect("text").to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).expect("a body");
+    assert!(head.contains(&format!("authorization: bearer {MASTER}")), "{head}");
+    let path = head.split_whitespace().nth(1).expect("a path").to_string();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if path == "/key/delete" {
+        let takes = shared.lock().expect("nobody panicked").deletes_in;
+        std::thread::sleep(takes);
+    }
+    let mut state = shared.lock().expect("nobody panicked");
+    state.asked.push((path.clone(), body.clone()));
+    let (status, answer) = answer(&mut state, &path, &body);
+    let fault = state.fault.filter(|_| path == "/key/generate");
+    let text = answer.to_string();
+    let (status, length, text) = match fault {
+        None => (status, text.len(), text),
+        Some(Fault::Status500) => (500, text.len(), text),
+        Some(Fault::Cut) => return,
+        Some(Fault::Garbage) => (200, 9, "<html>...".into()),
+        Some(Fault::TooShort) => (200, text.len() + 50, text),
+        Some(Fault::TooLong) => (200, 20, text),
+        Some(Fault::Redirect) => (307, 0, String::new()),
+        Some(Fault::Huge) => (200, 5 << 20, " ".repeat(5 << 20)),
+    };
+    let location = if status == 307 { "location: /elsewhere\r\n" } else { "" };
+    let head = format!("HTTP/1.1 {status} x\r\n{location}content-length: {length}\r\nconnection: close\r\n\r\n");
+    let _ = socket.write_all(format!("{head}{text}").as_bytes());
+}
+
+/// What a proxy that behaves answers.
+fn answer(state: &mut State, path: &str, body: &Value) -> (u16, Value) {
+    let query = |name: &str| {
+        let mut pairs = path.split(['?', '&']).skip(1).filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_string()).unwrap_or_default()
+    };
+    let hash_of = |value: &str| -> String {
+        Secret::new(value.into()).digest().0.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let named = |key: &Value, name: &Value| {
+        key["key_alias"].as_str().map(str::to_ascii_lowercase).as_deref()
+            == name.as_str().map(str::to_ascii_lowercase).as_deref()
+    };
+    match path.split('?').next().expect("a path") {
+        "/v1/models" => (
+            200,
+            json!({"data": [{"id": "gpt-4"}, {"id": "gpt-3"}, {"id": "claude-3"}, {"id": "gpt-*"}, {"id": "all-proxy-models"}]}),
+        ),
+        "/key/generate" => {
+            if state.keys.values().any(|key| named(key, &body["key_alias"])) {
+                return (400, json!({"error": "Key with alias already exists"}));
+            }
+            state.issued += 1;
+            let own = format!("sk-litellm-{}", state.issued);
+            let value = body["key"].as_str().map_or(own, str::to_string);
+            let mut key = body.clone();
+            key["spend"] = json!(0.0);
+            state.keys.insert(value.clone(), key);
+            (200, json!({"key": value, "expires": null}))
+        }
+        "/key/delete" if state.cannot_delete => (500, json!({"error": "out of order"})),
+        "/key/delete" => {
+            let listed =
+                |of: &str, name: &Value| body[of].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+            let before = state.keys.len();
+            if !state.keeps {
+                state.keys.retain(|value, key| {
+                    !listed("keys", &json!(hash_of(value))) && !listed("key_aliases", &key["key_alias"])
+                });
+            }
+            match state.keeps || before > state.keys.len() {
+                true => (200, json!({"deleted_keys": []})),
+                false => (404, json!({"error": "no such key"})),
+            }
+        }
+        "/key/list" => {
+            let name = json!(query("key_alias"));
+            let keys: Vec<&Value> = state.keys.values().filter(|key| named(key, &name)).collect();
+            (200, json!({"keys": keys}))
+        }
+        "/key/info" => match state.keys.iter().find(|(value, _)| hash_of(value) == query("key")) {
+            Some((_, key)) => (200, json!({"info": {"spend": key["spend"], "max_budget": key["max_budget"]}})),
+            None => (404, json!({"error": "no such key"})),
+        },
+        _ => (404, json!({})),
+    }
+}
