@@ -130,3 +130,24 @@ impl WrongCredentials {
 fn each(config: &Config) -> Duration {
     WINDOW / u32::try_from(config.limits.connection.wrong_credentials).unwrap_or(u32::MAX).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_wrong_credentials_were_judged_at_once_one_more_is_soon_judged() {
+        let (config, now) = (Config::new("t", "1"), Timestamp::default() + WINDOW);
+        let source = [Source::of(IpAddr::from([203, 0, 113, 7]))];
+        let digest = |n: usize| crate::secret::Secret::new(alloc::format!("guess {n}")).digest();
+        let mut wrong = WrongCredentials::default();
+        for n in 0..20 * config.limits.connection.wrong_credentials {
+            wrong.note_wrong((&config, now), &source, digest(n));
+        }
+        assert!(wrong.check((&config, now), &source, digest(0)).is_err());
+        assert!(wrong.check((&config, now + each(&config)), &source, digest(0)).is_ok());
+        // What was right is judged in any case.
+        wrong.note_right(&config, digest(1));
+        assert!(wrong.check((&config, now), &source, digest(1)).is_ok());
+    }
+}
