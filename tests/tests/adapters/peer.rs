@@ -19,6 +19,9 @@ enum Wire {
     Lines(BufReader<UnixStream>),
 }
 
+/// How a frame is written.
+pub type Encode = fn(&str) -> Vec<u8>;
+
 /// What came.
 enum Came {
     Frame(Value),
@@ -54,7 +57,7 @@ impl Peer {
     }
 
     /// What it writes to from another thread, and how a short frame is written there.
-    pub fn writer(&self) -> (Box<dyn Write + Send>, fn(&str) -> Vec<u8>) {
+    pub fn writer(&self) -> (Box<dyn Write + Send>, Encode) {
         match &self.wire {
             Wire::WebSocket(socket) => (Box::new(socket.get_ref().try_clone().expect("a second handle")), |text| {
                 let length = u8::try_from(text.len()).expect("it is short");
