@@ -278,7 +278,9 @@ impl Schedules {
                 Times::Every(_) => (schedule.phase, schedule.is_all) = (Phase::Unplanned, false),
             }
         }
-        self.by_job.retain(|_, waits| *waits != at);
+        if let Some((_, job)) = schedule.state.last {
+            self.by_job.remove(&job);
+        }
         self.note(ctx, at);
         self.plan(ctx, at);
         true
@@ -310,9 +312,9 @@ impl Schedules {
     }
 
     fn remove(&mut self, at: LogPos) -> Option<LogPos> {
-        let Schedule { record, state_at, next, .. } = self.kept.remove(&at)?;
+        let Schedule { record, state, state_at, next, .. } = self.kept.remove(&at)?;
         next.map(|next| self.by_next.remove(&(next, at)));
-        self.by_job.retain(|_, waits| *waits != at);
+        state.last.map(|(_, job)| self.by_job.remove(&job));
         let account = record.principal.account();
         if let Some(count) = self.counts.get_mut(&account) {
             *count -= 1;
