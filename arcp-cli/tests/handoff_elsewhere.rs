@@ -111,7 +111,7 @@ fn a_job_goes_to_another_server_which_is_known_by_its_key_and_is_found_there() {
         assert_eq!(code(&refused), exit, "{args:?}: {}", stderr(&refused));
         assert!(stderr(&refused).contains(says), "{args:?}: {}", stderr(&refused));
     }
-    assert_eq!(listed(&home, &west, "t", "pending"), [job.clone()]);
+    assert_eq!(listed(&home, &west, "t", "pending"), std::slice::from_ref(&job));
     let given = run(&["handoff", &job, "--to-runtime", "east", "--fingerprint", &fingerprint, "--reason", "load"]);
     assert_eq!(code(&given), 0, "{}", stderr(&given));
     let name = stdout(&given).trim().to_string();
@@ -268,7 +268,7 @@ fn a_server_that_is_killed_on_the_way_hands_its_job_over_once() {
         // It is asked, and in the second case has taken it: the giver does not know.
         let signs = if mode == SHUT { &line.came } else { &line.kept };
         until("the receiver is asked", || (signs.load(Ordering::SeqCst) > 0).then_some(()));
-        assert_eq!(listed(&home, &west, "t", "pending"), [job.clone()]);
+        assert_eq!(listed(&home, &west, "t", "pending"), std::slice::from_ref(&job));
         home.signal("KILL");
         line.mode.store(OPEN, Ordering::SeqCst);
         let west = home.serve(&args);

@@ -125,8 +125,7 @@ impl UpgradePolicy {
         if !host.is_ok_and(|host| host.is_some_and(|host| self.allows_host(host))) {
             return Err((421, "this host name is not served here: see --allow-host"));
         }
-        let is_allowed = |origin: &str| self.origins.iter().any(|allowed| allowed == origin);
-        if !origin.is_ok_and(|origin| origin.is_none_or(is_allowed)) {
+        if !origin.is_ok_and(|origin| origin.is_none_or(|origin| self.allows_origin(origin))) {
             return Err((403, "this origin is not allowed: see --allow-origin"));
         }
         let path = path.split('?').next().unwrap_or_default();
@@ -155,7 +154,7 @@ impl UpgradePolicy {
         }
         // Browsers always send one; programs do not.
         if request.headers.iter().any(|h| h.name.eq_ignore_ascii_case("origin"))
-            && !header("origin").is_some_and(|origin| self.origins.iter().any(|allowed| allowed == origin))
+            && !header("origin").is_some_and(|origin| self.allows_origin(origin))
         {
             return refuse(403, "Forbidden", "this origin is not allowed: see --allow-origin");
         }
@@ -192,6 +191,10 @@ impl UpgradePolicy {
             }
             _ => refuse(404, "Not Found", "nothing is served at this path"),
         }
+    }
+
+    fn allows_origin(&self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| allowed == origin)
     }
 
     fn allows_host(&self, host: &str) -> bool {
