@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::desk::Desk;
 use crate::scheme::Scheme;
-use crate::transport::{ADAPTERS, Adapter, Site, Transport};
+use crate::transport::{Adapter, Site, Transport};
 
 /// Plays something on a server over each transport and adapter, side by side.
 fn everywhere(scheme: &'static Scheme, play: impl Fn(&Site<'_>) + Sync) {
@@ -27,7 +27,7 @@ fn everywhere(scheme: &'static Scheme, play: impl Fn(&Site<'_>) + Sync) {
     };
     std::thread::scope(|scope| {
         for transport in transport::ALL.into_iter().filter(|transport| transport.secured || !scheme.secured) {
-            for adapter in ADAPTERS {
+            for adapter in transport.adapters.iter().copied() {
                 let play = move || at(transport, adapter);
                 std::thread::Builder::new()
                     .name(format!("{transport:?} {adapter:?}"))

@@ -12,7 +12,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use arcp_blocking::{Host, Server, ServerConfig, ServerHandle};
+use arcp_blocking::{Host, Security, Server, ServerConfig, ServerHandle, Target};
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::server::Listen;
@@ -47,6 +47,8 @@ pub struct Transport {
     pub secured: bool,
     /// Whether who brings no credential is somebody all the same.
     pub vouches: bool,
+    /// Which adapters serve it.
+    pub adapters: &'static [Adapter],
     /// A server that is reached by it.
     serve: fn(Adapter, &Maker<'_>, &Desk) -> Served,
     dial: fn(&Site<'_>, &Given) -> Dialled,
@@ -56,6 +58,7 @@ pub const WS: Transport = Transport {
     name: "ws",
     secured: false,
     vouches: false,
+    adapters: &ADAPTERS,
     serve: |adapter, host, _| serve_port(adapter, host(), None),
     dial: dial_ws,
 };
@@ -63,17 +66,44 @@ pub const WSS: Transport = Transport {
     name: "wss",
     secured: true,
     vouches: false,
+    adapters: &ADAPTERS,
     serve: |adapter, host, desk| serve_port(adapter, host(), Some(desk.certificates.clone())),
     dial: |site, given| dial_wss(site, given).map_err(|error| error.to_string()),
 };
-pub const STDIO: Transport =
-    Transport { name: "stdio", secured: false, vouches: false, serve: serve_pipes, dial: dial_pipe };
+pub const STDIO: Transport = Transport {
+    name: "stdio",
+    secured: false,
+    vouches: false,
+    adapters: &ADAPTERS,
+    serve: serve_pipes,
+    dial: dial_pipe,
+};
 
 pub const UNIX: Transport =
-    Transport { name: "unix", secured: false, vouches: true, serve: serve_file, dial: dial_file };
+    Transport { name: "unix", secured: false, vouches: true, adapters: &ADAPTERS, serve: serve_file, dial: dial_file };
+
+pub const H2C: Transport = Transport {
+    name: "h2c",
+    secured: false,
+    vouches: false,
+    adapters: &[Adapter::Tokio],
+    serve: |adapter, host, desk| serve_carried(adapter, host, desk, Listen::Http2 { address: LISTEN, tls: false }),
+    dial: dial_carried,
+};
+pub const H2: Transport = Transport {
+    name: "h2",
+    secured: true,
+    serve: |adapter, host, desk| serve_carried(adapter, host, desk, Listen::Http2 { address: LISTEN, tls: true }),
+    ..H2C
+};
+pub const QUIC: Transport = Transport {
+    name: "quic",
+    serve: |adapter, host, desk| serve_carried(adapter, host, desk, Listen::Quic { address: LISTEN }),
+    ..H2
+};
 
 /// Every transport. Another one is another value.
-pub const ALL: [Transport; 4] = [WS, WSS, STDIO, UNIX];
+pub const ALL: [Transport; 7] = [WS, WSS, STDIO, UNIX, H2C, H2, QUIC];
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -246,6 +276,11 @@ fn serve_port(adapter: Adapter, host: Host, tls: Option<Arc<Certificates>>) -> S
 fn serve_file(adapter: Adapter, host: &Maker<'_>, desk: &Desk) -> Served {
     let listen = vec![Listen::Unix { path: desk.file("socket"), mode: 0o600 }];
     serve_at(adapter, host(), &ServerConfig { listen, ..ServerConfig::new(LISTEN) })
+}
+
+fn serve_carried(adapter: Adapter, host: &Maker<'_>, desk: &Desk, place: Listen) -> Served {
+    let tls = Some(desk.certificates.clone());
+    serve_at(adapter, host(), &ServerConfig { tls, listen: vec![place], ..ServerConfig::new(LISTEN) })
 }
 
 fn serve_at(adapter: Adapter, host: Host, config: &ServerConfig) -> Served {
@@ -423,6 +458,31 @@ fn dial_file(site: &Site<'_>, _: &Given) -> Dialled {
     let write = UnixStream::connect(site.desk.file("socket")).map_err(|error| error.to_string())?;
     write.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     Ok(Box::new(Lines { read: BufReader::new(write.try_clone().expect("a second handle")), write }))
+}
+
+/// A stream of a connection of its own, which a thread carries.
+fn dial_carried(site: &Site<'_>, given: &Given) -> Dialled {
+    let Served::Bound(bound) = &site.served else { panic!("it has a port") };
+    let target: Target = bound.place.url("/arcp").parse().expect("a URL");
+    let security = Security { identity: given.identity.clone(), ..site.desk.server.security() };
+    let (near, far) = UnixStream::pair().expect("two ends");
+    near.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    far.set_nonblocking(true).expect("set");
+    let (told, opened) = channel();
+    std::thread::spawn(move || {
+        runtime().block_on(async {
+            match arcp_tokio_adapter::open_lines(&target, &security, PATIENCE).await {
+                Ok(stream) => {
+                    told.send(Ok(())).expect("awaited");
+                    let (mut stream, far) = (Box::pin(stream), tokio::net::UnixStream::from_std(far));
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut far.expect("a stream")).await;
+                }
+                Err(error) => told.send(Err(error.to_string())).expect("awaited"),
+            }
+        });
+    });
+    opened.recv().expect("it says so")?;
+    Ok(Box::new(Lines { read: BufReader::new(near.try_clone().expect("a second handle")), write: near }))
 }
 
 /// A socket that keeps what is written to it.
