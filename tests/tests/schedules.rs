@@ -451,9 +451,9 @@ fn a_lease_is_granted_anew_at_each_time_and_a_schedule_ends_with_what_ends_its_l
         .store
         .records(false)
         .into_iter()
-        .filter_map(|(_, record)| match record {
-            Record::JobAccepted(job) => Some(job.bounds.constraints.expires_at),
-            _ => None,
+        .filter_map(|(_, record)| {
+            let Record::JobAccepted(job) = record else { return None };
+            Some(job.bounds.constraints.expires_at)
         })
         .collect();
     assert_eq!(ends.len(), 3, "{ends:?}");

@@ -119,9 +119,9 @@ impl Site {
 
     /// Whose session was opened last.
     fn opened(&self) -> String {
-        let opened = |notice| match notice {
-            Notice::SessionOpened { principal, .. } => Some(principal.to_string()),
-            _ => None,
+        let opened = |notice| {
+            let Notice::SessionOpened { principal, .. } = notice else { return None };
+            Some(principal.to_string())
         };
         self.notices.try_iter().filter_map(opened).last().expect("a session")
     }
