@@ -9,8 +9,8 @@
 //! | feature | what it adds | default |
 //! |---|---|---|
 //! | `tls` | the same over TLS, 1.2 and 1.3: see [`arcp_host::tls`] | no |
-//! | `http2` | sessions as streams of HTTP/2, with TLS and without: [`Server::listen_http2`], `h2://` and `h2c://` | no |
-//! | `quic` | sessions over QUIC: [`Server::listen_quic`], `quic://` | no |
+//! | `http2` | sessions as streams of HTTP/2, with TLS and without: `h2://` and `h2c://` | no |
+//! | `quic` | sessions over QUIC: `quic://` | no |
 //! | `tower` | [`Acceptor`] is a service that takes upgrades: an axum application mounts it | no |
 //!
 //! ```
