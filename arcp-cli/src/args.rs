@@ -161,7 +161,8 @@ pub struct Serve {
     /// store.
     #[arg(long, conflicts_with = "background")]
     pub check: bool,
-    /// Where to listen: HOST:PORT, ws://HOST:PORT, wss:// with TLS, unix:///PATH or stdio:;
+    /// Where to listen: HOST:PORT, ws://HOST:PORT, wss:// with TLS, h2://HOST:PORT, h2c://
+    /// without TLS, quic://HOST:PORT, unix:///PATH or stdio:; HTTP/2 and QUIC as with --tokio;
     /// may be repeated, or several with commas between them. Without a host, on this
     /// machine alone; without a scheme, with TLS if there is a certificate; port 0 picks
     /// one. A Unix socket is for the user of this program, or with ?mode=660 or ?mode=666
@@ -473,8 +474,8 @@ impl From<LogFormat> for log_line::LogFormat {
 /// Which runtime, and as whom.
 #[derive(Debug, clap::Args)]
 pub struct Where {
-    /// The runtime: ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, unix:///PATH, or
-    /// exec:COMMAND [default: the one that `arcp serve` started here last and that is still there].
+    /// The runtime: ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, h2:// or h2c://,
+    /// quic://HOST:PORT, unix:///PATH, or exec:COMMAND [default: the one that `arcp serve` started here last and that is still there].
     #[arg(long, env = "ARCP_URL", value_parser = values::runtime)]
     pub url: Option<Target>,
     /// The bearer token [default: the one that runtime made, if it is on this

@@ -117,7 +117,15 @@ impl Carrier {
 
     /// Does this until it is done, or the connection has to end at all.
     pub(crate) async fn unless_told<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
+        if let Some(why) = self.was_told() {
+            return Err(why);
+        }
         first(self.told(), doing).await.map_err(|why| why.unwrap_or(CarrierEnd::Stopping))
+    }
+
+    /// What it was told last.
+    pub(crate) fn was_told(&self) -> Option<CarrierEnd> {
+        *self.end.borrow()
     }
 
     /// The next thing that it is told of its end; `None`: its server is gone.

@@ -88,6 +88,9 @@ where
     let Ok(Ok(mut connection)) = carrier.unless_ended(handshake).await else {
         return;
     };
+    if carrier.was_told().is_some() {
+        connection.graceful_shutdown();
+    }
     loop {
         let accepted = first(carrier.told(), poll_fn(|cx| connection.poll_accept(cx))).await;
         match accepted {
