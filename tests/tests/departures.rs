@@ -347,6 +347,27 @@ fn a_job_of_which_nobody_ever_knows_ends_and_its_owner_is_told_by_which_key_to_l
 }
 
 #[test]
+fn a_job_that_one_runtime_perhaps_has_goes_to_no_other_of_the_same_name() {
+    let mut world = world(19, |config| {
+        config.restartable_agents.insert("waiter".into());
+    });
+    let mut alice = open(&mut world, "tok-alice");
+    let (_, job) = running_and_waiting(&mut world, &mut alice, json!({"tool": "echo", "arguments": 1}));
+    world.receiver.says = Says::TakesInSilence;
+    hand_over(&mut world, &mut alice, &job, east());
+    world.settle();
+    let before = world.receiver.orders.len();
+    let east = Receiver { url: "wss://elsewhere.test/arcp".into(), fingerprint: None };
+    world.configure(|config| drop(config.authority.handoff.receivers.insert("east".into(), east)));
+    world.crash_with(world.given().count(), true);
+    world.run_for(Duration::from_secs(120));
+    assert_eq!(world.receiver.orders.len(), before, "another runtime is asked for what the first one has");
+    assert_eq!(world.waits().get(&id(&job)), Some(&Wait::Departure));
+    world.restores();
+    world.finish();
+}
+
+#[test]
 fn jobs_go_only_where_the_operator_said_and_only_those_that_can() {
     let mut world = world(15, |config| {
         config.anonymous = true;

@@ -705,6 +705,10 @@ impl DepartureRecord {
 pub struct DepartureTerms {
     /// What the receiver is called here.
     pub to: String,
+    /// Where it is: whoever has its name later is perhaps another one, which does not
+    /// know the job. Empty in records of versions that do not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
     /// What the job may do and still spend.
     pub lease: Json,
     /// Since when it is to go.
@@ -714,7 +718,7 @@ pub struct DepartureTerms {
 impl DepartureTerms {
     /// Bytes it holds, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        let DepartureTerms { to, lease, since: UtcMs(_) } = self;
-        size_of::<Self>() + to.len() + lease.as_str().len()
+        let DepartureTerms { to, url, lease, since: UtcMs(_) } = self;
+        size_of::<Self>() + to.len() + url.len() + lease.as_str().len()
     }
 }

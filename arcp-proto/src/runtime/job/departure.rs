@@ -81,8 +81,10 @@ pub(in crate::runtime) fn depart(jobs: &mut Jobs, ctx: &mut Context, id: JobId, 
     };
     let granted = Lease::parse(&job.spec.lease).ok().filter(|lease| !lease.budget().is_empty());
     let left = granted.map(|lease| lease.spending(lease::budget_left(job)).to_json());
-    let terms =
-        DepartureTerms { to: to.into(), lease: left.unwrap_or_else(|| job.spec.lease.clone()), since: ctx.now.utc };
+    let receiver = ctx.config.authority.handoff.receivers.get(to);
+    let url = receiver.map(|receiver| receiver.url.clone()).unwrap_or_default();
+    let lease = left.unwrap_or_else(|| job.spec.lease.clone());
+    let terms = DepartureTerms { to: to.into(), url, lease, since: ctx.now.utc };
     let principal = job.spec.principal.clone();
     jobs.departures.insert(ctx, id, &principal, terms.clone(), Stage::Intended);
     jobs.table.change(id, |job| {
@@ -119,6 +121,8 @@ fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
         return; // It goes nowhere any more.
     };
     let receiver = ctx.config.authority.handoff.receivers.get(&departure.terms.to);
+    let known = &departure.terms.url;
+    let receiver = receiver.filter(|receiver| known.is_empty() || receiver.url == *known);
     let Some((receiver, input)) = receiver.cloned().zip(job.input.as_ref()) else {
         // An earlier run may have asked it: perhaps a later one can again.
         return unanswered(jobs, ctx, id);
