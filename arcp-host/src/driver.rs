@@ -228,7 +228,7 @@ impl Driver {
         };
         let elsewhere = Elsewhere {
             provisioning: Calls::new(provisioner, mailbox.clone()),
-            errands: Errands::new(courier, mailbox.clone()),
+            errands: Errands::new(courier, mailbox.clone(), config.limits.family.departing_jobs),
         };
         let access = Access::new(authenticator, &config);
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));

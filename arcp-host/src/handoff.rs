@@ -48,11 +48,13 @@ pub(crate) struct Errands {
     inbox: Arc<dyn Inbox>,
     /// Jobs with a call that goes on.
     on_the_way: Arc<Mutex<BTreeSet<JobId>>>,
+    /// How many calls may go on, those too of jobs that have ended meanwhile.
+    most: usize,
 }
 
 impl Errands {
-    pub(crate) fn new(courier: Option<Arc<dyn Courier>>, inbox: Arc<dyn Inbox>) -> Errands {
-        Errands { courier, inbox, on_the_way: Arc::default() }
+    pub(crate) fn new(courier: Option<Arc<dyn Courier>>, inbox: Arc<dyn Inbox>, most: usize) -> Errands {
+        Errands { courier, inbox, on_the_way: Arc::default(), most }
     }
 
     /// Asks a receiver, and says what came of it, however late.
@@ -62,6 +64,10 @@ impl Errands {
             let message = "this runtime asks nobody".to_string();
             return answer(HandoffAnswer::NotAsked { code: ErrorCode::Unimplemented, message });
         };
+        if locked(&self.on_the_way).len() >= self.most {
+            let message = "too many other runtimes are still to answer".to_string();
+            return answer(HandoffAnswer::NotAsked { code: ErrorCode::ResourceExhausted, message });
+        }
         let Some(errand) = Errand::begin(&self.on_the_way, order.job, op, &self.inbox) else {
             return answer(HandoffAnswer::Unknown {
                 message: "it was asked before and is still to answer".to_string(),
@@ -123,4 +129,74 @@ impl Drop for Errand {
 /// A panic elsewhere leaves whole entries.
 fn locked(jobs: &Mutex<BTreeSet<JobId>>) -> MutexGuard<'_, BTreeSet<JobId>> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use arcp_proto::json::Json;
+    use arcp_proto::lease::Constraints;
+    use arcp_proto::model::agent::AgentRef;
+    use arcp_proto::model::handoff::Receiver as Other;
+    use arcp_proto::model::request::Invocation;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Answers once it is let go.
+    struct Slow(Mutex<Receiver<()>>);
+
+    impl Courier for Slow {
+        fn hand_over(&self, _: &HandoffOrder) -> HandoffAnswer {
+            let _ = self.0.lock().expect("nobody panics").recv_timeout(PATIENCE);
+            HandoffAnswer::Taken { job: "there".to_string() }
+        }
+    }
+
+    struct Told(Mutex<Sender<(OpId, HandoffAnswer)>>);
+
+    impl Inbox for Told {
+        fn put(&self, input: Input) {
+            if let Input::HandedOff { op, answer } = input {
+                let _ = self.0.lock().expect("nobody panics").send((op, answer));
+            }
+        }
+    }
+
+    fn order(n: u64) -> HandoffOrder {
+        HandoffOrder {
+            job: JobId::from_ulid(ulid::Ulid(n.into())),
+            to: "east".to_string(),
+            receiver: Other { url: "wss://east.test/arcp".to_string(), fingerprint: None },
+            agent: AgentRef::parse("echo").expect("an agent"),
+            input: Json::empty_object(),
+            lease: Json::empty_object(),
+            constraints: Constraints::default(),
+            max_runtime: None,
+            trace: String::new(),
+            invocation: Invocation::default(),
+        }
+    }
+
+    #[test]
+    fn calls_of_jobs_that_have_ended_count_until_they_come_back() {
+        let ((let_go, wait), (told, answers)) = (channel(), channel());
+        let told: Arc<dyn Inbox> = Arc::new(Told(Mutex::new(told)));
+        let errands = Errands::new(Some(Arc::new(Slow(Mutex::new(wait)))), told, 2);
+        (0..3).for_each(|n| errands.hand_off(OpId(n), order(n)));
+        let (op, answer) = answers.recv_timeout(PATIENCE).expect("an answer");
+        let is_full = matches!(answer, HandoffAnswer::NotAsked { code: ErrorCode::ResourceExhausted, .. });
+        assert!(op == OpId(2) && is_full, "{op:?} {answer:?}");
+        (0..3).for_each(|_| let_go.send(()).expect("they wait"));
+        for _ in 0..2 {
+            let (_, answer) = answers.recv_timeout(PATIENCE).expect("an answer");
+            assert!(matches!(answer, HandoffAnswer::Taken { .. }), "{answer:?}");
+        }
+        errands.hand_off(OpId(3), order(3));
+        let (op, answer) = answers.recv_timeout(PATIENCE).expect("an answer");
+        assert!(op == OpId(3) && matches!(answer, HandoffAnswer::Taken { .. }), "there is room again: {answer:?}");
+    }
 }
