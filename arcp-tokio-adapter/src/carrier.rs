@@ -56,6 +56,7 @@ pub(crate) enum News {
         certificates: Vec<CertificateDer<'static>>,
         stream: Pin<Box<dyn ByteStream>>,
     },
+    #[cfg(feature = "http2")]
     Refused(ConnId),
     Gone(ConnId),
 }
@@ -73,6 +74,7 @@ impl News {
             News::Stream { carrier, certificates, stream } => {
                 serving.open_on(carrier, certificates, |conn| Ok(Polled::new(stream, readiness.waker(conn))));
             }
+            #[cfg(feature = "http2")]
             News::Refused(conn) => serving.stream_failed(conn),
             News::Gone(conn) => serving.carrier_is_gone(conn),
         }
@@ -116,6 +118,7 @@ impl Carrier {
     }
 
     /// Does this until it is done, or the connection has to end at all.
+    #[cfg(feature = "quic")]
     pub(crate) async fn unless_told<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
         if let Some(why) = self.was_told() {
             return Err(why);
@@ -138,6 +141,7 @@ impl Carrier {
         self.say(News::Secure(self.conn)).await;
     }
 
+    #[cfg(feature = "http2")]
     pub(crate) async fn refused(&self) {
         self.say(News::Refused(self.conn)).await;
     }

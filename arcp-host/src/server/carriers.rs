@@ -64,6 +64,7 @@ impl Carriers {
         self.by_conn.values().for_each(|carrier| (carrier.tell)(CarrierEnd::Stopping));
     }
 
+    #[cfg(feature = "tls")]
     pub(super) fn origin(&self, conn: ConnId) -> Option<Origin> {
         self.by_conn.get(&conn).map(|carrier| carrier.from)
     }
@@ -104,6 +105,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// A stream of a carrier was added: its own place counts while it is there.
+    #[cfg(feature = "tls")]
     pub(super) fn stream_began(&mut self, conn: ConnId) {
         if let Some(carrier) = self.carriers.by_conn.get_mut(&conn) {
             carrier.streams += 1;
