@@ -3,6 +3,8 @@
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::AsRawFd as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
@@ -67,9 +69,32 @@ impl Drop for SocketFile {
 
 /// Widens the file and begins to listen; gives which file it is.
 fn made(path: &Path, mode: u32, socket: &OwnedFd) -> io::Result<(u64, u64)> {
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    allow(path, mode)?;
     listen(socket, BACKLOG)?;
     identity(path)
+}
+
+/// Lets others connect. Whoever may write to the folder may have put a link there, which
+/// is not followed.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allow(path: &Path, mode: u32) -> io::Result<()> {
+    use rustix::fs::{OFlags, fstat, open};
+
+    let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let is = fstat(&file)?.st_mode;
+    if !rustix::fs::FileType::from_raw_mode(is).is_socket() {
+        return Err(refused(io::ErrorKind::AlreadyExists, "something else was put there meanwhile".to_string()));
+    }
+    if is & 0o777 == mode {
+        return Ok(());
+    }
+    // What is opened only to say which file it is is changed by this name alone.
+    fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(mode))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allow(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -221,6 +246,19 @@ mod tests {
         assert!(!folder.path().join("nowhere").exists());
         std::os::unix::fs::symlink(&path, folder.path().join("t.lock")).expect("a link");
         assert!(SocketFile::listen(&folder.path().join("t"), 0o600).is_err());
+    }
+
+    #[test]
+    fn a_link_that_was_put_in_its_place_lets_nobody_into_another_file() {
+        let folder = folder();
+        let (path, secret) = (folder.path().join("s"), folder.path().join("secret"));
+        fs::write(&secret, "a letter").expect("written");
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("set");
+        std::os::unix::fs::symlink(&secret, &path).expect("a link");
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+        assert!(made(&path, 0o666, &socket).is_err());
+        assert_eq!(mode(&secret), 0o600);
     }
 
     #[test]
