@@ -192,7 +192,7 @@ impl Server {
 
     /// The one peer of stdin and stdout.
     fn take_peer(&mut self, stream: UnixStream, begins: Begins) {
-        let (from, registry) = (Origin::of_user(&stream), self.registry.clone());
+        let (from, registry) = (Origin::own(), self.registry.clone());
         self.serving.accept(from, begins, |conn| Registered::new(Stream::Unix(stream), registry, conn));
     }
 }

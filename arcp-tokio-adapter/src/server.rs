@@ -142,7 +142,7 @@ impl Server {
             Bound::Unix(socket) => ListeningSocket::Unix(UnixListener::from_std(socket)?),
             Bound::Peer(stream) => {
                 let stream = UnixStream::from_std(stream)?;
-                let (from, begins) = (Origin::of_user(&stream), listen.begins());
+                let (from, begins) = (Origin::own(), listen.begins());
                 self.take_up(Arrival::Stream { stream: Box::pin(stream), from, begins });
                 self.kept.push(kept);
                 self.places.push(listen);

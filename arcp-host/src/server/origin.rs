@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use arcp_proto::id::{Network, Principal};
 use arcp_proto::runtime::{Transport, Verdict};
+use rustix::process::geteuid;
 
 use crate::unix;
 
@@ -23,6 +24,12 @@ impl Origin {
     /// The user at the other end of a Unix socket.
     pub fn of_user(socket: &impl AsFd) -> Origin {
         unix::peer(socket).map_or(Origin::Unknown, Origin::User)
+    }
+
+    /// The user of this process: whoever started it has the other end of its stdin and
+    /// stdout.
+    pub fn own() -> Origin {
+        Origin::User(geteuid().as_raw())
     }
 
     /// The address, if it is one.
@@ -90,5 +97,20 @@ impl From<Origin> for Source {
             Origin::Address(address) => Source::Network(Network::new(address)),
             Origin::User(user) => Source::User(user),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_parent_is_of_the_user_of_this_process_whatever_number_that_has() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        // The system's word counts for nothing where it is that of nobody.
+        assert!([Origin::own(), Origin::Unknown].contains(&Origin::of_user(&one)));
+        assert_eq!(Origin::own(), Origin::User(geteuid().as_raw()));
     }
 }
