@@ -25,6 +25,9 @@ use crate::agent::Inbox;
 const STEPS: usize = 500_000;
 /// Times of a day that a rule may name, and of one that is followed by the month or year.
 const TIMES_OF_DAY: (usize, usize) = (1440, 24);
+/// Times of an hour that a rule may name that is followed by the hour or more often: of
+/// one that never comes each step makes them all.
+const TIMES_OF_HOUR: usize = 60;
 /// How far back times that were missed are looked for, a longer way if there are fewer
 /// than are wanted.
 const WAYS_BACK: [TimeDelta; 3] = [TimeDelta::hours(2), TimeDelta::days(2), TimeDelta::days(60)];
@@ -172,15 +175,17 @@ impl Reading {
     /// What one step would hold is bounded.
     fn check(&self) -> Result<(), String> {
         let rule = &self.rule;
-        let (hours, minutes) = (rule.get_by_hour().len().max(1), rule.get_by_minute().len().max(1));
-        let of_day = hours * minutes * rule.get_by_second().len().max(1);
-        let most = match rule.get_freq() {
-            Frequency::Yearly | Frequency::Monthly => TIMES_OF_DAY.1,
-            Frequency::Weekly | Frequency::Daily => TIMES_OF_DAY.0,
-            Frequency::Hourly | Frequency::Minutely | Frequency::Secondly => return Ok(()),
+        let of_hour = rule.get_by_minute().len().max(1) * rule.get_by_second().len().max(1);
+        let of_day = rule.get_by_hour().len().max(1) * of_hour;
+        let (named, span, most) = match rule.get_freq() {
+            Frequency::Yearly | Frequency::Monthly => (of_day, "a day", TIMES_OF_DAY.1),
+            Frequency::Weekly | Frequency::Daily => (of_day, "a day", TIMES_OF_DAY.0),
+            Frequency::Hourly | Frequency::Minutely => (of_hour, "an hour", TIMES_OF_HOUR),
+            // Each of its steps is one time.
+            Frequency::Secondly => return Ok(()),
         };
-        if of_day > most {
-            return Err(format!("`RRULE` names {of_day} times of a day: with this `FREQ` it may name {most}"));
+        if named > most {
+            return Err(format!("`RRULE` names {named} times of {span}: with this `FREQ` it may name {most}"));
         }
         Ok(())
     }
@@ -375,6 +380,7 @@ mod tests {
         for (rule, why) in [
             (format!("FREQ=YEARLY;{day}"), "86400 times of a day"),
             (format!("FREQ=DAILY;{day}"), "86400 times of a day"),
+            (format!("FREQ=HOURLY;BYMINUTE={sixty};BYSECOND={sixty};BYMONTH=2;BYMONTHDAY=30"), "3600 times of an hour"),
             ("DTSTART:19700101T000000Z\nRRULE:FREQ=SECONDLY;COUNT=4000000000".into(), "too much"),
             ("DTSTART:19700101T000000Z\nRRULE:FREQ=SECONDLY;INTERVAL=0".into(), ""),
         ] {
