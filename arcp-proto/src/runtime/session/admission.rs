@@ -28,7 +28,7 @@ pub(super) struct Admission {
     anonymous: usize,
     accounts: BTreeMap<Account, Share>,
     /// Of all accounts of peers without a credential.
-    idle_anonymous: BTreeSet<Idle>,
+    idle_anonymous: BTreeSet<(Idle, SessionId)>,
 }
 
 /// The sessions of one account.
@@ -37,7 +37,7 @@ struct Share {
     count: usize,
     /// Those of them that have a connection.
     attached: usize,
-    idle: BTreeSet<Idle>,
+    idle: BTreeSet<(Idle, SessionId)>,
 }
 
 /// A session without a connection that nobody would miss: in the order in which they
@@ -47,7 +47,6 @@ pub(super) struct Idle {
     /// Whether it has something left to give, to whoever left it in order.
     has_something: bool,
     since: Timestamp,
-    session: SessionId,
 }
 
 impl Admission {
@@ -82,7 +81,7 @@ impl Admission {
     }
 
     /// Nobody would miss this session.
-    pub(super) fn idle(&mut self, principal: &Principal, idle: Idle) {
+    pub(super) fn idle(&mut self, principal: &Principal, idle: (Idle, SessionId)) {
         let account = principal.account();
         if account.is_anonymous() {
             self.idle_anonymous.insert(idle);
@@ -91,7 +90,7 @@ impl Admission {
     }
 
     /// Its client is back, or it is over.
-    pub(super) fn not_idle(&mut self, principal: &Principal, idle: Idle) {
+    pub(super) fn not_idle(&mut self, principal: &Principal, idle: (Idle, SessionId)) {
         self.idle_anonymous.remove(&idle);
         if let Some(sessions) = self.accounts.get_mut(&principal.account()) {
             sessions.idle.remove(&idle);
@@ -113,8 +112,8 @@ impl Admission {
     ) -> Option<(Violation, Option<SessionId>)> {
         let sessions = self.accounts.get(account);
         let own = self.count_of(account);
-        let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|idle| idle.session);
-        let idle_anonymous = self.idle_anonymous.first().map(|idle| idle.session);
+        let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|(_, id)| *id);
+        let idle_anonymous = self.idle_anonymous.first().map(|(_, id)| *id);
         let (most_own, most) = match account {
             Account::Known(_) => (limits.session.sessions_per_principal, limits.session.sessions),
             Account::Anonymous(_) => {
@@ -186,9 +185,9 @@ impl Sessions {
     /// left it in order.
     pub(in crate::runtime) fn note_idle(&mut self, ctx: &Context, id: SessionId, has_nothing: bool) {
         if let Some(session) = self.by_id.get_mut(&id).filter(|session| has_nothing || session.left) {
-            let idle = Idle { has_something: !has_nothing, since: ctx.now.mono, session: id };
+            let idle = Idle { has_something: !has_nothing, since: ctx.now.mono };
             session.idle = Some(idle);
-            self.admission.idle(&session.principal, idle);
+            self.admission.idle(&session.principal, (idle, id));
         }
     }
 }

@@ -423,7 +423,7 @@ impl Sessions {
             self.admission.attached(&session.principal, attached);
         }
         if let Some(idle) = session.idle.take() {
-            self.admission.not_idle(&session.principal, idle);
+            self.admission.not_idle(&session.principal, (idle, id));
         }
     }
 
