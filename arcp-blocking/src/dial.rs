@@ -163,7 +163,9 @@ impl Dialer {
     }
 }
 
+/// One frame a line, to a peer that has to read in time.
 fn lines(stream: UnixStream, frame_bytes: usize) -> io::Result<Wire> {
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);
     Ok(Wire {
         reader: Box::new(reader),

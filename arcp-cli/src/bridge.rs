@@ -20,7 +20,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Between two looks whether the last bytes have gone.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Those that carry something, or did.
+/// Those that carry something, or did a moment ago.
 static CARRIERS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 /// Opens a session, over whatever the target speaks.
@@ -60,7 +60,11 @@ fn open(target: &Target, security: &Security, timeout: Duration) -> io::Result<U
         }
     };
     let carrier = std::thread::Builder::new().name("arcp-bridge".to_string()).spawn(carry)?;
-    CARRIERS.lock().unwrap_or_else(PoisonError::into_inner).push(carrier);
+    let mut carriers = CARRIERS.lock().unwrap_or_else(PoisonError::into_inner);
+    // One that connects again and again would keep them all.
+    carriers.retain(|carrier| !carrier.is_finished());
+    carriers.push(carrier);
+    drop(carriers);
     opened.recv().map_err(io::Error::other)??;
     Ok(near)
 }
