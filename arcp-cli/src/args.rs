@@ -169,14 +169,15 @@ pub struct Serve {
     /// behind it for its group or everybody.
     #[arg(long, default_value = "127.0.0.1:7777", value_name = "PLACE", value_delimiter = ',', env = "ARCP_LISTEN")]
     pub listen: Vec<Listen>,
-    /// The path of the WebSocket.
+    /// The path of WebSockets, and of sessions over HTTP/2.
     #[arg(long, default_value = "/arcp", value_parser = values::path)]
     pub path: String,
     /// Serve the parent process on stdin and stdout, and end with it: --listen stdio:
     /// alone.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "listen")]
     pub stdio: bool,
-    /// Move bytes by tokio, not by threads: peers see no difference.
+    /// Move bytes by tokio, not by threads, as is done anyway where HTTP/2 or QUIC is
+    /// served: peers see no difference.
     #[arg(long)]
     pub tokio: bool,
     /// Go on without this terminal; says where the log is. `arcp stop` ends it.
@@ -335,8 +336,8 @@ pub struct Serve {
     /// again at SIGHUP.
     #[arg(long, value_name = "FILE", requires = "tls_client_ca")]
     pub tls_client_names: Option<PathBuf>,
-    /// Listen to other machines without TLS: whoever is on the way can take
-    /// tokens.
+    /// Listen to other machines, and send spans to them, without TLS: whoever is on the
+    /// way can take tokens.
     #[arg(long)]
     pub insecure: bool,
     /// How the log is written: text, or a JSON object in each line.
@@ -352,7 +353,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub metrics_token_file: Option<PathBuf>,
     /// Send spans of sessions, jobs and operations to this collector, by OTLP over HTTP:
-    /// such as http://localhost:4318.
+    /// such as http://localhost:4318; with https://, or --insecure, on another machine.
     #[cfg(feature = "otlp")]
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
     pub otlp: Option<String>,
@@ -475,7 +476,8 @@ impl From<LogFormat> for log_line::LogFormat {
 #[derive(Debug, clap::Args)]
 pub struct Where {
     /// The runtime: ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, h2:// or h2c://,
-    /// quic://HOST:PORT, unix:///PATH, or exec:COMMAND [default: the one that `arcp serve` started here last and that is still there].
+    /// quic://HOST:PORT, unix:///PATH, or exec:COMMAND [default: the one that `arcp serve`
+    /// started here last and that is still there].
     #[arg(long, env = "ARCP_URL", value_parser = values::runtime)]
     pub url: Option<Target>,
     /// The bearer token [default: the one that runtime made, if it is on this

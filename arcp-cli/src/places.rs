@@ -1,6 +1,7 @@
 //! Where `arcp serve` listens.
 
 use std::io;
+use std::net::SocketAddr;
 
 use arcp_blocking::{HostError, Listen, Listener, ServerConfig};
 
@@ -23,7 +24,27 @@ pub fn of(args: &Serve) -> Result<Vec<Listen>, Failure> {
     if stdio == 1 && args.background {
         return Err(Failure::usage("--listen stdio: needs the parent, which --background leaves: give one of them"));
     }
+    let others = |at: usize| args.listen.iter().take(at);
+    for (at, listen) in args.listen.iter().enumerate() {
+        if others(at).any(|other| other == listen && !picks(listen)) {
+            return Err(Failure::usage(format!("--listen {listen}: is given twice: give it once")));
+        }
+        if let Some(other) = others(at).find(|other| port(other).is_some() && port(other) == port(listen)) {
+            return Err(Failure::usage(format!("--listen {listen}: {other} has that port: give another port")));
+        }
+    }
     Ok(args.listen.clone())
+}
+
+/// Whether each that is written so is a place of its own.
+fn picks(listen: &Listen) -> bool {
+    listen.address().is_some_and(|address| address.port() == 0)
+}
+
+/// The port that it takes, unless it picks one; those of QUIC are no others' ports.
+fn port(listen: &Listen) -> Option<(SocketAddr, bool)> {
+    let address = listen.address().filter(|_| !picks(listen))?;
+    Some((address, matches!(listen, Listen::Quic { .. })))
 }
 
 /// Whether stdin and stdout are all there is: then the runtime ends with its parent.
@@ -74,22 +95,35 @@ pub fn tame(text: &str) -> String {
 /// The first that may not.
 pub fn check(places: &[Listen], config: &ServerConfig) -> Result<(), Failure> {
     places.iter().try_for_each(|listen| {
-        config.allows(listen).map_err(|error| {
-            let mend = match error {
-                HostError::NoCertificate(_) => {
-                    "give --tls-cert FILE --tls-key FILE (`arcp tls self-signed` makes both)"
-                }
-                HostError::Cleartext(_)
-                | HostError::Config(_)
-                | HostError::Io(_)
-                | HostError::Store(_)
-                | HostError::Fenced(_) => {
-                    "give --tls-cert FILE --tls-key FILE, or --insecure where nobody can listen in"
-                }
-            };
-            Failure::usage(format!("--listen {listen}: {error}: {mend}"))
+        config.allows(listen).map_err(|error| match error {
+            HostError::NoCertificate(_) => Failure::usage(format!(
+                "--listen {error}: give --tls-cert FILE --tls-key FILE (`arcp tls self-signed` makes both)"
+            )),
+            HostError::Cleartext(_)
+            | HostError::Config(_)
+            | HostError::Io(_)
+            | HostError::Store(_)
+            | HostError::Fenced(_) => {
+                let mend = encrypted(listen, config.tls.is_some());
+                Failure::usage(format!(
+                    "--listen {listen}: {error}: give {mend}, or --insecure where nobody can listen in"
+                ))
+            }
         })
     })
+}
+
+/// What there is to give for a place whose bytes anybody could read.
+fn encrypted(listen: &Listen, has_certificate: bool) -> String {
+    let files = "--tls-cert FILE --tls-key FILE";
+    let scheme = match listen {
+        Listen::WebSocket { tls: Some(_), .. } => "wss://",
+        Listen::Http2 { .. } => "h2://",
+        Listen::WebSocket { tls: None, .. } | Listen::Quic { .. } | Listen::Unix { .. } | Listen::Stdio => {
+            return files.to_string();
+        }
+    };
+    if has_certificate { scheme.to_string() } else { format!("{scheme} with {files}") }
 }
 
 /// Binds each.
@@ -105,10 +139,10 @@ fn failure(listen: &Listen, error: &io::Error) -> Failure {
     let of_ports = [
         (
             io::ErrorKind::AddrInUse,
-            "stop what has that port (`arcp runtimes` lists yours), or give another: --listen :PORT",
+            "stop what has that port (`arcp runtimes` lists yours), or give another: --listen SCHEME:PORT",
         ),
-        (io::ErrorKind::PermissionDenied, "give a port from 1024 on: --listen :PORT"),
-        (io::ErrorKind::AddrNotAvailable, "give an address of this machine: --listen ADDRESS:PORT"),
+        (io::ErrorKind::PermissionDenied, "give a port from 1024 on: --listen SCHEME:PORT"),
+        (io::ErrorKind::AddrNotAvailable, "give an address of this machine: --listen SCHEMEADDRESS:PORT"),
     ];
     let of_sockets = [
         (
@@ -120,12 +154,26 @@ fn failure(listen: &Listen, error: &io::Error) -> Failure {
     ];
     let mends = if knows_users(listen) { of_sockets } else { of_ports };
     let mend = mends.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, mend)| format!("; {mend}"));
+    let text = listen.to_string();
+    let scheme = text.find("://").map_or("", |at| &text[..at + "://".len()]);
+    let mend = mend.map(|mend| mend.replace("SCHEME", scheme));
     Failure::new(Exit::Failed, format!("cannot listen on {listen}: {error}{}", mend.unwrap_or_default()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_cannot_have_a_port_is_told_to_give_another_of_the_same_kind() {
+        for (text, mend) in
+            [(":1", "--listen :PORT"), ("ws://:1", "--listen ws://:PORT"), ("quic://:1", " quic://:PORT")]
+        {
+            let listen: Listen = text.parse().expect("a place");
+            let told = failure(&listen, &io::ErrorKind::AddrInUse.into()).message;
+            assert!(told.ends_with(mend), "{told}");
+        }
+    }
 
     #[test]
     fn what_is_kept_is_called_by_a_place_that_is_come_back_to() {

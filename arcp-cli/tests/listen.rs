@@ -214,7 +214,7 @@ fn the_rule_about_cleartext_is_each_place_s_own() {
     for (args, said) in [
         (&["--listen", "wss://:0"][..], "give --tls-cert"),
         (&["--listen", ":0", "--listen", "ws://0.0.0.0:0"], "ws://0.0.0.0:0 "),
-        (&["--listen", "h2://:1"], "not served yet"),
+        (&["--listen", "h2://:1"], "h2://127.0.0.1:1 needs a certificate"),
         (&["--listen", "stdio:", "--listen", "stdio:"], "one stdin"),
     ] {
         let (code, told) = check(args);
@@ -222,6 +222,7 @@ fn the_rule_about_cleartext_is_each_place_s_own() {
     }
     let (code_, told) = check(&[&["--listen", "wss://0.0.0.0:0", "--listen", "ws://0.0.0.0:0"][..], &tls].concat());
     assert!(code_ == 2 && told.contains("ws://0.0.0.0:0: ") && told.contains("--insecure"), "{told}");
+    assert!(told.contains("give wss://, or") && !told.contains("--tls-cert"), "it was given: {told}");
     for tokio in [&[][..], &["--tokio"]] {
         let places = ["--listen", "wss://127.0.0.1:0", "--listen", "ws://127.0.0.1:0", "--listen", "127.0.0.1:0"];
         let (_serve, ready) = Serve::start(&home, &[&places[..], &tls, tokio].concat(), 3);

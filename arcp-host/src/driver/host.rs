@@ -189,6 +189,6 @@ pub enum HostError {
     #[error("{0} is open to other machines without TLS, so that others could read tokens on their way")]
     Cleartext(SocketAddr),
     /// There is no certificate that this place could show.
-    #[error("{0} is of TLS, and there is no certificate to show")]
+    #[error("{0} needs a certificate")]
     NoCertificate(String),
 }
