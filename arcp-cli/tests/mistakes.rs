@@ -77,7 +77,30 @@ const OF_OPERATORS: &[Mistake] = &[
     (
         &["serve", "--samples", "--listen", "wss://localhost:0"],
         2,
-        &["wss://127.0.0.1:0", "no certificate", "--tls-cert"],
+        &["wss://127.0.0.1:0", "needs a certificate", "--tls-cert"],
+    ),
+    (
+        &["serve", "--samples", "--listen", "quic://localhost:0"],
+        2,
+        &["quic://127.0.0.1:0 needs a certificate: give --tls-cert FILE --tls-key FILE"],
+    ),
+    (&["serve", "--samples", "--listen", "ws://0.0.0.0:0"], 2, &["give wss:// with --tls-cert", "--insecure"]),
+    (&["serve", "--samples", "--listen", "h2c://0.0.0.0:0"], 2, &["give h2:// with --tls-cert", "--insecure"]),
+    (&["serve", "--samples", "--listen", ":7,:7"], 2, &["--listen 127.0.0.1:7", "is given twice"]),
+    (&["serve", "--samples", "--listen", "ws://:7,h2c://:7"], 2, &["ws://127.0.0.1:7 has", "another port"]),
+    (&["serve", "--samples", "--listen", "unix:/a,unix:/a"], 2, &["--listen unix:///a", "is given twice"]),
+    (&["serve", "--samples", "--stdio", "--listen", ":0"], 2, &["'--stdio' cannot be used with", "--listen"]),
+    #[cfg(feature = "otlp")]
+    (
+        &["serve", "--samples", "--otlp", "http://192.0.2.1:4318/x"],
+        2,
+        &["--otlp http://192.0.2.1:4318 is neither TLS nor this machine", "https://", "--insecure"],
+    ),
+    #[cfg(feature = "otlp")]
+    (
+        &["serve", "--check", "--samples", "--otlp", "http://localhost.example:4318"],
+        2,
+        &["--otlp http://localhost.example:4318"],
     ),
     (&["serve", "--samples", "--listen", "unix://run/a"], 2, &["give unix:///run/a"]),
     (&["serve", "--samples", "--listen", "unix:/tmp/a?mode=777"], 2, &["`777`", "600, 660 or 666"]),
@@ -232,6 +255,28 @@ fn a_mistake_of_an_operator_is_told_with_its_input_and_its_mend() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     tell(&home, OF_OPERATORS, &[("$TAKEN", &address)]);
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn spans_go_in_cleartext_to_this_machine_alone_unless_somebody_says_so_and_by_http_alone() {
+    let mut home = Home::new(ARCP);
+    let check = |home: &Home, more: &[&str]| home.run(&[&["serve", "--check", "--samples", "--otlp"], more].concat());
+    let sound: [&[&str]; 5] = [
+        &["http://localhost:4318"],
+        &["http://127.0.0.1:4318"],
+        &["http://[::1]:4318"],
+        &["https://192.0.2.1:4318"],
+        &["http://192.0.2.1:4318", "--insecure"],
+    ];
+    for more in sound {
+        let output = check(&home, more);
+        assert_eq!(code(&output), 0, "{more:?}: {}", stderr(&output));
+    }
+    home.variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"));
+    let output = check(&home, sound[0]);
+    let said = stderr(&output);
+    assert!(code(&output) == 2 && said.contains("OTEL_EXPORTER_OTLP_PROTOCOL=grpc: spans are sent by http/"), "{said}");
 }
 
 #[test]

@@ -33,9 +33,7 @@ use self::command::Waiting;
 pub use self::job_update::{JobEnd, JobUpdate, Last};
 pub use self::permissions::{Decision, PermissionAsked, PermissionHandler};
 pub use self::security::{DialError, Identity, Security, Trust};
-#[cfg(feature = "websocket")]
-pub(crate) use self::target::is_loopback;
-pub use self::target::{HTTP2, QUIC, Target, TargetError, bracketed};
+pub use self::target::{HTTP2, QUIC, Target, TargetError, bracketed, is_loopback};
 
 use crate::clock::Clock;
 use crate::framing::{Framed, Framing};

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arcp_host::client::Trust;
+use arcp_host::client::{Trust, is_loopback};
 use arcp_host::https;
 use arcp_proto::secret::Secret;
 use ureq::Agent;
@@ -16,6 +16,9 @@ use crate::exit::Failure;
 
 const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+/// The one that is spoken.
+const SPOKEN: &str = "http/protobuf";
 const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 /// How long a collector may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -46,6 +49,10 @@ impl Settings {
         });
         let expected = "--otlp: expected a URL with http:// or https://, such as http://localhost:4318";
         let uri = uri.ok_or_else(|| Failure::usage(expected))?;
+        if let Some(other) = variable(PROTOCOL).filter(|protocol| protocol != SPOKEN) {
+            let mend = format!("give {SPOKEN}, and the port where the collector takes that (most have 4318)");
+            return Err(Failure::usage(format!("{PROTOCOL}={other}: spans are sent by {SPOKEN} alone: {mend}")));
+        }
         let config = Agent::config_builder()
             .timeout_global(Some(ANSWER))
             .http_status_as_error(false)
@@ -54,6 +61,13 @@ impl Settings {
             .build();
         let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
         let shown = uri.port().map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"));
+        let is_own = is_loopback(host.trim_start_matches('[').trim_end_matches(']'));
+        if uri.scheme() == Some(&Scheme::HTTP) && !is_own && !args.insecure {
+            return Err(Failure::usage(format!(
+                "--otlp {shown} is neither TLS nor this machine, so that others could read {HEADERS} and the spans on \
+                 their way: give https://, or --insecure where nobody can listen in"
+            )));
+        }
         let agent = if uri.scheme() == Some(&Scheme::HTTPS) {
             let authority = variable(CERTIFICATE).map(PathBuf::from);
             let trust = authority.map(Trust::Authorities).unwrap_or_default();

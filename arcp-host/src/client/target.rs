@@ -179,8 +179,14 @@ impl Target {
     }
 }
 
-/// Whether this name or address is this machine's own.
-pub(crate) fn is_loopback(name: &str) -> bool {
+/// Whether this name or address, which has no brackets, is this machine's own.
+///
+/// ```
+/// use arcp_host::client::is_loopback;
+/// assert!(is_loopback("localhost") && is_loopback("::1"));
+/// assert!(!is_loopback("localhost.example"));
+/// ```
+pub fn is_loopback(name: &str) -> bool {
     let is_own = |address: IpAddr| address.to_canonical().is_loopback();
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_own)
 }
