@@ -232,14 +232,17 @@ impl<S: Socket> Connections<S> {
         };
         let framing = Framing::lines(self.limits.frame.handshake_frame_bytes);
         let socket = |conn| socket(conn).map(|socket| Channel::Carried(socket, certificates));
-        if let Some(conn) = self.add(from, Stage::Open(framing), socket) {
-            if let Some(connection) = self.by_conn.get_mut(&conn) {
-                connection.carrier = Some(carrier);
-            }
-            self.stream_began(carrier);
-            let certified = self.certified(conn);
-            self.due.opened.extend(opened(conn, Transport::Lines, from, certified));
+        // Before it is added: a peer whose carrier counted beside it would count twice.
+        self.stream_began(carrier);
+        let Some(conn) = self.add(from, Stage::Open(framing), socket) else {
+            self.stream_ended(carrier, false);
+            return;
+        };
+        if let Some(connection) = self.by_conn.get_mut(&conn) {
+            connection.carrier = Some(carrier);
         }
+        let certified = self.certified(conn);
+        self.due.opened.extend(opened(conn, Transport::Lines, from, certified));
     }
 
     /// Adds a connection. Another one goes where there are too many.
