@@ -48,7 +48,7 @@ pub(crate) async fn dialer(
     Ok(Box::new(move || {
         let (target, tls) = (target.clone(), tls.clone());
         Box::pin(async move {
-            match tokio::time::timeout(timeout, open(&target, tls, frame_bytes)).await {
+            match tokio::time::timeout(timeout, open(&target, tls, frame_bytes, timeout)).await {
                 Ok(opened) => opened.map_err(|error| DialError::new(&target, &error)),
                 Err(_) => Err(DialError::new(&target, &io::ErrorKind::TimedOut.into())),
             }
@@ -71,12 +71,13 @@ pub async fn open_lines(
     if matches!(target, Target::WebSocket { .. }) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a WebSocket has no lines"));
     }
-    let opening = async { open(target, Tls::to(target, security).await?, 0).await };
+    let opening = async { open(target, Tls::to(target, security).await?, 0, timeout).await };
     let opened = tokio::time::timeout(timeout, opening).await;
     Ok(opened.map_err(|_| io::ErrorKind::TimedOut)??.0)
 }
 
-async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize) -> io::Result<Opened> {
+#[cfg_attr(not(feature = "quic"), allow(unused_variables, reason = "only QUIC shares its time out"))]
+async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize, within: Duration) -> io::Result<Opened> {
     match target {
         Target::WebSocket { host, port, path, .. } => {
             upgrade(connect(host, *port, tls).await?, host, *port, path, frame_bytes).await
@@ -92,7 +93,7 @@ async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize) -> io::Resu
         #[cfg(feature = "quic")]
         Target::Quic { host, port } => {
             let tls = tls.ok_or(io::ErrorKind::Unsupported)?;
-            let stream = crate::quic::dial(host, *port, tls.config, &tls.refusals).await?;
+            let stream = crate::quic::dial(host, *port, tls.config, &tls.refusals, within).await?;
             Ok((Box::pin(stream), Framing::lines(frame_bytes)))
         }
         #[cfg(not(feature = "quic"))]

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcp_host::client::QUIC;
 use arcp_host::server::CarrierEnd;
@@ -33,6 +33,8 @@ const LATE: VarInt = VarInt::from_u32(3);
 
 /// Nothing came for so long: the peer is gone.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long the end of a server waits for its peers to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A client says something this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Bytes on their way that a client takes.
@@ -79,6 +81,16 @@ pub(crate) async fn serve(endpoint: Endpoint, certificates: Arc<Certificates>, a
     endpoint.close(STOPPING, b"the server has ended");
 }
 
+/// Waits until what was said last to connections has gone out, but not for long.
+pub(crate) async fn finish(endpoints: &[Endpoint]) {
+    let all_idle = async {
+        for endpoint in endpoints {
+            endpoint.wait_idle().await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, all_idle).await;
+}
+
 fn config(certificates: &Certificates, limits: &Limits) -> io::Result<ServerConfig> {
     let crypto = QuicServerConfig::try_from(certificates.config_for(QUIC)).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
@@ -123,8 +135,6 @@ async fn carry(incoming: Incoming, config: ServerConfig, mut carrier: Carrier, h
             close(&connection, why);
         }
     }
-    // What was said last goes out before the server may end.
-    tokio::task::yield_now().await;
     carrier.gone().await;
 }
 
@@ -138,35 +148,54 @@ fn close(connection: &Connection, why: CarrierEnd) {
     }
 }
 
-/// Opens the stream of a connection.
+/// Opens the stream of a connection, within this time. A dead address takes its share of
+/// that, and no more.
 pub(crate) async fn dial(
     host: &str,
     port: u16,
     tls: Arc<rustls::ClientConfig>,
     refusals: &Refusals,
+    within: Duration,
 ) -> io::Result<Stream> {
+    // Whoever waits for us so long is told why first.
+    let until = Instant::now() + within * 9 / 10;
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut transport = transport(CLIENT_WINDOW, 0);
     transport.keep_alive_interval(Some(KEEP_ALIVE));
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
-    for address in tokio::net::lookup_host((host, port)).await? {
-        let own: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let endpoint = Endpoint::client(own)?;
-        let connecting = endpoint.connect_with(config.clone(), address, host).map_err(io::Error::other)?;
-        match connecting.await {
-            Ok(connection) => {
-                let (send, receive) = connection.open_bi().await.map_err(|error| failed(error, refusals))?;
-                return Ok(Stream::new(send, receive, connection, Some(endpoint)));
+    for (left, address) in (1u32..=addresses.len() as u32).rev().zip(addresses) {
+        let share = until.saturating_duration_since(Instant::now()) / left;
+        let attempt = tokio::time::timeout(share, connect(host, address, config.clone(), refusals)).await;
+        match attempt {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => {
+                let message = format!("nothing answers over QUIC at {address}");
+                last = io::Error::new(io::ErrorKind::TimedOut, message);
             }
-            Err(error) => last = failed(error, refusals),
         }
     }
     Err(last)
+}
+
+async fn connect(
+    host: &str,
+    address: SocketAddr,
+    config: quinn::ClientConfig,
+    refusals: &Refusals,
+) -> io::Result<Stream> {
+    let own: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let endpoint = Endpoint::client(own)?;
+    let connecting = endpoint.connect_with(config, address, host).map_err(io::Error::other)?;
+    let connection = connecting.await.map_err(|error| failed(error, refusals))?;
+    let (send, receive) = connection.open_bi().await.map_err(|error| failed(error, refusals))?;
+    Ok(Stream::new(send, receive, connection, Some(endpoint)))
 }
 
 /// What TLS says, where it is TLS that failed.

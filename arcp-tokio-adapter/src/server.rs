@@ -50,6 +50,9 @@ pub struct Server {
     arrivals: mpsc::Receiver<Arrival>,
     /// Until the last connection is gone.
     kept: Vec<Kept>,
+    /// Those of QUIC, which still speak when everything is closed.
+    #[cfg(feature = "quic")]
+    endpoints: Vec<quinn::Endpoint>,
 }
 
 /// A place that is accepted on.
@@ -168,9 +171,10 @@ impl Server {
     }
 
     #[cfg(feature = "quic")]
-    fn carry_quic(&self, socket: UdpSocket) -> io::Result<()> {
+    fn carry_quic(&mut self, socket: UdpSocket) -> io::Result<()> {
         let certificates = self.acceptor.ports.certificates()?;
         let endpoint = crate::quic::endpoint(socket, &certificates, &self.acceptor.ports)?;
+        self.endpoints.push(endpoint.clone());
         tokio::spawn(crate::quic::serve(endpoint, certificates, self.acceptor.clone()));
         Ok(())
     }
@@ -212,6 +216,8 @@ impl Server {
             acceptor,
             arrivals,
             kept: Vec::new(),
+            #[cfg(feature = "quic")]
+            endpoints: Vec::new(),
         })
     }
 
@@ -250,6 +256,12 @@ impl Server {
     /// is.
     pub async fn run(mut self) -> Result<Stopped, HostError> {
         let stopped = self.serve(None).await;
+        #[cfg(feature = "quic")]
+        {
+            // Nobody else is let in.
+            self.arrivals.close();
+            crate::quic::finish(&self.endpoints).await;
+        }
         // It waits for agents that end.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
         stopped
