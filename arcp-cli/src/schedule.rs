@@ -37,6 +37,7 @@ pub enum Schedule {
     /// Have a job submitted once, or whenever a rule says; prints what it is known by.
     Add(Box<Add>),
     /// List schedules.
+    #[command(visible_alias = "ls")]
     List(List),
     /// Pause a schedule: what its times are meanwhile passes without a job.
     Pause(Named),
@@ -91,13 +92,14 @@ pub struct Add {
 #[group(required = true, multiple = false)]
 struct Moment {
     /// Once, at this time: RFC 3339, such as 2030-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<UtcMs>,
     /// Once, after so long.
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     after: Option<Duration>,
-    /// Whenever this rule of RFC 5545 says, such as 'FREQ=HOURLY', which begins now, or
-    /// 'DTSTART;TZID=Europe/Berlin:20300131T083000 FREQ=DAILY'.
+    /// Whenever this rule of RFC 5545 says, such as 'FREQ=DAILY;BYHOUR=9', or
+    /// 'DTSTART;TZID=Europe/Berlin:20300131T083000 FREQ=DAILY'. Without DTSTART it begins
+    /// now, and its hours are of UTC.
     #[arg(long, value_name = "RULE", value_parser = rule)]
     every: Option<Rule>,
 }
@@ -162,6 +164,10 @@ fn id(text: &str) -> Result<WireId, String> {
     WireId::new(text).ok_or_else(|| format!("the id of a schedule has 1 to {} bytes", WireId::MAX))
 }
 
+fn time(text: &str) -> Result<UtcMs, String> {
+    text.parse().map_err(|error| format!("{error}, such as 2030-01-31T12:00:00Z"))
+}
+
 /// A rule, whose lines may stand behind one another.
 fn rule(text: &str) -> Result<Rule, String> {
     let lines: Vec<&str> = text.split_whitespace().collect();
@@ -207,7 +213,7 @@ fn add(args: &Add) -> Result<Exit, Failure> {
     let (id, missed, overlap) = (args.id.clone(), args.missed, args.overlap);
     let wish = NewSchedule { id, missed, overlap, ..NewSchedule::new(job, when) };
     let client = connect(&args.place)?;
-    let kept = client.schedule(wish)?;
+    let kept = client.schedule(wish).map_err(in_words_of_options)?;
     let mut json = Object::new();
     json.str("schedule_id", kept.id.as_str());
     if let Some(next) = kept.next {
@@ -254,24 +260,59 @@ fn remove(args: &Remove) -> Result<Exit, Failure> {
 }
 
 fn next(args: &Next) -> Result<Exit, Failure> {
-    let times = match (&args.every, &args.id) {
+    let (times, why_none) = match (&args.every, &args.id) {
         (Some(rule), _) => {
             let coming = usize::from(args.count);
             let wanted = Wanted { rule: rule.clone(), after: now(), now: now(), missed: 0, coming };
-            plan(&wanted).map_err(|fault| Failure::usage(format!("--every: {}", fault.reason)))?.coming
+            let plan = plan(&wanted).map_err(|fault| Failure::usage(format!("--every: {}", fault.reason)))?;
+            (plan.coming, "--every: the rule has no time to come".to_string())
         }
         (None, Some(id)) => {
             let all = all(&connect(&args.place)?, false)?;
             let found = all.into_iter().find(|schedule| schedule.id == *id);
-            found.ok_or_else(|| unknown(id))?.next
+            let found = found.ok_or_else(|| unknown(id))?;
+            let why = why_none(&found);
+            (found.next, why)
         }
         (None, None) => return Err(Failure::usage("a schedule or --every is needed")),
     };
+    if times.is_empty() {
+        writeln!(io::stderr(), "arcp: {why_none}")?;
+    }
     let mut out = io::stdout().lock();
     for time in times.into_iter().take(usize::from(args.count)) {
-        writeln!(out, "{time}")?;
+        writeln!(out, "{}", local(time))?;
     }
     Ok(Exit::Success)
+}
+
+/// Why a schedule has no next time, if it has none.
+fn why_none(schedule: &ScheduleSummary) -> String {
+    let id = schedule.id.as_str();
+    match &schedule.paused {
+        Some(why) => format!("{id} is paused: {why}: `arcp schedule resume {id}` has it go on"),
+        None if schedule.queued > 0 => format!("{id} has no time to come: {} wait for its job to end", schedule.queued),
+        None => format!("{id} has no time to come that is known"),
+    }
+}
+
+/// A refusal names members of the message; whoever gave options knows those.
+fn in_words_of_options(error: ClientError) -> ClientError {
+    let ClientError::Refused(mut refusal) = error else {
+        return error;
+    };
+    let mut message = refusal.message.into_owned();
+    for (word, option) in [
+        ("`when`: `at`:", "--at:"),
+        ("`when`: `every`:", "--every:"),
+        ("`when`: `after` is", "--after is"),
+        ("`schedule_id` has", "--id has"),
+        ("end one with `cancel`", "end one with `arcp schedule remove`"),
+    ] {
+        message = message.replace(word, option);
+    }
+    refusal.message = message.into();
+    ClientError::Refused(refusal)
 }
 
 fn unknown(id: &WireId) -> Failure {

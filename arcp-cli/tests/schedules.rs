@@ -1,9 +1,13 @@
 //! Schedules, as a user makes them and a crash finds them.
 
-use std::process::Output;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::kept::Folder;
 use arcp_tests::until::until;
 use serde_json::Value;
 
@@ -48,6 +52,7 @@ fn a_schedule_that_came_due_while_its_runtime_was_dead_fires_once_whatever_crash
 #[test]
 fn a_schedule_is_added_listed_paused_resumed_and_removed() {
     let mut home = Home::new(ARCP);
+    home.variables.push(("TZ", "EST5"));
     let url = home.serve(&["--samples", "--token", "tok-a=alice"]);
     let rule = "DTSTART;TZID=Europe/Berlin:20300101T083000 FREQ=DAILY";
     let add =
@@ -60,9 +65,14 @@ fn a_schedule_is_added_listed_paused_resumed_and_removed() {
     assert_eq!((&shown[0]["schedule_id"], &shown[0]["overlap"]), (&"daily".into(), &"queue".into()), "{shown:?}");
     assert_eq!(shown[0]["next"][0], "2030-01-01T07:30:00.000Z");
     let next = as_alice(&home, &url, &["schedule", "next", "daily", "-n", "2"]);
-    assert_eq!(stdout(&next), "2030-01-01T07:30:00.000Z\n2030-01-02T07:30:00.000Z\n");
+    assert_eq!(stdout(&next), "2030-01-01 02:30:00\n2030-01-02 02:30:00\n", "as `add` and `ls` print times");
+    let table = as_alice(&home, &url, &["schedule", "ls"]);
+    assert!(stdout(&table).contains("2030-01-01 02:30:00"), "{}", stdout(&table));
     assert_eq!(code(&as_alice(&home, &url, &["schedule", "pause", "daily"])), 0);
     assert!(listed()[0]["paused"].is_string());
+    let none = as_alice(&home, &url, &["schedule", "next", "daily"]);
+    assert_eq!((code(&none), stdout(&none).as_str()), (0, ""));
+    assert!(stderr(&none).contains("is paused") && stderr(&none).contains("resume daily"), "{}", stderr(&none));
     assert_eq!(code(&as_alice(&home, &url, &["schedule", "resume", "daily"])), 0);
     assert!(listed()[0]["paused"].is_null());
     assert_eq!(code(&as_alice(&home, &url, &["schedule", "remove", "daily"])), 0);
@@ -70,7 +80,10 @@ fn a_schedule_is_added_listed_paused_resumed_and_removed() {
     assert!(code(&gone) == 1 && stderr(&gone).contains("no such schedule of yours"), "{}", stderr(&gone));
     // A rule alone needs no runtime.
     let next = home.run(&["schedule", "next", "--every", rule, "-n", "1"]);
-    assert_eq!(stdout(&next), "2030-01-01T07:30:00.000Z\n", "{}", stderr(&next));
+    assert_eq!(stdout(&next), "2030-01-01 02:30:00\n", "{}", stderr(&next));
+    let past = home.run(&["schedule", "next", "--every", "DTSTART:20200101T000000Z FREQ=DAILY;UNTIL=20200102"]);
+    assert_eq!((code(&past), stdout(&past).as_str()), (0, ""));
+    assert!(stderr(&past).contains("no time to come"), "{}", stderr(&past));
 }
 
 #[test]
@@ -81,7 +94,10 @@ fn what_cannot_be_scheduled_is_said_with_what_was_given() {
         (&["add", "echo"][..], 2, "--every"),
         (&["add", "echo", "--every", "FREQ=SOMETIMES"], 2, "SOMETIMES"),
         (&["add", "echo", "--every", "DTSTART;TZID=Mars/Base:20300101T000000 FREQ=DAILY"], 2, "Mars/Base"),
-        (&["add", "echo", "--at", "2001-01-01T00:00:00Z"], 1, "is over"),
+        (&["add", "echo", "--every", "0 9 * * *"], 2, "such as FREQ=DAILY;BYHOUR=9 (cron is not read)"),
+        (&["add", "echo", "--every", "SOMETIMES"], 2, "`SOMETIMES`: expected FREQ=YEARLY|MONTHLY"),
+        (&["add", "echo", "--at", "2001-01-01T00:00:00Z"], 1, "--at: 2001-01-01T00:00:00.000Z is over"),
+        (&["add", "echo", "--at", "tomorrow"], 2, "such as 2030-01-31T12:00:00Z"),
         (&["add", "echo", "--after", "1h", "--missed", "some"], 2, "`all`"),
         (&["add", "nobody", "--after", "1h"], 1, "nobody"),
         (&["pause", "nothing"], 1, "no such schedule of yours"),
@@ -91,4 +107,26 @@ fn what_cannot_be_scheduled_is_said_with_what_was_given() {
         assert!(stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
         assert_eq!(code(&output), exit, "{args:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn what_the_page_says_can_be_pasted() {
+    let page = include_str!("../../docs/schedules.md");
+    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
+    let commands: String = lines.map(|line| format!("{line}\n")).collect();
+    assert!(commands.lines().count() > 5, "{commands}");
+    let folder = Folder::new("schedules-page");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let programs = Path::new(ARCP).parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").expect("set"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
+    shell.env("ARCP_LISTEN", format!("127.0.0.1:{port}"));
+    let mut shell = shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+    let script = format!("trap 'arcp stop > stopped 2>&1' EXIT\n{commands}echo all of it\n");
+    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
+    let output = shell.wait_with_output().expect("it ends");
+    let all = String::from_utf8_lossy(&output.stdout);
+    assert!(all.lines().any(|line| line == "all of it"), "{all}");
 }

@@ -31,6 +31,8 @@ const TIMES_OF_HOUR: usize = 60;
 /// How far back times that were missed are looked for, a longer way if there are fewer
 /// than are wanted.
 const WAYS_BACK: [TimeDelta; 3] = [TimeDelta::hours(2), TimeDelta::days(2), TimeDelta::days(60)];
+/// How often a rule may come.
+const FREQUENCIES: &str = "YEARLY|MONTHLY|WEEKLY|DAILY|HOURLY|MINUTELY|SECONDLY";
 /// The shape of a time.
 const FORMAT: &str = "%Y%m%dT%H%M%S";
 
@@ -140,9 +142,10 @@ impl Reading {
                 begins = Some(read_begin(rest)?);
             } else if let Some(rest) = rule_of(line).filter(|_| says.is_none()) {
                 says = Some(rest.to_string());
+            } else if text.contains("FREQ=") || begins.is_some() {
+                return Err(format!("`{}`: a rule has one line `DTSTART` and one line `RRULE`", shown(line)));
             } else {
-                let shown: String = line.chars().take(40).collect();
-                return Err(format!("`{shown}`: a rule has one line `DTSTART` and one line `RRULE`"));
+                return Err(no_rule(&text.split_whitespace().collect::<Vec<&str>>().join(" ")));
             }
         }
         let says = says.ok_or("there is no line `RRULE:FREQ=...`")?;
@@ -156,6 +159,10 @@ impl Reading {
         let until = parts.iter().copied().find(is_until);
         let until = until.map(|part| read_until(part.trim().trim_start_matches("UNTIL="), zone)).transpose()?;
         let rest: Vec<&str> = parts.iter().copied().filter(|part| !is_until(part)).collect();
+        let frequency = parts.iter().find_map(|part| part.trim().strip_prefix("FREQ="));
+        if !frequency.is_some_and(|given| FREQUENCIES.split('|').any(|known| known.eq_ignore_ascii_case(given))) {
+            return Err(no_rule(&says));
+        }
         let rule: RRule<Unvalidated> = format!("RRULE:{}", rest.join(";")).parse().map_err(|why| format!("{why}"))?;
         let read = Reading { zone, begins, says, until, rule };
         read.check()?;
@@ -279,6 +286,16 @@ fn in_zone(zone: Tz, time: NaiveDateTime) -> DateTime<Utc> {
 fn instant(at: UtcMs) -> Result<DateTime<Utc>, String> {
     let ms = i64::try_from(at.0).ok().and_then(DateTime::from_timestamp_millis);
     ms.filter(|at| at.year() <= 9999).ok_or_else(|| "the clock of this runtime is far off".to_string())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// What was given is none; many people have rules of cron at hand.
+fn no_rule(given: &str) -> String {
+    let given = shown(given);
+    format!("`{given}`: expected FREQ={FREQUENCIES}, such as FREQ=DAILY;BYHOUR=9 (cron is not read)")
 }
 
 fn rule_of(line: &str) -> Option<&str> {
@@ -450,7 +467,11 @@ mod tests {
     fn what_cannot_be_read_is_said() {
         for (rule, why) in [
             ("DTSTART:20260101T000000Z", "no line `RRULE"),
-            ("FREQ=SOMETIMES", "SOMETIMES"),
+            ("FREQ=SOMETIMES", "`FREQ=SOMETIMES`: expected FREQ=YEARLY|"),
+            ("SOMETIMES", "`SOMETIMES`: expected FREQ=YEARLY|"),
+            ("RRULE:INTERVAL=2", "expected FREQ=YEARLY|"),
+            ("0 9 * * *", "`0 9 * * *`: expected FREQ=YEARLY|"),
+            ("0\n9\n*\n*\n*", "`0 9 * * *`: expected FREQ=YEARLY|"),
             ("DTSTART;TZID=Mars/Base:20260101T000000\nRRULE:FREQ=DAILY", "Mars/Base"),
             ("DTSTART;TZID=Europe/Berlin:20260101T000000Z\nRRULE:FREQ=DAILY", "no `Z`"),
             ("DTSTART;VALUE=DATE:20260101\nRRULE:FREQ=DAILY", "`DTSTART` is"),
