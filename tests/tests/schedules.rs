@@ -339,6 +339,34 @@ fn a_schedule_that_is_paused_fires_nothing_until_it_goes_on_over_a_restart() {
 }
 
 #[test]
+fn a_time_that_waits_for_a_job_comes_though_the_schedule_was_paused_while_that_job_went_on() {
+    let after = [false, true].map(|restarts| {
+        let mut world = world(30);
+        let mut raw = open(&mut world, "tok-a");
+        let more = json!({"schedule_id": "s", "x-vendor.arcp.overlap": "queue"});
+        let rule = "DTSTART:20260101T000000Z\nRRULE:FREQ=HOURLY;COUNT=3";
+        schedule(&mut world, &mut raw, of_agent("waiter", json!({"every": rule}), more));
+        world.run_for(HOUR + MINUTE);
+        pause(&mut world, &mut raw, "s", true);
+        pause(&mut world, &mut raw, "s", false);
+        world.run_for(HOUR);
+        assert_eq!(list(&mut world, &mut raw)[0]["queued"], 1);
+        world.restores();
+        if restarts {
+            world.crash_with(0, true);
+            world.settle();
+            raw = open(&mut world, "tok-a");
+        }
+        end_jobs(&mut world, &mut raw);
+        let times = fired(&world);
+        assert_eq!(list(&mut world, &mut raw), Vec::<Value>::new(), "{restarts}: the rule has no more");
+        world.finish();
+        times
+    });
+    assert_eq!(after, [["01:00", "02:00"], ["01:00", "02:00"]], "what is restored does as what has lived");
+}
+
+#[test]
 fn a_schedule_ends_with_a_cancel_of_its_id_and_its_jobs_go_on() {
     for is_open in [true, false] {
         let mut world = world(11);

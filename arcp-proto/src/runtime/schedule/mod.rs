@@ -62,7 +62,7 @@ pub(super) struct Schedules {
     by_name: BTreeMap<(Principal, WireId), LogPos>,
     /// When each is to be looked at.
     by_next: BTreeSet<(UtcMs, LogPos)>,
-    /// The jobs for whose end a schedule waits.
+    /// The latest jobs that have not ended, of schedules whose times may wait for that.
     by_job: BTreeMap<JobId, LogPos>,
     counts: BTreeMap<Account, usize>,
     /// What the host is at.
@@ -277,9 +277,6 @@ impl Schedules {
                 Times::At(once) => schedule.coming.extend(Some(once).filter(|once| *once > now)),
                 Times::Every(_) => (schedule.phase, schedule.is_all) = (Phase::Unplanned, false),
             }
-        }
-        if let Some((_, job)) = schedule.state.last {
-            self.by_job.remove(&job);
         }
         self.note(ctx, at);
         self.plan(ctx, at);
