@@ -503,7 +503,11 @@ fn a_credential_whose_judge_panics_is_not_accepted_and_holds_nothing() {
         if answer == "session.error" {
             // Who could not be judged may come again.
             let payload = &looped.peer.frames[0]["payload"];
-            assert_eq!((&payload["code"], &payload["retryable"]), (&json!("INTERNAL_ERROR"), &json!(true)), "{payload}");
+            assert_eq!(
+                (&payload["code"], &payload["retryable"]),
+                (&json!("INTERNAL_ERROR"), &json!(true)),
+                "{payload}"
+            );
         }
     }
 }
