@@ -26,7 +26,7 @@ use arcp_tests::kept::Folder;
 use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, submit};
 use arcp_tests::until::until;
-use arcp_tokio_adapter::{Client, Server};
+use arcp_tokio_adapter::{Client, Server, open_lines};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::Request;
@@ -128,7 +128,8 @@ impl Drop for Site {
 }
 
 fn renew(folder: &Folder) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(["127.0.0.1", "localhost"].map(str::to_string)).expect("a certificate");
     fs::write(folder.0.join("cert.pem"), made.cert.pem()).expect("written");
     fs::write(folder.0.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
 }
@@ -323,6 +324,36 @@ fn a_connection_carries_so_many_streams_and_each_counts_until_it_has_a_session()
     let mut reset = reset(&seen);
     reset.sort_unstable();
     assert_eq!(reset, [1, 7]);
+}
+
+#[test]
+fn a_stream_takes_the_place_of_its_own_connection_and_no_other() {
+    let site = Site::start("carriers-one", |config| {
+        config.limits.connection.handshaking_connections_per_network = 1;
+    });
+    for target in site.targets() {
+        runtime().block_on(async {
+            let client = client(target, &site.security()).await.expect("its only place is enough");
+            works(&client).await;
+        });
+    }
+}
+
+#[test]
+fn an_address_that_does_not_answer_over_quic_leaves_time_for_the_others_and_is_named() {
+    let site = Site::start("carriers-dead", |_| {});
+    let within = Duration::from_secs(4);
+    let open = |url: String| {
+        let target: Target = url.parse().expect("a URL");
+        runtime().block_on(async { open_lines(&target, &site.security(), within).await.map(drop) })
+    };
+    let dead = UdpSocket::bind(LISTEN).expect("a port");
+    let address = dead.local_addr().expect("an address");
+    let error = open(format!("quic://{address}")).expect_err("nobody is there");
+    assert_eq!(error.to_string(), format!("nothing answers over QUIC at {address}"));
+    // Where this name has two addresses, nobody answers at the other.
+    let _silent = UdpSocket::bind(("::1", site.quic.port()));
+    open(format!("quic://localhost:{}", site.quic.port())).expect("it is at one of them");
 }
 
 /// A connection of HTTP/2 of our own.
