@@ -150,6 +150,9 @@ impl Program {
     /// The states that it may be in behind its prefix and this, and how many characters
     /// were read.
     fn read(&self, text: &str) -> (States, usize) {
+        if self.rules.len() < 64 && self.rules.len() * text.len() <= BY_HAND {
+            return self.read_by_hand(text);
+        }
         let mut moves = Moves::of(&self.rules);
         let (mut states, mut read) = (States::default(), 0);
         states.add(0);
@@ -163,6 +166,40 @@ impl Program {
             }
         }
         (states, read)
+    }
+
+    /// The same, state by state and without a table: what most patterns and texts are too
+    /// short to be worth.
+    fn read_by_hand(&self, text: &str) -> (States, usize) {
+        let (mut passed, mut passed_two) = (0_u64, 0_u64);
+        for (state, rule) in self.rules.iter().enumerate() {
+            passed |= u64::from(rule.passes().contains(&1)) << state;
+            passed_two |= u64::from(rule.passes().contains(&2)) << state;
+        }
+        let with_passed = |mut states: u64| loop {
+            let more = states | (states & passed) << 1 | (states & passed_two) << 2;
+            if more == states {
+                break states;
+            }
+            states = more;
+        };
+        let (mut states, mut read) = (with_passed(1), 0);
+        for c in text.chars() {
+            read += 1;
+            let (mut left, mut taken) = (states, 0);
+            // The last state, behind all rules, takes nothing.
+            while let Some(rule) = self.rules.get(left.trailing_zeros() as usize) {
+                let state = left & left.wrapping_neg();
+                let (stays, moves) = rule.takes(c);
+                taken |= if stays { state } else { 0 } | if moves { state << 1 } else { 0 };
+                left ^= state;
+            }
+            states = with_passed(taken);
+            if states == 0 {
+                break;
+            }
+        }
+        (States([states, 0, 0, 0]), read)
     }
 
     /// Whether one of these is the same, or means whatever begins as this does: then
@@ -272,6 +309,8 @@ pub(super) enum Containment {
 /// A state of a pattern in a product state of a walk: that is kept, and compared with
 /// those before.
 const STATE: usize = 64;
+/// Rules times characters up to which no table is made for them.
+const BY_HAND: usize = 1024;
 /// A character that is read, or a rule that is taken over.
 const CHARACTER: usize = 8;
 /// So many bytes are compared for a unit.
