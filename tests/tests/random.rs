@@ -8,7 +8,7 @@ use arcp_tests::ledger::Authority;
 #[test]
 fn random_worlds_hold_every_invariant_and_come_to_rest() {
     let seeds = std::env::var("ARCP_SEEDS").ok();
-    let (from, to) = seeds.as_deref().and_then(|s| s.split_once("..")).map_or((0, 60), |(from, to)| {
+    let (from, to) = seeds.as_deref().and_then(|s| s.split_once("..")).map_or((0, 90), |(from, to)| {
         (from.parse().expect("ARCP_SEEDS=FROM..TO"), to.parse().expect("ARCP_SEEDS=FROM..TO"))
     });
     let (mut jobs, mut resumes, mut frames, mut paced, mut answered) = (0, 0, 0, 0, 0);
