@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 /// Bounds that a few thousand inputs reach.
 fn tight(limits: &mut Limits) {
     limits.artifact = Limits::small().artifact;
+    limits.schedule = Limits::small().schedule;
     limits.frame.frame_bytes = 16 << 10;
     limits.frame.handshake_frame_bytes = 4 << 10;
     limits.frame.result_frame_bytes = 4 << 10;
