@@ -5,7 +5,7 @@ use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
 use crate::runtime::io::{AgentCall, AgentReply};
 use crate::runtime::job::delegation::{self, Delegated, Delegating, NewChild, WiderCall};
-use crate::runtime::job::provisioning;
+use crate::runtime::job::{provisioning, slots};
 
 /// Handles what agents call, what takes more than their own job itself.
 pub(in crate::runtime) struct CallHandler<'r> {
@@ -58,6 +58,9 @@ impl CallHandler<'_> {
         delivery.audiences.own(session, job);
         delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
         delivery.number_for_all(ctx, jobs, job, 0, None);
+        self.runtime.carry();
+        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
+        slots::start_accepted(jobs, ctx, job);
         self.runtime.carry();
         job
     }

@@ -18,7 +18,7 @@ use crate::model::reply::{CommandReply, Reply};
 use crate::model::schedule::{NewSchedule, Plan, PlanFault, Rule, ScheduleChange, Scheduled, Times, When};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::io::{Firing, InputFault, Notice, Output, ScheduleRecord};
-use crate::runtime::job::{NewJob, Submission, SubmitContext, check_for_later, lease};
+use crate::runtime::job::{NewJob, Submission, SubmitContext, check_for_later, lease, slots};
 use crate::runtime::schedule::{Decided, Planned, unknown};
 use crate::runtime::session::{Outcome, Session};
 use crate::runtime::{Runtime, authority, connection};
@@ -186,6 +186,7 @@ fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: 
     runtime.carry();
     let Runtime { ctx, jobs, .. } = &mut *runtime;
     lease::show_taken(jobs, ctx, job, &taken);
+    slots::start_accepted(jobs, ctx, job);
     runtime.carry();
     Decided::Fired(job)
 }

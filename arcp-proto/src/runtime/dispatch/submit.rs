@@ -14,7 +14,7 @@ use crate::runtime::authority::Act;
 use crate::runtime::connection::{Checked, Conn, Ordered, await_credentials};
 use crate::runtime::delivery::{Audience, Joining, Requests};
 use crate::runtime::job::delegation::{self, Delegating};
-use crate::runtime::job::{NewJob, Submission, SubmitContext, lease, provisioning};
+use crate::runtime::job::{NewJob, Submission, SubmitContext, lease, provisioning, slots};
 use crate::runtime::session::Outcome;
 
 impl RequestHandler<'_> {
@@ -100,6 +100,7 @@ impl RequestHandler<'_> {
         self.say_accepted(job);
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         lease::show_taken(jobs, ctx, job, &taken);
+        slots::start_accepted(jobs, ctx, job);
         self.runtime.carry();
         Ok(Some(Outcome::Accepted(job)))
     }

@@ -45,7 +45,7 @@ mod restore;
 mod result;
 mod run;
 mod shares;
-mod slots;
+pub(in crate::runtime) mod slots;
 mod submit;
 mod table;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Whatever says that an agent is started is durable before it is: no job runs
 //! twice because its runtime ended in between. A job that is accepted while a
-//! slot is free says so in its acceptance; one that waited says so later.
+//! slot is free says so together with its acceptance; one that waited says so later.
 
 use alloc::string::ToString as _;
 use core::time::Duration;
@@ -107,6 +107,16 @@ impl Job {
         let event = if again { restarted() } else { JobEvent::Started };
         self.append(ctx, event, false);
     }
+}
+
+/// A job was accepted, and whoever watches it is known: if it has a slot, it says that it
+/// is started, for one commit to hold both.
+pub(in crate::runtime) fn start_accepted(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    jobs.table.change(id, |job| {
+        if job.run.slot == Slot::Held {
+            job.start(ctx);
+        }
+    });
 }
 
 /// Sees to it that it ends with its time limit, if it has started, and that those do

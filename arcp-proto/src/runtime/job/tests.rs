@@ -9,7 +9,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::{ChunkTerms, JobState, Jobs, Submission, SubmitContext, Wait};
-use super::{interrupt, prompt};
+use super::{interrupt, prompt, slots};
 use crate::entropy::Seeds;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, PromptId, SessionId, WireId};
@@ -89,7 +89,11 @@ fn try_accept(
         firing: None,
     };
     Ok(match jobs.check(ctx, asked)? {
-        Submission::New(new) => jobs.accept(ctx, asked, new),
+        Submission::New(new) => {
+            let job = jobs.accept(ctx, asked, new);
+            slots::start_accepted(jobs, ctx, job);
+            job
+        }
         Submission::Known(job) => job,
     })
 }
