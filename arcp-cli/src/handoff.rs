@@ -89,22 +89,16 @@ pub fn run(args: Handoff) -> Result<Exit, Failure> {
 
 /// Why a job is not handed over.
 fn refused(error: ClientError, id: &WireId, job: &str) -> Failure {
-    match &error {
-        ClientError::Refused(refusal) if refusal.code != ErrorCode::JobNotFound => {
-            let details = refusal.details.as_ref().and_then(|details| details.members().ok());
-            let nobody = details.is_some_and(|details| details.get_str("why").as_deref() == Some(NO_TAKER));
-            let advice = if nobody { ": `arcp take` there, with a token of theirs, is one" } else { "" };
-            Failure::new(of_refusal(refusal), format!("{id}: {}{advice}", visible(&refusal.message)))
-        }
-        ClientError::Refused(_)
-        | ClientError::Config(_)
-        | ClientError::Io(_)
-        | ClientError::Ended(_)
-        | ClientError::Misuse(_)
-        | ClientError::Cleartext(_)
-        | ClientError::Untrusted(_)
-        | ClientError::NotTaken(_) => unknown(error, job),
+    let ClientError::Refused(refusal) = &error else {
+        return unknown(error, job);
+    };
+    if refusal.code == ErrorCode::JobNotFound {
+        return unknown(error, job);
     }
+    let details = refusal.details.as_ref().and_then(|details| details.members().ok());
+    let nobody = details.is_some_and(|details| details.get_str("why").as_deref() == Some(NO_TAKER));
+    let advice = if nobody { ": `arcp take` there, with a token of theirs, is one" } else { "" };
+    Failure::new(of_refusal(refusal), format!("{id}: {}{advice}", visible(&refusal.message)))
 }
 
 /// Waits for what becomes of a job that is on its way to another runtime.

@@ -321,17 +321,12 @@ fn unknown(id: &WireId) -> Failure {
 }
 
 fn gone(error: ClientError, id: &WireId) -> Failure {
-    match &error {
-        ClientError::Refused(refusal) if refusal.code == ErrorCode::JobNotFound => unknown(id),
-        ClientError::Refused(_)
-        | ClientError::Config(_)
-        | ClientError::Io(_)
-        | ClientError::Ended(_)
-        | ClientError::Misuse(_)
-        | ClientError::Cleartext(_)
-        | ClientError::Untrusted(_)
-        | ClientError::NotTaken(_) => error.into(),
+    if let ClientError::Refused(refusal) = &error
+        && refusal.code == ErrorCode::JobNotFound
+    {
+        return unknown(id);
     }
+    error.into()
 }
 
 fn row(schedule: &ScheduleSummary) -> Row {

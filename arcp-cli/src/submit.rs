@@ -146,26 +146,18 @@ fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job,
         None => client.submit(request),
         Some(open) => open.submit_as(request, invocation),
     };
-    submitted.map_err(|error| match &error {
-        ClientError::Refused(refusal) if refusal.code == ErrorCode::AgentNotAvailable => {
-            Failure::new(Exit::Failed, there_is_none(client, &order.agent))
+    submitted.map_err(|error| {
+        let ClientError::Refused(refusal) = &error else {
+            return error.into();
+        };
+        match (&refusal.code, order.parent.as_deref()) {
+            (ErrorCode::AgentNotAvailable, _) => Failure::new(Exit::Failed, there_is_none(client, &order.agent)),
+            // It is the only other job that a submit is about.
+            (ErrorCode::JobNotFound | ErrorCode::FailedPrecondition, Some(named)) => {
+                Failure::new(of_refusal(refusal), format!("--parent {named}: {}", visible(&refusal.message)))
+            }
+            _ => error.into(),
         }
-        // It is the only other job that a submit is about.
-        ClientError::Refused(refusal)
-            if order.parent.is_some()
-                && [ErrorCode::JobNotFound, ErrorCode::FailedPrecondition].contains(&refusal.code) =>
-        {
-            let named = order.parent.as_deref().unwrap_or_default();
-            Failure::new(of_refusal(refusal), format!("--parent {named}: {}", visible(&refusal.message)))
-        }
-        ClientError::Refused(_)
-        | ClientError::Config(_)
-        | ClientError::Io(_)
-        | ClientError::Ended(_)
-        | ClientError::Misuse(_)
-        | ClientError::Cleartext(_)
-        | ClientError::Untrusted(_)
-        | ClientError::NotTaken(_) => error.into(),
     })
 }
 

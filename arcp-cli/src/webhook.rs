@@ -43,18 +43,9 @@ impl Webhook {
         if key(secret).is_none_or(|key| key.len() < SECRET_BYTES) {
             return Err(Failure::usage(format!("--webhook-secret: it is too short, or no base64: {mend}")));
         }
-        let config = Agent::config_builder()
-            .timeout_global(Some(ANSWER))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let agent = if url.parse::<Uri>().is_ok_and(|url| url.scheme() == Some(&Scheme::HTTPS)) {
-            let unusable = |error| Failure::usage(format!("--webhook {}: {error}", host(url)));
-            https::agent(config, trust).map_err(unusable)?
-        } else {
-            config.new_agent()
-        };
+        let is_secure = url.parse::<Uri>().is_ok_and(|url| url.scheme() == Some(&Scheme::HTTPS));
+        let agent = https::agent(ANSWER, is_secure.then_some(trust));
+        let agent = agent.map_err(|error| Failure::usage(format!("--webhook {}: {error}", host(url))))?;
         Ok(Webhook { url: url.to_string(), secret: Secret::new(secret.to_string()), agent })
     }
 

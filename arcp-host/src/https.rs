@@ -4,10 +4,10 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use ureq::config::Config;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
@@ -18,13 +18,24 @@ use ureq::{Agent, Error};
 use crate::client::Trust;
 use crate::tls::{TlsError, client_config};
 
-/// What sends requests to `http://` and `https://` with these settings, and trusts these
-/// servers. It reads files: not to be called where nothing may wait.
+/// What sends requests to one address, each answered within this time or given up. It
+/// follows no redirect: whoever redirects would be sent what is secret. Servers at
+/// `https://` are judged by `trust`; without it everything is cleartext. It reads files:
+/// not to be called where nothing may wait.
 ///
 /// # Errors
 ///
 /// If a file cannot be read or used, or this machine has no list of authorities.
-pub fn agent(config: Config, trust: &Trust) -> Result<Agent, TlsError> {
+pub fn agent(answer: Duration, trust: Option<&Trust>) -> Result<Agent, TlsError> {
+    let config = Agent::config_builder()
+        .timeout_global(Some(answer))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let Some(trust) = trust else {
+        return Ok(config.new_agent());
+    };
     // The library's own would have a TLS of its own before ours.
     let connector = ConnectProxyConnector::default().chain(TcpConnector::default());
     let connector = connector.chain(Tls(client_config(trust, None)?));

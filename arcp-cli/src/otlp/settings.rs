@@ -53,12 +53,6 @@ impl Settings {
             let mend = format!("give {SPOKEN}, and the port where the collector takes that (most have 4318)");
             return Err(Failure::usage(format!("{PROTOCOL}={other}: spans are sent by {SPOKEN} alone: {mend}")));
         }
-        let config = Agent::config_builder()
-            .timeout_global(Some(ANSWER))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
-            .build();
         let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
         let shown = uri.port().map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"));
         let is_own = is_loopback(host.trim_start_matches('[').trim_end_matches(']'));
@@ -68,13 +62,10 @@ impl Settings {
                  their way: give https://, or --insecure where nobody can listen in"
             )));
         }
-        let agent = if uri.scheme() == Some(&Scheme::HTTPS) {
-            let authority = variable(CERTIFICATE).map(PathBuf::from);
-            let trust = authority.map(Trust::Authorities).unwrap_or_default();
-            https::agent(config, &trust).map_err(|error| Failure::usage(format!("--otlp {shown}: {error}")))?
-        } else {
-            config.new_agent()
-        };
+        let trust = || variable(CERTIFICATE).map(PathBuf::from).map(Trust::Authorities).unwrap_or_default();
+        let trust = (uri.scheme() == Some(&Scheme::HTTPS)).then(trust);
+        let agent = https::agent(ANSWER, trust.as_ref());
+        let agent = agent.map_err(|error| Failure::usage(format!("--otlp {shown}: {error}")))?;
         let base = base.trim_end_matches('/');
         let url = if base.ends_with(TRACES) { base.to_string() } else { format!("{base}{TRACES}") };
         let headers = pairs(HEADERS)?.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();

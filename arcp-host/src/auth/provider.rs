@@ -108,17 +108,8 @@ impl Endpoint {
 
     fn agent(&self) -> Result<&Agent, ProviderError> {
         let made = self.agent.get_or_init(|| {
-            let config = Agent::config_builder()
-                .timeout_global(Some(ANSWER))
-                .http_status_as_error(false)
-                // Whoever redirects names another address: an operator gives that one.
-                .max_redirects(0)
-                .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
-                .build();
-            if self.url.starts_with("http://") {
-                return Ok(config.new_agent());
-            }
-            https::agent(config, &Trust::System).map_err(|error| error.to_string())
+            let is_secure = !self.url.starts_with("http://");
+            https::agent(ANSWER, is_secure.then_some(&Trust::System)).map_err(|error| error.to_string())
         });
         made.as_ref().map_err(|why| ProviderError::Silent(why.clone()))
     }

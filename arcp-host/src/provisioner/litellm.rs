@@ -92,17 +92,8 @@ impl LiteLlm {
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(LiteLlmError::MasterKey);
         }
-        let config = Agent::config_builder()
-            .timeout_global(Some(ANSWER))
-            .http_status_as_error(false)
-            // Whoever redirects would be sent the master key.
-            .max_redirects(0)
-            .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let agent = match is_secure {
-            true => https::agent(config, trust).map_err(|error| LiteLlmError::Trust(error.to_string()))?,
-            false => config.new_agent(),
-        };
+        let agent = https::agent(ANSWER, is_secure.then_some(trust));
+        let agent = agent.map_err(|error| LiteLlmError::Trust(error.to_string()))?;
         Ok(LiteLlm { base, master_key, agent, keys: Mutex::default() })
     }
 
