@@ -37,7 +37,7 @@ fn a_schedule_that_came_due_while_its_runtime_was_dead_fires_once_whatever_crash
     let once = as_alice(&home, &url, &["schedule", "add", "echo", "--after", "2s", "--id", "once", "-o", "jsonl"]);
     assert_eq!(lines(&once)[0]["schedule_id"], "once");
     home.signal("KILL");
-    std::thread::sleep(due.saturating_duration_since(Instant::now()) + Duration::from_millis(100));
+    until("it is due", || (Instant::now() > due).then_some(()));
     for _ in 0..2 {
         let url = serve(&mut home);
         until("it has fired", || (jobs(&home, &url) == 1).then_some(()));

@@ -25,10 +25,6 @@ const DRIBBLERS: usize = 8;
 const TIMED: usize = 3;
 /// How late a loaded machine may be.
 const LATE: Duration = Duration::from_secs(15);
-/// What is said of a peer is not more than so many times what it was seen to be, unless
-/// it is less than what can be seen.
-const ROOM: u64 = 4;
-const SEEN: u64 = 8 << 10;
 
 /// What the page says of a stranger.
 struct Row {
@@ -150,8 +146,8 @@ fn measure(stranger: &Stranger, tokio: bool) {
     assert_eq!(opened, peers, "{}: a file each", stranger.row);
     let (each, promised) = (grown / peers as u64, if tokio { said.tokio } else { said.threads });
     if !stranger.dribbles {
+        // From below nothing can be held: an allocator takes what it has kept before it grows.
         assert!(each <= promised, "{}, tokio {tokio}: {each} bytes each, and not {promised}", stranger.row);
-        assert!(promised <= (ROOM * each).max(SEEN), "{}: {each} bytes each, far less than {promised}", stranger.row);
     }
     let stays = Duration::from_secs(said.seconds);
     let mut held = held.into_iter();

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use arcp_proto::secret::Secret;
 use serde_json::{Value, json};
@@ -41,8 +40,9 @@ pub struct State {
     pub asked: Vec<(String, Value)>,
     /// What it does instead of what it should.
     pub fault: Option<Fault>,
-    /// How long it takes to delete keys.
-    pub deletes_in: Duration,
+    /// Whether it leaves whoever wants keys deleted without an answer, until
+    /// [`Proxy::answers_deletes`].
+    pub holds_deletes: bool,
     /// Whether it says that it cannot delete any.
     pub cannot_delete: bool,
     /// Whether it deletes nothing, though it says so.
@@ -55,7 +55,19 @@ pub struct State {
 pub struct Proxy {
     /// Where it listens.
     pub url: String,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    released: Condvar,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panicked")
+    }
 }
 
 impl Proxy {
@@ -63,24 +75,30 @@ impl Proxy {
     pub fn start() -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let state = Arc::new(Mutex::new(State::default()));
-        let shared = state.clone();
+        let shared = Arc::<Shared>::default();
+        let own = shared.clone();
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
-                let shared = shared.clone();
+                let shared = own.clone();
                 std::thread::spawn(move || serve(socket, &shared));
             }
         });
-        Proxy { url, state }
+        Proxy { url, shared }
     }
 
     /// What it knows, to look at and to change.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panicked")
+        self.shared.state()
+    }
+
+    /// Deletes what it was asked to, and answers from now on.
+    pub fn answers_deletes(&self) {
+        self.state().holds_deletes = false;
+        self.shared.released.notify_all();
     }
 }
 
-fn serve(mut socket: TcpStream, shared: &Mutex<State>) {
+fn serve(mut socket: TcpStream, shared: &Shared) {
     let mut request = Vec::new();
     let mut byte = [0; 1];
     while !request.ends_with(b"\r\n\r\n") {
@@ -96,11 +114,8 @@ fn serve(mut socket: TcpStream, shared: &Mutex<State>) {
     assert!(head.contains(&format!("authorization: bearer {MASTER}")), "{head}");
     let path = head.split_whitespace().nth(1).expect("a path").to_string();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if path == "/key/delete" {
-        let takes = shared.lock().expect("nobody panicked").deletes_in;
-        std::thread::sleep(takes);
-    }
-    let mut state = shared.lock().expect("nobody panicked");
+    let is_held = |state: &mut State| path == "/key/delete" && state.holds_deletes;
+    let mut state = shared.released.wait_while(shared.state(), is_held).expect("nobody panicked");
     state.asked.push((path.clone(), body.clone()));
     let (status, answer) = answer(&mut state, &path, &body);
     let fault = state.fault.filter(|_| path == "/key/generate");

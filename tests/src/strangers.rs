@@ -15,6 +15,7 @@ use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::server::{PATIENCE, connect_to};
+use crate::until::until;
 
 /// Between two bytes of who sends one at a time.
 const DRIBBLE: Duration = Duration::from_millis(100);
@@ -210,11 +211,12 @@ impl Held {
         if self.dribbles {
             self.stream.socket().set_read_timeout(Some(DRIBBLE)).expect("set");
         }
+        let dribble = |stream: &mut dyn Stream| stream.write_all(b"x").and_then(|()| stream.flush());
         loop {
             let is_over = match self.stream.read(&mut [0; 4096]) {
                 Ok(0) if self.dribbles => {
-                    std::thread::sleep(DRIBBLE);
-                    false
+                    until("it takes no more", || dribble(&mut *self.stream).err());
+                    true
                 }
                 Ok(n) => n == 0,
                 Err(error) => {
@@ -223,7 +225,6 @@ impl Held {
                     !late
                 }
             };
-            let dribble = |stream: &mut dyn Stream| stream.write_all(b"x").and_then(|()| stream.flush());
             if is_over || self.dribbles && dribble(&mut *self.stream).is_err() {
                 return self.since.elapsed();
             }

@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arcp_blocking::{JobUpdate, Target};
 use arcp_host::auth::{
@@ -25,6 +25,7 @@ use arcp_proto::time::UtcMs;
 use arcp_proto::wire::Family;
 use arcp_tests::kept::Folder;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
+use arcp_tests::until::until;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::jwk::Jwk;
@@ -621,9 +622,8 @@ fn a_client_of_either_adapter_renews_its_session_before_its_credential_expires()
         tokio.block_on(async {
             let client = arcp_tokio_adapter::Client::connect(target(), config("tokio")).await.expect("a session");
             client.renew(by(now() + 600)).await.expect("it is there");
-            while now() <= exp + 31 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            let expired = move || until("the first has expired", || (now() > exp + 31).then_some(()));
+            tokio::task::spawn_blocking(expired).await.expect("it came");
             client.list(ListQuery::default()).await.expect("its session goes on");
             client.close().await;
         });
