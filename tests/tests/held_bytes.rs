@@ -187,7 +187,7 @@ fn what_was_read_back_and_sent_is_not_counted_as_unsent() {
     world.stall(reader.conn, false);
     // Meanwhile the other job goes on, so that it is never at the end of all.
     let mut least = usize::MAX;
-    for _ in 0..15 {
+    for _ in 0..40 {
         let body = Json::parse(r#"{"name":"m","value":1}"#).expect("JSON");
         world.input(Input::Agent { job: talking, call: AgentCall::Emit { kind: "metric".into(), body } });
         world.run_for(Duration::from_micros(400));

@@ -715,3 +715,16 @@ fn keys_that_were_over_in_an_earlier_run_make_room() {
     assert_eq!(room(1), (alloc::vec![2, 3], false));
     assert_eq!(room(2), (alloc::vec![3], true));
 }
+
+#[test]
+fn the_start_of_a_job_that_has_a_slot_is_in_the_batch_of_its_acceptance() {
+    let (mut ctx, mut jobs) = (context(|_| {}), Jobs::default());
+    accept(&mut jobs, &mut ctx, None);
+    ctx.seal();
+    let Some(Output::Persist(batch)) = ctx.poll_output() else { panic!("something is kept") };
+    let starts =
+        |record: &Record| matches!(record, Record::JobEvent { event, .. } if *event.event == JobEvent::Started);
+    let kept: Vec<_> =
+        batch.records.iter().map(|record| matches!(record, Record::JobAccepted(_)) || starts(record)).collect();
+    assert_eq!(kept, [true; 2], "{batch:?}");
+}
