@@ -83,7 +83,7 @@ fn a_connection_that_leaves_is_answered_nothing_more() {
     world.store.mend();
     world.run_for(Duration::from_secs(5));
     let types: Vec<_> = raw.take(&world).into_iter().map(|frame| frame["type"].clone()).collect();
-    assert_eq!(types, ["job.accepted"], "it had taken its leave");
+    assert_eq!(types, ["job.accepted", "job.event"], "what was said before it took its leave");
     assert!(raw.is_closed(&world));
     world.finish();
 }

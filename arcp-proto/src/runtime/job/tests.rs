@@ -721,7 +721,11 @@ fn the_start_of_a_job_that_has_a_slot_is_in_the_batch_of_its_acceptance() {
     let (mut ctx, mut jobs) = (context(|_| {}), Jobs::default());
     accept(&mut jobs, &mut ctx, None);
     ctx.seal();
-    let Some(Output::Persist(batch)) = ctx.poll_output() else { panic!("something is kept") };
+    let kept = core::iter::from_fn(|| ctx.poll_output()).find_map(|output| match output {
+        Output::Persist(batch) => Some(batch),
+        _ => None,
+    });
+    let batch = kept.expect("something is kept");
     let starts =
         |record: &Record| matches!(record, Record::JobEvent { event, .. } if *event.event == JobEvent::Started);
     let kept: Vec<_> =
