@@ -41,7 +41,7 @@ impl Gateway {
 impl Provisioner for Gateway {
     fn issue(&self, order: &CredentialOrder) -> Result<Vec<ProvisionedCredential>, ProvisionError> {
         let value =
-            Secret::new(format!("sk-{}", arcp_host::entropy::token().map_err(|e| ProvisionError(e.to_string()))?));
+            Secret::new(format!("sk-{}", arcp_host::entropy::token().map_err(|e| ProvisionError::new(e.to_string()))?));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(order.job, value.clone());
         Ok(vec![ProvisionedCredential {
             id: format!("key-of-{}", order.job),

@@ -8,6 +8,7 @@ mod replies;
 mod says;
 mod task;
 mod trace;
+pub(crate) mod upstream;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -43,7 +43,7 @@ pub trait Provisioner: Send + Sync {
     /// all the same is revoked with the rest of the job.
     fn renew(&self, order: &CredentialOrder, renewal: &Renewal) -> Result<ProvisionedCredential, ProvisionError> {
         let CredentialOrder { job, .. } = order;
-        Err(ProvisionError(format!("`{}` of {job} is issued once and for all", renewal.id)))
+        Err(ProvisionError::new(format!("`{}` of {job} is issued once and for all", renewal.id)))
     }
 
     /// Revokes credentials of a job, of this run of the runtime or an earlier one. From
@@ -57,8 +57,29 @@ pub trait Provisioner: Send + Sync {
 
 /// Why credentials were not issued or revoked, in words for a person, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ProvisionError(pub String);
+#[error("{reason}")]
+pub struct ProvisionError {
+    reason: String,
+    is_exhausted: bool,
+}
+
+impl ProvisionError {
+    /// It did not work.
+    pub fn new(reason: impl Into<String>) -> ProvisionError {
+        ProvisionError { reason: reason.into(), is_exhausted: false }
+    }
+
+    /// The upstream has nothing left to spend: who submits is refused with
+    /// `BUDGET_EXHAUSTED`, and so is an agent that wants another value.
+    pub fn exhausted(reason: impl Into<String>) -> ProvisionError {
+        ProvisionError { reason: reason.into(), is_exhausted: true }
+    }
+
+    /// Whether nothing is left to spend upstream.
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted
+    }
+}
 
 /// Issues values that count nowhere: for samples and tests. Each job gets one, which
 /// begins with `sk-sample-`.

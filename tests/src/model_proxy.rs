@@ -29,6 +29,8 @@ pub enum Fault {
     Redirect,
     /// Megabytes.
     Huge,
+    /// Nothing is left of the budget that it has for everybody.
+    OverBudget,
 }
 
 /// What it knows, and how it behaves.
@@ -129,6 +131,11 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
         Some(Fault::TooLong) => (200, 20, text),
         Some(Fault::Redirect) => (307, 0, String::new()),
         Some(Fault::Huge) => (200, 5 << 20, " ".repeat(5 << 20)),
+        Some(Fault::OverBudget) => {
+            let message = "Budget has been exceeded! Current cost: 5.1, Max budget: 5.0, key sk-1234";
+            let text = json!({"error": {"message": message, "type": "budget_exceeded", "code": "400"}}).to_string();
+            (400, text.len(), text)
+        }
     };
     let location = if status == 307 { "location: /elsewhere\r\n" } else { "" };
     let head = format!("HTTP/1.1 {status} x\r\n{location}content-length: {length}\r\nconnection: close\r\n\r\n");

@@ -131,6 +131,18 @@ fn a_job_that_gets_no_credentials_is_refused_and_whatever_was_issued_revoked() {
 }
 
 #[test]
+fn who_has_nothing_left_to_spend_upstream_is_told_that_and_not_of_an_error() {
+    let mut world = world(14);
+    world.provisioner.fails = Some("nothing is left of the budget there".into());
+    let mut raw = owner(&mut world, "tok-a");
+    raw.send(&mut world, "job.submit", with_models("echo"));
+    let error = refused(&mut world, &mut raw);
+    assert_eq!((code(&error), &error["payload"]["retryable"]), ("BUDGET_EXHAUSTED", &json!(false)), "{error}");
+    world.settle();
+    world.finish();
+}
+
+#[test]
 fn a_slow_provisioner_holds_up_its_client_only_and_no_longer_than_its_time() {
     let mut world = world(5);
     world.provisioner.silent = true;

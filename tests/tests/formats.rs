@@ -8,6 +8,7 @@ use arcp_host::process::{Format, ProcessAgent};
 use arcp_host::registry::Registry;
 use arcp_host::store::MemoryStore;
 use arcp_proto::client::ResultData;
+use arcp_proto::error::ErrorCode;
 use arcp_proto::model::event::{JobEvent, Terminal};
 use arcp_proto::model::job::FinalStatus;
 use arcp_tests::server::{PATIENCE, Running, submit};
@@ -126,6 +127,20 @@ fn an_agent_that_says_why_it_failed_fails_with_that_whatever_its_exit_code() {
     assert!(run(Format::ClaudeJson, success_that_is_none).failure().contains("Invalid API key"));
     let codex = r#"echo '{"type":"turn.failed","error":{"message":"usage limit"}}'; exit 1"#;
     assert_eq!(run(Format::CodexJson, codex).failure(), "the agent failed: usage limit");
+    for (format, line) in [
+        (Format::ClaudeJson, r#"{"type":"result","subtype":"error_max_budget_usd","is_error":true,"errors":[]}"#),
+        (
+            Format::ClaudeJson,
+            r#"{"type":"result","subtype":"success","is_error":true,"result":"API Error: 400 {\"error\":{\"type\":\"budget_exceeded\"}}"}"#,
+        ),
+        (
+            Format::CodexJson,
+            r#"{"type":"turn.failed","error":{"message":"status 429: {\"error\":{\"code\":\"insufficient_quota\"}}"}}"#,
+        ),
+    ] {
+        let error = run(format, &format!("cat <<'END'\n{line}\nEND\nexit 1")).terminal.error.expect("it failed");
+        assert_eq!(error.code, ErrorCode::BudgetExhausted, "{line}");
+    }
     let ran = run(Format::CodexJson, "exit 3");
     assert!(ran.failure().contains("code 3"), "without a word its exit code counts");
 }

@@ -95,6 +95,18 @@ fn whatever_a_proxy_does_after_it_issued_a_key_that_is_found_and_deleted() {
 }
 
 #[test]
+fn a_proxy_that_has_nothing_left_to_spend_says_so_by_one_word_and_quotes_nothing() {
+    let proxy = Proxy::start();
+    proxy.state().fault = Some(Fault::OverBudget);
+    let order = order(LEASE);
+    let error = provisioner(&proxy).issue(&order).expect_err("nothing is left");
+    assert!(error.is_exhausted() && !error.to_string().contains("sk-"), "{error}");
+    provisioner(&proxy).revoke(order.job, &Revocation::All).expect("revoked");
+    proxy.state().fault = Some(Fault::Status500);
+    assert!(!provisioner(&proxy).issue(&order).expect_err("it fails").is_exhausted());
+}
+
+#[test]
 fn a_proxy_that_only_says_that_it_deletes_is_not_believed() {
     let proxy = Proxy::start();
     let (provisioner, order) = (provisioner(&proxy), order(LEASE));

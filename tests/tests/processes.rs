@@ -362,6 +362,31 @@ fn stderr_is_told_apart_and_the_exit_code_is_carried() {
 }
 
 #[test]
+fn what_an_upstream_has_nothing_left_for_is_the_budgets_end_of_the_job_or_of_one_call() {
+    let line = |more: &str| format!(r#"echo '{{"kind":"upstream_error","body":{{"status":400{more}}}}}'"#);
+    let exhausted = r#","answer":{"error":{"type":"budget_exceeded","message":"key sk-1"}}"#;
+    let as_text = r#","answer":"{\"error\":{\"type\":\"budget_exceeded\"}}""#;
+    for (script, code) in [
+        (line(exhausted), ErrorCode::BudgetExhausted),
+        (line(exhausted) + "; exit 1", ErrorCode::BudgetExhausted),
+        (line(as_text), ErrorCode::BudgetExhausted),
+        (line(""), ErrorCode::Internal),
+    ] {
+        let error = run(&script, "null").terminal.error.expect("it failed");
+        assert_eq!(error.code, code, "{script}");
+        assert!(!error.message.contains("sk-1"), "{}", error.message);
+    }
+    // One call failed, and the program has gone on; or it has got over it.
+    let of_call = line(&format!(r#"{exhausted},"call_id":"c1""#));
+    let ran = run(&format!("{of_call}; echo '{{\"result\":7}}'"), "null");
+    let (_, result) = ran.events.iter().find(|(kind, _)| kind == "tool_result").expect("the call's result");
+    let result: Value = serde_json::from_str(result.as_str()).expect("JSON");
+    assert_eq!((&result["call_id"], &result["error"]["code"]), (&json!("c1"), &json!("BUDGET_EXHAUSTED")));
+    assert_eq!(inline(&ran), "7");
+    assert_eq!(inline(&run(&format!("{}; echo '{{\"result\":8}}'", line(exhausted)), "null")), "8");
+}
+
+#[test]
 fn chunks_are_streamed() {
     let command = r#"echo '{"kind":"result_chunk","body":{"data":"ab"}}'
         echo '{"kind":"result_chunk","body":{"data":"Y2Q=","encoding":"base64"}}'"#;

@@ -35,7 +35,7 @@ impl Provisioner for Faulty {
         let left = self.cannot_revoke.load(Ordering::SeqCst);
         if left > 0 {
             self.cannot_revoke.store(left - 1, Ordering::SeqCst);
-            return Err(ProvisionError("it is away".into()));
+            return Err(ProvisionError::new("it is away"));
         }
         self.samples.revoke(job, what)?;
         let _ = self.revoked.send(());

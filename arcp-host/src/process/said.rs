@@ -16,7 +16,7 @@ use super::answers::Answers;
 use super::asks;
 use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
-use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_turn, people};
+use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_turn, people, upstream};
 
 /// How much of the text becomes the result; the rest is only in the events.
 const TEXT_BYTES: usize = 1 << 20;
@@ -78,6 +78,7 @@ impl Said {
             Some(members) if members.get("kind").is_some() => self.event(job, &members, &text),
             Some(members) if members.get("result").is_some() && members.0.len() == 1 => {
                 self.result = Some(text);
+                self.end = None;
                 Ok(())
             }
             Some(_) | None => self.foreign(job, &text),
@@ -140,6 +141,7 @@ impl Said {
                 let number = body.and_then(|body| body.members().ok()?.get("interrupt")?.parse().ok());
                 self.call(job, asked, AgentCall::GoOn { interrupt: number })
             }
+            (Some(kind), body) if kind == "upstream_error" => self.upstream_error(job, asked, body.as_ref()),
             (Some(kind), body) if kind == "await" && asked.is_some() => {
                 let child = body.and_then(|body| JobId::parse(&body.members().ok()?.get_str("job_id")?));
                 match child {
@@ -179,6 +181,30 @@ impl Said {
                 self.foreign(job, text)
             }
         }
+    }
+
+    /// An upstream did not do what the program wanted: that is the error of one call, if
+    /// the line names one, and else why the job fails, unless a result follows.
+    fn upstream_error(&mut self, job: &Context, asked: Option<&str>, body: Option<&Json>) -> Result<(), Stopped> {
+        let empty = Json::empty_object();
+        let members = body.unwrap_or(&empty).members().unwrap_or_default();
+        let status = members.get("status").and_then(|status| status.parse().ok());
+        let answer = members.get("answer").and_then(|answer| {
+            let quoted = serde_json::from_str::<String>(answer).ok();
+            Json::parse(quoted.as_deref().unwrap_or(answer)).ok()
+        });
+        let error = upstream::of_answer(status, answer.as_ref());
+        let Some(call_id) = members.get_str("call_id") else {
+            self.end = Some(Err(error));
+            self.answer(asked, Ok(AgentReply::Taken { event: None }));
+            return Ok(());
+        };
+        let mut result = Object::new();
+        result.str("call_id", &call_id).object("error", |out| {
+            out.str("code", error.code.as_str()).str("message", &error.message).bool("retryable", error.retryable);
+            out.opt_json("details", error.details.as_ref());
+        });
+        self.call(job, asked, AgentCall::Emit { kind: "tool_result".to_string(), body: result.json() })
     }
 
     /// Asks people, and goes on: they are answered in their own time.

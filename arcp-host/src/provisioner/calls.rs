@@ -39,8 +39,11 @@ impl Calls {
         let tell = move |done: Option<Result<Vec<ProvisionedCredential>, ProvisionError>>| {
             let issuance = match done {
                 Some(Ok(issued)) => Issuance::Issued(issued),
-                Some(Err(ProvisionError(reason))) => Issuance::Failed { reason },
-                None => Issuance::Failed { reason: "too many are being issued, or it broke off".to_string() },
+                Some(Err(ProvisionError { reason, is_exhausted })) => Issuance::Failed { reason, is_exhausted },
+                None => {
+                    let reason = "too many are being issued, or it broke off".to_string();
+                    Issuance::Failed { reason, is_exhausted: false }
+                }
             };
             Input::CredentialsIssued { op, issuance }
         };

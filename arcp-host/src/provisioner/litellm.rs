@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arcp_proto::id::JobId;
-use arcp_proto::json::Object;
+use arcp_proto::json::{Json, Object};
 use arcp_proto::lease::{Lease, Namespace, Target};
 use arcp_proto::model::credential::{CredentialOrder, ProvisionedCredential, Renewal, Revocation};
 use arcp_proto::secret::Secret;
@@ -22,6 +22,7 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 use super::{ProvisionError, Provisioner};
+use crate::agent::upstream::is_exhausted;
 use crate::auth::{CredentialFileError, read_private};
 use crate::client::Trust;
 use crate::https;
@@ -150,7 +151,7 @@ impl LiteLlm {
             id: String,
         }
         let listed: Listed<Model> = self.get("v1/models")?.of_success()?;
-        let lease = Lease::parse(&order.lease).map_err(|why| ProvisionError(why.message.into_owned()))?;
+        let lease = Lease::parse(&order.lease).map_err(|why| ProvisionError::new(why.message.into_owned()))?;
         let is_granted = |model: &String| {
             let target = Target::new(&Namespace::ModelUse, model).ok();
             let is_one = !model.contains('*') && !ALL_OF_SOMETHING.contains(&model.as_str());
@@ -158,7 +159,7 @@ impl LiteLlm {
         };
         let models: Vec<String> = listed.data.into_iter().map(|model| model.id).filter(is_granted).collect();
         match models.is_empty() {
-            true => Err(ProvisionError("the proxy has no model that the lease grants".to_string())),
+            true => Err(ProvisionError::new("the proxy has no model that the lease grants".to_string())),
             false => Ok(models),
         }
     }
@@ -196,7 +197,7 @@ impl LiteLlm {
                 self.get(&format!("key/list?return_full_object=true&key_alias={name}"))?.of_success()?;
             let is_another = |key: &serde_json::Value| key["key_alias"].is_string() && key["key_alias"] != *name;
             if !keys.iter().all(is_another) {
-                return Err(refused.unwrap_or_else(|| ProvisionError("it has the key still".to_string())));
+                return Err(refused.unwrap_or_else(|| ProvisionError::new("it has the key still".to_string())));
             }
             if let Some(refused) = refused.clone().filter(|_| !keys.is_empty()) {
                 return Err(refused);
@@ -249,14 +250,15 @@ impl Provisioner for LiteLlm {
     fn renew(&self, order: &CredentialOrder, renewal: &Renewal) -> Result<ProvisionedCredential, ProvisionError> {
         let keys = self.lock().get(&order.job).cloned().unwrap_or_default();
         let current = keys.iter().position(|key| *key == Key::Issued(renewal.current.clone()));
-        let other = 1 - current.ok_or_else(|| ProvisionError("this run of it did not issue the key".to_string()))?;
+        let other =
+            1 - current.ok_or_else(|| ProvisionError::new("this run of it did not issue the key".to_string()))?;
         if keys[other] != Key::Free {
             self.delete(order.job, &[other])?;
         }
         // What the runtime was told of costs may be less than what the proxy has counted.
         let left = self.left(&renewal.current)?;
         if left.is_some_and(|left| left <= 0.0) {
-            return Err(ProvisionError("nothing is left of the key's budget".to_string()));
+            return Err(ProvisionError::exhausted("nothing is left of the key's budget"));
         }
         let budget = match (budget(order)?, left) {
             (Some(budget), Some(left)) if budget.parse::<f64>().is_ok_and(|budget| left < budget) => {
@@ -309,7 +311,8 @@ impl Answer {
     fn read(path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Answer, ProvisionError> {
         // A value never stands there, but its hash may.
         let path = path.split('?').next().unwrap_or_default().to_string();
-        let silent = |error: ureq::Error| ProvisionError(format!("the proxy does not answer {path}: {}", why(&error)));
+        let silent =
+            |error: ureq::Error| ProvisionError::new(format!("the proxy does not answer {path}: {}", why(&error)));
         let mut answer = answered.map_err(silent)?;
         let read = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_string();
         let text = Secret::new(read.map_err(silent)?);
@@ -318,10 +321,14 @@ impl Answer {
 
     fn of_success<T: DeserializeOwned>(&self) -> Result<T, ProvisionError> {
         if !(200..300).contains(&self.status) {
-            return Err(ProvisionError(format!("the proxy answered {} to {}", self.status, self.path)));
+            let body = Json::parse(self.text.expose()).ok();
+            if is_exhausted(Some(self.status), body.as_ref()) {
+                return Err(ProvisionError::exhausted("nothing is left of the budget at the proxy"));
+            }
+            return Err(ProvisionError::new(format!("the proxy answered {} to {}", self.status, self.path)));
         }
         // The message of an error may quote what was answered.
-        let nonsense = |_| ProvisionError(format!("the proxy's answer to {} makes no sense", self.path));
+        let nonsense = |_| ProvisionError::new(format!("the proxy's answer to {} makes no sense", self.path));
         serde_json::from_str(self.text.expose()).map_err(nonsense)
     }
 }
@@ -380,7 +387,7 @@ fn duration(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let left = Duration::from_millis(end.0).saturating_sub(now).as_secs();
     match left {
-        0 => Err(ProvisionError("the lease is about to end".to_string())),
+        0 => Err(ProvisionError::new("the lease is about to end".to_string())),
         left => Ok(Some(format!("{left}s"))),
     }
 }
@@ -392,10 +399,10 @@ fn budget(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
     for (currency, amount) in lease.budget().iter() {
         if !currency.as_str().eq_ignore_ascii_case("usd") {
             let why = format!("the proxy counts USD only, and the budget is one of {currency}");
-            return Err(ProvisionError(why));
+            return Err(ProvisionError::new(why));
         }
         if amount.is_used_up() {
-            return Err(ProvisionError("nothing is left of the budget".to_string()));
+            return Err(ProvisionError::exhausted("nothing is left of the budget"));
         }
         dollars = Some(amount.to_string());
     }

@@ -173,6 +173,9 @@ pub enum Issuance {
     Failed {
         /// Why, for whoever submitted the job; without secrets.
         reason: String,
+        /// Whether the upstream has nothing left to spend.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        is_exhausted: bool,
     },
 }
 

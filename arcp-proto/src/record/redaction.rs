@@ -213,7 +213,7 @@ mod tests {
     /// What is recorded of this text.
     fn recorded(recorder: &mut Recorder, text: &str) -> String {
         recorder.take();
-        let issuance = Issuance::Failed { reason: text.into() };
+        let issuance = Issuance::Failed { reason: text.into(), is_exhausted: false };
         recorder.input(Now::default(), &Input::CredentialsIssued { op: OpId(0), issuance });
         recorder.take()
     }

@@ -90,7 +90,7 @@ impl World {
         let issued = (1..=provisioner.issues).map(|n| provisioner.issue(&order, n)).collect();
         provisioner.ordered.push(order);
         let issuance = match provisioner.fails.clone() {
-            Some(reason) => Issuance::Failed { reason },
+            Some(reason) => Issuance::Failed { is_exhausted: reason.contains("budget"), reason },
             None => Issuance::Issued(issued),
         };
         let said = Input::CredentialsIssued { op, issuance };

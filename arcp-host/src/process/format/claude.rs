@@ -5,6 +5,7 @@ use arcp_proto::json::{Json, Members};
 use arcp_proto::model::event::JobError;
 
 use super::{Heard, Reader, elements};
+use crate::agent::upstream::quotes_exhaustion;
 
 /// The tool by which it keeps its list of things to do.
 const TO_DO: &str = "TodoWrite";
@@ -102,5 +103,7 @@ fn end(line: &Members<'_>) -> Heard {
     let said = given.filter(|json| *json != "null").map(text_of).filter(|text| !text.is_empty());
     let why = said.or_else(|| (!errors.is_empty()).then(|| errors.join("; ")));
     let why = why.unwrap_or_else(|| "it gave no reason".to_string());
-    Heard::Failed(JobError::new(ErrorCode::Internal, format!("the agent ended with `{subtype}`: {why}")))
+    let is_exhausted = subtype == "error_max_budget_usd" || quotes_exhaustion(&why);
+    let code = if is_exhausted { ErrorCode::BudgetExhausted } else { ErrorCode::Internal };
+    Heard::Failed(JobError::new(code, format!("the agent ended with `{subtype}`: {why}")))
 }

@@ -7,6 +7,7 @@ use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::JobError;
 
 use super::{Heard, Reader, elements};
+use crate::agent::upstream::quotes_exhaustion;
 
 /// Calls that are remembered; whatever begins beyond that is shown again when it
 /// ends.
@@ -141,5 +142,6 @@ fn message_of(error: &str) -> String {
 }
 
 fn failed(message: &str) -> Heard {
-    Heard::Failed(JobError::new(ErrorCode::Internal, format!("the agent failed: {message}")))
+    let code = if quotes_exhaustion(message) { ErrorCode::BudgetExhausted } else { ErrorCode::Internal };
+    Heard::Failed(JobError::new(code, format!("the agent failed: {message}")))
 }

@@ -109,8 +109,8 @@ pub(in crate::runtime) fn on_issued(
     jobs.credentials.asked.remove(&op);
     let most = ctx.config.limits.credential.credentials_per_job;
     let usable = match issuance {
-        Issuance::Issued(issued) => kept_of(issued, most),
-        Issuance::Failed { reason } => Err(reason),
+        Issuance::Issued(issued) => kept_of(issued, most).map_err(|reason| (ErrorCode::Unavailable, reason)),
+        Issuance::Failed { reason, is_exhausted } => Err((code_of(is_exhausted), reason)),
     };
     let Some(conn) = conn else {
         jobs.credentials.revoke(ctx, job, None);
@@ -125,14 +125,20 @@ pub(in crate::runtime) fn on_issued(
             }
             Some((conn, Ok(())))
         }
-        Err(reason) => {
+        Err((code, reason)) => {
             // It may have issued some before it failed.
             jobs.credentials.waiting.remove(&conn);
             jobs.credentials.revoke(ctx, job, None);
             let message = alloc::format!("the job gets no credentials: {reason}");
-            Some((conn, Err(Violation::new(ErrorCode::Unavailable, message))))
+            Some((conn, Err(Violation::new(code, message))))
         }
     }
+}
+
+/// What it is called that nothing is issued: who has nothing left to spend with somebody
+/// else is told the same as who has nothing left here (1.1 §9.6).
+fn code_of(is_exhausted: bool) -> ErrorCode {
+    if is_exhausted { ErrorCode::BudgetExhausted } else { ErrorCode::Unavailable }
 }
 
 /// What a job gets of what was issued, and the ids of what is too much.
@@ -333,16 +339,20 @@ fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance)
     }
     let waits = |job: &Job| call.is_some() && job.run.questions.renewing == call;
     let is_wanted = jobs.table.get(id).is_some_and(waits);
+    let mut code = ErrorCode::Unavailable;
     let renewed = match (issuance, entry.live()) {
         (Issuance::Issued(issued), Some(live)) => take_renewed(live, &credential, issued, is_wanted),
         (Issuance::Issued(_), None) => return,
-        (Issuance::Failed { reason }, _) => Err((reason, Vec::new())),
+        (Issuance::Failed { reason, is_exhausted }, _) => {
+            code = code_of(is_exhausted);
+            Err((reason, Vec::new()))
+        }
     };
     let (answer, superseded) = match renewed {
         Ok((renewed, before)) => (Ok(renewed), alloc::vec![(credential, before)]),
         Err((reason, unwanted)) => {
             let message = alloc::format!("the credential keeps its value: {reason}");
-            (Err(Violation::new(ErrorCode::Unavailable, message)), unwanted)
+            (Err(Violation::new(code, message)), unwanted)
         }
     };
     let event = answer.as_ref().ok().map(|renewed| renewal_event(&renewed.id));
