@@ -339,6 +339,9 @@ mod tests {
         let asks = question(&EventKind::PermissionRequest, body);
         assert_eq!(prompt(&asks), "grant fs.write on /etc/*\\u{1b}[2K for 60 s? [y/N] ");
         assert_eq!(header(&asks), ["permission: x", "reason: a\\nb"]);
+        let more = r#"{"prompt_id":"p","permission":"cost.budget","operation":"cost.budget","resource":"USD:5"}"#;
+        let more = question(&EventKind::PermissionRequest, more);
+        assert_eq!(prompt(&more), "grant USD:5 more to spend until the job ends? [y/N] ");
         for (line, granted) in
             [("y", Some(true)), ("Yes", Some(true)), ("", Some(false)), ("n", Some(false)), ("yy", None)]
         {

@@ -237,5 +237,8 @@ pub fn json(job: &JobSummary) -> Object {
     if !job.budget.is_empty() {
         line.raw("budget", job.budget.to_json().as_str());
     }
+    if !job.raised.is_empty() {
+        line.raw("budget_raised", job.raised.to_json().as_str());
+    }
     line
 }

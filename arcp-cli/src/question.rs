@@ -119,12 +119,18 @@ impl Question {
     pub fn asks(&self) -> String {
         visible(&match self.kind {
             Kind::Input | Kind::Choice => self.text("prompt"),
+            Kind::Permission if self.is_of_budget() => format!("{} more to spend", self.text("resource")),
             Kind::Permission => {
                 let level = TrustLevel::of_permission(&self.text("permission")).ok().flatten();
                 let level = level.map(|level| format!(" as {level}")).unwrap_or_default();
                 format!("{} on {}{level}", self.text("operation"), self.text("resource"))
             }
         })
+    }
+
+    /// Whether more is asked for of what the job may spend.
+    fn is_of_budget(&self) -> bool {
+        self.text("operation") == "cost.budget"
     }
 
     /// Why the agent asks, if it says so. It steers no terminal.

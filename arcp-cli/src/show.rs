@@ -204,8 +204,10 @@ fn write_authority(job: &JobSummary, facts: &mut KnownFacts) {
     let gone = if delegates { "spent or below (`arcp tree`)" } else { "spent" };
     for (currency, granted) in lease.budget().iter() {
         let left = job.budget.left(currency.as_str()).unwrap_or(granted);
-        let spent = granted - left;
-        facts.push(("budget", Cell::from(format!("{granted} {currency}: {spent} {gone}, {left} left"))));
+        let raised = job.raised.left(currency.as_str()).unwrap_or_default();
+        let spent = granted + raised - left;
+        let more = if raised.is_used_up() { String::new() } else { format!(" and {raised} that people added") };
+        facts.push(("budget", Cell::from(format!("{granted} {currency}{more}: {spent} {gone}, {left} left"))));
     }
 }
 

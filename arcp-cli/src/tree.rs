@@ -199,9 +199,11 @@ impl Fund {
     }
 }
 
-/// What a job was to spend at most.
+/// What a job was to spend at most, with what people have added.
 fn granted(job: &JobSummary) -> Budget {
-    Lease::parse(&job.lease).map(|lease| lease.budget().clone()).unwrap_or_default()
+    let mut granted = Lease::parse(&job.lease).map(|lease| lease.budget().clone()).unwrap_or_default();
+    granted.give_back(&job.raised);
+    granted
 }
 
 #[cfg(test)]
@@ -221,6 +223,7 @@ mod tests {
             lease: Json::parse(&lease).expect("JSON"),
             constraints: Constraints::default(),
             budget: Budget::parse([format!("USD:{left}").as_str()]).expect("a budget"),
+            raised: Budget::default(),
             parent: parent.and_then(WireId::new),
             created_at: None,
             trace: None,
@@ -230,6 +233,20 @@ mod tests {
             trust: None,
             place: None,
         }
+    }
+
+    #[test]
+    fn what_people_added_was_granted_wherever_it_was_asked_for() {
+        let raised = |job: JobSummary, more: &str| JobSummary {
+            raised: Budget::parse([format!("USD:{more}").as_str()]).expect("a budget"),
+            ..job
+        };
+        // Of 1 it gave all to its child, which asked for 2 more and spent 2.5.
+        let first = raised(job("a", None, JobStatus::Running, ("1", "0")), "2");
+        let child = raised(job("a1", Some("a"), JobStatus::Running, ("1", "0.5")), "2");
+        let family = Family::of(&first, vec![child]);
+        let shown: Vec<String> = family.0.iter().map(|member| member.funds[0].words()).collect();
+        assert_eq!(shown, ["3 USD: 0 spent, 3 below, 0 left", "3 USD: 2.5 spent, 0.5 left"]);
     }
 
     #[test]

@@ -387,3 +387,50 @@ fn a_program_is_interrupted_from_the_command_line_and_goes_on() {
     assert_ne!(code(&output), 0);
     assert!(stderr(&output).contains("`asks` observes no interrupts"), "{}", stderr(&output));
 }
+
+#[test]
+fn more_to_spend_is_asked_for_and_added_in_part_and_shown_so_over_a_kill() {
+    let script = r#"#!/bin/sh
+read -r input
+ask() { echo "$1"; read -r line; all="$all,$line"; }
+ask '{"id":1,"kind":"authorize","body":{"operation":"tool.call","target":"t","price":"USD:2"}}'
+ask '{"id":2,"kind":"ask_permission","body":{"operation":"cost.budget","resource":"USD:5","reason":"40 pages are left"}}'
+ask '{"id":3,"kind":"authorize","body":{"operation":"tool.call","target":"t","price":"USD:2"}}'
+ask '{"id":4,"kind":"ask_permission","body":{"operation":"tool.call","resource":"x"}}'
+printf '{"result":[%s]}\n' "${all#,}"
+"#;
+    let steady = script.replacen("read -r input\n", "read -r input\nread -r state\n", 1);
+    let (mut home, options) = home(&[("spends", &steady, "restartable = true\n")]);
+    let options = texts(&options);
+    for family in ["hello", "open"] {
+        home.variables.push(("ARCP_FAMILY", family));
+        home.serve(&options);
+        let submitted = ["submit", "spends", "--lease", "tool.call=t", "--budget", "USD:1", "--input", "7", "--detach"];
+        let job = stdout(&home.run(&submitted)).trim().to_string();
+        let question = open(&home, "USD:5");
+        let inbox = stdout(&home.run(&["inbox"]));
+        assert!(inbox.contains("USD:5 more to spend: 40 pages are left"), "{inbox}");
+        let approved = home.run(&["approve", &question, "--scope", "USD:3"]);
+        assert!(stdout(&approved).contains(r#""resource":"USD:3""#), "{}{}", stdout(&approved), stderr(&approved));
+        open(&home, "x");
+        assert!(!home.signal("KILL").success());
+        home.serve(&options);
+        let last = open(&home, "x");
+        let shown = stdout(&home.run(&["show", &job]));
+        assert!(shown.contains("1 USD and 3 that people added"), "{shown}");
+        answer(&home, &["deny", &last]);
+        home.run(&["wait", &job]);
+        let result: Value = serde_json::from_str(&stdout(&home.run(&["result", &job]))).expect("JSON");
+        assert_eq!(result[1]["value"]["resource"], "USD:3", "{result}");
+        // Of 4 the first run reserved 2 and never settled them, and so did this one.
+        assert_eq!(
+            (&result[0]["ok"], &result[2]["error"]["code"]),
+            (&true.into(), &"BUDGET_EXHAUSTED".into()),
+            "{result}"
+        );
+        let trail = stdout(&home.run(&["audit", "-o", "jsonl"]));
+        let added = trail.lines().find(|line| line.contains("approve") && line.contains(&job));
+        assert!(added.is_some_and(|line| line.contains("USD:3") && line.contains("alice")), "{trail}");
+        assert!(home.signal("TERM").success());
+    }
+}

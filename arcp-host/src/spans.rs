@@ -248,7 +248,7 @@ impl Spans {
                     }
                 }
             }
-        } else if let Record::BudgetLeft { job, left } = record {
+        } else if let Record::BudgetLeft { job, left, .. } = record {
             self.with_job(*job, |spans| spans.left = left.clone());
         } else if let Record::HandedOver { job, principal, .. } = record {
             self.with_job(*job, |spans| {

@@ -389,10 +389,18 @@ fn answer(world: &mut World, peer: &mut Peer, answers: &mut BTreeSet<String>) {
             ask(world, peer, "permission.deny", json!({"prompt_id": id, "reason": "no"}));
         }
         "permission.request" => {
-            let mut grant = json!({"prompt_id": id, "lease_seconds": 1 + world.below(60)});
-            grant["x-vendor.arcp.once"] = json!(world.below(2) == 0);
+            let mut grant = json!({"prompt_id": id});
             for name in ["permission", "resource", "operation"] {
                 grant[name] = asked[name].clone();
+            }
+            let is_of_budget = asked["operation"] == "cost.budget";
+            if is_of_budget && world.below(4) == 0 {
+                grant["cost_budget"] = json!(["USD:0.125"]);
+            }
+            // Of a budget that is refused.
+            if !is_of_budget || world.below(8) == 0 {
+                grant["lease_seconds"] = json!(1 + world.below(60));
+                grant["x-vendor.arcp.once"] = json!(world.below(2) == 0);
             }
             ask(world, peer, "permission.grant", grant);
         }
@@ -491,6 +499,9 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
         more = json!({"lease_request": lease, "lease_constraints": constraints});
         input["seed"] = json!(world.below(1 << 30));
         input["depth"] = json!(world.below(4));
+        if world.seed() % 4 == 3 {
+            input["raises"] = json!(true);
+        }
     }
     let mut key = Value::Null;
     if world.below(2) == 0 {

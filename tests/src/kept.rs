@@ -160,7 +160,7 @@ impl Restart {
                 }
                 Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),
                 // Of these a store keeps the latest.
-                Record::BudgetLeft { job, left } => drop(restart.budgets.insert(*job, left.clone())),
+                Record::BudgetLeft { job, left, .. } => drop(restart.budgets.insert(*job, left.clone())),
                 Record::Prompted { job, prompts } => drop(restart.prompts.insert(*job, (**prompts).clone())),
                 Record::GrantsProlonged { job, until } => drop(restart.prolonged.insert(*job, until.clone())),
                 Record::Released { session, upto } => drop(released.insert(*session, *upto)),

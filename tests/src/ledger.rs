@@ -35,6 +35,9 @@ struct Account {
     ends: Option<UtcMs>,
     left: Budget,
     spent: BTreeMap<Currency, Amount>,
+    /// What people have added, to it or to one below it, and what is recorded of that.
+    raised: BTreeMap<Currency, Amount>,
+    said_raised: Budget,
     over: bool,
     trust: TrustLevel,
     /// What people allowed it besides and has not ended, by the ids of permissions.
@@ -67,6 +70,8 @@ pub struct Authority {
     pub granted: usize,
     /// Those that elevated a job.
     pub elevated: usize,
+    /// Those that added to a budget.
+    pub raised: usize,
     /// Those that were prolonged.
     pub extended: usize,
     /// Those that ended, by the reason that everybody was told.
@@ -233,7 +238,10 @@ impl Ledger {
     fn record(&mut self, record: &Record) {
         match record {
             Record::JobAccepted(accepted) => self.accept(accepted),
-            Record::BudgetLeft { job, left } => self.account(*job).left = left.clone(),
+            Record::BudgetLeft { job, left, raised } => {
+                let account = self.account(*job);
+                (account.left, account.said_raised) = (left.clone(), raised.clone());
+            }
             Record::JobEvent { job, event } => match &*event.event {
                 JobEvent::Ended(_) => self.account(*job).over = true,
                 JobEvent::Emitted { kind: EventKind::Metric, body } => self.metric(*job, body),
@@ -284,6 +292,8 @@ impl Ledger {
             ends,
             left,
             spent: BTreeMap::new(),
+            raised: BTreeMap::new(),
+            said_raised: Budget::default(),
             over: false,
             trust: accepted.bounds.trust,
             permitted: BTreeMap::new(),
@@ -312,6 +322,10 @@ impl Ledger {
 
     fn permit(&mut self, job: JobId, body: &Json) {
         let (id, body, until) = permission(body);
+        if body["operation"] == "cost.budget" {
+            self.authority.raised += 1;
+            return self.raise(job, body["resource"].as_str().expect("amounts"));
+        }
         let operation: Namespace = body["operation"].as_str().and_then(|name| name.parse().ok()).expect("an operation");
         let lease = serde_json::json!({ operation.as_str(): [body["resource"]] });
         let lease = Lease::parse(&Json::parse(&lease.to_string()).expect("JSON")).expect("a lease");
@@ -319,6 +333,21 @@ impl Ledger {
         self.authority.granted += 1;
         self.authority.elevated += usize::from(elevates.is_some());
         self.account(job).permitted.insert(id, Permitted { operation, lease, until, elevates });
+    }
+
+    /// People have added to what a job may spend, and so to what those above it were
+    /// granted.
+    fn raise(&mut self, job: JobId, amounts: &str) {
+        let amounts = Budget::parse(amounts.split(',')).expect("what cannot be read is not granted");
+        let mut next = Some(job);
+        while let Some(job) = next {
+            let account = self.account(job);
+            for (currency, amount) in account.lease.budget().bounding(&amounts).iter() {
+                let raised = account.raised.entry(currency.clone()).or_default();
+                *raised = *raised + amount;
+            }
+            next = account.parent;
+        }
     }
 
     /// Nothing that was sampled is allowed to a child and not to its parent, and it
@@ -380,9 +409,12 @@ impl Ledger {
         let account = &self.accounts[&id];
         for (currency, granted) in account.lease.budget().iter() {
             let of = |budget: &Budget| budget.left(currency.as_str()).unwrap_or_default();
+            let raised = |account: &Account| account.raised.get(currency).copied().unwrap_or_default();
+            assert_eq!(raised(account), of(&account.said_raised), "{id}: what people added of {currency}");
+            let granted = granted + raised(account);
             let gone = |child: &Account| match child.over {
-                true => of(child.lease.budget()) - of(&child.left),
-                false => of(child.lease.budget()),
+                true => of(child.lease.budget()) + raised(child) - of(&child.left),
+                false => of(child.lease.budget()) + raised(child),
             };
             let below: Amount = account.children.iter().map(|child| gone(&self.accounts[child])).sum();
             let spent = account.spent.get(currency).copied().unwrap_or_default();

@@ -127,13 +127,19 @@ fn round(dice: &mut Dice, n: usize, depth: u64, spec: &AgentSpec) -> Vec<Step> {
         3 => vec![Step::Call(cost(dice, None)), Step::Ask(AgentCall::Remaining)],
         4 => vec![Step::Ask(emit("tool_call", json!({"tool": dice.of(&["a", "b", "x/y"]), "call_id": "c"})))],
         5 => vec![say("tool_call", r#"{"tool":"b","call_id":"c"}"#), Step::Ask(cost(dice, None))],
+        6 | 8 if raises(spec) => ask_budget(dice),
         6 | 8 => ask_people(dice),
         7 => vec![Step::Ask(AgentCall::Checkpoint { state: vec![n as u8 + 1], label: None })],
         9 => vec![Step::Sleep(Duration::from_millis(200 * dice.below(20) as u64))],
         10 | 11 => rotate(dice, n, spec),
         _ if depth == 0 => vec![Step::Ask(AgentCall::Delegate(Delegation::new("steward")))],
-        _ => delegate(dice, n, depth),
+        _ => delegate(dice, (n, depth), raises(spec)),
     }
+}
+
+/// Whether what it asks people for is money.
+fn raises(spec: &AgentSpec) -> bool {
+    spec.input.as_str().contains("\"raises\":true")
 }
 
 fn emit(kind: &str, body: Value) -> AgentCall {
@@ -205,15 +211,34 @@ fn ask_people(dice: &mut Dice) -> Vec<Step> {
     vec![Step::Ask(ask), uses.clone(), wait, uses]
 }
 
+/// Asks people for more to spend, perhaps of what it lacks nothing, and spends.
+fn ask_budget(dice: &mut Dice) -> Vec<Step> {
+    let question = Question::Permission(PermissionRequest {
+        permission: "cost.budget".into(),
+        resource: dice
+            .of(&["USD:5", "USD:0.25", "usd:1,EUR:2", "EUR:0.5", "GBP:1", "USD:0", "USD:999999999999999"])
+            .into(),
+        operation: "cost.budget".into(),
+        reason: None,
+        lease_seconds: dice.of(&[None, None, None, Some(2)]),
+    });
+    let ask = AgentCall::Ask { question: Box::new(question), timeout_ms: Some(25_000) };
+    let price = vec![dice.of(&PRICES).to_string()];
+    vec![Step::Ask(ask), authorize(dice, price), Step::Ask(cost(dice, Some(1)))]
+}
+
 /// A child, by a call or by an event, that it perhaps waits for.
-fn delegate(dice: &mut Dice, n: usize, depth: u64) -> Vec<Step> {
+fn delegate(dice: &mut Dice, (n, depth): (usize, u64), raises: bool) -> Vec<Step> {
     let agent = dice.of(&["steward", "steward", "echo", "failer", "slow", "waiter"]);
     let (lease, mut constraints) = lease(|bound| dice.below(bound));
     // Who ends only when it is told to ends with its lease.
     if agent == "waiter" {
         constraints["expires_in_s"] = json!(5);
     }
-    let input = json!({"seed": dice.below(1 << 30), "depth": depth - 1, "ticks": 3});
+    let mut input = json!({"seed": dice.below(1 << 30), "depth": depth - 1, "ticks": 3});
+    if raises {
+        input["raises"] = json!(true);
+    }
     let name = format!("d{}", if dice.below(4) == 0 { 0 } else { n });
     let step = match dice.below(4) {
         0 => say(

@@ -250,6 +250,11 @@ impl World {
         World::new(Options::new(seed))
     }
 
+    /// What its chance began with.
+    pub fn seed(&self) -> u64 {
+        self.options.seed
+    }
+
     /// A world with the usual options whose clients speak this family.
     pub fn of(family: Family, seed: u64) -> World {
         World { family, ..World::seeded(seed) }

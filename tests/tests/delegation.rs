@@ -360,7 +360,7 @@ fn a_parent_that_is_over_is_kept_while_a_child_is_not_and_its_cancel_reaches_bel
     let left_of = |world: &World| {
         let records = world.store.records(false).into_iter();
         let budgets = records.filter_map(|(_, record)| {
-            let Record::BudgetLeft { job, left } = record else {
+            let Record::BudgetLeft { job, left, .. } = record else {
                 return None;
             };
             (job == top).then(|| left.to_json().as_str().to_string())

@@ -40,7 +40,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     );
     let ended = |reason: &str| done.ended.get(reason).copied().unwrap_or(0);
     assert!(done.extended > 0 && ended("no more") > 0 && ended("expired") > 0 && ended("used") > 0, "{done:?}");
-    assert!(done.elevated > 0 && done.allowed_elevated > 0 && done.handed_over > 10, "{done:?}");
+    assert!(done.elevated > 0 && done.allowed_elevated > 0 && done.handed_over > 10 && done.raised > 3, "{done:?}");
     assert!(rotated > 10, "{rotated} rotations");
     assert!(gone > 3, "{gone} jobs went to another runtime");
     assert!(refused_again > 10 && provisioned > 50, "{refused_again} late answers, {provisioned} orders");
@@ -49,9 +49,10 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
 }
 
 fn add(all: &mut Authority, ran: Authority) {
-    let Authority { granted, elevated, extended, ended, handed_over, allowed_elevated } = ran;
+    let Authority { granted, elevated, raised, extended, ended, handed_over, allowed_elevated } = ran;
     all.granted += granted;
     all.elevated += elevated;
+    all.raised += raised;
     all.extended += extended;
     all.handed_over += handed_over;
     all.allowed_elevated += allowed_elevated;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arcp_proto::id::CallId;
 use arcp_proto::json::Json;
+use arcp_proto::lease::Budget;
 use arcp_proto::model::prompt::{Choice, Question};
 use arcp_proto::runtime::{AgentCall, AgentReply};
 use arcp_proto::time::UtcMs;
@@ -21,6 +22,15 @@ pub struct Answered {
     pub by: String,
     /// When.
     pub at: UtcMs,
+}
+
+impl Answered {
+    /// What people have added to the budgets of the job, if more was
+    /// [asked for](Question::budget): perhaps less than that.
+    pub fn added(&self) -> Budget {
+        let amounts = self.value.members().ok().and_then(|granted| granted.get_str("resource")).unwrap_or_default();
+        Budget::parse(amounts.split(',').map(str::trim)).unwrap_or_default()
+    }
 }
 
 impl Context {

@@ -247,7 +247,7 @@ impl Budget {
     }
 
     /// What both allow, added: at most what can be written.
-    pub(super) fn with(mut self, other: &Budget) -> Budget {
+    pub(crate) fn with(mut self, other: &Budget) -> Budget {
         for (currency, amount) in other.iter() {
             let sum = self.0.entry(currency.clone()).or_default();
             *sum = (*sum + amount).min(Amount::MOST);
@@ -304,6 +304,18 @@ impl Budget {
             *least = most.min(*least);
         }
         least
+    }
+
+    /// Of each currency that is named here, what both have of it; `None` if that is more
+    /// than can be written.
+    pub(crate) fn and(mut self, other: &Budget) -> Option<Budget> {
+        for (currency, amount) in &mut self.0 {
+            *amount = *amount + other.left(currency.as_str()).unwrap_or_default();
+            if *amount > Amount::MOST {
+                return None;
+            }
+        }
+        Some(self)
     }
 
     /// What is left of a currency; `None` if it is not bounded.

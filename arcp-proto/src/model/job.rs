@@ -115,6 +115,9 @@ pub struct JobSummary {
     pub constraints: Constraints,
     /// What the job may still spend.
     pub budget: Budget,
+    /// What people have added to what its lease grants, for it or for those below it;
+    /// nothing from peers that do not say it.
+    pub raised: Budget,
     /// The job that delegated it.
     pub parent: Option<WireId>,
     /// When it was accepted.

@@ -1,7 +1,7 @@
 //! Questions to people (RFC §12, §15.4).
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Violation;
 use crate::id::PromptId;
 use crate::json::{Json, Object};
-use crate::lease::Lease;
+use crate::lease::{Budget, Lease};
 use crate::model::event::EventKind;
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
@@ -58,9 +58,11 @@ pub struct Choice {
 pub struct PermissionRequest {
     /// Its name, for a person; `trust.elevate.<level>` asks for a trust level too.
     pub permission: String,
-    /// What the operation is done to: a pattern of a lease.
+    /// What the operation is done to: a pattern of a lease. Of `cost.budget`, the amounts
+    /// to be added, such as `USD:5` or `USD:5,EUR:2`.
     pub resource: String,
-    /// What is done: a [`Namespace`](crate::lease::Namespace).
+    /// What is done: a [`Namespace`](crate::lease::Namespace), or `cost.budget` for more to
+    /// spend, which has no end.
     pub operation: String,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,12 +108,32 @@ pub enum PromptAnswer {
     },
 }
 
+/// The operation of a permission that adds to a budget.
+const BUDGET: &str = "cost.budget";
 /// Options of one choice at most.
 const OPTIONS: usize = 64;
 /// Levels that a schema may be nested.
 const SCHEMA_DEPTH: usize = 32;
 
 impl Question {
+    /// For more to spend, such as `USD:5` or `USD:5,EUR:2`, in currencies in which the job
+    /// is bounded (1.1 §9.6). What is granted, perhaps less, is there until the job ends.
+    ///
+    /// ```
+    /// use arcp_proto::model::prompt::Question;
+    /// let question = Question::budget("USD:5", Some("40 pages are left"));
+    /// assert_eq!(question.text(), "cost.budget");
+    /// ```
+    pub fn budget(amounts: &str, reason: Option<&str>) -> Question {
+        Question::Permission(PermissionRequest {
+            permission: BUDGET.to_string(),
+            resource: amounts.to_string(),
+            operation: BUDGET.to_string(),
+            reason: reason.map(ToString::to_string),
+            lease_seconds: None,
+        })
+    }
+
     /// The kind of the event that asks it, which is also the type of its message.
     pub fn kind(&self) -> EventKind {
         match self {
@@ -252,10 +274,21 @@ impl PermissionRequest {
     ///
     /// `INVALID_REQUEST` if no lease can say that.
     pub(crate) fn grant(&self) -> Result<Lease, Violation> {
-        if TrustLevel::of_permission(&self.permission)?.is_some() && self.lease_seconds.is_none() {
+        let elevates = TrustLevel::of_permission(&self.permission)?.is_some();
+        if elevates && self.lease_seconds.is_none() {
             return Err(Violation::invalid("an elevation is for a time: `requested_lease_seconds` says how long"));
         }
+        if self.operation == BUDGET && (elevates || self.lease_seconds.is_some()) {
+            let why = "what is added to a budget is no elevation, and has no end: leave `requested_lease_seconds` out";
+            return Err(Violation::invalid(why));
+        }
         granted(&self.operation, &self.resource)
+    }
+
+    /// What it asks to be added to the budgets of its job, if it asks for that.
+    pub fn budget(&self) -> Option<Budget> {
+        let lease = (self.operation == BUDGET).then(|| granted(&self.operation, &self.resource))?;
+        lease.ok().map(|lease| lease.budget().clone())
     }
 }
 
@@ -266,17 +299,22 @@ impl PermissionRequest {
     }
 }
 
-/// The lease that grants one operation on what a pattern means.
+/// The lease that grants one operation on what a pattern means, or so much to spend.
 ///
 /// # Errors
 ///
 /// `INVALID_REQUEST` if no lease can say that.
 pub(crate) fn granted(operation: &str, resource: &str) -> Result<Lease, Violation> {
     let mut lease = Object::new();
-    lease.array(operation, [Json::string(resource).as_str()]);
+    match operation {
+        BUDGET => {
+            lease.array(operation, resource.split(',').map(|text| Json::string(text.trim()).as_str().to_string()))
+        }
+        _ => lease.array(operation, [Json::string(resource).as_str()]),
+    };
     let lease = Lease::parse(&lease.json())?;
-    if !lease.budget().is_empty() {
-        return Err(Violation::invalid("a budget is no permission"));
+    match lease.budget().used_up() {
+        Some(currency) => Err(Violation::invalid(alloc::format!("`{BUDGET}`: nothing of {currency} is asked for"))),
+        None => Ok(lease),
     }
-    Ok(lease)
 }

@@ -148,7 +148,7 @@ impl Parts<'_> {
             job.spec().invocation.span,
         );
         digest.fact(format!("{id}"), made);
-        digest.fact(format!("{id} budget"), format!("{:?}", lease::budget(job)));
+        digest.fact(format!("{id} budget"), format!("{:?} {:?}", lease::budget_left(job), lease::budget_raised(job)));
         digest.fact(format!("{id} children"), format!("{:?}", delegation::children(job)));
         if let Some(by) = &job.spec().given_by {
             digest.fact(format!("{id} given by"), by.to_string());

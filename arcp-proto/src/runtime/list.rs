@@ -207,6 +207,7 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         lease: job.spec().lease.clone(),
         constraints: job.spec().bounds.constraints,
         budget: lease::budget_left(job),
+        raised: lease::budget_raised(job),
         parent: job.spec().parent().map(Into::into),
         created_at: Some(job.spec().created_at),
         trace: Some(job.spec().trace.clone()),

@@ -135,6 +135,10 @@ pub enum Record {
         /// What is left of each currency that is bounded; below zero, what was
         /// spent beyond it.
         left: Budget,
+        /// What people have added to what its lease grants, it and those below it; spent
+        /// or not.
+        #[serde(default, skip_serializing_if = "Budget::is_empty")]
+        raised: Budget,
     },
     /// A session gets new events of a job.
     Joined {
@@ -404,8 +408,8 @@ impl Record {
                 Record::JobEvent { event, .. } => event.event.weight(),
                 Record::JobHistory { classes, .. } => size_of_val(classes.as_slice()),
                 Record::Checkpointed { state, .. } => state.len(),
-                Record::BudgetLeft { left, .. } => {
-                    left.iter().map(|(currency, _)| FIXED + currency.as_str().len()).sum()
+                Record::BudgetLeft { left, raised, .. } => {
+                    left.iter().chain(raised.iter()).map(|(currency, _)| FIXED + currency.as_str().len()).sum()
                 }
                 Record::Prompted { prompts, .. } => prompts.bytes(),
                 Record::GrantsProlonged { until, .. } => size_of_val(until.as_slice()),

@@ -226,6 +226,7 @@ impl Payload<'_, '_> {
             lease: self.lease(),
             constraints: Constraints::read_granted(&self.object("lease_constraints")),
             budget: Budget::read_shown(&self.object("budget")),
+            raised: Budget::read_shown(&self.object("budget_raised")),
             parent: self.id(&["parent_job_id"]),
             created_at: self.time(&["created_at", "submitted_at"]),
             trace: self.string(&["trace_id"]),

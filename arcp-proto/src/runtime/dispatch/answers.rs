@@ -14,6 +14,7 @@ use crate::runtime::connection::Checked;
 use crate::runtime::job::grants;
 use crate::runtime::job::prompt::{self, Answerable, Answerer};
 use crate::runtime::job::prompts;
+use crate::runtime::job::raises;
 use crate::runtime::session::Outcome;
 use crate::time::UtcMs;
 
@@ -77,7 +78,10 @@ fn may_grant(asked: &mut RequestHandler<'_>, id: PromptId, answer: &PromptAnswer
         authority::may_grant(&ctx.config, session.subject(), job)?;
     }
     let (who, bounds) = (session.subject(), (ceilings, trusted));
-    ctx.prove(session.principal(), |ctx, fuel| grants::check(ctx, job, id.number, answer, who, bounds, fuel))
+    let until =
+        ctx.prove(session.principal(), |ctx, fuel| grants::check(ctx, job, id.number, answer, who, bounds, fuel))?;
+    raises::check(ctx, jobs, id, answer, (who, ceilings))?;
+    Ok(until)
 }
 
 /// Whether a value was checked and fits; false: it is being checked.

@@ -101,7 +101,9 @@ impl Restorer<'_> {
             }
             Record::Checkpointed { job, state } => self.jobs.table_mut().restore_checkpoint(self.ctx, job, state),
             Record::JobRestarted { job } => self.jobs.table_mut().restore_restart(job),
-            Record::BudgetLeft { job, left } => lease::restore_budget_left(self.jobs.table_mut(), job, left),
+            Record::BudgetLeft { job, left, raised } => {
+                lease::restore_budget_left(self.jobs.table_mut(), job, left, raised);
+            }
             Record::Prompted { job, prompts } => prompt::restore(self.jobs.table_mut(), job, *prompts),
             Record::GrantsProlonged { job, until } => grants::restore_prolonged(self.jobs.table_mut(), job, until),
             Record::CancelAsked { job, reason } => self.jobs.table_mut().restore_cancel(job, reason),

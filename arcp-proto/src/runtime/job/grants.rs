@@ -164,6 +164,28 @@ pub(in crate::runtime) fn check(
     Ok(bounds.expires_at)
 }
 
+/// Adds to what a job may spend; gives what is answered. It is nothing that is held: it
+/// is added, and stays.
+pub(super) fn add(job: &mut Job, ctx: &mut Context, number: u32, asked: PermissionRequest) -> Json {
+    let PermissionRequest { permission, resource, operation, .. } = asked;
+    let grant = GrantRecord {
+        number,
+        operation,
+        resource,
+        until: None,
+        permission,
+        once: false,
+        elevates: None,
+        used_on: None,
+        ended: Some(GrantEnd::Used),
+    };
+    let body = body(job, &grant, |_| {});
+    kept_mut(job).grants.push(grant);
+    forget_oldest(job, ctx);
+    job.append(ctx, JobEvent::Emitted { kind: EventKind::LeaseGranted, body: body.clone() }, false);
+    body
+}
+
 /// The trust level that a question asks for, or that a permission gives, held or not.
 pub(in crate::runtime) fn elevation(job: &Job, number: u32) -> Option<TrustLevel> {
     let kept = kept(job)?;
@@ -298,7 +320,16 @@ fn why_over(job: &Job, grant: &GrantRecord) -> Violation {
 fn held(job: &Job, number: u32) -> Result<&GrantRecord, Violation> {
     let grant = kept(job).into_iter().flat_map(|kept| &kept.grants).find(|grant| grant.number == number);
     let grant = grant.ok_or_else(unknown)?;
+    if is_added(grant) {
+        let why = "what was added to a budget stays until the job ends: it is not prolonged and not taken back";
+        return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    }
     if grant.ended.is_some() { Err(why_over(job, grant)) } else { Ok(grant) }
+}
+
+/// Whether it was added to a budget.
+fn is_added(grant: &GrantRecord) -> bool {
+    granted(&grant.operation, &grant.resource).is_ok_and(|lease| !lease.budget().is_empty())
 }
 
 /// That there is no such permission.
@@ -379,7 +410,6 @@ fn extend(job: &mut Job, ctx: &mut Context, extended: GrantRecord) {
 
 /// A permission does not hold any more: everybody is told.
 fn end(job: &mut Job, ctx: &mut Context, number: u32, how: GrantEnd, reason: &str) {
-    let most = ctx.config.limits.prompt.open_prompts_per_job;
     let grants = &mut kept_mut(job).grants;
     let found = grants.iter().position(|grant| grant.number == number);
     let Some(at) = found.expected("it was found held in this input") else {
@@ -387,16 +417,23 @@ fn end(job: &mut Job, ctx: &mut Context, number: u32, how: GrantEnd, reason: &st
     };
     let ended = GrantRecord { ended: Some(how), ..grants.remove(at) };
     grants.push(ended.clone());
-    if grants.iter().filter(|grant| grant.ended.is_some()).count() > most
-        && let Some(first) = grants.iter().position(|grant| grant.ended.is_some())
-    {
-        grants.remove(first);
-    }
+    forget_oldest(job, ctx);
     let body = body(job, &ended, |body| {
         body.str("reason", reason);
     });
     job.append(ctx, JobEvent::Emitted { kind: EventKind::LeaseRevoked, body }, false);
     tell_elevation(job, ctx, &ended, "the elevation is over", Some(false));
+}
+
+/// Of those that do not hold any more as many are remembered as may be held.
+fn forget_oldest(job: &mut Job, ctx: &Context) {
+    let most = ctx.config.limits.prompt.open_prompts_per_job;
+    let grants = &mut kept_mut(job).grants;
+    if grants.iter().filter(|grant| grant.ended.is_some()).count() > most
+        && let Some(first) = grants.iter().position(|grant| grant.ended.is_some())
+    {
+        grants.remove(first);
+    }
 }
 
 /// Ends those whose time is over; whether there were any.

@@ -58,6 +58,8 @@ pub(in crate::runtime) struct Grant {
 pub(super) struct Purse {
     /// Without what is reserved.
     left: Budget,
+    /// What people have added to what was granted, for it and for those below it.
+    raised: Budget,
     /// What was reserved and is not settled, by number.
     reserved: BTreeMap<u64, Budget>,
     last_reservation: u64,
@@ -231,7 +233,8 @@ impl Grant {
 
 impl Purse {
     fn with(budget: Budget) -> Option<Box<Purse>> {
-        let purse = Purse { left: budget, reserved: BTreeMap::new(), last_reservation: 0 };
+        let (raised, reserved) = (Budget::default(), BTreeMap::new());
+        let purse = Purse { left: budget, raised, reserved, last_reservation: 0 };
         (!purse.left.is_empty()).then(|| Box::new(purse))
     }
 
@@ -269,18 +272,29 @@ impl Purse {
     /// Bytes it holds, roughly.
     pub(super) fn weight(&self) -> usize {
         const ENTRY: usize = 128;
-        ENTRY * (1 + self.left.iter().count() * (1 + self.reserved.len()))
+        ENTRY * (1 + self.left.iter().count() * (2 + self.reserved.len()))
+    }
+
+    /// As it is kept.
+    fn record(&self, job: JobId) -> Record {
+        Record::BudgetLeft { job, left: self.left.clone(), raised: self.raised.clone() }
+    }
+
+    /// People have added to what was granted, for it or for one below it.
+    fn raise(&mut self, amounts: &Budget) {
+        self.raised = core::mem::take(&mut self.raised).with(&self.left.bounding(amounts));
     }
 }
 
-/// What it was to spend at most, and what is left of that. Reserved is not
-/// left.
-pub(in crate::runtime) fn budget(job: &Job) -> (Budget, Budget) {
-    let Some(purse) = &job.purse else {
-        return Default::default();
-    };
-    let granted = Lease::parse(&job.spec.lease).map(|lease| lease.budget().clone());
-    (granted.unwrap_or_default(), purse.left.clone())
+/// What its lease grants it to spend.
+pub(in crate::runtime) fn budget_granted(job: &Job) -> Budget {
+    let granted = |_: &Box<Purse>| Lease::parse(&job.spec.lease).map(|lease| lease.budget().clone());
+    job.purse.as_ref().map(granted).and_then(Result::ok).unwrap_or_default()
+}
+
+/// What people have added to that, for it or for those below it.
+pub(in crate::runtime) fn budget_raised(job: &Job) -> Budget {
+    job.purse.as_ref().map(|purse| purse.raised.clone()).unwrap_or_default()
 }
 
 /// What is left of what it was to spend. Reserved is not left.
@@ -466,8 +480,42 @@ fn reserve(job: &mut Job, ctx: &mut Context, price: Budget) -> Result<Option<u64
     purse.reserved.insert(purse.last_reservation, price);
     let number = purse.last_reservation;
     // As of a call that is recorded: its credit comes back once that is durable.
-    ctx.log.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() }, Some(job.id));
+    ctx.log.append(purse.record(job.id), Some(job.id));
     Ok(Some(number))
+}
+
+/// People have added to what a job may spend, which says so. What those above it were
+/// granted is more by as much, and none of that is theirs to spend.
+pub(super) fn raise(jobs: &mut Jobs, ctx: &mut Context, id: JobId, amounts: &Budget) {
+    let mut next = Some(id);
+    while let Some(raised) = next {
+        let done = jobs.table.change(raised, |job| {
+            let above = job.spec.parent();
+            let purse = job.purse.as_mut().filter(|purse| !purse.left.bounding(amounts).is_empty())?;
+            purse.raise(amounts);
+            if raised == id {
+                purse.left.give_back(amounts);
+            }
+            ctx.append(purse.record(raised));
+            if raised == id {
+                let left = purse.left.bounding(amounts);
+                let left: Vec<Json> = left.iter().map(|(currency, _)| remaining(purse, currency.as_str())).collect();
+                for body in left {
+                    job.append(ctx, JobEvent::Emitted { kind: EventKind::Metric, body }, false);
+                }
+            }
+            above
+        });
+        next = done.flatten();
+    }
+}
+
+/// What is left of a currency, as a metric.
+fn remaining(purse: &Purse, currency: &str) -> Json {
+    let left = purse.left.left(currency).unwrap_or(Amount::ZERO);
+    let mut body = Object::new();
+    body.str("name", "cost.budget.remaining").raw("value", &left.to_string()).str("unit", currency);
+    body.json()
 }
 
 /// Takes what a child may spend out of the budgets of its parent, which has that.
@@ -475,7 +523,7 @@ pub(super) fn take_for_child(job: &mut Job, ctx: &mut Context, budget: &Budget) 
     if let Some(purse) = job.purse.as_mut().filter(|_| !budget.is_empty()) {
         let taken = purse.left.reserve(budget);
         debug_assert_eq!(taken, Ok(()), "it was found to be enough in this input");
-        ctx.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() });
+        ctx.append(purse.record(job.id));
     }
 }
 
@@ -483,7 +531,7 @@ pub(super) fn take_for_child(job: &mut Job, ctx: &mut Context, budget: &Budget) 
 pub(super) fn take_back(job: &mut Job, ctx: &mut Context, left: &Budget) {
     if let Some(purse) = job.purse.as_mut().filter(|_| !left.is_empty()) {
         purse.left.give_back(left);
-        ctx.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() });
+        ctx.append(purse.record(job.id));
     }
 }
 
@@ -493,6 +541,8 @@ pub(in crate::runtime) fn is_within(job: &Job, ceilings: [Option<&Ceiling>; 2], 
     let bounds = job.spec.bounds.constraints;
     ceilings.into_iter().flatten().all(|ceiling| {
         let lease = Lease::parse(&job.spec.lease).unwrap_or_default();
+        let granted = lease.budget().clone().with(&budget_raised(job));
+        let lease = lease.spending(granted);
         let ends = ceiling.bound(Constraints::default(), job.spec.created_at).expires_at;
         let in_time = ends.is_none_or(|end| bounds.expires_at.is_some_and(|at| at <= end));
         let in_money = bounds.budget_is_hard || !ceiling.budget_is_hard || lease.budget().is_empty();
@@ -581,11 +631,10 @@ pub(super) fn charge(job: &mut Job, ctx: &mut Context, cost: Cost) {
     if let Some(reserved) = settles.and_then(|number| purse.reserved.remove(&number)) {
         purse.left.give_back(&reserved);
     }
-    let left = purse.left.spend(&currency, amount).unwrap_or(Amount::ZERO);
-    ctx.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() });
-    let mut body = Object::new();
-    body.str("name", "cost.budget.remaining").raw("value", &left.to_string()).str("unit", &currency);
-    job.append(ctx, JobEvent::Emitted { kind: EventKind::Metric, body: body.json() }, false);
+    purse.left.spend(&currency, amount);
+    ctx.append(purse.record(job.id));
+    let body = remaining(purse, &currency);
+    job.append(ctx, JobEvent::Emitted { kind: EventKind::Metric, body }, false);
 }
 
 /// It is over: what it was granted is only shown from now on.
@@ -653,10 +702,10 @@ pub(in crate::runtime) fn expire(jobs: &mut Jobs, ctx: &mut Context, id: JobId) 
 }
 
 /// So much was left of the budgets of a job.
-pub(in crate::runtime) fn restore_budget_left(table: &mut Table, id: JobId, left: Budget) {
+pub(in crate::runtime) fn restore_budget_left(table: &mut Table, id: JobId, left: Budget, raised: Budget) {
     table.change(id, |job| {
         if let Some(purse) = &mut job.purse {
-            purse.left = left;
+            (purse.left, purse.raised) = (left, raised);
         }
     });
 }

@@ -41,6 +41,7 @@ pub(in crate::runtime) mod prompts;
 pub(in crate::runtime) mod provisioning;
 mod purge;
 mod questions;
+pub(in crate::runtime) mod raises;
 mod restore;
 mod result;
 mod run;
@@ -372,7 +373,7 @@ impl Job {
             lease: self.spec.lease.clone(),
             constraints: self.spec.bounds.constraints,
             // What was granted: who comes by the key is told the same.
-            budget: lease::budget(self).0,
+            budget: lease::budget_granted(self),
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
             parent: self.spec.parent().map(Into::into),

@@ -28,7 +28,7 @@ use super::heartbeat::phase;
 use super::prompts::{Asked, Checking, Prompts, answered, keep, kept, plan, unblock, unknown};
 use super::questions::reply;
 use super::table::Table;
-use super::{Job, Jobs, Wait, append_for, check_growth};
+use super::{Job, Jobs, Wait, append_for, check_growth, lease, raises};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, OpId, PromptId, SessionId};
 use crate::json::{Json, Object};
@@ -89,6 +89,7 @@ pub(super) fn ask(
         return Err(Violation::exhausted("question_bytes", BoundOf::Request, most as u64, why));
     }
     question.check()?;
+    raises::check_asked(job, &question)?;
     let room = check_growth(job, ctx, bytes);
     let prompts = job.prompts.get_or_insert_default();
     if let Some(answer) = prompts.take_earlier(question.fingerprint()) {
@@ -281,7 +282,10 @@ fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnsw
             let mut asked = asked.clone();
             asked.resource = resource.unwrap_or(asked.resource);
             asked.lease_seconds = asked.lease_seconds.into_iter().chain(lease_seconds).min();
-            AnswerRecord::Value(grants::give(job, ctx, number, asked, Terms { once, until, by }))
+            AnswerRecord::Value(match asked.budget() {
+                Some(_) => grants::add(job, ctx, number, asked),
+                None => grants::give(job, ctx, number, asked, Terms { once, until, by }),
+            })
         }
         (PromptAnswer::Grant { .. }, Question::Input { .. } | Question::Choice { .. }) => return,
         (PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. }, _) => return,
@@ -443,7 +447,11 @@ pub(in crate::runtime) fn answer(
     answer: PromptAnswer,
     who: Answerer<'_>,
 ) {
+    let raises = jobs.table.get(prompt.job).and_then(|job| raises::amounts(job, prompt.number, &answer));
     jobs.table.change(prompt.job, |job| take_answer(job, ctx, prompt.number, answer, who));
+    if let Some(amounts) = raises {
+        lease::raise(jobs, ctx, prompt.job, &amounts);
+    }
 }
 
 /// What a job asked in an earlier run.

@@ -2,6 +2,7 @@
 //! with `x-vendor.arcp.open_surfaces`.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use serde::Deserialize;
@@ -34,6 +35,8 @@ struct Said<'a> {
     lease_seconds: Option<u32>,
     #[serde(borrow, default)]
     resource: Option<Text<'a>>,
+    #[serde(borrow, default, alias = "cost.budget")]
+    cost_budget: Option<Vec<Text<'a>>>,
     #[serde(default, rename = "x-vendor.arcp.once")]
     once: bool,
     #[serde(borrow, default)]
@@ -62,11 +65,13 @@ pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Viol
             let Text(choice) = said.choice_id.ok_or_else(|| missing("choice_id"))?;
             PromptAnswer::Choice(choice.into())
         }
-        GRANT => PromptAnswer::Grant {
-            lease_seconds: said.lease_seconds,
-            resource: said.resource.map(|Text(resource)| resource.into()),
-            once: said.once,
-        },
+        GRANT => {
+            // RFC §15.4 says here what may be spent, and echoes the resource beside it.
+            let amounts = said.cost_budget.filter(|amounts| !amounts.is_empty());
+            let amounts = amounts.map(|all| all.iter().map(|Text(text)| text.as_ref()).collect::<Vec<_>>().join(","));
+            let resource = amounts.or(said.resource.map(|Text(resource)| resource.into()));
+            PromptAnswer::Grant { lease_seconds: said.lease_seconds, resource, once: said.once }
+        }
         EXTEND => {
             let seconds = said.requested_seconds.or(said.additional_seconds).and_then(NonZeroU32::new);
             let seconds = seconds.ok_or_else(|| {

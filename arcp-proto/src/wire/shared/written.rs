@@ -88,6 +88,9 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
         }
         entry.opt_str("principal", job.owner.as_deref());
         entry.opt_str("trust_level", job.trust.map(TrustLevel::as_str));
+        if !job.raised.is_empty() {
+            entry.raw("budget_raised", job.raised.to_json().as_str());
+        }
         if let Some(place) = job.place {
             entry.u64("place", place);
         }

@@ -1,0 +1,133 @@
+//! Budgets that people raise: what a job still needs to spend it asks for like any other
+//! permission (`cost.budget`, and the amounts).
+//!
+//! What is granted is added for good: to what the job may spend, and to what it and those
+//! above it were granted, which pass all of it on. So money comes from outside and goes
+//! through the whole family, and what a child does not spend comes back as ever. With
+//! what was granted before, it is never more than policy's largest budget for the job or
+//! for whoever grants.
+
+use super::prompts::kept;
+use super::{Job, Jobs, lease};
+use crate::error::{ErrorCode, Violation};
+use crate::id::PromptId;
+use crate::lease::{Budget, Ceiling, Constraints};
+use crate::model::prompt::{PermissionRequest, PromptAnswer, Question};
+use crate::policy::Subject;
+use crate::runtime::context::Context;
+
+/// Whether a job may ask for this. It lacks nothing of what is not bounded.
+///
+/// # Errors
+///
+/// `INVALID_REQUEST` that names the currency.
+pub(super) fn check_asked(job: &Job, question: &Question) -> Result<(), Violation> {
+    let Question::Permission(asked) = question else {
+        return Ok(());
+    };
+    let (Some(amounts), left) = (asked.budget(), lease::budget_left(job)) else {
+        return Ok(());
+    };
+    match amounts.iter().find(|(currency, _)| left.currency(currency.as_str()).is_none()) {
+        Some((currency, _)) => {
+            let why = alloc::format!("`cost.budget`: what the job spends of {currency} is not bounded");
+            Err(Violation::invalid(why))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a question asks to be added, and what an answer to it adds, if that is anything.
+fn added(job: &Job, number: u32, answer: &PromptAnswer) -> Option<(Budget, Budget)> {
+    let PromptAnswer::Grant { resource, .. } = answer else {
+        return None;
+    };
+    let open = kept(job)?.open.iter().find(|open| open.number == number)?;
+    let Question::Permission(asked) = &open.question else {
+        return None;
+    };
+    let part = PermissionRequest { resource: resource.clone().unwrap_or(asked.resource.clone()), ..asked.clone() };
+    Some((asked.budget()?, part.budget()?))
+}
+
+/// Whether somebody may add what he adds, if he does: to the job and to those above it.
+/// `ceilings`: of the credentials of his session; the answer is within what was asked for
+/// and within each of them.
+///
+/// # Errors
+///
+/// `INVALID_REQUEST` if it is granted for a time or for one use, or in a currency that
+/// nobody asked for; `PERMISSION_DENIED` if it is more than may be granted.
+pub(in crate::runtime) fn check(
+    ctx: &Context,
+    jobs: &Jobs,
+    prompt: PromptId,
+    answer: &PromptAnswer,
+    (who, ceilings): (Subject<'_>, [Option<&Ceiling>; 2]),
+) -> Result<(), Violation> {
+    let Some(job) = jobs.get(prompt.job) else {
+        return Ok(()); // It is told so where its question is looked for.
+    };
+    let Some((asked, amounts)) = added(job, prompt.number, answer) else {
+        return Ok(()); // It adds nothing.
+    };
+    if let PromptAnswer::Grant { lease_seconds: Some(_), .. } | PromptAnswer::Grant { once: true, .. } = answer {
+        let why =
+            "what is added to a budget stays until the job ends: it is granted neither for a time nor for one use";
+        return Err(Violation::invalid(why));
+    }
+    if let Some((currency, _)) = amounts.iter().find(|(currency, _)| asked.currency(currency.as_str()).is_none()) {
+        return Err(Violation::invalid(alloc::format!("`resource`: nothing of {currency} was asked for")));
+    }
+    let mut next = Some(job);
+    while let Some(job) = next {
+        check_ceilings(ctx, job, &amounts, (who, ceilings))?;
+        next = job.spec.parent().and_then(|parent| jobs.get(parent));
+    }
+    Ok(())
+}
+
+/// Whether one job may have been granted so much more by somebody, and by policy.
+fn check_ceilings(
+    ctx: &Context,
+    job: &Job,
+    amounts: &Budget,
+    (who, ceilings): (Subject<'_>, [Option<&Ceiling>; 2]),
+) -> Result<(), Violation> {
+    let denied = |why: alloc::string::String| Err(Violation::new(ErrorCode::PermissionDenied, why));
+    let before = lease::budget_granted(job).with(&lease::budget_raised(job));
+    let amounts = before.bounding(amounts);
+    if amounts.is_empty() {
+        return Ok(()); // What is spent of these is not bounded here.
+    }
+    let Some(granted) = amounts.and(&before) else {
+        return denied("with what was granted before this is more than can be counted".into());
+    };
+    let agent = job.spec.agent.name();
+    let own = Subject { principal: &job.spec.principal, roles: &job.spec.bounds.roles };
+    let of_policy = ctx.config.ceilings(own, agent).chain(ctx.config.ceilings(who, agent));
+    let bounds = job.spec.bounds.constraints;
+    for ceiling in of_policy.chain(ceilings.into_iter().flatten()) {
+        if let Some(currency) = ceiling.lease.budget().lacks(&granted) {
+            let most = ceiling.lease.budget().left(currency.as_str()).unwrap_or_default();
+            let before = before.left(currency.as_str()).unwrap_or_default();
+            return denied(alloc::format!(
+                "at most {most} {currency} may be granted to one job here, and {} was granted {before} already",
+                job.id
+            ));
+        }
+        let end = ceiling.bound(Constraints::default(), ctx.now.utc).expires_at;
+        if end.is_some_and(|end| bounds.expires_at.is_none_or(|at| at > end)) {
+            return denied("what is granted here ends before the lease of the job, and a budget lasts as long".into());
+        }
+        if ceiling.budget_is_hard && !bounds.budget_is_hard {
+            return denied("budgets that are granted here end their jobs, and that of this job does not".into());
+        }
+    }
+    Ok(())
+}
+
+/// What an answer adds to the budgets of a job, as it was checked.
+pub(super) fn amounts(job: &Job, number: u32, answer: &PromptAnswer) -> Option<Budget> {
+    added(job, number, answer).map(|(_, amounts)| amounts)
+}
