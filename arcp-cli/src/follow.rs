@@ -407,6 +407,19 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         EventKind::LeaseGranted => format!("granted {} on {}", text("operation"), text("resource")),
         EventKind::LeaseExtended => format!("{} lasts until {}", text("lease_id"), text("expires_at")),
         EventKind::LeaseRevoked => format!("{} is over: {}", text("lease_id"), text("reason")),
+        EventKind::StreamOpen => format!("{} opens ({})", text("stream_id"), text("kind")),
+        EventKind::StreamChunk if members.get("encoding").is_some() => {
+            let bytes = arcp_proto::json::decode_base64(&text("data")).map_or(0, |data| data.len());
+            format!("{} {bytes} bytes", text("stream_id"))
+        }
+        EventKind::StreamChunk if members.get("redacted") == Some("true") && text("data").is_empty() => {
+            format!("{} (redacted)", text("stream_id"))
+        }
+        EventKind::StreamChunk => {
+            format!("{} {} {}", text("stream_id"), text("data"), members.get("attributes").unwrap_or(""))
+        }
+        EventKind::StreamClose => format!("{} is over {}", text("stream_id"), text("reason")),
+        EventKind::StreamError => format!("{} breaks off: {}", text("stream_id"), text("message")),
         EventKind::ToolCall
         | EventKind::ToolResult
         | EventKind::Artifact

@@ -6,6 +6,7 @@ mod interrupts;
 pub(crate) mod people;
 mod replies;
 mod says;
+pub(crate) mod streams;
 mod task;
 mod trace;
 pub(crate) mod upstream;
@@ -29,6 +30,7 @@ pub use self::credentials::{credentials, renew_credential, renew_credential_of};
 pub use self::interrupts::Interrupt;
 pub use self::people::Answered;
 use self::replies::{allowed, authorize, event_of, remaining_of};
+pub use self::streams::{AsyncStreamInput, AsyncStreamWriter, StreamInput, StreamWriter};
 pub(crate) use self::task::{AgentFuture, run_task};
 pub use self::task::{AsyncAgent, AsyncContext, Task};
 pub use self::trace::{traceparent, traceparent_of};
@@ -603,6 +605,7 @@ pub(crate) struct ControlState {
     open: BTreeMap<CallId, Option<AgentReply>>,
     /// Interrupts that it has not taken, as many as the runtime leaves open.
     interrupts: VecDeque<Interrupt>,
+    streams: streams::Streams,
     /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.

@@ -558,6 +558,7 @@ impl Driver {
             Output::AgentCredit { job, calls, bytes } => self.runner.credit(job, calls, bytes),
             Output::AgentReply { job, id, reply } => self.runner.reply(job, id, reply),
             Output::InterruptAgent { job, interrupt } => self.runner.interrupt(job, interrupt),
+            Output::AgentStream { job, stream, says } => self.runner.hear_of_stream(job, stream, says),
             Output::Extension { session, message } => {
                 self.observed.take_extension(session, message);
                 self.input(Input::ExtensionTaken { session });

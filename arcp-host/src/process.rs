@@ -6,6 +6,7 @@
 //! | prints `{"kind": ..., "body": {...}}` | that event; `result_chunk` a piece of the result |
 //! | prints `{"kind": "heartbeat"}` | a sign of life, and nothing else |
 //! | prints `{"kind": "checkpoint", "body": {"state": ...}}` | what it can go on from; `label` may be there too |
+//! | prints `{"kind": "stream.open", "body": {"stream": NAME, "kind": "text"}}` | a stream of its job, by a name of its own; then `stream.chunk` with `data`, perhaps `"encoding": "base64"`, `attributes`, `role`, `redacted`, `sha256` or `"priority": "low"`, and `stream.close` or `stream.error` |
 //! | prints `{"result": ...}` last | the result |
 //! | prints any other line | a `log` event with `{"stream": "stdout"}` in its `attributes`; all of them together are the result if no other is given, up to 1 MiB |
 //! | prints on stderr | a `log` event with `{"stream": "stderr"}` |
@@ -59,6 +60,7 @@ mod asks;
 mod format;
 mod pipes;
 mod said;
+mod streams;
 mod terminal;
 
 use std::collections::BTreeMap;

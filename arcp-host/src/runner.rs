@@ -12,7 +12,7 @@ use arcp_proto::id::{CallId, JobId, OpId};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobError;
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input, OpenInterrupt};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input, OpenInterrupt, StreamWord};
 
 use crate::agent::{AgentControl, Context, Inbox, Task, exit_of, run_task};
 use crate::checks::Checks;
@@ -28,7 +28,7 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 /// The agents that run, and what they are told.
 ///
 /// The driver hands it every `StartAgent`, `StopAgent`, `AgentCredit`,
-/// `AgentReply` and `InterruptAgent`, and shows it with [`takes`](Self::takes) every
+/// `AgentReply`, `InterruptAgent` and `AgentStream`, and shows it with [`takes`](Self::takes) every
 /// input that the core is given.
 ///
 /// Dropping it ends every agent: each is told to stop, and after half a second
@@ -174,6 +174,13 @@ impl Runner {
     pub fn interrupt(&mut self, job: JobId, interrupt: OpenInterrupt) {
         if let Some(link) = self.running.get(&job) {
             link.interrupt(interrupt);
+        }
+    }
+
+    /// Tells an agent what happened to a stream of its job.
+    pub fn hear_of_stream(&mut self, job: JobId, stream: u32, says: StreamWord) {
+        if let Some(link) = self.running.get(&job) {
+            link.hear_of_stream(stream, says);
         }
     }
 

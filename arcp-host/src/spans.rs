@@ -112,7 +112,8 @@ impl Spans {
             Output::AgentReply { job, id, reply } => self.with_job(*job, |spans| spans.answer(*id, reply)),
             Output::InterruptAgent { job, .. } => self.with_job(*job, |spans| spans.note("interrupted")),
             Output::Observe(notice) => self.observe(notice),
-            Output::Send { .. }
+            Output::AgentStream { .. }
+            | Output::Send { .. }
             | Output::Close { .. }
             | Output::RaiseFrameLimit { .. }
             | Output::Fragment { .. }

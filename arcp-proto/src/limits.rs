@@ -2,6 +2,7 @@
 //! thing that happens when it is hit.
 
 mod artifact;
+mod job_stream;
 mod schedule;
 mod streams;
 
@@ -14,6 +15,7 @@ use crate::lease::Fuel;
 use crate::principal::Account;
 
 pub use self::artifact::ArtifactLimits;
+pub use self::job_stream::JobStreamLimits;
 pub use self::schedule::ScheduleLimits;
 pub use self::streams::StreamLimits;
 
@@ -69,6 +71,9 @@ pub struct Limits {
     /// Jobs that are submitted at times.
     #[serde(flatten)]
     pub schedule: ScheduleLimits,
+    /// Streams of jobs.
+    #[serde(flatten)]
+    pub job_stream: JobStreamLimits,
 }
 
 /// What one message may hold.
@@ -682,6 +687,7 @@ impl Limits {
                 queued_firings: 4,
                 schedule_plans: 2,
             },
+            job_stream: JobStreamLimits::small(),
             prompt: PromptLimits {
                 open_prompts_per_job: 4,
                 question_bytes: 4 << 10,

@@ -426,7 +426,7 @@ impl Steady {
             Output::Persist(batch) => self.group.push(batch),
             Output::StartAgent { job, spec } => (self.job, self.credit) = (Some(job), spec.credit),
             Output::AgentCredit { calls, .. } => self.credit += calls,
-            Output::AgentReply { .. } | Output::InterruptAgent { .. } => {}
+            Output::AgentReply { .. } | Output::InterruptAgent { .. } | Output::AgentStream { .. } => {}
             Output::Send { conn, frame } => {
                 let seq = frame.split("\"event_seq\":").nth(1).and_then(|rest| rest.split([',', '}']).next());
                 self.seq = seq.and_then(|seq| seq.parse().ok()).unwrap_or(self.seq);

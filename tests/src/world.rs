@@ -25,7 +25,7 @@ use arcp_proto::policy::Roles;
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
     AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, OpenInterrupt, Operator, Output, Runtime,
-    Transport, Verdict,
+    StreamWord, Transport, Verdict,
 };
 use arcp_proto::scope::Scopes;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -171,6 +171,8 @@ pub struct World {
     pub replies: Vec<(JobId, AgentReply)>,
     /// What agents were interrupted with.
     pub interrupts: Vec<(JobId, OpenInterrupt)>,
+    /// What agents were told of streams.
+    pub stream_words: Vec<(JobId, u32, StreamWord)>,
     /// Messages of extensions that the host took.
     pub extensions: Vec<Extension>,
     /// Inputs that were to be checked, in order.
@@ -231,6 +233,7 @@ impl World {
             started: Vec::new(),
             replies: Vec::new(),
             interrupts: Vec::new(),
+            stream_words: Vec::new(),
             extensions: Vec::new(),
             checks: Checks::default(),
             provisioner: Provisioner::default(),
@@ -376,6 +379,7 @@ impl World {
                 self.tell(job, |running| running.interrupt(interrupt.number));
                 self.interrupts.push((job, interrupt));
             }
+            Output::AgentStream { job, stream, says } => self.stream_words.push((job, stream, says)),
             Output::AgentReply { job, id, reply } => {
                 let running = self.running.get_mut(&job).expect("only who is there is answered");
                 running.answer(id, &reply);

@@ -16,6 +16,7 @@ use super::answers::Answers;
 use super::asks;
 use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
+use super::streams::{self, Streams};
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_turn, people, upstream};
 
 /// How much of the text becomes the result; the rest is only in the events.
@@ -36,6 +37,8 @@ pub(super) struct Said {
     /// Whether a line had no room there.
     text_is_full: bool,
     streamed: bool,
+    /// What it has open.
+    streams: Streams,
     /// What it is answered, if it reads that.
     answers: Option<Answers>,
     /// Why the job fails, however the program ends.
@@ -149,6 +152,19 @@ impl Said {
                     None => {
                         self.refuse(asked, "`job_id` must be the id of a child");
                         Ok(())
+                    }
+                }
+            }
+            (Some(kind), body) if streams::KINDS.contains(&kind.as_str()) => {
+                match self.streams.call(job, &kind, &body.unwrap_or_else(Json::empty_object)) {
+                    Ok(Some(call)) => self.call(job, asked, call),
+                    Ok(None) => {
+                        self.answer(asked, Ok(AgentReply::Taken { event: None }));
+                        Ok(())
+                    }
+                    Err(why) => {
+                        self.refuse(asked, &why);
+                        job.log(Level::Warn, &format!("a `{kind}` was dropped: {why}"))
                     }
                 }
             }

@@ -177,7 +177,8 @@ impl JobSpans {
             | AgentCall::Checkpoint { .. }
             | AgentCall::Remaining
             | AgentCall::Heartbeat
-            | AgentCall::GoOn { .. } => return,
+            | AgentCall::GoOn { .. }
+            | AgentCall::Stream { .. } => return,
         };
         let span = begin::operation_of(self.id, self.run.as_ref().unwrap_or(&self.job), name);
         if let AgentCall::Authorize { operation, .. } = call {

@@ -77,6 +77,10 @@ event_classes! {
     LeaseGranted = 20,
     LeaseExtended = 21,
     LeaseRevoked = 22,
+    StreamOpen = 23,
+    StreamChunk = 24,
+    StreamClose = 25,
+    StreamError = 26,
 }
 
 // Events are counted in a table that has a place for each number.
@@ -203,6 +207,10 @@ impl JobEvent {
                 EventKind::LeaseGranted => EventClass::LeaseGranted,
                 EventKind::LeaseExtended => EventClass::LeaseExtended,
                 EventKind::LeaseRevoked => EventClass::LeaseRevoked,
+                EventKind::StreamOpen => EventClass::StreamOpen,
+                EventKind::StreamChunk => EventClass::StreamChunk,
+                EventKind::StreamClose => EventClass::StreamClose,
+                EventKind::StreamError => EventClass::StreamError,
                 EventKind::Vendor(_) => EventClass::Vendor,
             },
             JobEvent::Chunk(_) => EventClass::Chunk,
@@ -292,6 +300,15 @@ event_kinds! {
     LeaseExtended = "lease.extended",
     /// `{prompt_id, lease_id, permission, resource, operation, reason}`: no longer.
     LeaseRevoked = "lease.revoked",
+    /// `{stream_id, kind, content_type?, encoding?, inbound?}`: a stream begins.
+    StreamOpen = "stream.open",
+    /// `{stream_id, sequence, data, encoding?, content_type?, sha256?, role?, redacted?,
+    /// attributes?}`: its next chunk.
+    StreamChunk = "stream.chunk",
+    /// `{stream_id, reason?, final_sequence?, shed?}`: it ends.
+    StreamClose = "stream.close",
+    /// `{stream_id, code, message, final_sequence?, shed?}`: it breaks off.
+    StreamError = "stream.error",
 }
 
 impl FromStr for EventKind {
@@ -367,7 +384,11 @@ impl EventKind {
             | EventKind::PromptClosed
             | EventKind::LeaseGranted
             | EventKind::LeaseExtended
-            | EventKind::LeaseRevoked => return Err(self.bad("the runtime says that, not its agents")),
+            | EventKind::LeaseRevoked
+            | EventKind::StreamOpen
+            | EventKind::StreamChunk
+            | EventKind::StreamClose
+            | EventKind::StreamError => return Err(self.bad("the runtime says that, not its agents")),
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
         }
@@ -395,8 +416,18 @@ impl EventKind {
             | EventKind::Delegate
             | EventKind::Progress
             | EventKind::Checkpoint
+            | EventKind::StreamOpen
+            | EventKind::StreamChunk
+            | EventKind::StreamClose
+            | EventKind::StreamError
             | EventKind::Vendor(_) => false,
         }
+    }
+
+    /// Whether it is about a stream: both families have messages of its name.
+    pub(crate) fn is_of_streams(&self) -> bool {
+        const NAMES: [&str; 4] = ["stream.open", "stream.chunk", "stream.close", "stream.error"];
+        NAMES.contains(&self.as_str())
     }
 
     fn log(&self, m: &mut Members<'_>) -> Result<(), Violation> {

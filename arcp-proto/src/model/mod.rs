@@ -14,3 +14,4 @@ pub mod reply;
 pub mod request;
 pub mod schedule;
 pub mod session;
+pub mod stream;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::delegation::Delegation;
+use super::stream_io::{ChunkData, StreamCall};
 use crate::id::JobId;
 use crate::json::Json;
 use crate::lease::Budget;
@@ -95,9 +96,21 @@ pub enum AgentCall {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         interrupt: Option<u32>,
     },
+    /// It says something in a stream of its job.
+    Stream {
+        /// What it knows the stream by.
+        stream: u32,
+        /// What it says.
+        says: StreamCall,
+    },
 }
 
 impl AgentCall {
+    /// Whether it costs no credit.
+    pub fn is_free(&self) -> bool {
+        matches!(self, AgentCall::Heartbeat | AgentCall::Stream { says: StreamCall::Took { .. }, .. })
+    }
+
     /// Bytes of credit it costs.
     pub fn bytes(&self) -> u64 {
         let bytes = match self {
@@ -113,6 +126,7 @@ impl AgentCall {
                 id.len() + value.as_ref().map_or(0, |value| value.expose().len())
             }
             AgentCall::Ask { question, .. } => question.bytes(),
+            AgentCall::Stream { says, .. } => says.bytes(),
             AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } | AgentCall::GoOn { .. } => 0,
         };
         bytes as u64
@@ -210,15 +224,6 @@ pub struct Remaining {
     /// What it may still spend, of each currency that is bounded.
     #[serde(default, skip_serializing_if = "Budget::is_empty")]
     pub budget: Budget,
-}
-
-/// A piece of a result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ChunkData {
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Binary(Vec<u8>),
 }
 
 /// How an agent's run ended.

@@ -17,6 +17,7 @@ mod requests;
 mod restore;
 mod retention;
 mod schedules;
+mod streams;
 mod submit;
 mod writer;
 

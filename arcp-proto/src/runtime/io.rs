@@ -27,7 +27,7 @@ use crate::time::{Timestamp, UtcMs};
 use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
 
-pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, ChunkData, Remaining};
+pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, Remaining};
 pub use super::input_fault::InputFault;
 pub(super) use super::input_fault::LONGEST_CHECK;
 pub use super::notice::Notice;
@@ -38,6 +38,7 @@ pub use super::records::{
     ArtifactRecord, DepartureRecord, DepartureTerms, EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record,
 };
 pub use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
+pub use super::stream_io::{ChunkData, INBOUND, StreamCall, StreamWord};
 pub use super::timers::Timer;
 
 /// Something that happened outside.
@@ -646,6 +647,15 @@ pub enum Output {
         job: JobId,
         /// What they say.
         interrupt: OpenInterrupt,
+    },
+    /// Something happened to a stream of an agent's job.
+    AgentStream {
+        /// Its job.
+        job: JobId,
+        /// What it knows the stream by.
+        stream: u32,
+        /// What happened.
+        says: StreamWord,
     },
     /// A client sent a message of an extension that was negotiated with it;
     /// answer with [`Input::ExtensionTaken`]. Until then it counts against

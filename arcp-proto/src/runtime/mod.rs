@@ -32,6 +32,7 @@ mod recount;
 mod schedule;
 mod schedule_records;
 mod session;
+mod stream_io;
 mod timers;
 
 pub use account::{HeldFor, Miscount};
@@ -46,9 +47,10 @@ pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
 pub use io::{
     AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, ChildEnd, ChunkData, CloseReason,
-    Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, Input, InputFault, JobBounds,
-    JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, ParentRecord, Record,
-    Remaining, ScheduleRecord, ScheduleState, Shown, Timer, Transport, Verdict,
+    Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, INBOUND, Input, InputFault,
+    JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output,
+    ParentRecord, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StreamCall, StreamWord, Timer, Transport,
+    Verdict,
 };
 
 pub use job::Wait;
@@ -315,6 +317,7 @@ impl Runtime {
                 Timer::ResumeWindow(session) => self.sessions.end(&mut self.ctx, &self.jobs, session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
                 Timer::Pace(job) => self.agents().return_credit(job),
+                Timer::StreamPace(job) => job::streams::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::JobHeartbeat(job) => self.on_job_heartbeat(job),
                 Timer::AgentSilence(job) => self.on_agent_silence(job),
                 Timer::MaxRuntime(job) => self.jobs.on_max_runtime(&mut self.ctx, job),

@@ -26,6 +26,8 @@ pub enum Timer {
     SessionLease(SessionId),
     /// A paced agent gets its next calls.
     Pace(JobId),
+    /// A stream of a job may go on.
+    StreamPace(JobId),
     /// A sign of life of a job is due.
     JobHeartbeat(JobId),
     /// An agent has been silent for long.
@@ -93,6 +95,7 @@ impl Timer {
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)
+            | Timer::StreamPace(_)
             | Timer::JobHeartbeat(_)
             | Timer::Retention(_)
             | Timer::Purge(_)

@@ -281,6 +281,7 @@ impl Profile {
                     | "stream.open"
                     | "stream.chunk"
                     | "stream.close"
+                    | "stream.error"
             )
     }
 

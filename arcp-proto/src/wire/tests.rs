@@ -59,6 +59,14 @@ fn body(kind: &EventKind) -> Json {
         | EventKind::LeaseGranted
         | EventKind::LeaseExtended
         | EventKind::LeaseRevoked => return Json::parse(r#"{"prompt_id":"prm_1"}"#).expect("JSON"),
+        EventKind::StreamOpen => return Json::parse(r#"{"stream_id":"str_1","kind":"text"}"#).expect("JSON"),
+        EventKind::StreamChunk => {
+            return Json::parse(r#"{"stream_id":"str_1","sequence":0,"data":"t","role":"r"}"#).expect("JSON");
+        }
+        EventKind::StreamClose => return Json::parse(r#"{"stream_id":"str_1","final_sequence":0}"#).expect("JSON"),
+        EventKind::StreamError => {
+            return Json::parse(r#"{"stream_id":"str_1","code":"CANCELLED","message":"m"}"#).expect("JSON");
+        }
     };
     kind.normalise(&Json::parse(text).expect("JSON")).expect("a body of its kind")
 }

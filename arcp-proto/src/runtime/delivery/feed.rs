@@ -82,6 +82,11 @@ pub(super) struct CatchUp {
 }
 
 impl Feed {
+    /// Whose it is.
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
     pub(super) fn new(principal: Principal, view: View, account: &Balance) -> Feed {
         Feed {
             principal,

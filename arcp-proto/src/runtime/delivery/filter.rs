@@ -12,6 +12,21 @@ use crate::wire::{self, FrameRole};
 /// What an entry of a list takes besides its text, generously.
 const ENTRY: usize = 64;
 
+/// Events that are frames of streams.
+const OF_STREAMS: EventClasses = EventClasses::new(&[
+    EventClass::Thought,
+    EventClass::StreamOpen,
+    EventClass::StreamChunk,
+    EventClass::StreamClose,
+    EventClass::StreamError,
+]);
+
+/// The job that has a stream. A filter that names one lets all of its streams through:
+/// which one an event is of is not kept of every event.
+fn job_of_stream(id: &str) -> Option<JobId> {
+    JobId::parse(&alloc::format!("job_{}", id.strip_prefix("str_")?.split('_').next()?))
+}
+
 /// A filter whose every condition is looked up, not searched.
 #[derive(Debug)]
 pub(super) struct EventFilter {
@@ -34,7 +49,7 @@ impl EventFilter {
             sessions: set(&filter.sessions, |id| SessionId::parse(id)),
             traces: set(&filter.traces, |trace| Some(trace.clone())),
             jobs: set(&filter.jobs, |id| JobId::parse(id)),
-            streams: set(&filter.streams, |id| JobId::parse(&alloc::format!("job_{}", id.strip_prefix("str_")?))),
+            streams: set(&filter.streams, |id| job_of_stream(id)),
             types: (!filter.types.is_empty()).then(|| wire::observed_types(&filter.types)),
             min_priority: filter.min_priority.unwrap_or(Priority::Low),
             classes: EventClasses::default(),
@@ -71,7 +86,7 @@ impl EventFilter {
         let (kind, priority) = wire::observed_type(class, role);
         let of_stream = role == FrameRole::StreamOpen
             || role == FrameRole::StreamClose
-            || role == FrameRole::Whole && class == Some(EventClass::Thought);
+            || role == FrameRole::Whole && class.is_some_and(|class| OF_STREAMS.has(class));
         self.types.is_none_or(|types| types & kind != 0)
             && priority >= self.min_priority
             && (self.streams.is_none() || of_stream)

@@ -84,7 +84,11 @@ impl FrameWriter<'_> {
         let job = log.job()?;
         let owner = self.jobs.get(job)?;
         let audience = self.audiences.get(job)?;
+        let in_full = self.feeds.get(numbered).is_some_and(|feed| owner.spec().submitted_by() == feed.principal());
+        let redacted = |stored: &Stored| if in_full { None } else { stored.redacted(n) };
+        let of_stored = |stored: &Stored| (stored.at, stored.event.clone(), stored.render(view, job, role));
         let (at, event, payload) = match owner.event(n) {
+            Some(held) if redacted(held).is_some() => of_stored(&redacted(held)?),
             Some(held) if self.feeds.is_shared(log) => {
                 let payload = self.rendered.get(log, n, view, role).unwrap_or_else(|| {
                     let written = held.render(view, job, role);
@@ -93,10 +97,10 @@ impl FrameWriter<'_> {
                 });
                 (held.at, held.event.clone(), payload)
             }
-            Some(held) => (held.at, held.event.clone(), held.render(view, job, role)),
+            Some(held) => of_stored(held),
             None => {
                 let read = self.history.take(reader, job, n)?;
-                (read.at, read.event.clone(), read.render(view, job, role))
+                redacted(read).map_or_else(|| of_stored(read), |shown| of_stored(&shown))
             }
         };
         let payload = match own {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, artifacts, audit, handoff, interrupts, policy, schedules};
+use super::{answers, artifacts, audit, handoff, interrupts, policy, schedules, streams};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -198,7 +198,7 @@ impl RequestHandler<'_> {
         cancel.deadline.unwrap_or(self.runtime.ctx.config.timing.cancel_grace)
     }
 
-    fn cancel_taken(&self, cancel: &Cancel) -> Reply {
+    pub(super) fn cancel_taken(&self, cancel: &Cancel) -> Reply {
         Reply::Command(CommandReply::CancelTaken {
             target: cancel.target.clone(),
             reason: cancel.reason.clone(),
@@ -212,6 +212,9 @@ impl RequestHandler<'_> {
             schedules::end(self, schedule)?;
             self.answer(self.cancel_taken(cancel));
             return Ok(Outcome::Done);
+        }
+        if let Target::Stream(stream) = &cancel.target {
+            return streams::on_cancel(self, cancel, stream);
         }
         let jobs = self.to_cancel(&cancel.target)?;
         let grace = self.cancel_grace(cancel);
@@ -235,7 +238,7 @@ impl RequestHandler<'_> {
     fn to_cancel(&self, target: &Target) -> Result<Vec<JobId>, Violation> {
         match target {
             Target::Job(job) => self.may_cancel(job).map(|job| alloc::vec![job]),
-            Target::Stream(stream) => Err(why_no_stream(self, stream)),
+            Target::Stream(_) => Err(streams::none()),
             Target::Session(named) if named.as_str() == self.session.to_string() => Ok(self.own_jobs()),
             Target::Session(_) => {
                 Err(Violation::new(ErrorCode::JobNotFound, "only this session can be cancelled here"))
@@ -386,41 +389,6 @@ impl RequestHandler<'_> {
             Err(violation) => self.refuse(RefusedKind::Frame, violation),
         }
     }
-
-    /// How often something may be said in a stream of a job: the session that
-    /// asked for the job may say so (RFC §11.2).
-    pub(super) fn on_pace(&mut self, stream: &WireId, every: Option<Duration>) {
-        match self.paced_job(stream) {
-            Ok(job) => {
-                self.runtime.jobs.table_mut().set_pace(&mut self.runtime.ctx, job, every);
-                self.runtime.agents().return_credit(job);
-            }
-            Err(violation) => self.refuse(RefusedKind::Frame, violation),
-        }
-    }
-
-    fn paced_job(&self, stream: &WireId) -> Result<JobId, Violation> {
-        let job = job_of_stream(stream).ok_or_else(no_stream)?;
-        self.permitted(Act::See, &job).map_err(|_| no_stream())?;
-        self.permitted(Act::Pace, &job)
-    }
-}
-
-/// The job whose stream has this id.
-fn job_of_stream(stream: &WireId) -> Option<WireId> {
-    stream.as_str().strip_prefix("str_").and_then(|rest| WireId::new(&alloc::format!("job_{rest}")))
-}
-
-/// A stream lives and ends with its job.
-fn why_no_stream(asked: &RequestHandler<'_>, stream: &WireId) -> Violation {
-    match job_of_stream(stream).map(|job| asked.permitted(Act::See, &job)) {
-        Some(Ok(_)) => Violation::new(ErrorCode::Unimplemented, "this stream ends with its job: cancel that"),
-        Some(Err(_)) | None => no_stream(),
-    }
-}
-
-fn no_stream() -> Violation {
-    Violation::new(ErrorCode::JobNotFound, "no such stream")
 }
 
 /// What makes two commands the same: whatever a client says in them, but for

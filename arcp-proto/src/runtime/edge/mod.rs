@@ -255,6 +255,7 @@ impl Edge {
                 | Timer::ResumeWindow(_)
                 | Timer::SessionLease(_)
                 | Timer::Pace(_)
+                | Timer::StreamPace(_)
                 | Timer::JobHeartbeat(_)
                 | Timer::AgentSilence(_)
                 | Timer::MaxRuntime(_)

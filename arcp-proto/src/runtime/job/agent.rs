@@ -7,7 +7,7 @@ use super::lease::{self, Reported};
 use super::questions::reply;
 use super::result::beginning;
 use super::{AgentState, ChunkTerms, Job, Jobs, is_over};
-use super::{interrupt, prompt, prompts};
+use super::{interrupt, prompt, prompts, streams};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId};
 use crate::json::{Json, Object};
@@ -57,7 +57,7 @@ impl Job {
         call: AgentCall,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Result<(), Fault> {
-        let is_free = matches!(call, AgentCall::Heartbeat);
+        let is_free = call.is_free();
         if !is_free {
             check_credit(self)?;
         }
@@ -114,6 +114,17 @@ impl Job {
                 let _ = interrupt::go_on(self, ctx, interrupt);
                 Ok(())
             }
+            AgentCall::Stream { stream, says } => {
+                match streams::on_call(self, ctx, (stream, says), terms) {
+                    // It is over by now, which its agent is told.
+                    Ok(()) | Err(Violation { code: ErrorCode::FailedPrecondition, .. }) => {}
+                    Err(why) => {
+                        let message = alloc::format!("what was said in a stream was dropped: {why}");
+                        self.append(ctx, warning(&message), true);
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -161,6 +172,10 @@ impl Job {
                 self.take_piece(ctx, data, more, terms)
             }
             AgentCall::Checkpoint { state, label } => self.checkpoint(ctx, state, label.as_deref(), true),
+            AgentCall::Stream { stream, says } => {
+                let done = streams::on_call(self, ctx, (stream, says), terms);
+                return Some(done.map_or_else(AgentReply::from, |()| AgentReply::Taken { event: Some(self.count()) }));
+            }
         };
         Some(match done {
             Ok(()) => AgentReply::Taken { event: Some(self.count()) },
@@ -175,7 +190,7 @@ impl Job {
         exit: AgentExit,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Terminal {
-        let (streamed, terms) = (self.run.stream.is_some(), terms(ctx));
+        let (streamed, terms) = (self.run.sends.result.is_some(), terms(ctx));
         match in_a_frame(exit, terms.budget()) {
             AgentExit::Success { result: Some(_), .. } if streamed => {
                 internal("the agent gave a result after sending one in pieces")

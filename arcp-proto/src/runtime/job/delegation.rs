@@ -160,6 +160,7 @@ pub(in crate::runtime) fn wider_call(
         | AgentCall::Authorize { .. }
         | AgentCall::Ask { .. }
         | AgentCall::GoOn { .. }
+        | AgentCall::Stream { .. }
         | AgentCall::Heartbeat) => Err(call),
     }
 }

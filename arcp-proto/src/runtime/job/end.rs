@@ -10,6 +10,7 @@ use super::departure;
 use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
+use super::streams;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs, Wait, is_over};
 use crate::id::JobId;
 use crate::model::event::JobEvent;
@@ -34,7 +35,9 @@ impl Jobs {
         let is_told =
             matches!(cause, Cause::TimeLimit | Cause::LeaseExpired | Cause::Failed(_)) && !job.state.is_cancelling();
         let has_credentials = job.run.credentials;
-        for timer in [Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
+        let paces = [Timer::Pace(id), Timer::StreamPace(id)];
+        for timer in [Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id)].into_iter().chain(paces)
+        {
             ctx.timers.clear(timer);
         }
         departure::on_ending(self, ctx, id);
@@ -46,7 +49,7 @@ impl Jobs {
                 gave_slot_back = self.shares.return_slot(job);
                 job.run.state = AgentState::Gone;
             }
-            job.run.stream = None;
+            job.run.sends.result = None;
             job.run.checkpoint = None;
             job.run.stop_questions(ctx, id);
             prompt::end(job, ctx);
@@ -213,6 +216,7 @@ fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Opti
         false => ctx.timers.clear(Timer::MaxRuntime(id)),
     }
     jobs.table.change(id, |job| {
+        streams::end(job, ctx, status);
         let pos = job.append(ctx, JobEvent::Ended(terminal), false);
         job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
         note_history(job, ctx);

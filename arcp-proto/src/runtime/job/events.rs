@@ -182,6 +182,13 @@ impl Stored {
         self.event.weight()
     }
 
+    /// Event `n` without what only whoever submitted the job may see; `None` if there is
+    /// nothing of that in it.
+    pub(in crate::runtime) fn redacted(&self, n: u64) -> Option<Stored> {
+        let event = Arc::new(crate::model::stream::redacted(&self.event)?);
+        Some(Stored::kept(self.pos, EventRecord { n, at: self.at, thoughts: self.thoughts, event }))
+    }
+
     /// Writes the payload for a view.
     pub(in crate::runtime) fn render(&self, view: &View, job: JobId, role: FrameRole) -> Arc<str> {
         let snapshot = EventSnapshot { job, at: self.at, thoughts: self.thoughts, event: &self.event };

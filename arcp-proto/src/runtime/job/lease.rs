@@ -688,6 +688,10 @@ impl Reported {
             | EventKind::LeaseGranted
             | EventKind::LeaseExtended
             | EventKind::LeaseRevoked
+            | EventKind::StreamOpen
+            | EventKind::StreamChunk
+            | EventKind::StreamClose
+            | EventKind::StreamError
             | EventKind::Vendor(_) => return None,
         };
         let members = body.members().ok()?;

@@ -47,6 +47,7 @@ mod result;
 mod run;
 mod shares;
 pub(in crate::runtime) mod slots;
+pub(in crate::runtime) mod streams;
 mod submit;
 mod table;
 #[cfg(test)]
@@ -160,6 +161,11 @@ pub(in crate::runtime) struct JobSpec {
 }
 
 impl JobSpec {
+    /// Who has asked for it, whosever it is now.
+    pub(in crate::runtime) fn submitted_by(&self) -> &Principal {
+        self.asked_by.as_ref().unwrap_or(&self.principal)
+    }
+
     /// The job that had it done.
     pub(in crate::runtime) fn parent(&self) -> Option<JobId> {
         self.bounds.parent.as_ref().map(|parent| parent.job)

@@ -134,7 +134,8 @@ impl Job {
                 self.run.checkpoint = None;
                 lease::close(self);
             }
-            JobEvent::Emitted { .. } | JobEvent::Chunk(_) => {}
+            JobEvent::Emitted { .. } => self.run.sends.streams.restore(event),
+            JobEvent::Chunk(_) => {}
         }
         self.is_terminal()
     }

@@ -212,10 +212,10 @@ impl Job {
         terms: ChunkTerms,
     ) -> Result<(), Fault> {
         let result_id = prefixed("res_", ctx.entropy.ulid(ctx.now.utc));
-        let first = self.run.stream.is_none();
-        let stream = self.run.stream.get_or_insert_with(|| Stream::new(result_id, terms));
+        let first = self.run.sends.result.is_none();
+        let stream = self.run.sends.result.get_or_insert_with(|| Stream::new(result_id, terms));
         if let Err(fault) = stream.take(&data, more, terms.budget(), ctx.config.limits.frame.result_bytes) {
-            self.run.stream.take_if(|_| first);
+            self.run.sends.result.take_if(|_| first);
             return Err(fault);
         }
         let pieces = match data {
@@ -231,7 +231,7 @@ impl Job {
     fn show_pieces(&mut self, ctx: &mut Context, pieces: Vec<(String, ChunkEncoding)>, more: bool) {
         let last = pieces.len().saturating_sub(1);
         for (at, (data, encoding)) in pieces.into_iter().enumerate() {
-            if let Some(stream) = &mut self.run.stream {
+            if let Some(stream) = &mut self.run.sends.result {
                 let piece = stream.piece(data, encoding, more || at < last);
                 self.append(ctx, JobEvent::Chunk(piece), at == last);
             }
@@ -241,10 +241,10 @@ impl Job {
     /// The end of a job whose result was sent in pieces. Of its summary there is as
     /// much as fits beside the whole.
     pub(super) fn end_stream(&mut self, ctx: &mut Context, summary: Option<String>, terms: ChunkTerms) -> Terminal {
-        if self.run.stream.as_ref().is_some_and(|stream| !stream.closed) {
+        if self.run.sends.result.as_ref().is_some_and(|stream| !stream.closed) {
             self.show_pieces(ctx, alloc::vec![(String::new(), ChunkEncoding::Utf8)], false);
         }
-        let stream = self.run.stream.take();
+        let stream = self.run.sends.result.take();
         let whole = stream.as_ref().and_then(|stream| stream.whole.as_ref()).map_or(0, Whole::written);
         let summary = summary.map(|summary| beginning(&summary, terms.budget().saturating_sub(whole)));
         let result = stream.map(|stream| {
@@ -283,7 +283,7 @@ impl Job {
         if self.end().is_some_and(|end| end.in_pieces) {
             return Err(apart());
         }
-        let Some(stream) = self.run.stream.as_mut().filter(|stream| stream.whole.is_none()) else {
+        let Some(stream) = self.run.sends.result.as_mut().filter(|stream| stream.whole.is_none()) else {
             return Ok(());
         };
         let whole = self.events.pieces().and_then(|pieces| Whole::of(pieces, budget)).ok_or_else(apart)?;
@@ -310,7 +310,7 @@ pub(super) fn is_in_pieces(terminal: &Terminal) -> bool {
 }
 
 /// Cuts text between characters so that each piece, escaped, fits.
-fn cut_text(text: &str, budget: usize) -> Vec<String> {
+pub(super) fn cut_text(text: &str, budget: usize) -> Vec<String> {
     let mut pieces = Vec::new();
     let (mut from, mut size) = (0, 0);
     for (at, c) in text.char_indices() {

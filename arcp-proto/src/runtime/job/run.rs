@@ -9,6 +9,7 @@ use core::time::Duration;
 use super::open_calls::OpenCalls;
 use super::result::Stream;
 use super::shares::Slot;
+use super::streams::Streams;
 use super::waits::Wait;
 use crate::id::LogPos;
 use crate::lease::Lease;
@@ -45,8 +46,17 @@ pub(super) struct AgentRun {
     pub(super) lease: Option<Box<Lease>>,
     /// Calls that it wants to know about and that are not answered yet.
     pub(super) questions: OpenCalls,
-    /// The result that it sends in pieces.
-    pub(super) stream: Option<Stream>,
+    /// What it sends little by little.
+    pub(super) sends: Sends,
+}
+
+/// What an agent sends little by little.
+#[derive(Debug, Default)]
+pub(super) struct Sends {
+    /// The result, in pieces.
+    pub(super) result: Option<Stream>,
+    /// What it says in streams, and what is said to it.
+    pub(super) streams: Streams,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +86,8 @@ pub(super) struct Allowance {
 impl AgentRun {
     /// Bytes it holds, roughly.
     pub(super) fn weight(&self) -> usize {
-        self.questions.weight() + self.stream.as_ref().map_or(0, Stream::weight)
+        let result = self.sends.result.as_ref().map_or(0, Stream::weight);
+        self.questions.weight() + result + self.sends.streams.weight()
     }
 }
 

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::interrupt;
 use super::shares::Slot;
+use super::streams;
 use super::{AgentState, Job, JobState, Jobs, Wait, is_over};
 use crate::id::{JobId, SessionId};
 use crate::json::{Json, Object};
@@ -94,6 +95,7 @@ impl Jobs {
             };
             job.begin_heartbeats(ctx);
             ctx.output(Output::StartAgent { job: id, spec: spec.into() });
+            streams::begin(job, ctx);
             interrupt::begin(job, ctx);
         });
     }

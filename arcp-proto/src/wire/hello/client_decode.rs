@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{EVICTED, REQUEST, feature_named};
+use super::{EVICTED, feature_named, shown_as};
 use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Members};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
@@ -57,19 +57,20 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
             request: p.header.correlation.clone(),
         }),
         "job.event" => return frame.event(),
-        kind if EventKind::from(kind).is_of_prompts() => return frame.prompt(EventKind::from(kind)),
+        kind if shown_as(&EventKind::from(kind)).is_some() => return frame.message(EventKind::from(kind)),
         "job.result" | "job.error" => return frame.terminal(),
         _ => return Ok(RuntimeFrame::Unknown),
     };
     Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() })
 }
 
-/// What is asked of people, as it is shown to who cannot answer.
-fn asked(kind: &str, body: &Json) -> Option<JobEvent> {
-    let mut members = body.members().ok().filter(|_| kind == REQUEST)?;
+/// What is asked of people, or happens in a stream, as it is shown to who reads no
+/// messages of the other family.
+fn shown(named: &str, body: &Json) -> Option<JobEvent> {
+    let mut members = body.members().ok()?;
     let kind = EventKind::from(members.get_str("type")?.as_str());
     members.0.retain(|(name, _)| name != "type");
-    kind.is_of_prompts().then(|| JobEvent::Emitted { kind, body: members.to_json() })
+    (shown_as(&kind) == Some(named)).then(|| JobEvent::Emitted { kind, body: members.to_json() })
 }
 
 /// A frame of a hello runtime.
@@ -130,8 +131,8 @@ impl HelloFrame<'_, '_> {
         let body = self.payload.json(&["body"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let event = if kind == "result_chunk" {
             JobEvent::Chunk(chunk(&body)?)
-        } else if let Some(asked) = asked(&kind, &body) {
-            asked
+        } else if let Some(shown) = shown(&kind, &body) {
+            shown
         } else {
             let kind = EventKind::from(kind.as_str());
             // What a runtime let through is shown as it is rather than lost.
@@ -147,7 +148,7 @@ impl HelloFrame<'_, '_> {
     }
 
     /// A message of the other family, as an event of its kind.
-    fn prompt(&self, kind: EventKind) -> Result<RuntimeFrame, Violation> {
+    fn message(&self, kind: EventKind) -> Result<RuntimeFrame, Violation> {
         let body = Json::parse(self.payload.header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
         let event = JobEvent::Emitted { kind, body };
         Ok(RuntimeFrame::Event { job: self.payload.job()?, seq: self.payload.header.seq, at: None, event })

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
 use super::replies::write_error;
-use super::{Envelope, REQUEST, message_id, shown_trace, timestamp};
+use super::{Envelope, message_id, shown_as, shown_trace, timestamp};
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
@@ -22,17 +22,17 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
             said("progress", at, whole_progress(body).as_str())
         }
         JobEvent::Emitted { kind: EventKind::Metric, body } => said("metric", at, write_metric(body).as_str()),
-        // Type and payload of the other family, for who reads them.
-        JobEvent::Emitted { kind, body } if kind.is_of_prompts() && view.features.has(Feature::OpenSurfaces) => {
-            body.as_str().to_string()
-        }
-        JobEvent::Emitted { kind, body } if kind.is_of_prompts() => {
+        JobEvent::Emitted { kind, body } if let Some(other) = shown_as(kind) => {
+            // Type and payload of the other family, for who reads them.
+            if view.features.has(Feature::OpenSurfaces) {
+                return body.as_str().to_string();
+            }
             let mut shown = Object::with_capacity(body.as_str().len() + 48);
             shown.str("type", kind.as_str());
             for (name, value) in &body.members().unwrap_or_default().0 {
                 shown.member(name, value);
             }
-            said(REQUEST, at, &shown.done())
+            said(other, at, &shown.done())
         }
         JobEvent::Emitted { kind, body } => said(kind.as_str(), at, body.as_str()),
         JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(chunk)),
@@ -65,7 +65,7 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
 
 fn kind_of<'a>(view: &View, event: &'a JobEvent) -> &'a str {
     match event {
-        JobEvent::Emitted { kind, .. } if kind.is_of_prompts() && view.features.has(Feature::OpenSurfaces) => {
+        JobEvent::Emitted { kind, .. } if shown_as(kind).is_some() && view.features.has(Feature::OpenSurfaces) => {
             kind.as_str()
         }
         JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => "job.event",

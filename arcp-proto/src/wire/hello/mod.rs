@@ -17,6 +17,7 @@ use ulid::Ulid;
 use crate::error::{ErrorCode, Violation};
 use crate::id::prefixed;
 use crate::json::Object;
+use crate::model::event::EventKind;
 use crate::model::feature::Feature;
 use crate::model::job::JobStatus;
 use crate::time::UtcMs;
@@ -34,7 +35,16 @@ pub(crate) use requests::{opens, read_request};
 const OURS: &str = "x-vendor.arcp.native";
 /// The kind of events that show what is asked of people to who cannot answer.
 const REQUEST: &str = "x-vendor.arcp.request";
+
 const OURS_PREFIX: &str = "x-vendor.arcp.";
+/// The kind of events that show what happens in a stream to who reads no messages of
+/// the other family.
+const STREAM: &str = "x-vendor.arcp.stream";
+
+/// Under which kind such an event is shown, if it is one.
+fn shown_as(kind: &EventKind) -> Option<&'static str> {
+    if kind.is_of_streams() { Some(STREAM) } else { kind.is_of_prompts().then_some(REQUEST) }
+}
 
 /// The name of a feature, where this family has one.
 fn feature_name(feature: Feature) -> Option<&'static str> {

@@ -95,8 +95,13 @@ impl OpenFrame<'_, '_> {
             "event.emit" => self.emitted()?,
             "stream.chunk" => match self.thought() {
                 Some(thought) => thought,
-                None => return Ok(RuntimeFrame::Counted),
+                None => self.stream(EventKind::StreamChunk)?,
             },
+            "stream.error" => self.stream(EventKind::StreamError)?,
+            // What opens and closes the stream of a job's thoughts is no event of its own.
+            "stream.open" | "stream.close" if self.is_of_thoughts() => return Ok(RuntimeFrame::Counted),
+            "stream.open" => self.stream(EventKind::StreamOpen)?,
+            "stream.close" => self.stream(EventKind::StreamClose)?,
             "job.result_chunk" => JobEvent::Chunk(chunk(&self.whole()?)?),
             "job.completed" | "tool.result" => JobEvent::Ended(self.completed()),
             "job.failed" | "tool.error" => JobEvent::Ended(self.failed()),
@@ -175,8 +180,35 @@ impl OpenFrame<'_, '_> {
         Ok(JobEvent::Emitted { kind, body })
     }
 
+    /// Whether it is of the stream that the thoughts of a job are in: its name is that
+    /// of the job.
+    fn is_of_thoughts(&self) -> bool {
+        let header = self.payload.header;
+        let job = header.job.as_ref().and_then(|job| job.as_str().strip_prefix("job_"));
+        let stream = header.stream.as_deref().and_then(|stream| stream.strip_prefix("str_"));
+        job.is_some() && job == stream
+    }
+
+    /// What happens in a stream, with the stream among its members.
+    fn stream(&self, kind: EventKind) -> Result<JobEvent, Violation> {
+        let body = self.whole()?;
+        let mut members = body.members().map_err(|e| Violation::invalid(e.to_string()))?;
+        let named = self.payload.header.stream.as_deref().map(Json::string);
+        if let Some(named) = named.as_ref().filter(|_| members.get("stream_id").is_none()) {
+            members.0.insert(0, ("stream_id".into(), named.as_str()));
+        }
+        // A text may stand under both names.
+        if members.get("data").is_some() {
+            members.0.retain(|(name, _)| name != "content");
+        }
+        members.rename(&["content"], "data");
+        Ok(JobEvent::Emitted { kind, body: members.to_json() })
+    }
+
     fn thought(&self) -> Option<JobEvent> {
-        if self.payload.string(&["role"]).as_deref() != Some("assistant_thought") {
+        // Whoever names a stream in the payload as well has opened it for itself.
+        let in_stream = self.payload.raw(&["stream_id"]).is_some();
+        if in_stream || self.payload.string(&["role"]).as_deref() != Some("assistant_thought") {
             return None;
         }
         let mut body = Object::new();

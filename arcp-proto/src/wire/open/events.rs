@@ -4,14 +4,15 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
 use super::replies::write_failure;
-use super::{Envelope, correlation, shown, stream_id};
+use super::{Envelope, code_name, correlation, shown, stream_id};
+use crate::error::ErrorCode;
 use crate::json::{Json, Object};
 use crate::model::event::{EventClass, EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::model::request::Priority;
 use crate::wire::profile::OneName;
-use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
+use crate::wire::shared::{self, WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, EventSnapshot, FrameRole, View};
 
 /// The payload of one frame of an event; the same for every session with
@@ -45,7 +46,7 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
         kind: if reads(view, kind) { kind } else { "event.emit" },
         session: Some(Cow::Owned(frame.session.to_string())),
         job: Some(Cow::Owned(frame.job.to_string())),
-        stream: streamed.then(|| Cow::Owned(stream_id(frame.job))),
+        stream: streamed.then(|| Cow::Owned(shared::stream_of(frame.event).unwrap_or_else(|| stream_id(frame.job)))),
         trace: Some(frame.trace),
         span: frame.span,
         correlation: correlation(view, frame.request),
@@ -89,6 +90,10 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
             EventClass::LeaseGranted => "lease.granted",
             EventClass::LeaseExtended => "lease.extended",
             EventClass::LeaseRevoked => "lease.revoked",
+            EventClass::StreamOpen => "stream.open",
+            EventClass::StreamChunk => "stream.chunk",
+            EventClass::StreamClose => "stream.close",
+            EventClass::StreamError => "stream.error",
             // An artifact that is only named is not stored here.
             EventClass::ToolCall | EventClass::ToolResult | EventClass::Artifact | EventClass::Vendor => "event.emit",
             EventClass::Chunk => "job.result_chunk",
@@ -111,7 +116,11 @@ fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, b
         | EventKind::PromptClosed
         | EventKind::LeaseGranted
         | EventKind::LeaseExtended
-        | EventKind::LeaseRevoked => body.as_str().to_string(),
+        | EventKind::LeaseRevoked
+        | EventKind::StreamOpen
+        | EventKind::StreamClose => body.as_str().to_string(),
+        EventKind::StreamError => write_stream_error(view, body),
+        EventKind::StreamChunk => write_stream_chunk(view, body),
         EventKind::Thought => write_thought(view, snapshot.thoughts, body),
         EventKind::Metric => write_metric(body),
         EventKind::Progress => write_progress(body),
@@ -145,6 +154,41 @@ fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
         .filter(|(name, _)| !matches!(name.as_ref(), "text" | "redacted" | "sequence" | "data" | "content" | "role"))
     {
         payload.member(name, value);
+    }
+    payload.done()
+}
+
+/// A chunk of a stream, its text under both names that readers look for. Only
+/// `shared::stream_data` writes bytes.
+fn write_stream_chunk(view: &View, body: &Json) -> String {
+    let members = body.members().unwrap_or_default();
+    let mut payload = Object::with_capacity(body.as_str().len() + 64);
+    let is_text = members.get("encoding") != Some("\"base64\"");
+    for (name, value) in &members.0 {
+        match name.as_ref() {
+            "data" if is_text => twice(&mut payload, view, ["data", "content"], value),
+            "data" => shared::stream_data(&mut payload, value),
+            _ => drop(payload.member(name, value)),
+        }
+    }
+    payload.done()
+}
+
+fn write_stream_error(view: &View, body: &Json) -> String {
+    let members = body.members().unwrap_or_default();
+    let code = ErrorCode::from(members.get_str("code").unwrap_or_default().as_str());
+    let (name, own) = code_name(view, &code);
+    let mut payload = Object::new();
+    for (member, value) in &members.0 {
+        match member.as_ref() {
+            "code" => drop(payload.str("code", name)),
+            _ => drop(payload.member(member, value)),
+        }
+    }
+    if let Some(own) = own {
+        payload.object("details", |details| {
+            details.str("code", own);
+        });
     }
     payload.done()
 }
@@ -213,7 +257,7 @@ fn write_terminal(payload: &mut Object, view: &View, terminal: &Terminal) {
 
 fn write_cancelled(payload: &mut Object, terminal: &Terminal, error: &JobError) {
     let reason = terminal.reason.as_deref().unwrap_or(&error.message);
-    let code = if error.code == crate::error::ErrorCode::Aborted { "ABORTED" } else { "CANCELLED" };
+    let code = if error.code == ErrorCode::Aborted { "ABORTED" } else { "CANCELLED" };
     payload.str("reason", reason).str("code", code).str("message", &error.message);
     payload.opt_json("details", error.details.as_ref());
 }

@@ -169,7 +169,7 @@ fn id(name: &str, Text(text): &Text<'_>) -> Result<WireId, Violation> {
 }
 
 /// The types of envelopes about jobs, each a bit for filters.
-const TYPES: [&str; 23] = [
+const TYPES: [&str; 24] = [
     "job.accepted",
     "job.started",
     "job.progress",
@@ -193,6 +193,7 @@ const TYPES: [&str; 23] = [
     "lease.granted",
     "lease.extended",
     "lease.revoked",
+    "stream.error",
 ];
 
 /// The bits of these types.

@@ -7,6 +7,7 @@ mod prompts;
 mod requests;
 mod schedules;
 mod sessions;
+mod streams;
 mod written;
 
 /// The largest value in bytes that is written under two names, where readers
@@ -30,6 +31,7 @@ pub(super) use schedules::{
 pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,
 };
+pub(super) use streams::{stream_data, stream_of};
 pub(super) use written::{
     DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed,
     write_credentials, write_jobs, write_lease_bounds, write_list_jobs, write_ping, write_pong, write_resume,

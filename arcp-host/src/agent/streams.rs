@@ -1,0 +1,500 @@
+//! Streams of a job: those that its agent opens, and those that clients open to it
+//! (RFC §11).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::time::Duration;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::model::event::JobError;
+use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
+use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData, INBOUND, Input, StreamCall, StreamWord};
+
+use super::task::AsyncContext;
+use super::{AgentControl, CallError, Context, ControlState, Stopped};
+
+/// The streams that an agent knows.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// How many it has opened.
+    opened: u32,
+    /// Its own that are open, each with what was said of it.
+    own: BTreeMap<u32, Own>,
+    /// Those that clients have opened and it has not taken.
+    new: VecDeque<(u32, StreamTerms)>,
+    /// What clients have said in them, as much as the runtime lets them.
+    said: BTreeMap<u32, VecDeque<Said>>,
+}
+
+/// A stream of its own.
+#[derive(Debug, Default)]
+struct Own {
+    /// Whether whoever reads it wants nothing more for now.
+    held: bool,
+    ended: Option<JobError>,
+}
+
+/// What a client has said.
+#[derive(Debug)]
+enum Said {
+    Chunk(Vec<u8>),
+    End(Option<JobError>),
+}
+
+impl Streams {
+    fn hear(&mut self, number: u32, word: StreamWord) {
+        match word {
+            StreamWord::Hold | StreamWord::GoOn => {
+                if let Some(own) = self.own.get_mut(&number) {
+                    own.held = word == StreamWord::Hold;
+                }
+            }
+            StreamWord::Ended(error) => {
+                if let Some(own) = self.own.get_mut(&number) {
+                    own.ended = Some(error);
+                }
+            }
+            StreamWord::Opened(terms) => {
+                self.new.push_back((number, terms));
+                self.said.insert(number, VecDeque::new());
+            }
+            StreamWord::Chunk { data, notes: _ } => self.say(number, Said::Chunk(data)),
+            StreamWord::Closed(error) => self.say(number, Said::End(error)),
+        }
+    }
+
+    fn say(&mut self, number: u32, said: Said) {
+        if let Some(of_stream) = self.said.get_mut(&number) {
+            of_stream.push_back(said);
+        }
+    }
+
+    fn next_number(&mut self) -> u32 {
+        let number = self.opened % INBOUND;
+        self.opened += 1;
+        self.own.insert(number, Own::default());
+        number
+    }
+
+    /// What was said next in a stream to it.
+    fn take(&mut self, number: u32) -> Option<Said> {
+        let said = self.said.get_mut(&number)?.pop_front()?;
+        if let Said::End(_) = said {
+            self.said.remove(&number);
+        }
+        Some(said)
+    }
+
+    /// Whether something may be said in a stream of its own now; `None` while it has to
+    /// wait.
+    fn may_say(&self, number: u32, stopping: bool) -> Option<Result<(), CallError>> {
+        match self.own.get(&number) {
+            None => Some(Err(CallError::Refused(over()))),
+            Some(Own { ended: Some(error), .. }) => Some(Err(CallError::Refused(error.clone()))),
+            // Who is told to stop may still say goodbye.
+            Some(Own { held: true, .. }) if !stopping => None,
+            Some(Own { ended: None, .. }) => Some(Ok(())),
+        }
+    }
+}
+
+/// A number for a stream that the agent of a job is about to open.
+pub(crate) fn begin(job: &Context) -> u32 {
+    job.link.state().streams.next_number()
+}
+
+/// The agent says no more in a stream of its own; whether it still could.
+pub(crate) fn finish(job: &Context, number: u32) -> bool {
+    job.link.state().streams.own.remove(&number).is_some_and(|own| own.ended.is_none())
+}
+
+/// Waits until whoever reads a stream wants more of it. False if it should not be
+/// waited for.
+pub(crate) fn wait_to_say(job: &Context, number: u32, low_priority: bool) -> bool {
+    let mut state = job.link.state();
+    loop {
+        if state.over || state.streams.may_say(number, state.stopping).is_some() {
+            return true;
+        }
+        if low_priority {
+            return false;
+        }
+        state = job.link.wait(state, None);
+    }
+}
+
+fn over() -> JobError {
+    JobError::new(ErrorCode::FailedPrecondition, "the stream is over")
+}
+
+/// Everything that an agent says in a stream waits while the runtime has no credit for
+/// it, or whoever reads the stream wants it to go slowly: other streams of the job do
+/// not wait for that.
+impl Context {
+    /// Opens a stream of this kind; it is closed with the job at the latest.
+    ///
+    /// ```no_run
+    /// use arcp_host::agent::{AgentError, Context, Outcome};
+    /// use arcp_proto::model::stream::StreamKind;
+    ///
+    /// fn count(job: &Context) -> Result<Outcome, AgentError> {
+    ///     let mut stream = job.open_stream(StreamKind::Text)?;
+    ///     for n in 0..10 {
+    ///         stream.text(format!("{n}\n"))?;
+    ///     }
+    ///     stream.close(None)?;
+    ///     Ok(Outcome::Empty)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with `RESOURCE_EXHAUSTED` at
+    /// [`open_streams_per_job`](arcp_proto::limits::JobStreamLimits::open_streams_per_job);
+    /// [`CallError::Stopped`] as soon as the job is told to stop.
+    pub fn open_stream(&self, kind: StreamKind) -> Result<StreamWriter<'_>, CallError> {
+        self.open_stream_with(StreamTerms::new(kind))
+    }
+
+    /// The same, with a media type or an encoding.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_stream`](Self::open_stream).
+    pub fn open_stream_with(&self, terms: StreamTerms) -> Result<StreamWriter<'_>, CallError> {
+        let number = self.link.state().streams.next_number();
+        let opened = self.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms) });
+        was_opened(&self.link, number, opened)?;
+        Ok(StreamWriter { job: self, number, shed: 0 })
+    }
+
+    /// Waits so long for a client to open a stream to this job: see
+    /// [`Terms::takes_input`](crate::registry::Terms::takes_input).
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub fn input_within(&self, span: Duration) -> Result<Option<StreamInput<'_>>, Stopped> {
+        let opened = self.link.wait_for(span, |state| state.streams.new.pop_front())?;
+        Ok(opened.map(|(number, terms)| StreamInput { job: self, number, terms }))
+    }
+
+    fn took(&self, number: u32, bytes: usize) {
+        let call = AgentCall::Stream { stream: number, says: StreamCall::Took { bytes: bytes as u64 } };
+        self.inbox.put(Input::Agent { job: self.job, call });
+    }
+}
+
+/// As of [`Context`].
+impl AsyncContext {
+    /// Opens a stream: see [`Context::open_stream`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::open_stream`].
+    pub async fn open_stream(&self, kind: StreamKind) -> Result<AsyncStreamWriter, CallError> {
+        self.open_stream_with(StreamTerms::new(kind)).await
+    }
+
+    /// The same, with a media type or an encoding.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::open_stream`].
+    pub async fn open_stream_with(&self, terms: StreamTerms) -> Result<AsyncStreamWriter, CallError> {
+        let number = self.link().state().streams.next_number();
+        let opened = self.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms) }).await;
+        was_opened(self.link(), number, opened)?;
+        Ok(AsyncStreamWriter { job: self.clone(), number, shed: 0 })
+    }
+
+    /// Waits for a client to open a stream to this job: see
+    /// [`Context::input_within`].
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub async fn input(&self) -> Result<AsyncStreamInput, Stopped> {
+        let (number, terms) = poll_fn(|cx| {
+            self.link().poll(cx, |state| match state.streams.new.pop_front() {
+                _ if state.stopping || state.over => Some(Err(Stopped)),
+                opened => opened.map(Ok),
+            })
+        })
+        .await?;
+        Ok(AsyncStreamInput { job: self.clone(), number, terms })
+    }
+}
+
+/// Without an answer that it is open, nothing is said in it.
+fn was_opened(link: &AgentControl, number: u32, reply: Result<AgentReply, Stopped>) -> Result<(), CallError> {
+    let opened = super::replies::event_of(match reply {
+        Ok(reply) => reply,
+        Err(stopped) => {
+            link.state().streams.own.remove(&number);
+            return Err(stopped.into());
+        }
+    });
+    if opened.is_err() {
+        link.state().streams.own.remove(&number);
+    }
+    opened.map(drop)
+}
+
+/// A stream that an agent has opened. One that is dropped is closed.
+#[derive(Debug)]
+pub struct StreamWriter<'j> {
+    job: &'j Context,
+    number: u32,
+    /// Chunks left out since the last one that was said.
+    shed: u32,
+}
+
+impl StreamWriter<'_> {
+    /// A chunk of text. It may be cut further, never inside a character.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with `CANCELLED` once somebody has ended the stream;
+    /// [`CallError::Stopped`] if the job is over.
+    pub fn text(&mut self, text: impl Into<String>) -> Result<(), CallError> {
+        self.chunk(ChunkData::Text(text.into()), ChunkNotes::default())
+    }
+
+    /// A chunk of bytes. It may be cut further.
+    ///
+    /// # Errors
+    ///
+    /// As [`text`](Self::text).
+    pub fn bytes(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), CallError> {
+        self.chunk(ChunkData::Binary(bytes.into()), ChunkNotes::default())
+    }
+
+    /// A chunk, and more about it: attributes, its role, whether only whoever submitted
+    /// the job may see its text. With
+    /// [`low_priority`](ChunkNotes::low_priority) it is left out rather than waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`text`](Self::text).
+    pub fn chunk(&mut self, data: ChunkData, notes: ChunkNotes) -> Result<(), CallError> {
+        let low = notes.low_priority;
+        let call = chunk_call(self.number, data, notes, self.shed);
+        let mut state = self.job.link.state();
+        loop {
+            match state.say_in_stream(self.number, &call) {
+                Some(said) => {
+                    said?;
+                    // Under the lock, so that calls of one job keep their order.
+                    self.job.inbox.put(Input::Agent { job: self.job.job, call });
+                    self.shed = 0;
+                    return Ok(());
+                }
+                None if low => {
+                    self.shed += 1;
+                    return Ok(());
+                }
+                None => state = self.job.link.wait(state, None),
+            }
+        }
+    }
+
+    /// Ends the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn close(mut self, reason: Option<&str>) -> Result<(), Stopped> {
+        self.end(StreamCall::Close { reason: reason.map(String::from), shed: self.shed })
+    }
+
+    /// Breaks it off.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn fail(mut self, error: JobError) -> Result<(), Stopped> {
+        self.end(StreamCall::Fail(error))
+    }
+
+    fn end(&mut self, says: StreamCall) -> Result<(), Stopped> {
+        match finish(self.job, self.number) {
+            true => self.job.call(AgentCall::Stream { stream: self.number, says }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for StreamWriter<'_> {
+    fn drop(&mut self) {
+        // Of a job that is over nothing counts any more.
+        let _ = self.end(StreamCall::Close { reason: None, shed: self.shed });
+    }
+}
+
+/// As [`StreamWriter`], for async agents. One that is dropped without being closed is
+/// closed with the job.
+#[derive(Debug)]
+pub struct AsyncStreamWriter {
+    job: AsyncContext,
+    number: u32,
+    shed: u32,
+}
+
+impl AsyncStreamWriter {
+    /// A chunk of text.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamWriter::text`].
+    pub async fn text(&mut self, text: impl Into<String>) -> Result<(), CallError> {
+        self.chunk(ChunkData::Text(text.into()), ChunkNotes::default()).await
+    }
+
+    /// A chunk of bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamWriter::text`].
+    pub async fn bytes(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), CallError> {
+        self.chunk(ChunkData::Binary(bytes.into()), ChunkNotes::default()).await
+    }
+
+    /// A chunk, and more about it: see [`StreamWriter::chunk`].
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamWriter::text`].
+    pub async fn chunk(&mut self, data: ChunkData, notes: ChunkNotes) -> Result<(), CallError> {
+        let (number, low) = (self.number, notes.low_priority);
+        let mut call = Some(chunk_call(number, data, notes, self.shed));
+        let job = &self.job;
+        let said = poll_fn(|cx| {
+            job.link().poll(cx, |state| {
+                let said = match state.say_in_stream(number, call.as_ref()?) {
+                    Some(said) => said,
+                    None => return low.then_some(Ok(false)),
+                };
+                Some(said.map(|()| {
+                    // Under the lock, so that calls of one job keep their order.
+                    call.take().into_iter().for_each(|call| {
+                        job.0.inbox.put(Input::Agent { job: job.0.job, call });
+                    });
+                    true
+                }))
+            })
+        })
+        .await?;
+        self.shed = if said { 0 } else { self.shed + 1 };
+        Ok(())
+    }
+
+    /// Ends the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn close(self, reason: Option<&str>) -> Result<(), Stopped> {
+        let says = StreamCall::Close { reason: reason.map(String::from), shed: self.shed };
+        match finish(&self.job.0, self.number) {
+            true => self.job.call(AgentCall::Stream { stream: self.number, says }).await,
+            false => Ok(()),
+        }
+    }
+}
+
+fn chunk_call(stream: u32, data: ChunkData, notes: ChunkNotes, shed: u32) -> AgentCall {
+    AgentCall::Stream { stream, says: StreamCall::Chunk { data, notes, shed } }
+}
+
+/// A stream that a client has opened to a job.
+#[derive(Debug)]
+pub struct StreamInput<'j> {
+    job: &'j Context,
+    number: u32,
+    terms: StreamTerms,
+}
+
+impl StreamInput<'_> {
+    /// What it was opened with.
+    pub fn terms(&self) -> &StreamTerms {
+        &self.terms
+    }
+
+    /// Waits for its next chunk; `None` once the client has said all. Until it is taken
+    /// here it counts against what the client may send.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] if it breaks off; [`CallError::Stopped`] as soon as the job
+    /// is told to stop.
+    pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, CallError> {
+        let number = self.number;
+        // A span beyond what the clock can count has no end.
+        let said = self.job.link.wait_for(Duration::MAX, |state| state.streams.take(number))?;
+        heard(said, |bytes| self.job.took(number, bytes))
+    }
+}
+
+/// As [`StreamInput`], for async agents.
+#[derive(Debug)]
+pub struct AsyncStreamInput {
+    job: AsyncContext,
+    number: u32,
+    terms: StreamTerms,
+}
+
+impl AsyncStreamInput {
+    /// What it was opened with.
+    pub fn terms(&self) -> &StreamTerms {
+        &self.terms
+    }
+
+    /// Waits for its next chunk: see [`StreamInput::next_chunk`].
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamInput::next_chunk`].
+    pub async fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, CallError> {
+        let number = self.number;
+        let said = poll_fn(|cx| {
+            self.job.link().poll(cx, |state| match state.streams.take(number) {
+                _ if state.stopping || state.over => Some(Err(Stopped)),
+                said => said.map(Ok),
+            })
+        })
+        .await?;
+        heard(Some(said), |bytes| self.job.0.took(number, bytes))
+    }
+}
+
+fn heard(said: Option<Said>, took: impl FnOnce(usize)) -> Result<Option<Vec<u8>>, CallError> {
+    match said {
+        Some(Said::Chunk(data)) => {
+            took(data.len());
+            Ok(Some(data))
+        }
+        Some(Said::End(Some(error))) => Err(CallError::Refused(error)),
+        Some(Said::End(None)) | None => Ok(None),
+    }
+}
+
+impl ControlState {
+    /// Takes the credit for a chunk; `None` while there is none, or the stream is held.
+    fn say_in_stream(&mut self, number: u32, call: &AgentCall) -> Option<Result<(), CallError>> {
+        if self.over {
+            return Some(Err(Stopped.into()));
+        }
+        if let Err(why) = self.streams.may_say(number, self.stopping)? {
+            return Some(Err(why));
+        }
+        self.spend(call).map(|spent| spent.map_err(CallError::from))
+    }
+}
+
+impl AgentControl {
+    /// Something happened to a stream.
+    pub(crate) fn hear_of_stream(&self, number: u32, word: StreamWord) {
+        self.change(|state| state.streams.hear(number, word));
+    }
+}

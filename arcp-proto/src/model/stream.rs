@@ -1,0 +1,462 @@
+//! Streams of jobs: text, bytes, events, logs, metrics and thoughts in order, to
+//! whoever watches a job, and from its clients to its agent (RFC §11).
+//!
+//! What happens in a stream are events of its job: here they are made and read.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorCode, Violation};
+use crate::id::WireId;
+use crate::json::{Json, Members, Object};
+use crate::model::artifact::BlobDigest;
+use crate::model::event::{EventKind, JobEvent};
+
+/// What a stream is of (RFC §11.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StreamKind {
+    /// Text.
+    #[default]
+    Text,
+    /// Bytes.
+    Binary,
+    /// Events, each a text or attributes.
+    Event,
+    /// Lines of log.
+    Log,
+    /// Numbers, as attributes.
+    Metric,
+    /// Thoughts.
+    Thought,
+}
+
+impl StreamKind {
+    /// Every kind.
+    pub const ALL: [StreamKind; 6] = [
+        StreamKind::Text,
+        StreamKind::Binary,
+        StreamKind::Event,
+        StreamKind::Log,
+        StreamKind::Metric,
+        StreamKind::Thought,
+    ];
+
+    /// Its name in both families.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StreamKind::Text => "text",
+            StreamKind::Binary => "binary",
+            StreamKind::Event => "event",
+            StreamKind::Log => "log",
+            StreamKind::Metric => "metric",
+            StreamKind::Thought => "thought",
+        }
+    }
+
+    /// The kind of this name; one that is not known is of events (RFC §11.1).
+    ///
+    /// ```
+    /// use arcp_proto::model::stream::StreamKind;
+    /// assert_eq!(StreamKind::named("binary"), StreamKind::Binary);
+    /// assert_eq!(StreamKind::named("smell"), StreamKind::Event);
+    /// ```
+    pub fn named(name: &str) -> StreamKind {
+        StreamKind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or(StreamKind::Event)
+    }
+}
+
+impl fmt::Display for StreamKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a stream is opened with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamTerms {
+    /// What it is of.
+    pub kind: StreamKind,
+    /// The media type of its content, at most 127 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// The encoding of its content, at most 127 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+}
+
+impl StreamTerms {
+    /// A stream of this kind.
+    pub fn new(kind: StreamKind) -> StreamTerms {
+        StreamTerms { kind, content_type: None, encoding: None }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Violation> {
+        let is_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 127);
+        match is_long(&self.content_type) || is_long(&self.encoding) {
+            true => Err(Violation::invalid("`content_type` and `encoding` of a stream have at most 127 bytes")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What a chunk of a stream says besides its data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkNotes {
+    /// More for a program, an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Json>,
+    /// The media type of this chunk, if not that of the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Who says it, such as `assistant_thought`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Whether only whoever submitted the job may see what it says.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub redacted: bool,
+    /// The SHA-256 of its data, which must be that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<BlobDigest>,
+    /// Whether it is left out rather than waited for.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub low_priority: bool,
+}
+
+/// What happens in one stream, as whoever watches its job reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEvent {
+    /// The stream.
+    pub stream: WireId,
+    /// What happens in it.
+    pub says: StreamSays,
+}
+
+/// What happens in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamSays {
+    /// It begins.
+    Opened {
+        /// What it is opened with.
+        terms: StreamTerms,
+        /// Whether it goes from a client to the agent: its chunks are not shown.
+        inbound: bool,
+    },
+    /// Its next chunk.
+    Chunk {
+        /// Its number, from 0.
+        sequence: u64,
+        /// Its data: bytes of a text if it is none of [`StreamKind::Binary`].
+        data: Vec<u8>,
+        /// More about it.
+        notes: ChunkNotes,
+    },
+    /// It ends.
+    Closed {
+        /// Why.
+        reason: Option<String>,
+        /// The number of its last chunk, if it had one.
+        final_sequence: Option<u64>,
+        /// How many chunks were left out before they were numbered.
+        shed: u64,
+    },
+    /// It breaks off.
+    Failed {
+        /// The code.
+        code: ErrorCode,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl StreamEvent {
+    /// What an event of a job says of a stream; `None` if it is of none.
+    ///
+    /// # Errors
+    ///
+    /// `DATA_LOSS` for data that is not what its `sha256` or its encoding says,
+    /// `INVALID_REQUEST` for what is missing.
+    pub fn of(event: &JobEvent) -> Option<Result<StreamEvent, Violation>> {
+        match event {
+            JobEvent::Emitted { kind, body } if kind.is_of_streams() => Some(StreamEvent::read(kind, body)),
+            JobEvent::Emitted { .. } | JobEvent::Started | JobEvent::Chunk(_) | JobEvent::Ended(_) => None,
+        }
+    }
+
+    fn read(kind: &EventKind, body: &Json) -> Result<StreamEvent, Violation> {
+        let members = body.members().map_err(|why| Violation::invalid(why.to_string()))?;
+        let stream = members.get_str("stream_id").and_then(|id| WireId::new(&id));
+        let stream = stream.ok_or_else(|| Violation::invalid("a frame of a stream has no `stream_id`"))?;
+        let says = if *kind == EventKind::StreamOpen {
+            StreamSays::Opened { terms: read_terms(&members), inbound: members.get("inbound") == Some("true") }
+        } else if *kind == EventKind::StreamClose {
+            StreamSays::Closed {
+                reason: members.get_str("reason"),
+                final_sequence: number(&members, "final_sequence"),
+                shed: number(&members, "shed").unwrap_or(0),
+            }
+        } else if *kind == EventKind::StreamError {
+            StreamSays::Failed {
+                code: ErrorCode::from(members.get_str("code").unwrap_or_default().as_str()),
+                message: members.get_str("message").unwrap_or_default(),
+            }
+        } else {
+            let sequence = number(&members, "sequence")
+                .ok_or_else(|| Violation::invalid("a chunk of a stream has no `sequence`"))?;
+            let binary = members.get("encoding") == Some("\"base64\"");
+            let (data, notes) = read_chunk(&members, binary)?;
+            StreamSays::Chunk { sequence, data, notes }
+        };
+        Ok(StreamEvent { stream, says })
+    }
+}
+
+/// Holds the streams of one job against what their frames promise: numbers without a
+/// gap, data that has its `sha256`, and all chunks by the end.
+#[derive(Clone, Debug, Default)]
+pub struct StreamReader {
+    /// The number that comes next, of streams that are open.
+    next: BTreeMap<WireId, u64>,
+}
+
+impl StreamReader {
+    /// Reads the next event of the job; `None` if it is of no stream. A stream that is
+    /// watched from its middle on begins with its first chunk that comes.
+    ///
+    /// ```
+    /// use arcp_proto::json::Json;
+    /// use arcp_proto::model::event::{EventKind, JobEvent};
+    /// use arcp_proto::model::stream::StreamReader;
+    /// let chunk = |n: u64| {
+    ///     let body = format!(r#"{{"stream_id":"str_1","sequence":{n},"data":"hi"}}"#);
+    ///     JobEvent::Emitted { kind: EventKind::StreamChunk, body: Json::parse(&body).unwrap() }
+    /// };
+    /// let mut reader = StreamReader::default();
+    /// assert!(reader.read(&chunk(0)).unwrap().is_ok());
+    /// assert!(reader.read(&chunk(2)).unwrap().is_err(), "1 is missing");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamEvent::of`], and `DATA_LOSS` for a gap.
+    pub fn read(&mut self, event: &JobEvent) -> Option<Result<StreamEvent, Violation>> {
+        Some(StreamEvent::of(event)?.and_then(|event| self.follow(&event).map(|()| event)))
+    }
+
+    fn follow(&mut self, event: &StreamEvent) -> Result<(), Violation> {
+        let lost = |why: String| Violation::new(ErrorCode::DataLoss, why);
+        let stream = &event.stream;
+        match &event.says {
+            StreamSays::Opened { .. } => drop(self.next.insert(stream.clone(), 0)),
+            StreamSays::Chunk { sequence, .. } => {
+                let next = self.next.entry(stream.clone()).or_insert(*sequence);
+                if next != sequence {
+                    return Err(lost(alloc::format!("{stream}: chunk {sequence} came where {next} was due")));
+                }
+                *next += 1;
+            }
+            StreamSays::Closed { final_sequence, .. } => {
+                let next = self.next.remove(stream);
+                let promised = final_sequence.map_or(0, |last| last + 1);
+                if let Some(next) = next.filter(|next| *next < promised) {
+                    return Err(lost(alloc::format!("{stream} ended with {promised} chunks, {next} came")));
+                }
+            }
+            StreamSays::Failed { .. } => drop(self.next.remove(stream)),
+        }
+        Ok(())
+    }
+}
+
+/// Reads the data of a chunk, and what is said of it, and holds them against each
+/// other.
+///
+/// # Errors
+///
+/// `DATA_LOSS` for data that is not what its `sha256` or its encoding says.
+pub(crate) fn read_chunk(members: &Members<'_>, binary: bool) -> Result<(Vec<u8>, ChunkNotes), Violation> {
+    let lost = |why: &str| Violation::new(ErrorCode::DataLoss, alloc::format!("a chunk of a stream: {why}"));
+    let text = members.get_str("data").or_else(|| members.get_str("content")).unwrap_or_default();
+    let data = match binary {
+        true => crate::json::decode_base64(&text).ok_or_else(|| lost("`data` is not base64"))?,
+        false => text.into_bytes(),
+    };
+    let attributes = members.get("attributes").and_then(|raw| Json::parse(raw).ok());
+    let redacted = members.get("redacted") == Some("true");
+    let sha256 = match members.get_str("sha256") {
+        None => None,
+        Some(said) => Some(said.parse().map_err(|_| lost("`sha256` is none"))?),
+    };
+    if sha256.is_some_and(|said| said != BlobDigest::of(&data)) {
+        return Err(lost("its data does not have the `sha256` that it says"));
+    }
+    let (content_type, role) = (members.get_str("content_type"), members.get_str("role"));
+    let attributes = attributes.filter(Json::is_object);
+    Ok((data, ChunkNotes { attributes, content_type, role, redacted, sha256, low_priority: false }))
+}
+
+pub(crate) fn read_terms(members: &Members<'_>) -> StreamTerms {
+    StreamTerms {
+        kind: StreamKind::named(&members.get_str("kind").unwrap_or_default()),
+        content_type: members.get_str("content_type"),
+        encoding: members.get_str("encoding"),
+    }
+}
+
+fn number(members: &Members<'_>, name: &str) -> Option<u64> {
+    members.get(name)?.parse().ok()
+}
+
+/// That a stream begins, as it is kept.
+pub(crate) fn opened(stream: &str, terms: &StreamTerms, inbound: bool) -> JobEvent {
+    let mut body = Object::new();
+    body.str("stream_id", stream).str("kind", terms.kind.as_str());
+    body.opt_str("content_type", terms.content_type.as_deref()).opt_str("encoding", terms.encoding.as_deref());
+    if inbound {
+        body.bool("inbound", true);
+    }
+    JobEvent::Emitted { kind: EventKind::StreamOpen, body: body.json() }
+}
+
+/// The data of a chunk, as it is kept.
+pub(crate) enum ChunkText<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Binary(&'a [u8]),
+}
+
+/// A chunk, as it is kept; one of bytes says what their digest is.
+pub(crate) fn chunk(stream: &str, sequence: u64, data: &ChunkText<'_>, notes: &ChunkNotes) -> JobEvent {
+    let mut body = Object::new();
+    body.str("stream_id", stream).u64("sequence", sequence);
+    let digest = match data {
+        ChunkText::Text(text) => {
+            body.str("data", text);
+            notes.sha256.map(|_| BlobDigest::of(text.as_bytes()))
+        }
+        ChunkText::Binary(bytes) => {
+            body.str("data", &BASE64.encode(bytes)).str("encoding", "base64");
+            Some(BlobDigest::of(bytes))
+        }
+    };
+    body.opt_str("content_type", notes.content_type.as_deref());
+    if let Some(digest) = digest {
+        body.display("sha256", digest);
+    }
+    body.opt_str("role", notes.role.as_deref());
+    if notes.redacted {
+        body.bool("redacted", true);
+    }
+    body.opt_json("attributes", notes.attributes.as_ref());
+    JobEvent::Emitted { kind: EventKind::StreamChunk, body: body.json() }
+}
+
+/// That a stream ends after so many chunks, and so many that were left out.
+pub(crate) fn closed(stream: &str, reason: Option<&str>, (chunks, shed): (u64, u64)) -> JobEvent {
+    let mut body = Object::new();
+    body.str("stream_id", stream).opt_str("reason", reason);
+    count(&mut body, (chunks, shed));
+    JobEvent::Emitted { kind: EventKind::StreamClose, body: body.json() }
+}
+
+/// That a stream breaks off after so many chunks, and so many that were left out.
+pub(crate) fn failed(stream: &str, (code, message): (&ErrorCode, &str), counts: (u64, u64)) -> JobEvent {
+    let mut body = Object::new();
+    body.str("stream_id", stream).str("code", code.as_str()).str("message", message);
+    count(&mut body, counts);
+    JobEvent::Emitted { kind: EventKind::StreamError, body: body.json() }
+}
+
+fn count(body: &mut Object, (chunks, shed): (u64, u64)) {
+    if let Some(last) = chunks.checked_sub(1) {
+        body.u64("final_sequence", last);
+    }
+    if shed > 0 {
+        body.u64("shed", shed);
+    }
+}
+
+/// An event without what only whoever submitted its job may see; `None` if everybody
+/// may see all of it. A digest would tell short texts, so it goes too.
+pub(crate) fn redacted(event: &JobEvent) -> Option<JobEvent> {
+    let JobEvent::Emitted { kind, body } = event else {
+        return None;
+    };
+    let hides = matches!(kind, EventKind::Thought | EventKind::StreamChunk);
+    let members = body.members().ok().filter(|members| hides && members.get("redacted") == Some("true"))?;
+    let mut shown = Object::new();
+    for (name, value) in &members.0 {
+        match name.as_ref() {
+            "stream_id" | "sequence" | "role" | "redacted" | "content_type" | "encoding" => shown.member(name, value),
+            "text" => shown.str("text", ""),
+            "data" => shown.str("data", ""),
+            _ => continue,
+        };
+    }
+    Some(JobEvent::Emitted { kind: kind.clone(), body: shown.json() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(event: &JobEvent) -> Result<StreamEvent, ErrorCode> {
+        StreamEvent::of(event).expect("it is of a stream").map_err(|why| why.code)
+    }
+
+    #[test]
+    fn a_chunk_is_read_as_it_was_written_and_not_when_it_was_changed() {
+        let notes = ChunkNotes { role: Some("r".into()), ..ChunkNotes::default() };
+        let written = chunk("str_1", 3, &ChunkText::Binary(b"\x00\xff"), &notes);
+        let read_back = read(&written).expect("it is whole");
+        let StreamSays::Chunk { sequence, data, notes } = read_back.says else { panic!("a chunk") };
+        assert_eq!((sequence, data, notes.role.as_deref()), (3, b"\x00\xff".to_vec(), Some("r")));
+        let JobEvent::Emitted { kind, body } = written else { panic!("an event") };
+        for wrong in [body.as_str().replace("AP8=", "AP4="), body.as_str().replace("AP8=", "AP8")] {
+            let event = JobEvent::Emitted { kind: kind.clone(), body: Json::parse(&wrong).expect("JSON") };
+            assert_eq!(read(&event), Err(ErrorCode::DataLoss), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_redacted_keeps_nothing_of_its_text() {
+        let notes = ChunkNotes {
+            redacted: true,
+            attributes: Some(Json::parse(r#"{"a":"secret"}"#).expect("JSON")),
+            sha256: Some(BlobDigest::of(b"secret")),
+            ..ChunkNotes::default()
+        };
+        for hidden in [
+            chunk("str_1", 0, &ChunkText::Text("secret"), &notes),
+            JobEvent::Emitted {
+                kind: EventKind::Thought,
+                body: Json::parse(r#"{"text":"secret","redacted":true,"x-a":"secret"}"#).expect("JSON"),
+            },
+        ] {
+            let JobEvent::Emitted { body, .. } = redacted(&hidden).expect("it hides something") else {
+                panic!("an event")
+            };
+            let shown = body.as_str();
+            assert!(!shown.contains("secret") && !shown.contains("sha256") && shown.contains("redacted"), "{shown}");
+        }
+        let open = chunk("str_1", 0, &ChunkText::Text("t"), &ChunkNotes::default());
+        assert_eq!(redacted(&open), None);
+    }
+
+    #[test]
+    fn a_stream_that_ends_early_or_skips_a_number_is_not_whole() {
+        let text = |n| chunk("str_1", n, &ChunkText::Text("t"), &ChunkNotes::default());
+        let mut reader = StreamReader::default();
+        let mut take = |event: &JobEvent| reader.read(event).expect("of a stream").is_ok();
+        assert!(take(&opened("str_1", &StreamTerms::default(), false)) && take(&text(0)));
+        assert!(!take(&text(0)), "it came before");
+        assert!(!take(&closed("str_1", None, (2, 0))), "one is missing");
+        assert!(take(&opened("str_2", &StreamTerms::default(), false)) && take(&closed("str_2", None, (0, 3))));
+    }
+}

@@ -1,0 +1,82 @@
+//! What sessions want of streams: an end, or another pace (RFC §11).
+
+use core::time::Duration;
+
+use super::requests::RequestHandler;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{JobId, WireId};
+use crate::model::reply::RefusedKind;
+use crate::model::request::Cancel;
+use crate::runtime::Runtime;
+use crate::runtime::authority::Act;
+use crate::runtime::job::streams;
+use crate::runtime::session::Outcome;
+
+/// Ends a stream, and not its job.
+///
+/// # Errors
+///
+/// Why it goes on, or that there is none.
+pub(super) fn on_cancel(
+    asked: &mut RequestHandler<'_>,
+    cancel: &Cancel,
+    stream: &WireId,
+) -> Result<Outcome, Violation> {
+    let id = permitted(asked, Act::Cancel, stream)?;
+    if is_of_thoughts(stream) {
+        return Err(Violation::new(ErrorCode::Unimplemented, "this stream ends with its job: cancel that"));
+    }
+    let job = asked.runtime.jobs.get(id).ok_or_else(none)?;
+    if !streams::is_open(job, stream.as_str()) {
+        return Err(Violation::new(ErrorCode::FailedPrecondition, "the stream is over already"));
+    }
+    asked.answer(asked.cancel_taken(cancel));
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
+    streams::cancel(jobs, ctx, id, stream.as_str(), cancel.reason.as_deref());
+    asked.runtime.carry();
+    Ok(Outcome::Done)
+}
+
+impl RequestHandler<'_> {
+    /// How often something may be said in a stream of a job: the session that asked
+    /// for the job may say so (RFC §11.2). That of its thoughts paces all that its
+    /// agent says.
+    pub(super) fn on_pace(&mut self, stream: &WireId, every: Option<Duration>) {
+        match permitted(self, Act::Pace, stream) {
+            Ok(job) if is_of_thoughts(stream) => {
+                self.runtime.jobs.table_mut().set_pace(&mut self.runtime.ctx, job, every);
+                self.runtime.agents().return_credit(job);
+            }
+            Ok(job) => {
+                let Runtime { ctx, jobs, .. } = &mut *self.runtime;
+                streams::pace(jobs, ctx, job, stream.as_str(), every);
+                self.runtime.carry();
+            }
+            Err(violation) => self.refuse(RefusedKind::Frame, violation),
+        }
+    }
+}
+
+/// The job of a stream, if the session may do that to it. Unknown and foreign ones
+/// look alike.
+fn permitted(asked: &RequestHandler<'_>, act: Act, stream: &WireId) -> Result<JobId, Violation> {
+    let job = job_of(stream).ok_or_else(none)?;
+    asked.permitted(Act::See, &job).map_err(|_| none())?;
+    asked.permitted(act, &job)
+}
+
+/// The job whose stream has this id.
+fn job_of(stream: &WireId) -> Option<WireId> {
+    let rest = stream.as_str().strip_prefix("str_")?;
+    WireId::new(&alloc::format!("job_{}", rest.split('_').next()?))
+}
+
+/// Whether it is what the thoughts of a job are in.
+fn is_of_thoughts(stream: &WireId) -> bool {
+    stream.as_str().strip_prefix("str_").is_some_and(|rest| !rest.contains('_'))
+}
+
+/// That there is no such stream.
+pub(super) fn none() -> Violation {
+    Violation::new(ErrorCode::JobNotFound, "no such stream")
+}

@@ -1,0 +1,342 @@
+//! Streams of a job: what its agent says in them, and how they end (RFC §11).
+//!
+//! ```text
+//! open ──▶ Open ──chunk──▶ Open ──close, cancel, or end of the job──▶ over
+//! ```
+//!
+//! What happens in a stream are events of the job. A stream is known by the number of
+//! the event that opened it, so that its name is never given again. After a restart
+//! the agent that had it open is gone: it is ended with its job, or before the agent
+//! is started again.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::result::cut_text;
+use super::{ChunkTerms, Job, Jobs};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::JobId;
+use crate::json::Json;
+use crate::model::artifact::BlobDigest;
+use crate::model::event::{EventKind, JobError, JobEvent};
+use crate::model::job::FinalStatus;
+use crate::model::stream::{self, ChunkNotes, ChunkText, StreamTerms};
+use crate::runtime::context::Context;
+use crate::runtime::io::{ChunkData, Output, StreamCall, StreamWord};
+use crate::runtime::timers::Timer;
+use crate::time::Timestamp;
+
+/// What a stream takes besides its name, roughly.
+const OPEN: usize = 192;
+
+/// The streams of a job that are open.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// By what its agent knows them by.
+    pub(super) open: BTreeMap<u32, OpenStream>,
+    /// Of an earlier run, whose agent is gone: by name, with their chunks.
+    earlier: BTreeMap<String, u64>,
+}
+
+/// A stream that is open.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    pub(super) id: String,
+    /// Chunks that it has had.
+    chunks: u64,
+    /// Chunks that were left out.
+    shed: u64,
+    pace: Option<Pace>,
+}
+
+/// How far the chunks of a stream are to be apart.
+#[derive(Debug)]
+struct Pace {
+    every: Duration,
+    /// When the next one is due.
+    due: Timestamp,
+    /// Whether its agent was told to wait for that.
+    held: bool,
+}
+
+impl Streams {
+    /// Bytes they hold, roughly.
+    pub(super) fn weight(&self) -> usize {
+        let open = self.open.values().map(|open| OPEN + open.id.len()).sum::<usize>();
+        open + self.earlier.keys().map(|id| OPEN + id.len()).sum::<usize>()
+    }
+
+    /// The number of the open stream of this name.
+    pub(super) fn number_of(&self, id: &str) -> Option<u32> {
+        self.open.iter().find(|(_, open)| open.id == id).map(|(number, _)| *number)
+    }
+
+    /// Takes over what an event of an earlier run says.
+    pub(super) fn restore(&mut self, event: &JobEvent) {
+        let JobEvent::Emitted { kind, body } = event else {
+            return; // It is of no stream.
+        };
+        let Some(id) = body.members().ok().filter(|_| kind.is_of_streams()).and_then(|m| m.get_str("stream_id")) else {
+            return; // It is of no stream.
+        };
+        if matches!(kind, EventKind::StreamClose | EventKind::StreamError) {
+            self.earlier.remove(&id);
+        } else {
+            let sequence = body.members().ok().and_then(|members| members.get("sequence")?.parse::<u64>().ok());
+            self.earlier.insert(id, sequence.map_or(0, |sequence| sequence + 1));
+        }
+    }
+}
+
+impl OpenStream {
+    fn new(id: String) -> OpenStream {
+        OpenStream { id, chunks: 0, shed: 0, pace: None }
+    }
+
+    /// Whether its next chunk comes sooner than whoever reads it wants.
+    fn is_early(&self, now: Timestamp) -> bool {
+        self.pace.as_ref().is_some_and(|pace| now < pace.due)
+    }
+
+    /// Its next chunk has come; gives when the one after that is due, if its agent is
+    /// to be told to wait for it.
+    fn hold(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let pace = self.pace.as_mut()?;
+        pace.due = pace.due.max(now) + pace.every;
+        let told = core::mem::replace(&mut pace.held, true);
+        (!told).then_some(pace.due)
+    }
+}
+
+/// Does what an agent says in a stream.
+///
+/// # Errors
+///
+/// Why nothing comes of it. Of a stream that is over, `FAILED_PRECONDITION`.
+pub(super) fn on_call(
+    job: &mut Job,
+    ctx: &mut Context,
+    (number, says): (u32, StreamCall),
+    terms: impl FnOnce(&Context) -> ChunkTerms,
+) -> Result<(), Violation> {
+    match says {
+        StreamCall::Open(wanted) => open(job, ctx, number, &wanted),
+        StreamCall::Chunk { data, notes, shed } => {
+            let budget = terms(ctx).budget();
+            chunk(job, ctx, number, (&data, notes, shed), budget)
+        }
+        StreamCall::Close { reason, shed } => {
+            let mut stream = take(job, number)?;
+            stream.shed += u64::from(shed);
+            let reason = reason.map(|reason| super::result::beginning(&reason, SHOWN_BYTES));
+            let event = stream::closed(&stream.id, reason.as_deref(), (stream.chunks, stream.shed));
+            job.append(ctx, event, true);
+            Ok(())
+        }
+        StreamCall::Fail(error) => {
+            let stream = take(job, number)?;
+            let message = super::result::beginning(&error.message, SHOWN_BYTES);
+            let event = stream::failed(&stream.id, (&error.code, &message), (stream.chunks, stream.shed));
+            job.append(ctx, event, true);
+            Ok(())
+        }
+        // No client has a stream to it.
+        StreamCall::Took { .. } => Err(over()),
+    }
+}
+
+/// Bytes of the words of an end that are shown.
+const SHOWN_BYTES: usize = 512;
+/// Bytes of a role or a media type.
+const WORD_BYTES: usize = 127;
+
+fn open(job: &mut Job, ctx: &mut Context, number: u32, wanted: &StreamTerms) -> Result<(), Violation> {
+    wanted.check()?;
+    let most = ctx.config.limits.job_stream.open_streams_per_job;
+    let why = if job.run.sends.streams.open.contains_key(&number) {
+        Violation::invalid("this stream is open already")
+    } else if job.run.sends.streams.open.len() >= most {
+        let why = alloc::format!("{most} streams of this job are open: close one first");
+        Violation::exhausted("open_streams_per_job", BoundOf::Job, most as u64, why)
+    } else {
+        let id = alloc::format!("str_{}_{}", job.id.ulid(), job.count() + 1);
+        job.append(ctx, stream::opened(&id, wanted, false), true);
+        job.run.sends.streams.open.insert(number, OpenStream::new(id));
+        return Ok(());
+    };
+    if !job.run.sends.streams.open.contains_key(&number) {
+        tell(job, ctx, number, StreamWord::Ended(JobError::new(why.code.clone(), why.message.to_string())));
+    }
+    Err(why)
+}
+
+fn chunk(
+    job: &mut Job,
+    ctx: &mut Context,
+    number: u32,
+    (data, notes, shed): (&ChunkData, ChunkNotes, u32),
+    budget: usize,
+) -> Result<(), Violation> {
+    let now = ctx.now.mono;
+    let Some(open) = job.run.sends.streams.open.get_mut(&number) else {
+        return Err(over());
+    };
+    open.shed += u64::from(shed);
+    check(data, &notes, ctx.config.limits.frame.event_body_bytes)?;
+    if notes.low_priority && open.is_early(now) {
+        open.shed += 1;
+        return Ok(());
+    }
+    let id = open.id.clone();
+    let due = open.hold(now);
+    let pieces: Vec<ChunkData> = match data {
+        // A text stands in a frame under two names.
+        ChunkData::Text(text) => cut_text(text, (budget / 2).max(1)).into_iter().map(ChunkData::Text).collect(),
+        ChunkData::Binary(bytes) if bytes.is_empty() => alloc::vec![ChunkData::Binary(Vec::new())],
+        ChunkData::Binary(bytes) => {
+            bytes.chunks((budget / 4 * 3).max(1)).map(|piece| ChunkData::Binary(piece.to_vec())).collect()
+        }
+    };
+    let (last, mut notes) = (pieces.len().saturating_sub(1), notes);
+    for (at, piece) in pieces.iter().enumerate() {
+        let Some(open) = job.run.sends.streams.open.get_mut(&number) else {
+            break;
+        };
+        let sequence = open.chunks;
+        open.chunks += 1;
+        let piece = match piece {
+            ChunkData::Text(text) => ChunkText::Text(text),
+            ChunkData::Binary(bytes) => ChunkText::Binary(bytes),
+        };
+        job.append(ctx, stream::chunk(&id, sequence, &piece, &notes), at == last);
+        notes.attributes = None;
+    }
+    if let Some(due) = due {
+        tell(job, ctx, number, StreamWord::Hold);
+        match ctx.timers.is_set(Timer::StreamPace(job.id)) {
+            true => ctx.timers.hasten(Timer::StreamPace(job.id), due),
+            false => ctx.timers.set(Timer::StreamPace(job.id), due),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a chunk may be said.
+fn check(data: &ChunkData, notes: &ChunkNotes, most: usize) -> Result<(), Violation> {
+    let bytes = match data {
+        ChunkData::Text(text) => text.as_bytes(),
+        ChunkData::Binary(bytes) => bytes,
+    };
+    if notes.sha256.is_some_and(|said| said != BlobDigest::of(bytes)) {
+        let why = "its data does not have the `sha256` that it says";
+        return Err(Violation::new(ErrorCode::DataLoss, why));
+    }
+    let is_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > WORD_BYTES);
+    if is_long(&notes.role) || is_long(&notes.content_type) {
+        return Err(Violation::invalid("`role` and `content_type` of a chunk have at most 127 bytes"));
+    }
+    let Some(attributes) = &notes.attributes else {
+        return Ok(());
+    };
+    let bytes = attributes.as_str().len();
+    if bytes > most || !attributes.is_object() {
+        let why = alloc::format!("`attributes` of a chunk are an object of at most {most} bytes, not of {bytes}");
+        return Err(Violation::invalid(why));
+    }
+    // They stand one level deeper than they came.
+    let checked = crate::json::check(attributes.as_str(), Json::MAX_DEPTH - 1);
+    checked.map_err(|why| Violation::invalid(why.to_string()))
+}
+
+/// Takes a stream out of those that are open.
+fn take(job: &mut Job, number: u32) -> Result<OpenStream, Violation> {
+    job.run.sends.streams.open.remove(&number).ok_or_else(over)
+}
+
+fn over() -> Violation {
+    Violation::new(ErrorCode::FailedPrecondition, "no such stream is open")
+}
+
+fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) {
+    ctx.output(Output::AgentStream { job: job.id, stream, says });
+}
+
+/// Its job ends so, and with it what is open.
+pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) {
+    let Streams { open, earlier } = core::mem::take(&mut job.run.sends.streams);
+    let why = alloc::format!("its job has ended: {}", status.as_str());
+    let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
+    for (id, counts) in open.chain(earlier.into_iter().map(|(id, chunks)| (id, (chunks, 0)))) {
+        job.append(ctx, stream::closed(&id, Some(&why), counts), false);
+    }
+}
+
+/// Its agent is started again: what an earlier run left open is over.
+pub(super) fn begin(job: &mut Job, ctx: &mut Context) {
+    for (id, chunks) in core::mem::take(&mut job.run.sends.streams.earlier) {
+        let why = "the runtime was restarted: its agent starts again";
+        job.append(ctx, stream::failed(&id, (&ErrorCode::Unavailable, why), (chunks, 0)), false);
+    }
+}
+
+/// Whether a stream of a job is open.
+pub(in crate::runtime) fn is_open(job: &Job, id: &str) -> bool {
+    job.run.sends.streams.number_of(id).is_some()
+}
+
+/// Ends a stream, and not its job; its agent is told.
+pub(in crate::runtime) fn cancel(jobs: &mut Jobs, ctx: &mut Context, id: JobId, stream: &str, reason: Option<&str>) {
+    jobs.table.change(id, |job| {
+        let open = job.run.sends.streams.number_of(stream).map(|number| (number, take(job, number)));
+        let Some((number, Ok(open))) = open else {
+            return; // It is over.
+        };
+        let reason = super::result::beginning(reason.unwrap_or("the stream was cancelled"), SHOWN_BYTES);
+        let counts = (open.chunks, open.shed);
+        job.append(ctx, stream::failed(&open.id, (&ErrorCode::Cancelled, &reason), counts), false);
+        tell(job, ctx, number, StreamWord::Ended(JobError::new(ErrorCode::Cancelled, reason)));
+    });
+}
+
+/// Whoever reads a stream wants so much time between two of its chunks; `None`: no
+/// longer.
+pub(in crate::runtime) fn pace(jobs: &mut Jobs, ctx: &mut Context, id: JobId, stream: &str, every: Option<Duration>) {
+    jobs.table.change(id, |job| {
+        let now = ctx.now.mono;
+        let streams = &mut job.run.sends.streams;
+        let Some((number, open)) = streams.open.iter_mut().find(|(_, open)| open.id == stream) else {
+            return; // It is over.
+        };
+        let number = *number;
+        let before = core::mem::replace(&mut open.pace, every.map(|every| Pace { every, due: now, held: false }));
+        if before.is_some_and(|before| before.held) {
+            tell(job, ctx, number, StreamWord::GoOn);
+        }
+    });
+}
+
+/// Some of the streams of a job may go on.
+pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    jobs.table.change(id, |job| {
+        let now = ctx.now.mono;
+        let (mut go_on, mut next) = (Vec::new(), None::<Timestamp>);
+        for (number, open) in &mut job.run.sends.streams.open {
+            match open.pace.as_mut().filter(|pace| pace.held) {
+                Some(pace) if pace.due <= now => {
+                    pace.held = false;
+                    go_on.push(*number);
+                }
+                Some(pace) => next = Some(next.map_or(pace.due, |next| next.min(pace.due))),
+                None => {}
+            }
+        }
+        for number in go_on {
+            tell(job, ctx, number, StreamWord::GoOn);
+        }
+        if let Some(next) = next {
+            ctx.timers.set(Timer::StreamPace(id), next);
+        }
+    });
+}
