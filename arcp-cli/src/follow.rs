@@ -420,6 +420,10 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         }
         EventKind::StreamClose => format!("{} is over {}", text("stream_id"), text("reason")),
         EventKind::StreamError => format!("{} breaks off: {}", text("stream_id"), text("message")),
+        EventKind::StoredArtifact => {
+            let (id, size) = (text("artifact_id"), members.get("byte_size").unwrap_or("?"));
+            format!("artifact {id}: {size} bytes of {}; `arcp artifact get {id}` fetches it", text("content_type"))
+        }
         EventKind::ToolCall
         | EventKind::ToolResult
         | EventKind::Artifact

@@ -1,5 +1,6 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
+mod artifacts;
 mod child;
 mod credentials;
 mod interrupts;
@@ -25,6 +26,8 @@ use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::artifacts::NewArtifact;
+pub(crate) use self::artifacts::{Offer, artifact_bytes};
 pub use self::child::{AsyncChild, Child};
 pub use self::credentials::{credentials, renew_credential, renew_credential_of};
 pub use self::interrupts::Interrupt;
@@ -536,13 +539,18 @@ impl Context {
     /// Makes a call as soon as there is credit for it, and waits for what becomes
     /// of it.
     pub(crate) fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
-        let mut state = self.link.spend(&call)?;
-        let id = begin(self, &mut state, call);
-        loop {
-            match state.reply(id) {
-                Some(reply) => return reply,
-                None => state = self.link.wait(state, None),
-            }
+        ask_with(self, call, None)
+    }
+}
+
+/// Makes a call with bytes that go with it.
+fn ask_with(job: &Context, call: AgentCall, offer: Option<Offer>) -> Result<AgentReply, Stopped> {
+    let mut state = job.link.spend(&call)?;
+    let id = begin(job, &mut state, call, offer);
+    loop {
+        match state.reply(id) {
+            Some(reply) => return reply,
+            None => state = job.link.wait(state, None),
         }
     }
 }
@@ -568,10 +576,11 @@ fn heartbeat_under(job: &Context, mut state: MutexGuard<'_, ControlState>) -> Re
 }
 
 /// Makes a call that is to be answered.
-fn begin(job: &Context, state: &mut ControlState, call: AgentCall) -> CallId {
+fn begin(job: &Context, state: &mut ControlState, call: AgentCall, offer: Option<Offer>) -> CallId {
     let id = CallId(state.asked);
     state.asked += 1;
     state.open.insert(id, None);
+    state.offers.extend(offer.map(|offer| (id, offer)));
     job.inbox.put(Input::AgentAsked { job: job.job, id, call });
     id
 }
@@ -603,6 +612,8 @@ pub(crate) struct ControlState {
     /// Calls whose answers somebody waits for, each with its answer once there is
     /// one.
     open: BTreeMap<CallId, Option<AgentReply>>,
+    /// Bytes that go with those calls, until the host takes them.
+    offers: BTreeMap<CallId, Offer>,
     /// Interrupts that it has not taken, as many as the runtime leaves open.
     interrupts: VecDeque<Interrupt>,
     streams: streams::Streams,
@@ -650,8 +661,19 @@ impl ControlState {
             None if self.over => Err(Stopped),
             None => return None,
         };
-        self.open.remove(&id);
+        self.forget(id);
         Some(reply)
+    }
+
+    /// Nobody waits for the answer to a call any more.
+    fn forget(&mut self, id: CallId) {
+        self.open.remove(&id);
+        self.offers.remove(&id);
+    }
+
+    /// What goes with a call.
+    pub(crate) fn take_offer(&mut self, id: CallId) -> Option<Offer> {
+        self.offers.remove(&id)
     }
 }
 

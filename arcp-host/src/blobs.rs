@@ -3,7 +3,7 @@
 mod folder;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -13,7 +13,7 @@ use arcp_proto::runtime::Input;
 
 pub use self::folder::FolderBlobs;
 
-use crate::agent::Inbox;
+use crate::agent::{Inbox, Offer};
 use crate::log_line::{Level, Line};
 use crate::server_log;
 
@@ -26,6 +26,20 @@ pub trait Blobs: Send {
     ///
     /// If they could not be stored.
     fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()>;
+
+    /// The same with bytes that are read from somewhere: so many, with this SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read or stored, or are others.
+    fn store_from(&mut self, digest: BlobDigest, size: u64, from: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        from.take(size.saturating_add(1)).read_to_end(&mut bytes)?;
+        match BlobDigest::of(&bytes) == digest {
+            true => self.store(digest, &bytes),
+            false => Err(others()),
+        }
+    }
 
     /// Reads bytes; `None`: they are not there.
     ///
@@ -47,6 +61,11 @@ pub trait Blobs: Send {
     ///
     /// If some of the others stay.
     fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()>;
+}
+
+/// That bytes are not those that were named: a file was changed while it was read.
+fn others() -> io::Error {
+    io::Error::other("its bytes are not those that were offered: were they changed meanwhile?")
 }
 
 /// Bytes in memory: gone with the process, as jobs in a store in memory are.
@@ -84,6 +103,8 @@ pub(crate) struct BlobThread {
 #[derive(Debug)]
 pub(crate) enum Wanted {
     Store(OpId, BlobDigest, Vec<u8>),
+    /// What an agent has offered, and how many bytes; `None`: it has taken it back.
+    Take(OpId, BlobDigest, u64, Option<Offer>),
     Read(OpId, BlobDigest),
     LetGo(BlobDigest),
     KeepOnly(BTreeSet<BlobDigest>),
@@ -124,6 +145,13 @@ impl Wanted {
                 let stored = blobs.store(digest, &bytes);
                 Some(Input::BlobStored { op, stored: said(stored, "stored", digest).is_some() })
             }
+            Wanted::Take(op, digest, size, offer) => {
+                let taken = offer.is_some_and(|offer| {
+                    let stored = offer.reader().and_then(|mut from| blobs.store_from(digest, size, from.as_mut()));
+                    said(stored, "stored", digest).is_some()
+                });
+                Some(Input::BlobStored { op, stored: taken })
+            }
             Wanted::Read(op, digest) => {
                 let bytes = said(blobs.read(digest), "read", digest).flatten();
                 Some(Input::BlobRead { op, bytes })
@@ -146,7 +174,7 @@ impl Wanted {
     /// What the core is told where nobody does it.
     fn undone(self) -> Option<Input> {
         match self {
-            Wanted::Store(op, ..) => Some(Input::BlobStored { op, stored: false }),
+            Wanted::Store(op, ..) | Wanted::Take(op, ..) => Some(Input::BlobStored { op, stored: false }),
             Wanted::Read(op, _) => Some(Input::BlobRead { op, bytes: None }),
             Wanted::LetGo(_) | Wanted::KeepOnly(_) => None,
         }

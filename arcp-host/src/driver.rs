@@ -545,6 +545,9 @@ impl Driver {
             Output::RevokeCredentials { op, job, what } => self.elsewhere.provisioning.revoke(op, job, what),
             Output::HandOff { op, order } => self.elsewhere.errands.hand_off(op, *order),
             Output::StoreBlob { op, digest, bytes } => self.blobs.want(blobs::Wanted::Store(op, digest, bytes)),
+            Output::TakeBlob { op, job, call, digest, size } => {
+                self.blobs.want(blobs::Wanted::Take(op, digest, size, self.runner.take_offer(job, call)));
+            }
             Output::ReadBlob { op, digest } => self.blobs.want(blobs::Wanted::Read(op, digest)),
             Output::DropBlob { digest } => self.blobs.want(blobs::Wanted::LetGo(digest)),
             Output::KeepBlobs { digests } => self.blobs.want(blobs::Wanted::KeepOnly(digests.into_iter().collect())),

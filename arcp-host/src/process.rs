@@ -7,6 +7,7 @@
 //! | prints `{"kind": "heartbeat"}` | a sign of life, and nothing else |
 //! | prints `{"kind": "checkpoint", "body": {"state": ...}}` | what it can go on from; `label` may be there too |
 //! | prints `{"kind": "stream.open", "body": {"stream": NAME, "kind": "text"}}` | a stream of its job, by a name of its own; then `stream.chunk` with `data`, perhaps `"encoding": "base64"`, `attributes`, `role`, `redacted`, `sha256` or `"priority": "low"`, and `stream.close` or `stream.error` |
+//! | prints `{"kind": "artifact", "path": ...}` | that file, beneath its working directory, as an artifact; `media_type` and `retain_seconds` may be there too |
 //! | prints `{"result": ...}` last | the result |
 //! | prints any other line | a `log` event with `{"stream": "stdout"}` in its `attributes`; all of them together are the result if no other is given, up to 1 MiB |
 //! | prints on stderr | a `log` event with `{"stream": "stderr"}` |
@@ -23,6 +24,7 @@
 //! |---|---|
 //! | an event, a `result_chunk` or a `checkpoint` with an `id` | `{"id": ..., "ok": true, "event": N}` once event N of the job is durable |
 //! | the same, and the runtime refuses it | `{"id": ..., "ok": false, "error": {"code": ..., "message": ...}}`; the job goes on |
+//! | `{"kind": "artifact", "id": ..., "path": ...}` | `{"id": ..., "ok": true, "artifact": {"artifact_id": ..., "uri": ..., ...}}` once it is kept |
 //! | `{"kind": "authorize", "id": ..., "body": {"operation": ..., "target": ..., "price": ...}}` | `{"id": ..., "ok": true, "pattern": ..., "reservation": ...}`: its lease allows that, and a price, if it gave one, is reserved |
 //! | `{"kind": "delegate", "id": ..., "body": {"agent": ..., "input": ..., "lease_request": ...}}` | `{"id": ..., "ok": true, "job_id": ...}`: another agent does that, as a child of this job |
 //! | `{"kind": "await", "id": ..., "body": {"job_id": ...}}` | `{"id": ..., "ok": true, "job_id": ..., "status": ..., "result": ..., "error": ...}` once that child has ended; until then nothing more of it is heard |
@@ -57,6 +59,7 @@
 
 mod answers;
 mod asks;
+mod files;
 mod format;
 mod pipes;
 mod said;
@@ -77,6 +80,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 pub use self::format::{Format, UnknownFormat};
 
 use self::answers::Answers;
+use self::files::Files;
 use self::pipes::Pipes;
 use self::said::Said;
 use self::terminal::Terminal;
@@ -316,7 +320,10 @@ impl Agent for ProcessAgent {
             .spawn(job, confined.as_ref())
             .map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
-        let mut said = Said::new(self.format, answers.clone());
+        let directory = self.directory.clone().map_or_else(std::env::current_dir, Ok);
+        let directory = directory.map_err(|e| AgentError::failed(format!("the working directory is lost: {e}")))?;
+        let own = confined.as_ref().map(|confined| confined.folder().to_path_buf());
+        let mut said = Said::new(self.format, answers.clone(), Files { directory, own });
         let asked = answers.clone();
         let status = std::thread::scope(|scope| {
             let mut program = Program::new(job, child);

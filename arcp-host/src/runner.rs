@@ -14,7 +14,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input, OpenInterrupt, StreamWord};
 
-use crate::agent::{AgentControl, Context, Inbox, Task, exit_of, run_task};
+use crate::agent::{AgentControl, Context, Inbox, Offer, Task, exit_of, run_task};
 use crate::checks::Checks;
 use crate::metrics::Seconds;
 use crate::registry::{Hosted, Registry};
@@ -168,6 +168,11 @@ impl Runner {
         if let Some(link) = self.running.get(&job) {
             link.change(|state| state.answer(id, reply));
         }
+    }
+
+    /// The bytes that an agent offers with a call; `None`: it waits for that no more.
+    pub(crate) fn take_offer(&self, job: JobId, id: CallId) -> Option<Offer> {
+        self.running.get(&job)?.state().take_offer(id)
     }
 
     /// Tells an agent what people say.

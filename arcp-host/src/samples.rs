@@ -19,7 +19,9 @@ use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
 use arcp_proto::secret::Secret;
 use serde::Deserialize;
 
-use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped, credentials, renew_credential};
+use crate::agent::{
+    AgentError, CallError, Context, Level, NewArtifact, Outcome, Stopped, credentials, renew_credential,
+};
 use crate::registry::{Registry, Terms};
 
 /// The longest text or piece that is made up, in bytes.
@@ -56,6 +58,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("models", None, models);
     registry.add("creds", None, creds);
     registry.add("rotator", None, rotator);
+    registry.add("artist", None, artist);
     registry.add("delegator", None, delegator);
     registry.add("permitter", None, permitter);
     registry.add("listener", None, listener);
@@ -515,6 +518,34 @@ fn one_of_each(job: &Context) -> Result<Outcome, AgentError> {
 fn emitted(count: u64) -> Result<Outcome, AgentError> {
     let mut result = Object::new();
     result.u64("emitted", count);
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Artist {
+    bytes: u64,
+    media_type: String,
+}
+
+impl Default for Artist {
+    fn default() -> Artist {
+        Artist { bytes: 1000, media_type: "text/plain".to_string() }
+    }
+}
+
+/// Leaves letters with the runtime; its result is what they are known by.
+fn artist(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Artist = job.parse()?;
+    at_most("bytes", input.bytes, PIECE_BYTES)?;
+    let wrong = |why| AgentError::with_code(ErrorCode::InvalidRequest, format!("`media_type`: {why}"));
+    let media_type = input.media_type.parse().map_err(wrong)?;
+    let letters: Vec<u8> = (0..input.bytes).map(|k| b'a' + (k % 26) as u8).collect();
+    let kept = job.put_artifact(NewArtifact::of(media_type, letters))?;
+    let mut result = Object::new();
+    result.str("artifact_id", kept.id.as_str()).str("uri", &kept.uri());
+    result.str("media_type", kept.media_type.as_str()).u64("size", kept.size);
+    result.display("sha256", kept.digest).display("expires_at", kept.expires_at);
     Ok(Outcome::Json(result.json()))
 }
 

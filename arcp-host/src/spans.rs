@@ -104,7 +104,7 @@ impl Spans {
             Output::IssueCredentials { op, order } => self.begin(*op, "arcp.issue_credentials", Some(order.job)),
             Output::RevokeCredentials { op, job, .. } => self.begin(*op, "arcp.revoke_credentials", Some(*job)),
             Output::HandOff { op, order } => self.begin(*op, "arcp.hand_off", Some(order.job)),
-            Output::StoreBlob { op, .. } => self.begin(*op, "arcp.store_artifact", None),
+            Output::StoreBlob { op, .. } | Output::TakeBlob { op, .. } => self.begin(*op, "arcp.store_artifact", None),
             Output::ReadBlob { op, .. } => self.begin(*op, "arcp.read_artifact", None),
             Output::PlanSchedule { op, .. } => self.begin(*op, "arcp.plan_schedule", None),
             Output::Persist(batch) => self.appended(batch),

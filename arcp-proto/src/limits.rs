@@ -674,6 +674,7 @@ impl Limits {
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
             artifact: ArtifactLimits {
                 artifact_bytes: 16 << 10,
+                whole_artifact_bytes: 64 << 10,
                 artifacts: 64,
                 all_artifact_bytes: 1 << 20,
                 artifact_operations: 2,

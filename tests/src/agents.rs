@@ -10,6 +10,9 @@ use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec};
 
 use crate::script::{Step, script};
 
+/// What everything is that agents leave with the runtime.
+pub const MEDIA_TYPE: &str = "text/plain";
+
 /// An agent that was started and has not exited.
 #[derive(Debug)]
 pub struct Running {
@@ -41,6 +44,8 @@ pub enum Act {
     Call(AgentCall),
     /// It calls, and does nothing before it is answered.
     Ask(CallId, AgentCall),
+    /// It leaves bytes with the runtime, and does nothing before it is answered.
+    Leave(CallId, Vec<u8>),
     /// It is woken again so much later, and not before.
     Sleep(Duration),
     /// It is gone.
@@ -125,6 +130,15 @@ impl Running {
                 self.open = Some(id);
                 Act::Ask(id, call)
             }
+            Some(Step::Leave(bytes)) if self.open.is_none() && self.may_call() => {
+                self.credit -= 1;
+                self.credit_bytes -= MEDIA_TYPE.len() as i64;
+                self.steps.pop_front();
+                let id = CallId(self.asked);
+                self.asked += 1;
+                self.open = Some(id);
+                Act::Leave(id, bytes)
+            }
             Some(_) if self.open.is_some() => Act::Nothing,
             Some(Step::Sleep(span)) => {
                 self.steps.pop_front();
@@ -134,6 +148,7 @@ impl Running {
             Some(
                 Step::Call(_)
                 | Step::Ask(_)
+                | Step::Leave(_)
                 | Step::AwaitChild
                 | Step::UntilStopped
                 | Step::Stubborn
@@ -160,6 +175,7 @@ impl Running {
             Some(
                 Step::Call(_)
                 | Step::Ask(_)
+                | Step::Leave(_)
                 | Step::AwaitChild
                 | Step::Sleep(_)
                 | Step::Exit(_)
@@ -177,7 +193,7 @@ impl Running {
 
     /// If it wants to call and may not: the steps it has left.
     pub fn held_back(&self) -> Option<usize> {
-        let wants = matches!(self.steps.front(), Some(Step::Call(_) | Step::Ask(_))) && !self.stopping;
+        let wants = matches!(self.steps.front(), Some(Step::Call(_) | Step::Ask(_) | Step::Leave(_))) && !self.stopping;
         (wants && !self.may_call()).then_some(self.steps.len())
     }
 

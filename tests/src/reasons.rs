@@ -235,6 +235,9 @@ impl Reasons {
                 assert!(self.asked.contains_key(&job), "{job} waits for a credential, and its agent wants none");
                 assert!(self.provisioned.contains(&job), "{job} waits for another value of what it has not");
             }
+            Wait::Artifact => {
+                assert!(self.asked.contains_key(&job), "{job} waits for an artifact, and its agent leaves none")
+            }
             Wait::Check => {
                 assert!(self.asked.contains_key(&job), "{job} waits for a check, and its agent asks nothing")
             }

@@ -17,6 +17,9 @@ pub enum Step {
     Call(AgentCall),
     /// One call, when there is credit, and the answer to it.
     Ask(AgentCall),
+    /// It leaves these bytes with the runtime, when there is credit, and waits for the
+    /// answer.
+    Leave(Vec<u8>),
     /// It waits for the child that it made last.
     AwaitChild,
     /// A pause in virtual time.
@@ -139,6 +142,14 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
                 ]
             };
             let mut steps: Vec<Step> = (done..number("questions", 2)).flat_map(round).collect();
+            steps.push(success("null"));
+            steps
+        }
+        // Leaves letters with the runtime, each time one more.
+        "artist" => {
+            let letters = |n: u64| (0..number("bytes", 10) + n).map(|k| b'a' + (k % 26) as u8).collect();
+            let leave = |n| [Step::Leave(letters(n)), Step::Sleep(Duration::from_millis(40))];
+            let mut steps: Vec<Step> = (0..number("count", 1)).flat_map(leave).collect();
             steps.push(success("null"));
             steps
         }

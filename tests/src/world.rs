@@ -350,6 +350,7 @@ impl World {
             Output::RevokeCredentials { op, job, what } => self.revoke_credentials(op, job, &what),
             Output::HandOff { op, order } => self.hand_off(op, *order),
             Output::StoreBlob { op, digest, bytes } => self.store_blob(op, digest, bytes),
+            Output::TakeBlob { op, job, call, digest, .. } => self.take_blob(op, (job, call), digest),
             Output::ReadBlob { op, digest } => self.read_blob(op, digest),
             output @ Output::PlanSchedule { .. } => self.plan_schedule(output),
             Output::DropBlob { digest } => drop(self.blobs.stored.remove(&digest)),

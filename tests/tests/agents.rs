@@ -59,6 +59,7 @@ fn spec(agent: &str, input: &str) -> AgentSpec {
         restarts: 0,
         lease: Json::empty_object(),
         credentials: Vec::new(),
+        artifact_bytes: 0,
     }
 }
 

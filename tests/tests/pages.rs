@@ -2,6 +2,7 @@
 //! is one that the runtime writes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use arcp_proto::model::event::EventKind;
 use arcp_tests::raw::Raw;
@@ -19,6 +20,7 @@ fn jobs() -> Vec<(&'static str, Value, Option<u64>, bool)> {
         ("delegator", json!({}), None, false),
         ("slow", json!({"ticks": 2}), None, false),
         ("chunker", json!({"chunks": 2, "bytes": 4}), None, false),
+        ("artist", json!({"bytes": 4}), None, false),
         ("stepper", json!({"steps": 1}), None, false),
         ("failer", json!({}), None, false),
         ("waiter", json!({}), None, true),
@@ -27,7 +29,10 @@ fn jobs() -> Vec<(&'static str, Value, Option<u64>, bool)> {
 }
 
 fn world() -> World {
-    World::configured(1, |config| *config = config.clone().with_agent("delegator", &[]))
+    World::configured(1, |config| {
+        *config = config.clone().with_agent("delegator", &[]).with_agent("artist", &[]);
+        config.timing.artifact_retention = Some(Duration::from_secs(3600));
+    })
 }
 
 /// The frame with what is new each time replaced.
@@ -44,8 +49,11 @@ fn shown_text(text: &str) -> String {
     if text.len() == MOMENT.len() && text.ends_with('Z') && text.as_bytes()[10] == b'T' {
         return MOMENT.to_string();
     }
+    if text.starts_with("arcp://session/") {
+        return "arcp://session/sess_01/artifact/art_01".to_string();
+    }
     match text.split_once('_') {
-        Some((kind @ ("job" | "res" | "chk"), id)) if id.len() == 26 => format!("{kind}_01"),
+        Some((kind @ ("job" | "res" | "chk" | "art"), id)) if id.len() == 26 => format!("{kind}_01"),
         _ => text.to_string(),
     }
 }

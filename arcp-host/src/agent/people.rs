@@ -96,7 +96,7 @@ impl AsyncContext {
 /// Asks, and does not wait.
 pub(crate) fn ask_later(job: &Context, call: AgentCall) -> Result<CallId, Stopped> {
     let mut state = job.link.spend(&call)?;
-    Ok(super::begin(job, &mut state, call))
+    Ok(super::begin(job, &mut state, call, None))
 }
 
 /// What became of that, if it is known.

@@ -58,6 +58,7 @@ pub(super) fn not_done(reply: AgentReply) -> CallError {
         | AgentReply::Remaining(_)
         | AgentReply::Answered { .. }
         | AgentReply::Renewed(_)
+        | AgentReply::Kept(_)
         | AgentReply::Stopped
         | AgentReply::Allowed { .. }
         | AgentReply::Delegated { .. }

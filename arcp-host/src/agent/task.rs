@@ -16,8 +16,8 @@ use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Input, Remaining};
 
 use super::{
-    AgentControl, AgentError, CallError, Context, CreditWait, Inbox, Level, Outcome, Reservation, Stopped, allowed,
-    authorize, event_of, exit_of, remaining_of, says,
+    AgentControl, AgentError, CallError, Context, CreditWait, Inbox, Level, Offer, Outcome, Reservation, Stopped,
+    allowed, authorize, event_of, exit_of, remaining_of, says,
 };
 
 /// An agent whose jobs are tasks: it waits without a thread. In an adapter of an
@@ -329,6 +329,11 @@ impl AsyncContext {
     }
 
     pub(super) async fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
+        self.ask_with(call, None).await
+    }
+
+    /// The same with bytes that go with the call.
+    pub(super) async fn ask_with(&self, call: AgentCall, mut offer: Option<Offer>) -> Result<AgentReply, Stopped> {
         let (mut call, mut asked, mut wait) = (Some(call), None, CreditWait::default());
         poll_fn(|cx| {
             self.0.link.poll(cx, |state| {
@@ -337,7 +342,8 @@ impl AsyncContext {
                         None => call = Some(to_ask),
                         Some(Err(stopped)) => return Some(Err(stopped)),
                         Some(Ok(())) => {
-                            asked = Some(Asked { id: super::begin(&self.0, state, to_ask), link: &self.0.link });
+                            let id = super::begin(&self.0, state, to_ask, offer.take());
+                            asked = Some(Asked { id, link: &self.0.link });
                         }
                     }
                 }
@@ -357,7 +363,7 @@ struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.link.state().open.remove(&self.id);
+        self.link.state().forget(self.id);
     }
 }
 
@@ -449,6 +455,7 @@ mod tests {
             restarts: 0,
             lease: Json::empty_object(),
             credentials: Vec::new(),
+            artifact_bytes: 0,
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use arcp_proto::model::artifact::BlobDigest;
+use arcp_proto::model::artifact::{BlobDigest, BlobHasher};
 
-use super::Blobs;
+use super::{Blobs, others};
 
 /// What a file is called before all of its bytes are there.
 const UNFINISHED: &str = "unfinished";
@@ -40,21 +40,51 @@ impl FolderBlobs {
         self.folder.join(digest.to_string())
     }
 
+    /// Whether bytes are there as they were stored.
+    fn is_whole(&self, digest: BlobDigest) -> io::Result<bool> {
+        let mut hashed = match File::open(self.path(digest)) {
+            Ok(from) => Hashed { from, hasher: BlobHasher::default() },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        io::copy(&mut hashed, &mut io::sink())?;
+        Ok(hashed.hasher.digest() == digest)
+    }
+
     /// What was renamed or deleted stays so.
     fn sync(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes so many bytes with this SHA-256 from somewhere.
+fn write(path: &Path, (digest, size): (BlobDigest, u64), from: &mut dyn Read) -> io::Result<()> {
     let mut options = OpenOptions::new();
     // What a link points to is somebody else's.
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(bytes)?;
+    let mut hashed = Hashed { from: from.take(size.saturating_add(1)), hasher: BlobHasher::default() };
+    io::copy(&mut hashed, &mut file)?;
+    if hashed.hasher.digest() != digest {
+        return Err(others());
+    }
     file.sync_all()
+}
+
+/// Bytes on their way, and their SHA-256.
+struct Hashed<R> {
+    from: R,
+    hasher: BlobHasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
 }
 
 /// Deletes what is there, a link and not what it points to.
@@ -66,17 +96,21 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 impl Blobs for FolderBlobs {
-    fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()> {
+    fn store(&mut self, digest: BlobDigest, mut bytes: &[u8]) -> io::Result<()> {
+        self.store_from(digest, bytes.len() as u64, &mut bytes)
+    }
+
+    fn store_from(&mut self, digest: BlobDigest, size: u64, from: &mut dyn Read) -> io::Result<()> {
         let path = self.path(digest);
         // What lies there may have been damaged since: then it is written anew.
-        if self.read(digest)?.is_some_and(|there| there == bytes) {
+        if self.is_whole(digest)? {
             // Its name may be younger than the last sync.
             return self.sync();
         }
         let unfinished = self.folder.join(UNFINISHED);
         remove(&unfinished)?;
         // On a full disk what was written of it is room for others.
-        write(&unfinished, bytes).inspect_err(|_| drop(remove(&unfinished)))?;
+        write(&unfinished, (digest, size), from).inspect_err(|_| drop(remove(&unfinished)))?;
         fs::rename(&unfinished, &path)?;
         self.sync()
     }

@@ -14,6 +14,7 @@ use arcp_proto::secret::Secret;
 
 use super::answers::Answers;
 use super::asks;
+use super::files::{self, Files};
 use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
 use super::streams::{self, Streams};
@@ -41,14 +42,17 @@ pub(super) struct Said {
     streams: Streams,
     /// What it is answered, if it reads that.
     answers: Option<Answers>,
+    /// Where it works.
+    files: Option<Files>,
     /// Why the job fails, however the program ends.
     failure: Option<JobError>,
 }
 
 impl Said {
-    /// Nothing yet, of a program that prints this format and reads these answers.
-    pub(super) fn new(format: Format, answers: Option<Answers>) -> Said {
-        Said { reader: format.reader(), answers, ..Said::default() }
+    /// Nothing yet, of a program that prints this format, reads these answers and works
+    /// there.
+    pub(super) fn new(format: Format, answers: Option<Answers>, files: Files) -> Said {
+        Said { reader: format.reader(), answers, files: Some(files), ..Said::default() }
     }
 
     /// Takes a line; breaks off when the job cannot succeed any more.
@@ -140,6 +144,7 @@ impl Said {
                     }
                 }
             }
+            (Some(kind), _) if kind == "artifact" => self.leave(job, asked, members),
             (Some(kind), body) if kind == "go_on" => {
                 let number = body.and_then(|body| body.members().ok()?.get("interrupt")?.parse().ok());
                 self.call(job, asked, AgentCall::GoOn { interrupt: number })
@@ -233,6 +238,19 @@ impl Said {
             }
         }
         Ok(())
+    }
+
+    /// Leaves a file with the runtime. Nobody waits for a line without an id: why not is
+    /// in the log then.
+    fn leave(&self, job: &Context, asked: Option<&str>, line: &Members<'_>) -> Result<(), Stopped> {
+        let Some(files) = &self.files else { return Ok(()) };
+        let kept = files.leave(job, line).map(|kept| AgentReply::Kept(Box::new(kept))).or_else(files::told);
+        if let (None, Ok(AgentReply::Refused(why))) = (asked, &kept) {
+            job.log(Level::Warn, &format!("a file was not kept as an artifact: {}", why.message))?;
+        }
+        let stopped = kept.is_err();
+        self.answer(asked, kept);
+        if stopped { Err(Stopped) } else { Ok(()) }
     }
 
     /// What has an id and is no call is answered all the same: somebody waits.

@@ -170,6 +170,7 @@ impl JobSpans {
             AgentCall::AwaitChild { .. } => "arcp.await_child",
             AgentCall::Ask { .. } => "arcp.ask",
             AgentCall::RenewCredential { .. } => "arcp.renew_credential",
+            AgentCall::PutArtifact(_) => "arcp.put_artifact",
             // What it has done is a span already, and what it says is no operation.
             AgentCall::Delegate(_)
             | AgentCall::Emit { .. }
@@ -206,6 +207,7 @@ impl JobSpans {
             | AgentReply::Remaining(_)
             | AgentReply::Allowed { .. }
             | AgentReply::Renewed(_)
+            | AgentReply::Kept(_)
             | AgentReply::Delegated { .. }
             | AgentReply::Answered { .. } => "done",
         };

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct ArtifactLimits {
     /// Bytes of one artifact that is put at once (1 MiB). Larger: it is refused.
     pub artifact_bytes: usize,
+    /// Bytes of one artifact that an agent leaves, or a client in parts (64 MiB). Larger:
+    /// it is refused.
+    pub whole_artifact_bytes: usize,
     /// Artifacts of everybody (65,536); of what the others leave an account may have
     /// its `principal_share`. More: one that is put is refused.
     pub artifacts: usize,
@@ -23,6 +26,7 @@ impl Default for ArtifactLimits {
     fn default() -> ArtifactLimits {
         ArtifactLimits {
             artifact_bytes: 1 << 20,
+            whole_artifact_bytes: 64 << 20,
             artifacts: 65_536,
             all_artifact_bytes: 4 << 30,
             artifact_operations: 64,

@@ -33,6 +33,37 @@ impl BlobDigest {
     }
 }
 
+/// The SHA-256 of bytes that come one after another.
+///
+/// ```
+/// use arcp_proto::model::artifact::{BlobDigest, BlobHasher};
+/// let mut hasher = BlobHasher::default();
+/// hasher.update(b"a");
+/// hasher.update(b"bc");
+/// assert_eq!(hasher.digest(), BlobDigest::of(b"abc"));
+/// ```
+#[derive(Clone, Default)]
+pub struct BlobHasher(Sha256);
+
+impl BlobHasher {
+    /// More bytes have come.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The SHA-256 of what has come.
+    pub fn digest(&self) -> BlobDigest {
+        BlobDigest(self.0.clone().finalize().into())
+    }
+}
+
+/// Shows the digest of what has come: the bytes may be anything.
+impl fmt::Debug for BlobHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BlobHasher").field(&self.digest()).finish()
+    }
+}
+
 impl fmt::Display for BlobDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -139,6 +170,13 @@ impl PutArtifact {
         PutArtifact { id: None, media_type, data, size: None, digest: None, retain: None }
     }
 
+    /// What these bytes, with this SHA-256, are to be kept as.
+    pub(crate) fn terms(&self, digest: BlobDigest) -> ArtifactTerms {
+        let PutArtifact { id, media_type, data, retain, .. } = self;
+        let (id, media_type) = (id.clone(), media_type.clone());
+        ArtifactTerms { id, media_type, size: data.len() as u64, digest, retain: *retain }
+    }
+
     /// The SHA-256 of its bytes, once they are what is said of them.
     ///
     /// # Errors
@@ -167,8 +205,41 @@ impl fmt::Debug for PutArtifact {
     }
 }
 
+/// What bytes are to be kept as; the bytes themselves come elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactTerms {
+    /// What they are to be known by; `None`: the runtime says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<WireId>,
+    /// What the bytes are.
+    pub media_type: MediaType,
+    /// How many.
+    pub size: u64,
+    /// Their SHA-256.
+    pub digest: BlobDigest,
+    /// For how long; `None`: as long as the runtime keeps artifacts by itself. At most
+    /// as long as it allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<Duration>,
+}
+
+impl ArtifactTerms {
+    /// Of bytes of this type, known by what the runtime says and kept for as long as it
+    /// keeps artifacts by itself.
+    ///
+    /// ```
+    /// use arcp_proto::model::artifact::{ArtifactTerms, BlobDigest};
+    /// let terms = ArtifactTerms::new("text/plain".parse()?, 3, BlobDigest::of(b"abc"));
+    /// assert_eq!((terms.size, terms.id, terms.retain), (3, None, None));
+    /// # Ok::<(), arcp_proto::error::ParseError>(())
+    /// ```
+    pub fn new(media_type: MediaType, size: u64, digest: BlobDigest) -> ArtifactTerms {
+        ArtifactTerms { id: None, media_type, size, digest, retain: None }
+    }
+}
+
 /// What an artifact is known by, and what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRef {
     /// Its id: one for each principal.
     pub id: WireId,

@@ -81,6 +81,7 @@ event_classes! {
     StreamChunk = 24,
     StreamClose = 25,
     StreamError = 26,
+    StoredArtifact = 27,
 }
 
 // Events are counted in a table that has a place for each number.
@@ -211,6 +212,7 @@ impl JobEvent {
                 EventKind::StreamChunk => EventClass::StreamChunk,
                 EventKind::StreamClose => EventClass::StreamClose,
                 EventKind::StreamError => EventClass::StreamError,
+                EventKind::StoredArtifact => EventClass::StoredArtifact,
                 EventKind::Vendor(_) => EventClass::Vendor,
             },
             JobEvent::Chunk(_) => EventClass::Chunk,
@@ -309,6 +311,9 @@ event_kinds! {
     StreamClose = "stream.close",
     /// `{stream_id, code, message, final_sequence?, shed?}`: it breaks off.
     StreamError = "stream.error",
+    /// `{artifact_id, uri, content_type, byte_size, sha256, expires_at}`: bytes that the
+    /// agent has left with the runtime.
+    StoredArtifact = "artifact.ref",
 }
 
 impl FromStr for EventKind {
@@ -388,7 +393,8 @@ impl EventKind {
             | EventKind::StreamOpen
             | EventKind::StreamChunk
             | EventKind::StreamClose
-            | EventKind::StreamError => return Err(self.bad("the runtime says that, not its agents")),
+            | EventKind::StreamError
+            | EventKind::StoredArtifact => return Err(self.bad("the runtime says that, not its agents")),
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
         }
@@ -420,6 +426,7 @@ impl EventKind {
             | EventKind::StreamChunk
             | EventKind::StreamClose
             | EventKind::StreamError
+            | EventKind::StoredArtifact
             | EventKind::Vendor(_) => false,
         }
     }

@@ -11,6 +11,7 @@ use super::stream_io::{ChunkData, StreamCall};
 use crate::id::JobId;
 use crate::json::Json;
 use crate::lease::Budget;
+use crate::model::artifact::{ArtifactRef, ArtifactTerms};
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
@@ -90,6 +91,10 @@ pub enum AgentCall {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<Secret>,
     },
+    /// It leaves bytes with the runtime, for whoever may watch its job: the host has
+    /// them, under the id of the call. They have no id of its own choice. Without an id
+    /// of the call nothing follows from it.
+    PutArtifact(Box<ArtifactTerms>),
     /// It goes on from an [interrupt](super::Output::InterruptAgent).
     GoOn {
         /// The number of that; `None`: of the first that it was told of.
@@ -127,6 +132,7 @@ impl AgentCall {
             }
             AgentCall::Ask { question, .. } => question.bytes(),
             AgentCall::Stream { says, .. } => says.bytes(),
+            AgentCall::PutArtifact(terms) => terms.media_type.as_str().len(),
             AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } | AgentCall::GoOn { .. } => 0,
         };
         bytes as u64
@@ -159,6 +165,8 @@ pub enum AgentReply {
     },
     /// The credential that it has renewed, with its value.
     Renewed(Box<ProvisionedCredential>),
+    /// The artifact that its bytes are now.
+    Kept(Box<ArtifactRef>),
     /// The child that it has made.
     Delegated {
         /// Its job.
@@ -189,6 +197,9 @@ impl AgentReply {
             }
             AgentReply::Answered { value, by, .. } => value.as_str().len() + by.len(),
             AgentReply::Renewed(credential) => credential.bytes(),
+            AgentReply::Kept(kept) => {
+                size_of::<ArtifactRef>() + kept.id.as_str().len() + kept.media_type.as_str().len()
+            }
             AgentReply::Taken { .. }
             | AgentReply::Remaining(_)
             | AgentReply::Stopped

@@ -323,6 +323,11 @@ impl Config {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)
     }
 
+    /// Bytes that one artifact may have; none if there are no artifacts.
+    pub(super) fn largest_artifact(&self) -> u64 {
+        self.timing.artifact_retention.map_or(0, |_| self.limits.artifact.whole_artifact_bytes as u64)
+    }
+
     /// What this runtime can do, before a peer says what it can.
     pub(super) fn features(&self) -> Features {
         let all = Features::new(&[

@@ -516,6 +516,20 @@ pub enum Output {
         #[serde(with = "crate::record::frame_text")]
         bytes: Vec<u8>,
     },
+    /// Store bytes that an agent has offered with a call, so that no crash takes them
+    /// back; answer with [`Input::BlobStored`].
+    TakeBlob {
+        /// The operation.
+        op: OpId,
+        /// The job of the agent.
+        job: JobId,
+        /// The call.
+        call: CallId,
+        /// What they are known by: if theirs is another SHA-256, they are not stored.
+        digest: BlobDigest,
+        /// How many they are.
+        size: u64,
+    },
     /// Read bytes that were stored; answer with [`Input::BlobRead`].
     ReadBlob {
         /// The operation.
@@ -722,6 +736,13 @@ pub struct AgentSpec {
     /// Credentials that were issued for the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<ProvisionedCredential>,
+    /// Bytes that an artifact of it may have; none: it can leave none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub artifact_bytes: u64,
+}
+
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// As of every agent in recordings that knew no leases.

@@ -633,6 +633,9 @@ pub struct ArtifactRecord {
     pub digest: BlobDigest,
     /// Until when it is kept.
     pub until: UtcMs,
+    /// The job whose agent left it, if one has: who may watch that may fetch it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
 }
 
 impl ArtifactRecord {

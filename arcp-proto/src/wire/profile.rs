@@ -282,6 +282,7 @@ impl Profile {
                     | "stream.chunk"
                     | "stream.close"
                     | "stream.error"
+                    | "artifact.ref"
             )
     }
 

@@ -51,6 +51,10 @@ fn body(kind: &EventKind) -> Json {
         EventKind::Progress => r#"{"current":1,"total":3}"#,
         EventKind::Checkpoint => r#"{"checkpoint_id":"chk_1","label":"l"}"#,
         EventKind::Vendor(_) => r#"{"n":1}"#,
+        EventKind::StoredArtifact => {
+            let body = r#"{"artifact_id":"art_1","uri":"arcp://a/1","content_type":"a/b","byte_size":4,"sha256":"ab","expires_at":"2026-01-01T00:00:00.000Z"}"#;
+            return Json::parse(body).expect("JSON");
+        }
         // The runtime writes these.
         EventKind::InputRequest
         | EventKind::ChoiceRequest

@@ -47,6 +47,10 @@ impl World {
                 self.input(Input::AgentAsked { job, id, call });
                 self.wake(job);
             }
+            Act::Leave(id, bytes) => {
+                self.offer(job, id, &bytes);
+                self.wake(job);
+            }
             Act::Sleep(span) => {
                 running.awake = true;
                 let at = self.now.mono + span;

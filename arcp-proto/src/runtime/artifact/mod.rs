@@ -10,10 +10,13 @@
 //! nothing refers to them: a crash leaves bytes of nobody, which the host lets go of at
 //! the next start, and never a record without its bytes.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
+
+use ulid::Ulid;
 
 use super::account::{Charge, HeldFor, Holding, Recount};
 use super::context::Context;
@@ -21,8 +24,8 @@ use super::io::{Output, Record};
 use super::records::ArtifactRecord;
 use super::timers::Timer;
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId, prefixed};
-use crate::model::artifact::{ArtifactRef, BlobDigest, PutArtifact};
+use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId, prefixed};
+use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest};
 use crate::principal::Account;
 use crate::time::UtcMs;
 
@@ -43,6 +46,8 @@ pub(super) struct Artifacts {
     totals: BTreeMap<Account, Total>,
     /// How many bytes all of them are of.
     bytes: usize,
+    /// Whose agents have left something, by what that is known by.
+    by_agents: BTreeMap<WireId, Principal>,
     /// How many artifacts and writes refer to bytes.
     blobs: BTreeMap<BlobDigest, usize>,
     /// What the host is at.
@@ -65,14 +70,50 @@ struct Total {
     bytes: usize,
 }
 
-/// What the host does for a connection.
+/// Who waits for the host.
+#[derive(Clone, Debug)]
+pub(super) enum Asker {
+    /// The request of a connection.
+    Conn(ConnId),
+    /// The call of an agent, which leaves something as this.
+    Agent(JobId, CallId, Box<ArtifactTerms>),
+}
+
+/// What the host does.
 #[derive(Debug)]
 struct Operation {
-    conn: ConnId,
+    asker: Asker,
     account: Account,
     digest: BlobDigest,
     /// Whether it writes: then the bytes stay until it is over.
     writes: bool,
+}
+
+/// How large an artifact may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Most {
+    /// All of it stands in one frame.
+    AtOnce,
+    /// It comes from an agent, or in parts.
+    Whole,
+}
+
+impl Most {
+    /// # Errors
+    ///
+    /// If it is larger.
+    fn check(self, ctx: &Context, size: u64) -> Result<(), Violation> {
+        let limits = &ctx.config.limits.artifact;
+        let (name, most, how) = match self {
+            Most::AtOnce => ("artifact_bytes", limits.artifact_bytes, "that is put at once "),
+            Most::Whole => ("whole_artifact_bytes", limits.whole_artifact_bytes, ""),
+        };
+        if size <= most as u64 {
+            return Ok(());
+        }
+        let why = format!("an artifact {how}may have at most {most} bytes");
+        Err(Violation::exhausted(name, BoundOf::Request, most as u64, why))
+    }
 }
 
 impl Artifacts {
@@ -81,7 +122,13 @@ impl Artifacts {
         self.kept.get(&(principal.clone(), id.clone())).map(|artifact| artifact.record.shown())
     }
 
-    /// Whether bytes may be put: nothing else is known by the id, and there is room.
+    /// What an agent has left under an id, and its job: whoever may watch that may have it.
+    pub(super) fn of_agent(&self, id: &WireId) -> Option<(JobId, ArtifactRef)> {
+        let record = &self.kept.get(&(self.by_agents.get(id)?.clone(), id.clone()))?.record;
+        Some((record.job?, record.shown()))
+    }
+
+    /// Whether bytes may be kept: nothing else is known by the id, and there is room.
     /// Gives what is there already, if it is the same.
     ///
     /// # Errors
@@ -91,17 +138,13 @@ impl Artifacts {
         &self,
         ctx: &Context,
         principal: &Principal,
-        put: &PutArtifact,
-        digest: BlobDigest,
+        terms: &ArtifactTerms,
+        most: Most,
     ) -> Result<Option<ArtifactRef>, Violation> {
         let limits = &ctx.config.limits;
-        let (size, most) = (put.data.len(), limits.artifact.artifact_bytes);
-        if size > most {
-            let why = format!("an artifact that is put at once may have at most {most} bytes");
-            return Err(Violation::exhausted("artifact_bytes", BoundOf::Request, most as u64, why));
-        }
-        if let Some(there) = put.id.as_ref().and_then(|id| self.get(principal, id)) {
-            return match there.digest == digest && there.media_type == put.media_type {
+        most.check(ctx, terms.size)?;
+        if let Some(there) = terms.id.as_ref().and_then(|id| self.get(principal, id)) {
+            return match there.digest == terms.digest && there.media_type == terms.media_type {
                 true => Ok(Some(there)),
                 false => {
                     let why = format!("another artifact of yours is known as `{}`: release it first", there.id);
@@ -116,6 +159,7 @@ impl Artifacts {
         let count = room(own.count, self.kept.len(), limits.artifact.artifacts);
         count.admit(1, share, of, "artifacts", "artifacts")?;
         let bytes = room(own.bytes, self.bytes, limits.artifact.all_artifact_bytes);
+        let size = usize::try_from(terms.size).unwrap_or(usize::MAX);
         bytes.admit(size, share, of, "all_artifact_bytes", "the bytes of artifacts")?;
         Ok(None)
     }
@@ -132,10 +176,27 @@ impl Artifacts {
         digest: BlobDigest,
         bytes: Vec<u8>,
     ) -> Result<OpId, Violation> {
-        let op = self.begin(ctx, (conn, principal), digest, true)?;
-        *self.blobs.entry(digest).or_default() += 1;
+        let op = self.begin(ctx, (Asker::Conn(conn), principal), digest, true)?;
         ctx.output(Output::StoreBlob { op, digest, bytes });
         Ok(op)
+    }
+
+    /// Has the host store the bytes that an agent has offered with a call.
+    ///
+    /// # Errors
+    ///
+    /// If the host is at too much for that.
+    pub(super) fn begin_take(
+        &mut self,
+        ctx: &mut Context,
+        principal: &Principal,
+        (job, call): (JobId, CallId),
+        terms: Box<ArtifactTerms>,
+    ) -> Result<(), Violation> {
+        let (digest, size) = (terms.digest, terms.size);
+        let op = self.begin(ctx, (Asker::Agent(job, call, terms), principal), digest, true)?;
+        ctx.output(Output::TakeBlob { op, job, call, digest, size });
+        Ok(())
     }
 
     /// Has the host read bytes, for the connection that wants them.
@@ -146,10 +207,10 @@ impl Artifacts {
     pub(super) fn begin_read(
         &mut self,
         ctx: &mut Context,
-        whose: (ConnId, &Principal),
+        (conn, principal): (ConnId, &Principal),
         digest: BlobDigest,
     ) -> Result<OpId, Violation> {
-        let op = self.begin(ctx, whose, digest, false)?;
+        let op = self.begin(ctx, (Asker::Conn(conn), principal), digest, false)?;
         ctx.output(Output::ReadBlob { op, digest });
         Ok(op)
     }
@@ -157,7 +218,7 @@ impl Artifacts {
     fn begin(
         &mut self,
         ctx: &mut Context,
-        (conn, principal): (ConnId, &Principal),
+        (asker, principal): (Asker, &Principal),
         digest: BlobDigest,
         writes: bool,
     ) -> Result<OpId, Violation> {
@@ -167,13 +228,16 @@ impl Artifacts {
         let what = "artifacts that are being stored and read";
         running.admit(1, limits.job.principal_share, account.bound_of(), "artifact_operations", what)?;
         let op = ctx.next_op();
-        self.running.insert(op, Operation { conn, account, digest, writes });
+        self.running.insert(op, Operation { asker, account, digest, writes });
+        if writes {
+            *self.blobs.entry(digest).or_default() += 1;
+        }
         Ok(op)
     }
 
-    /// The host has done what it was asked to: gives the connection that waits for it.
-    pub(super) fn finish(&mut self, op: OpId) -> Option<ConnId> {
-        self.running.get(&op).map(|running| running.conn)
+    /// The host has done what it was asked to: gives who waits for it.
+    pub(super) fn finish(&mut self, op: OpId) -> Option<Asker> {
+        self.running.get(&op).map(|running| running.asker.clone())
     }
 
     /// An operation is over for everybody. Bytes that were stored and are not kept go.
@@ -188,29 +252,31 @@ impl Artifacts {
         }
     }
 
-    /// Bytes that the host has stored are an artifact from now on.
+    /// Bytes that the host has stored are an artifact from now on. `id`: by what it is
+    /// known if nobody says; `job`: that whose agent left it.
     pub(super) fn keep(
         &mut self,
         ctx: &mut Context,
-        (principal, session): (&Principal, SessionId),
-        put: &PutArtifact,
-        digest: BlobDigest,
+        (principal, session, job): (&Principal, SessionId, Option<JobId>),
+        terms: &ArtifactTerms,
+        id: impl FnOnce(&mut Context) -> Ulid,
     ) -> ArtifactRef {
-        let minted = || WireId::new(&prefixed("art_", ctx.entropy.ulid(ctx.now.utc)));
-        let id = put.id.clone().or_else(minted).unwrap_or_else(|| session.into());
+        let minted = || WireId::new(&prefixed("art_", id(ctx)));
+        let id = terms.id.clone().or_else(minted).unwrap_or_else(|| session.into());
         let longest = ctx.config.timing.longest_artifact_retention;
         let usual = ctx.config.timing.artifact_retention.unwrap_or(longest);
-        let until = ctx.now.utc.plus(put.retain.unwrap_or(usual).min(longest));
+        let until = ctx.now.utc.plus(terms.retain.unwrap_or(usual).min(longest));
         let record = ArtifactRecord {
             id,
             principal: principal.clone(),
             session,
-            media_type: put.media_type.clone(),
-            size: put.data.len() as u64,
-            digest,
+            media_type: terms.media_type.clone(),
+            size: terms.size,
+            digest: terms.digest,
             until,
+            job,
         };
-        let (shown, at) = (record.shown(), ctx.append(Record::ArtifactKept(alloc::boxed::Box::new(record.clone()))));
+        let (shown, at) = (record.shown(), ctx.append(Record::ArtifactKept(Box::new(record.clone()))));
         self.add(ctx, at, record);
         self.plan(ctx);
         shown
@@ -225,6 +291,9 @@ impl Artifacts {
         *self.blobs.entry(record.digest).or_default() += 1;
         self.by_end.insert((record.until, key.clone()));
         self.by_record.insert(at, key.clone());
+        if record.job.is_some() {
+            self.by_agents.insert(record.id.clone(), record.principal.clone());
+        }
         let charge = ctx.accounts.of(&account).charge(HeldFor::Artifacts, ENTRY + record.weight());
         self.kept.insert(key, Artifact { record, at, charge });
     }
@@ -274,6 +343,9 @@ impl Artifacts {
         let Artifact { record, at, charge: _ } = self.kept.remove(key)?;
         self.by_end.remove(&(record.until, key.clone()));
         self.by_record.remove(&at);
+        if record.job.is_some() {
+            self.by_agents.remove(&record.id);
+        }
         let account = record.principal.account();
         self.bytes = self.bytes.saturating_sub(record.bytes());
         if let Some(total) = self.totals.get_mut(&account) {

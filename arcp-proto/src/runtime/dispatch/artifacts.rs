@@ -1,15 +1,26 @@
 //! Artifacts that clients leave, fetch and release (RFC §16).
 
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+
+use sha2::{Digest as _, Sha256};
+use ulid::Ulid;
 
 use super::requests::RequestHandler;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{OpId, Principal, WireId};
-use crate::model::artifact::{ArtifactRef, BlobDigest, PutArtifact};
+use crate::id::{CallId, JobId, OpId, Principal, WireId, prefixed};
+use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, MediaType, PutArtifact};
 use crate::model::feature::Feature;
 use crate::model::reply::{CommandReply, FetchedArtifact, RefusedKind, Reply, SessionReply};
 use crate::runtime::Runtime;
+use crate::runtime::artifact::{Asker, Most};
+use crate::runtime::authority::Act;
 use crate::runtime::connection::{self, Blob};
+use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
+use crate::runtime::job::artifact;
 use crate::runtime::session::Outcome;
 
 /// That an artifact is gone.
@@ -28,12 +39,62 @@ pub(in crate::runtime) fn on_read(runtime: &mut Runtime, op: OpId, bytes: Option
 }
 
 fn on_blob(runtime: &mut Runtime, op: OpId, came: Result<Blob, Violation>) {
-    let Some(conn) = runtime.artifacts.finish(op) else {
+    let Some(asker) = runtime.artifacts.finish(op) else {
         return; // It is over, or never was.
     };
-    let judged = connection::on_blob(&mut runtime.connections, &mut runtime.ctx, conn, op, came);
-    runtime.hear_again(judged);
+    match asker {
+        Asker::Conn(conn) => {
+            let judged = connection::on_blob(&mut runtime.connections, &mut runtime.ctx, conn, op, came);
+            runtime.hear_again(judged);
+        }
+        Asker::Agent(job, call, terms) => on_taken(runtime, (job, call), &terms, came.map(drop)),
+    }
     runtime.artifacts.end(&mut runtime.ctx, op);
+}
+
+/// An agent leaves bytes: the host stores what it offers with its call.
+///
+/// # Errors
+///
+/// Why they are not kept.
+pub(super) fn on_offer(
+    runtime: &mut Runtime,
+    job: JobId,
+    call: CallId,
+    terms: Box<ArtifactTerms>,
+) -> Result<(), Violation> {
+    let Runtime { ctx, jobs, artifacts, .. } = runtime;
+    if ctx.config.timing.artifact_retention.is_none() {
+        return Err(none_kept());
+    }
+    if terms.id.is_some() {
+        return Err(Violation::invalid("what an agent leaves has no id of its own choice"));
+    }
+    let principal = jobs.get(job).ok_or_else(gone)?.spec().principal.clone();
+    artifacts.check_put(ctx, &principal, &terms, Most::Whole)?;
+    artifacts.begin_take(ctx, &principal, (job, call), terms)?;
+    artifact::await_store(jobs, job, call);
+    Ok(())
+}
+
+/// The host has stored what an agent offered, or could not: whoever watches its job is
+/// shown what it is known by.
+fn on_taken(runtime: &mut Runtime, (id, call): (JobId, CallId), terms: &ArtifactTerms, came: Result<(), Violation>) {
+    if !artifact::awaits(&runtime.jobs, id, call) {
+        return; // Its job was told to stop, or its agent is gone: nobody has them.
+    }
+    super::note_cause(runtime, id);
+    let Runtime { ctx, jobs, artifacts, .. } = &mut *runtime;
+    let Some(job) = jobs.get(id).expected("whose agent waits is there") else { return };
+    let (principal, session) = artifact::owner(job);
+    // Others may have taken the room meanwhile.
+    let room = came.and_then(|()| artifacts.check_put(ctx, &principal, terms, Most::Whole));
+    let kept = room.map(|_| {
+        let minted = |ctx: &mut Context| ctx.entropy.ulid(ctx.now.utc);
+        artifacts.keep(ctx, (&principal, session, Some(id)), terms, minted)
+    });
+    artifact::answer(jobs, ctx, (id, call), kept);
+    runtime.carry();
 }
 
 /// Keeps bytes, or has the host store them first: then `None`, and it is heard again.
@@ -44,9 +105,11 @@ fn on_blob(runtime: &mut Runtime, op: OpId, came: Result<Blob, Violation>) {
 pub(super) fn on_put(asked: &mut RequestHandler<'_>, put: &PutArtifact) -> Result<Option<Outcome>, Violation> {
     let principal = owner(asked)?;
     let digest = put.verify()?;
+    let terms =
+        ArtifactTerms { id: put.id.clone().or_else(|| minted(asked, &put.media_type, digest)), ..put.terms(digest) };
     let Runtime { ctx, connections, artifacts, .. } = &mut *asked.runtime;
     let stored = connections.get_mut(asked.conn).and_then(|conn| conn.take_blob(digest)).transpose()?;
-    if let Some(there) = artifacts.check_put(ctx, &principal, put, digest)? {
+    if let Some(there) = artifacts.check_put(ctx, &principal, &terms, Most::AtOnce)? {
         return Ok(Some(shown(asked, there)));
     }
     if stored.is_none() {
@@ -54,8 +117,25 @@ pub(super) fn on_put(asked: &mut RequestHandler<'_>, put: &PutArtifact) -> Resul
         connection::await_blob(connections, ctx, asked.conn, op, digest);
         return Ok(None);
     }
-    let kept = artifacts.keep(ctx, (&principal, asked.session), put, digest);
+    let by_chance = |ctx: &mut Context| ctx.entropy.ulid(ctx.now.utc);
+    let kept = artifacts.keep(ctx, (&principal, asked.session, None), &terms, by_chance);
     Ok(Some(shown(asked, kept)))
+}
+
+/// What an artifact is known by whose client does not say: the same message once more
+/// names the same, also after a crash.
+fn minted(asked: &RequestHandler<'_>, media_type: &MediaType, digest: BlobDigest) -> Option<WireId> {
+    let session = asked.runtime.sessions.get(asked.session)?;
+    let of = if session.view().ids_are_of_principal() { String::new() } else { format!("{}", asked.session) };
+    let mut hash = Sha256::new();
+    for part in [&format!("{}", session.principal()), &of, asked.id.as_str(), media_type.as_str()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.update(format!("{digest}").as_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let number = hash[..16].iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    WireId::new(&prefixed("art_", Ulid::from(number)))
 }
 
 /// Answers with what an artifact is known by.
@@ -88,8 +168,8 @@ impl RequestHandler<'_> {
 
 fn fetch(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<(), Violation> {
     let principal = owner(asked)?;
+    let artifact = asked.runtime.artifacts.get(&principal, id).map_or_else(|| of_watched(asked, id), Ok)?;
     let Runtime { ctx, connections, artifacts, .. } = &mut *asked.runtime;
-    let artifact = artifacts.get(&principal, id).ok_or_else(gone)?;
     let read = connections.get_mut(asked.conn).and_then(|conn| conn.take_blob(artifact.digest)).transpose()?;
     match read {
         Some(Blob::Read(data)) if BlobDigest::of(&data) != artifact.digest => {
@@ -112,6 +192,17 @@ fn fetch(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<(), Violation> {
     }
 }
 
+/// What the agent of a job has left that the session may watch.
+///
+/// # Errors
+///
+/// If there is none of the id.
+fn of_watched(asked: &RequestHandler<'_>, id: &WireId) -> Result<ArtifactRef, Violation> {
+    let (job, artifact) = asked.runtime.artifacts.of_agent(id).ok_or_else(gone)?;
+    asked.permitted(Act::See, &job.into()).map_err(|_| gone())?;
+    Ok(artifact)
+}
+
 /// Lets go of an artifact; of one that is gone as well.
 ///
 /// # Errors
@@ -129,13 +220,17 @@ pub(super) fn on_release(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<
 fn owner(asked: &RequestHandler<'_>) -> Result<Principal, Violation> {
     if asked.runtime.ctx.config.timing.artifact_retention.is_none() {
         // The session is of an earlier run, in which there were some.
-        return Err(Violation::new(ErrorCode::Unimplemented, "this runtime keeps no artifacts"));
+        return Err(none_kept());
     }
     let session = asked.runtime.sessions.get(asked.session);
     let session = session.filter(|session| session.view().features.has(Feature::Artifacts));
     session
         .map(|session| session.principal().clone())
         .ok_or_else(|| Violation::invalid("artifacts need the feature `artifacts`, which was not negotiated"))
+}
+
+fn none_kept() -> Violation {
+    Violation::new(ErrorCode::Unimplemented, "this runtime keeps no artifacts")
 }
 
 /// That there is no such artifact of whoever asks: unknown, foreign and forgotten ones

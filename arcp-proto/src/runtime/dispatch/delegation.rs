@@ -1,6 +1,6 @@
 //! Children and credentials that agents ask for: what takes more than their own job.
 
-use super::note_cause;
+use super::{artifacts, note_cause};
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
 use crate::runtime::io::{AgentCall, AgentReply};
@@ -37,6 +37,10 @@ impl CallHandler<'_> {
             WiderCall::Await(child) => {
                 delegation::on_await(jobs, ctx, &open, child).unwrap_or_else(|why| Some(why.into()))
             }
+            WiderCall::Keep(terms) => match asked {
+                Some(call) => artifacts::on_offer(self.runtime, id, call, terms).err().map(AgentReply::from),
+                None => None, // Nobody is told what it would be known by.
+            },
             WiderCall::Renew(id, value) => provisioning::renew(jobs, ctx, &open, (id, value)).err(),
         };
         let Runtime { ctx, jobs, .. } = self.runtime;

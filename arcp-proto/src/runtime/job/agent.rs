@@ -93,7 +93,8 @@ impl Job {
             | AgentCall::Remaining
             | AgentCall::Authorize { .. }
             | AgentCall::Ask { .. }
-            // Taken by `delegation` and `provisioning`, which have all jobs.
+            // Taken by `delegation`, `provisioning` and `artifact`, which have all jobs.
+            | AgentCall::PutArtifact(_)
             | AgentCall::Delegate(_)
             | AgentCall::RenewCredential { .. }
             | AgentCall::AwaitChild { .. } => Ok(()),
@@ -144,6 +145,7 @@ impl Job {
             AgentCall::Heartbeat
             | AgentCall::Delegate(_)
             | AgentCall::RenewCredential { .. }
+            | AgentCall::PutArtifact(_)
             | AgentCall::AwaitChild { .. } => {
                 return Some(AgentReply::Taken { event: None });
             }

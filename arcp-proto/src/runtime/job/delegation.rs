@@ -27,6 +27,7 @@ use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait, is_over};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
 use crate::json::{Json, Object};
+use crate::model::artifact::ArtifactTerms;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
@@ -49,6 +50,8 @@ pub(in crate::runtime) enum WiderCall {
     Await(JobId),
     /// It wants another value for a credential, this one if it says so.
     Renew(String, Option<Secret>),
+    /// It leaves bytes with the runtime.
+    Keep(Box<ArtifactTerms>),
 }
 
 /// A child that an agent asks for.
@@ -145,6 +148,7 @@ pub(in crate::runtime) fn wider_call(
         AgentCall::Delegate(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: None })),
         AgentCall::AwaitChild { job } => Ok(WiderCall::Await(job)),
         AgentCall::RenewCredential { id, value } => Ok(WiderCall::Renew(id, value)),
+        AgentCall::PutArtifact(terms) => Ok(WiderCall::Keep(terms)),
         AgentCall::Emit { kind, body } if Delegation::is_event(&kind) => {
             let has_lease = |job: &Job| job.spec.lease != Json::empty_object();
             let counts = asked.is_some() || jobs.table.get(id).is_some_and(has_lease);

@@ -66,7 +66,10 @@ impl Jobs {
         }
         let silence = self.table.change(id, |job| {
             let is_asking = |wait: &Wait| {
-                matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Renewal)
+                matches!(
+                    wait,
+                    Wait::Answer | Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Renewal | Wait::Artifact
+                )
             };
             if job.run.allowance.credit.is_spent() || job.run.waits.iter().any(is_asking) {
                 // Who has to wait for its reader, or for an answer, cannot speak.

@@ -692,6 +692,7 @@ impl Reported {
             | EventKind::StreamChunk
             | EventKind::StreamClose
             | EventKind::StreamError
+            | EventKind::StoredArtifact
             | EventKind::Vendor(_) => return None,
         };
         let members = body.members().ok()?;

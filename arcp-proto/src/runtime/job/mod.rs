@@ -14,6 +14,7 @@
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
 mod agent;
+pub(in crate::runtime) mod artifact;
 mod cause;
 mod checkpoint;
 mod credentials;

@@ -1,6 +1,6 @@
 //! The calls of an agent that are not answered yet.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::error::{BoundOf, Violation};
@@ -16,6 +16,8 @@ pub(super) struct OpenCalls {
     pub(super) awaited: BTreeMap<CallId, JobId>,
     /// The one that the host answers that issues credentials.
     pub(super) renewing: Option<CallId>,
+    /// Those that the host answers that stores bytes.
+    pub(super) storing: BTreeSet<CallId>,
 }
 
 #[derive(Debug)]
@@ -31,18 +33,19 @@ impl OpenCalls {
     pub(super) fn weight(&self) -> usize {
         const ENTRY: usize = 64;
         self.open.iter().map(|open| size_of::<OpenCall>() + open.reply.bytes()).sum::<usize>()
-            + self.awaited.len() * ENTRY
+            + (self.awaited.len() + self.storing.len()) * ENTRY
     }
 
     /// Whether one more call can be open; `is_asked`: whether people are asked under
     /// its id.
     pub(super) fn check(&self, id: CallId, is_asked: bool, limits: &Limits) -> Result<(), Violation> {
-        let is_asked = is_asked || self.renewing == Some(id);
+        let is_asked = is_asked || self.renewing == Some(id) || self.storing.contains(&id);
         if is_asked || self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
             return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
         }
         let most = limits.delivery.open_calls_per_job;
-        if self.open.len() + self.awaited.len() + usize::from(self.renewing.is_some()) >= most {
+        let by_host = self.storing.len() + usize::from(self.renewing.is_some());
+        if self.open.len() + self.awaited.len() + by_host >= most {
             let full = alloc::format!("{most} calls of this job wait for their answers: call again after the first");
             return Err(Violation::exhausted("open_calls_per_job", BoundOf::Job, most as u64, full));
         }

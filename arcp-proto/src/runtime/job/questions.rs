@@ -5,7 +5,8 @@
 //! then the call is open, which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
 //! answers every open call at once. A call that somebody else answers is open with a
 //! wait of its own, whose waker answers it: a child ([`Wait::Child`]), people
-//! ([`Wait::Prompt`]), or the host that issues credentials ([`Wait::Renewal`]).
+//! ([`Wait::Prompt`]), or the host, which issues credentials ([`Wait::Renewal`]) and stores
+//! bytes ([`Wait::Artifact`]).
 
 use super::interrupt;
 use super::open_calls::{OpenCall, OpenCalls};
@@ -49,7 +50,8 @@ impl AgentRun {
             AgentReply::Delegated { .. }
             | AgentReply::ChildEnded(_)
             | AgentReply::Answered { .. }
-            | AgentReply::Renewed(_) => true,
+            | AgentReply::Renewed(_)
+            | AgentReply::Kept(_) => true,
             AgentReply::Taken { .. } | AgentReply::Remaining(_) | AgentReply::Allowed { .. } => recorded,
         };
         if !reveals || ctx.log.is_durable(until) {
@@ -68,16 +70,17 @@ impl AgentRun {
         for id in core::mem::take(&mut self.questions.awaited).into_keys() {
             reply(ctx, job, id, AgentReply::Stopped);
         }
-        if let Some(id) = self.questions.renewing.take() {
+        let storing = core::mem::take(&mut self.questions.storing);
+        for id in self.questions.renewing.take().into_iter().chain(storing) {
             reply(ctx, job, id, AgentReply::Stopped);
         }
-        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Renewal));
+        self.waits.retain(|wait| !is_of_call(wait));
     }
 
     /// Its agent is gone, and nobody is answered.
     pub(super) fn drop_questions(&mut self) {
         self.questions = OpenCalls::default();
-        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Renewal));
+        self.waits.retain(|wait| !is_of_call(wait));
     }
 
     /// What is left of its job.
@@ -88,6 +91,11 @@ impl AgentRun {
         let credit = self.allowance.credit;
         Remaining { time_ms: left, calls: credit.calls, bytes: u64::try_from(credit.bytes).unwrap_or(0), budget }
     }
+}
+
+/// Whether it ends with the calls of an agent.
+fn is_of_call(wait: &Wait) -> bool {
+    matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Renewal | Wait::Artifact)
 }
 
 /// Answers a call.

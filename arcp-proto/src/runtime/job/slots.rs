@@ -92,6 +92,7 @@ impl Jobs {
                 restarts: job.run.restarts,
                 lease: job.spec.lease.clone(),
                 credentials: self.credentials.of_agent(id),
+                artifact_bytes: ctx.config.largest_artifact(),
             };
             job.begin_heartbeats(ctx);
             ctx.output(Output::StartAgent { job: id, spec: spec.into() });

@@ -35,6 +35,9 @@ pub enum Wait {
     /// with [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or
     /// after [`Timing::provision_timeout`](crate::runtime::Timing::provision_timeout).
     Renewal,
+    /// The host, which stores what its agent leaves here, as its agent does. It goes on
+    /// with [`Input::BlobStored`](crate::runtime::Input::BlobStored).
+    Artifact,
     /// Another runtime, which is asked to take it. It goes on with
     /// [`Input::HandedOff`](crate::runtime::Input::HandedOff), or with time.
     Departure,

@@ -134,7 +134,11 @@ impl HelloFrame<'_, '_> {
         } else if let Some(shown) = shown(&kind, &body) {
             shown
         } else {
-            let kind = EventKind::from(kind.as_str());
+            let stored = body.members().is_ok_and(|members| members.get("artifact_id").is_some());
+            let mut kind = EventKind::from(kind.as_str());
+            if kind == EventKind::Artifact && stored {
+                kind = EventKind::StoredArtifact;
+            }
             // What a runtime let through is shown as it is rather than lost.
             let body = kind.normalise(&body).unwrap_or(body);
             JobEvent::Emitted { kind, body }

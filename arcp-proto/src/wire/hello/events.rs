@@ -34,6 +34,10 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
             }
             said(other, at, &shown.done())
         }
+        // To readers of hello it is one of those that are only named, with an id.
+        JobEvent::Emitted { kind: EventKind::StoredArtifact, body } => {
+            said(EventKind::Artifact.as_str(), at, body.as_str())
+        }
         JobEvent::Emitted { kind, body } => said(kind.as_str(), at, body.as_str()),
         JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(chunk)),
         JobEvent::Ended(terminal) => write_terminal(view, job, at, terminal),

@@ -159,10 +159,8 @@ impl OpenFrame<'_, '_> {
         };
         let mut members = body.members().map_err(|e| Violation::invalid(e.to_string()))?;
         members.rename(&["size"], "byte_size");
-        let body = members.to_json();
-        let kind = EventKind::Artifact;
-        let body = kind.normalise(&body).unwrap_or(body);
-        Ok(JobEvent::Emitted { kind, body })
+        members.rename(&["media_type"], "content_type");
+        Ok(JobEvent::Emitted { kind: EventKind::StoredArtifact, body: members.to_json() })
     }
 
     /// An event under the name it would have as a message, or as a kind.

@@ -94,6 +94,7 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
             EventClass::StreamChunk => "stream.chunk",
             EventClass::StreamClose => "stream.close",
             EventClass::StreamError => "stream.error",
+            EventClass::StoredArtifact => "artifact.ref",
             // An artifact that is only named is not stored here.
             EventClass::ToolCall | EventClass::ToolResult | EventClass::Artifact | EventClass::Vendor => "event.emit",
             EventClass::Chunk => "job.result_chunk",
@@ -125,6 +126,7 @@ fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, b
         EventKind::Metric => write_metric(body),
         EventKind::Progress => write_progress(body),
         EventKind::Checkpoint => write_checkpoint(snapshot, body),
+        EventKind::StoredArtifact => write_stored(body),
         EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => {
             return emitted(view, kind.as_str(), body.as_str());
         }
@@ -236,6 +238,25 @@ fn write_checkpoint(snapshot: &EventSnapshot<'_>, body: &Json) -> String {
         payload.member(name, value);
     }
     payload.display("created_at", snapshot.at);
+    payload.done()
+}
+
+/// What an artifact is known by, as in the answer to whoever leaves one. Published readers
+/// look for it inside of `artifact`, or beside it.
+fn write_stored(body: &Json) -> String {
+    let members = body.members().unwrap_or_default();
+    let write = |out: &mut Object| {
+        for (name, value) in &members.0 {
+            match name.as_ref() {
+                "content_type" => out.member("media_type", value),
+                "byte_size" => out.member("size", value),
+                name => out.member(name, value),
+            };
+        }
+    };
+    let mut payload = Object::new();
+    payload.object("artifact", write);
+    write(&mut payload);
     payload.done()
 }
 

@@ -169,7 +169,7 @@ fn id(name: &str, Text(text): &Text<'_>) -> Result<WireId, Violation> {
 }
 
 /// The types of envelopes about jobs, each a bit for filters.
-const TYPES: [&str; 24] = [
+const TYPES: [&str; 25] = [
     "job.accepted",
     "job.started",
     "job.progress",
@@ -194,6 +194,7 @@ const TYPES: [&str; 24] = [
     "lease.extended",
     "lease.revoked",
     "stream.error",
+    "artifact.ref",
 ];
 
 /// The bits of these types.

@@ -1,0 +1,144 @@
+//! Bytes that agents leave with the runtime (RFC §16).
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek as _};
+use std::time::Duration;
+
+use arcp_proto::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, BlobHasher, MediaType};
+use arcp_proto::runtime::{AgentCall, AgentReply};
+
+use super::replies::not_done;
+use super::{AsyncContext, CallError, Context, ask_with};
+
+/// Bytes that an agent leaves with the runtime, for whoever may watch its job.
+#[derive(Debug)]
+pub struct NewArtifact {
+    terms: ArtifactTerms,
+    offer: Offer,
+}
+
+impl NewArtifact {
+    /// These bytes.
+    pub fn of(media_type: MediaType, bytes: impl Into<Vec<u8>>) -> NewArtifact {
+        let bytes = bytes.into();
+        let terms = ArtifactTerms::new(media_type, bytes.len() as u64, BlobDigest::of(&bytes));
+        NewArtifact { terms, offer: Offer::Bytes(bytes) }
+    }
+
+    /// All of a file, which is read twice: now, and when the runtime has room for it. If
+    /// it was changed meanwhile, it is not kept.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is no regular file.
+    pub fn file(media_type: MediaType, mut file: File) -> io::Result<NewArtifact> {
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        file.rewind()?;
+        let (mut hasher, mut buffer) = (BlobHasher::default(), vec![0; 64 << 10]);
+        let (mut from, mut size) = ((&mut file).take(about.len()), 0_u64);
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hasher.update(&buffer[..read]);
+                    size += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(NewArtifact { terms: ArtifactTerms::new(media_type, size, hasher.digest()), offer: Offer::File(file) })
+    }
+
+    /// To be kept for so long, at most as long as the runtime keeps any.
+    #[must_use]
+    pub fn kept_for(mut self, span: Duration) -> NewArtifact {
+        self.terms.retain = Some(span);
+        self
+    }
+
+    fn call(self) -> (AgentCall, Offer) {
+        (AgentCall::PutArtifact(Box::new(self.terms)), self.offer)
+    }
+}
+
+/// The bytes of what an agent leaves, until the host has stored them.
+pub(crate) enum Offer {
+    Bytes(Vec<u8>),
+    File(File),
+}
+
+impl Offer {
+    /// All of them, from the first on.
+    pub(crate) fn reader(self) -> io::Result<Box<dyn Read>> {
+        match self {
+            Offer::Bytes(bytes) => Ok(Box::new(io::Cursor::new(bytes))),
+            Offer::File(mut file) => {
+                file.rewind()?;
+                Ok(Box::new(file))
+            }
+        }
+    }
+}
+
+/// Shows no bytes: they may be anything.
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Offer::Bytes(bytes) => f.debug_tuple("Bytes").field(&bytes.len()).finish(),
+            Offer::File(file) => f.debug_tuple("File").field(file).finish(),
+        }
+    }
+}
+
+impl Context {
+    /// Leaves bytes with the runtime for a while, and waits until that is durable:
+    /// whoever may watch the job is shown what they are known by, and may fetch them. They
+    /// count as its principal's.
+    ///
+    /// ```
+    /// use arcp_host::agent::{AgentError, Context, NewArtifact, Outcome};
+    /// fn report(job: &Context) -> Result<Outcome, AgentError> {
+    ///     let media_type = "text/csv".parse().map_err(|_| AgentError::failed("a media type"))?;
+    ///     let kept = job.put_artifact(NewArtifact::of(media_type, "day,sum\n1,2\n"))?;
+    ///     job.status("reported", Some(kept.id.as_str()))?;
+    ///     Ok(Outcome::Empty)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with `RESOURCE_EXHAUSTED` if it is too large or there is no
+    /// room, `UNIMPLEMENTED` if the runtime keeps none, `UNAVAILABLE` if it could not be
+    /// stored or was changed meanwhile, and the job goes on; [`CallError::Stopped`] as
+    /// soon as the job is told to stop.
+    pub fn put_artifact(&self, artifact: NewArtifact) -> Result<ArtifactRef, CallError> {
+        let (call, offer) = artifact.call();
+        kept(ask_with(self, call, Some(offer))?)
+    }
+}
+
+/// Bytes that one artifact of a job may have; none if the runtime keeps none.
+pub(crate) fn artifact_bytes(job: &Context) -> u64 {
+    job.spec.artifact_bytes
+}
+
+impl AsyncContext {
+    /// Leaves bytes with the runtime for a while: see [`Context::put_artifact`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::put_artifact`].
+    pub async fn put_artifact(&self, artifact: NewArtifact) -> Result<ArtifactRef, CallError> {
+        let (call, offer) = artifact.call();
+        kept(self.ask_with(call, Some(offer)).await?)
+    }
+}
+
+fn kept(reply: AgentReply) -> Result<ArtifactRef, CallError> {
+    if let AgentReply::Kept(kept) = reply { Ok(*kept) } else { Err(not_done(reply)) }
+}
