@@ -26,7 +26,7 @@ use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
     agents, answer, artifact, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, policy,
-    result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait,
+    result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait, workflow,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -144,6 +144,9 @@ pub enum Command {
     /// Have jobs submitted at times, whoever is there then.
     #[command(subcommand, visible_alias = "schedules")]
     Schedule(schedule::Schedule),
+    /// Run graphs of steps as one job.
+    #[command(subcommand, visible_alias = "workflows")]
+    Workflow(workflow::Workflow),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.

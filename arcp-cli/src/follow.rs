@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::args::Output;
 use crate::asking::Asker;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
+use crate::graph::Graph;
 use crate::handoff::handed;
 
 /// How a job is followed.
@@ -236,6 +237,8 @@ struct Text {
     /// The plain lines of the program, where talk and result are on one
     /// terminal: a result that is those lines is not shown again.
     shown: Option<String>,
+    /// The steps of the job, if it is a workflow.
+    graph: Option<Graph>,
 }
 
 /// The longest text that is remembered as shown: as much as a program's plain
@@ -245,7 +248,8 @@ const SHOWN_BYTES: usize = 1 << 20;
 impl Text {
     fn new() -> Text {
         let fancy = io::stderr().is_terminal();
-        Text { bar: None, fancy, shown: (fancy && io::stdout().is_terminal()).then(String::new) }
+        let shown = (fancy && io::stdout().is_terminal()).then(String::new);
+        Text { bar: None, fancy, shown, graph: None }
     }
 
     fn remember(&mut self, line: &str) {
@@ -265,6 +269,28 @@ impl Text {
             Some(bar) => bar.suspend(|| say(format_args!("{text}"))),
             None => say(format_args!("{text}")),
         }
+    }
+
+    /// Shows the steps of a workflow, or how one of them stands; false: the event is of
+    /// neither.
+    fn show_steps(&mut self, body: &Json) -> bool {
+        if let Some(graph) = Graph::of_event(body) {
+            // It is told once more after a restart of the runtime.
+            if self.graph.is_none() {
+                self.graph = Some(graph);
+                self.say(&spoken(&EventKind::Status, body));
+                self.say_graph();
+            }
+            return true;
+        }
+        let line = self.graph.as_mut().and_then(|graph| graph.take(body));
+        line.iter().for_each(|line| self.say(line));
+        line.is_some()
+    }
+
+    fn say_graph(&self) {
+        let lines = self.graph.as_ref().map(Graph::lines).unwrap_or_default();
+        lines.iter().for_each(|line| self.say(line));
     }
 
     fn progress(&mut self, body: &Json) {
@@ -301,6 +327,13 @@ impl View for Text {
     fn event(&mut self, _: u64, _: Option<UtcMs>, event: &JobEvent) -> io::Result<()> {
         match event {
             JobEvent::Emitted { kind: EventKind::Progress, body } => self.progress(body),
+            JobEvent::Emitted { kind: EventKind::Status, body } if self.show_steps(body) => {}
+            // The child that a step has is said with how the step stands.
+            JobEvent::Emitted { kind: EventKind::Delegate, .. } if self.graph.is_some() => {}
+            JobEvent::Emitted { kind: EventKind::WorkflowComplete, body } if self.graph.is_some() => {
+                self.say(&spoken(&EventKind::WorkflowComplete, body));
+                self.say_graph();
+            }
             JobEvent::Emitted { kind, body } => {
                 self.say(&spoken(kind, body));
                 if let (EventKind::Log, Some(Stream::Stdout)) = (kind, Stream::of(body)) {
@@ -424,6 +457,7 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
             let (id, size) = (text("artifact_id"), members.get("byte_size").unwrap_or("?"));
             format!("artifact {id}: {size} bytes of {}; `arcp artifact get {id}` fetches it", text("content_type"))
         }
+        EventKind::WorkflowComplete => format!("workflow complete: {}", text("status")),
         EventKind::ToolCall
         | EventKind::ToolResult
         | EventKind::Artifact

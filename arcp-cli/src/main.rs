@@ -26,6 +26,7 @@ mod ends;
 mod exit;
 mod filter;
 mod follow;
+mod graph;
 mod handoff;
 mod hosting;
 mod inbox;
@@ -70,6 +71,7 @@ mod values;
 mod wait;
 mod watch;
 mod webhook;
+mod workflow;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -144,6 +146,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Sessions(asked) => sessions::run(&asked),
         args::Command::Artifact(asked) => artifact::run(&asked),
         args::Command::Schedule(asked) => schedule::run(&asked),
+        args::Command::Workflow(asked) => workflow::run(asked),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     }

@@ -354,6 +354,7 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.timing.artifact_retention = (!args.keep_artifacts.is_zero()).then_some(args.keep_artifacts);
     config.limits.artifact.all_artifact_bytes = usize::try_from(args.artifacts_max).unwrap_or(usize::MAX);
     config.timing.schedules = true;
+    config.authority.workflows = true;
     config.timing.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
     config.auditors = credentials.known("--auditor", &args.auditors)?;

@@ -12,6 +12,7 @@ use arcp_proto::json::{Json, Object};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::request::{Invocation, Priority, Submit};
+use arcp_proto::model::workflow;
 
 use crate::args::{self, Output};
 use crate::caller::Caller;
@@ -151,7 +152,9 @@ fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job,
             return error.into();
         };
         match (&refusal.code, order.parent.as_deref()) {
-            (ErrorCode::AgentNotAvailable, _) => Failure::new(Exit::Failed, there_is_none(client, &order.agent)),
+            (ErrorCode::AgentNotAvailable, _) if order.agent.name() != workflow::AGENT => {
+                Failure::new(Exit::Failed, there_is_none(client, &order.agent))
+            }
             // It is the only other job that a submit is about.
             (ErrorCode::JobNotFound | ErrorCode::FailedPrecondition, Some(named)) => {
                 Failure::new(of_refusal(refusal), format!("--parent {named}: {}", visible(&refusal.message)))

@@ -5,6 +5,7 @@ mod artifact;
 mod job_stream;
 mod schedule;
 mod streams;
+mod workflow;
 
 use core::num::NonZeroU32;
 
@@ -18,6 +19,7 @@ pub use self::artifact::ArtifactLimits;
 pub use self::job_stream::JobStreamLimits;
 pub use self::schedule::ScheduleLimits;
 pub use self::streams::StreamLimits;
+pub use self::workflow::WorkflowLimits;
 
 /// The bounds of a [`crate::runtime::Runtime`].
 ///
@@ -74,6 +76,9 @@ pub struct Limits {
     /// Streams of jobs.
     #[serde(flatten)]
     pub job_stream: JobStreamLimits,
+    /// Graphs of steps that are run as one job.
+    #[serde(flatten)]
+    pub workflow: WorkflowLimits,
 }
 
 /// What one message may hold.
@@ -689,6 +694,7 @@ impl Limits {
                 schedule_plans: 2,
             },
             job_stream: JobStreamLimits::small(),
+            workflow: WorkflowLimits::small(),
             prompt: PromptLimits {
                 open_prompts_per_job: 4,
                 question_bytes: 4 << 10,
@@ -774,6 +780,7 @@ impl Limits {
         at_least("open_prompts_per_job", self.prompt.open_prompts_per_job as u64, 1, "1 or more")?;
         at_least("job_events", self.history.job_events as u64, 16, "16 or more")?;
         at_least("schedule_plans", self.schedule.schedule_plans as u64, 1, "1 or more")?;
+        at_least("concurrent_steps", self.workflow.concurrent_steps as u64, 1, "1 or more")?;
         at_least("load_events", self.delivery.load_events, 1, "1 or more")?;
         at_least("loads_per_session", self.delivery.loads_per_session as u64, 1, "1 or more")?;
         at_least("index_runs_per_session", self.delivery.index_runs_per_session as u64, 16, "16 or more")?;

@@ -15,6 +15,7 @@ use arcp_host::client::{
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
+use arcp_proto::json::Json;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
 use arcp_proto::model::reply::{FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{
@@ -22,6 +23,7 @@ use arcp_proto::model::request::{
 };
 use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
+use arcp_proto::model::workflow;
 use arcp_proto::wire::Family;
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -252,6 +254,17 @@ impl Client {
     /// As [`put_artifact`](Self::put_artifact).
     pub async fn release_artifact(&self, id: WireId) -> Result<(), ClientError> {
         self.ask(|answer| Command::ReleaseArtifact(id, answer)).await
+    }
+
+    /// Runs a graph of steps as one job (RFC §6.2): an object with its `steps`, or the list of
+    /// them, and what it works on. For a lease, a key or a time limit submit what
+    /// [`workflow::submit`] gives.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it, with the step that is wrong, or the session is over.
+    pub async fn start_workflow(&self, steps: &Json, input: Option<&Json>) -> Result<Job, ClientError> {
+        self.submit(workflow::submit(steps, input)).await
     }
 
     /// Has jobs submitted at times, whoever is there then (RFC §10.6).

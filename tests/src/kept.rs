@@ -186,6 +186,7 @@ impl Restart {
                 | Record::ArtifactsForgotten { .. }
                 | Record::ScheduleKept(_)
                 | Record::ScheduleMoved(_)
+                | Record::StepMoved(_)
                 | Record::SchedulesForgotten { .. }
                 | Record::KeysExpired { .. }
                 | Record::CredentialsWanted { .. }

@@ -116,6 +116,7 @@ impl Rows {
             Record::ArtifactKept(_)
             | Record::ScheduleKept(_)
             | Record::ScheduleMoved(_)
+            | Record::StepMoved(_)
             | Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::SessionClosed { .. }
@@ -257,6 +258,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         | Record::ArtifactsForgotten { .. }
         | Record::ScheduleKept(_)
         | Record::ScheduleMoved(_)
+        | Record::StepMoved(_)
         | Record::SchedulesForgotten { .. }
         | Record::KeysExpired { .. }
         | Record::CredentialsWanted { .. }

@@ -70,6 +70,7 @@ impl ClientConfig {
                 Feature::Sessions,
                 Feature::Artifacts,
                 Feature::Schedules,
+                Feature::Workflows,
             ]),
             family: Family::default(),
             extensions: Vec::new(),

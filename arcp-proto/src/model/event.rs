@@ -82,6 +82,7 @@ event_classes! {
     StreamClose = 25,
     StreamError = 26,
     StoredArtifact = 27,
+    WorkflowComplete = 28,
 }
 
 // Events are counted in a table that has a place for each number.
@@ -213,6 +214,7 @@ impl JobEvent {
                 EventKind::StreamClose => EventClass::StreamClose,
                 EventKind::StreamError => EventClass::StreamError,
                 EventKind::StoredArtifact => EventClass::StoredArtifact,
+                EventKind::WorkflowComplete => EventClass::WorkflowComplete,
                 EventKind::Vendor(_) => EventClass::Vendor,
             },
             JobEvent::Chunk(_) => EventClass::Chunk,
@@ -314,6 +316,8 @@ event_kinds! {
     /// `{artifact_id, uri, content_type, byte_size, sha256, expires_at}`: bytes that the
     /// agent has left with the runtime.
     StoredArtifact = "artifact.ref",
+    /// `{status, steps}`: what the steps of a workflow have come to, before it ends.
+    WorkflowComplete = "x-vendor.arcp.workflow_complete",
 }
 
 impl FromStr for EventKind {
@@ -394,7 +398,8 @@ impl EventKind {
             | EventKind::StreamChunk
             | EventKind::StreamClose
             | EventKind::StreamError
-            | EventKind::StoredArtifact => return Err(self.bad("the runtime says that, not its agents")),
+            | EventKind::StoredArtifact
+            | EventKind::WorkflowComplete => return Err(self.bad("the runtime says that, not its agents")),
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
         }
@@ -427,6 +432,7 @@ impl EventKind {
             | EventKind::StreamClose
             | EventKind::StreamError
             | EventKind::StoredArtifact
+            | EventKind::WorkflowComplete
             | EventKind::Vendor(_) => false,
         }
     }

@@ -66,11 +66,13 @@ pub enum Feature {
     Artifacts = 22,
     /// Jobs that are submitted at times (RFC §10.6).
     Schedules = 23,
+    /// Graphs of steps that are run as one job (RFC §6.2): an extension of ours.
+    Workflows = 24,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 24] = [
+    pub const ALL: [Feature; 25] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -95,6 +97,7 @@ impl Feature {
         Feature::AgentHandoff,
         Feature::Artifacts,
         Feature::Schedules,
+        Feature::Workflows,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -125,6 +128,7 @@ impl Feature {
             Feature::AgentHandoff => "agent_handoff",
             Feature::Artifacts => "artifacts",
             Feature::Schedules => "scheduled_jobs",
+            Feature::Workflows => "workflows",
         }
     }
 }

@@ -15,3 +15,4 @@ pub mod request;
 pub mod schedule;
 pub mod session;
 pub mod stream;
+pub mod workflow;

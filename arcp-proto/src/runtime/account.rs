@@ -72,11 +72,13 @@ pub enum HeldFor {
     Artifacts,
     /// Schedules: what they submit, and when.
     Schedules,
+    /// Workflows that go on: their graphs, and what their steps have come to.
+    Workflows,
 }
 
 impl HeldFor {
     /// All of them.
-    pub const ALL: [HeldFor; 20] = [
+    pub const ALL: [HeldFor; 21] = [
         HeldFor::Records,
         HeldFor::Answers,
         HeldFor::Frames,
@@ -97,6 +99,7 @@ impl HeldFor {
         HeldFor::Credentials,
         HeldFor::Artifacts,
         HeldFor::Schedules,
+        HeldFor::Workflows,
     ];
 
     /// Those that go once somebody outside has read or taken them.

@@ -84,6 +84,10 @@ pub struct Authority {
     /// Operations that need a trust level, by the level that they need at least.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub needs_trust: BTreeMap<TrustLevel, Lease>,
+    /// Whether graphs of steps may be submitted as one job, whose steps are judged as submits
+    /// are (no). Nothing is asked of the host for that.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub workflows: bool,
     /// Other runtimes that jobs may be handed over to.
     #[serde(skip_serializing_if = "Handoffs::is_default")]
     pub handoff: Handoffs,
@@ -356,6 +360,7 @@ impl Config {
         let all = if observed { all.with(Feature::Interrupts) } else { all };
         let all = if self.timing.artifact_retention.is_some() { all.with(Feature::Artifacts) } else { all };
         let all = if self.timing.schedules { all.with(Feature::Schedules) } else { all };
+        let all = if self.authority.workflows { all.with(Feature::Workflows) } else { all };
         let provisions = self.models.provisions && self.history;
         if provisions { all.with(Feature::ProvisionedCredentials) } else { all }
     }
@@ -374,6 +379,9 @@ pub(super) fn validate_agents(agents: &[AgentEntry]) -> Result<(), ConfigError> 
         }
         if agent.default.as_ref().is_some_and(|default| !agent.versions.contains(default)) {
             return bad("the default is not one of the versions");
+        }
+        if agent.name == crate::model::workflow::AGENT {
+            return bad("that is what workflows are submitted as");
         }
         if agents[..at].iter().any(|other| other.name == agent.name) {
             return bad("registered twice");

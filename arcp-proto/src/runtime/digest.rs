@@ -15,6 +15,7 @@ use super::expected::Expected as _;
 use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompts};
 use super::schedule::Schedules;
 use super::session::{Executed, Outcome, Session, Sessions, is_left};
+use super::workflow::Workflows;
 use crate::id::{JobId, LogPos, SessionId, WireId};
 
 /// What a [`Runtime`](super::Runtime) shows of the log up to a position. Two runtimes that were
@@ -57,12 +58,15 @@ impl Digest {
     }
 
     /// With what else is kept for somebody.
-    pub(super) fn with_kept(mut self, artifacts: &Artifacts, schedules: &Schedules) -> Digest {
+    pub(super) fn with_kept(mut self, artifacts: &Artifacts, schedules: &Schedules, workflows: &Workflows) -> Digest {
         for artifact in artifacts.all() {
             self.fact(format!("artifact {} {}", artifact.principal, artifact.id), format!("{artifact:?}"));
         }
         for (record, state) in schedules.all() {
             self.fact(format!("schedule {} {}", record.principal, record.id), format!("{record:?} {state:?}"));
+        }
+        for (job, steps) in workflows.all() {
+            self.fact(format!("{job} steps"), steps);
         }
         self
     }

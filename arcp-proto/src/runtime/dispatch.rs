@@ -19,6 +19,7 @@ mod retention;
 mod schedules;
 mod streams;
 mod submit;
+mod workflows;
 mod writer;
 
 use core::time::Duration;
@@ -27,7 +28,7 @@ use super::Runtime;
 use super::connection;
 use super::effect::Effect;
 use super::io::AgentExit;
-use super::job::{account_of, prompt, provisioning};
+use super::job::{account_of, is_workflow, prompt, provisioning};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored};
@@ -38,6 +39,7 @@ pub(super) use policy::on_policy;
 pub(super) use schedules::{
     on_due as on_schedules_due, on_input_checked as on_schedule_checked, on_planned, on_revoked,
 };
+pub(super) use workflows::{on_due as on_workflow_due, on_input_checked as on_step_checked};
 use writer::Writer;
 
 impl Runtime {
@@ -49,7 +51,12 @@ impl Runtime {
                 Effect::Checking { op, job } => prompt::begin_check(&mut self.jobs, &mut self.ctx, op, job),
                 Effect::Unheard(conn) => provisioning::abandon(&mut self.jobs, &mut self.ctx, conn),
                 Effect::JobEnded(job) => self.on_job_ended(job),
+                Effect::StartAgent(job) if self.jobs.get(job).is_some_and(is_workflow) => {
+                    workflows::begin(self, job);
+                }
                 Effect::StartAgent(job) => self.agents().start_agent(job),
+                Effect::StepEnded { workflow, job } => workflows::on_child_ended(self, workflow, job),
+                Effect::StopWorkflow(job) => workflows::on_stop(self, job),
                 Effect::CreditOwed(job) => self.agents().return_credit(job),
                 Effect::Unreferenced(job) => self.retention().forget_if_done(job),
                 Effect::Answer { conn, reply, at } => self.connections.answer(&mut self.ctx, conn, reply.into(), at),
@@ -90,6 +97,7 @@ impl Runtime {
         self.retention().on_ended(id);
         self.jobs.fill_slots(&mut self.ctx);
         self.schedules.on_job_ended(&mut self.ctx, id);
+        self.workflows.forget(&mut self.ctx, id);
     }
 
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {

@@ -28,6 +28,10 @@ pub(super) enum Effect {
     Unheard(ConnId),
     /// A job is over: its end comes before.
     JobEnded(JobId),
+    /// The job of a step of a workflow has ended.
+    StepEnded { workflow: JobId, job: JobId },
+    /// A workflow is told to stop, or has ended.
+    StopWorkflow(JobId),
     /// That an agent is started is durable: it is.
     StartAgent(JobId),
     /// Nobody holds up the agent of a job any more: it gets what it is owed.

@@ -40,6 +40,7 @@ pub use super::records::{
 pub use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
 pub use super::stream_io::{ChunkData, INBOUND, StreamCall, StreamWord};
 pub use super::timers::Timer;
+pub use super::workflow_records::{StepRecord, StepState};
 
 /// Something that happened outside.
 ///

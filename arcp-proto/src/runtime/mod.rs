@@ -34,6 +34,8 @@ mod schedule_records;
 mod session;
 mod stream_io;
 mod timers;
+mod workflow;
+mod workflow_records;
 
 pub use account::{HeldFor, Miscount};
 use alloc::string::String;
@@ -49,8 +51,8 @@ pub use io::{
     AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, ChildEnd, ChunkData, CloseReason,
     Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, INBOUND, Input, InputFault,
     JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output,
-    ParentRecord, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StreamCall, StreamWord, Timer, Transport,
-    Verdict,
+    ParentRecord, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StepRecord, StepState, StreamCall,
+    StreamWord, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -77,6 +79,7 @@ use job::{Jobs, departure, provisioning};
 use log::Waiter;
 use schedule::Schedules;
 use session::Sessions;
+use workflow::Workflows;
 
 /// An ARCP runtime without IO.
 ///
@@ -158,6 +161,7 @@ pub struct Runtime {
     fingerprint: Option<String>,
     artifacts: Artifacts,
     schedules: Schedules,
+    workflows: Workflows,
 }
 
 impl Runtime {
@@ -176,6 +180,7 @@ impl Runtime {
             fingerprint: None,
             artifacts: Artifacts::default(),
             schedules: Schedules::default(),
+            workflows: Workflows::default(),
         })
     }
 
@@ -221,6 +226,7 @@ impl Runtime {
                 // A number is given once: it is the one's or the other's.
                 job::prompt::on_question_checked(&mut self.jobs, &mut self.ctx, op, fault.as_ref());
                 dispatch::on_schedule_checked(self, op, fault.as_ref());
+                dispatch::on_step_checked(self, op, fault.as_ref());
                 let judged = self.connections.on_input_checked(&mut self.ctx, op, fault);
                 self.hear_again(judged);
             }
@@ -289,8 +295,11 @@ impl Runtime {
 
     /// What it shows of the log so far; costs as much as it holds.
     pub fn digest(&self) -> Digest {
-        Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, &self.delivery)
-            .with_kept(&self.artifacts, &self.schedules)
+        Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, &self.delivery).with_kept(
+            &self.artifacts,
+            &self.schedules,
+            &self.workflows,
+        )
     }
 
     /// What every job that is not over waits for, if it waits for anything but
@@ -336,6 +345,7 @@ impl Runtime {
                 Timer::Audit => self.ctx.on_audit_due(),
                 Timer::Artifacts => self.artifacts.on_due(&mut self.ctx),
                 Timer::Schedules => dispatch::on_schedules_due(self),
+                Timer::Workflow(job) => dispatch::on_workflow_due(self, job),
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.ctx.on_store_retry(),
             }

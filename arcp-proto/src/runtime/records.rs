@@ -12,6 +12,7 @@ use super::audit_records::AuditEntry;
 use super::numbered::Numbered;
 use super::prompt_records::KeptPrompts;
 use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
+use super::workflow_records::StepRecord;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::lease::{Budget, Ceiling, Constraints};
@@ -302,6 +303,9 @@ pub enum Record {
         /// Where their records stand, and the last of how each stood.
         entries: Vec<LogPos>,
     },
+    /// A step of a workflow stands otherwise. The latest one of a step counts; in the batch
+    /// of what led to it.
+    StepMoved(Box<StepRecord>),
     /// None of the credentials of a job counts any more.
     CredentialsRevoked {
         /// The job.
@@ -315,6 +319,7 @@ impl Record {
     pub fn job(&self) -> Option<JobId> {
         match self {
             Record::JobAccepted(record) => Some(record.job),
+            Record::StepMoved(step) => Some(step.job),
             Record::JobEvent { job, .. }
             | Record::JobHistory { job, .. }
             | Record::HistoryTrimmed { job, .. }
@@ -384,6 +389,7 @@ impl Record {
             | Record::ScheduleKept(_)
             | Record::ScheduleMoved(_)
             | Record::SchedulesForgotten { .. }
+            | Record::StepMoved(_)
             | Record::KeysExpired { .. }
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
@@ -420,6 +426,7 @@ impl Record {
                 | Record::SchedulesForgotten { entries } => size_of_val(entries.as_slice()),
                 Record::ScheduleKept(schedule) => schedule.bytes(),
                 Record::ScheduleMoved(state) => state.bytes(),
+                Record::StepMoved(step) => step.state.bytes(),
                 Record::ArtifactKept(artifact) => artifact.weight(),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
                 Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
@@ -495,6 +502,7 @@ impl Record {
             | Record::ArtifactKept(_)
             | Record::ArtifactsForgotten { .. }
             | Record::SchedulesForgotten { .. }
+            | Record::StepMoved(_)
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
             | Record::JobForgotten { .. } => UtcMs(0),
@@ -520,6 +528,8 @@ impl Record {
             entry.undoes
         } else if let Record::ScheduleMoved(state) = self {
             state.undoes
+        } else if let Record::StepMoved(step) = self {
+            step.undoes
         } else if let Record::Unsubscribed { undoes, .. }
         | Record::Joined { undoes, .. }
         | Record::Left { undoes, .. } = self

@@ -54,7 +54,8 @@ pub fn unacknowledged(runtime: &Runtime) -> Vec<u64> {
 /// The accounts of which something else is counted than is there: none. Costs as
 /// much as the runtime holds.
 pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
-    let Runtime { ctx, connections, sessions, jobs, delivery, artifacts, schedules, fingerprint: _ } = runtime;
+    let Runtime { ctx, connections, sessions, jobs, delivery, artifacts, schedules, workflows, fingerprint: _ } =
+        runtime;
     let mut recount = Recount::new(&ctx.accounts);
     ctx.log.recount(&mut recount);
     ctx.trail.recount(&mut recount);
@@ -64,5 +65,6 @@ pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
     delivery.recount(ctx, &mut recount);
     artifacts.recount(&mut recount);
     schedules.recount(&mut recount);
+    workflows.recount(&mut recount);
     recount.miscounts()
 }

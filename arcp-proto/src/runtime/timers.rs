@@ -70,6 +70,8 @@ pub enum Timer {
     /// The runtime that is to have a job has had long enough to answer, or is asked
     /// again.
     Departure(JobId),
+    /// A step of a workflow is tried again, or may be begun that was put off.
+    Workflow(JobId),
 }
 
 impl Timer {
@@ -105,6 +107,7 @@ impl Timer {
             | Timer::RevokeAgain(_)
             | Timer::Artifacts
             | Timer::Schedules
+            | Timer::Workflow(_)
             | Timer::EndMissed(_) => false,
         }
     }

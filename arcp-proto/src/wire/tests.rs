@@ -56,6 +56,7 @@ fn body(kind: &EventKind) -> Json {
             return Json::parse(body).expect("JSON");
         }
         // The runtime writes these.
+        EventKind::WorkflowComplete => return Json::parse(r#"{"status":"success","steps":{}}"#).expect("JSON"),
         EventKind::InputRequest
         | EventKind::ChoiceRequest
         | EventKind::PermissionRequest

@@ -9,10 +9,11 @@ use crate::runtime::Runtime;
 use crate::runtime::artifact::Artifacts;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
-use crate::runtime::io::{EventRecord, JobRecord, Record};
-use crate::runtime::job::{Job, Jobs, departure, grants, handoff, lease, prompt, provisioning};
+use crate::runtime::io::{EventRecord, JobRecord, Record, StepRecord};
+use crate::runtime::job::{Job, Jobs, account_of, departure, grants, handoff, lease, prompt, provisioning};
 use crate::runtime::schedule::Schedules;
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions, restore_closed};
+use crate::runtime::workflow::Workflows;
 use crate::time::UtcMs;
 
 /// Gives the parts what an earlier run made durable.
@@ -23,12 +24,13 @@ pub(super) struct Restorer<'r> {
     delivery: &'r mut Delivery,
     artifacts: &'r mut Artifacts,
     schedules: &'r mut Schedules,
+    workflows: &'r mut Workflows,
 }
 
 impl Runtime {
     pub(in crate::runtime) fn on_restore(&mut self, at: LogPos, record: Record) {
-        let Runtime { ctx, sessions, jobs, delivery, artifacts, schedules, .. } = self;
-        let restorer = Restorer { ctx, sessions, jobs, delivery, artifacts, schedules };
+        let Runtime { ctx, sessions, jobs, delivery, artifacts, schedules, workflows, .. } = self;
+        let restorer = Restorer { ctx, sessions, jobs, delivery, artifacts, schedules, workflows };
         if let Some((job, gone)) = restorer.on_record(at, record) {
             self.retention().let_go(job, &gone);
         }
@@ -37,8 +39,8 @@ impl Runtime {
     /// The store has no more: who was there may come back, what waited goes
     /// on, and what ran is over.
     pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
-        let Runtime { ctx, sessions, jobs, delivery, artifacts, schedules, .. } = self;
-        (Restorer { ctx, sessions, jobs, delivery, artifacts, schedules }).on_restored(last);
+        let Runtime { ctx, sessions, jobs, delivery, artifacts, schedules, workflows, .. } = self;
+        (Restorer { ctx, sessions, jobs, delivery, artifacts, schedules, workflows }).on_restored(last);
         provisioning::on_restored(&mut self.jobs, &mut self.ctx);
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
@@ -136,6 +138,7 @@ impl Restorer<'_> {
             Record::ScheduleKept(schedule) => self.schedules.restore(self.ctx, at, *schedule),
             Record::ScheduleMoved(state) => self.schedules.restore_state(at, *state),
             Record::SchedulesForgotten { entries } => self.schedules.restore_forgotten(&entries),
+            Record::StepMoved(step) => self.restore_step(at, *step),
             Record::CredentialsWanted { job, principal } => self.jobs.credentials.restore(self.ctx, job, &principal),
             Record::CredentialsRevoked { job } => provisioning::restore_revoked(self.jobs, job),
             Record::JobForgotten { job } => {
@@ -214,7 +217,14 @@ impl Restorer<'_> {
     fn restore_event(&mut self, id: JobId, pos: LogPos, event: EventRecord) {
         self.jobs.restore_event(self.ctx, id, pos, event);
         if self.jobs.get(id).is_some_and(Job::is_terminal) {
+            self.workflows.forget(self.ctx, id);
             self.delivery.end_job(id);
+        }
+    }
+
+    fn restore_step(&mut self, pos: LogPos, step: StepRecord) {
+        if let Some(job) = self.jobs.get(step.job).filter(|job| !job.is_terminal()) {
+            self.workflows.restore(account_of(job), pos, step);
         }
     }
 

@@ -2,6 +2,7 @@
 //! for (1.1 §7.1, §7.2).
 
 use super::requests::RequestHandler;
+use super::workflows::check_below;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal};
 use crate::json::Json;
@@ -29,6 +30,7 @@ impl RequestHandler<'_> {
         command: [u8; 32],
     ) -> Result<Option<Outcome>, Violation> {
         let parent = submit.parent.as_ref().map(|parent| self.permitted(Act::Delegate, parent)).transpose()?;
+        parent.map_or(Ok(()), |parent| check_below(self.runtime, parent))?;
         let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
         let session = sessions.get(self.session).ok_or_else(|| Violation::invalid("the session is gone"))?;
         if submit.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {

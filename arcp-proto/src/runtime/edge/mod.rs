@@ -266,6 +266,7 @@ impl Edge {
                 | Timer::KeyExpiry
                 | Timer::Artifacts
                 | Timer::Schedules
+                | Timer::Workflow(_)
                 | Timer::Audit
                 | Timer::Read(_)
                 | Timer::RevocationGrace(_)

@@ -10,7 +10,7 @@ use super::lease;
 use super::prompt;
 use super::provisioning;
 use super::slots;
-use super::{Job, JobState, Jobs, Wait};
+use super::{Job, JobState, Jobs, Wait, is_workflow};
 use crate::id::{JobId, prefixed};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
@@ -110,6 +110,9 @@ fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
     }
     if job.run.credentials {
         return Some(provisioning::lost());
+    }
+    if is_workflow(job) {
+        return None; // What of it was over is.
     }
     if !ctx.config.restarts(&job.spec.agent) {
         return Some(Cause::failed(

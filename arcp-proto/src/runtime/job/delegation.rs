@@ -21,9 +21,10 @@ use super::cause::Cause;
 use super::family::{check_parent, child_of, gone};
 use super::lease::{self, Grant};
 use super::questions::reply;
+use super::resolve::resolve;
 use super::slots::lend_slot;
-use super::submit::{fingerprint_below, resolve};
-use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait, is_over};
+use super::submit::fingerprint_below;
+use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait, is_over, is_workflow};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
 use crate::json::{Json, Object};
@@ -375,6 +376,9 @@ pub(in crate::runtime) fn on_await(
 
 /// A child has ended: whoever waits for it is answered once that is durable.
 fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId) {
+    if jobs.table.get(parent).is_some_and(is_workflow) {
+        ctx.effect(Effect::StepEnded { workflow: parent, job: child });
+    }
     let Some(end) = jobs.table.get(child).expected("a child that ends is there").map(ended) else {
         return;
     };
@@ -467,7 +471,7 @@ pub(in crate::runtime) fn children(job: &Job) -> &BTreeSet<JobId> {
 }
 
 /// How a job ended, for its parent.
-fn ended(job: &Job) -> Result<ChildEnd, Violation> {
+pub(super) fn ended(job: &Job) -> Result<ChildEnd, Violation> {
     let event = job.event(job.count()).map(|stored| &*stored.event);
     let Some(JobEvent::Ended(Terminal { status, result, error, .. })) = event else {
         let gone = alloc::format!("how {} ended is no longer held: wait for a child while it runs", job.id);

@@ -11,7 +11,7 @@ use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
 use super::streams;
-use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs, Wait, is_over};
+use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs, Wait, is_over, is_workflow};
 use crate::id::JobId;
 use crate::model::event::JobEvent;
 use crate::model::job::FinalStatus;
@@ -64,7 +64,7 @@ impl Jobs {
         }
         let ended = at_once.and_then(|cause| show_end(self, ctx, id, cause));
         match runs {
-            Some(true) if is_told => stop_agent(ctx, id, ctx.config.timing.cancel_grace),
+            Some(true) if is_told => stop_agent(self, ctx, id, ctx.config.timing.cancel_grace),
             Some(true) => {}
             Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
         }
@@ -109,7 +109,7 @@ impl Jobs {
                     AgentState::Idle if departure::holds_up_cancel(self, ctx, id, grace) => {}
                     AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
                     AgentState::Running | AgentState::Gone => {
-                        stop_agent(ctx, id, grace);
+                        stop_agent(self, ctx, id, grace);
                         delegation::cancel_children(
                             self,
                             ctx,
@@ -154,7 +154,7 @@ impl Jobs {
             self.end(ctx, id, in_doubt.unwrap_or(Cause::GraceOver));
         }
         if still_there {
-            ctx.output(Output::StopAgent { job: id, force: true });
+            tell_to_stop(self, ctx, id, true);
         }
     }
 
@@ -253,10 +253,18 @@ fn note_history(job: &Job, ctx: &mut Context) {
 }
 
 /// Tells an agent to stop and starts the grace.
-fn stop_agent(ctx: &mut Context, id: JobId, grace: Duration) {
-    ctx.output(Output::StopAgent { job: id, force: false });
+fn stop_agent(jobs: &Jobs, ctx: &mut Context, id: JobId, grace: Duration) {
+    tell_to_stop(jobs, ctx, id, false);
     let at = after(ctx, grace);
     ctx.timers.set(Timer::CancelGrace(id), at);
+}
+
+/// Tells whatever runs a job to stop it: the host its agent, and the runtime a workflow.
+fn tell_to_stop(jobs: &Jobs, ctx: &mut Context, id: JobId, force: bool) {
+    match jobs.table.get(id).is_some_and(is_workflow) {
+        true => ctx.effect(Effect::StopWorkflow(id)),
+        false => ctx.output(Output::StopAgent { job: id, force }),
+    }
 }
 
 fn after(ctx: &Context, span: Duration) -> Timestamp {

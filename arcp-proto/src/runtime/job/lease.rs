@@ -693,6 +693,7 @@ impl Reported {
             | EventKind::StreamClose
             | EventKind::StreamError
             | EventKind::StoredArtifact
+            | EventKind::WorkflowComplete
             | EventKind::Vendor(_) => return None,
         };
         let members = body.members().ok()?;

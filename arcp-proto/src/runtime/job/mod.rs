@@ -43,6 +43,7 @@ pub(in crate::runtime) mod provisioning;
 mod purge;
 mod questions;
 pub(in crate::runtime) mod raises;
+mod resolve;
 mod restore;
 mod result;
 mod run;
@@ -54,6 +55,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod waits;
+pub(in crate::runtime) mod workflow;
+mod workflow_check;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -68,6 +71,7 @@ use crate::model::event::JobEvent;
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, CommandReply, Reply, Watching};
 use crate::model::request::Invocation;
+use crate::model::workflow::is_agent;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -79,6 +83,7 @@ pub(in crate::runtime) use jobs::{Jobs, recount};
 pub(in crate::runtime) use result::ChunkTerms;
 pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, check_for_later, level_of};
 pub use waits::Wait;
+pub(in crate::runtime) use workflow_check::submit_of;
 
 use events::Events;
 use lease::Purse;
@@ -464,6 +469,11 @@ fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, 
 /// says does not count any more.
 fn is_over(job: &Job) -> bool {
     job.is_terminal() || (job.run.credentials && job.run.waits.contains(&Wait::Revocation))
+}
+
+/// Whether a job is a workflow, which the runtime runs itself.
+pub(in crate::runtime) fn is_workflow(job: &Job) -> bool {
+    is_agent(&job.spec.agent)
 }
 
 /// What is held for whoever submitted a job.

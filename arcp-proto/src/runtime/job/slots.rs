@@ -10,7 +10,7 @@ use core::time::Duration;
 use super::interrupt;
 use super::shares::Slot;
 use super::streams;
-use super::{AgentState, Job, JobState, Jobs, Wait, is_over};
+use super::{AgentState, Job, JobState, Jobs, Wait, is_over, is_workflow};
 use crate::id::{JobId, SessionId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobEvent};
@@ -28,7 +28,7 @@ impl Jobs {
         };
         match (&job.state, job.run.state) {
             _ if is_over(job) => {}
-            (JobState::Accepting, _) if job.run.slot == Slot::Held => {
+            (JobState::Accepting, _) if job.run.slot == Slot::Held || is_workflow(job) => {
                 self.table.change(id, |job| job.start(ctx));
                 ctx.effect(Effect::StartAgent(id));
             }

@@ -6,6 +6,8 @@ use alloc::string::String;
 use super::family;
 use super::idempotency;
 use super::lease::{self, Grant};
+use super::resolve::resolve;
+use super::workflow_check::check_workflow;
 use super::{Job, JobSpec, Jobs, NEW_JOB, waiting_bytes};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId, WireId};
@@ -14,6 +16,7 @@ use crate::lease::{Ceiling, Lease, Namespace};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{Invocation, Submit};
+use crate::model::workflow::is_agent;
 use crate::policy::{Roles, Subject};
 use crate::principal::Account;
 use crate::runtime::account::HeldFor;
@@ -101,7 +104,9 @@ impl NewJob {
     /// for its principal.
     pub(in crate::runtime) fn wants_credentials(&self, ctx: &Context, principal: &Principal) -> bool {
         let grants_models = |lease: Lease| lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse);
-        let provisions = ctx.config.models.provisions && !principal.is_anonymous();
+        // Nobody is run by a workflow but its steps.
+        let runs = !is_agent(&self.agent);
+        let provisions = runs && ctx.config.models.provisions && !principal.is_anonymous();
         provisions && Lease::parse(&self.grant.lease).is_ok_and(grants_models)
     }
 
@@ -150,7 +155,7 @@ impl Jobs {
             }
         })?;
         self.check_capacity(ctx, asked)?;
-        let (agent, checks_input) = resolve(ctx, asked.subject(), &submit.agent)?;
+        let (agent, checks_input) = resolve_asked(ctx, asked, &grant)?;
         let parent = asked.parent.map(|parent| Box::new(family::below(ctx, parent, submit, fingerprint_below(submit))));
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
@@ -216,7 +221,9 @@ impl Jobs {
         });
         let asks_as = level_of(principal, &asked.ceilings);
         let trust = above.map_or(asks_as, |above| asks_as.min(lease::trust(above)));
-        let starts = self.shares.may_start(&ctx.config, &principal.account(), agent.name(), parent.is_some());
+        let needs_slot = !is_agent(&agent);
+        let starts =
+            !needs_slot || self.shares.may_start(&ctx.config, &principal.account(), agent.name(), parent.is_some());
         let input = submit.input.clone().unwrap_or_else(Json::empty_object);
         let spec = JobSpec {
             principal: principal.clone(),
@@ -262,7 +269,7 @@ impl Jobs {
         job.purse = grant.purse();
         job.run.credentials = self.credentials.give(id, session);
         lease::plan_expiry(&job, ctx);
-        if starts {
+        if starts && needs_slot {
             self.shares.take_slot(&mut job);
         }
         self.insert(job);
@@ -283,7 +290,7 @@ pub(in crate::runtime) fn check_for_later(ctx: &mut Context, asked: SubmitContex
     let grant = ctx.prove(asked.principal, |ctx, fuel| {
         Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, false, fuel)
     })?;
-    let (agent, checks_input) = resolve(ctx, asked.subject(), &submit.agent)?;
+    let (agent, checks_input) = resolve_asked(ctx, asked, &grant)?;
     Ok(NewJob { agent, checks_input, grant, key: None, parent: None })
 }
 
@@ -334,16 +341,17 @@ pub(in crate::runtime) fn level_of(principal: &Principal, ceilings: &[Option<&Ce
     }
 }
 
-/// What an agent that is asked for stands for, and whether inputs have to fit it. One
-/// that policy keeps from whoever asks looks as if there were none.
-pub(super) fn resolve(ctx: &Context, who: Subject<'_>, asked: &AgentRef) -> Result<(AgentRef, bool), Violation> {
-    let entry = ctx.config.agents.iter().find(|entry| entry.name == asked.name());
-    let unknown = || {
-        let message = alloc::format!("no agent is called `{}`", asked.name());
-        Violation::new(ErrorCode::AgentNotAvailable, message)
-    };
-    let entry = entry.filter(|_| ctx.config.may_submit(who, asked.name())).ok_or_else(unknown)?;
-    Ok((entry.resolve(asked)?, entry.checks_input))
+/// What somebody asks for stands for: an agent, or a workflow, which is checked as a whole.
+fn resolve_asked(ctx: &mut Context, asked: SubmitContext<'_>, grant: &Grant) -> Result<(AgentRef, bool), Violation> {
+    let submit = asked.submit;
+    if !is_agent(&submit.agent) {
+        return resolve(ctx, asked.subject(), &submit.agent);
+    }
+    if asked.parent.is_some() {
+        return Err(Violation::new(ErrorCode::FailedPrecondition, "a workflow is started below no other job"));
+    }
+    let bounds = (asked.features, asked.ceilings);
+    check_workflow(ctx, submit, asked.subject(), bounds, grant).map(|agent| (agent, false))
 }
 
 /// What makes two submits the same.

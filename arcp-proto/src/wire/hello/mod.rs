@@ -68,6 +68,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::AgentHandoff => Some("x-vendor.arcp.agent_handoff"),
         Feature::Artifacts => Some("x-vendor.arcp.artifacts"),
         Feature::Schedules => Some("x-vendor.arcp.scheduled_jobs"),
+        Feature::Workflows => Some("x-vendor.arcp.workflows"),
         Feature::BlockOnSilence
         | Feature::FilterSubscriptions
         | Feature::DurableJobs

@@ -89,6 +89,7 @@ impl OpenFrame<'_, '_> {
             "job.progress" => self.progress()?,
             "job.status" => self.whole_body(EventKind::Status)?,
             "job.checkpoint" => self.whole_body(EventKind::Checkpoint)?,
+            "workflow.complete" => self.whole_body(EventKind::WorkflowComplete)?,
             kind if EventKind::from(kind).is_of_prompts() => self.whole_body(EventKind::from(kind))?,
             "agent.delegate" => self.whole_body(EventKind::Delegate)?,
             "artifact.ref" => self.artifact()?,
@@ -171,6 +172,7 @@ impl OpenFrame<'_, '_> {
         let kind = match name.as_str() {
             "job.status" => EventKind::Status,
             "job.checkpoint" => EventKind::Checkpoint,
+            "workflow.complete" => EventKind::WorkflowComplete,
             "agent.delegate" => EventKind::Delegate,
             other => EventKind::from(other),
         };

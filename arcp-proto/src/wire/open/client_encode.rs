@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Envelope, OPTIONAL, TYPES, capability_name, extension_names, is_job, subscriptions, words};
+use super::{Envelope, OPTIONAL, TYPES, capability_name, extension_names, is_job, subscriptions, words, workflows};
 use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
@@ -106,7 +106,10 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
 fn write_command(command: &Command) -> (&'static str, String) {
     match command {
         Command::Submit(submit, _) if submit.parent.is_some() => ("agent.delegate", write_delegate(submit)),
-        Command::Submit(submit, _) => ("tool.invoke", write_invoke(submit)),
+        Command::Submit(submit, _) => match workflows::write(submit) {
+            Some(payload) => (workflows::KIND, payload),
+            None => ("tool.invoke", write_invoke(submit)),
+        },
         Command::Cancel(cancel) => ("cancel", write_cancel(cancel)),
         Command::Watch(watch) => shared::write_watch(watch),
         Command::Unwatch { job } => shared::write_unwatch(job),

@@ -95,6 +95,7 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
             EventClass::StreamClose => "stream.close",
             EventClass::StreamError => "stream.error",
             EventClass::StoredArtifact => "artifact.ref",
+            EventClass::WorkflowComplete => "workflow.complete",
             // An artifact that is only named is not stored here.
             EventClass::ToolCall | EventClass::ToolResult | EventClass::Artifact | EventClass::Vendor => "event.emit",
             EventClass::Chunk => "job.result_chunk",
@@ -119,6 +120,7 @@ fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, b
         | EventKind::LeaseExtended
         | EventKind::LeaseRevoked
         | EventKind::StreamOpen
+        | EventKind::WorkflowComplete
         | EventKind::StreamClose => body.as_str().to_string(),
         EventKind::StreamError => write_stream_error(view, body),
         EventKind::StreamChunk => write_stream_chunk(view, body),

@@ -9,6 +9,7 @@ mod events;
 mod replies;
 mod requests;
 mod subscriptions;
+mod workflows;
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -41,11 +42,12 @@ pub(crate) const IMPLIED: Features =
 const TYPES: &str = "arcpx.arcp.types.v1";
 
 /// The extensions that stand for features of which the RFC has no capability.
-const EXTENSIONS: [(Feature, &str); 4] = [
+const EXTENSIONS: [(Feature, &str); 5] = [
     (Feature::CancelAnywhere, "arcpx.arcp.cancel_anywhere.v1"),
     (Feature::ListDetails, "arcpx.arcp.list_details.v1"),
     (Feature::AgentDetails, "arcpx.arcp.agent_details.v1"),
     (Feature::Sessions, "arcpx.arcp.sessions.v1"),
+    (Feature::Workflows, "arcpx.arcp.workflows.v1"),
 ];
 
 /// The feature that an extension stands for.
@@ -89,7 +91,8 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         | Feature::ListDetails
         | Feature::AgentDetails
         | Feature::OpenSurfaces
-        | Feature::Sessions => return None,
+        | Feature::Sessions
+        | Feature::Workflows => return None,
     })
 }
 

@@ -7,7 +7,7 @@ use core::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{TYPES, capability_named, extension_feature, subscriptions};
+use super::{TYPES, capability_named, extension_feature, subscriptions, workflows};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object, Text};
@@ -86,6 +86,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
             }
             "session.authenticate" => HandshakeRequest::Authenticate(read_proof(header)?).into(),
             "tool.invoke" => Command::Submit(read_invoke(header)?, read_invocation(header, priority)?).into(),
+            workflows::KIND => Command::Submit(workflows::read(header)?, read_invocation(header, priority)?).into(),
             "agent.delegate" => Command::Submit(read_delegate(header)?, read_invocation(header, priority)?).into(),
             "cancel" => Command::Cancel(read_cancel(header)?).into(),
             shared::SCHEDULE => {
@@ -351,24 +352,47 @@ fn read_invocation(header: &Header<'_>, priority: Priority) -> Result<Invocation
 
 fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
     let fields: Invoke<'_> = payload("tool.invoke", header.payload)?;
+    let terms = Terms {
+        cost_budget: fields.cost_budget,
+        model_use: fields.model_use,
+        lease_request: fields.lease_request,
+        lease_constraints: fields.lease_constraints,
+        max_runtime_sec: fields.max_runtime_sec,
+        key: fields.idempotency_key,
+    };
+    let input = fields.arguments.map(Json::from_checked);
+    submit_on(header, terms, Submit { input, ..Submit::new(AgentRef::parse(&fields.tool.0)?) })
+}
+
+/// What is said of a job besides its agent and its input.
+pub(super) struct Terms<'a> {
+    pub(super) cost_budget: Option<&'a RawValue>,
+    pub(super) model_use: Option<&'a RawValue>,
+    pub(super) lease_request: Option<&'a RawValue>,
+    pub(super) lease_constraints: Option<&'a RawValue>,
+    pub(super) max_runtime_sec: Option<u64>,
+    pub(super) key: Option<Text<'a>>,
+}
+
+/// A submit with what is said of it besides, here and in the envelope.
+pub(super) fn submit_on(header: &Header<'_>, terms: Terms<'_>, submit: Submit) -> Result<Submit, Violation> {
     let key = match header.key.as_deref() {
         Some(key) => Some(Text(key.into())),
-        None => fields.idempotency_key,
+        None => terms.key,
     };
-    let lease = object("lease_request", fields.lease_request)?;
-    let constraints = object("lease_constraints", fields.lease_constraints)?.or_else(|| expiry_within(lease.as_ref()));
-    let lease = with_budgets(lease, fields.cost_budget, fields.model_use)?;
+    let lease = object("lease_request", terms.lease_request)?;
+    let constraints = object("lease_constraints", terms.lease_constraints)?.or_else(|| expiry_within(lease.as_ref()));
+    let lease = with_budgets(lease, terms.cost_budget, terms.model_use)?;
     // A tracer that does nothing writes zeros.
     let trace = header.trace.as_deref().filter(|trace| trace.len() != 32 || trace.bytes().any(|digit| digit != b'0'));
     let trace = trace.map(|trace| free_text("trace_id", trace)).transpose()?;
     Ok(Submit {
-        input: fields.arguments.map(Json::from_checked),
         lease_request: lease,
         lease_constraints: constraints,
         key: shared::key(key)?,
-        max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
+        max_runtime: shared::max_runtime(terms.max_runtime_sec)?,
         trace,
-        ..Submit::new(AgentRef::parse(&fields.tool.0)?)
+        ..submit
     })
 }
 

@@ -169,7 +169,7 @@ fn id(name: &str, Text(text): &Text<'_>) -> Result<WireId, Violation> {
 }
 
 /// The types of envelopes about jobs, each a bit for filters.
-const TYPES: [&str; 25] = [
+const TYPES: [&str; 26] = [
     "job.accepted",
     "job.started",
     "job.progress",
@@ -195,6 +195,7 @@ const TYPES: [&str; 25] = [
     "lease.revoked",
     "stream.error",
     "artifact.ref",
+    "workflow.complete",
 ];
 
 /// The bits of these types.

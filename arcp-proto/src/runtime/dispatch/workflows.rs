@@ -1,0 +1,350 @@
+//! Workflows: the jobs of their steps, which are submitted as their principal may submit
+//! them, and what becomes of the whole (RFC §6.2).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::error::{ErrorCode, Violation};
+use crate::id::{JobId, OpId, WireId};
+use crate::json::{Json, Object};
+use crate::model::event::{EventKind, JobError};
+use crate::model::feature::{Feature, Features};
+use crate::model::request::Invocation;
+use crate::model::workflow::{Workflow, is_tried_again};
+use crate::runtime::Runtime;
+use crate::runtime::audit_records::{AuditAct, AuditEntry};
+use crate::runtime::io::{AgentExit, InputFault, Output};
+use crate::runtime::job::delegation::{self, Delegating};
+use crate::runtime::job::{Submission, SubmitContext, is_workflow, lease, submit_of, workflow};
+use crate::runtime::workflow::Next;
+use crate::runtime::workflow_records::StepState;
+
+/// When what could not be done for now is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Bytes of an error of a step that are kept.
+const SAID: usize = 1024;
+
+/// What the submit of a step comes to.
+enum Begun {
+    /// Its job is there.
+    Running(JobId),
+    /// The host checks its input first.
+    Checked(OpId),
+    /// It is to be tried again in a while, because of this.
+    Later(Violation),
+    /// It is not.
+    Refused(Violation),
+}
+
+/// That a workflow runs is durable.
+pub(super) fn begin(runtime: &mut Runtime, id: JobId) {
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    let Some((input, account)) = workflow::begin(jobs, ctx, id) else {
+        return; // It is over by now.
+    };
+    match Workflow::of_job(&input) {
+        Ok(graph) => workflows.begin(&account, id, graph, &input),
+        Err(why) => {
+            let error = JobError::new(ErrorCode::Internal, why.message);
+            return runtime.on_agent_exited(id, AgentExit::Failure(error));
+        }
+    }
+    let shown = workflows.shown(id);
+    workflow::say(jobs, ctx, id, EventKind::Status, shown);
+    // What an earlier run of the runtime has begun is perhaps over.
+    let begun: Vec<JobId> = workflows.children(id).collect();
+    for child in begun {
+        let Runtime { jobs, .. } = &mut *runtime;
+        workflow::await_step(jobs, id, child);
+        take_end(runtime, id, child);
+    }
+    go_on(runtime, id);
+}
+
+/// The job of a step has ended, or another child of a workflow.
+pub(super) fn on_child_ended(runtime: &mut Runtime, id: JobId, child: JobId) {
+    if runtime.workflows.runs(id) {
+        take_end(runtime, id, child);
+        go_on(runtime, id);
+    }
+}
+
+/// A workflow is told to stop, or has ended: its steps are, by their own.
+pub(super) fn on_stop(runtime: &mut Runtime, id: JobId) {
+    if runtime.jobs.get(id).is_some_and(|job| job.is_terminal()) {
+        return runtime.on_agent_exited(id, AgentExit::Lost);
+    }
+    go_on(runtime, id);
+}
+
+/// The time has come to look at a workflow.
+pub(in crate::runtime) fn on_due(runtime: &mut Runtime, id: JobId) {
+    go_on(runtime, id);
+}
+
+/// The host has checked the input of a step, perhaps.
+pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
+    let Some((id, at)) = runtime.workflows.on_input_checked(op) else {
+        return; // It was no step's, or its workflow is over.
+    };
+    if workflow::goes_on(&runtime.jobs, id) {
+        let attempt = runtime.workflows.state(id, at).map_or(0, StepState::attempt) + 1;
+        match fault {
+            Some(fault) => {
+                let why = fault.violation("the arguments do not fit the agent");
+                fail(runtime, id, (at, attempt), None, JobError::new(why.code, why.message));
+            }
+            None => try_to_begin(runtime, id, (at, attempt), true),
+        }
+    }
+    go_on(runtime, id);
+}
+
+/// Does what is to be done of a workflow now.
+fn go_on(runtime: &mut Runtime, id: JobId) {
+    if workflow::is_stopping(&runtime.jobs, id) {
+        if runtime.workflows.children(id).next().is_none() {
+            finish(runtime, id, "cancelled", AgentExit::Lost);
+        }
+        return;
+    }
+    runtime.workflows.end_pause(id, runtime.ctx.now.utc);
+    while workflow::goes_on(&runtime.jobs, id) {
+        let Runtime { ctx, workflows, .. } = &mut *runtime;
+        match workflows.next(ctx, id) {
+            Next::Skip(at) => skip(runtime, id, at, "what it needs was skipped"),
+            Next::Begin(at, attempt) => try_to_begin(runtime, id, (at, attempt), false),
+            Next::Complete(results) => {
+                let exit = AgentExit::Success { result: Some(results), summary: None };
+                return finish(runtime, id, "success", exit);
+            }
+            Next::Fail(at, error) => {
+                let step = workflows.step(id, at).map_or_else(Default::default, |step| step.id.clone());
+                let mut details = Object::new();
+                details.str("step", &step);
+                let message = alloc::format!("step `{step}`: {}", error.message);
+                let error = JobError { message, details: Some(details.json()), ..error };
+                return finish(runtime, id, "error", AgentExit::Failure(error));
+            }
+            Next::Wait => break,
+        }
+        runtime.carry();
+    }
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    if workflow::goes_on(jobs, id) {
+        workflows.plan(ctx, id);
+    }
+}
+
+/// A workflow is over: what its steps have come to, and its end.
+fn finish(runtime: &mut Runtime, id: JobId, status: &str, exit: AgentExit) {
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    let body = workflows.outcomes(id, status, ctx.config.limits.frame.event_body_bytes);
+    workflow::say(jobs, ctx, id, EventKind::WorkflowComplete, body);
+    runtime.carry();
+    runtime.on_agent_exited(id, exit);
+}
+
+/// A step is not run.
+fn skip(runtime: &mut Runtime, id: JobId, at: usize, why: &str) {
+    note(runtime, id, at, StepState::Skipped, |step| alloc::format!("step {step} is skipped: {why}"));
+}
+
+/// A step stands so from now on, and whoever watches is told.
+fn note(runtime: &mut Runtime, id: JobId, at: usize, state: StepState, say: impl FnOnce(&str) -> String) {
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    workflows.keep(ctx, id, at, state);
+    let message = workflows.step(id, at).map(|step| say(&step.id)).unwrap_or_default();
+    let body = workflows.event_of(id, at, &message);
+    workflow::say(jobs, ctx, id, EventKind::Status, body);
+}
+
+/// What became of the job of a step, if it has ended.
+fn take_end(runtime: &mut Runtime, id: JobId, child: JobId) {
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    let Some((at, attempt)) = workflows.step_of(id, child) else {
+        return; // It is no step.
+    };
+    let Some(end) = workflow::end_of(jobs, child) else {
+        return; // It goes on.
+    };
+    let bytes = |result: &Option<Json>| result.as_ref().map_or(0, |result| result.as_str().len());
+    let end = end.and_then(|result| match workflows.check_result(ctx, id, bytes(&result)) {
+        Ok(()) => Ok(result),
+        Err(why) => Err(JobError { retryable: false, ..JobError::new(why.code, why.message) }),
+    });
+    match end {
+        Ok(result) => {
+            let state = StepState::Succeeded { attempt, child, result };
+            note(runtime, id, at, state, |step| alloc::format!("step {step} has succeeded"));
+        }
+        Err(error) => fail(runtime, id, (at, attempt), Some(child), error),
+    }
+}
+
+/// A step has failed, or its try: it is tried again, if it may be.
+fn fail(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), child: Option<JobId>, error: JobError) {
+    let Runtime { ctx, workflows, .. } = &mut *runtime;
+    let retry = workflows.step(id, at).map(|step| step.retry).unwrap_or_default();
+    let message = cut(&error.message);
+    let error = JobError { message: message.clone(), details: None, ..error };
+    if attempt <= retry.limit && is_tried_again(&error.code) && child.is_some() {
+        let until = ctx.now.utc.plus(retry.after(attempt));
+        let say = |step: &str| alloc::format!("step {step} has failed and is tried again: {message}");
+        return note(runtime, id, at, StepState::Backoff { attempt, until }, say);
+    }
+    let say = |step: &str| alloc::format!("step {step} has failed: {message}");
+    note(runtime, id, at, StepState::Failed { attempt, child, error }, say);
+}
+
+fn cut(message: &str) -> String {
+    let mut end = message.len().min(SAID);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message[..end].into()
+}
+
+/// Begins a step, or tries it again; `is_checked`: its input fits its agent.
+fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_checked: bool) {
+    let Runtime { ctx, workflows, .. } = &mut *runtime;
+    let most = ctx.config.limits.workflow.step_argument_bytes;
+    let input = match workflows.input_of(id, at, attempt == 1, most) {
+        Ok(Some(input)) => input,
+        Ok(None) => return skip(runtime, id, at, "its condition does not hold"),
+        Err(why) => {
+            let error = JobError { retryable: false, ..JobError::new(ErrorCode::InvalidRequest, why) };
+            return fail(runtime, id, (at, attempt), None, error);
+        }
+    };
+    match submit(runtime, id, (at, attempt), input, is_checked) {
+        Begun::Running(child) => {
+            workflow::await_step(&mut runtime.jobs, id, child);
+            let say = |step: &str| match attempt {
+                1 => alloc::format!("step {step} is started"),
+                _ => alloc::format!("step {step} is started once more"),
+            };
+            note(runtime, id, at, StepState::Running { attempt, child }, say);
+            // One that was begun before is perhaps over.
+            take_end(runtime, id, child);
+        }
+        Begun::Checked(op) => runtime.workflows.check(id, at, op),
+        Begun::Later(why) => put_off(runtime, id, at, &why),
+        Begun::Refused(why) => {
+            let error = JobError { retryable: false, ..JobError::new(why.code, why.message) };
+            fail(runtime, id, (at, attempt), None, error);
+        }
+    }
+}
+
+/// Nothing of a workflow is begun for a while; whoever watches is told once.
+fn put_off(runtime: &mut Runtime, id: JobId, at: usize, why: &Violation) {
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    let until = ctx.now.utc.plus(AGAIN);
+    if workflows.put_off(id, until) {
+        let step = workflows.step(id, at).map_or_else(Default::default, |step| step.id.clone());
+        let body = workflows.event_of(id, at, &alloc::format!("step {step} waits: {}", cut(&why.message)));
+        workflow::say(jobs, ctx, id, EventKind::Status, body);
+    }
+}
+
+/// Submits the job of a step, with whatever the principal of its workflow may do by now.
+fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), input: Json, is_checked: bool) -> Begun {
+    const BOUNDS: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
+    let Runtime { ctx, sessions, jobs, workflows, .. } = &mut *runtime;
+    let gone = || Begun::Refused(Violation::invalid("the workflow is gone"));
+    let Some((step, job)) = workflows.step(id, at).zip(jobs.get(id)) else {
+        return gone();
+    };
+    let Some(name) = WireId::new(&alloc::format!("{}/{attempt}", step.id)) else {
+        return gone();
+    };
+    let spec = job.spec();
+    let (principal, session) = (spec.principal.clone(), job.sessions.holder);
+    let invocation = Invocation { extensions: None, ..spec.invocation.clone() };
+    let policy = ctx.config.authority.policy.as_deref();
+    let roles = policy.map(|policy| policy.counting(&principal, &spec.bounds.roles)).unwrap_or_default();
+    let mut submit = submit_of(step, Some(input), Some(name.clone()));
+    submit.trace = Some(spec.trace.clone());
+    let step_id = step.id.clone();
+    let asked = SubmitContext {
+        id: None,
+        submit: &submit,
+        invocation: &invocation,
+        command: None,
+        request: &name,
+        id_is_of_principal: false,
+        principal: &principal,
+        roles: &roles,
+        session,
+        parent: Some(id),
+        features: BOUNDS,
+        // Its workflow was granted no more.
+        ceilings: [None; 2],
+        firing: None,
+    };
+    let may = sessions.pace().check_submits(ctx, asked.subject());
+    let new = match may.and_then(|()| jobs.check(ctx, asked)) {
+        Ok(Submission::Known(child)) => return Begun::Running(child),
+        Ok(Submission::New(new)) => new,
+        Err(why) if matches!(why.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) => {
+            return Begun::Later(why);
+        }
+        Err(why) => {
+            let entry = AuditEntry { job: Some(id), ..AuditEntry::new(AuditAct::Delegate, &principal) };
+            ctx.audit_refused(entry.because(Some(&alloc::format!("workflow step {step_id}"))), &why);
+            return Begun::Refused(why);
+        }
+    };
+    if new.wants_credentials(ctx, &principal) {
+        let why = "the steps of a workflow have no credentials issued: ask for no `model.use`";
+        return Begun::Refused(Violation::new(ErrorCode::Unimplemented, why));
+    }
+    if new.checks_input() && !is_checked {
+        let most = ctx.config.limits.job.checked_input_bytes;
+        let input = submit.input.clone().unwrap_or_else(Json::empty_object);
+        if input.as_str().len() > most {
+            let why = alloc::format!("the input of `{}` may have at most {most} bytes", new.agent().name());
+            return Begun::Refused(Violation::invalid(why));
+        }
+        if !workflows.may_check(ctx) {
+            let why = "too many inputs are being checked";
+            return Begun::Later(Violation::new(ErrorCode::Unavailable, why));
+        }
+        let op = ctx.next_op();
+        ctx.output(Output::CheckInput { op, agent: new.agent().clone(), input });
+        return Begun::Checked(op);
+    }
+    sessions.pace().note_submit(ctx, asked.subject());
+    if let Some(ended) = jobs.to_forget(ctx, &principal) {
+        runtime.retention().forget(ended);
+    }
+    // As of any child: it answers no request, and is sent to whoever subscribes or watches.
+    let Runtime { ctx, jobs, delivery, .. } = &mut *runtime;
+    let taken = new.taken().to_vec();
+    let child = jobs.accept(ctx, asked, new);
+    delegation::tell_parent(jobs, ctx, child, &Delegating::of(&submit));
+    delivery.add_job(child);
+    delivery.audiences.own(session, child);
+    delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), child);
+    delivery.number_for_all(ctx, jobs, child, 0, None);
+    runtime.carry();
+    let Runtime { ctx, jobs, .. } = &mut *runtime;
+    lease::show_taken(jobs, ctx, child, &taken);
+    runtime.carry();
+    Begun::Running(child)
+}
+
+/// Who asks for something below a workflow is refused: its steps alone are there.
+///
+/// # Errors
+///
+/// If the job is one.
+pub(super) fn check_below(runtime: &Runtime, parent: JobId) -> Result<(), Violation> {
+    if runtime.jobs.get(parent).is_some_and(is_workflow) {
+        let why = "the job is a workflow: nothing but its steps is below it";
+        return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Jobs that are workflows: the runtime runs them itself, in no slot, and their steps are
+//! their children.
+
+use super::delegation::ended;
+use super::family::gone;
+use super::{AgentState, Job, JobState, Jobs, Wait, account_of};
+use crate::error::{ErrorCode, Violation};
+use crate::id::JobId;
+use crate::json::Json;
+use crate::model::event::{EventKind, JobError, JobEvent};
+use crate::model::job::FinalStatus;
+use crate::runtime::account::Balance;
+use crate::runtime::context::Context;
+
+/// What became of the job of a step.
+pub(in crate::runtime) type StepEnd = Result<Option<Json>, JobError>;
+
+/// That a workflow runs is durable: gives its input, and whose account it counts for.
+pub(in crate::runtime) fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -> Option<(Json, Balance)> {
+    let is_due = |job: &Job| job.state == JobState::Running && job.run.state == AgentState::Idle;
+    jobs.table.get(id).filter(|job| is_due(job))?;
+    jobs.table.change(id, |job| {
+        let input = job.input.take().map_or_else(Json::null, |waited| waited.input);
+        job.run.waits.remove(&Wait::Store);
+        job.run.first_credit(&ctx.config.limits, None);
+        job.run.state = AgentState::Running;
+        job.run.last_call = ctx.now.mono;
+        job.begin_heartbeats(ctx);
+        (input, account_of(job).clone())
+    })
+}
+
+/// Whether steps of a workflow may be begun.
+pub(in crate::runtime) fn goes_on(jobs: &Jobs, id: JobId) -> bool {
+    jobs.table.get(id).is_some_and(|job| job.is_heard() && !job.state.is_cancelling())
+}
+
+/// Whether it is told to stop, and has not ended.
+pub(in crate::runtime) fn is_stopping(jobs: &Jobs, id: JobId) -> bool {
+    jobs.table.get(id).is_some_and(|job| job.is_heard() && job.state.is_cancelling())
+}
+
+/// Says something on the job of a workflow.
+pub(in crate::runtime) fn say(jobs: &mut Jobs, ctx: &mut Context, id: JobId, kind: EventKind, body: Json) {
+    jobs.table.change(id, |job| job.append(ctx, JobEvent::Emitted { kind, body }, false));
+}
+
+/// A workflow waits for the job of a step.
+pub(in crate::runtime) fn await_step(jobs: &mut Jobs, id: JobId, child: JobId) {
+    jobs.table.change(id, |job| job.run.waits.insert(Wait::Child(child)));
+}
+
+/// How the job of a step ended; `None`: it goes on.
+pub(in crate::runtime) fn end_of(jobs: &Jobs, child: JobId) -> Option<StepEnd> {
+    let internal = |why: Violation| JobError { details: why.details, ..JobError::new(why.code, why.message) };
+    let Some(job) = jobs.table.get(child) else {
+        return Some(Err(internal(gone())));
+    };
+    job.is_terminal().then(|| match ended(job) {
+        Err(why) => Err(internal(why)),
+        Ok(end) if end.status == FinalStatus::Success => Ok(end.result),
+        Ok(end) => {
+            let none = || JobError::new(ErrorCode::Internal, "it did not succeed");
+            Err(JobError { details: None, ..end.error.unwrap_or_else(none) })
+        }
+    })
+}

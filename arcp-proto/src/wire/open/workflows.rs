@@ -1,0 +1,70 @@
+//! Workflows: a message of their own for a submit of what runs them (RFC §6.2).
+
+use alloc::string::String;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::requests::{Terms, submit_on};
+use crate::error::Violation;
+use crate::json::{Json, Object, Text};
+use crate::model::request::Submit;
+use crate::model::workflow::{self, Workflow};
+use crate::wire::envelope::{Header, payload};
+use crate::wire::shared::present;
+
+pub(super) const KIND: &str = "workflow.start";
+
+#[derive(Deserialize)]
+struct Start<'a> {
+    #[serde(borrow, default)]
+    workflow: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "cost.budget")]
+    cost_budget: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "model.use")]
+    model_use: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lease_request: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lease_constraints: Option<&'a RawValue>,
+    #[serde(default)]
+    max_runtime_sec: Option<u64>,
+    #[serde(borrow, default)]
+    idempotency_key: Option<Text<'a>>,
+}
+
+pub(super) fn read(header: &Header<'_>) -> Result<Submit, Violation> {
+    let fields: Start<'_> = payload(KIND, header.payload)?;
+    let mut input = Object::new();
+    input.opt_json("workflow", fields.workflow.map(Json::from_checked).as_ref());
+    input.opt_json("input", fields.input.map(Json::from_checked).as_ref());
+    let terms = Terms {
+        cost_budget: fields.cost_budget,
+        model_use: fields.model_use,
+        lease_request: fields.lease_request,
+        lease_constraints: fields.lease_constraints,
+        max_runtime_sec: fields.max_runtime_sec,
+        key: fields.idempotency_key,
+    };
+    submit_on(header, terms, Submit { input: Some(input.json()), ..Submit::new(workflow::agent()) })
+}
+
+/// The payload of a workflow's submit, if it is one.
+pub(super) fn write(submit: &Submit) -> Option<String> {
+    if submit.agent != workflow::agent() {
+        return None;
+    }
+    let (graph, input) = Workflow::parts(submit.input.as_ref()).ok()?;
+    let mut payload = Object::new();
+    payload
+        .raw("workflow", graph.as_str())
+        .opt_json("input", input.as_ref())
+        .opt_json("lease_request", submit.lease_request.as_ref())
+        .opt_json("lease_constraints", submit.lease_constraints.as_ref());
+    if let Some(seconds) = submit.max_runtime {
+        payload.u64("max_runtime_sec", u64::from(seconds.get()));
+    }
+    Some(payload.done())
+}
