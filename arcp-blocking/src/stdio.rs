@@ -18,6 +18,8 @@ const CONN: ConnId = ConnId(1);
 const TURN: usize = 64;
 /// How long agents may go on after the parent has left.
 const LAST_GRACE: Duration = Duration::from_secs(5);
+/// How long a peer that says nothing more is answered what it has asked.
+const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 
 /// Serves one peer until it leaves. `peer` is who it is, unless it has to
 /// prove it.
@@ -45,7 +47,7 @@ pub fn serve(
     let (arrived, received) = sync_channel(1);
     let read = move || read(input, &arrived, &reader, frame_bytes);
     std::thread::Builder::new().name("reader".to_string()).spawn(read)?;
-    let mut pipes = Pipes { frames: Some(frames), paused: false };
+    let mut pipes = Pipes { frames: Some(frames), paused: false, ended: None };
     driver.handle(
         Input::Opened {
             conn: CONN,
@@ -70,6 +72,8 @@ struct Pipes {
     /// `None` once nothing is written any more.
     frames: Option<Sender<String>>,
     paused: bool,
+    /// Since when the peer says nothing more.
+    ended: Option<Instant>,
 }
 
 impl Sockets for Pipes {
@@ -110,19 +114,31 @@ fn run(
             && !pipes.paused
             && let Ok(input) = received.try_recv()
         {
-            hand_over(driver, pipes, input)?;
+            if matches!(input, Input::Closed { .. }) {
+                // It says nothing more, and is told what it is owed.
+                pipes.ended = Some(Instant::now());
+            } else {
+                hand_over(driver, pipes, input)?;
+            }
             turn += 1;
         }
         driver.tick(turn < TURN, pipes)?;
+        let ended = pipes.ended.filter(|_| pipes.frames.is_some());
+        if ended.is_some_and(|since| since.elapsed() >= LONGEST_ANSWER || !driver.owes(CONN)) {
+            pipes.frames = None;
+            driver.handle(Input::Closed { conn: CONN }, pipes)?;
+        }
         if pipes.frames.is_none() && leave_at.is_none() {
             leave_at = Some(Instant::now() + LAST_GRACE);
         }
         let left = leave_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let answered =
+            pipes.ended.filter(|_| leave_at.is_none()).map(|since| LONGEST_ANSWER.saturating_sub(since.elapsed()));
         if left.is_some_and(|left| left.is_zero() || driver.running_agents() == 0) {
             return Ok(());
         }
         let more = (turn == TURN).then_some(Duration::ZERO);
-        match driver.next_wait().into_iter().chain(left).chain(more).min() {
+        match driver.next_wait().into_iter().chain(left).chain(answered).chain(more).min() {
             Some(wait) => std::thread::park_timeout(wait),
             None => std::thread::park(),
         }

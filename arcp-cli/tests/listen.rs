@@ -201,6 +201,36 @@ fn the_parent_is_served_beside_others_and_they_go_on_without_it() {
 }
 
 #[test]
+fn a_parent_that_says_everything_at_once_is_answered_before_its_runtime_ends() {
+    let frame =
+        |id: &str, kind: &str, payload: Value| json!({"arcp": "1.1", "id": id, "type": kind, "payload": payload});
+    let hello = json!({"client": {"name": "c", "version": "1"}, "auth": {"scheme": "none"}});
+    let said = format!(
+        "{}\n{}\n",
+        frame("1", "session.hello", hello),
+        frame("2", "job.submit", json!({"agent": "echo", "input": 7}))
+    );
+    for tokio in [&[][..], &["--tokio"]] {
+        for store in [&[][..], &["--store", "jobs.db"]] {
+            let home = home();
+            let args = [&["serve", "--stdio", "--samples"][..], tokio, store].concat();
+            let mut serve = home.arcp(&args);
+            let serve =
+                serve.current_dir(&home.dir).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut serve = serve.spawn().expect("it runs");
+            serve.stdin.take().expect("a pipe").write_all(said.as_bytes()).expect("written");
+            let output = serve.wait_with_output().expect("it ends");
+            let told = stdout(&output);
+            assert!(
+                told.contains("session.welcome") && told.contains("job.accepted"),
+                "{args:?}: {told}{}",
+                stderr(&output)
+            );
+        }
+    }
+}
+
+#[test]
 fn the_rule_about_cleartext_is_each_place_s_own() {
     let home = home();
     let pair = home.dir.join("pair");

@@ -420,6 +420,12 @@ impl Driver {
         Ok(Some(verdict.is_some_and(|verdict| self.access.oversees(&verdict, now.utc))))
     }
 
+    /// Whether a peer that says nothing more is owed something: see
+    /// [`owes`](arcp_proto::runtime::owes).
+    pub fn owes(&self, conn: ConnId) -> bool {
+        arcp_proto::runtime::owes(&self.runtime, conn)
+    }
+
     /// How many agents run.
     pub fn running_agents(&self) -> usize {
         self.runner.running()

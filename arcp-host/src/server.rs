@@ -560,7 +560,19 @@ impl<S: Socket> ServerLoop<S> {
         self.control.turns.fetch_add(1, Ordering::SeqCst);
         self.expire();
         std::mem::take(&mut self.connections.due.resumed).into_iter().try_for_each(|conn| self.frames(conn))?;
+        self.let_ended_go()?;
         self.tell_gone()
+    }
+
+    /// Whoever has ended its side is gone once it was told what it is owed.
+    fn let_ended_go(&mut self) -> Result<(), Fenced> {
+        let ended = self.connections.due.ended.iter().copied();
+        let gone: Vec<ConnId> = ended.filter(|conn| !self.driver.owes(*conn)).collect();
+        for conn in gone {
+            self.hand_over(Input::Closed { conn })?;
+            self.connections.finish(conn);
+        }
+        Ok(())
     }
 
     /// Says by what this server is known from now on, and lets those go whose certificates
@@ -648,8 +660,7 @@ impl<S: Socket> ServerLoop<S> {
             };
             match read {
                 Ok(0) if connection.may_write_on() => {
-                    self.hand_over(Input::Closed { conn })?;
-                    self.connections.finish(conn);
+                    self.connections.end(conn);
                     break;
                 }
                 Ok(0) => self.connections.drop_now(conn),

@@ -127,7 +127,7 @@ fn round(dice: &mut Dice, n: usize, depth: u64, spec: &AgentSpec) -> Vec<Step> {
         3 => vec![Step::Call(cost(dice, None)), Step::Ask(AgentCall::Remaining)],
         4 => vec![Step::Ask(emit("tool_call", json!({"tool": dice.of(&["a", "b", "x/y"]), "call_id": "c"})))],
         5 => vec![say("tool_call", r#"{"tool":"b","call_id":"c"}"#), Step::Ask(cost(dice, None))],
-        6 | 8 if raises(spec) => ask_budget(dice),
+        6 | 8..12 if raises(spec) => ask_budget(dice),
         6 | 8 => ask_people(dice),
         7 => vec![Step::Ask(AgentCall::Checkpoint { state: vec![n as u8 + 1], label: None })],
         9 => vec![Step::Sleep(Duration::from_millis(200 * dice.below(20) as u64))],
@@ -213,14 +213,14 @@ fn ask_people(dice: &mut Dice) -> Vec<Step> {
 
 /// Asks people for more to spend, perhaps of what it lacks nothing, and spends.
 fn ask_budget(dice: &mut Dice) -> Vec<Step> {
+    const AMOUNTS: [&str; 8] =
+        ["USD:5", "USD:0.25", "usd:1,EUR:2", "USD:1", "USD:2", "GBP:1", "USD:0", "USD:999999999999999"];
     let question = Question::Permission(PermissionRequest {
         permission: "cost.budget".into(),
-        resource: dice
-            .of(&["USD:5", "USD:0.25", "usd:1,EUR:2", "EUR:0.5", "GBP:1", "USD:0", "USD:999999999999999"])
-            .into(),
+        resource: dice.of(&AMOUNTS).into(),
         operation: "cost.budget".into(),
         reason: None,
-        lease_seconds: dice.of(&[None, None, None, Some(2)]),
+        lease_seconds: dice.of(&[None, None, None, None, None, None, None, Some(2)]),
     });
     let ask = AgentCall::Ask { question: Box::new(question), timeout_ms: Some(25_000) };
     let price = vec![dice.of(&PRICES).to_string()];

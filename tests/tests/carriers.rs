@@ -410,6 +410,26 @@ fn several_sessions_share_a_connection_and_go_on_without_each_other() {
 }
 
 #[test]
+fn a_request_that_is_whole_at_once_is_answered_whole() {
+    let site = Site::start("carriers-whole", |_| {});
+    runtime().block_on(async {
+        let (mut requests, _connection) = http2(&site).await;
+        let mut unknown = hello_payload("nobody");
+        unknown["auth"]["token"] = json!("nobody");
+        for (payload, told) in [(hello_payload("tok-a"), "session.welcome"), (unknown, "UNAUTHENTICATED")] {
+            let (response, mut send) = requests.send_request(asked("POST", "/arcp"), false).expect("sent");
+            send.send_data(line("h", "session.hello", &payload), true).expect("sent");
+            let mut body = response.await.expect("an answer").into_body();
+            let mut answered = String::new();
+            while let Some(data) = next(&mut body).await {
+                answered += &String::from_utf8_lossy(&data);
+            }
+            assert!(answered.contains(told), "{told}: {answered}");
+        }
+    });
+}
+
+#[test]
 fn requests_that_are_none_for_a_session_are_answered_with_what_is_wrong() {
     let site = Site::start("carriers-requests", |_| {});
     runtime().block_on(async {

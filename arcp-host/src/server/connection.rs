@@ -48,6 +48,8 @@ pub(super) enum Stage {
 pub(super) enum Phase {
     /// It is read and written.
     Open,
+    /// Its peer says nothing more, and is told what it is owed for what it has said.
+    Ended,
     /// What is left is written; what comes is thrown away.
     Goodbye,
     /// Everything is written and our end is shut; the peer's end is awaited.
@@ -91,9 +93,10 @@ impl<S: Socket> Connection<S> {
     pub(super) fn may_write_on(&mut self) -> bool {
         let written = self.is_written();
         match (&self.stage, self.phase) {
-            (Stage::Open(framing), Phase::Open) => framing.is_lines(),
+            (Stage::Open(framing), Phase::Open | Phase::Ended) => framing.is_lines(),
             (Stage::Open(framing), Phase::Goodbye) => framing.is_lines() && !written,
-            (Stage::Http { .. } | Stage::Open(_), Phase::Open | Phase::Goodbye | Phase::Shut) => false,
+            (Stage::Http { .. }, Phase::Open | Phase::Ended | Phase::Goodbye | Phase::Shut)
+            | (Stage::Open(_), Phase::Shut) => false,
         }
     }
 

@@ -78,6 +78,8 @@ pub(super) struct Due {
     /// When connections are given up: slow heads, slow goodbyes, pongs that
     /// are not read.
     deadlines: BTreeSet<(Instant, ConnId)>,
+    /// Those whose peers say nothing more and are owed something.
+    pub(super) ended: BTreeSet<ConnId>,
     /// New connections the core does not know of.
     pub(super) opened: Vec<Input>,
     /// Lost connections the core does not know of.
@@ -108,6 +110,7 @@ impl Due {
         self.readable.remove(&conn);
         self.dirty.remove(&conn);
         self.resumed.remove(&conn);
+        self.ended.remove(&conn);
     }
 }
 
@@ -467,16 +470,29 @@ impl<S: Socket> Connections<S> {
                     }
                 }
             }
-            (Phase::Open | Phase::Goodbye | Phase::Shut, _) => {}
+            (Phase::Open | Phase::Ended | Phase::Goodbye | Phase::Shut, _) => {}
         }
         credit
     }
 
+    /// The peer of a connection says nothing more, and reads on: it has as long to be
+    /// answered and to read that as one that is slow.
+    pub(super) fn end(&mut self, conn: ConnId) {
+        let Some(connection) = self.by_conn.get_mut(&conn).filter(|connection| connection.phase == Phase::Open) else {
+            return; // It was told so already, or says goodbye.
+        };
+        connection.phase = Phase::Ended;
+        self.due.ended.insert(conn);
+        self.set_deadline(conn, Some(Instant::now() + self.slow_reader_grace));
+    }
+
     /// Reads no more, writes what is left, then ends.
     pub(super) fn finish(&mut self, conn: ConnId) {
-        let Some(connection) = self.by_conn.get_mut(&conn).filter(|connection| connection.phase == Phase::Open) else {
+        let is_open = |connection: &&mut Connection<S>| matches!(connection.phase, Phase::Open | Phase::Ended);
+        let Some(connection) = self.by_conn.get_mut(&conn).filter(is_open) else {
             return;
         };
+        self.due.ended.remove(&conn);
         connection.phase = Phase::Goodbye;
         self.admission.goodbye(conn, connection.from.into());
         self.due.dirty.insert(conn);
@@ -523,7 +539,8 @@ impl<S: Socket> Connections<S> {
 
     /// A connection that the core knows and that has not been told goodbye.
     fn known(&mut self, conn: ConnId) -> Option<&mut Connection<S>> {
-        self.by_conn.get_mut(&conn).filter(|connection| connection.is_known() && connection.phase == Phase::Open)
+        let is_told = |connection: &Connection<S>| matches!(connection.phase, Phase::Open | Phase::Ended);
+        self.by_conn.get_mut(&conn).filter(|connection| connection.is_known() && is_told(connection))
     }
 
     fn framing(&mut self, conn: ConnId) -> Option<&mut Framing> {

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::Runtime;
 use super::account::{HeldFor, Miscount, Recount};
-use super::{delivery, job};
-use crate::id::Principal;
+use super::{connection, delivery, job};
+use crate::id::{ConnId, Principal};
 use crate::time::Timestamp;
 
 /// Bytes that a runtime holds for something, roughly.
@@ -67,4 +67,12 @@ pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
     schedules.recount(&mut recount);
     workflows.recount(&mut recount);
     recount.miscounts()
+}
+
+/// Whether a peer that says nothing more is still to be told something in answer to what
+/// it has said: it is being judged or checked, or waits for its turn, for the store or for
+/// credit. A transport whose peer has ended its side closes it after that.
+pub fn owes(runtime: &Runtime, conn: ConnId) -> bool {
+    let session = runtime.connections.session(conn).and_then(|session| runtime.delivery.feeds.get(session));
+    connection::owes(&runtime.connections, conn, session.map_or(0, |feed| feed.position().cursor))
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arcp_blocking::Target;
-use arcp_proto::runtime::Config;
+use arcp_proto::runtime::{Config, Notice};
 use arcp_tests::raw::hello_payload;
 use arcp_tests::server::PATIENCE;
 use serde_json::json;
@@ -118,6 +118,66 @@ fn whoever_only_listens_on_is_sent_what_is_left_and_let_go() {
             peer.until("session.pong");
             socket.shutdown(Shutdown::Write).expect("shut down");
             assert_eq!(peer.until_closed().len(), 3, "{way:?}: a welcome, a pong, the end");
+        },
+    );
+}
+
+#[test]
+fn whoever_ends_its_side_at_once_is_answered_what_it_has_said_and_let_go() {
+    let hello = |auth: &serde_json::Value| {
+        let mut payload = hello_payload("");
+        payload["auth"] = auth.clone();
+        json!({"arcp": "1.1", "id": "1", "type": "session.hello", "payload": payload})
+    };
+    let submit = json!({"arcp": "1.1", "id": "2", "type": "job.submit", "payload": {"agent": "slow", "input": 1}});
+    let token = |token: &str| json!({"scheme": "bearer", "token": token});
+    on_each(
+        |_| {},
+        |way, site| {
+            for (said, told) in [
+                // A credential that has to be judged first, one that does not count, and none.
+                (format!("{}\n", hello(&token("tok-a"))), vec!["session.welcome"]),
+                (format!("{}\n", hello(&token("nobody"))), vec!["UNAUTHENTICATED"]),
+                (format!("{}\n{submit}\n", hello(&json!({"scheme": "none"}))), vec!["session.welcome", "job.accepted"]),
+                (String::new(), vec![]),
+            ] {
+                let mut socket = connect(site);
+                socket.write_all(said.as_bytes()).expect("written");
+                socket.shutdown(Shutdown::Write).expect("shut down");
+                let answered = rest(&mut socket);
+                let mut from = 0;
+                for told in &told {
+                    let found = answered[from..].find(told).unwrap_or_else(|| panic!("{way:?} {said}: {answered}"));
+                    from += found;
+                }
+                assert!(!told.is_empty() || answered.is_empty(), "{way:?}: {answered}");
+            }
+        },
+    );
+}
+
+#[test]
+fn whoever_ends_its_side_and_reads_nothing_is_given_up() {
+    on_each(
+        |config| config.timing.slow_reader_grace = Duration::from_millis(300),
+        |_, site| {
+            let mut socket = connect(site);
+            socket.set_write_timeout(Some(BRIEFLY)).expect("a timeout");
+            let mut hello = hello_payload("");
+            hello["auth"] = json!({"scheme": "none"});
+            let hello = json!({"arcp": "1.1", "id": "1", "type": "session.hello", "payload": hello});
+            socket.write_all(format!("{hello}\n").as_bytes()).expect("written");
+            // More answers than a socket holds that nobody reads.
+            let nonce = "n".repeat(60 << 10);
+            for n in 0..40 {
+                let list = json!({"arcp": "1.1", "id": format!("q{n}"), "type": "job.submit",
+                    "payload": {"agent": "echo", "input": nonce}});
+                if socket.write_all(format!("{list}\n").as_bytes()).is_err() {
+                    break;
+                }
+            }
+            let _ = socket.shutdown(Shutdown::Write);
+            site.wait_for(|notice| matches!(notice, Notice::SessionDetached { .. }));
         },
     );
 }

@@ -205,6 +205,11 @@ impl Answers {
         self.queue.len() == 1 && self.queue.iter().all(word)
     }
 
+    /// Whether a request is answered by a numbered frame that was not sent.
+    pub(super) fn follows(&self, cursor: u64) -> bool {
+        self.numbered > cursor
+    }
+
     /// A request is answered by a numbered frame: later answers follow that.
     pub(super) fn follow(&mut self, seq: u64) {
         self.numbered = seq;

@@ -119,6 +119,13 @@ impl Conn {
         self.answers.len() == 0 && self.replay.is_none()
     }
 
+    /// Whether its peer is to be told something in answer to what it has said; `cursor` is
+    /// the last number that it was sent.
+    pub(super) fn owes(&self, cursor: u64) -> bool {
+        let is_asked = self.proving.is_some() || self.check.is_waiting();
+        is_asked || !self.is_done() || self.answers.follows(cursor)
+    }
+
     /// Bytes of the longest frame that is taken from it.
     pub(super) fn most_bytes(&self, ctx: &Context) -> usize {
         let limits = &ctx.config.limits;

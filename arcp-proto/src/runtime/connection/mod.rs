@@ -66,6 +66,12 @@ pub(super) enum Heard<'a> {
     Request(SessionId, ReceivedRequest, Header<'a>),
 }
 
+/// Whether a peer is to be told something in answer to what it has said; `cursor` is the
+/// last number that it was sent.
+pub(super) fn owes(connections: &Connections, id: ConnId, cursor: u64) -> bool {
+    connections.arrivals.owes(id) || connections.by_id.get(&id).is_some_and(|conn| conn.owes(cursor))
+}
+
 impl Connections {
     pub(super) fn len(&self) -> usize {
         self.arrivals.len() + self.by_id.len()

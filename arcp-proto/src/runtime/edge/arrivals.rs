@@ -78,6 +78,11 @@ impl Arrivals {
         self.by_id.get(&id).is_some_and(|arrival| arrival.handshake.is_fresh())
     }
 
+    /// Whether a peer is to be told something in answer to what it has said.
+    pub(in crate::runtime) fn owes(&self, id: ConnId) -> bool {
+        self.by_id.get(&id).is_some_and(|arrival| arrival.handshake.is_judged() || !arrival.replies.is_empty())
+    }
+
     pub(in crate::runtime) fn judging(&self) -> &Judging {
         &self.judging
     }

@@ -122,6 +122,14 @@ impl Handshake {
         }
     }
 
+    /// Whether a credential is being judged.
+    pub(super) fn is_judged(&self) -> bool {
+        match self.phase {
+            Phase::Judging { .. } => true,
+            Phase::Fresh | Phase::Challenged { .. } => false,
+        }
+    }
+
     /// Who it is without a credential, if somebody says so.
     fn vouched(&self) -> Option<Verdict> {
         let introduced = self.introduced.as_ref().and_then(|introduced| introduced.verdict.clone());

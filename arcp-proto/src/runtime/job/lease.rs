@@ -288,8 +288,10 @@ impl Purse {
 
 /// What its lease grants it to spend.
 pub(in crate::runtime) fn budget_granted(job: &Job) -> Budget {
-    let granted = |_: &Box<Purse>| Lease::parse(&job.spec.lease).map(|lease| lease.budget().clone());
-    job.purse.as_ref().map(granted).and_then(Result::ok).unwrap_or_default()
+    if job.purse.is_none() {
+        return Budget::default();
+    }
+    Lease::parse(&job.spec.lease).map(|lease| lease.budget().clone()).unwrap_or_default()
 }
 
 /// What people have added to that, for it or for those below it.
