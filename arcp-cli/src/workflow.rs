@@ -94,7 +94,7 @@ fn check(args: &Check) -> Result<Exit, Failure> {
         .map_err(|why| Failure::new(Exit::Failed, format!("{named}: {}", why.message)))?;
     let mut out = io::stdout().lock();
     for line in Graph::of(&steps).lines() {
-        writeln!(out, "{}", line.trim_start_matches("  "))?;
+        writeln!(out, "{}", line.strip_prefix("  ").unwrap_or(&line))?;
     }
     Ok(Exit::Success)
 }

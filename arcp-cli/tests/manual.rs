@@ -91,6 +91,8 @@ fn the_pages_name_no_option_that_the_program_does_not_have() {
         ["schedule", "pause"],
         ["schedule", "remove"],
         ["schedule", "resume"],
+        ["workflow", "check"],
+        ["workflow", "run"],
         ["policy", "check"],
         ["policy", "explain"],
         ["lease", "check"],

@@ -2,6 +2,7 @@
 //! in which everything owed must come.
 
 mod authority;
+mod workflows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub struct Ran {
     pub rotated: usize,
     /// Jobs that another runtime has.
     pub gone: usize,
+    /// Steps of workflows that have succeeded.
+    pub steps: usize,
     /// What became of permissions, and which jobs were handed over.
     pub authority: Authority,
     /// Questions that somebody has answered.
@@ -99,6 +102,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         entry.observes_interrupts = true;
     }
     authority::configure(&mut options.config, seed);
+    options.config.authority.workflows = true;
     options.config.limits.family.children_per_job = 3;
     options.config.limits.family.delegation_depth = 3;
     options.config.limits.delivery.open_calls_per_job = 1;
@@ -164,6 +168,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     (ran.rotated, ran.authority) = (ledger.rotations, ledger.authority.clone());
     ran.provisioned = world.provisioner.ordered.len();
     ran.gone = world.receiver.has.len();
+    ran.steps = world.oracle.graphs.succeeded();
     leave(&mut world, peers);
     authority::nothing_counts(&world);
     ran.frames = world.oracle.frames;
@@ -293,6 +298,8 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
     match dice {
         // People answer soon, or hardly ever.
         0..80 if std::mem::take(&mut peers[at].is_asked) => answer(world, &mut peers[at], answered),
+        // Some of them are graphs.
+        0..30 if world.below(10) == 0 => workflows::start(world, &mut peers[at], n),
         0..30 => submit(world, &mut peers[at], n),
         30..40 => {
             let other = world.below(peers.len() as u64) as usize;

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod fuzz;
 pub mod generator;
 pub mod globs;
+pub mod graphs;
 pub mod home;
 pub mod kept;
 pub mod ledger;

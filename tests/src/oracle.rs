@@ -11,6 +11,7 @@ use arcp_proto::runtime::{Batch, Firing, Input, Numbered, NumberedRun, Output, R
 use serde_json::Value;
 
 use crate::canaries::Canaries;
+use crate::graphs::Graphs;
 use crate::ledger::Ledger;
 use crate::reasons::Reasons;
 
@@ -58,6 +59,8 @@ pub struct Oracle {
     pub reasons: Reasons,
     /// What jobs may do and spend.
     pub ledger: Ledger,
+    /// What the steps of workflows may do.
+    pub graphs: Graphs,
     /// Frames checked.
     pub frames: usize,
 }
@@ -177,6 +180,7 @@ impl Oracle {
         self.durable = durable;
         self.reasons.crash(durable);
         self.ledger.crash(durable);
+        self.graphs.crash(durable);
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
@@ -207,6 +211,7 @@ impl Oracle {
     }
 
     fn record(&mut self, at: LogPos, record: &Record) {
+        self.graphs.record(at, record);
         match record {
             Record::JobAccepted(job) => {
                 if let Some(firing) = &job.bounds.firing {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
 use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::workflow::AGENT;
 use arcp_proto::runtime::{AgentReply, DepartureRecord, Input, Output, Record, Wait};
 use serde_json::Value;
 
@@ -45,6 +46,8 @@ pub struct Reasons {
     interrupted: BTreeSet<JobId>,
     /// Jobs of which credentials may count.
     provisioned: BTreeSet<JobId>,
+    /// Jobs that the runtime runs itself.
+    workflows: BTreeSet<JobId>,
     /// Jobs that are to go to another runtime, and the position of the record that says so.
     departing: BTreeMap<JobId, LogPos>,
 }
@@ -172,6 +175,9 @@ impl Reasons {
                 self.provisioned.remove(job);
             }
             Record::JobAccepted(job) => {
+                if job.agent.name() == AGENT {
+                    self.workflows.insert(job.job);
+                }
                 self.children.extend(job.bounds.parent.as_ref().map(|parent| (job.job, (parent.job, at))));
                 // What no message of a client asked for is sent to nobody by itself.
                 if job.bounds.parent.is_none() || job.command.is_some() {
@@ -223,7 +229,8 @@ impl Reasons {
                 assert!(waits, "{job} waits for an answer, and everything is durable up to {:?}", self.last);
             }
             Wait::Child(child) => {
-                let asked = self.asked.contains_key(&job);
+                // A workflow has no agent.
+                let asked = self.asked.contains_key(&job) || self.workflows.contains(&job);
                 assert!(asked, "{job} waits for a child, and its agent has asked for nothing");
                 assert!(
                     self.children.get(&child).is_some_and(|(parent, _)| *parent == job),

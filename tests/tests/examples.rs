@@ -52,6 +52,8 @@ mod tool_invocation;
 mod vendor_extensions;
 #[path = "../../arcp-blocking/examples/watch.rs"]
 mod watch;
+#[path = "../../arcp-blocking/examples/workflow.rs"]
+mod workflow;
 
 fn here(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
@@ -216,4 +218,9 @@ fn vendor_extensions_runs() {
 #[test]
 fn watch_runs() {
     watch::main().expect("it ends well");
+}
+
+#[test]
+fn workflow_runs() {
+    workflow::main().expect("it ends well");
 }

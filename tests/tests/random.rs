@@ -14,6 +14,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     let (mut jobs, mut resumes, mut frames, mut paced, mut answered) = (0, 0, 0, 0, 0);
     let (mut children, mut allowed, mut costs, mut interrupted) = (0, 0, 0, 0);
     let (mut refused_again, mut provisioned, mut rotated, mut gone, mut done) = (0, 0, 0, 0, Authority::default());
+    let mut steps = 0;
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -30,11 +31,13 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         provisioned += ran.provisioned;
         rotated += ran.rotated;
         gone += ran.gone;
+        steps += ran.steps;
         add(&mut done, ran.authority);
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
     eprintln!("{children} children, {allowed} operations allowed, {costs} costs, {interrupted} interrupts");
-    eprintln!("{gone} jobs sent away");
+    eprintln!("{gone} jobs sent away, {steps} steps of workflows");
+    assert!(steps > 100, "{steps} steps of workflows have succeeded");
     eprintln!(
         "{refused_again} late answers, {provisioned} orders of credentials, {rotated} of them rotations, {done:?}"
     );

@@ -458,6 +458,37 @@ fn each_bound_of_a_graph_refuses_what_is_beyond_it() {
 }
 
 #[test]
+fn pointers_are_followed_as_far_as_that_is_no_work() {
+    let mut world = configured(17, |config| config.limits.workflow.pointer_work_bytes = 300);
+    let mut raw = open(&mut world);
+    let input = json!({"deep": {"deep": {"deep": "x".repeat(90)}}});
+    let at = |pointer: &str| json!({"arguments": {"$from": pointer}});
+    for (pointer, is_followed) in [("/input/deep/deep", true), ("/input/deep/deep/deep", false)] {
+        let start = json!({"workflow": [step("a", "echo", at(pointer))], "input": input});
+        raw.send(&mut world, "workflow.start", start);
+        let answer = raw.expect_any(&mut world, &["job.accepted", "nack"]);
+        assert_eq!(answer["type"] == "job.accepted", is_followed, "{answer}");
+    }
+    // Of what a step has come to that is found when it is asked for.
+    let steps = json!([
+        step("a", "echo", json!({"arguments": {"$value": input}, "on_failure": "continue"})),
+        step(
+            "b",
+            "echo",
+            json!({"needs": ["a"], "arguments": {"$from": "/steps/a/result/deep/deep/deep"},
+            "on_failure": "continue"})
+        ),
+        step("c", "echo", json!({"needs": ["b"], "arguments": {"$from": "/steps/b/error/message"}})),
+    ]);
+    raw.until_end(&mut world);
+    start(&mut world, &mut raw, steps, json!({}));
+    let frames = raw.until_end(&mut world);
+    let end = frames.last().expect("an end");
+    assert!(end["payload"]["value"]["c"].as_str().is_some_and(|why| why.contains("too deep")), "{end}");
+    world.finish();
+}
+
+#[test]
 fn only_so_many_steps_run_at_once() {
     let mut world = configured(14, |config| config.limits.workflow.concurrent_steps = 2);
     let mut raw = open(&mut world);

@@ -12,6 +12,9 @@ pub struct WorkflowLimits {
     pub workflow_depth: usize,
     /// Pointers in the arguments and conditions of one (512). As above.
     pub workflow_pointers: usize,
+    /// Bytes that are read to follow the pointers of one into its input, and again for each
+    /// step into whatever they lead to (32 MiB). More: it is refused, and the step fails.
+    pub pointer_work_bytes: usize,
     /// Bytes of the graph of one, without its input (64 KiB). As above.
     pub workflow_bytes: usize,
     /// How often one step may be tried again (10). As above.
@@ -37,6 +40,7 @@ impl Default for WorkflowLimits {
             workflow_steps: 128,
             workflow_depth: 32,
             workflow_pointers: 512,
+            pointer_work_bytes: 32 << 20,
             workflow_bytes: 64 << 10,
             step_retries: 10,
             concurrent_steps: 8,
@@ -55,6 +59,7 @@ impl WorkflowLimits {
             workflow_steps: 16,
             workflow_depth: 8,
             workflow_pointers: 32,
+            pointer_work_bytes: 1 << 20,
             workflow_bytes: 4 << 10,
             step_retries: 3,
             concurrent_steps: 2,

@@ -170,14 +170,16 @@ impl Workflow {
         bound("workflow_steps", workflow.steps.len(), limits.workflow_steps, "steps")?;
         let above = workflow.above()?;
         bound("workflow_depth", workflow.depth(), limits.workflow_depth, "steps in a row")?;
-        let mut pointers = 0;
+        let (mut pointers, mut work) = (0, limits.pointer_work_bytes);
         for (step, above) in workflow.steps.iter().zip(&above) {
             if step.retry.limit > limits.step_retries {
                 let most = limits.step_retries;
                 let why = alloc::format!("`retry`: `limit` is {most} at most");
                 return Err(exhausted_of(&step.id, "step_retries", u64::from(most), &why));
             }
-            workflow.check_references(step, above, &mut pointers).map_err(|why| wrong_in(&step.id, &why))?;
+            workflow
+                .check_references(step, above, (&mut pointers, &mut work))
+                .map_err(|why| wrong_in(&step.id, &why))?;
         }
         bound("workflow_pointers", pointers, limits.workflow_pointers, "pointers")?;
         Ok(workflow)
@@ -266,12 +268,17 @@ impl Workflow {
         &self.steps[at].id
     }
 
-    fn check_references(&self, step: &Step, above: &BTreeSet<usize>, pointers: &mut usize) -> Result<(), String> {
+    fn check_references(
+        &self,
+        step: &Step,
+        above: &BTreeSet<usize>,
+        (pointers, work): (&mut usize, &mut usize),
+    ) -> Result<(), String> {
         let mut check = |reference: &Reference<'_>| {
             *pointers += 1;
             let there = reference.default.is_some();
             match &reference.place.source {
-                Source::Input if there || reference.place.within(self.input.as_str()).is_some() => {}
+                Source::Input if there || reference.place.within(self.input.as_str(), work)?.is_some() => {}
                 Source::Input => {
                     let pointer = pointer::shown(&reference.pointer);
                     return Err(alloc::format!("`{pointer}` is not in the input, and has no `default`"));
@@ -542,7 +549,8 @@ mod tests {
     fn a_condition_compares_values_and_not_their_spelling() {
         let value = r#"{ "b":1, "a":[null] }"#;
         let holds = |when: &str| {
-            let found = |reference: &Reference<'_>| Ok(reference.place.within(value).map(ToString::to_string));
+            let found =
+                |reference: &Reference<'_>| Ok(reference.place.within(value, &mut 1000)?.map(ToString::to_string));
             super::holds(&Json::parse(when).expect("JSON"), &mut { found })
         };
         for (when, expected) in [

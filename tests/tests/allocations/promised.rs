@@ -4,7 +4,7 @@
 //! * the runtime: events in memory, payloads kept for several readers, events
 //!   read ahead, inputs that wait, one frame more than that, records that are not
 //!   durable up to where a peer is closed for them, what waits for peers and hosts,
-//!   submits whose inputs are being checked, bytes of artifacts on their way, schedules, and the
+//!   submits whose inputs are being checked, bytes of artifacts on their way, schedules, workflows, and the
 //!   tables of runs, keys, artifacts, departures and ended sessions, full;
 //! * a connection: the answer that goes beyond a bound;
 //! * a session: remembered commands, subscriptions;
@@ -63,6 +63,8 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.family.departing_jobs, DEPARTURE + limits.job.lease_bytes as u64)
         + of(limits.artifact.artifact_operations, of(limits.artifact.artifact_bytes, 1))
         + of(limits.schedule.all_schedule_bytes, 1)
+        + of(limits.workflow.all_workflow_bytes, 1)
+        + of(limits.workflow.step_checks, limits.job.checked_input_bytes as u64)
         + of(limits.schedule.schedule_plans, 2 * limits.schedule.schedule_bytes as u64)
         + of(limits.connection.wrong_credential_sources, SOURCE)
         + of(limits.session.ended_sessions, ENDED_SESSION);

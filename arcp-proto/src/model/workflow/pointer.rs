@@ -66,9 +66,23 @@ impl Place {
         Ok(Place { source: Source::Step(path.swap_remove(1), part), path: path_within })
     }
 
-    /// The value, within that of its source.
-    pub(crate) fn within<'a>(&self, source: &'a str) -> Option<&'a str> {
-        self.path.iter().try_fold(source, |value, token| find(value, token))
+    /// The value, within that of its source; `work`: how many bytes may still be read for
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// If more would have to be read.
+    pub(crate) fn within<'a>(&self, source: &'a str, work: &mut usize) -> Result<Option<&'a str>, String> {
+        let mut value = source;
+        for token in &self.path {
+            let left = work.checked_sub(value.len());
+            *work = left.ok_or("the pointers lead too deep into too much: fewer of them, or a smaller value")?;
+            match find(value, token) {
+                Some(found) => value = found,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(value))
     }
 }
 
@@ -124,9 +138,11 @@ mod tests {
             ("/input/a/0/0", None),
         ] {
             let place = Place::parse(pointer).expect("a pointer");
-            assert_eq!(place.within(input), value, "{pointer}");
+            assert_eq!(place.within(input, &mut 1000), Ok(value), "{pointer}");
         }
-        assert_eq!(Place::parse("/input").expect("one").within(input), Some(input));
+        assert_eq!(Place::parse("/input").expect("one").within(input, &mut 0), Ok(Some(input)));
+        let deep = Place::parse("/input/a/0").expect("one");
+        assert!(deep.within(input, &mut input.len()).is_err(), "each step costs what it reads");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::model::request::HandOver;
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
 use crate::runtime::delivery::{self, Joining};
-use crate::runtime::job::{departure, handoff};
+use crate::runtime::job::{account_of, departure, handoff};
 use crate::runtime::session::{Outcome, Session};
 
 /// By which a program knows that nobody takes the job, in the details of the refusal.
@@ -53,10 +53,11 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
         permitted => permitted?,
     };
     let (session, principal) = taker(asked, wish)?;
-    let Runtime { ctx, sessions, jobs, delivery, .. } = &mut *asked.runtime;
+    let Runtime { ctx, sessions, jobs, delivery, workflows, .. } = &mut *asked.runtime;
     let gone = || Violation::new(ErrorCode::Unavailable, "whoever was to have the job has left");
     handoff::check(jobs, ctx, job, sessions.get(session).ok_or_else(gone)?.subject())?;
     handoff::hand_over(jobs, ctx, job, (&principal, session), Some(&by));
+    jobs.get(job).into_iter().for_each(|given| workflows.give(job, account_of(given)));
     delivery.audiences.own(session, job);
     if delivery.audiences.join(session, job) {
         // Said by itself: of the handoffs of a job a store keeps the last.

@@ -210,6 +210,7 @@ impl Restorer<'_> {
     fn restore_handed_over(&mut self, id: JobId, to: (&Principal, SessionId), by: Option<&Principal>) {
         let (_, session) = to;
         handoff::give(self.jobs, self.ctx, id, to, by);
+        self.jobs.get(id).into_iter().for_each(|job| self.workflows.give(id, account_of(job)));
         self.delivery.audiences.own(session, id);
         hand_over(self.delivery, self.ctx, self.jobs, id, session);
     }

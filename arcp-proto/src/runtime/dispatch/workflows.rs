@@ -209,8 +209,7 @@ fn cut(message: &str) -> String {
 /// Begins a step, or tries it again; `is_checked`: its input fits its agent.
 fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_checked: bool) {
     let Runtime { ctx, workflows, .. } = &mut *runtime;
-    let most = ctx.config.limits.workflow.step_argument_bytes;
-    let input = match workflows.input_of(id, at, attempt == 1, most) {
+    let input = match workflows.input_of(&ctx.config.limits.workflow, (id, at), attempt == 1) {
         Ok(Some(input)) => input,
         Ok(None) => return skip(runtime, id, at, "its condition does not hold"),
         Err(why) => {

@@ -45,9 +45,11 @@ pub(in crate::runtime) fn say(jobs: &mut Jobs, ctx: &mut Context, id: JobId, kin
     jobs.table.change(id, |job| job.append(ctx, JobEvent::Emitted { kind, body }, false));
 }
 
-/// A workflow waits for the job of a step.
+/// A workflow waits for the job of a step, if that goes on.
 pub(in crate::runtime) fn await_step(jobs: &mut Jobs, id: JobId, child: JobId) {
-    jobs.table.change(id, |job| job.run.waits.insert(Wait::Child(child)));
+    if jobs.table.get(child).is_some_and(|job| !job.is_terminal()) {
+        jobs.table.change(id, |job| job.run.waits.insert(Wait::Child(child)));
+    }
 }
 
 /// How the job of a step ended; `None`: it goes on.

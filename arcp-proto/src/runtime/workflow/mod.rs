@@ -27,6 +27,7 @@ use super::workflow_records::{StepRecord, StepState};
 use crate::error::{BoundOf, Violation};
 use crate::id::{JobId, LogPos, OpId, Principal};
 use crate::json::{Json, Object};
+use crate::limits::WorkflowLimits;
 use crate::model::event::JobError;
 use crate::model::workflow::{Step, Workflow};
 use crate::time::UtcMs;
@@ -127,14 +128,28 @@ impl Workflows {
     /// # Errors
     ///
     /// What is wrong with either.
-    pub(super) fn input_of(&self, job: JobId, at: usize, is_first: bool, most: usize) -> Result<Option<Json>, String> {
+    pub(super) fn input_of(
+        &self,
+        limits: &WorkflowLimits,
+        (job, at): (JobId, usize),
+        is_first: bool,
+    ) -> Result<Option<Json>, String> {
         let Some(run) = self.runs.get(&job) else {
             return Ok(None);
         };
-        if is_first && !run.holds(at)? {
+        let mut work = limits.pointer_work_bytes;
+        if is_first && !run.holds(at, &mut work)? {
             return Ok(None);
         }
-        run.arguments(at, most).map(|arguments| Some(arguments.unwrap_or_else(Json::empty_object)))
+        let arguments = run.arguments(at, limits.step_argument_bytes, &mut work)?;
+        Ok(Some(arguments.unwrap_or_else(Json::empty_object)))
+    }
+
+    /// It is somebody else's now.
+    pub(super) fn give(&mut self, job: JobId, account: &Balance) {
+        if let Some(run) = self.runs.get_mut(&job) {
+            run.charge.move_to(account);
+        }
     }
 
     /// The step whose job goes on that this is.

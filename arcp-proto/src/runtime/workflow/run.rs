@@ -133,11 +133,11 @@ impl Run {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub(super) fn holds(&self, at: usize) -> Result<bool, String> {
+    pub(super) fn holds(&self, at: usize, work: &mut usize) -> Result<bool, String> {
         let Some(when) = self.step(at).and_then(|step| step.when.as_ref()) else {
             return Ok(true);
         };
-        holds(when, &mut |reference| Ok(self.value(reference))).map_err(|why| alloc::format!("`when`: {why}"))
+        holds(when, &mut |reference| self.value(reference, work)).map_err(|why| alloc::format!("`when`: {why}"))
     }
 
     /// The arguments of a step.
@@ -145,14 +145,14 @@ impl Run {
     /// # Errors
     ///
     /// Which of them there is not, or that they have more than so many bytes.
-    pub(super) fn arguments(&self, at: usize, most: usize) -> Result<Option<Json>, String> {
+    pub(super) fn arguments(&self, at: usize, most: usize, work: &mut usize) -> Result<Option<Json>, String> {
         let Some(arguments) = self.step(at).and_then(|step| step.arguments.as_ref()) else {
             return Ok(None);
         };
         let mut left = most;
         let too_long = || alloc::format!("`arguments`: they have more than {most} bytes");
         let filled = fill(arguments.as_str(), &mut |reference| {
-            let value = self.value(reference).or_else(|| reference.default.map(ToString::to_string));
+            let value = self.value(reference, work)?.or_else(|| reference.default.map(ToString::to_string));
             let value = value.ok_or_else(|| alloc::format!("`{}` is not there", reference.pointer))?;
             left = left.checked_sub(value.len()).ok_or_else(too_long)?;
             Ok(value)
@@ -170,21 +170,32 @@ impl Run {
     }
 
     /// What a reference stands for, if there is such a value.
-    fn value(&self, reference: &Reference<'_>) -> Option<String> {
-        let graph = self.graph.as_ref()?;
-        let Source::Step(id, part) = &reference.place.source else {
-            return reference.place.within(graph.input.as_str()).map(ToString::to_string);
+    fn value(&self, reference: &Reference<'_>, work: &mut usize) -> Result<Option<String>, String> {
+        let Some(graph) = &self.graph else {
+            return Ok(None);
         };
-        let state = self.state(graph.steps.iter().position(|step| step.id == *id)?)?;
+        let place = &reference.place;
+        let Source::Step(id, part) = &place.source else {
+            return Ok(place.within(graph.input.as_str(), work)?.map(ToString::to_string));
+        };
+        let at = graph.steps.iter().position(|step| step.id == *id);
+        let Some(state) = at.and_then(|at| self.state(at)) else {
+            return Ok(None);
+        };
+        let made;
         let value = match (part, state) {
-            (Part::State, state) => alloc::format!("\"{}\"", state.as_str()),
-            (Part::Result, StepState::Succeeded { result, .. }) => {
-                result.as_ref().map_or_else(|| "null".to_string(), |result| result.as_str().to_string())
+            (Part::State, state) => {
+                made = alloc::format!("\"{}\"", state.as_str());
+                made.as_str()
             }
-            (Part::Error, StepState::Failed { error, .. }) => error_of(error),
-            (Part::Result | Part::Error, _) => return None,
+            (Part::Result, StepState::Succeeded { result, .. }) => result.as_ref().map_or("null", Json::as_str),
+            (Part::Error, StepState::Failed { error, .. }) => {
+                made = error_of(error);
+                made.as_str()
+            }
+            (Part::Result | Part::Error, _) => return Ok(None),
         };
-        reference.place.within(&value).map(ToString::to_string)
+        Ok(place.within(value, work)?.map(ToString::to_string))
     }
 
     /// The results of the steps that have one, by their ids.
