@@ -278,7 +278,7 @@ impl Client {
     ///
     /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if it is gone.
     pub fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
-        self.ask(|answer| Command::FetchArtifact(id, answer))
+        self.ask(|answer| Command::FetchArtifact(id, None, answer))
     }
 
     /// Lets go of an artifact, or of one that is gone.

@@ -62,6 +62,7 @@
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "websocket", feature = "stdio"))]
+pub mod artifacts;
 pub mod client;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 mod dial;

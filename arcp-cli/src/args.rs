@@ -139,8 +139,8 @@ pub enum Command {
     #[command(subcommand)]
     Sessions(sessions::Sessions),
     /// Leave files with a runtime for a while, and fetch them from anywhere.
-    #[command(subcommand, visible_alias = "artifacts")]
-    Artifact(artifact::Artifact),
+    #[command(visible_alias = "artifacts")]
+    Artifact(artifact::Artifacts),
     /// Have jobs submitted at times, whoever is there then.
     #[command(subcommand, visible_alias = "schedules")]
     Schedule(schedule::Schedule),

@@ -1,40 +1,72 @@
 //! `arcp artifact`.
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use arcp_blocking::artifacts::{self, PART_BYTES, TransferError};
 use arcp_blocking::{Client, ClientError};
-use arcp_host::replace_file::replace_file;
 use arcp_host::stderr::say;
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::WireId;
+use arcp_proto::id::{JobId, WireId};
 use arcp_proto::json::Object;
-use arcp_proto::model::artifact::{ArtifactRef, BlobDigest, MediaType, PutArtifact};
+use arcp_proto::model::artifact::{ArtifactRef, ArtifactTerms, MediaType, PutArtifact};
 use arcp_proto::model::feature::Feature;
+use arcp_proto::model::upload::ArtifactQuery;
 
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
+use crate::list::find;
 use crate::output::{self, Cell, Printing, Row};
 use crate::times::{local, now};
 use crate::values;
 
 const HEADER: [&str; 4] = ["ARTIFACT", "TYPE", "SIZE", "EXPIRES"];
-/// The largest file that is read; runtimes of ours take 1 MiB at once.
+/// The most that is read from stdin, to be left: it is held until it has gone.
 const MOST: u64 = 64 << 20;
+/// Entries of a page.
+const PAGE: u64 = 500;
 
 /// Leave files with a runtime for a while, and fetch them from anywhere.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Artifacts {
+    #[command(subcommand)]
+    what: Option<Artifact>,
+    /// Without a command they are listed.
+    #[command(flatten)]
+    list: List,
+}
+
+/// What is done with files that are left.
 #[derive(Debug, clap::Subcommand)]
 pub enum Artifact {
+    /// List what you have left, or what the agent of a job has.
+    #[command(visible_alias = "list")]
+    Ls(List),
     /// Leave a file with the runtime; prints what it is known by.
     Put(Put),
     /// Fetch a file that was left, to stdout or to a file.
     Get(Get),
     /// Let go of files before their time.
     Rm(Rm),
+}
+
+/// List files.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// What the agent of this job has left [default: what you have left, or jobs of yours].
+    #[arg(long, value_name = "JOB", value_parser = values::id)]
+    job: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    printing: Printing,
+    /// The runtime.
+    #[command(flatten)]
+    place: Where,
 }
 
 /// Leave a file.
@@ -66,8 +98,9 @@ pub struct Get {
     #[arg(value_name = "ARTIFACT", value_parser = id)]
     id: WireId,
     /// Where to write it [default: stdout]. A file that is there is replaced once all
-    /// of it has come.
-    #[arg(short, long, value_name = "FILE")]
+    /// of it has come. What has come of it by then stands beside it, in FILE.partial: there
+    /// the same command goes on.
+    #[arg(short, long, visible_alias = "out", value_name = "FILE")]
     file: Option<PathBuf>,
     /// The runtime.
     #[command(flatten)]
@@ -90,12 +123,31 @@ fn id(text: &str) -> Result<WireId, String> {
 }
 
 /// Does what was asked.
-pub fn run(asked: &Artifact) -> Result<Exit, Failure> {
-    match asked {
-        Artifact::Put(args) => put(args),
-        Artifact::Get(args) => get(args),
-        Artifact::Rm(args) => rm(args),
+pub fn run(asked: &Artifacts) -> Result<Exit, Failure> {
+    match &asked.what {
+        None => list(&asked.list),
+        Some(Artifact::Ls(args)) => list(args),
+        Some(Artifact::Put(args)) => put(args),
+        Some(Artifact::Get(args)) => get(args),
+        Some(Artifact::Rm(args)) => rm(args),
     }
+}
+
+fn list(args: &List) -> Result<Exit, Failure> {
+    let client = connect(&args.place)?;
+    let job = args.job.as_deref().map(|job| find(&client, job)).transpose()?;
+    let mut query = ArtifactQuery { job, limit: Some(PAGE), ..ArtifactQuery::default() };
+    let mut rows = Vec::new();
+    loop {
+        let page = artifacts::list(&client, query.clone())?;
+        rows.extend(page.artifacts.iter().map(|listed| row(&listed.artifact, listed.job)));
+        match page.next {
+            Some(after) => query.after = Some(after),
+            None => break,
+        }
+    }
+    output::rows(args.printing, &HEADER, &rows)?;
+    Ok(Exit::Success)
 }
 
 fn connect(place: &Where) -> Result<Client, Failure> {
@@ -108,20 +160,12 @@ fn connect(place: &Where) -> Result<Client, Failure> {
 
 fn put(args: &Put) -> Result<Exit, Failure> {
     let unusable = |why: &dyn Display| Failure::usage(format!("{}: {why}", args.file.display()));
-    let data = read(&args.file).map_err(|error| unusable(&error))?;
-    if data.len() as u64 > MOST {
-        return Err(unusable(&format_args!("it has more than {MOST} bytes, which no runtime takes at once")));
-    }
-    let (size, digest) = (Some(data.len() as u64), Some(BlobDigest::of(&data)));
-    let put = PutArtifact {
-        id: args.id.clone(),
-        size,
-        digest,
-        retain: args.keep,
-        ..PutArtifact::new(args.media_type.clone(), data)
-    };
-    let kept = connect(&args.place)?.put_artifact(put).map_err(|error| {
-        let Failure { message, exit } = error.into();
+    let mut source = Source::open(&args.file).map_err(|error| unusable(&error))?;
+    let terms = artifacts::terms_of(args.media_type.clone(), &mut source).map_err(|error| unusable(&error))?;
+    let terms = ArtifactTerms { id: args.id.clone(), retain: args.keep, ..terms };
+    let client = connect(&args.place)?;
+    let kept = leave(&client, terms, &mut source).map_err(|error| {
+        let Failure { message, exit } = failure(error);
         Failure::new(exit, format!("{}: {message}", args.file.display()))
     })?;
     // Clocks may be apart by a little.
@@ -129,31 +173,93 @@ fn put(args: &Put) -> Result<Exit, Failure> {
     if least.is_some_and(|least| kept.expires_at < least) {
         say(format_args!("arcp: the runtime keeps it for less than --keep asks: until {}", local(kept.expires_at)));
     }
-    output::rows(args.printing, &HEADER, &[row(&kept)])?;
+    output::rows(args.printing, &HEADER, &[row(&kept, None)])?;
     Ok(Exit::Success)
 }
 
-/// All of a file, or as much as shows that it is too large.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Leaves it in one frame if it fits one, otherwise in parts.
+fn leave(client: &Client, terms: ArtifactTerms, source: &mut Source) -> Result<ArtifactRef, TransferError> {
+    if terms.size > PART_BYTES as u64 {
+        return artifacts::upload(client, terms, source);
+    }
     let mut data = Vec::new();
-    match path.as_os_str() == "-" {
-        true => io::stdin().lock().take(MOST + 1).read_to_end(&mut data)?,
-        false => File::open(path)?.take(MOST + 1).read_to_end(&mut data)?,
-    };
-    Ok(data)
+    source.rewind()?;
+    source.take(terms.size).read_to_end(&mut data)?;
+    let ArtifactTerms { id, media_type, size, digest, retain } = terms;
+    let put = PutArtifact { id, size: Some(size), digest: Some(digest), retain, ..PutArtifact::new(media_type, data) };
+    Ok(client.put_artifact(put)?)
+}
+
+/// What is left: a file, or all that came on stdin.
+enum Source {
+    File(File),
+    Stdin(io::Cursor<Vec<u8>>),
+}
+
+impl Source {
+    fn open(path: &Path) -> io::Result<Source> {
+        if path.as_os_str() != "-" {
+            return File::open(path).map(Source::File);
+        }
+        let mut data = Vec::new();
+        io::stdin().lock().take(MOST + 1).read_to_end(&mut data)?;
+        match data.len() as u64 > MOST {
+            true => Err(io::Error::other(format!("more than {MOST} bytes come: leave them as a file"))),
+            false => Ok(Source::Stdin(io::Cursor::new(data))),
+        }
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Source::File(file) => file.read(buffer),
+            Source::Stdin(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl Seek for Source {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        match self {
+            Source::File(file) => file.seek(to),
+            Source::Stdin(bytes) => bytes.seek(to),
+        }
+    }
 }
 
 fn get(args: &Get) -> Result<Exit, Failure> {
-    let fetched = connect(&args.place)?.fetch_artifact(args.id.clone()).map_err(|error| gone(error, &args.id))?;
-    if BlobDigest::of(&fetched.data) != fetched.artifact.digest {
-        return Err(Failure::new(Exit::Failed, format!("{}: what came is not what was left", args.id)));
+    let client = connect(&args.place)?;
+    let failed = |error: TransferError| match error {
+        TransferError::Client(error) => gone(error, &args.id),
+        TransferError::File(_) | TransferError::Damaged(_) => failure(error),
+    };
+    let Some(file) = &args.file else {
+        artifacts::stream(&client, &args.id, &mut io::stdout().lock()).map_err(failed)?;
+        return Ok(Exit::Success);
+    };
+    let unusable = |error: io::Error| Failure::new(Exit::Failed, format!("--file {}: {error}", file.display()));
+    let mut partial = file.clone().into_os_string();
+    partial.push(".partial");
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut into = options.open(&partial).map_err(unusable)?;
+    if let Err(error) = artifacts::download(&client, &args.id, &mut into) {
+        let is_empty = into.metadata().is_ok_and(|about| about.len() == 0);
+        if is_empty || matches!(error, TransferError::Damaged(_)) {
+            drop(fs::remove_file(&partial));
+        }
+        return Err(failed(error));
     }
-    match &args.file {
-        Some(file) => replace_file(file, 0o666, &fetched.data)
-            .map_err(|error| Failure::new(Exit::Failed, format!("--file {}: {error}", file.display())))?,
-        None => io::stdout().lock().write_all(&fetched.data)?,
-    }
+    into.sync_all().and_then(|()| fs::rename(&partial, file)).map_err(unusable)?;
     Ok(Exit::Success)
+}
+
+fn failure(error: TransferError) -> Failure {
+    match error {
+        TransferError::Client(error) => error.into(),
+        TransferError::File(_) | TransferError::Damaged(_) => Failure::new(Exit::Failed, error.to_string()),
+    }
 }
 
 fn rm(args: &Rm) -> Result<Exit, Failure> {
@@ -174,7 +280,7 @@ fn gone(error: ClientError, id: &WireId) -> Failure {
     error.into()
 }
 
-fn row(kept: &ArtifactRef) -> Row {
+fn row(kept: &ArtifactRef, job: Option<JobId>) -> Row {
     let id = kept.id.as_str().to_string();
     let cells = [id.as_str(), kept.media_type.as_str(), &kept.size.to_string(), &local(kept.expires_at)];
     let mut json = Object::new();
@@ -184,5 +290,8 @@ fn row(kept: &ArtifactRef) -> Row {
         .u64("size", kept.size)
         .display("sha256", kept.digest)
         .display("expires_at", kept.expires_at);
+    if let Some(job) = job {
+        json.display("job_id", job);
+    }
     Row { cells: cells.map(Cell::from).into(), id, json: json.done() }
 }

@@ -4,6 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use arcp_blocking::{Client, artifacts};
+use arcp_proto::client::ClientConfig;
+use arcp_proto::model::artifact::BlobDigest;
+use arcp_proto::model::request::Credential;
+use arcp_proto::model::upload::ArtifactPart;
+use arcp_proto::secret::Secret;
 use arcp_tests::home::{Home, code, stderr, stdout};
 use serde_json::Value;
 
@@ -60,7 +66,7 @@ fn a_file_that_was_left_is_fetched_after_a_crash_by_whoever_left_it_until_it_is_
 #[test]
 fn what_cannot_be_left_is_said_before_anything_is_sent_and_after() {
     let mut home = Home::new(ARCP);
-    let url = home.serve(&["--samples", "--token", "tok-a=alice"]);
+    let url = home.serve(&["--samples", "--token", "tok-a=alice", "--artifacts-max", "1MiB"]);
     let none = home.serve(&["--samples", "--token", "tok-a=alice", "--keep-artifacts", "0s"]);
     fs::create_dir_all(&home.dir).expect("a folder");
     let large = home.dir.join("large.bin");
@@ -68,7 +74,7 @@ fn what_cannot_be_left_is_said_before_anything_is_sent_and_after() {
     let large = large.to_str().expect("text").to_string();
     for (args, url, exit, said) in [
         (&["put", "/nowhere"][..], &url, 2, "/nowhere: No such file"),
-        (&["put", &large], &url, 1, "at most 1048576 bytes"),
+        (&["put", &large], &url, 1, "large.bin: the bytes of artifacts of everybody have reached"),
         (&["put", &large, "--type", "text"], &url, 2, "a media type"),
         (&["put", &large], &none, 1, "keeps no artifacts"),
         (&["get", "art_nobody"], &url, 1, "no such artifact of yours"),
@@ -76,4 +82,83 @@ fn what_cannot_be_left_is_said_before_anything_is_sent_and_after() {
         let output = home.run(&[&["artifact"], args, &["--url", url, "--token", "tok-a"]].concat());
         assert!(code(&output) == exit && stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_file_larger_than_a_frame_is_left_in_parts_fetched_on_from_where_it_was_and_listed() {
+    let mut home = Home::new(ARCP);
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let (file, copy) = (home.dir.join("large.bin"), home.dir.join("copy.bin"));
+    let partial = home.dir.join("copy.bin.partial");
+    let bytes: Vec<u8> = (0..400_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(&file, &bytes).expect("written");
+    let url = home.serve(&["--samples", "--token", "tok-a=alice", "--token", "tok-b=bob"]);
+    let run = |args: &[&str], token: &str| home.run(&[args, &["--url", &url, "--token", token]].concat());
+    let file = file.to_str().expect("text");
+    let kept = json(&run(&["artifact", "put", file, "--id", "large", "-o", "jsonl"], "tok-a"));
+    assert_eq!((&kept["artifact_id"], &kept["size"]), (&"large".into(), &1_600_000.into()), "{kept}");
+    let again = json(&run(&["artifact", "put", file, "--id", "large", "-o", "jsonl"], "tok-a"));
+    assert_eq!(again, kept, "the same once more is the same");
+    let streamed = run(&["artifact", "get", "large"], "tok-a");
+    assert!(code(&streamed) == 0 && streamed.stdout == bytes, "{}", stderr(&streamed));
+    // What came before is not fetched again; what is something else is.
+    let copy_name = copy.to_str().expect("text");
+    for there in [&bytes[..700_000], b"something else", &[0; 2_000_000]] {
+        fs::write(&partial, there).expect("written");
+        let fetched = run(&["artifact", "get", "large", "--out", copy_name], "tok-a");
+        assert_eq!(code(&fetched), 0, "{}", stderr(&fetched));
+        assert!(fs::read(&copy).expect("written") == bytes && !partial.exists());
+    }
+    let gone = run(&["artifact", "get", "gone", "--out", copy_name], "tok-a");
+    assert!(code(&gone) == 1 && !partial.exists(), "{}", stderr(&gone));
+    assert!(fs::read(&copy).expect("it stays") == bytes);
+    let artist = run(&["submit", "artist", "--input", r#"{"bytes": 30}"#], "tok-a");
+    let made: Value = serde_json::from_str(stdout(&artist).lines().last().expect("a result")).expect("JSON");
+    let id = made["artifact_id"].as_str().expect("an id");
+    assert!(stderr(&artist).contains(id) || stdout(&artist).contains(id), "{}", stderr(&artist));
+    let listed = stdout(&run(&["artifacts", "-o", "jsonl"], "tok-a"));
+    let of = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+    let mut ids: Vec<String> =
+        listed.lines().map(|line| of(line)["artifact_id"].as_str().expect("an id").into()).collect();
+    ids.sort();
+    assert_eq!(ids, [id, "large"]);
+    let job = listed.lines().find_map(|line| of(line)["job_id"].as_str().map(str::to_string)).expect("a job");
+    let of_job = json(&run(&["artifact", "ls", "--job", &job, "-o", "jsonl"], "tok-a"));
+    assert_eq!(of_job["artifact_id"], id);
+    assert_eq!(stdout(&run(&["artifacts", "-o", "jsonl"], "tok-b")), "", "another principal has none");
+    let denied = run(&["artifacts", "--job", &job], "tok-b");
+    assert_ne!(code(&denied), 0, "{}", stdout(&denied));
+}
+
+#[test]
+fn what_a_kill_leaves_of_a_file_that_was_half_put_is_gone_at_the_next_start() {
+    let mut home = Home::new(ARCP);
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let store = home.dir.join("jobs.db").to_str().expect("text").to_string();
+    let args = ["--samples", "--store", &store, "--token", "tok-a=alice"];
+    let url = home.serve(&args);
+    let folder = home.dir.join("jobs.db.artifacts");
+    let whole = vec![7; 1000];
+    let half = || ArtifactPart { digest: BlobDigest::of(&whole), size: 1000, offset: 0, data: whole[..500].to_vec() };
+    let connect = |url: &str| {
+        let credential = Credential::Bearer(Secret::new("tok-a".into()));
+        Client::connect(url.parse().expect("a URL"), ClientConfig::new("test", "1", credential)).expect("a session")
+    };
+    let client = connect(&url);
+    assert_eq!(artifacts::send_part(&client, half()).expect("taken"), 500);
+    assert_eq!(files(&folder), ["part-1"]);
+    home.signal("KILL");
+    drop(client);
+    let url = home.serve(&args);
+    let client = connect(&url);
+    let ask = ArtifactPart { data: Vec::new(), ..half() };
+    assert_eq!(artifacts::send_part(&client, ask).expect("answered"), 0, "and its client is told");
+    assert_eq!(files(&folder), [""; 0], "nothing is left of it");
+    let media_type = "a/b".parse().expect("a media type");
+    let mut source = std::io::Cursor::new(&whole);
+    let terms = artifacts::terms_of(media_type, &mut source).expect("readable");
+    let kept = artifacts::upload(&client, terms, &mut source).expect("kept");
+    assert_eq!(files(&folder), [kept.digest.to_string()]);
+    drop(client);
+    home.signal("TERM");
 }

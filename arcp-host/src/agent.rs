@@ -226,10 +226,6 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(job: JobId, spec: AgentSpec, link: Arc<AgentControl>, inbox: Arc<dyn Inbox>) -> Context {
-        Context { job, spec, link, inbox }
-    }
-
     /// The job.
     pub fn job(&self) -> JobId {
         self.job
@@ -553,6 +549,11 @@ fn ask_with(job: &Context, call: AgentCall, offer: Option<Offer>) -> Result<Agen
             None => state = job.link.wait(state, None),
         }
     }
+}
+
+/// A job that begins to run, as its agent will see it.
+pub(crate) fn context(job: JobId, spec: AgentSpec, link: Arc<AgentControl>, inbox: Arc<dyn Inbox>) -> Context {
+    Context { job, spec, link, inbox }
 }
 
 /// A heartbeat that waits until the one before it was taken: a program that prints

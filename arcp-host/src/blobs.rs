@@ -3,13 +3,14 @@
 mod folder;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use arcp_proto::id::OpId;
 use arcp_proto::model::artifact::BlobDigest;
-use arcp_proto::runtime::Input;
+use arcp_proto::runtime::{BlobRange, Input, PartsStep};
 
 pub use self::folder::FolderBlobs;
 
@@ -48,6 +49,44 @@ pub trait Blobs: Send {
     /// If they cannot be read.
     fn read(&mut self, digest: BlobDigest) -> io::Result<Option<Vec<u8>>>;
 
+    /// The same, but only some of them; fewer where there are no more.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    fn read_range(&mut self, digest: BlobDigest, range: BlobRange) -> io::Result<Option<Vec<u8>>> {
+        let BlobRange { offset, length } = range;
+        let bounds = |bytes: &[u8]| {
+            let most = bytes.len() as u64;
+            let bound = |at: u64| usize::try_from(at.min(most)).unwrap_or(bytes.len());
+            bound(offset)..bound(offset.saturating_add(length))
+        };
+        Ok(self.read(digest)?.map(|bytes| bytes[bounds(&bytes)].to_vec()))
+    }
+
+    /// Keeps a part of bytes that come in parts, under a number: so many have come before.
+    /// The first part begins anew.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be kept.
+    fn append(&mut self, upload: u64, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Stores what has come under a number as bytes with this SHA-256, so that no crash
+    /// takes them back.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be stored.
+    fn finish(&mut self, upload: u64, digest: BlobDigest) -> io::Result<()>;
+
+    /// Lets go of what has come under a number, if anything has.
+    ///
+    /// # Errors
+    ///
+    /// If it stays.
+    fn abandon(&mut self, upload: u64) -> io::Result<()>;
+
     /// Lets go of bytes, and of those that are not there.
     ///
     /// # Errors
@@ -55,7 +94,7 @@ pub trait Blobs: Send {
     /// If they stay.
     fn let_go(&mut self, digest: BlobDigest) -> io::Result<()>;
 
-    /// Lets go of all but these.
+    /// Lets go of all but these, and of everything that has come in parts.
     ///
     /// # Errors
     ///
@@ -70,25 +109,46 @@ fn others() -> io::Error {
 
 /// Bytes in memory: gone with the process, as jobs in a store in memory are.
 #[derive(Debug, Default)]
-pub struct MemoryBlobs(BTreeMap<BlobDigest, Arc<[u8]>>);
+pub struct MemoryBlobs {
+    whole: BTreeMap<BlobDigest, Arc<[u8]>>,
+    parts: BTreeMap<u64, Vec<u8>>,
+}
 
 impl Blobs for MemoryBlobs {
     fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()> {
-        self.0.entry(digest).or_insert_with(|| bytes.into());
+        self.whole.entry(digest).or_insert_with(|| bytes.into());
         Ok(())
     }
 
     fn read(&mut self, digest: BlobDigest) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.get(&digest).map(|bytes| bytes.to_vec()))
+        Ok(self.whole.get(&digest).map(|bytes| bytes.to_vec()))
+    }
+
+    fn append(&mut self, upload: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let parts = self.parts.entry(upload).or_default();
+        parts.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
+        parts.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(&mut self, upload: u64, digest: BlobDigest) -> io::Result<()> {
+        let parts = self.parts.remove(&upload).unwrap_or_default();
+        self.store(digest, &parts)
+    }
+
+    fn abandon(&mut self, upload: u64) -> io::Result<()> {
+        self.parts.remove(&upload);
+        Ok(())
     }
 
     fn let_go(&mut self, digest: BlobDigest) -> io::Result<()> {
-        self.0.remove(&digest);
+        self.whole.remove(&digest);
         Ok(())
     }
 
     fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()> {
-        self.0.retain(|digest, _| digests.contains(digest));
+        self.whole.retain(|digest, _| digests.contains(digest));
+        self.parts.clear();
         Ok(())
     }
 }
@@ -105,7 +165,8 @@ pub(crate) enum Wanted {
     Store(OpId, BlobDigest, Vec<u8>),
     /// What an agent has offered, and how many bytes; `None`: it has taken it back.
     Take(OpId, BlobDigest, u64, Option<Offer>),
-    Read(OpId, BlobDigest),
+    Read(OpId, BlobDigest, Option<BlobRange>),
+    Parts(PartsStep),
     LetGo(BlobDigest),
     KeepOnly(BTreeSet<BlobDigest>),
 }
@@ -152,9 +213,28 @@ impl Wanted {
                 });
                 Some(Input::BlobStored { op, stored: taken })
             }
-            Wanted::Read(op, digest) => {
-                let bytes = said(blobs.read(digest), "read", digest).flatten();
+            Wanted::Read(op, digest, range) => {
+                let read = match range {
+                    Some(range) => blobs.read_range(digest, range),
+                    None => blobs.read(digest),
+                };
+                let bytes = said(read, "read", digest).flatten();
                 Some(Input::BlobRead { op, bytes })
+            }
+            Wanted::Parts(PartsStep::Append { op, upload, offset, bytes }) => {
+                let kept = blobs.append(upload, offset, &bytes);
+                let kept = kept.inspect_err(|error| server_log::add(&failed("stored", &"in parts", error)));
+                Some(Input::BlobStored { op, stored: kept.is_ok() })
+            }
+            Wanted::Parts(PartsStep::Finish { op, upload, digest }) => {
+                let stored = blobs.finish(upload, digest);
+                Some(Input::BlobStored { op, stored: said(stored, "stored", digest).is_some() })
+            }
+            Wanted::Parts(PartsStep::Abandon { upload }) => {
+                if let Err(error) = blobs.abandon(upload) {
+                    server_log::add(&failed("deleted", &"in parts", &error));
+                }
+                None
             }
             Wanted::LetGo(digest) => {
                 said(blobs.let_go(digest), "deleted", digest);
@@ -174,21 +254,25 @@ impl Wanted {
     /// What the core is told where nobody does it.
     fn undone(self) -> Option<Input> {
         match self {
-            Wanted::Store(op, ..) | Wanted::Take(op, ..) => Some(Input::BlobStored { op, stored: false }),
-            Wanted::Read(op, _) => Some(Input::BlobRead { op, bytes: None }),
-            Wanted::LetGo(_) | Wanted::KeepOnly(_) => None,
+            Wanted::Store(op, ..)
+            | Wanted::Take(op, ..)
+            | Wanted::Parts(PartsStep::Append { op, .. } | PartsStep::Finish { op, .. }) => {
+                Some(Input::BlobStored { op, stored: false })
+            }
+            Wanted::Read(op, ..) => Some(Input::BlobRead { op, bytes: None }),
+            Wanted::Parts(PartsStep::Abandon { .. }) | Wanted::LetGo(_) | Wanted::KeepOnly(_) => None,
         }
     }
 }
 
 /// What came of it; an operator is told why nothing did.
 fn said<T>(came: io::Result<T>, what: &str, digest: BlobDigest) -> Option<T> {
-    came.inspect_err(|error| server_log::add(&failed(what, digest, error))).ok()
+    came.inspect_err(|error| server_log::add(&failed(what, &digest, error))).ok()
 }
 
 /// Peers say how often that is and of which bytes.
-fn failed(what: &str, digest: BlobDigest, error: &io::Error) -> Line {
-    Line::new(Level::Error, "artifact", format_args!("the artifact {digest} could not be {what}: {error}"))
+fn failed(what: &str, which: &dyn Display, error: &io::Error) -> Line {
+    Line::new(Level::Error, "artifact", format_args!("the artifact {which} could not be {what}: {error}"))
 }
 
 #[cfg(test)]
@@ -197,6 +281,6 @@ mod tests {
 
     #[test]
     fn artifacts_that_a_full_disk_does_not_take_leave_room_in_the_log() {
-        assert!(failed("stored", BlobDigest::of(b""), &io::Error::other("no space left")).is_of_peers());
+        assert!(failed("stored", &BlobDigest::of(b""), &io::Error::other("no space left")).is_of_peers());
     }
 }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::client::{
-    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, schedules,
+    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, artifacts,
+    schedules,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -26,6 +27,7 @@ use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Refusal, RefusedKind, Watching};
 use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, ResumeClaim, Submit};
+use arcp_proto::model::upload::ArtifactWish;
 use arcp_proto::time::Now;
 
 pub use self::command::Command;
@@ -307,9 +309,25 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| session.put_artifact(put));
                 self.await_answer(given, answer, Waiting::Put);
             }
-            Command::FetchArtifact(id, answer) => {
-                let given = session.and_then(|mut session| session.fetch_artifact(id));
+            Command::FetchArtifact(id, range, answer) => {
+                let given = session.and_then(|mut session| match range {
+                    Some(range) => artifacts::fetch_range(&mut session, id, range),
+                    None => session.fetch_artifact(id),
+                });
                 self.await_answer(given, answer, Waiting::Fetch);
+            }
+            Command::KeepParts(terms, answer) => {
+                let given = session.and_then(|mut session| artifacts::keep(&mut session, terms));
+                self.await_answer(given, answer, Waiting::Put);
+            }
+            Command::AboutArtifacts(wish, answer) => {
+                let given = session.and_then(|mut session| artifacts::ask(&mut session, wish));
+                self.await_answer(given, answer, Waiting::OfArtifacts);
+            }
+            Command::AbandonParts(digest, answer) => {
+                let wish = ArtifactWish::Abandon(digest);
+                let given = session.and_then(|mut session| artifacts::ask(&mut session, wish));
+                self.await_answer(given, answer, Waiting::Answer);
             }
             Command::ReleaseArtifact(id, answer) => {
                 let given = session.and_then(|mut session| session.release_artifact(id));
@@ -476,6 +494,11 @@ impl ClientLoop {
             ClientEvent::ArtifactFetched { handle, fetched } => {
                 if let Some(Waiting::Fetch(answer)) = self.answers.remove(&handle) {
                     answer(Ok(fetched));
+                }
+            }
+            ClientEvent::OfArtifacts { handle, answer: said } => {
+                if let Some(Waiting::OfArtifacts(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(said));
                 }
             }
             ClientEvent::Scheduled { handle, scheduled } => {

@@ -554,7 +554,8 @@ impl Driver {
             Output::TakeBlob { op, job, call, digest, size } => {
                 self.blobs.want(blobs::Wanted::Take(op, digest, size, self.runner.take_offer(job, call)));
             }
-            Output::ReadBlob { op, digest } => self.blobs.want(blobs::Wanted::Read(op, digest)),
+            Output::ReadBlob { op, digest, range } => self.blobs.want(blobs::Wanted::Read(op, digest, range)),
+            Output::Parts(step) => self.blobs.want(blobs::Wanted::Parts(step)),
             Output::DropBlob { digest } => self.blobs.want(blobs::Wanted::LetGo(digest)),
             Output::KeepBlobs { digests } => self.blobs.want(blobs::Wanted::KeepOnly(digests.into_iter().collect())),
             Output::PlanSchedule { op, rule, after, now, missed, coming } => {

@@ -14,7 +14,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input, OpenInterrupt, StreamWord};
 
-use crate::agent::{AgentControl, Context, Inbox, Offer, Task, exit_of, run_task};
+use crate::agent::{AgentControl, Context, Inbox, Offer, Task, context, exit_of, run_task};
 use crate::checks::Checks;
 use crate::metrics::Seconds;
 use crate::registry::{Hosted, Registry};
@@ -124,7 +124,7 @@ impl Runner {
         let link = Arc::new(AgentControl::new(self.waited.clone()));
         link.change(|state| state.give(spec.credit, spec.credit_bytes));
         self.running.insert(job, link.clone());
-        (Context::new(job, spec, link, self.inbox.clone()), self.threads.count())
+        (context(job, spec, link, self.inbox.clone()), self.threads.count())
     }
 
     /// Checks whether an input fits an agent; gives what is found at once, and puts

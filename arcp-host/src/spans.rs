@@ -36,7 +36,7 @@ use arcp_proto::model::credential::Issuance;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::handoff::HandoffAnswer;
 use arcp_proto::model::request::Credential;
-use arcp_proto::runtime::{Batch, Input, JobRecord, Notice, Output, Record};
+use arcp_proto::runtime::{Batch, Input, JobRecord, Notice, Output, PartsStep, Record};
 use prometheus_client::metrics::counter::Counter;
 use tracing::field::display;
 use tracing::{Level, Span};
@@ -104,7 +104,11 @@ impl Spans {
             Output::IssueCredentials { op, order } => self.begin(*op, "arcp.issue_credentials", Some(order.job)),
             Output::RevokeCredentials { op, job, .. } => self.begin(*op, "arcp.revoke_credentials", Some(*job)),
             Output::HandOff { op, order } => self.begin(*op, "arcp.hand_off", Some(order.job)),
-            Output::StoreBlob { op, .. } | Output::TakeBlob { op, .. } => self.begin(*op, "arcp.store_artifact", None),
+            Output::StoreBlob { op, .. }
+            | Output::TakeBlob { op, .. }
+            | Output::Parts(PartsStep::Append { op, .. } | PartsStep::Finish { op, .. }) => {
+                self.begin(*op, "arcp.store_artifact", None)
+            }
             Output::ReadBlob { op, .. } => self.begin(*op, "arcp.read_artifact", None),
             Output::PlanSchedule { op, .. } => self.begin(*op, "arcp.plan_schedule", None),
             Output::Persist(batch) => self.appended(batch),
@@ -119,6 +123,7 @@ impl Spans {
             | Output::Fragment { .. }
             | Output::PauseRead { .. }
             | Output::ResumeRead { .. }
+            | Output::Parts(PartsStep::Abandon { .. })
             | Output::DropBlob { .. }
             | Output::KeepBlobs { .. }
             | Output::Load { .. }

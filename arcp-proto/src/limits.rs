@@ -682,6 +682,7 @@ impl Limits {
                 whole_artifact_bytes: 64 << 10,
                 artifacts: 64,
                 all_artifact_bytes: 1 << 20,
+                artifact_uploads: 2,
                 artifact_operations: 2,
             },
             schedule: ScheduleLimits {

@@ -244,7 +244,7 @@ impl Client {
     ///
     /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if it is gone.
     pub async fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
-        self.ask(|answer| Command::FetchArtifact(id, answer)).await
+        self.ask(|answer| Command::FetchArtifact(id, None, answer)).await
     }
 
     /// Lets go of an artifact, or of one that is gone.
@@ -413,7 +413,10 @@ impl Client {
         claim
     }
 
-    async fn ask<T: Send + 'static>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, ClientError> {
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> Result<T, ClientError> {
         let (answer, answered) = oneshot::channel();
         let command = command(Box::new(move |result| drop(answer.send(result))));
         self.give(Message::Command(Box::new(command))).await?;

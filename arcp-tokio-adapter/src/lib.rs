@@ -65,6 +65,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod artifacts;
 #[cfg(any(feature = "http2", feature = "quic"))]
 mod carrier;
 pub mod client;

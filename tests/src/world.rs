@@ -351,10 +351,11 @@ impl World {
             Output::HandOff { op, order } => self.hand_off(op, *order),
             Output::StoreBlob { op, digest, bytes } => self.store_blob(op, digest, bytes),
             Output::TakeBlob { op, job, call, digest, .. } => self.take_blob(op, (job, call), digest),
-            Output::ReadBlob { op, digest } => self.read_blob(op, digest),
+            Output::ReadBlob { op, digest, range } => self.read_blob(op, digest, range),
+            Output::Parts(step) => self.do_parts(step),
             output @ Output::PlanSchedule { .. } => self.plan_schedule(output),
             Output::DropBlob { digest } => drop(self.blobs.stored.remove(&digest)),
-            Output::KeepBlobs { digests } => self.blobs.stored.retain(|digest, _| digests.contains(digest)),
+            Output::KeepBlobs { digests } => self.keep_blobs(&digests),
             Output::Persist(batch) => {
                 self.given.push(batch);
                 if !self.commit_due {

@@ -463,7 +463,7 @@ mod tests {
     fn an_answer_that_nobody_waits_for_any_more_is_not_kept() {
         let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));
         control.change(|state| state.give(2, 1000));
-        let context = Context::new(JobId::from_ulid(ulid::Ulid::nil()), spec(), control.clone(), said.clone());
+        let context = super::super::context(JobId::from_ulid(ulid::Ulid::nil()), spec(), control.clone(), said.clone());
         let job = AsyncContext(Arc::new(context));
         let body = Json::empty_object();
         let mut cx = TaskContext::from_waker(Waker::noop());

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use arcp_proto::model::artifact::{BlobDigest, BlobHasher};
+use arcp_proto::runtime::BlobRange;
 
 use super::{Blobs, others};
 
 /// What a file is called before all of its bytes are there.
 const UNFINISHED: &str = "unfinished";
+/// What one is called that comes in parts, before a number.
+const PART: &str = "part-";
 
 /// Bytes in a folder that only its owner reads. A file is written under another name,
 /// synced and renamed: whatever bears a digest is whole.
@@ -40,6 +43,11 @@ impl FolderBlobs {
         self.folder.join(digest.to_string())
     }
 
+    /// Where parts are until all have come.
+    fn part(&self, upload: u64) -> PathBuf {
+        self.folder.join(format!("{PART}{upload}"))
+    }
+
     /// Whether bytes are there as they were stored.
     fn is_whole(&self, digest: BlobDigest) -> io::Result<bool> {
         let mut hashed = match File::open(self.path(digest)) {
@@ -59,18 +67,22 @@ impl FolderBlobs {
 
 /// Writes so many bytes with this SHA-256 from somewhere.
 fn write(path: &Path, (digest, size): (BlobDigest, u64), from: &mut dyn Read) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    // What a link points to is somebody else's.
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = create(path)?;
     let mut hashed = Hashed { from: from.take(size.saturating_add(1)), hasher: BlobHasher::default() };
     io::copy(&mut hashed, &mut file)?;
     if hashed.hasher.digest() != digest {
         return Err(others());
     }
     file.sync_all()
+}
+
+/// Makes a file that only its owner reads. What a link points to is somebody else's.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Bytes on their way, and their SHA-256.
@@ -124,6 +136,49 @@ impl Blobs for FolderBlobs {
         }
     }
 
+    fn read_range(&mut self, digest: BlobDigest, range: BlobRange) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(self.path(digest)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        file.seek(io::SeekFrom::Start(range.offset))?;
+        let mut bytes = Vec::new();
+        file.take(range.length).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn append(&mut self, upload: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let path = self.part(upload);
+        let mut file = match offset {
+            0 => {
+                remove(&path)?;
+                create(&path)?
+            }
+            _ => OpenOptions::new().write(true).open(&path)?,
+        };
+        // What a write left that did not end is written over.
+        file.set_len(offset)?;
+        file.seek(io::SeekFrom::Start(offset))?;
+        file.write_all(bytes)
+    }
+
+    fn finish(&mut self, upload: u64, digest: BlobDigest) -> io::Result<()> {
+        let part = self.part(upload);
+        let finished = match File::open(&part) {
+            // Nothing comes of an artifact without bytes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(&part),
+            opened => opened,
+        };
+        let stored = finished.and_then(|file| file.sync_all()).and_then(|()| fs::rename(&part, self.path(digest)));
+        stored.inspect_err(|_| drop(remove(&part)))?;
+        self.sync()
+    }
+
+    fn abandon(&mut self, upload: u64) -> io::Result<()> {
+        remove(&self.part(upload))
+    }
+
     fn let_go(&mut self, digest: BlobDigest) -> io::Result<()> {
         remove(&self.path(digest))
     }
@@ -134,7 +189,8 @@ impl Blobs for FolderBlobs {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let is_ours = name == UNFINISHED || name.parse().is_ok_and(|digest| !digests.contains(&digest));
+            let is_part = name.strip_prefix(PART).is_some_and(|number| number.parse::<u64>().is_ok());
+            let is_ours = is_part || name == UNFINISHED || name.parse().is_ok_and(|digest| !digests.contains(&digest));
             if is_ours && entry.file_type()?.is_file() {
                 fs::remove_file(entry.path())?;
             }

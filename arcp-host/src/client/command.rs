@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use arcp_proto::id::WireId;
-use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
+use arcp_proto::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, PutArtifact};
 use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{Answering, Credential, Extension, HandOver, Invocation, ListQuery, Submit, Watch};
 use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
+use arcp_proto::model::upload::{ArtifactAnswer, ArtifactWish, ByteRange};
 
 use super::{Answer, ClientError, Follower, PermissionHandler};
 
@@ -31,8 +32,14 @@ pub enum Command {
     Sessions(SessionQuery, Answer<SessionPage>),
     /// Leave bytes with the runtime.
     PutArtifact(PutArtifact, Answer<ArtifactRef>),
-    /// Fetch the bytes of an artifact.
-    FetchArtifact(WireId, Answer<FetchedArtifact>),
+    /// Fetch the bytes of an artifact, or a range of them.
+    FetchArtifact(WireId, Option<ByteRange>, Answer<FetchedArtifact>),
+    /// Keep what has come in parts.
+    KeepParts(ArtifactTerms, Answer<ArtifactRef>),
+    /// Send a part, or list artifacts.
+    AboutArtifacts(ArtifactWish, Answer<ArtifactAnswer>),
+    /// Let go of the parts that have come of these bytes.
+    AbandonParts(BlobDigest, Answer<()>),
     /// Let go of an artifact.
     ReleaseArtifact(WireId, Answer<()>),
     /// Have jobs submitted at times.
@@ -73,6 +80,7 @@ pub(super) enum Waiting {
     Schedule(Answer<Scheduled>),
     Schedules(Answer<SchedulePage>),
     Fetch(Answer<FetchedArtifact>),
+    OfArtifacts(Answer<ArtifactAnswer>),
     Evict(Answer<()>),
     HandOver(Answer<()>),
     Echo(Answer<Option<String>>),
@@ -94,6 +102,7 @@ impl Waiting {
             Waiting::Schedule(answer) => answer(Err(error)),
             Waiting::Schedules(answer) => answer(Err(error)),
             Waiting::Fetch(answer) => answer(Err(error)),
+            Waiting::OfArtifacts(answer) => answer(Err(error)),
         }
     }
 }

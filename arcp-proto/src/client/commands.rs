@@ -8,6 +8,7 @@ use super::io::Handle;
 use crate::error::ApiMisuse;
 use crate::id::WireId;
 use crate::model::request::{Command, Request, SessionRequest};
+use crate::model::upload::ArtifactWish;
 
 #[derive(Debug, Default)]
 pub(super) struct Commands {
@@ -131,7 +132,7 @@ impl Commands {
                         | Command::HandOver(_)
                         | Command::ReleaseArtifact { .. }
                         | Command::ChangeSchedule(_)
-                )
+                ) | Request::Session(SessionRequest::AboutArtifacts(ArtifactWish::Abandon(_)))
             );
             done || is_answer(request)
         };

@@ -15,6 +15,7 @@ use crate::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, Watching}
 use crate::model::request::{ClientInfo, Credential, Extension, Proof, ResumeClaim};
 use crate::model::schedule::{SchedulePage, Scheduled};
 use crate::model::session::SessionPage;
+use crate::model::upload::ArtifactAnswer;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::Family;
@@ -275,6 +276,13 @@ pub enum ClientEvent {
         handle: Handle,
         /// The artifact.
         fetched: FetchedArtifact,
+    },
+    /// What was asked about artifacts besides.
+    OfArtifacts {
+        /// The command.
+        handle: Handle,
+        /// The answer.
+        answer: ArtifactAnswer,
     },
     /// A schedule is kept.
     Scheduled {

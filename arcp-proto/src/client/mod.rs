@@ -1,5 +1,6 @@
 //! The client: the other side, with the same discipline.
 
+pub mod artifacts;
 mod commands;
 mod follow;
 mod handoff;
@@ -28,6 +29,7 @@ use crate::model::request::{
     ResumeClaim, SessionRequest, Submit, Target, Watch,
 };
 use crate::model::session::{Eviction, SessionQuery};
+use crate::model::upload::ArtifactWish;
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp};
 use crate::wire::{RequestToSend, ServerProfile, write_request};
@@ -540,7 +542,7 @@ impl Session<'_> {
     /// `TooManyPending`, or `NotNegotiated`.
     pub fn fetch_artifact(&mut self, id: WireId) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::Artifacts)?;
-        self.client.give(SessionRequest::FetchArtifact { id }, Origin::Application)
+        self.client.give(SessionRequest::AboutArtifacts(ArtifactWish::Fetch { id, range: None }), Origin::Application)
     }
 
     /// Lets go of an artifact, or of one that is gone: `ClientEvent::AnswerTaken`

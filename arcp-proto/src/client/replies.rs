@@ -16,6 +16,7 @@ use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, Opened, Refusal, RefusedKind, Reply, SessionReply, Watching,
 };
 use crate::model::request::{Command, HandshakeRequest, Invocation, Request, SessionRequest, Watch};
+use crate::model::upload::ArtifactWish;
 use crate::time::UtcMs;
 use crate::wire::ServerProfile;
 use crate::wire::envelope::Header;
@@ -83,7 +84,8 @@ impl Client {
             }
             Reply::Command(CommandReply::Watching(watching)) => self.on_watching(watching, id),
             Reply::Command(CommandReply::Artifact { artifact, request }) => {
-                let asked = |r: &Request| matches!(r, Request::Command(Command::PutArtifact(_)));
+                let asked =
+                    |r: &Request| matches!(r, Request::Command(Command::PutArtifact(_) | Command::KeepParts(_)));
                 if let Some((handle, _)) = self.commands.answered(self.commands.request_of(request.as_ref(), id), asked)
                 {
                     self.tell(ClientEvent::ArtifactKept { handle, artifact });
@@ -154,10 +156,19 @@ impl Client {
                 }
             }
             SessionReply::Artifact(fetched) => {
-                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::FetchArtifact { .. }));
+                let asked = |r: &Request| {
+                    matches!(r, Request::Session(SessionRequest::AboutArtifacts(ArtifactWish::Fetch { .. })))
+                };
                 let named = self.commands.request_of(fetched.request.as_ref(), id);
                 if let Some((handle, _)) = self.commands.answered(named, asked) {
                     self.tell(ClientEvent::ArtifactFetched { handle, fetched });
+                }
+            }
+            SessionReply::OfArtifacts(answer) => {
+                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::AboutArtifacts(_)));
+                let named = self.commands.request_of(answer.request(), id);
+                if let Some((handle, _)) = self.commands.answered(named, asked) {
+                    self.tell(ClientEvent::OfArtifacts { handle, answer });
                 }
             }
             SessionReply::Extension(message) if message.is_of(&self.config.extensions) => {

@@ -17,6 +17,10 @@ pub struct ArtifactLimits {
     /// Bytes of all artifacts, equal ones once for each (4 GiB); of what the others
     /// leave an account may have its `principal_share`. As above.
     pub all_artifact_bytes: usize,
+    /// Artifacts of everybody that come in parts at once (256); of what the others leave
+    /// an account may have its `principal_share`. More: another one is refused. All bytes
+    /// of one count for `all_artifact_bytes` from its first part on.
+    pub artifact_uploads: usize,
     /// Artifacts that the host is storing and reading at once (64); of what the others
     /// leave an account may have its `principal_share`. More: it is refused.
     pub artifact_operations: usize,
@@ -29,6 +33,7 @@ impl Default for ArtifactLimits {
             whole_artifact_bytes: 64 << 20,
             artifacts: 65_536,
             all_artifact_bytes: 4 << 30,
+            artifact_uploads: 256,
             artifact_operations: 64,
         }
     }

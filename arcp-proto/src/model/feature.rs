@@ -72,7 +72,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 25] = [
+    pub const ALL: [Feature; 26] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,

@@ -15,4 +15,5 @@ pub mod request;
 pub mod schedule;
 pub mod session;
 pub mod stream;
+pub mod upload;
 pub mod workflow;

@@ -18,6 +18,7 @@ use crate::model::job::{JobStatus, JobSummary};
 use crate::model::request::{ClientInfo, Extension, Target};
 use crate::model::schedule::{SchedulePage, ScheduleSummary, Scheduled};
 use crate::model::session::SessionPage;
+use crate::model::upload::ArtifactAnswer;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
@@ -109,6 +110,8 @@ pub enum SessionReply {
     JobHeartbeat(JobHeartbeat),
     /// An artifact, with its bytes (RFC §16).
     Artifact(FetchedArtifact),
+    /// Something else about artifacts: extensions of ours (RFC §21).
+    OfArtifacts(ArtifactAnswer),
 }
 
 /// The answer to a command.
@@ -196,6 +199,7 @@ impl Reply {
                 SessionReply::Schedules(page) => page.request.as_ref(),
                 SessionReply::JobHeartbeat(heartbeat) => heartbeat.request.as_ref(),
                 SessionReply::Artifact(fetched) => fetched.request.as_ref(),
+                SessionReply::OfArtifacts(answer) => answer.request(),
                 SessionReply::Refresh { .. }
                 | SessionReply::Evicted { .. }
                 | SessionReply::Ping { .. }
@@ -231,6 +235,7 @@ impl Reply {
                 | SessionReply::Jobs(_)
                 | SessionReply::Sessions(_)
                 | SessionReply::Schedules(_)
+                | SessionReply::OfArtifacts(_)
                 | SessionReply::Artifact(_) => (None, None),
             },
             Reply::Command(reply) => match reply {
@@ -277,6 +282,7 @@ impl SessionReply {
             SessionReply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
             SessionReply::Extension(message) => message.kind.len() + json_bytes(&message.payload),
             SessionReply::Artifact(fetched) => fetched.data.len(),
+            SessionReply::OfArtifacts(answer) => answer.weight(),
             SessionReply::Refresh { .. } => 0,
         }
     }
@@ -319,8 +325,10 @@ pub struct RuntimeInfo {
 pub struct FetchedArtifact {
     /// What it is known by.
     pub artifact: ArtifactRef,
-    /// Its bytes.
+    /// Its bytes, or the range of them that was asked for.
     pub data: Vec<u8>,
+    /// How many of its bytes come before them.
+    pub offset: u64,
     /// The request it answers.
     pub request: Option<WireId>,
 }
@@ -328,9 +336,14 @@ pub struct FetchedArtifact {
 /// Shows no bytes: they may be anything.
 impl fmt::Debug for FetchedArtifact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FetchedArtifact { artifact, data, request } = self;
+        let FetchedArtifact { artifact, data, offset, request } = self;
         let mut shown = f.debug_struct("FetchedArtifact");
-        shown.field("artifact", artifact).field("data", &data.len()).field("request", request).finish()
+        shown
+            .field("artifact", artifact)
+            .field("data", &data.len())
+            .field("offset", offset)
+            .field("request", request)
+            .finish()
     }
 }
 

@@ -9,12 +9,13 @@ use core::time::Duration;
 use crate::id::{IdempotencyKey, Principal, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::artifact::PutArtifact;
+use crate::model::artifact::{ArtifactTerms, PutArtifact};
 use crate::model::feature::Features;
 use crate::model::job::JobStatus;
 use crate::model::prompt::PromptAnswer;
 use crate::model::schedule::{NewSchedule, ScheduleChange, ScheduleQuery};
 use crate::model::session::{Eviction, SessionQuery};
+use crate::model::upload::ArtifactWish;
 use crate::secret::{Secret, SecretDigest};
 use crate::time::UtcMs;
 
@@ -86,11 +87,8 @@ pub enum SessionRequest {
         /// Time between two events; `None`: as fast as they come.
         every: Option<Duration>,
     },
-    /// The bytes of an artifact (RFC §16).
-    FetchArtifact {
-        /// The artifact.
-        id: WireId,
-    },
+    /// Bytes of an artifact, or something else about those that are kept (RFC §16).
+    AboutArtifacts(ArtifactWish),
     /// A message of an extension, for the host if it was negotiated (RFC §21).
     Extension(Extension),
     /// A message nobody has to handle; never an error (1.1 §5).
@@ -128,6 +126,8 @@ pub enum Command {
     HandOver(HandOver),
     /// Leave bytes with the runtime for a while (RFC §16).
     PutArtifact(PutArtifact),
+    /// Keep the bytes that have come in parts: an extension of ours (RFC §21).
+    KeepParts(ArtifactTerms),
     /// Let go of an artifact (RFC §16).
     ReleaseArtifact {
         /// The artifact.
@@ -219,6 +219,7 @@ impl Command {
             | Command::Answer(_)
             | Command::Evict(_)
             | Command::PutArtifact(_)
+            | Command::KeepParts(_)
             | Command::ReleaseArtifact { .. }
             | Command::Schedule(_)
             | Command::ChangeSchedule(_) => None,

@@ -28,6 +28,7 @@ use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
 
 pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, Remaining};
+pub use super::blob_io::{BlobRange, PartsStep};
 pub use super::input_fault::InputFault;
 pub(super) use super::input_fault::LONGEST_CHECK;
 pub use super::notice::Notice;
@@ -537,7 +538,12 @@ pub enum Output {
         op: OpId,
         /// What they are known by.
         digest: BlobDigest,
+        /// Which of them; `None`: all. There may be fewer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        range: Option<BlobRange>,
     },
+    /// Do something with bytes that come in parts.
+    Parts(PartsStep),
     /// Nothing refers to these bytes any more.
     DropBlob {
         /// What they are known by.

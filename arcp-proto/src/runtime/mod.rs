@@ -6,6 +6,7 @@ mod artifact;
 mod audit;
 mod audit_records;
 mod authority;
+mod blob_io;
 mod config;
 mod connection;
 mod context;
@@ -48,11 +49,11 @@ pub use delivery::subscription_id;
 pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
 pub use io::{
-    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, ChildEnd, ChunkData, CloseReason,
-    Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, INBOUND, Input, InputFault,
-    JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output,
-    ParentRecord, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StepRecord, StepState, StreamCall,
-    StreamWord, Timer, Transport, Verdict,
+    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, BlobRange, ChildEnd, ChunkData,
+    CloseReason, Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, INBOUND, Input,
+    InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator,
+    Output, ParentRecord, PartsStep, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StepRecord, StepState,
+    StreamCall, StreamWord, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;

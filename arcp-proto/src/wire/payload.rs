@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Header, payload};
 use super::names::status_named;
-use super::shared::{DETAILS, SESSIONS, read_artifact, read_schedule_reply};
+use super::shared::{DETAILS, SESSIONS, read_artifact, read_of_artifacts, read_schedule_reply};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -86,6 +86,8 @@ impl Payload<'_, '_> {
             "job.subscribed" => Reply::Command(CommandReply::Watching(self.watching()?)),
             _ => {
                 let artifact = read_artifact(self.header, &self.members, self.request())?;
+                let of_parts = || read_of_artifacts(self.header, &self.members, self.request());
+                let artifact = artifact.map_or_else(of_parts, |artifact| Ok(Some(artifact)))?;
                 let other = || read_schedule_reply(self.header, &self.members, self.request());
                 return artifact.map_or_else(other, |artifact| Ok(Some(artifact)));
             }

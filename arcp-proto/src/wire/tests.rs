@@ -15,7 +15,7 @@ use crate::id::{JobId, Principal, SessionId};
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
-use crate::model::artifact::{ArtifactRef, BlobDigest, PutArtifact};
+use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, PutArtifact};
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::prompt::PromptAnswer;
@@ -32,6 +32,9 @@ use crate::model::schedule::{
     ScheduledJob, Times, When,
 };
 use crate::model::session::{Eviction, SessionPage, SessionQuery};
+use crate::model::upload::{
+    ArtifactAnswer, ArtifactPage, ArtifactPart, ArtifactQuery, ArtifactWish, ByteRange, ListedArtifact,
+};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
@@ -151,8 +154,22 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
         Some(SessionRequest::ListSessions(_)) => {
             SessionRequest::ListSchedules(ScheduleQuery { after: Some(id("s")), everybody: true, limit: Some(7) })
         }
-        Some(SessionRequest::ListSchedules(_)) => SessionRequest::FetchArtifact { id: id("art_1") },
-        Some(SessionRequest::FetchArtifact { .. }) => {
+        Some(SessionRequest::ListSchedules(_)) => fetch_of(None),
+        Some(SessionRequest::AboutArtifacts(ArtifactWish::Fetch { range: None, .. })) => {
+            fetch_of(Some(ByteRange { offset: 3, length: 5 }))
+        }
+        Some(SessionRequest::AboutArtifacts(ArtifactWish::Fetch { range: Some(_), .. })) => {
+            let (digest, data) = (BlobDigest::of(b"abc"), b"c".to_vec());
+            SessionRequest::AboutArtifacts(ArtifactWish::Part(ArtifactPart { digest, size: 3, offset: 2, data }))
+        }
+        Some(SessionRequest::AboutArtifacts(ArtifactWish::Part(_))) => {
+            SessionRequest::AboutArtifacts(ArtifactWish::Abandon(BlobDigest::of(b"abc")))
+        }
+        Some(SessionRequest::AboutArtifacts(ArtifactWish::Abandon(_))) => {
+            let query = ArtifactQuery { after: Some(id("art_0")), job: Some(id("job_1")), limit: Some(7) };
+            SessionRequest::AboutArtifacts(ArtifactWish::List(query))
+        }
+        Some(SessionRequest::AboutArtifacts(ArtifactWish::List(_))) => {
             SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true })
         }
         Some(SessionRequest::Replay(_)) => {
@@ -166,6 +183,10 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
         Some(SessionRequest::Extension(_)) => SessionRequest::Ignored,
         Some(SessionRequest::Ignored) => return None,
     })
+}
+
+fn fetch_of(range: Option<ByteRange>) -> SessionRequest {
+    SessionRequest::AboutArtifacts(ArtifactWish::Fetch { id: WireId::new("art_1").expect("an id"), range })
 }
 
 /// One command after another, likewise.
@@ -217,7 +238,12 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
             retain: Some(Duration::from_secs(60)),
             ..PutArtifact::new("text/plain".parse().expect("a type"), b"abc".to_vec())
         }),
-        Some(Command::PutArtifact(_)) => Command::ReleaseArtifact { id: id("art_1") },
+        Some(Command::PutArtifact(_)) => Command::KeepParts(ArtifactTerms {
+            id: Some(id("art_1")),
+            retain: Some(Duration::from_secs(60)),
+            ..ArtifactTerms::new("text/plain".parse().expect("a type"), 3, BlobDigest::of(b"abc"))
+        }),
+        Some(Command::KeepParts(_)) => Command::ReleaseArtifact { id: id("art_1") },
         Some(Command::ReleaseArtifact { .. }) => schedule_of(When::After(Duration::from_secs(60))),
         Some(Command::Schedule(wish)) => match wish.when {
             When::After(_) => schedule_of(When::At(AT)),
@@ -295,7 +321,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | SessionRequest::Ack { .. }
             | SessionRequest::ListSessions(_)
             | SessionRequest::ListSchedules(_)
-            | SessionRequest::FetchArtifact { .. }
+            | SessionRequest::AboutArtifacts(_)
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_)
@@ -312,6 +338,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | Command::Evict(_)
             | Command::HandOver(_)
             | Command::PutArtifact(_)
+            | Command::KeepParts(_)
             | Command::ReleaseArtifact { .. }
             | Command::Schedule(_)
             | Command::ChangeSchedule(_)
@@ -356,7 +383,7 @@ fn what_is_said_of_an_artifact_is_read_as_it_was_written() {
     let (data, request) = (b"abc".to_vec(), None);
     for said in [
         Reply::Command(CommandReply::Artifact { artifact: artifact(), request: request.clone() }),
-        Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact: artifact(), data, request })),
+        Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact: artifact(), data, offset: 0, request })),
     ] {
         for family in [Family::Hello, Family::Open] {
             let view = View { family, ..View::before_handshake(false) };
@@ -451,9 +478,19 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
         }
         Some(Reply::Command(CommandReply::Artifact { .. })) => {
             let data = b"abc".to_vec();
-            Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact: artifact(), data, request }))
+            Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact: artifact(), data, offset: 0, request }))
         }
         Some(Reply::Session(SessionReply::Artifact(_))) => {
+            let (digest, size, received) = (BlobDigest::of(b"abc"), 3, 2);
+            Reply::Session(SessionReply::OfArtifacts(ArtifactAnswer::Received { digest, size, received, request }))
+        }
+        Some(Reply::Session(SessionReply::OfArtifacts(ArtifactAnswer::Received { .. }))) => {
+            let job = Some(JobId::from_ulid(Ulid::from_parts(AT.0, 1)));
+            let artifacts = alloc::vec![ListedArtifact { artifact: artifact(), job }];
+            let page = ArtifactPage { request, artifacts, next: Some(id("art_1")) };
+            Reply::Session(SessionReply::OfArtifacts(ArtifactAnswer::Page(page)))
+        }
+        Some(Reply::Session(SessionReply::OfArtifacts(ArtifactAnswer::Page(_)))) => {
             Reply::Command(CommandReply::Scheduled(Scheduled { id: id("s"), next: Some(AT), request }))
         }
         Some(Reply::Command(CommandReply::Scheduled(_))) => {

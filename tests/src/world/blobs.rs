@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arcp_proto::id::{CallId, JobId, OpId};
 use arcp_proto::model::artifact::{ArtifactTerms, BlobDigest};
-use arcp_proto::runtime::{AgentCall, Input};
+use arcp_proto::runtime::{AgentCall, BlobRange, Input, PartsStep};
 
 use super::{Event, World};
 use crate::agents::MEDIA_TYPE;
@@ -20,13 +20,21 @@ pub struct Blobs {
     pub silent: bool,
     /// How often it was asked to store something.
     pub stores: usize,
+    /// What has come in parts, by number.
+    pub parts: BTreeMap<u64, Vec<u8>>,
     /// What agents offer with their calls.
     pub offers: BTreeMap<(JobId, CallId), Vec<u8>>,
 }
 
 impl World {
-    pub(super) fn read_blob(&mut self, op: OpId, digest: BlobDigest) {
-        let bytes = self.blobs.stored.get(&digest).cloned();
+    pub(super) fn read_blob(&mut self, op: OpId, digest: BlobDigest, range: Option<BlobRange>) {
+        let within = |bytes: &Vec<u8>| match range {
+            Some(BlobRange { offset, length }) => {
+                bytes.iter().copied().skip(offset as usize).take(length as usize).collect()
+            }
+            None => bytes.clone(),
+        };
+        let bytes = self.blobs.stored.get(&digest).map(within);
         self.say_of_blobs(Input::BlobRead { op, bytes });
     }
 
@@ -38,6 +46,31 @@ impl World {
             self.blobs.stored.insert(digest, bytes);
         }
         self.say_of_blobs(Input::BlobStored { op, stored });
+    }
+
+    pub(super) fn do_parts(&mut self, step: PartsStep) {
+        let parts = &mut self.blobs.parts;
+        match step {
+            PartsStep::Append { op, upload, offset, bytes } => {
+                let stored = !self.blobs.full;
+                if stored {
+                    let come = parts.entry(upload).or_default();
+                    assert_eq!(come.len() as u64, offset, "parts come in order");
+                    come.extend_from_slice(&bytes);
+                }
+                self.say_of_blobs(Input::BlobStored { op, stored });
+            }
+            PartsStep::Finish { op, upload, digest } => {
+                let bytes = parts.remove(&upload).unwrap_or_default();
+                self.store_blob(op, digest, bytes);
+            }
+            PartsStep::Abandon { upload } => drop(parts.remove(&upload)),
+        }
+    }
+
+    pub(super) fn keep_blobs(&mut self, digests: &[BlobDigest]) {
+        self.blobs.stored.retain(|digest, _| digests.contains(digest));
+        self.blobs.parts.clear();
     }
 
     /// Stores what an agent offers, unless it is something else by now.

@@ -10,24 +10,30 @@
 //! nothing refers to them: a crash leaves bytes of nobody, which the host lets go of at
 //! the next start, and never a record without its bytes.
 
+mod uploads;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Bound;
 use core::time::Duration;
 
 use ulid::Ulid;
 
 use super::account::{Charge, HeldFor, Holding, Recount};
 use super::context::Context;
-use super::io::{Output, Record};
+use super::io::{BlobRange, Output, Record};
 use super::records::ArtifactRecord;
 use super::timers::Timer;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId, prefixed};
 use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest};
+use crate::model::upload::ListedArtifact;
 use crate::principal::Account;
 use crate::time::UtcMs;
+pub(super) use uploads::Part;
+use uploads::{Uploads, Whose};
 
 /// Artifacts that one record forgets at most.
 const STEP: usize = 256;
@@ -46,12 +52,18 @@ pub(super) struct Artifacts {
     totals: BTreeMap<Account, Total>,
     /// How many bytes all of them are of.
     bytes: usize,
-    /// Whose agents have left something, by what that is known by.
-    by_agents: BTreeMap<WireId, Principal>,
+    /// The jobs whose agents have left something, by what that is known by.
+    by_agents: BTreeMap<WireId, JobId>,
+    /// Whose that is.
+    by_job: BTreeMap<(JobId, WireId), Principal>,
     /// How many artifacts and writes refer to bytes.
     blobs: BTreeMap<BlobDigest, usize>,
     /// What the host is at.
     running: BTreeMap<OpId, Operation>,
+    /// What comes in parts.
+    uploads: Uploads,
+    /// The parts that the host stores.
+    parts: BTreeMap<OpId, Whose>,
     /// Bytes that perhaps nothing refers to, once that is durable.
     going: VecDeque<(LogPos, BlobDigest)>,
 }
@@ -116,6 +128,10 @@ impl Most {
     }
 }
 
+fn listed(artifact: &Artifact) -> ListedArtifact {
+    ListedArtifact { artifact: artifact.record.shown(), job: artifact.record.job }
+}
+
 impl Artifacts {
     /// What a principal has left under an id.
     pub(super) fn get(&self, principal: &Principal, id: &WireId) -> Option<ArtifactRef> {
@@ -124,8 +140,29 @@ impl Artifacts {
 
     /// What an agent has left under an id, and its job: whoever may watch that may have it.
     pub(super) fn of_agent(&self, id: &WireId) -> Option<(JobId, ArtifactRef)> {
-        let record = &self.kept.get(&(self.by_agents.get(id)?.clone(), id.clone()))?.record;
-        Some((record.job?, record.shown()))
+        let job = *self.by_agents.get(id)?;
+        let whose = self.by_job.get(&(job, id.clone()))?;
+        Some((job, self.get(whose, id)?))
+    }
+
+    /// Those of a principal after one of them, as a listing shows them.
+    pub(super) fn listed<'a>(
+        &'a self,
+        principal: &'a Principal,
+        after: Option<&WireId>,
+    ) -> impl Iterator<Item = ListedArtifact> + 'a {
+        let first = after.cloned().or_else(|| WireId::new("\0")).map(|from| (principal.clone(), from));
+        let from = first.map_or(Bound::Unbounded, Bound::Excluded);
+        let own = self.kept.range((from, Bound::Unbounded)).take_while(move |((whose, _), _)| whose == principal);
+        own.map(|(_, artifact)| listed(artifact))
+    }
+
+    /// Those that the agent of a job has left, likewise.
+    pub(super) fn listed_of(&self, job: JobId, after: Option<&WireId>) -> impl Iterator<Item = ListedArtifact> {
+        let from = after.cloned().or_else(|| WireId::new("\0")).map(|from| (job, from));
+        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+        let left = self.by_job.range((from, Bound::Unbounded)).take_while(move |((of, _), _)| *of == job);
+        left.filter_map(|((_, id), whose)| self.kept.get(&(whose.clone(), id.clone()))).map(listed)
     }
 
     /// Whether bytes may be kept: nothing else is known by the id, and there is room.
@@ -141,7 +178,6 @@ impl Artifacts {
         terms: &ArtifactTerms,
         most: Most,
     ) -> Result<Option<ArtifactRef>, Violation> {
-        let limits = &ctx.config.limits;
         most.check(ctx, terms.size)?;
         if let Some(there) = terms.id.as_ref().and_then(|id| self.get(principal, id)) {
             return match there.digest == terms.digest && there.media_type == terms.media_type {
@@ -152,16 +188,25 @@ impl Artifacts {
                 }
             };
         }
+        self.check_room(ctx, principal, terms.size)?;
+        Ok(None)
+    }
+
+    /// Whether there is room for one more, of so many bytes.
+    fn check_room(&self, ctx: &Context, principal: &Principal, size: u64) -> Result<(), Violation> {
+        let limits = &ctx.config.limits;
         let (account, share) = (principal.account(), limits.job.principal_share);
         let own = self.totals.get(&account).copied().unwrap_or_default();
+        // What comes in parts has its room from the first one on.
+        let ((own_count, own_bytes), (count, bytes)) = self.uploads.held(&account);
         let room = |own, all, total| Holding { own, all, total: limits.total_for(&account, total) };
         let of = account.bound_of();
-        let count = room(own.count, self.kept.len(), limits.artifact.artifacts);
+        let count = room(own.count + own_count, self.kept.len() + count, limits.artifact.artifacts);
         count.admit(1, share, of, "artifacts", "artifacts")?;
-        let bytes = room(own.bytes, self.bytes, limits.artifact.all_artifact_bytes);
-        let size = usize::try_from(terms.size).unwrap_or(usize::MAX);
-        bytes.admit(size, share, of, "all_artifact_bytes", "the bytes of artifacts")?;
-        Ok(None)
+        let own = own.bytes.saturating_add(own_bytes);
+        let bytes = room(own, self.bytes.saturating_add(bytes), limits.artifact.all_artifact_bytes);
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        bytes.admit(size, share, of, "all_artifact_bytes", "the bytes of artifacts")
     }
 
     /// Has the host store bytes, for the connection that put them.
@@ -209,9 +254,10 @@ impl Artifacts {
         ctx: &mut Context,
         (conn, principal): (ConnId, &Principal),
         digest: BlobDigest,
+        range: Option<BlobRange>,
     ) -> Result<OpId, Violation> {
         let op = self.begin(ctx, (Asker::Conn(conn), principal), digest, false)?;
-        ctx.output(Output::ReadBlob { op, digest });
+        ctx.output(Output::ReadBlob { op, digest, range });
         Ok(op)
     }
 
@@ -235,8 +281,9 @@ impl Artifacts {
         Ok(op)
     }
 
-    /// The host has done what it was asked to: gives who waits for it.
-    pub(super) fn finish(&mut self, op: OpId) -> Option<Asker> {
+    /// The host has done what it was asked to, or could not: gives who waits for it.
+    pub(super) fn finish(&mut self, ctx: &mut Context, op: OpId, done: bool) -> Option<Asker> {
+        self.on_part_stored(ctx, op, done);
         self.running.get(&op).map(|running| running.asker.clone())
     }
 
@@ -291,8 +338,9 @@ impl Artifacts {
         *self.blobs.entry(record.digest).or_default() += 1;
         self.by_end.insert((record.until, key.clone()));
         self.by_record.insert(at, key.clone());
-        if record.job.is_some() {
-            self.by_agents.insert(record.id.clone(), record.principal.clone());
+        if let Some(job) = record.job {
+            self.by_agents.insert(record.id.clone(), job);
+            self.by_job.insert((job, record.id.clone()), record.principal.clone());
         }
         let charge = ctx.accounts.of(&account).charge(HeldFor::Artifacts, ENTRY + record.weight());
         self.kept.insert(key, Artifact { record, at, charge });
@@ -316,11 +364,15 @@ impl Artifacts {
         for step in gone.chunks(STEP) {
             self.forget(ctx, step.to_vec());
         }
+        for whose in self.uploads.of(principal) {
+            self.abandon(ctx, &whose);
+        }
         self.plan(ctx);
     }
 
     /// The time of some is over.
     pub(super) fn on_due(&mut self, ctx: &mut Context) {
+        self.drop_overdue(ctx);
         let mut gone = Vec::new();
         while gone.len() < STEP
             && let Some((_, key)) = self.by_end.first().filter(|(until, _)| *until <= ctx.now.utc).cloned()
@@ -343,8 +395,9 @@ impl Artifacts {
         let Artifact { record, at, charge: _ } = self.kept.remove(key)?;
         self.by_end.remove(&(record.until, key.clone()));
         self.by_record.remove(&at);
-        if record.job.is_some() {
+        if let Some(job) = record.job {
             self.by_agents.remove(&record.id);
+            self.by_job.remove(&(job, record.id.clone()));
         }
         let account = record.principal.account();
         self.bytes = self.bytes.saturating_sub(record.bytes());
@@ -385,11 +438,9 @@ impl Artifacts {
     }
 
     fn plan(&self, ctx: &mut Context) {
-        match self.by_end.first() {
-            Some((until, _)) => {
-                let at = ctx.moment(*until, Duration::MAX);
-                ctx.timers.set(Timer::Artifacts, at);
-            }
+        let first = self.by_end.first().map(|(until, _)| ctx.moment(*until, Duration::MAX));
+        match first.into_iter().chain(self.uploads.first_end()).min() {
+            Some(at) => ctx.timers.set(Timer::Artifacts, at),
             None => ctx.timers.clear(Timer::Artifacts),
         }
     }
@@ -427,5 +478,6 @@ impl Artifacts {
             debug_assert_eq!(artifact.charge.bytes(), bytes, "what it is never changes");
             recount.add(artifact.charge.balance(), HeldFor::Artifacts, bytes);
         }
+        self.uploads.recount(recount);
     }
 }

@@ -9,22 +9,29 @@ use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
 use super::requests::RequestHandler;
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, OpId, Principal, WireId, prefixed};
 use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, MediaType, PutArtifact};
 use crate::model::feature::Feature;
 use crate::model::reply::{CommandReply, FetchedArtifact, RefusedKind, Reply, SessionReply};
+use crate::model::upload::{
+    ArtifactAnswer, ArtifactPage, ArtifactPart, ArtifactQuery, ArtifactWish, ByteRange, ListedArtifact,
+};
 use crate::runtime::Runtime;
-use crate::runtime::artifact::{Asker, Most};
+use crate::runtime::artifact::{Asker, Most, Part};
 use crate::runtime::authority::Act;
 use crate::runtime::connection::{self, Blob};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
+use crate::runtime::io::BlobRange;
 use crate::runtime::job::artifact;
 use crate::runtime::session::Outcome;
 
 /// That an artifact is gone.
 pub(super) const DONE: &str = "released";
+
+/// Entries of a page that is asked for without a number, and at most.
+const PAGE: (u64, u64) = (100, 1000);
 
 /// The host has stored bytes, or could not.
 pub(in crate::runtime) fn on_stored(runtime: &mut Runtime, op: OpId, stored: bool) {
@@ -39,7 +46,7 @@ pub(in crate::runtime) fn on_read(runtime: &mut Runtime, op: OpId, bytes: Option
 }
 
 fn on_blob(runtime: &mut Runtime, op: OpId, came: Result<Blob, Violation>) {
-    let Some(asker) = runtime.artifacts.finish(op) else {
+    let Some(asker) = runtime.artifacts.finish(&mut runtime.ctx, op, came.is_ok()) else {
         return; // It is over, or never was.
     };
     match asker {
@@ -157,39 +164,163 @@ pub(super) fn answer_again(asked: &mut RequestHandler<'_>, id: &WireId) -> Resul
     Ok(())
 }
 
+/// Keeps what has come in parts, or has the host store it first: then `None`, and it is
+/// heard again.
+///
+/// # Errors
+///
+/// Why it is not kept.
+pub(super) fn on_keep_parts(
+    asked: &mut RequestHandler<'_>,
+    terms: &ArtifactTerms,
+) -> Result<Option<Outcome>, Violation> {
+    let principal = owner(asked)?;
+    let digest = terms.digest;
+    let minted = || minted(asked, &terms.media_type, digest);
+    let terms = ArtifactTerms { id: terms.id.clone().or_else(minted), ..terms.clone() };
+    let Runtime { ctx, connections, artifacts, .. } = &mut *asked.runtime;
+    let stored = connections.get_mut(asked.conn).and_then(|conn| conn.take_blob(digest)).transpose()?;
+    if let Some(there) = terms.id.as_ref().and_then(|id| artifacts.get(&principal, id)) {
+        if there.digest != digest || there.media_type != terms.media_type {
+            return artifacts.check_put(ctx, &principal, &terms, Most::Whole).map(|_| None);
+        }
+        artifacts.abandon(ctx, &(principal, digest));
+        return Ok(Some(shown(asked, there)));
+    }
+    if stored.is_none() {
+        let op = artifacts.begin_finish(ctx, (asked.conn, &principal), &terms)?;
+        connection::await_blob(connections, ctx, asked.conn, op, digest);
+        return Ok(None);
+    }
+    artifacts.check_put(ctx, &principal, &terms, Most::Whole)?;
+    let by_chance = |ctx: &mut Context| ctx.entropy.ulid(ctx.now.utc);
+    let kept = artifacts.keep(ctx, (&principal, asked.session, None), &terms, by_chance);
+    Ok(Some(shown(asked, kept)))
+}
+
 impl RequestHandler<'_> {
-    /// Gives the bytes of an artifact once the host has read them.
-    pub(super) fn on_fetch(&mut self, id: &WireId) {
-        if let Err(violation) = fetch(self, id) {
+    /// Does what a client wants of artifacts that are kept, or come in parts.
+    pub(super) fn on_artifact_wish(&mut self, wish: &ArtifactWish) {
+        let done = match wish {
+            ArtifactWish::Fetch { id, range } => fetch(self, id, *range),
+            ArtifactWish::Part(part) => on_part(self, part),
+            ArtifactWish::Abandon(digest) => abandon(self, *digest),
+            ArtifactWish::List(query) => list(self, query),
+        };
+        if let Err(violation) = done {
             self.refuse(RefusedKind::Frame, violation);
         }
     }
 }
 
-fn fetch(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<(), Violation> {
+/// Takes a part once the host has stored it.
+fn on_part(asked: &mut RequestHandler<'_>, part: &ArtifactPart) -> Result<(), Violation> {
+    let principal = owner(asked)?;
+    let Runtime { ctx, connections, artifacts, .. } = &mut *asked.runtime;
+    connections.get_mut(asked.conn).and_then(|conn| conn.take_blob(part.digest)).transpose()?;
+    let most = ctx.config.limits.artifact.artifact_bytes;
+    if part.data.len() > most {
+        let why = format!("a part of an artifact may have at most {most} bytes");
+        return Err(Violation::exhausted("artifact_bytes", BoundOf::Request, most as u64, why));
+    }
+    match artifacts.on_part(ctx, (asked.conn, &principal), part)? {
+        Part::Received(received) => {
+            let ArtifactPart { digest, size, .. } = *part;
+            let request = Some(asked.id.clone());
+            let answer = ArtifactAnswer::Received { digest, size, received, request };
+            asked.answer(Reply::Session(SessionReply::OfArtifacts(answer)));
+        }
+        Part::Storing(op) => connection::await_blob(connections, ctx, asked.conn, op, part.digest),
+    }
+    Ok(())
+}
+
+fn abandon(asked: &mut RequestHandler<'_>, digest: BlobDigest) -> Result<(), Violation> {
+    let principal = owner(asked)?;
+    let Runtime { ctx, artifacts, .. } = &mut *asked.runtime;
+    artifacts.abandon(ctx, &(principal, digest));
+    asked.answer(asked.done("abandoned"));
+    Ok(())
+}
+
+/// Gives a page of the principal's artifacts, or of those that the agent of a job has left
+/// which the session may watch.
+fn list(asked: &mut RequestHandler<'_>, query: &ArtifactQuery) -> Result<(), Violation> {
+    let own = owner(asked)?;
+    let limit = match query.limit.unwrap_or(PAGE.0) {
+        limit if (1..=PAGE.1).contains(&limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+        _ => return Err(Violation::invalid("`limit` must be 1 to 1000")),
+    };
+    let job = query.job.as_ref().map(|job| asked.permitted(Act::See, job)).transpose()?;
+    let Runtime { ctx, connections, artifacts, .. } = &mut *asked.runtime;
+    if connections.get(asked.conn).is_some_and(|conn| conn.is_behind(ctx)) {
+        connection::await_room(connections, ctx, asked.conn);
+        return Ok(());
+    }
+    let page_bytes = ctx.config.limits.frame.result_frame_bytes / 2;
+    let mut page = ArtifactPage { request: Some(asked.id.clone()), ..ArtifactPage::default() };
+    let mut bytes = 0;
+    let after = query.after.as_ref();
+    let mut add = |listed: ListedArtifact| {
+        let full = page.artifacts.len() == limit || bytes >= page_bytes;
+        if full {
+            page.next = page.artifacts.last().map(|last| last.artifact.id.clone());
+        } else {
+            bytes += listed.weight();
+            page.artifacts.push(listed);
+        }
+        !full
+    };
+    match job {
+        Some(job) => drop(artifacts.listed_of(job, after).all(&mut add)),
+        None => drop(artifacts.listed(&own, after).all(&mut add)),
+    }
+    asked.answer(Reply::Session(SessionReply::OfArtifacts(ArtifactAnswer::Page(page))));
+    Ok(())
+}
+
+fn fetch(asked: &mut RequestHandler<'_>, id: &WireId, range: Option<ByteRange>) -> Result<(), Violation> {
     let principal = owner(asked)?;
     let artifact = asked.runtime.artifacts.get(&principal, id).map_or_else(|| of_watched(asked, id), Ok)?;
     let Runtime { ctx, connections, artifacts, .. } = &mut *asked.runtime;
     let read = connections.get_mut(asked.conn).and_then(|conn| conn.take_blob(artifact.digest)).transpose()?;
-    match read {
-        Some(Blob::Read(data)) if BlobDigest::of(&data) != artifact.digest => {
-            Err(Violation::new(ErrorCode::DataLoss, "the bytes of the artifact are not those that were left"))
+    let most = ctx.config.limits.artifact.artifact_bytes as u64;
+    let range = match range {
+        Some(ByteRange { offset, .. }) if offset > artifact.size => {
+            let why = format!("`offset` is {offset}, and the artifact has {} bytes", artifact.size);
+            return Err(Violation::invalid(why));
         }
+        Some(ByteRange { offset, length }) => {
+            Some(BlobRange { offset, length: length.min(most).min(artifact.size - offset) })
+        }
+        None if artifact.size > most => {
+            let why = format!("the artifact has {} bytes: fetch it in ranges of at most {most}", artifact.size);
+            return Err(Violation::exhausted("artifact_bytes", BoundOf::Request, most, why));
+        }
+        None => None,
+    };
+    match read {
         Some(Blob::Read(data)) => {
-            let request = Some(asked.id.clone());
-            asked.answer(Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact, data, request })));
-            Ok(())
+            let is_whole = match range {
+                Some(range) => data.len() as u64 == range.length,
+                None => BlobDigest::of(&data) == artifact.digest,
+            };
+            if !is_whole {
+                let why = "the bytes of the artifact are not those that were left";
+                return Err(Violation::new(ErrorCode::DataLoss, why));
+            }
+            let (offset, request) = (range.map_or(0, |range| range.offset), Some(asked.id.clone()));
+            asked.answer(Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact, data, offset, request })));
         }
         Some(Blob::Stored) | None if connections.get(asked.conn).is_some_and(|conn| conn.is_behind(ctx)) => {
             connection::await_room(connections, ctx, asked.conn);
-            Ok(())
         }
         Some(Blob::Stored) | None => {
-            let op = artifacts.begin_read(ctx, (asked.conn, &principal), artifact.digest)?;
+            let op = artifacts.begin_read(ctx, (asked.conn, &principal), artifact.digest, range)?;
             connection::await_blob(connections, ctx, asked.conn, op, artifact.digest);
-            Ok(())
         }
     }
+    Ok(())
 }
 
 /// What the agent of a job has left that the session may watch.

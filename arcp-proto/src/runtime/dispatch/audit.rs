@@ -29,6 +29,7 @@ pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Opti
         | Command::Subscribe(_)
         | Command::Unsubscribe { .. }
         | Command::PutArtifact(_)
+        | Command::KeepParts(_)
         | Command::ReleaseArtifact { .. }
         | Command::Schedule(_)
         | Command::ChangeSchedule(_)
@@ -79,6 +80,7 @@ pub(super) fn note(
         Command::Unwatch { .. }
         | Command::Unsubscribe { .. }
         | Command::PutArtifact(_)
+        | Command::KeepParts(_)
         | Command::ReleaseArtifact { .. } => return,
     };
     let principal = session.principal();

@@ -73,6 +73,11 @@ impl RequestHandler<'_> {
                 Ok(Some(kept)) => Ok(kept),
                 Err(violation) => Err(violation),
             },
+            Command::KeepParts(terms) => match artifacts::on_keep_parts(self, terms) {
+                Ok(None) => return,
+                Ok(Some(kept)) => Ok(kept),
+                Err(violation) => Err(violation),
+            },
             Command::ReleaseArtifact { id } => artifacts::on_release(self, id),
             Command::Schedule(wish) => match schedules::on_schedule(self, wish) {
                 Ok(None) => return,
@@ -131,6 +136,7 @@ impl RequestHandler<'_> {
                     | Command::Watch(_)
                     | Command::Subscribe(_)
                     | Command::PutArtifact(_)
+                    | Command::KeepParts(_)
                     | Command::Schedule(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
                     }
@@ -172,6 +178,7 @@ impl RequestHandler<'_> {
             | Command::Evict(_)
             | Command::HandOver(_)
             | Command::PutArtifact(_)
+            | Command::KeepParts(_)
             | Command::ReleaseArtifact { .. }
             | Command::Schedule(_)
             | Command::ChangeSchedule(_) => (RefusedKind::Frame, None, None),

@@ -133,7 +133,7 @@ impl<'r> RequestHandler<'r> {
             }
             SessionRequest::Replay(asked) => self.on_replay(named, &asked),
             SessionRequest::Pace { stream, every } => self.on_pace(&stream, every),
-            SessionRequest::FetchArtifact { id } => self.on_fetch(&id),
+            SessionRequest::AboutArtifacts(wish) => self.on_artifact_wish(&wish),
             SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
         }
     }
@@ -212,7 +212,7 @@ fn may_come_before_resuming(request: &Request) -> bool {
             SessionRequest::List(_)
             | SessionRequest::ListSessions(_)
             | SessionRequest::ListSchedules(_)
-            | SessionRequest::FetchArtifact { .. }
+            | SessionRequest::AboutArtifacts(_)
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_) => false,

@@ -46,6 +46,7 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
         SessionReply::Sessions(page) => shared::write_sessions(page),
         SessionReply::Schedules(page) => shared::write_schedules(page),
         SessionReply::Artifact(fetched) => shared::write_fetched(view, fetched),
+        SessionReply::OfArtifacts(answer) => shared::write_of_artifacts(answer),
         SessionReply::Evicted { code, reason } => {
             let (mut payload, mut details) = (Object::new(), Object::new());
             details.bool(EVICTED, true);

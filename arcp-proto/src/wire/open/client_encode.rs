@@ -90,7 +90,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
         SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
-        SessionRequest::FetchArtifact { id } => shared::write_fetch(id),
+        SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish),
         SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
         SessionRequest::Pace { every, .. } => {
             if let Some(every) = every.filter(|every| !every.is_zero()) {
@@ -118,6 +118,7 @@ fn write_command(command: &Command) -> (&'static str, String) {
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
         Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::PutArtifact(put) => shared::write_put(put),
+        Command::KeepParts(terms) => shared::write_keep(terms),
         Command::ReleaseArtifact { id } => shared::write_release(id),
         Command::Schedule(wish) => write_schedule(wish),
         Command::ChangeSchedule(change) => shared::write_schedule_change(change),

@@ -58,6 +58,7 @@ fn write_session_reply<'a>(view: &View, reply: &'a SessionReply) -> (&'a str, St
         SessionReply::Sessions(page) => shared::write_sessions(page),
         SessionReply::Schedules(page) => shared::write_schedules(page),
         SessionReply::Artifact(fetched) => shared::write_fetched(view, fetched),
+        SessionReply::OfArtifacts(answer) => shared::write_of_artifacts(answer),
         SessionReply::Refresh { deadline, deadline_ms } => {
             payload.display("deadline", deadline).u64("deadline_ms", *deadline_ms);
             ("session.refresh", payload.done())

@@ -2,6 +2,7 @@
 //! `x-vendor.arcp.artifacts`.
 
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use base64::Engine as _;
@@ -14,6 +15,7 @@ use crate::json::{Members, Object, Text};
 use crate::model::artifact::{ArtifactRef, PutArtifact};
 use crate::model::reply::{CommandReply, FetchedArtifact, Reply, SessionReply};
 use crate::model::request::{Command, Request, SessionRequest};
+use crate::model::upload::{ArtifactWish, ByteRange};
 use crate::time::UtcMs;
 use crate::wire::envelope::{Header, payload};
 use crate::wire::{Profile, View};
@@ -43,23 +45,32 @@ struct Put<'a> {
 struct Named<'a> {
     #[serde(borrow)]
     artifact_id: Text<'a>,
+    #[serde(default)]
+    offset: Option<u64>,
+    #[serde(default)]
+    length: Option<u64>,
 }
 
 /// Reads a request about artifacts; `None` for any other.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     Ok(Some(match header.kind.as_ref() {
         PUT => Command::PutArtifact(read_put(header)?).into(),
-        FETCH => SessionRequest::FetchArtifact { id: named(header)? }.into(),
-        RELEASE => Command::ReleaseArtifact { id: named(header)? }.into(),
+        FETCH => {
+            let named: Named<'_> = payload(FETCH, header.payload)?;
+            let range = |offset, length: Option<u64>| ByteRange { offset, length: length.unwrap_or(u64::MAX) };
+            let range = named.offset.or(named.length.map(|_| 0)).map(|offset| range(offset, named.length));
+            let id = id(FETCH, &named.artifact_id)?;
+            SessionRequest::AboutArtifacts(ArtifactWish::Fetch { id, range }).into()
+        }
+        RELEASE => {
+            let named: Named<'_> = payload(RELEASE, header.payload)?;
+            Command::ReleaseArtifact { id: id(RELEASE, &named.artifact_id)? }.into()
+        }
         _ => return Ok(None),
     }))
 }
 
-fn named(header: &Header<'_>) -> Result<WireId, Violation> {
-    id(&header.kind, &payload::<Named<'_>>(&header.kind, header.payload)?.artifact_id)
-}
-
-fn id(kind: &str, Text(id): &Text<'_>) -> Result<WireId, Violation> {
+pub(super) fn id(kind: &str, Text(id): &Text<'_>) -> Result<WireId, Violation> {
     let most = WireId::MAX;
     WireId::new(id).ok_or_else(|| Violation::invalid(alloc::format!("`{kind}`: `artifact_id` has 1 to {most} bytes")))
 }
@@ -71,7 +82,7 @@ fn read_put(header: &Header<'_>) -> Result<PutArtifact, Violation> {
     Ok(PutArtifact {
         id: artifact_id.map(|named| id(PUT, &named)).transpose()?,
         media_type: media_type.0.parse().map_err(|why| wrong("media_type", &why))?,
-        data: BASE64.decode(data.0.as_bytes()).map_err(|why| wrong("data", &why))?,
+        data: decode(&data.0).map_err(|why| wrong("data", &why))?,
         size,
         digest: sha256.map(|Text(digest)| digest.parse().map_err(|why| wrong("sha256", &why))).transpose()?,
         retain: retain_seconds.map(Duration::from_secs),
@@ -92,24 +103,25 @@ pub(in crate::wire) fn write_put(put: &PutArtifact) -> (&'static str, String) {
     if let Some(retain) = retain {
         payload.u64("retain_seconds", retain.as_secs());
     }
-    payload.str("data", &BASE64.encode(data));
+    payload.str("data", &encode(data));
     (PUT, payload.done())
 }
 
 /// Type and payload of the wish to have the bytes of an artifact.
-pub(in crate::wire) fn write_fetch(id: &WireId) -> (&'static str, String) {
-    (FETCH, write_named(id))
+pub(in crate::wire) fn write_fetch(id: &WireId, range: Option<ByteRange>) -> (&'static str, String) {
+    let mut payload = Object::new();
+    payload.str("artifact_id", id.as_str());
+    if let Some(ByteRange { offset, length }) = range {
+        payload.u64("offset", offset).u64("length", length);
+    }
+    (FETCH, payload.done())
 }
 
 /// Type and payload of the wish to let go of an artifact.
 pub(in crate::wire) fn write_release(id: &WireId) -> (&'static str, String) {
-    (RELEASE, write_named(id))
-}
-
-fn write_named(id: &WireId) -> String {
     let mut payload = Object::new();
     payload.str("artifact_id", id.as_str());
-    payload.done()
+    (RELEASE, payload.done())
 }
 
 /// Type and payload of what an artifact is known by. Published readers look for it
@@ -125,12 +137,29 @@ pub(in crate::wire) fn write_ref(artifact: &ArtifactRef) -> (&'static str, Strin
 pub(in crate::wire) fn write_fetched(view: &View, fetched: &FetchedArtifact) -> (&'static str, String) {
     let mut payload = Object::new();
     write_members(&mut payload, &fetched.artifact);
-    payload.str("data", &BASE64.encode(&fetched.data));
+    if fetched.offset > 0 || (fetched.data.len() as u64) < fetched.artifact.size {
+        payload.u64("offset", fetched.offset);
+    }
+    payload.str("data", &encode(&fetched.data));
     let kind = if view.profile == Profile::Swift1 { REF } else { PUT };
     (kind, payload.done())
 }
 
-fn write_members(out: &mut Object, artifact: &ArtifactRef) {
+/// Bytes as a text: what goes into a frame.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+/// The bytes of a text.
+///
+/// # Errors
+///
+/// If it is none of bytes.
+pub(super) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    BASE64.decode(text.as_bytes())
+}
+
+pub(super) fn write_members(out: &mut Object, artifact: &ArtifactRef) {
     out.str("artifact_id", artifact.id.as_str())
         .str("uri", &artifact.uri())
         .str("media_type", artifact.media_type.as_str())
@@ -154,14 +183,15 @@ pub(in crate::wire) fn read_reply(
     let artifact = read_members(nested.as_ref().unwrap_or(members)).ok_or_else(wrong)?;
     Ok(Some(match members.get_str("data") {
         Some(data) => {
-            let data = BASE64.decode(data.as_bytes()).map_err(|_| wrong())?;
-            Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact, data, request }))
+            let data = decode(&data).map_err(|_| wrong())?;
+            let offset = members.get("offset").and_then(|raw| raw.parse().ok()).unwrap_or(0);
+            Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact, data, offset, request }))
         }
         None => Reply::Command(CommandReply::Artifact { artifact, request }),
     }))
 }
 
-fn read_members(members: &Members<'_>) -> Option<ArtifactRef> {
+pub(super) fn read_members(members: &Members<'_>) -> Option<ArtifactRef> {
     let text = |name: &str| members.get_str(name).map(|text| text.to_string());
     let session = |uri: String| SessionId::parse(uri.strip_prefix("arcp://session/")?.split('/').next()?);
     Some(ArtifactRef {

@@ -8,15 +8,14 @@ mod requests;
 mod schedules;
 mod sessions;
 mod streams;
+mod uploads;
 mod written;
 
 /// The largest value in bytes that is written under two names, where readers
 /// look for one or the other: a frame is not twice as large as what it says.
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
-pub(super) use artifacts::{
-    read_reply as read_artifact, write_fetch, write_fetched, write_put, write_ref, write_release,
-};
+pub(super) use artifacts::{read_reply as read_artifact, write_fetched, write_put, write_ref, write_release};
 pub(super) use handoff::write_hand_over;
 pub(super) use interrupt::write_interrupt;
 pub(super) use prompts::{correlates, write_answer};
@@ -32,6 +31,7 @@ pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,
 };
 pub(super) use streams::{stream_data, stream_of};
+pub(super) use uploads::{read_reply as read_of_artifacts, write_answer as write_of_artifacts, write_keep, write_wish};
 pub(super) use written::{
     DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed,
     write_credentials, write_jobs, write_lease_bounds, write_list_jobs, write_ping, write_pong, write_resume,

@@ -1,0 +1,272 @@
+//! Artifacts that come in parts.
+//!
+//! ```text
+//! first part ─▶ open ─▶ next part ─▶ open ─▶ all have come ─▶ an artifact
+//!                 └─ abandoned, no part in time, or lost by the host ─▶ forgotten
+//! ```
+//!
+//! They are known by whose and which bytes they are, so that a client goes on where it
+//! was after it has lost its connection. Nothing of them is recorded: a crash takes them,
+//! and the host drops what it has of them at the next start.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use core::time::Duration;
+
+use super::{Artifacts, Asker, ENTRY, Most};
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, OpId, Principal};
+use crate::model::artifact::{ArtifactTerms, BlobDigest, BlobHasher};
+use crate::model::upload::ArtifactPart;
+use crate::principal::Account;
+use crate::runtime::account::{Charge, HeldFor, Holding, Recount};
+use crate::runtime::context::Context;
+use crate::runtime::io::{Output, PartsStep};
+use crate::time::Timestamp;
+
+/// How long the next part may take to come: then those that have come are dropped.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Whose bytes, and which.
+pub(super) type Whose = (Principal, BlobDigest);
+
+/// What is coming in parts.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    open: BTreeMap<Whose, Upload>,
+    by_end: BTreeSet<(Timestamp, Whose)>,
+    totals: BTreeMap<Account, (usize, usize)>,
+    /// How many bytes all of them are to be.
+    bytes: usize,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Upload {
+    number: u64,
+    size: u64,
+    received: u64,
+    hasher: BlobHasher,
+    /// What the host is at: what has come once it is done.
+    storing: Option<(OpId, u64, BlobHasher)>,
+    /// No part later than this.
+    until: Timestamp,
+    charge: Charge,
+}
+
+/// What becomes of a part.
+#[derive(Debug)]
+pub(in crate::runtime) enum Part {
+    /// So many bytes have come by now.
+    Received(u64),
+    /// The host stores it.
+    Storing(OpId),
+}
+
+impl Uploads {
+    /// How many are open, and how many bytes they are to be: of an account, and in all.
+    pub(super) fn held(&self, account: &Account) -> ((usize, usize), (usize, usize)) {
+        (self.totals.get(account).copied().unwrap_or_default(), (self.open.len(), self.bytes))
+    }
+
+    /// When the first of them is over.
+    pub(super) fn first_end(&self) -> Option<Timestamp> {
+        self.by_end.first().map(|(until, _)| *until)
+    }
+
+    fn begin(&mut self, ctx: &mut Context, whose: &Whose, size: u64) {
+        let account = whose.0.account();
+        self.last += 1;
+        let upload = Upload {
+            number: self.last,
+            size,
+            received: 0,
+            hasher: BlobHasher::default(),
+            storing: None,
+            until: ctx.now.mono + LONGEST_PAUSE,
+            charge: ctx.accounts.of(&account).charge(HeldFor::Artifacts, ENTRY),
+        };
+        self.by_end.insert((upload.until, whose.clone()));
+        let bytes = usize::try_from(size).unwrap_or(usize::MAX);
+        let (count, total) = self.totals.entry(account).or_default();
+        (*count, *total) = (*count + 1, total.saturating_add(bytes));
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.open.insert(whose.clone(), upload);
+    }
+
+    fn remove(&mut self, whose: &Whose) -> Option<Upload> {
+        let upload = self.open.remove(whose)?;
+        self.by_end.remove(&(upload.until, whose.clone()));
+        let bytes = usize::try_from(upload.size).unwrap_or(usize::MAX);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let account = whose.0.account();
+        if let Some((count, total)) = self.totals.get_mut(&account) {
+            (*count, *total) = (*count - 1, total.saturating_sub(bytes));
+            if *count == 0 {
+                self.totals.remove(&account);
+            }
+        }
+        Some(upload)
+    }
+
+    /// Those of a principal.
+    pub(super) fn of(&self, principal: &Principal) -> alloc::vec::Vec<Whose> {
+        self.open.keys().filter(|(whose, _)| whose == principal).cloned().collect()
+    }
+
+    /// One that is over by now.
+    pub(super) fn overdue(&self, ctx: &Context) -> Option<Whose> {
+        self.by_end.first().filter(|(until, _)| *until <= ctx.now.mono).map(|(_, whose)| whose.clone())
+    }
+
+    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
+        for upload in self.open.values() {
+            debug_assert_eq!(upload.charge.bytes(), ENTRY, "what it is never changes");
+            recount.add(upload.charge.balance(), HeldFor::Artifacts, ENTRY);
+        }
+    }
+}
+
+impl Artifacts {
+    /// A part has come, of the connection that waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not taken; what came before stays, if there was anything.
+    pub(in crate::runtime) fn on_part(
+        &mut self,
+        ctx: &mut Context,
+        (conn, principal): (ConnId, &Principal),
+        part: &ArtifactPart,
+    ) -> Result<Part, Violation> {
+        let whose = (principal.clone(), part.digest);
+        if !self.uploads.open.contains_key(&whose) {
+            if part.offset > 0 {
+                let why = format!("no part of {} has come, or the last one too long ago: begin at 0", part.digest);
+                return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+            }
+            self.check_upload(ctx, principal, part.size)?;
+            self.uploads.begin(ctx, &whose, part.size);
+            self.plan(ctx);
+        }
+        let Some(upload) = self.uploads.open.get(&whose) else { return Ok(Part::Received(0)) };
+        if upload.size != part.size {
+            let why = format!("`size` was {}, and is {} now", upload.size, part.size);
+            return Err(Violation::invalid(why));
+        }
+        let end = part.offset.saturating_add(part.data.len() as u64);
+        if end > upload.size {
+            let why = format!("the part ends at {end}, and there are {} bytes in all", upload.size);
+            return Err(Violation::invalid(why));
+        }
+        if end <= upload.received {
+            return Ok(Part::Received(upload.received));
+        }
+        if upload.storing.is_some() {
+            let why = "another part of it is being stored: send this one again";
+            return Err(Violation::new(ErrorCode::Unavailable, why));
+        }
+        if part.offset != upload.received {
+            let why = format!("`offset` is {}, and {} bytes have come", part.offset, upload.received);
+            return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+        }
+        let op = self.begin(ctx, (Asker::Conn(conn), principal), part.digest, false)?;
+        self.parts.insert(op, whose.clone());
+        if let Some(upload) = self.uploads.open.get_mut(&whose) {
+            let mut hasher = upload.hasher.clone();
+            hasher.update(&part.data);
+            upload.storing = Some((op, end, hasher));
+            let (number, offset, bytes) = (upload.number, part.offset, part.data.clone());
+            ctx.output(Output::Parts(PartsStep::Append { op, upload: number, offset, bytes }));
+        }
+        Ok(Part::Storing(op))
+    }
+
+    /// Whether one more may begin.
+    fn check_upload(&self, ctx: &Context, principal: &Principal, size: u64) -> Result<(), Violation> {
+        let (limits, account) = (&ctx.config.limits, principal.account());
+        let ((own, _), (all, _)) = self.uploads.held(&account);
+        let total = limits.total_for(&account, limits.artifact.artifact_uploads);
+        let held = Holding { own, all, total };
+        let (of, what) = (account.bound_of(), "artifacts that come in parts");
+        held.admit(1, limits.job.principal_share, of, "artifact_uploads", what)?;
+        Most::Whole.check(ctx, size)?;
+        self.check_room(ctx, principal, size)
+    }
+
+    /// The host has stored a part, or could not: then all of them are lost.
+    pub(super) fn on_part_stored(&mut self, ctx: &mut Context, op: OpId, stored: bool) {
+        let Some(whose) = self.parts.remove(&op) else {
+            return; // It was no part.
+        };
+        let Some(upload) = self.uploads.open.get_mut(&whose) else {
+            return; // It was abandoned meanwhile.
+        };
+        let Some((_, received, hasher)) = upload.storing.take_if(|(storing, ..)| *storing == op) else {
+            return; // Another one began meanwhile.
+        };
+        if !stored {
+            return self.abandon(ctx, &whose);
+        }
+        (upload.received, upload.hasher) = (received, hasher);
+        let until = ctx.now.mono + LONGEST_PAUSE;
+        self.uploads.by_end.remove(&(upload.until, whose.clone()));
+        upload.until = until;
+        self.uploads.by_end.insert((until, whose));
+        self.plan(ctx);
+    }
+
+    /// All parts have come: has the host store the whole, for the connection that says so.
+    ///
+    /// # Errors
+    ///
+    /// If they have not, are others, or there is no room.
+    pub(in crate::runtime) fn begin_finish(
+        &mut self,
+        ctx: &mut Context,
+        (conn, principal): (ConnId, &Principal),
+        terms: &ArtifactTerms,
+    ) -> Result<OpId, Violation> {
+        let whose = (principal.clone(), terms.digest);
+        let missing = |why| Err(Violation::new(ErrorCode::FailedPrecondition, why));
+        let Some(upload) = self.uploads.open.get(&whose) else {
+            return missing(format!("no part of {} has come, or the last one too long ago: begin at 0", terms.digest));
+        };
+        let (size, received, number) = (upload.size, upload.received, upload.number);
+        if received != size || size != terms.size {
+            return missing(format!("{received} of {} bytes have come", terms.size));
+        }
+        let came = upload.hasher.digest();
+        if came != terms.digest {
+            self.abandon(ctx, &whose);
+            return Err(Violation::invalid(format!("`sha256` says {}, and what came has {came}", terms.digest)));
+        }
+        // What it was to be makes room for what it is.
+        self.uploads.remove(&whose);
+        let begun = self
+            .check_put(ctx, principal, terms, Most::Whole)
+            .and_then(|_| self.begin(ctx, (Asker::Conn(conn), principal), terms.digest, true));
+        let step = match &begun {
+            Ok(op) => PartsStep::Finish { op: *op, upload: number, digest: terms.digest },
+            Err(_) => PartsStep::Abandon { upload: number },
+        };
+        ctx.output(Output::Parts(step));
+        self.plan(ctx);
+        begun
+    }
+
+    /// Nobody wants what has come of something any more.
+    pub(in crate::runtime) fn abandon(&mut self, ctx: &mut Context, whose: &Whose) {
+        if let Some(upload) = self.uploads.remove(whose) {
+            ctx.output(Output::Parts(PartsStep::Abandon { upload: upload.number }));
+            self.plan(ctx);
+        }
+    }
+
+    /// Those whose next part did not come in time.
+    pub(super) fn drop_overdue(&mut self, ctx: &mut Context) {
+        while let Some(whose) = self.uploads.overdue(ctx) {
+            self.abandon(ctx, &whose);
+        }
+    }
+}
