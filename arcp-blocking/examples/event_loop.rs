@@ -96,6 +96,14 @@ impl Sockets for Peers {
         }
     }
 
+    fn send_sidecar(&mut self, conn: ConnId, message: Vec<u8>) {
+        if let Some(connection) = self.open(conn) {
+            connection.window.queued_message(&message);
+            let _ = connection.socket.write(Message::binary(message));
+            self.dirty.insert(conn);
+        }
+    }
+
     fn close(&mut self, conn: ConnId, _: CloseReason) {
         if let Some(Peer::Open(mut connection)) = self.by_conn.remove(&conn) {
             let _ = connection.socket.close(None);
@@ -136,8 +144,9 @@ impl EventLoop {
 
     /// Waits until there is something to do, and does it.
     pub fn turn(&mut self) -> Result<(), HostError> {
-        let resumed = (!self.peers.resumed.is_empty()).then_some(Duration::ZERO);
-        let wait = self.driver.next_wait().into_iter().chain(resumed).min();
+        // What was written has given credit, with which there may be more to write.
+        let is_busy = !(self.peers.resumed.is_empty() && self.peers.dirty.is_empty());
+        let wait = self.driver.next_wait().into_iter().chain(is_busy.then_some(Duration::ZERO)).min();
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
             Ok(()) | Err(_) => {}
@@ -205,9 +214,13 @@ impl EventLoop {
         }
         while let Some(connection) = self.peers.open(conn).filter(|connection| !connection.paused) {
             match connection.socket.read() {
-                Ok(message @ (Message::Text(_) | Message::Binary(_))) => {
-                    let frame = message.into_data().to_vec();
+                Ok(Message::Text(text)) => {
+                    let frame = text.as_bytes().to_vec();
                     self.driver.handle(Input::Received { conn, frame }, &mut self.peers)?;
+                }
+                Ok(Message::Binary(bytes)) => {
+                    let message = bytes.to_vec();
+                    self.driver.handle(Input::ReceivedBinary { conn, message }, &mut self.peers)?;
                 }
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,

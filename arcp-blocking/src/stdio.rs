@@ -84,6 +84,10 @@ impl Sockets for Pipes {
         }
     }
 
+    fn send_sidecar(&mut self, _: ConnId, message: Vec<u8>) {
+        debug_assert!(message.is_empty(), "a line is a frame");
+    }
+
     fn close(&mut self, _: ConnId, _: CloseReason) {
         self.frames = None;
     }
@@ -166,6 +170,7 @@ fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, fram
         while let Some(framed) = framing.next_frame() {
             let input = match framed {
                 Framed::Frame(frame) => Input::Received { conn: CONN, frame },
+                Framed::Binary(message) => Input::ReceivedBinary { conn: CONN, message },
                 Framed::TooLong => Input::TooLong { conn: CONN },
                 // A pipe says so by itself.
                 Framed::End(_) | Framed::TooLarge(_) => continue,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arcp_proto::client::{
     Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, artifacts,
-    schedules,
+    schedules, speak_in_lines,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -194,6 +194,9 @@ impl ClientLoop {
 
     /// The transport is open.
     pub fn connected(&mut self, framing: Framing, transport: &mut impl Transport) {
+        if framing.is_lines() {
+            speak_in_lines(&mut self.machine);
+        }
         self.framing = Some(framing);
         self.input(ClientInput::Connected, transport);
         self.frames(transport);
@@ -399,6 +402,11 @@ impl ClientLoop {
                         written = true;
                     }
                 }
+                ClientOutput::SendSidecar { message } => {
+                    if let Some(framing) = &mut self.framing {
+                        framing.write_binary(message);
+                    }
+                }
                 ClientOutput::Disconnect => self.hang_up(transport),
                 ClientOutput::Event(event) => {
                     // Whoever hears of it may end the program.
@@ -424,6 +432,7 @@ impl ClientLoop {
         while let Some(framed) = self.framing.as_mut().and_then(Framing::next_frame) {
             match framed {
                 Framed::Frame(frame) => self.input(ClientInput::Received { frame }, transport),
+                Framed::Binary(message) => self.input(ClientInput::ReceivedBinary { message }, transport),
                 Framed::TooLong => {
                     return self.lost("the server sent a message that is too long".to_string(), transport);
                 }

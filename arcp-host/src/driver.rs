@@ -22,6 +22,7 @@
 //!     fn send(&mut self, _: ConnId, frame: String) {
 //!         self.0.push(frame);
 //!     }
+//!     fn send_sidecar(&mut self, _: ConnId, _: Vec<u8>) {}
 //!     fn close(&mut self, _: ConnId, _: CloseReason) {}
 //!     fn pause_reading(&mut self, _: ConnId) {}
 //!     fn resume_reading(&mut self, _: ConnId) {}
@@ -117,6 +118,10 @@ pub trait Sockets {
     /// Queues a frame for a connection. What is written of it is told with
     /// [`Input::Credit`]; see [`WriteWindow`].
     fn send(&mut self, conn: ConnId, frame: String);
+
+    /// Queues a binary message for a connection that is a WebSocket, right behind the
+    /// frame before it; as [`send`](Self::send).
+    fn send_sidecar(&mut self, conn: ConnId, message: Vec<u8>);
 
     /// Closes a connection once everything queued for it is written. The core
     /// has forgotten it.
@@ -276,8 +281,8 @@ impl Driver {
     }
 
     /// Hands one input to the runtime and does everything that follows. From an
-    /// adapter come [`Input::Opened`], [`Input::Received`], [`Input::TooLong`],
-    /// [`Input::Credit`], [`Input::Closed`] and [`Input::Operator`].
+    /// adapter come [`Input::Opened`], [`Input::Received`], [`Input::ReceivedBinary`],
+    /// [`Input::TooLong`], [`Input::Credit`], [`Input::Closed`] and [`Input::Operator`].
     ///
     /// # Errors
     ///
@@ -535,6 +540,7 @@ impl Driver {
     fn perform(&mut self, output: Output, sockets: &mut impl Sockets) {
         match output {
             Output::Send { conn, frame } => sockets.send(conn, frame),
+            Output::SendSidecar { conn, message } => sockets.send_sidecar(conn, message),
             Output::Close { conn, reason } => sockets.close(conn, reason),
             Output::PauseRead { conn } => sockets.pause_reading(conn),
             Output::ResumeRead { conn } => sockets.resume_reading(conn),

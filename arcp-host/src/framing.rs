@@ -15,6 +15,8 @@ use self::websocket::WebSocket;
 pub enum Framed {
     /// One frame.
     Frame(Vec<u8>),
+    /// A binary message of a WebSocket.
+    Binary(Vec<u8>),
     /// One that was longer than what is taken; it is not kept. Nothing
     /// follows it on a WebSocket.
     TooLong,
@@ -100,6 +102,15 @@ impl Framing {
         }
     }
 
+    /// Adds a binary message to the outbound bytes. Lines have none: nobody agrees to them there.
+    pub fn write_binary(&mut self, message: Vec<u8>) {
+        match &mut self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(ws) => ws.write_binary(message),
+            Kind::Lines { .. } => debug_assert!(message.is_empty(), "a line is a frame"),
+        }
+    }
+
     /// Adds the goodbye of the framing, if it has one. Nothing follows it.
     pub fn close(&mut self, reason: CloseReason) {
         match &mut self.0 {
@@ -107,6 +118,12 @@ impl Framing {
             Kind::WebSocket(ws) => ws.close(reason),
             Kind::Lines { .. } => _ = reason,
         }
+    }
+
+    /// Whether frames are lines: what is read ends by itself then, with the peer still
+    /// reading, and there are no binary messages.
+    pub(crate) fn is_lines(&self) -> bool {
+        matches!(self.0, Kind::Lines { .. })
     }
 
     /// The bytes to write; [`wrote`](Self::wrote) removes them.
@@ -168,11 +185,6 @@ impl Framing {
             Kind::WebSocket(ws) => ws.pongs(),
             Kind::Lines { .. } => (0, false),
         }
-    }
-
-    /// Whether what is read ends by itself, with the peer still reading.
-    pub(crate) fn is_lines(&self) -> bool {
-        matches!(self.0, Kind::Lines { .. })
     }
 }
 

@@ -690,6 +690,7 @@ impl<S: Socket> ServerLoop<S> {
         while let Some(framed) = self.connections.next_frame(conn) {
             match framed {
                 Framed::Frame(frame) => self.hand_over(Input::Received { conn, frame })?,
+                Framed::Binary(message) => self.hand_over(Input::ReceivedBinary { conn, message })?,
                 Framed::TooLong => self.hand_over(Input::TooLong { conn })?,
                 Framed::End(_) | Framed::TooLarge(_) => {
                     self.hand_over(Input::Closed { conn })?;

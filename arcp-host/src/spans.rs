@@ -118,6 +118,7 @@ impl Spans {
             Output::Observe(notice) => self.observe(notice),
             Output::AgentStream { .. }
             | Output::Send { .. }
+            | Output::SendSidecar { .. }
             | Output::Close { .. }
             | Output::RaiseFrameLimit { .. }
             | Output::Fragment { .. }
@@ -162,6 +163,7 @@ impl Spans {
             Input::Opened { .. }
             | Input::HandedOver(_)
             | Input::Received { .. }
+            | Input::ReceivedBinary { .. }
             | Input::TooLong { .. }
             | Input::Credit { .. }
             | Input::Closed { .. }

@@ -4,6 +4,7 @@
 mod artifact;
 mod job_stream;
 mod schedule;
+mod sidecar;
 mod streams;
 mod workflow;
 
@@ -18,6 +19,7 @@ use crate::principal::Account;
 pub use self::artifact::ArtifactLimits;
 pub use self::job_stream::JobStreamLimits;
 pub use self::schedule::ScheduleLimits;
+pub use self::sidecar::SidecarLimits;
 pub use self::streams::StreamLimits;
 pub use self::workflow::WorkflowLimits;
 
@@ -79,6 +81,9 @@ pub struct Limits {
     /// Graphs of steps that are run as one job.
     #[serde(flatten)]
     pub workflow: WorkflowLimits,
+    /// Bytes beside frames.
+    #[serde(flatten)]
+    pub sidecar: SidecarLimits,
 }
 
 /// What one message may hold.
@@ -696,6 +701,7 @@ impl Limits {
             },
             job_stream: JobStreamLimits::small(),
             workflow: WorkflowLimits::small(),
+            sidecar: SidecarLimits { sidecar_bytes: 16 << 10, ..SidecarLimits::default() },
             prompt: PromptLimits {
                 open_prompts_per_job: 4,
                 question_bytes: 4 << 10,

@@ -59,7 +59,10 @@ fn request(view: &View, header: &Header<'_>) -> Option<String> {
     let inbound = read_request(view.family, header).ok()?;
     let id = Ulid::from_parts(AT.0, 1);
     let session = inbound.session.filter(|session| session.as_str().starts_with("sess_"));
-    raw::write_request(view.family, &RequestToSend { id, session: session.as_ref(), at: AT, request: &inbound.request })
+    raw::write_request(
+        view.family,
+        &RequestToSend { id, session: session.as_ref(), at: AT, request: &inbound.request, sidecars: false },
+    )
 }
 
 /// What a runtime said as ours would write it.

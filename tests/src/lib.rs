@@ -19,6 +19,7 @@ pub mod reasons;
 pub mod scene;
 pub mod script;
 pub mod server;
+pub mod sidecars;
 pub mod sign_in;
 pub mod steward;
 pub mod store;

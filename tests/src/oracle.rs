@@ -14,6 +14,7 @@ use crate::canaries::Canaries;
 use crate::graphs::Graphs;
 use crate::ledger::Ledger;
 use crate::reasons::Reasons;
+use crate::sidecars::{Announced, as_announced};
 
 /// Watches one run.
 #[derive(Debug, Default)]
@@ -61,6 +62,8 @@ pub struct Oracle {
     pub ledger: Ledger,
     /// What the steps of workflows may do.
     pub graphs: Graphs,
+    /// Bytes that are to come beside frames.
+    announced: Announced,
     /// Frames checked.
     pub frames: usize,
 }
@@ -69,7 +72,7 @@ impl Oracle {
     /// Watches an input.
     pub fn input(&mut self, input: &Input) {
         self.reasons.input(input);
-        if let Input::Received { conn, frame } = input {
+        if let Input::Received { conn, frame } | Input::ReceivedBinary { conn, message: frame } = input {
             self.received(*conn, frame);
         }
         match input {
@@ -78,7 +81,9 @@ impl Oracle {
                 credit.0 += i64::from(*bytes);
                 credit.1 += i64::from(*frames);
             }
-            Input::Received { conn, frame } => self.request(*conn, frame),
+            Input::Received { conn, frame } | Input::ReceivedBinary { conn, message: frame } => {
+                self.request(*conn, frame);
+            }
             Input::Opened { conn, .. } => {
                 self.open.insert(*conn);
             }
@@ -147,6 +152,7 @@ impl Oracle {
         self.canaries.output(output, &self.principals);
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
+            Output::SendSidecar { conn, message } => self.sidecar(*conn, message),
             Output::Persist(batch) => self.batch(batch),
             Output::AgentReply { job, id, reply } => self.ledger.reply(*job, *id, reply),
             Output::IssueCredentials { order, .. } => self.ledger.ordered(order),
@@ -157,6 +163,7 @@ impl Oracle {
             Output::Close { conn, .. } => {
                 assert!(self.open.remove(conn), "b65_close_is_idempotent: {conn:?} is closed once more");
                 self.closed.insert(*conn);
+                self.announced.gone(*conn);
             }
             Output::Observe(notice) => {
                 let shown = format!("{notice:?}");
@@ -264,6 +271,12 @@ impl Oracle {
         }
     }
 
+    fn sidecar(&mut self, conn: ConnId, message: &[u8]) {
+        assert!(!self.closed.contains(&conn), "a message after the close of {conn:?}");
+        self.credit.entry(conn).or_default().0 -= message.len() as i64;
+        self.announced.message(conn, message);
+    }
+
     fn frame(&mut self, conn: ConnId, text: &str) {
         self.frames += 1;
         assert!(!self.closed.contains(&conn), "a frame after the close of {conn:?}");
@@ -271,6 +284,7 @@ impl Oracle {
         credit.0 -= text.len() as i64;
         credit.1 -= 1;
         let frame: Value = serde_json::from_str(text).expect("every frame is JSON");
+        self.announced.frame(conn, &frame);
         let kind = frame["type"].as_str().expect("every frame has a type");
         if !matches!(
             kind,
@@ -319,7 +333,7 @@ impl Oracle {
         let head = self.head.entry(session.clone()).or_default();
         assert!(seq <= *head + 1, "b16_contiguous: {session} jumped from {head} to {seq}");
         *head = (*head).max(seq);
-        let shown = format!("{} {}", frame["id"], without_values(&frame["payload"]));
+        let shown = format!("{} {}", frame["id"], without_values(&as_announced(&frame["payload"])));
         if let Some(before) = self.sent.insert((session.clone(), seq), shown.clone()) {
             assert_eq!(before, shown, "a replayed frame differs");
         }
@@ -350,7 +364,7 @@ impl Oracle {
         let session = session.to_string();
         let seen = self.seen_per_job.entry((session, job.clone())).or_default();
         // By content: a retry with a key shows the terminal once more.
-        seen.insert(without_values(&frame["payload"]).to_string());
+        seen.insert(without_values(&as_announced(&frame["payload"])).to_string());
         let durable = self.events[&job].partition_point(|pos| *pos <= self.durable);
         assert!(seen.len() <= durable, "b14_persist_before_send: {job} showed {} of {durable}", seen.len());
     }

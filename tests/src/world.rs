@@ -101,6 +101,7 @@ enum Event {
 struct Wire {
     client: Option<usize>,
     frames: Vec<String>,
+    sidecars: Vec<Vec<u8>>,
     closed: Option<CloseReason>,
     /// Whether the reader has stopped reading.
     stalled: bool,
@@ -339,6 +340,7 @@ impl World {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Send { conn, frame } => self.deliver(conn, frame),
+            Output::SendSidecar { conn, message } => self.deliver_sidecar(conn, message),
             Output::Close { conn, reason } => self.on_close(conn, reason),
             Output::RaiseFrameLimit { .. } | Output::Fragment { .. } => {}
             Output::PauseRead { conn } => self.wire(conn).paused = true,
@@ -408,19 +410,23 @@ impl World {
 
     fn deliver(&mut self, conn: ConnId, frame: String) {
         let size = frame.len() as u32;
+        self.wire(conn).frames.push(frame.clone());
+        self.pass_on(conn, (size, 1), ClientInput::Received { frame: frame.into_bytes() });
+    }
+
+    fn pass_on(&mut self, conn: ConnId, (bytes, frames): (u32, u32), input: ClientInput) {
         let wire = self.wire(conn);
-        wire.frames.push(frame.clone());
         if wire.stalled {
-            wire.owed.0 += size;
-            wire.owed.1 += 1;
+            wire.owed.0 += bytes;
+            wire.owed.1 += frames;
             return;
         }
         if let Some(client) = wire.client {
             let at = self.arrival(conn, false);
-            self.schedule(at, Event::ToClient(client, conn, ClientInput::Received { frame: frame.into_bytes() }));
+            self.schedule(at, Event::ToClient(client, conn, input));
         }
         let at = self.arrival(conn, true);
-        self.schedule(at, Event::ToRuntime(Input::Credit { conn, bytes: size, frames: 1 }));
+        self.schedule(at, Event::ToRuntime(Input::Credit { conn, bytes, frames }));
     }
 
     fn on_close(&mut self, conn: ConnId, reason: CloseReason) {
@@ -577,7 +583,7 @@ impl World {
     fn dispatch(&mut self, event: Event) {
         match event {
             Event::ToRuntime(input) => {
-                if let Input::Received { conn, .. } = &input {
+                if let Input::Received { conn, .. } | Input::ReceivedBinary { conn, .. } = &input {
                     let wire = self.wires.entry(*conn).or_default();
                     if wire.paused {
                         wire.held.push_back(input);
@@ -726,6 +732,11 @@ impl World {
                 ClientOutput::Send { frame } => {
                     if let Some(conn) = self.nodes[at].conn {
                         self.send_raw(conn, frame.into_bytes());
+                    }
+                }
+                ClientOutput::SendSidecar { message } => {
+                    if let Some(conn) = self.nodes[at].conn {
+                        self.send_binary(conn, message);
                     }
                 }
                 ClientOutput::Disconnect => {

@@ -475,7 +475,7 @@ impl Alone {
             match output {
                 ClientOutput::Send { frame } => self.sent.push(serde_json::from_str(&frame).expect("JSON")),
                 ClientOutput::Event(event) => self.told.push(event),
-                ClientOutput::Connect | ClientOutput::Disconnect => {}
+                ClientOutput::Connect | ClientOutput::Disconnect | ClientOutput::SendSidecar { .. } => {}
             }
         }
     }

@@ -65,7 +65,7 @@ impl Peer {
                 ClientOutput::Send { frame } => self.sent.push(serde_json::from_str(&frame).expect("JSON")),
                 ClientOutput::Event(event) => self.events.push(event),
                 ClientOutput::Connect => self.connects += 1,
-                ClientOutput::Disconnect => {}
+                ClientOutput::Disconnect | ClientOutput::SendSidecar { .. } => {}
             }
         }
     }

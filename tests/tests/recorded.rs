@@ -157,7 +157,8 @@ fn every_request_of_a_rust_client_is_read_and_comes_back_the_same() {
             openings += 1;
         }
         let (id, at) = (ulid::Ulid::nil(), UtcMs(0));
-        let to_send = RequestToSend { id, session: received.session.as_ref(), at, request: &received.request };
+        let to_send =
+            RequestToSend { id, session: received.session.as_ref(), at, request: &received.request, sidecars: false };
         let Some(written) = write_request(Family::Open, &to_send) else {
             assert!(
                 matches!(received.request, Request::Session(SessionRequest::Ignored)),

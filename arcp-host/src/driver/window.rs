@@ -25,8 +25,13 @@ impl WriteWindow {
 
     /// A frame was queued.
     pub fn queued(&mut self, frame: &str) {
-        self.bytes = self.bytes.saturating_add(u32::try_from(frame.len()).unwrap_or(u32::MAX));
+        self.queued_message(frame.as_bytes());
         self.frames += 1;
+    }
+
+    /// The binary message of the frame before was queued: both are one frame.
+    pub fn queued_message(&mut self, message: &[u8]) {
+        self.bytes = self.bytes.saturating_add(u32::try_from(message.len()).unwrap_or(u32::MAX));
     }
 
     /// So many bytes were written, what frames are wrapped in included. Gives

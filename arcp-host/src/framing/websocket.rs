@@ -143,6 +143,21 @@ impl WebSocket {
         let _ = self.context.flush(&mut self.pipe);
     }
 
+    pub(super) fn write_binary(&mut self, message: Vec<u8>) {
+        match self.fragment_bytes {
+            Some(most) if message.len() > most => {
+                let last = message.len().div_ceil(most) - 1;
+                for (at, fragment) in message.chunks(most).enumerate() {
+                    let kind = if at == 0 { Data::Binary } else { Data::Continue };
+                    let frame = Frame::message(fragment.to_vec(), OpCode::Data(kind), at == last);
+                    let _ = self.context.write(&mut self.pipe, Message::Frame(frame));
+                }
+            }
+            _ => drop(self.context.write(&mut self.pipe, Message::binary(message))),
+        }
+        let _ = self.context.flush(&mut self.pipe);
+    }
+
     pub(super) fn close(&mut self, reason: CloseReason) {
         if !self.closing {
             self.closing = true;
@@ -168,8 +183,14 @@ impl WebSocket {
         }
         loop {
             match self.context.read(&mut self.pipe) {
-                Ok(Message::Text(text)) => return Some(self.whole(text.as_bytes())),
-                Ok(Message::Binary(bytes)) => return Some(self.whole(&bytes)),
+                Ok(Message::Text(text)) => {
+                    self.whole(text.len());
+                    return Some(Framed::Frame(text.as_bytes().to_vec()));
+                }
+                Ok(Message::Binary(bytes)) => {
+                    self.whole(bytes.len());
+                    return Some(Framed::Binary(bytes.into()));
+                }
                 Ok(Message::Close(frame)) => {
                     self.closing = true;
                     let _ = self.context.flush(&mut self.pipe);
@@ -201,12 +222,11 @@ impl WebSocket {
         }
     }
 
-    /// A message has come to its end.
-    fn whole(&mut self, message: &[u8]) -> Framed {
-        self.took(message.len());
+    /// A message of so many bytes has come to its end.
+    fn whole(&mut self, message: usize) {
+        self.took(message);
         // Of a message in fragments there were more headers.
         self.partial = self.partial.min(self.pipe.input.len() - self.pipe.read + READ_BYTES);
-        Framed::Frame(message.to_vec())
     }
 
     /// Counts a masked frame with this payload as read.

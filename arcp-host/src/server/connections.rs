@@ -560,6 +560,17 @@ impl<S: Socket> Sockets for Connections<S> {
         }
     }
 
+    fn send_sidecar(&mut self, conn: ConnId, message: Vec<u8>) {
+        let Some(connection) = self.known(conn) else {
+            return;
+        };
+        connection.window.queued_message(&message);
+        if let Some(framing) = connection.framing() {
+            framing.write_binary(message);
+            self.due.dirty.insert(conn);
+        }
+    }
+
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
         if let Some(framing) = self.framing(conn) {
             framing.close(reason);

@@ -72,6 +72,7 @@ impl ClientConfig {
                 Feature::Artifacts,
                 Feature::Schedules,
                 Feature::Workflows,
+                Feature::Sidecars,
             ]),
             family: Family::default(),
             extensions: Vec::new(),
@@ -154,6 +155,12 @@ pub enum ClientInput {
         /// The bytes, unchecked.
         frame: Vec<u8>,
     },
+    /// A binary message arrived: bytes that a frame announced (RFC §11.3), or a frame
+    /// in UTF-8.
+    ReceivedBinary {
+        /// The message, unchecked.
+        message: Vec<u8>,
+    },
     /// The transport is gone because a frame of ours was too large for the
     /// runtime: a WebSocket closed with 1009.
     TooLarge {
@@ -179,6 +186,12 @@ pub enum ClientOutput {
     Send {
         /// Valid JSON text without a line end.
         frame: String,
+    },
+    /// Write one binary message: the bytes that the frame before it announces. Only on
+    /// a WebSocket: over another transport [`Feature::Sidecars`] is not to be offered.
+    SendSidecar {
+        /// The message.
+        message: Vec<u8>,
     },
     /// Close the transport after writing what was given before. It counts as
     /// gone from here on.

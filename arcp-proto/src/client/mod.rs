@@ -9,6 +9,7 @@ mod open;
 mod reconnector;
 mod replies;
 pub mod schedules;
+mod sidecars;
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
@@ -17,6 +18,7 @@ use core::time::Duration;
 pub use io::{ClientConfig, ClientEvent, ClientInput, ClientLimits, ClientOutput, Handle, ResultData, SessionEnd};
 pub use open::OpenSession;
 pub use reconnector::ClientTimer;
+pub use sidecars::speak_in_lines;
 
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ApiMisuse, ConfigError, Violation};
@@ -32,6 +34,7 @@ use crate::model::session::{Eviction, SessionQuery};
 use crate::model::upload::ArtifactWish;
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp};
+use crate::wire::sidecar::{self, Sidecars};
 use crate::wire::{RequestToSend, ServerProfile, write_request};
 use commands::{Commands, Origin, Pending};
 use follow::FollowedJobs;
@@ -89,6 +92,8 @@ pub struct Client {
     commands: Commands,
     followed: FollowedJobs,
     outputs: VecDeque<ClientOutput>,
+    /// The bytes that a frame waits for.
+    sidecars: Sidecars,
 }
 
 /// The session as the runtime knows it.
@@ -141,6 +146,7 @@ impl Client {
             commands: Commands::default(),
             followed: FollowedJobs::default(),
             outputs: VecDeque::new(),
+            sidecars: Sidecars::default(),
         })
     }
 
@@ -163,6 +169,7 @@ impl Client {
             ClientInput::Disconnected { why } => self.on_disconnected(&why),
             ClientInput::TooLarge { why } => self.on_too_large(&why),
             ClientInput::Received { frame } => self.on_received(&frame),
+            ClientInput::ReceivedBinary { message } => sidecars::on_binary(self, &message),
             ClientInput::ConnectFailed { .. } | ClientInput::Tick => {}
         }
     }
@@ -210,6 +217,7 @@ impl Client {
         self.reconnector.last_received = self.now.mono;
         self.reconnector.answered = false;
         self.fresh = None;
+        self.sidecars = Sidecars::default();
         let config = &self.config;
         let open = Open::new(config.client.clone(), config.credential.clone(), config.features);
         let resume = self.claim().filter(|_| !config.family.resumes_after_opening());
@@ -248,7 +256,7 @@ impl Client {
     /// The largest command that is not answered is what was too large: it is
     /// refused, not sent for ever.
     fn on_too_large(&mut self, why: &str) {
-        let family = self.config.family;
+        let (family, sidecars) = (self.config.family, sidecars::are_agreed(self));
         let session = self.identity.as_ref().map(|me| me.session.clone());
         let size = |pending: &Pending| {
             let to_send = RequestToSend {
@@ -256,8 +264,10 @@ impl Client {
                 session: session.as_ref(),
                 at: self.now.utc,
                 request: &pending.request,
+                sidecars,
             };
-            write_request(family, &to_send).map_or(0, |frame| frame.len())
+            let beside = sidecar::of_request(&to_send).map_or(0, |message| message.len());
+            write_request(family, &to_send).map_or(0, |frame| frame.len().max(beside))
         };
         if let Some((bytes, handle, pending)) = self.commands.take_largest(size) {
             let message = alloc::format!("a message of {bytes} bytes is too large for the runtime ({why})");
@@ -375,13 +385,16 @@ impl Client {
     }
 
     fn write(&mut self, id: ulid::Ulid, session: Option<&WireId>, request: &Request) {
-        let to_send = RequestToSend { id, session, at: self.now.utc, request };
+        let sidecars = sidecars::are_agreed(self);
+        let to_send = RequestToSend { id, session, at: self.now.utc, request, sidecars };
         let Some(frame) = write_request(self.config.family, &to_send) else {
             debug_assert!(false, "{:?} has no word for {request:?}", self.config.family);
             return;
         };
         self.reconnector.last_sent = self.now.mono;
         self.outputs.push_back(ClientOutput::Send { frame });
+        let beside = sidecar::of_request(&to_send).map(|message| ClientOutput::SendSidecar { message });
+        self.outputs.extend(beside);
     }
 
     /// Gives a command, which is sent until it is answered.

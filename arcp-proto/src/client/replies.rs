@@ -7,7 +7,7 @@ use super::commands::{Origin, Pending};
 use super::follow::Early;
 use super::io::{ClientEvent, ClientOutput, SessionEnd};
 use super::reconnector::{ClientTimer, ReconnectState};
-use super::{Client, Identity, handoff};
+use super::{Client, Identity, handoff, sidecars};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::model::event::{JobEvent, Terminal};
@@ -21,7 +21,35 @@ use crate::time::UtcMs;
 use crate::wire::ServerProfile;
 use crate::wire::envelope::Header;
 use crate::wire::frame;
+use crate::wire::sidecar::announced;
 use crate::wire::{RuntimeFrame, read_runtime_frame};
+
+/// Hears a frame, with the bytes that came beside it.
+pub(super) fn hear(client: &mut Client, bytes: &[u8], sidecar: Option<&[u8]>) {
+    // A runtime may nest deeper than we would; what it wrote is taken.
+    let read = frame::ingest(bytes, client.config.limits.frame_bytes, 2 * crate::json::Json::MAX_DEPTH)
+        .map_err(|violation| violation.to_string())
+        .and_then(|text| Header::read(text).map_err(|unreadable| unreadable.violation.to_string()));
+    let header = match read {
+        Ok(header) => Header { sidecar, ..header },
+        Err(why) => return client.drop_transport(&alloc::format!("the runtime sent what cannot be read: {why}")),
+    };
+    let announced = if sidecar.is_none() && sidecars::are_agreed(client) { announced(&header) } else { None };
+    if let Some(announced) = announced {
+        return sidecars::await_sidecar(client, bytes, announced);
+    }
+    match read_runtime_frame(client.config.family, &header, client.now.utc) {
+        Ok(frame) => client.on_runtime_frame(frame, &header.id, header.seq),
+        Err(violation) => pass_over(client, header.seq, &violation),
+    }
+}
+
+/// One odd message is passed over, its number counted.
+pub(super) fn pass_over(client: &mut Client, seq: Option<u64>, why: &Violation) {
+    if client.reconnector.state == ReconnectState::Open && client.in_order(seq) {
+        client.tell(ClientEvent::Unreadable { why: why.to_string() });
+    }
+}
 
 impl Client {
     pub(super) fn on_received(&mut self, bytes: &[u8]) {
@@ -30,23 +58,8 @@ impl Client {
         }
         self.reconnector.last_received = self.now.mono;
         self.reconnector.answered = true;
-        // A runtime may nest deeper than we would; what it wrote is taken.
-        let read = frame::ingest(bytes, self.config.limits.frame_bytes, 2 * crate::json::Json::MAX_DEPTH)
-            .map_err(|violation| violation.to_string())
-            .and_then(|text| Header::read(text).map_err(|unreadable| unreadable.violation.to_string()))
-            .map(|header| {
-                (read_runtime_frame(self.config.family, &header, self.now.utc), header.id.clone(), header.seq)
-            });
-        match read {
-            Ok((Ok(frame), id, seq)) => self.on_runtime_frame(frame, &id, seq),
-            // One odd message is passed over, its number counted.
-            Ok((Err(violation), _, seq)) => {
-                if self.reconnector.state == ReconnectState::Open && self.in_order(seq) {
-                    self.tell(ClientEvent::Unreadable { why: violation.to_string() });
-                }
-            }
-            Err(why) => self.drop_transport(&alloc::format!("the runtime sent what cannot be read: {why}")),
-        }
+        sidecars::on_missing(self);
+        hear(self, bytes, None);
     }
 
     fn on_runtime_frame(&mut self, frame: RuntimeFrame, id: &WireId, seq: Option<u64>) {

@@ -68,6 +68,8 @@ pub enum Feature {
     Schedules = 23,
     /// Graphs of steps that are run as one job (RFC §6.2): an extension of ours.
     Workflows = 24,
+    /// Bytes beside their frames, as binary messages of a WebSocket (RFC §11.3).
+    Sidecars = 25,
 }
 
 impl Feature {
@@ -98,6 +100,7 @@ impl Feature {
         Feature::Artifacts,
         Feature::Schedules,
         Feature::Workflows,
+        Feature::Sidecars,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -129,6 +132,7 @@ impl Feature {
             Feature::Artifacts => "artifacts",
             Feature::Schedules => "scheduled_jobs",
             Feature::Workflows => "workflows",
+            Feature::Sidecars => "sidecar",
         }
     }
 }
@@ -223,6 +227,12 @@ impl Features {
     #[must_use]
     pub const fn with(self, feature: Feature) -> Features {
         Features(self.0 | 1 << feature as u8)
+    }
+
+    /// The set without one.
+    #[must_use]
+    pub const fn without(self, feature: Feature) -> Features {
+        Features(self.0 & !(1 << feature as u8))
     }
 
     /// The features in announcement order.

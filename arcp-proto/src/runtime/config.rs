@@ -353,6 +353,7 @@ impl Config {
             Feature::OpenSurfaces,
             Feature::Sessions,
             Feature::AgentHandoff,
+            Feature::Sidecars,
         ]);
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         let all = if self.history { all.with(Feature::DurableJobs) } else { all };

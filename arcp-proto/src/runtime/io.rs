@@ -71,14 +71,22 @@ pub enum Input {
     /// A connection comes from an [`Edge`](super::Edge), instead of
     /// [`Opened`](Self::Opened): its peer is known.
     HandedOver(Box<HandOver>),
-    /// One whole frame arrived: a text message, a binary message holding
-    /// UTF-8 JSON, or a line.
+    /// One whole frame arrived: a text message, or a line.
     Received {
         /// The connection.
         conn: ConnId,
         /// The bytes, unchecked.
         #[serde(with = "crate::record::frame_text")]
         frame: Vec<u8>,
+    },
+    /// A binary message arrived: bytes that a frame announced (RFC §11.3), or a frame
+    /// in UTF-8.
+    ReceivedBinary {
+        /// The connection.
+        conn: ConnId,
+        /// The message, unchecked.
+        #[serde(with = "crate::record::frame_text")]
+        message: Vec<u8>,
     },
     /// A frame arrived that is longer than what may be taken at present; the
     /// transport did not keep it.
@@ -447,6 +455,15 @@ pub enum Output {
         conn: ConnId,
         /// The frame, valid JSON text without a line end.
         frame: String,
+    },
+    /// Write one binary message: the bytes that the frame before it announces. Only
+    /// on a WebSocket.
+    SendSidecar {
+        /// The connection.
+        conn: ConnId,
+        /// The message.
+        #[serde(with = "crate::record::frame_text")]
+        message: Vec<u8>,
     },
     /// Close after writing what was given before.
     Close {

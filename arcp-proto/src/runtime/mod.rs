@@ -199,6 +199,7 @@ impl Runtime {
                 self.on_judged(judged);
             }
             Input::Received { conn, frame } => self.on_received(conn, &frame),
+            Input::ReceivedBinary { conn, message } => dispatch::on_binary(self, conn, &message),
             Input::TooLong { conn } => self.on_too_long(conn),
             Input::Credit { conn, bytes, frames } => self.connections.on_credit(&mut self.ctx, conn, bytes, frames),
             Input::Closed { conn } => self.connections.on_closed(&mut self.ctx, conn),
@@ -318,6 +319,7 @@ impl Runtime {
                     let judged = self.connections.on_check_overdue(&mut self.ctx, conn);
                     self.hear_again(judged);
                 }
+                Timer::Sidecar(conn) => dispatch::on_sidecar_overdue(self, conn),
                 Timer::Stalled(conn) => self.connections.leave(&mut self.ctx, conn, CloseReason::SlowReader),
                 Timer::Hold(conn) => {
                     if let Some(conn) = self.connections.get_mut(conn) {

@@ -18,6 +18,8 @@ pub enum Timer {
     Stalled(ConnId),
     /// The host has taken long enough to check an input.
     InputCheck(ConnId),
+    /// A frame has waited long enough for its sidecar.
+    Sidecar(ConnId),
     /// The numbered stream is held for a moment.
     Hold(ConnId),
     /// A detached session can no longer be resumed.
@@ -83,6 +85,7 @@ impl Timer {
             | Timer::Heartbeat(_)
             | Timer::Stalled(_)
             | Timer::InputCheck(_)
+            | Timer::Sidecar(_)
             | Timer::ResumeWindow(_)
             | Timer::Arrived(_)
             | Timer::SessionLease(_)

@@ -82,6 +82,8 @@ pub struct RequestToSend<'a> {
     pub at: UtcMs,
     /// The request.
     pub request: &'a Request,
+    /// Whether its bytes go beside it.
+    pub sidecars: bool,
 }
 
 /// Writes a request; `None` if the family has no word for it.

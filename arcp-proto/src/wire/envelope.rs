@@ -43,10 +43,10 @@ pub struct Header<'a> {
     pub timestamp: Option<&'a str>,
     /// The payload, undecoded; `{}` when absent or null.
     pub payload: &'a str,
-    /// Whether the sender says that not knowing the type is fine.
-    pub optional: bool,
     /// Members of extensions, as sent.
     pub extensions: Option<&'a RawValue>,
+    /// The bytes that came beside it.
+    pub sidecar: Option<&'a [u8]>,
 }
 
 /// A frame whose header could not be read: what to tell the peer, and what
@@ -127,6 +127,12 @@ impl<'a> Header<'a> {
         Header::new(fields, id).map_err(|violation| Unreadable { subject, violation })
     }
 
+    /// Whether the sender says that not knowing the type is fine.
+    pub fn is_optional(&self) -> bool {
+        let said = self.extensions.and_then(|raw| serde_json::from_str::<Extensions>(raw.get()).ok());
+        said.unwrap_or_default().optional
+    }
+
     fn new(fields: Fields<'a>, id: Result<Option<WireId>, Violation>) -> Result<Header<'a>, Violation> {
         let id = id?.ok_or_else(|| Violation::invalid("the envelope has no `id`"))?;
         let Some(Text(kind)) = fields.kind else {
@@ -142,11 +148,9 @@ impl<'a> Header<'a> {
             Some(payload) if payload.starts_with('{') => payload,
             Some(_) => return Err(Violation::invalid("`payload` must be an object")),
         };
-        let extensions = match fields.extensions.map(RawValue::get) {
-            None => Extensions::default(),
-            Some(raw) if raw.starts_with('{') => serde_json::from_str(raw).unwrap_or_default(),
-            Some(_) => return Err(Violation::invalid("`extensions` must be an object")),
-        };
+        if fields.extensions.is_some_and(|raw| !raw.get().starts_with('{')) {
+            return Err(Violation::invalid("`extensions` must be an object"));
+        }
         Ok(Header {
             id,
             kind,
@@ -161,8 +165,8 @@ impl<'a> Header<'a> {
             seq: fields.event_seq,
             timestamp: fields.timestamp.map(RawValue::get),
             payload,
-            optional: extensions.optional,
             extensions: fields.extensions,
+            sidecar: None,
         })
     }
 }

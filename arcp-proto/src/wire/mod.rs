@@ -15,6 +15,7 @@ mod open;
 mod payload;
 pub(crate) mod profile;
 mod shared;
+pub(crate) mod sidecar;
 #[cfg(test)]
 mod tests;
 
@@ -202,7 +203,9 @@ impl View {
     #[must_use]
     pub fn negotiated(self, offered: Features, ours: Features) -> View {
         let known = self.family.implied().or(self.profile.implied());
-        View { features: offered.or(known).and(ours), ..self }
+        let view = View { features: offered.or(known).and(ours), ..self };
+        // Lines have no binary messages, and what is wrapped in another frame has none beside it.
+        if self.lines || self.profile.wraps_watched() { view.without_sidecars() } else { view }
     }
 
     /// The classes of events that this peer gets, as one frame each or several.
@@ -318,11 +321,12 @@ impl View {
     }
 
     /// A small number that is equal for views that render events equally.
-    pub(crate) fn render_key(&self) -> u8 {
-        let versions = u8::from(self.features.has(Feature::AgentVersions));
-        let chunks = u8::from(self.features.has(Feature::ResultChunk));
-        let family = u8::from(self.family == Family::Open);
-        let prompts = u8::from(self.answers_prompts());
-        self.profile.index() << 4 | prompts << 3 | family << 2 | versions << 1 | chunks
+    pub(crate) fn render_key(&self) -> u16 {
+        let versions = u16::from(self.features.has(Feature::AgentVersions));
+        let chunks = u16::from(self.features.has(Feature::ResultChunk));
+        let family = u16::from(self.family == Family::Open);
+        let prompts = u16::from(self.answers_prompts());
+        let beside = u16::from(self.takes_sidecars());
+        beside << 8 | u16::from(self.profile.index()) << 4 | prompts << 3 | family << 2 | versions << 1 | chunks
     }
 }

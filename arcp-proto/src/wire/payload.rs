@@ -5,6 +5,8 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -336,28 +338,23 @@ pub(super) fn agent(raw: &str) -> Option<AgentEntry> {
     })
 }
 
-pub(super) fn chunk(body: &Json) -> Result<ResultChunk, Violation> {
+pub(super) fn chunk(body: &Json, beside: Option<&[u8]>) -> Result<ResultChunk, Violation> {
     #[derive(Deserialize)]
     struct Fields {
         result_id: String,
         chunk_seq: u64,
         #[serde(default)]
-        data: String,
+        data: Option<String>,
         #[serde(default)]
         encoding: Option<String>,
         more: bool,
     }
     let fields: Fields = payload("result_chunk", body.as_str())?;
-    let encoding = match fields.encoding.as_deref() {
-        None | Some("utf8" | "utf-8") => ChunkEncoding::Utf8,
-        Some("base64") => ChunkEncoding::Base64,
-        Some(_) => return Err(Violation::invalid("result chunk in an unknown encoding")),
+    let (data, encoding) = match (fields.data, beside, fields.encoding.as_deref()) {
+        (None, Some(bytes), _) => (BASE64.encode(bytes), ChunkEncoding::Base64),
+        (data, _, None | Some("utf8" | "utf-8")) => (data.unwrap_or_default(), ChunkEncoding::Utf8),
+        (data, _, Some("base64")) => (data.unwrap_or_default(), ChunkEncoding::Base64),
+        (_, _, Some(_)) => return Err(Violation::invalid("result chunk in an unknown encoding")),
     };
-    Ok(ResultChunk {
-        result_id: fields.result_id,
-        chunk_seq: fields.chunk_seq,
-        data: fields.data,
-        encoding,
-        more: fields.more,
-    })
+    Ok(ResultChunk { result_id: fields.result_id, chunk_seq: fields.chunk_seq, data, encoding, more: fields.more })
 }

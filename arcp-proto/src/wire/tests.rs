@@ -288,8 +288,13 @@ fn every_request_is_read_as_it_was_written() {
     let commands = successors(command_after(None), |before| command_after(Some(before)));
     let session = WireId::new("sess_1").expect("an id");
     for request in of_sessions.map(Request::from).chain(commands.map(Request::from)) {
-        let to_send =
-            RequestToSend { id: Ulid::from_parts(AT.0, 1), session: Some(&session), at: AT, request: &request };
+        let to_send = RequestToSend {
+            id: Ulid::from_parts(AT.0, 1),
+            session: Some(&session),
+            at: AT,
+            request: &request,
+            sidecars: false,
+        };
         let families = [Family::Hello, Family::Open];
         let written: Vec<_> = families.map(|family| (family, write_request(family, &to_send))).into();
         for (family, text) in written.iter().filter_map(|(family, text)| Some((*family, text.as_ref()?))) {
@@ -352,7 +357,8 @@ fn a_request_that_cannot_be_read_is_refused_as_one_that_can() {
     let of_sessions = successors(session_request_after(None), |before| session_request_after(Some(before)));
     let commands = successors(command_after(None), |before| command_after(Some(before)));
     for request in of_sessions.map(Request::from).chain(commands.map(Request::from)) {
-        let to_send = RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+        let to_send =
+            RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request, sidecars: false };
         for text in [Family::Hello, Family::Open].into_iter().filter_map(|family| write_request(family, &to_send)) {
             let header = Header::read(&text).expect("a frame");
             assert_eq!(Subject::from_header(&header).kind, refused_as(&request), "{text}");
@@ -523,7 +529,8 @@ fn every_answer_is_read_by_our_client() {
 #[test]
 fn strict_readers_find_no_job_id_that_is_none_in_an_envelope() {
     let request = Request::from(Command::cancel(WireId::new("mine").expect("an id"), None));
-    let to_send = RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+    let to_send =
+        RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request, sidecars: false };
     let text = write_request(Family::Open, &to_send).expect("a frame");
     assert_eq!(Header::read(&text).expect("a frame").job, None, "{text}");
 }
@@ -617,6 +624,7 @@ fn views_that_render_events_differently_have_different_keys() {
             &[Feature::AgentVersions],
             &[Feature::ResultChunk],
             &[Feature::AgentVersions, Feature::ResultChunk],
+            &[Feature::Sidecars],
         ] {
             let view = View { family, profile, features: Features::new(offered), ..View::before_handshake(false) };
             assert_eq!(view.render_key(), View { lines: true, ..view }.render_key());

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::bytes::Bytes;
 
-const WELCOME: &str = r#"{"id":"msg_1","type":"session.welcome","session_id":"s","payload":{"session_id":"s","resume_token":"t","resume_window_sec":600,"runtime":{"name":"r","version":"1"},"capabilities":{"features":["ack","subscribe","list_jobs","result_chunk","progress"]}}}"#;
-const ACCEPTED: &str = r#"{"id":"msg_1","type":"session.accepted","payload":{"session_id":"s","resume_token":"t","capabilities":{"result_chunk":true}}}"#;
+const WELCOME: &str = r#"{"id":"msg_1","type":"session.welcome","session_id":"s","payload":{"session_id":"s","resume_token":"t","resume_window_sec":600,"runtime":{"name":"r","version":"1"},"capabilities":{"features":["ack","subscribe","list_jobs","result_chunk","progress","x-vendor.arcp.sidecar"]}}}"#;
+const ACCEPTED: &str = r#"{"id":"msg_1","type":"session.accepted","payload":{"session_id":"s","resume_token":"t","capabilities":{"result_chunk":true,"binary_encoding":["base64","sidecar"]}}}"#;
 
 /// A client, what it sent, and what it told.
 struct Peer {
@@ -46,6 +46,7 @@ impl Peer {
             match output {
                 ClientOutput::Send { frame } => self.sent.push(frame),
                 ClientOutput::Event(event) => self.events.push(event),
+                ClientOutput::SendSidecar { message } => assert!(message.len() >= 10, "a message without a head"),
                 ClientOutput::Connect | ClientOutput::Disconnect => {}
             }
         }
@@ -107,6 +108,9 @@ pub(super) fn client_bytes(data: &[u8]) {
                 let Ok(text) = std::str::from_utf8(line.0) else { continue };
                 let id = peer.last_id().as_str().unwrap_or_default().to_string();
                 peer.receive(text.replace('$', &id));
+            }
+            _ if line.0.first().is_some_and(|first| *first < 2) => {
+                peer.put(ClientInput::ReceivedBinary { message: line.0.to_vec() });
             }
             _ => peer.receive(line.0),
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::bytes::Bytes;
 use crate::generator;
-use crate::raw::Raw;
+use crate::raw::{Raw, hello_payload, open_payload};
+use crate::sidecars::offered;
 use crate::world::{Options, World};
 
 /// Inputs of one run: enough for anything to happen, few enough to end.
@@ -21,7 +22,10 @@ pub(super) fn runtime_bytes(data: &[u8]) {
     options.config.limits.connection.replies_per_connection = 8;
     options.window = 2048;
     let mut world = World::new(options);
-    let mut raws = vec![Raw::hello(&mut world, "tok-a").0, Raw::open(&mut world, "tok-b").0];
+    let mut first = Raw::connect(&mut world);
+    first.send(&mut world, "session.hello", offered(hello_payload("tok-a")));
+    first.expect(&mut world, "session.welcome");
+    let mut raws = vec![first, Raw::open_with(&mut world, offered(open_payload("tok-b"))).0];
     raws.extend((0..2).map(|_| Raw::connect(&mut world)));
     for _ in 0..INPUTS {
         if data.is_empty() {
@@ -42,6 +46,9 @@ pub(super) fn runtime_bytes(data: &[u8]) {
             6 => {
                 let span = Duration::from_millis(u64::from(line.byte()) * 100);
                 world.run_for(span);
+            }
+            _ if line.0.first().is_some_and(|first| *first < 2) => {
+                world.send_binary(raws[at].conn, line.0.to_vec());
             }
             _ => world.send_raw(raws[at].conn, line.0.to_vec()),
         }

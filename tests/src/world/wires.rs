@@ -32,6 +32,24 @@ impl World {
         self.schedule(at, Event::ToRuntime(Input::Received { conn, frame }));
     }
 
+    /// Sends a binary message on a raw connection.
+    pub fn send_binary(&mut self, conn: ConnId, message: Vec<u8>) {
+        let at = self.arrival(conn, true);
+        self.schedule(at, Event::ToRuntime(Input::ReceivedBinary { conn, message }));
+    }
+
+    /// A binary message goes to whoever reads a connection.
+    pub(super) fn deliver_sidecar(&mut self, conn: ConnId, message: Vec<u8>) {
+        let size = u32::try_from(message.len()).expect("it is small");
+        self.wire(conn).sidecars.push(message.clone());
+        self.pass_on(conn, (size, 0), ClientInput::ReceivedBinary { message });
+    }
+
+    /// Every binary message sent on a connection so far.
+    pub fn sidecars_of(&self, conn: ConnId) -> &[Vec<u8>] {
+        self.wires.get(&conn).map(|wire| wire.sidecars.as_slice()).unwrap_or_default()
+    }
+
     /// Every frame sent on a connection so far.
     pub fn frames_of(&self, conn: ConnId) -> &[String] {
         self.wires.get(&conn).map(|wire| wire.frames.as_slice()).unwrap_or_default()

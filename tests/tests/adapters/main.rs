@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 mod carried;
 mod our_client;
 mod peer;
+mod sidecars;
 mod site;
 mod sockets;
 mod transcript;

@@ -4,7 +4,8 @@ use arcp_blocking::{ClientError, JobUpdate, Target};
 use arcp_host::client::Welcome;
 use arcp_proto::client::ClientConfig;
 use arcp_proto::id::WireId;
-use arcp_proto::model::reply::JobPage;
+use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
+use arcp_proto::model::reply::{FetchedArtifact, JobPage};
 use arcp_proto::model::request::{Credential, ListQuery, ResumeClaim, Watch};
 use arcp_proto::secret::Secret;
 use arcp_tests::server::submit;
@@ -85,6 +86,22 @@ impl OurClient {
             OurClient::Blocking(client) => client.cancel(job, None),
             OurClient::Tokio(runtime, client) => runtime.block_on(client.cancel(job, None)),
         }
+    }
+
+    pub fn put(&self, put: PutArtifact) -> ArtifactRef {
+        match self {
+            OurClient::Blocking(client) => client.put_artifact(put),
+            OurClient::Tokio(runtime, client) => runtime.block_on(client.put_artifact(put)),
+        }
+        .expect("it is kept")
+    }
+
+    pub fn fetch(&self, id: WireId) -> FetchedArtifact {
+        match self {
+            OurClient::Blocking(client) => client.fetch_artifact(id),
+            OurClient::Tokio(runtime, client) => runtime.block_on(client.fetch_artifact(id)),
+        }
+        .expect("it is there")
     }
 
     pub fn cut(&self) {

@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
+use arcp_proto::model::artifact::BlobDigest;
 use arcp_tests::server::send;
+use arcp_tests::sidecars::read;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -18,6 +20,9 @@ enum Wire {
     WebSocket(Box<WebSocket<TcpStream>>),
     Lines(BufReader<UnixStream>),
 }
+
+/// What stands for the type of a binary message among what was seen.
+const BINARY: &str = "(binary)";
 
 /// How a frame is written.
 pub type Encode = fn(&str) -> Vec<u8>;
@@ -54,6 +59,17 @@ impl Peer {
             Wire::WebSocket(socket) => _ = socket.send(Message::text(text)),
             Wire::Lines(socket) => _ = socket.get_mut().write_all(format!("{text}\n").as_bytes()),
         }
+    }
+
+    /// Sends a binary message. Who is not listened to any more is not told.
+    pub fn say_binary(&mut self, message: Vec<u8>) {
+        let Wire::WebSocket(socket) = &mut self.wire else { panic!("lines have no binary messages") };
+        let _ = socket.send(Message::binary(message));
+    }
+
+    /// Reads up to a binary message.
+    pub fn until_binary(&mut self) {
+        self.until(BINARY);
     }
 
     /// What it writes to from another thread, and how a short frame is written there.
@@ -96,7 +112,14 @@ impl Peer {
                             why.map_or((0, String::new()), |why| (why.code.into(), why.reason.to_string()));
                         return Ok(Came::Closed(json!({"closed with": code, "reason": reason})));
                     }
-                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                    Message::Binary(bytes) => {
+                        let (id, sequence, bytes) = read(&bytes);
+                        let bytes = BlobDigest::of(bytes).to_string();
+                        return Ok(Came::Frame(
+                            json!({"type": BINARY, "of": id, "sequence": sequence, "sha256": bytes}),
+                        ));
+                    }
+                    Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                 }
             },
             Wire::Lines(socket) => {

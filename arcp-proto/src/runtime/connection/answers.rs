@@ -407,11 +407,11 @@ mod tests {
         let (mut ctx, mut connections) = with_credit(10, 2);
         let conn = connections.get_mut(PEER).expect("it is open");
         assert!(conn.has_credit() && conn.takes_numbered());
-        conn.send_frame(&mut ctx, "ten bytes!".to_string());
+        conn.send_frame(&mut ctx, "ten bytes!".to_string().into());
         assert!(!conn.has_credit(), "no byte is left");
         conn.channel.on_credit(&mut ctx, 1, 0);
         assert!(conn.has_credit());
-        conn.send_frame(&mut ctx, "1".to_string());
+        conn.send_frame(&mut ctx, "1".to_string().into());
         conn.channel.on_credit(&mut ctx, 1, 0);
         assert!(!conn.has_credit(), "no frame is left");
     }
@@ -513,7 +513,7 @@ mod tests {
         let (mut ctx, mut connections) = connected();
         ctx.config.limits.history.undurable_bytes = 0;
         let mut say = |ctx: &mut Context| {
-            connections.on_received(ctx, &Sessions::default(), PEER, b"{}");
+            connections.on_received(ctx, &Sessions::default(), PEER, b"{}", None);
             connections.len()
         };
         assert_eq!(say(&mut ctx), 1, "nothing waits for the store");

@@ -105,14 +105,17 @@ pub(super) struct Running {
 /// What a connection heard while it waited.
 #[derive(Debug)]
 pub(in crate::runtime) enum Held {
-    Frame(Vec<u8>),
+    /// A frame, and the bytes that came beside it.
+    Frame(Vec<u8>, Option<Vec<u8>>),
+    Binary(Vec<u8>),
     TooLong,
 }
 
 impl Held {
     fn bytes(&self) -> usize {
         match self {
-            Held::Frame(frame) => frame.len(),
+            Held::Frame(frame, sidecar) => frame.len() + sidecar.as_ref().map_or(0, Vec::len),
+            Held::Binary(message) => message.len(),
             Held::TooLong => 0,
         }
     }
@@ -129,11 +132,12 @@ impl Check {
 
     /// A request was heard: if its value is being checked, it is kept until then,
     /// for this account.
-    pub(super) fn keep(&mut self, frame: &[u8], account: &Balance) {
+    pub(super) fn keep(&mut self, (frame, sidecar): (&[u8], Option<&[u8]>), account: &Balance) {
         match self {
             Check::Waiting { held, .. } if held.is_empty() => {
-                let charge = account.charge(HeldFor::Frames, frame.len());
-                held.push_back((Held::Frame(frame.to_vec()), charge));
+                let kept = Held::Frame(frame.to_vec(), sidecar.map(<[u8]>::to_vec));
+                let charge = account.charge(HeldFor::Frames, kept.bytes());
+                held.push_back((kept, charge));
             }
             Check::Waiting { .. } | Check::None => {}
             // What was judged of this request says nothing of the next one.

@@ -1,12 +1,13 @@
 //! One connection: what may be written to it, and what it is sent.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use core::time::Duration;
 
 use super::answers::{Answers, Content, Next, Turn};
 use super::check::{Blob, Check, Checked, Ordered};
 use super::heartbeat::Heartbeat;
+use super::is_log_flooded;
+use super::sidecars::Beside;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::limits::ConnectionLimits;
@@ -22,6 +23,7 @@ use crate::runtime::effect::Withdrawn;
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 use crate::time::Timestamp;
+use crate::wire::sidecar::{self, Written};
 use crate::wire::{self, Stamp, View};
 
 #[derive(Debug)]
@@ -47,12 +49,15 @@ pub(in crate::runtime) struct Conn {
     pub(super) held: bool,
     /// The input that it submits.
     pub(super) check: Check,
+    /// The bytes that a frame of it waits for.
+    pub(super) beside: Beside,
 }
 
 impl Conn {
     /// One whose peer may come in.
     pub(super) fn new(view: View, channel: Channel, evidence: Evidence, (now, account): (Timestamp, Balance)) -> Conn {
         Conn {
+            beside: Beside::new(view.lines),
             view,
             channel,
             heartbeat: Heartbeat::new(now),
@@ -139,6 +144,11 @@ impl Conn {
         let part = if self.channel.is_paused() { 4 } else { 2 };
         let answers = self.has_answers(&ctx.config.limits.connection, part);
         !ctx.log.full && !self.account().is_full() && !answers && !host_is_full && !self.check.is_waiting()
+    }
+
+    /// Whether it says more than is taken from it or anybody.
+    pub(super) fn is_flooding(&self, ctx: &Context) -> bool {
+        is_log_flooded(ctx) || ctx.accounts.is_flooded(&ctx.config.limits, self.account().principal())
     }
 
     /// Whether so many answers wait for it that none is added whose size nothing bounds
@@ -252,9 +262,12 @@ impl Conn {
         self.send_reply(ctx, &Reply::Session(SessionReply::Ping { nonce, at }));
     }
 
-    pub(in crate::runtime) fn send_frame(&mut self, ctx: &mut Context, frame: String) {
+    pub(in crate::runtime) fn send_frame(&mut self, ctx: &mut Context, written: Written) {
         self.heartbeat.last_sent = ctx.now.mono;
-        self.channel.send(ctx, frame);
+        self.channel.send(ctx, written.frame);
+        if let Some(message) = written.sidecar {
+            self.channel.send_sidecar(ctx, message);
+        }
     }
 
     pub(in crate::runtime) fn send_reply(&mut self, ctx: &mut Context, reply: &Reply) {
@@ -267,7 +280,7 @@ impl Conn {
         }
         let stamp = Stamp { id, session: self.session(), seq: None };
         if let Some(frame) = wire::write_reply(&self.view, stamp, reply) {
-            self.send_frame(ctx, frame);
+            self.send_frame(ctx, Written { frame, sidecar: sidecar::of_reply(&self.view, stamp, reply) });
         }
     }
 
@@ -281,8 +294,8 @@ impl Conn {
     }
 
     /// A request was heard: if its value is being checked, it is kept until then.
-    pub(in crate::runtime) fn keep_checked(&mut self, frame: &[u8]) {
-        self.check.keep(frame, self.answers.account());
+    pub(in crate::runtime) fn keep_checked(&mut self, frame: &[u8], sidecar: Option<&[u8]>) {
+        self.check.keep((frame, sidecar), self.answers.account());
     }
 
     /// What was judged of the value that is handed over, if it was.

@@ -7,6 +7,7 @@ mod authentication;
 mod check;
 mod conn;
 mod heartbeat;
+mod sidecars;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString as _;
@@ -19,6 +20,7 @@ pub(super) use check::{
 };
 pub(super) use conn::Conn;
 pub(super) use heartbeat::heartbeat_interval;
+pub(super) use sidecars::{give_up_sidecar, on_binary};
 
 use super::account::{Balance, HeldFor, Recount};
 use super::context::Context;
@@ -34,6 +36,7 @@ use crate::model::request::{HandshakeRequest, Request, SessionRequest};
 use crate::runtime::expected::Expected as _;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
+use crate::wire::sidecar::announced;
 use crate::wire::{self, ReceivedRequest, View, frame};
 
 /// What is not durable may grow to this many times its bound while drivers
@@ -137,18 +140,17 @@ impl Connections {
         }
     }
 
-    /// A frame arrived.
+    /// A frame arrived, perhaps with the bytes that it announced.
     pub(super) fn on_received<'a>(
         &mut self,
         ctx: &mut Context,
         sessions: &Sessions,
         id: ConnId,
         bytes: &'a [u8],
+        sidecar: Option<&'a [u8]>,
     ) -> Heard<'a> {
-        let most = ctx.config.limits.history.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR);
-        let is_log_flooded = ctx.log.bytes() > most;
         if self.arrivals.has(id) {
-            if is_log_flooded {
+            if is_log_flooded(ctx) {
                 self.leave(ctx, id, CloseReason::Flood);
                 return Heard::Nothing;
             }
@@ -159,10 +161,10 @@ impl Connections {
             return Heard::Nothing;
         };
         if conn.check.is_waiting() {
-            self.hold(ctx, id, Held::Frame(bytes.to_vec()));
+            self.hold(ctx, id, Held::Frame(bytes.to_vec(), sidecar.map(<[u8]>::to_vec)));
             return Heard::Nothing;
         }
-        if is_log_flooded || ctx.accounts.is_flooded(&ctx.config.limits, conn.account().principal()) {
+        if conn.is_flooding(ctx) {
             self.leave(ctx, id, CloseReason::Flood);
             return Heard::Nothing;
         }
@@ -174,9 +176,18 @@ impl Connections {
             Err(violation) => return Heard::Refused(Subject::from_refused(bytes), violation),
         };
         let header = match Header::read(text) {
-            Ok(header) => header,
+            Ok(header) => Header { sidecar, ..header },
             Err(unreadable) => return Heard::Refused(unreadable.subject, unreadable.violation),
         };
+        let announced = if sidecar.is_none() && conn.view.takes_sidecars() { announced(&header) } else { None };
+        if let Some(announced) = announced {
+            // Before its session is open it is taken at its word for little.
+            let most = if conn.opening { conn.most_bytes(ctx) } else { usize::MAX };
+            return match conn.beside.begin(ctx, (id, conn.answers.account(), most), bytes, announced) {
+                Ok(()) => Heard::Nothing,
+                Err(why) => Heard::Refused(Subject::from_header(&header), why),
+            };
+        }
         hear_in_session(conn.view, session, header)
     }
 
@@ -233,7 +244,7 @@ impl Connections {
         for (id, conn) in &self.by_id {
             recount.know(&alloc::format!("connection {}", id.0), conn.account());
             recount.add(conn.account(), HeldFor::Answers, conn.answers.recount());
-            recount.add(conn.account(), HeldFor::Frames, conn.check.recount());
+            recount.add(conn.account(), HeldFor::Frames, conn.check.recount() + conn.beside.recount());
         }
     }
 
@@ -268,7 +279,7 @@ impl Connections {
         }
         conn.session = Some(session);
         conn.principal = Some(principal.clone());
-        conn.view = view;
+        conn.view = if conn.beside.is_possible() { view } else { view.without_sidecars() };
         conn.answers.belong_to(account.principal().below());
         conn.answers.follow(0);
         (conn.welcomed, conn.held) = (false, false);
@@ -338,7 +349,8 @@ impl Connections {
         let Some(conn) = self.by_id.remove(&id) else {
             return; // It is an arrival, or gone.
         };
-        let of_conn = [Timer::Handshake, Timer::Heartbeat, Timer::Stalled, Timer::Hold, Timer::InputCheck];
+        let of_conn =
+            [Timer::Handshake, Timer::Heartbeat, Timer::Stalled, Timer::Hold, Timer::InputCheck, Timer::Sidecar];
         for timer in of_conn {
             ctx.timers.clear(timer(id));
         }
@@ -361,6 +373,11 @@ impl Connections {
             self.leave(ctx, id, CloseReason::Shutdown);
         }
     }
+}
+
+/// Whether so much is not durable that nobody may write more.
+fn is_log_flooded(ctx: &Context) -> bool {
+    ctx.log.bytes() > ctx.config.limits.history.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR)
 }
 
 /// A frame of a peer that has a session.

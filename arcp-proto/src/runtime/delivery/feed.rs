@@ -33,6 +33,8 @@ pub(in crate::runtime) struct Feed {
     pub(super) view: View,
     /// Where its frames go.
     pub(super) conn: Option<ConnId>,
+    /// Whether bytes can go beside them.
+    pub(super) beside: bool,
     pub(super) index: Index,
     /// Numbers given to what was there before, and where they stand in the
     /// log: from each on, frames wait for it.
@@ -93,6 +95,7 @@ impl Feed {
             roles: None,
             view,
             conn: None,
+            beside: false,
             index: Index::default(),
             gates: VecDeque::new(),
             cursor: 0,

@@ -174,6 +174,13 @@ impl Feeds {
     }
 }
 
+/// Whether the present connection of a session takes bytes beside frames.
+pub(in crate::runtime) fn go_beside(feeds: &mut Feeds, id: SessionId, beside: bool) {
+    if let Some(feed) = feeds.by_session.get_mut(&id) {
+        feed.beside = beside;
+    }
+}
+
 /// Who looks at jobs in a session has other roles, or they count for more or less.
 pub(in crate::runtime) fn be_viewed_by(feeds: &mut Feeds, id: SessionId, viewer: Viewer<'_>) {
     if let Some(feed) = feeds.by_session.get_mut(&id) {

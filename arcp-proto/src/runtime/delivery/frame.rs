@@ -17,6 +17,7 @@ use crate::runtime::io::{EventRecord, LocalFrame, LocalWord};
 use crate::runtime::job::provisioning::renewal_body;
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
+use crate::wire::sidecar::{self, Written};
 use crate::wire::{self, EventFrame, FrameRole, Stamp, View};
 
 /// What frames are written from.
@@ -39,18 +40,20 @@ impl FrameWriter<'_> {
         reader: SessionId,
         seq: u64,
         entry: IndexEntry,
-    ) -> Option<String> {
+    ) -> Option<Written> {
         let feed = self.feeds.get(session)?;
-        let view = feed.view;
+        let view = if self.feeds.get(reader)?.beside { feed.view } else { feed.view.without_sidecars() };
         let entry = match entry {
             IndexEntry::Event(entry) => entry,
-            IndexEntry::Local { n } => return local_frame(session, &view, seq, feed.index().local(n)?),
+            IndexEntry::Local { n } => return local_frame(session, &view, seq, feed.index().local(n)?).map(Into::into),
         };
         let numbered = |id| Stamp { id, session: Some(session), seq: Some(seq) };
         if entry.subscription > 0 {
+            // In another envelope they stand where they would in a line.
+            let view = view.without_sidecars();
             let (at, envelope) = self.copy_of(&view, reader, entry)?;
             let stamp = numbered(message_id(session, seq, at));
-            return Some(observed(session, &view, stamp, entry.subscription, &envelope));
+            return Some(observed(session, &view, stamp, entry.subscription, &envelope).into());
         }
         if entry.n == 0 {
             let id = entry.log.job()?;
@@ -58,7 +61,7 @@ impl FrameWriter<'_> {
             let stamp = numbered(message_id(session, seq, job.spec().created_at));
             let request = self.audiences.get(id)?.requests().get(session, entry.request);
             let accepted = self.jobs.credentials.attach(id, session, job.accepted(request));
-            return wire::write_reply(&view, stamp, &accepted);
+            return wire::write_reply(&view, stamp, &accepted).map(Into::into);
         }
         let stamp = |at| numbered(message_id(session, seq, at));
         let renewed = match entry.log.job() {
@@ -79,7 +82,7 @@ impl FrameWriter<'_> {
         (numbered, reader): (SessionId, SessionId),
         (entry, own): (EventEntry, Option<Json>),
         stamp: impl FnOnce(UtcMs) -> Stamp,
-    ) -> Option<(UtcMs, String)> {
+    ) -> Option<(UtcMs, Written)> {
         let EventEntry { log, n, role, request, .. } = entry;
         let job = log.job()?;
         let owner = self.jobs.get(job)?;
@@ -125,7 +128,7 @@ impl FrameWriter<'_> {
             role,
             payload: &payload,
         };
-        Some((at, wire::write_event(view, &frame)))
+        Some((at, Written { frame: wire::write_event(view, &frame), sidecar: sidecar::of_event(view, &frame) }))
     }
 
     /// What a subscription is shown: the envelope as the job's submitter has
@@ -139,7 +142,8 @@ impl FrameWriter<'_> {
             return Some((at, wire::write_reply(view, copy(at), &job.accepted(None))?));
         }
         // A copy follows from no request.
-        self.event_frame(view, (reader, reader), (entry, None), copy)
+        let (at, written) = self.event_frame(view, (reader, reader), (entry, None), copy)?;
+        Some((at, written.frame))
     }
 }
 

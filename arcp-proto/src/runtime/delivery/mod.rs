@@ -49,7 +49,7 @@ use core::ops::RangeInclusive;
 pub(super) use audience::Audience;
 pub(super) use audiences::Joining;
 pub(super) use feed::Feed;
-pub(super) use feeds::be_viewed_by;
+pub(super) use feeds::{be_viewed_by, go_beside};
 pub(super) use index::IndexEntry;
 pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};

@@ -1,19 +1,18 @@
 //! The next numbered frame of a session: live delivery and resume are the same.
 
-use alloc::string::String;
-
 use super::Delivery;
 use super::history_pool::Found;
 use crate::id::{ConnId, SessionId};
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
 use crate::runtime::log::Waiter;
+use crate::wire::sidecar::Written;
 
 /// What comes next of a session's numbered frames.
 #[derive(Debug)]
 pub(in crate::runtime) enum Next {
     /// A frame; `None` stands for one that its reader cannot be shown.
-    Frame(Option<String>),
+    Frame(Option<Written>),
     /// None, or none that may be seen yet: whoever waits is woken.
     Nothing,
     /// One that is gone: a gap is never skipped in silence.

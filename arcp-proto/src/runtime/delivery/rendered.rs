@@ -12,7 +12,7 @@ use crate::wire::{FrameRole, View};
 const OVERHEAD: usize = 160;
 
 /// An event of a log, how its view is written, and which of its frames it is.
-type Key = (u64, u8, FrameRole);
+type Key = (u64, u16, FrameRole);
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Rendered {

@@ -5,7 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString as _};
+use alloc::string::ToString as _;
 
 use super::Delivery;
 use super::feeds::Feeds;
@@ -18,6 +18,7 @@ use crate::model::request::Replay as ReplayRequest;
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
 use crate::runtime::log::Waiter;
+use crate::wire::sidecar::Written;
 
 /// A replay that a connection is in the middle of.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(in crate::runtime) struct Replay {
 #[derive(Debug)]
 pub(in crate::runtime) enum ReplayStep {
     /// A frame; `None` stands for one that its reader cannot be shown.
-    Frame(Option<String>),
+    Frame(Option<Written>),
     /// None that can be sent now: whoever waits is woken.
     Nothing,
     /// Its end, and what is said then.

@@ -3,6 +3,7 @@
 
 use alloc::collections::VecDeque;
 
+use super::hearing::{hear, on_binary, on_missing};
 use super::opening::OpeningHandler;
 use super::requests::RequestHandler;
 use super::writer::Writer;
@@ -12,7 +13,7 @@ use crate::model::feature::Feature;
 use crate::model::reply::{JobHeartbeat, Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::Extension;
 use crate::runtime::Runtime;
-use crate::runtime::connection::{Answer, Conn, Heard, Held, Judged, on_not_judged as given_up};
+use crate::runtime::connection::{Answer, Conn, Held, Judged, on_not_judged as given_up};
 use crate::runtime::delivery::{Audience, Feed};
 use crate::runtime::edge::not_judged;
 use crate::runtime::effect::Position;
@@ -32,22 +33,8 @@ pub(in crate::runtime) fn on_not_judged(runtime: &mut Runtime, op: OpId) {
 
 impl Runtime {
     pub(in crate::runtime) fn on_received(&mut self, conn: ConnId, frame: &[u8]) {
-        if let Some(conn) = self.connections.get(conn) {
-            self.ctx.log.caused_by(conn.account().principal());
-        }
-        let heard = self.connections.on_received(&mut self.ctx, &self.sessions, conn, frame);
-        self.carry();
-        match heard {
-            Heard::Nothing => {}
-            Heard::Refused(subject, violation) => self.refuse_message(conn, subject, violation),
-            Heard::Opening(opening) => OpeningHandler::on_opening(self, conn, opening),
-            Heard::Request(session, received, header) => {
-                RequestHandler::on_request(self, conn, session, received, &header);
-                if let Some(conn) = self.connections.get_mut(conn) {
-                    conn.keep_checked(frame);
-                }
-            }
-        }
+        on_missing(self, conn);
+        hear(self, conn, frame, None);
     }
 
     /// Hears what had to wait while an input was checked: the submit first. If one
@@ -58,7 +45,9 @@ impl Runtime {
         };
         for said in held {
             match said {
-                Held::Frame(frame) => self.on_received(conn, &frame),
+                Held::Frame(frame, None) => self.on_received(conn, &frame),
+                Held::Frame(frame, Some(bytes)) => hear(self, conn, &frame, Some(&bytes)),
+                Held::Binary(message) => on_binary(self, conn, &message),
                 Held::TooLong => self.on_too_long(conn),
             }
         }
@@ -111,7 +100,7 @@ impl Runtime {
         self.refuse_message(conn, Subject { id: request, ..Subject::unknown() }, violation);
     }
 
-    fn refuse_message(&mut self, conn: ConnId, subject: Subject, violation: Violation) {
+    pub(super) fn refuse_message(&mut self, conn: ConnId, subject: Subject, violation: Violation) {
         let at = self.position(conn);
         self.connections.refuse_message(&mut self.ctx, conn, subject, violation, at);
         self.carry();

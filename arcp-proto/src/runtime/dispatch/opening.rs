@@ -18,7 +18,7 @@ use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::authority;
 use crate::runtime::config::Config;
 use crate::runtime::connection::{Conn, heartbeat_interval};
-use crate::runtime::delivery::asked_after;
+use crate::runtime::delivery::{asked_after, go_beside};
 use crate::runtime::edge::{Opening, Wish};
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, Notice};
@@ -152,6 +152,8 @@ impl<'r> OpeningHandler<'r> {
         if let Some(session) = sessions.get(id) {
             let admits = session.only_resumes().is_none();
             connections.attach(ctx, self.conn, (id, session.principal(), session.account()), *session.view(), admits);
+            let beside = connections.get(self.conn).is_some_and(|conn| conn.view().takes_sidecars());
+            go_beside(&mut delivery.feeds, id, beside);
         }
         self.runtime.carry();
     }
@@ -164,12 +166,14 @@ impl<'r> OpeningHandler<'r> {
             debug_assert!(false, "{id} was just attached");
             return;
         };
-        let (view, config) = (session.view(), &ctx.config);
+        // What the session agreed to, as far as its present transport has it.
+        let view = self.runtime.connections.get(self.conn).map_or(*session.view(), Conn::view);
+        let config = &ctx.config;
         let opened = Opened {
             session: id.into(),
             resume_token: token,
             resume_window_s: config.timing.resume_window.as_secs(),
-            heartbeat_s: heartbeat_interval(ctx, *view).map(|interval| interval.as_secs()),
+            heartbeat_s: heartbeat_interval(ctx, view).map(|interval| interval.as_secs()),
             job_heartbeat_s: config
                 .timing
                 .heartbeat

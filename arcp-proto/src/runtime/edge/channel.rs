@@ -2,6 +2,7 @@
 //! read, and why it ends.
 
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
 use crate::id::{ConnId, Principal, SessionId};
 use crate::model::reply::Refusal;
@@ -60,6 +61,12 @@ impl Channel {
         self.credit_bytes -= i64::try_from(frame.len()).unwrap_or(i64::MAX);
         self.credit_frames = self.credit_frames.saturating_sub(1);
         ctx.output(Output::Send { conn: self.id, frame });
+    }
+
+    /// Sends the bytes that the frame before has announced: it is one frame with them.
+    pub(in crate::runtime) fn send_sidecar(&mut self, ctx: &mut Context, message: Vec<u8>) {
+        self.credit_bytes -= i64::try_from(message.len()).unwrap_or(i64::MAX);
+        ctx.output(Output::SendSidecar { conn: self.id, message });
     }
 
     pub(in crate::runtime) fn is_paused(&self) -> bool {

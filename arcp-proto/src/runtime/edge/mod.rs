@@ -135,7 +135,9 @@ impl Edge {
                 let opened = NewConnection { conn, transport, address, binding, peer };
                 self.arrivals.on_opened(&mut self.ctx, opened, 0);
             }
-            Input::Received { conn, frame } => self.on_received(conn, frame),
+            Input::Received { conn, frame } | Input::ReceivedBinary { conn, message: frame } => {
+                self.on_received(conn, frame);
+            }
             Input::TooLong { conn } => self.arrivals.on_too_long(&mut self.ctx, conn),
             Input::Credit { conn, bytes, frames } => self.arrivals.on_credit(&mut self.ctx, conn, bytes, frames),
             Input::Closed { conn } => {
@@ -273,6 +275,7 @@ impl Edge {
                 | Timer::RevokeAgain(_)
                 | Timer::Renewal(_)
                 | Timer::Departure(_)
+                | Timer::Sidecar(_)
                 | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),
             }
         }

@@ -130,7 +130,7 @@ impl HelloFrame<'_, '_> {
         let kind = self.payload.string(&["kind"]).ok_or_else(|| Violation::invalid("`job.event` has no kind"))?;
         let body = self.payload.json(&["body"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let event = if kind == "result_chunk" {
-            JobEvent::Chunk(chunk(&body)?)
+            JobEvent::Chunk(chunk(&body, self.payload.header.sidecar)?)
         } else if let Some(shown) = shown(&kind, &body) {
             shown
         } else {

@@ -40,7 +40,7 @@ fn write_payload(out: &RequestToSend<'_>) -> Option<(&'static str, String)> {
     match out.request {
         Request::Handshake(request) => write_handshake_request(request),
         Request::Session(request) => write_session_request(request, out.at),
-        Request::Command(command) => write_command(command),
+        Request::Command(command) => write_command(command, out.sidecars),
     }
 }
 
@@ -73,7 +73,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'stati
     })
 }
 
-fn write_command(command: &Command) -> Option<(&'static str, String)> {
+fn write_command(command: &Command, sidecars: bool) -> Option<(&'static str, String)> {
     Some(match command {
         Command::Submit(submit, _) => ("job.submit", write_submit(submit)),
         // Published runtimes need a reason, and some the id in here.
@@ -87,7 +87,7 @@ fn write_command(command: &Command) -> Option<(&'static str, String)> {
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
         Command::HandOver(wish) => shared::write_hand_over(wish),
-        Command::PutArtifact(put) => shared::write_put(put),
+        Command::PutArtifact(put) => shared::write_put(put, sidecars),
         Command::KeepParts(terms) => shared::write_keep(terms),
         Command::ReleaseArtifact { id } => shared::write_release(id),
         Command::Schedule(wish) => write_schedule(wish),

@@ -39,7 +39,7 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
             said(EventKind::Artifact.as_str(), at, body.as_str())
         }
         JobEvent::Emitted { kind, body } => said(kind.as_str(), at, body.as_str()),
-        JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(chunk)),
+        JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(view, chunk)),
         JobEvent::Ended(terminal) => write_terminal(view, job, at, terminal),
     }
 }
@@ -123,9 +123,9 @@ fn whole_progress(body: &Json) -> Json {
     out.json()
 }
 
-fn write_chunk(chunk: &ResultChunk) -> String {
+fn write_chunk(view: &View, chunk: &ResultChunk) -> String {
     let mut body = Object::with_capacity(chunk.data.len() + 120);
-    chunk_members(&mut body, chunk);
+    chunk_members(&mut body, view, chunk);
     body.done()
 }
 

@@ -69,6 +69,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::Artifacts => Some("x-vendor.arcp.artifacts"),
         Feature::Schedules => Some("x-vendor.arcp.scheduled_jobs"),
         Feature::Workflows => Some("x-vendor.arcp.workflows"),
+        Feature::Sidecars => Some("x-vendor.arcp.sidecar"),
         Feature::BlockOnSilence
         | Feature::FilterSubscriptions
         | Feature::DurableJobs

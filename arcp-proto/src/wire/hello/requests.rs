@@ -43,7 +43,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
         }
         "job.cancel" => Command::cancel(job_of(header, kind)?, reason(header)?).into(),
         vendor if vendor.starts_with("x-vendor.") => SessionRequest::Ignored.into(),
-        _ if header.optional => SessionRequest::Ignored.into(),
+        _ if header.is_optional() => SessionRequest::Ignored.into(),
         unknown => {
             let shown: String = unknown.chars().take(64).collect();
             return Err(Violation::invalid(alloc::format!("unknown message type `{shown}`")));

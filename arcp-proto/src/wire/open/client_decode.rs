@@ -5,7 +5,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::requests::read_extension;
-use super::{IMPLIED, capability_named, extension_feature};
+use super::{BINARY_ENCODING, IMPLIED, capability_named, extension_feature, names_sidecars};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -103,7 +103,7 @@ impl OpenFrame<'_, '_> {
             "stream.open" | "stream.close" if self.is_of_thoughts() => return Ok(RuntimeFrame::Counted),
             "stream.open" => self.stream(EventKind::StreamOpen)?,
             "stream.close" => self.stream(EventKind::StreamClose)?,
-            "job.result_chunk" => JobEvent::Chunk(chunk(&self.whole()?)?),
+            "job.result_chunk" => JobEvent::Chunk(chunk(&self.whole()?, self.payload.header.sidecar)?),
             "job.completed" | "tool.result" => JobEvent::Ended(self.completed()),
             "job.failed" | "tool.error" => JobEvent::Ended(self.failed()),
             "job.cancelled" => JobEvent::Ended(self.cancelled()),
@@ -341,6 +341,7 @@ fn features_of(capabilities: &Members<'_>) -> Features {
         let given = match name.as_ref() {
             "heartbeat_interval_seconds" => Some(Feature::Heartbeat),
             "heartbeat_recovery" => (*value == "\"block\"").then_some(Feature::BlockOnSilence),
+            BINARY_ENCODING => names_sidecars(value),
             name => capability_named(name).filter(|_| *value == "true"),
         };
         features = given.map_or(features, |feature| features.with(feature));

@@ -4,7 +4,10 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Envelope, OPTIONAL, TYPES, capability_name, extension_names, is_job, subscriptions, words, workflows};
+use super::{
+    BINARY_ENCODING, ENCODINGS, Envelope, OPTIONAL, TYPES, capability_name, extension_names, is_job, subscriptions,
+    words, workflows,
+};
 use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
@@ -61,7 +64,7 @@ fn write_payload<'a>(out: &RequestToSend<'a>) -> Option<(&'a str, String)> {
     match out.request {
         Request::Handshake(request) => Some(write_handshake_request(request)),
         Request::Session(request) => write_session_request(request, out.at),
-        Request::Command(command) => Some(write_command(command)),
+        Request::Command(command) => Some(write_command(command, out.sidecars)),
     }
 }
 
@@ -103,7 +106,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
     })
 }
 
-fn write_command(command: &Command) -> (&'static str, String) {
+fn write_command(command: &Command, sidecars: bool) -> (&'static str, String) {
     match command {
         Command::Submit(submit, _) if submit.parent.is_some() => ("agent.delegate", write_delegate(submit)),
         Command::Submit(submit, _) => match workflows::write(submit) {
@@ -117,7 +120,7 @@ fn write_command(command: &Command) -> (&'static str, String) {
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
         Command::HandOver(wish) => shared::write_hand_over(wish),
-        Command::PutArtifact(put) => shared::write_put(put),
+        Command::PutArtifact(put) => shared::write_put(put, sidecars),
         Command::KeepParts(terms) => shared::write_keep(terms),
         Command::ReleaseArtifact { id } => shared::write_release(id),
         Command::Schedule(wish) => write_schedule(wish),
@@ -156,6 +159,9 @@ fn write_capabilities(out: &mut Object, open: &Open) {
     }
     if open.features.has(Feature::BlockOnSilence) {
         out.str("heartbeat_recovery", "block");
+    }
+    if open.features.has(Feature::Sidecars) {
+        out.array(BINARY_ENCODING, ENCODINGS.map(quoted));
     }
     if open.features.has(Feature::Heartbeat) {
         out.u64("heartbeat_interval_seconds", 30);

@@ -30,7 +30,7 @@ pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: Fram
             payload.display("job_id", snapshot.job).display("started_at", snapshot.at);
         }
         (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, snapshot, kind, body),
-        (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, chunk),
+        (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, view, chunk),
         (_, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
     }
     payload.done()
@@ -152,11 +152,9 @@ fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
     payload.u64("sequence", sequence);
     twice(&mut payload, view, ["data", "content"], text);
     payload.str("role", "assistant_thought").bool("redacted", redacted);
-    for (name, value) in members
-        .0
-        .iter()
-        .filter(|(name, _)| !matches!(name.as_ref(), "text" | "redacted" | "sequence" | "data" | "content" | "role"))
-    {
+    for (name, value) in members.0.iter().filter(|(name, _)| {
+        !matches!(name.as_ref(), "text" | "redacted" | "sequence" | "data" | "content" | "role" | "sidecar")
+    }) {
         payload.member(name, value);
     }
     payload.done()

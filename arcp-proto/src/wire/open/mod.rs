@@ -13,12 +13,13 @@ mod workflows;
 
 use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use ulid::Ulid;
 
 use crate::error::ErrorCode;
 use crate::id::{WireId, prefixed};
-use crate::json::Object;
+use crate::json::{Object, Text};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::request::Priority;
@@ -40,6 +41,18 @@ pub(crate) const IMPLIED: Features =
 
 /// The extension by which a peer says that it reads the codes of 1.1.
 const TYPES: &str = "arcpx.arcp.types.v1";
+
+/// The capability that names how bytes are written.
+const BINARY_ENCODING: &str = "binary_encoding";
+
+/// Those of a peer that takes bytes beside their frames.
+const ENCODINGS: [&str; 2] = ["base64", "sidecar"];
+
+/// Whether a peer's list of them has that.
+fn names_sidecars(list: &str) -> Option<Feature> {
+    let names: Vec<Text<'_>> = serde_json::from_str(list).ok()?;
+    names.iter().any(|Text(name)| name == "sidecar").then_some(Feature::Sidecars)
+}
 
 /// The extensions that stand for features of which the RFC has no capability.
 const EXTENSIONS: [(Feature, &str); 5] = [
@@ -92,7 +105,8 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         | Feature::AgentDetails
         | Feature::OpenSurfaces
         | Feature::Sessions
-        | Feature::Workflows => return None,
+        | Feature::Workflows
+        | Feature::Sidecars => return None,
     })
 }
 

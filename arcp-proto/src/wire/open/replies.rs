@@ -4,7 +4,8 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
 use super::{
-    Envelope, OPTIONAL, capability_name, code_name, correlation, extension_names, is_job, shown, status_word, words,
+    BINARY_ENCODING, ENCODINGS, Envelope, OPTIONAL, capability_name, code_name, correlation, extension_names, is_job,
+    shown, status_word, words,
 };
 use crate::error::ErrorCode;
 use crate::id::WireId;
@@ -145,6 +146,9 @@ fn write_capabilities(out: &mut Object, opened: &Opened) {
         out.bool("anonymous", true);
     }
     out.str("heartbeat_recovery", if opened.features.has(Feature::BlockOnSilence) { "block" } else { "fail" });
+    if opened.features.has(Feature::Sidecars) {
+        out.array(BINARY_ENCODING, ENCODINGS.map(quoted));
+    }
     if let Some(interval) = opened.job_heartbeat_s {
         out.u64("heartbeat_interval_seconds", interval);
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{TYPES, capability_named, extension_feature, subscriptions, workflows};
+use super::{BINARY_ENCODING, TYPES, capability_named, extension_feature, names_sidecars, subscriptions, workflows};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object, Text};
@@ -130,7 +130,7 @@ pub(super) fn read_extension(header: &Header<'_>) -> Result<Option<Extension>, V
         return Ok(None);
     }
     let payload = Json::parse(header.payload).map_err(|e| Violation::invalid(alloc::format!("`payload`: {e}")))?;
-    Ok(Some(Extension { kind: kind.to_string(), payload, optional: header.optional }))
+    Ok(Some(Extension { kind: kind.to_string(), payload, optional: header.is_optional() }))
 }
 
 fn priority(header: &Header<'_>) -> Result<Priority, Violation> {
@@ -232,6 +232,7 @@ fn offered(capabilities: &Members<'_>) -> Features {
         let wanted = match name.as_ref() {
             "heartbeat_interval_seconds" => (value.parse::<f64>().is_ok_and(|s| s > 0.0)).then_some(Feature::Heartbeat),
             "heartbeat_recovery" => (*value == "\"block\"").then_some(Feature::BlockOnSilence),
+            BINARY_ENCODING => names_sidecars(value),
             name => capability_named(name).filter(|_| *value == "true"),
         };
         features = wanted.map_or(features, |feature| features.with(feature));
@@ -248,7 +249,7 @@ fn read_required(capabilities: &Members<'_>) -> Result<(Features, Option<String>
         match capability_named(&name) {
             Some(feature) => features = features.with(feature),
             // The credential decides about that.
-            None if name == "anonymous" || name == "heartbeat_recovery" => {}
+            None if matches!(name.as_str(), "anonymous" | "heartbeat_recovery" | BINARY_ENCODING) => {}
             None => unknown = unknown.or(Some(name)),
         }
     }

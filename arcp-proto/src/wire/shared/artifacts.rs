@@ -12,13 +12,13 @@ use serde::Deserialize;
 use crate::error::Violation;
 use crate::id::{SessionId, WireId};
 use crate::json::{Members, Object, Text};
-use crate::model::artifact::{ArtifactRef, PutArtifact};
+use crate::model::artifact::{ArtifactRef, BlobDigest, PutArtifact};
 use crate::model::reply::{CommandReply, FetchedArtifact, Reply, SessionReply};
 use crate::model::request::{Command, Request, SessionRequest};
 use crate::model::upload::{ArtifactWish, ByteRange};
 use crate::time::UtcMs;
 use crate::wire::envelope::{Header, payload};
-use crate::wire::{Profile, View};
+use crate::wire::{Profile, View, sidecar};
 
 const PUT: &str = "artifact.put";
 const FETCH: &str = "artifact.fetch";
@@ -31,8 +31,8 @@ struct Put<'a> {
     artifact_id: Option<Text<'a>>,
     #[serde(borrow)]
     media_type: Text<'a>,
-    #[serde(borrow)]
-    data: Text<'a>,
+    #[serde(borrow, default)]
+    data: Option<Text<'a>>,
     #[serde(default)]
     size: Option<u64>,
     #[serde(borrow, default)]
@@ -82,7 +82,12 @@ fn read_put(header: &Header<'_>) -> Result<PutArtifact, Violation> {
     Ok(PutArtifact {
         id: artifact_id.map(|named| id(PUT, &named)).transpose()?,
         media_type: media_type.0.parse().map_err(|why| wrong("media_type", &why))?,
-        data: decode(&data.0).map_err(|why| wrong("data", &why))?,
+        data: match (data, header.sidecar) {
+            (Some(data), None) => decode(&data.0).map_err(|why| wrong("data", &why))?,
+            (None, Some(bytes)) => bytes.to_vec(),
+            (Some(_), Some(_)) => return Err(wrong("sidecar", &"there is `data` as well")),
+            (None, None) => return Err(Violation::invalid(alloc::format!("`{PUT}`: missing field `data`"))),
+        },
         size,
         digest: sha256.map(|Text(digest)| digest.parse().map_err(|why| wrong("sha256", &why))).transpose()?,
         retain: retain_seconds.map(Duration::from_secs),
@@ -90,7 +95,7 @@ fn read_put(header: &Header<'_>) -> Result<PutArtifact, Violation> {
 }
 
 /// Type and payload of the wish to leave bytes.
-pub(in crate::wire) fn write_put(put: &PutArtifact) -> (&'static str, String) {
+pub(in crate::wire) fn write_put(put: &PutArtifact, sidecars: bool) -> (&'static str, String) {
     let PutArtifact { id, media_type, data, size, digest, retain } = put;
     let mut payload = Object::new();
     payload.opt_str("artifact_id", id.as_ref().map(WireId::as_str)).str("media_type", media_type.as_str());
@@ -103,7 +108,11 @@ pub(in crate::wire) fn write_put(put: &PutArtifact) -> (&'static str, String) {
     if let Some(retain) = retain {
         payload.u64("retain_seconds", retain.as_secs());
     }
-    payload.str("data", &encode(data));
+    if sidecars {
+        sidecar::announce(&mut payload, data, BlobDigest::of(data));
+    } else {
+        payload.str("data", &encode(data));
+    }
     (PUT, payload.done())
 }
 
@@ -137,10 +146,16 @@ pub(in crate::wire) fn write_ref(artifact: &ArtifactRef) -> (&'static str, Strin
 pub(in crate::wire) fn write_fetched(view: &View, fetched: &FetchedArtifact) -> (&'static str, String) {
     let mut payload = Object::new();
     write_members(&mut payload, &fetched.artifact);
-    if fetched.offset > 0 || (fetched.data.len() as u64) < fetched.artifact.size {
+    let is_part = fetched.offset > 0 || (fetched.data.len() as u64) < fetched.artifact.size;
+    if is_part {
         payload.u64("offset", fetched.offset);
     }
-    payload.str("data", &encode(&fetched.data));
+    if view.takes_sidecars() {
+        let digest = if is_part { BlobDigest::of(&fetched.data) } else { fetched.artifact.digest };
+        sidecar::announce(&mut payload, &fetched.data, digest);
+    } else {
+        payload.str("data", &encode(&fetched.data));
+    }
     let kind = if view.profile == Profile::Swift1 { REF } else { PUT };
     (kind, payload.done())
 }
@@ -181,9 +196,9 @@ pub(in crate::wire) fn read_reply(
     let wrong = || Violation::invalid(alloc::format!("`{}` does not say what the artifact is", header.kind));
     let nested = members.get("artifact").map(Members::parse).transpose().map_err(|_| wrong())?;
     let artifact = read_members(nested.as_ref().unwrap_or(members)).ok_or_else(wrong)?;
-    Ok(Some(match members.get_str("data") {
+    let data = members.get_str("data").map(|data| decode(&data).map_err(|_| wrong())).transpose()?;
+    Ok(Some(match data.or_else(|| header.sidecar.map(<[u8]>::to_vec)) {
         Some(data) => {
-            let data = decode(&data).map_err(|_| wrong())?;
             let offset = members.get("offset").and_then(|raw| raw.parse().ok()).unwrap_or(0);
             Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact, data, offset, request }))
         }

@@ -90,8 +90,8 @@ pub(in crate::wire) fn read_schedule(
         seq: None,
         timestamp: None,
         payload: job.payload.get(),
-        optional: false,
         extensions: header.extensions,
+        sidecar: None,
     })?;
     if submit.key.is_some() || submit.parent.is_some() {
         let why = "`job`: it has no key and no parent of its own: each time has its own key";

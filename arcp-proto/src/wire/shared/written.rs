@@ -7,6 +7,7 @@ use crate::id::WireId;
 use crate::json::{Object, push_string};
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
+use crate::model::artifact::BlobDigest;
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{ChunkEncoding, ResultChunk};
 use crate::model::feature::{Feature, Features};
@@ -16,6 +17,7 @@ use crate::model::request::{ListQuery, ResumeClaim, Watch};
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 use crate::wire::View;
+use crate::wire::sidecar::{self, SIDECAR};
 
 /// The member of an agent that says what it is, in both families.
 pub(in crate::wire) const DETAILS: &str = "x-vendor.arcp.details";
@@ -248,14 +250,18 @@ pub(in crate::wire) fn write_list_jobs(words: Words<'_>, query: &ListQuery) -> (
 }
 
 /// The members of a piece of a result.
-pub(in crate::wire) fn chunk_members(out: &mut Object, chunk: &ResultChunk) {
+pub(in crate::wire) fn chunk_members(out: &mut Object, view: &View, chunk: &ResultChunk) {
     let encoding = match chunk.encoding {
         ChunkEncoding::Utf8 => "utf8",
         ChunkEncoding::Base64 => "base64",
     };
-    out.str("result_id", &chunk.result_id)
-        .u64("chunk_seq", chunk.chunk_seq)
-        .str("data", &chunk.data)
-        .str("encoding", encoding)
-        .bool("more", chunk.more);
+    out.str("result_id", &chunk.result_id).u64("chunk_seq", chunk.chunk_seq);
+    match sidecar::beside(view, chunk) {
+        Some(bytes) => {
+            sidecar::announce(out, &bytes, BlobDigest::of(&bytes));
+            out.str("encoding", SIDECAR);
+        }
+        None => drop(out.str("data", &chunk.data).str("encoding", encoding)),
+    }
+    out.bool("more", chunk.more);
 }

@@ -1,0 +1,319 @@
+//! Bytes beside a frame (RFC §11.3): a frame announces them by `sidecar` instead of holding
+//! them in base64, and they follow it as binary messages, which begin with what they are of.
+//!
+//! ```text
+//! ┌───────────────────┬────┬──────────────┬─────── ─ ─
+//! │ length of the id  │ id │ sequence     │ bytes
+//! │ 2 bytes           │    │ 8 bytes      │
+//! └───────────────────┴────┴──────────────┴─────── ─ ─
+//! ```
+//!
+//! Numbers begin with their highest byte. The id is the `stream_id` of the frame, or its `id` if
+//! it is of no stream; the sequence is that of its payload, or 0 if that has none.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+
+use super::envelope::{Header, payload};
+use super::{EventFrame, Stamp, View};
+use crate::error::Violation;
+use crate::id::{WireId, prefixed};
+use crate::json::{Members, Object, Text, decode_base64};
+use crate::model::artifact::BlobDigest;
+use crate::model::event::{ChunkEncoding, JobEvent, ResultChunk};
+use crate::model::feature::Feature;
+use crate::model::reply::{Reply, SessionReply};
+use crate::model::request::{Command, Request};
+use crate::wire::RequestToSend;
+
+/// The member of a payload that announces a sidecar, and what stands for the encoding of its bytes.
+pub(super) const SIDECAR: &str = "sidecar";
+
+/// A frame as it is written, and the binary message that follows it.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) frame: String,
+    pub(crate) sidecar: Option<Vec<u8>>,
+}
+
+impl From<String> for Written {
+    fn from(frame: String) -> Written {
+        Written { frame, sidecar: None }
+    }
+}
+
+impl View {
+    /// Whether bytes go to this peer beside their frames.
+    pub(crate) fn takes_sidecars(&self) -> bool {
+        self.features.has(Feature::Sidecars)
+    }
+
+    /// The view of what cannot be followed by binary messages.
+    #[must_use]
+    pub(crate) fn without_sidecars(self) -> View {
+        View { features: self.features.without(Feature::Sidecars), ..self }
+    }
+}
+
+/// Announces the bytes that follow the frame of a payload.
+pub(super) fn announce(out: &mut Object, bytes: &[u8], digest: BlobDigest) {
+    out.object(SIDECAR, |sidecar| {
+        sidecar.u64("bytes", bytes.len() as u64).u64("frames", 1).display("sha256", digest);
+    });
+}
+
+/// The bytes of a piece of a result, if they go beside its frame.
+pub(super) fn beside(view: &View, chunk: &ResultChunk) -> Option<Vec<u8>> {
+    let goes = view.takes_sidecars() && chunk.encoding == ChunkEncoding::Base64;
+    goes.then(|| decode_base64(&chunk.data)).flatten()
+}
+
+/// What follows the frame of an event.
+pub(crate) fn of_event(view: &View, frame: &EventFrame<'_>) -> Option<Vec<u8>> {
+    match frame.event {
+        JobEvent::Chunk(chunk) => Some(message(frame.id, chunk.chunk_seq, &beside(view, chunk)?)),
+        JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Ended(_) => None,
+    }
+}
+
+/// What follows the frame of a reply.
+pub(crate) fn of_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<Vec<u8>> {
+    match reply {
+        Reply::Session(SessionReply::Artifact(fetched)) if view.takes_sidecars() => {
+            Some(message(stamp.id, 0, &fetched.data))
+        }
+        Reply::Session(_) | Reply::Command(_) | Reply::Handshake(_) | Reply::Refused(_) => None,
+    }
+}
+
+/// What follows the frame of a request.
+pub(crate) fn of_request(out: &RequestToSend<'_>) -> Option<Vec<u8>> {
+    match out.request {
+        Request::Command(Command::PutArtifact(put)) if out.sidecars => Some(message(out.id, 0, &put.data)),
+        Request::Command(_) | Request::Session(_) | Request::Handshake(_) => None,
+    }
+}
+
+fn message(id: ulid::Ulid, sequence: u64, bytes: &[u8]) -> Vec<u8> {
+    let id = prefixed("msg_", id);
+    let mut out = Vec::with_capacity(10 + id.len() + bytes.len());
+    // An id of ours is short.
+    out.extend_from_slice(&u16::try_from(id.len()).unwrap_or_default().to_be_bytes());
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(&sequence.to_be_bytes());
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// Whether a binary message can be one of a sidecar: JSON begins with no such byte.
+pub(crate) fn is_part(message: &[u8]) -> bool {
+    message.first().is_some_and(|first| *first < 2)
+}
+
+/// A binary message, read.
+struct Part<'a> {
+    id: &'a str,
+    sequence: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Part<'a> {
+    fn read(message: &'a [u8]) -> Option<Part<'a>> {
+        let (length, rest) = message.split_first_chunk()?;
+        let (id, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (sequence, bytes) = rest.split_first_chunk()?;
+        let id = core::str::from_utf8(id).ok().filter(|id| (1..=WireId::MAX).contains(&id.len()))?;
+        Some(Part { id, sequence: u64::from_be_bytes(*sequence), bytes })
+    }
+}
+
+/// What a frame says of the bytes that follow it.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    /// By which its messages name it.
+    id: String,
+    sequence: u64,
+    said: Result<Said, Violation>,
+}
+
+#[derive(Debug)]
+struct Said {
+    bytes: u64,
+    messages: u64,
+    digest: Option<BlobDigest>,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    bytes: u64,
+    frames: u64,
+    #[serde(borrow, default)]
+    sha256: Option<Text<'a>>,
+}
+
+/// What a frame announces, if it is of a type that has sidecars and does.
+pub(crate) fn announced(header: &Header<'_>) -> Option<Announcement> {
+    if !header.payload.contains("\"sidecar\"") {
+        return None;
+    }
+    let whole = Members::parse(header.payload).ok()?;
+    let body = match header.kind.as_ref() {
+        "artifact.put" | "artifact.ref" | "job.result_chunk" | "stream.chunk" => None,
+        "job.event" if whole.get_str("kind").as_deref() == Some("result_chunk") => {
+            Some(Members::parse(whole.get("body")?).ok()?)
+        }
+        _ => return None,
+    };
+    let members = body.as_ref().unwrap_or(&whole);
+    let raw = members.get(SIDECAR).filter(|raw| *raw != "null")?;
+    let number = |name| members.get(name).and_then(|raw| raw.parse().ok());
+    Some(Announcement {
+        id: String::from(header.stream.as_deref().unwrap_or(header.id.as_str())),
+        sequence: number("sequence").or_else(|| number("chunk_seq")).unwrap_or(0),
+        said: said(&header.kind, raw),
+    })
+}
+
+fn said(kind: &str, raw: &str) -> Result<Said, Violation> {
+    let Fields { bytes, frames, sha256 } = payload(&alloc::format!("{kind}`, `{SIDECAR}"), raw)?;
+    let digest = sha256.map(|Text(digest)| digest.parse()).transpose();
+    let digest = digest.map_err(|why| Violation::invalid(alloc::format!("`{kind}`: `sha256`: {why}")))?;
+    if frames == 0 {
+        return Err(Violation::invalid(alloc::format!("`{kind}`: a sidecar has one frame or more")));
+    }
+    Ok(Said { bytes, messages: frames, digest })
+}
+
+/// The sidecar that is awaited on a connection. There is one at most: its messages follow
+/// its frame before anything else does.
+#[derive(Debug, Default)]
+pub(crate) struct Sidecars {
+    awaited: Option<Box<Awaited>>,
+    /// Messages still to come of one that was refused: there was an answer to it.
+    refused: Option<Box<Rest>>,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    frame: Vec<u8>,
+    rest: Rest,
+    bytes: u64,
+    digest: Option<BlobDigest>,
+    came: Vec<u8>,
+}
+
+/// Messages that are still to come.
+#[derive(Debug)]
+struct Rest {
+    id: String,
+    sequence: u64,
+    messages: u64,
+}
+
+impl Rest {
+    fn has(&self, part: &Part<'_>) -> bool {
+        self.messages > 0 && self.id == part.id && self.sequence == part.sequence
+    }
+}
+
+/// What a binary message was.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// Nothing that anybody has to know yet, or once more.
+    Nothing,
+    /// The last of a sidecar: the frame can be heard now.
+    Whole(Vec<u8>, Vec<u8>),
+    /// Of a frame that cannot be heard: its sidecar is not what was announced.
+    Wrong(Vec<u8>, Violation),
+    /// Of no frame.
+    Stray(Violation),
+}
+
+impl Sidecars {
+    /// Bytes that are held until all of a sidecar has come.
+    pub(crate) fn held(&self) -> usize {
+        self.awaited.as_ref().map_or(0, |awaited| awaited.frame.len() + awaited.came.len())
+    }
+
+    /// A frame waits for its sidecar, which may have at most so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it has more, or nobody can read how many.
+    pub(crate) fn begin(&mut self, frame: &[u8], announced: Announcement, most: usize) -> Result<(), Violation> {
+        let Announcement { id, sequence, said } = announced;
+        let refused = |messages| Some(Box::new(Rest { id: id.clone(), sequence, messages }));
+        let Said { bytes, messages, digest } = said.inspect_err(|_| self.refused = refused(u64::MAX))?;
+        if bytes > most as u64 {
+            self.refused = refused(messages);
+            let message = alloc::format!("a sidecar of {bytes} bytes: at most {most} are accepted");
+            return Err(Violation::invalid(message));
+        }
+        let rest = Rest { id, sequence, messages };
+        self.awaited = Some(Box::new(Awaited { frame: frame.to_vec(), rest, bytes, digest, came: Vec::new() }));
+        Ok(())
+    }
+
+    /// What waits does so no longer. Gives the frame.
+    pub(crate) fn give_up(&mut self) -> Option<Vec<u8>> {
+        let Awaited { frame, rest, .. } = *self.awaited.take()?;
+        self.refused = Some(Box::new(rest));
+        Some(frame)
+    }
+
+    /// A binary message has come.
+    pub(crate) fn take(&mut self, message: &[u8]) -> Came {
+        let Some(part) = Part::read(message) else {
+            let how = "the length of an id in 2 bytes, the id, its sequence in 8 bytes";
+            return Came::Stray(Violation::invalid(alloc::format!("a binary frame begins with {how}")));
+        };
+        if let Some(rest) = self.refused.as_mut().filter(|rest| rest.has(&part)) {
+            rest.messages -= 1;
+            return Came::Nothing;
+        }
+        let Some(mut awaited) = self.awaited.take_if(|awaited| awaited.rest.has(&part)) else {
+            return Came::Stray(stray(&part));
+        };
+        awaited.rest.messages -= 1;
+        let bytes = awaited.came.len() as u64 + part.bytes.len() as u64;
+        let is_last = awaited.rest.messages == 0;
+        if bytes > awaited.bytes || is_last && bytes < awaited.bytes {
+            let is = if is_last { "" } else { " or more" };
+            let message = alloc::format!("a sidecar of {bytes} bytes{is}: {} were announced", awaited.bytes);
+            self.refused = Some(Box::new(awaited.rest));
+            return Came::Wrong(awaited.frame, Violation::invalid(message));
+        }
+        awaited.came.extend_from_slice(part.bytes);
+        if !is_last {
+            self.awaited = Some(awaited);
+            return Came::Nothing;
+        }
+        let Awaited { frame, digest, came, .. } = *awaited;
+        match digest.filter(|said| *said != BlobDigest::of(&came)) {
+            None => Came::Whole(frame, came),
+            Some(said) => {
+                let is = BlobDigest::of(&came);
+                Came::Wrong(frame, Violation::invalid(alloc::format!("the sidecar has the sha256 {is}, not {said}")))
+            }
+        }
+    }
+}
+
+fn stray(part: &Part<'_>) -> Violation {
+    let Part { id, sequence, .. } = part;
+    let why = "it came twice, or not right after its frame";
+    Violation::invalid(alloc::format!("no frame waits for a sidecar of `{id}`, sequence {sequence}: {why}"))
+}
+
+/// That a frame waits for a sidecar that does not come.
+pub(crate) fn missing() -> Violation {
+    Violation::invalid("the sidecar did not come right after its frame")
+}
+
+/// That a frame has waited for too long.
+pub(crate) fn overdue() -> Violation {
+    Violation::invalid("the sidecar did not come in time: send it again")
+}
