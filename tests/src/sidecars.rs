@@ -29,7 +29,7 @@ pub fn read(message: &[u8]) -> (String, u64, &[u8]) {
 /// What a frame announces that a runtime has sent, if it does.
 pub fn announced(frame: &Value) -> Option<&Value> {
     let payload = &frame["payload"];
-    let is_chunk = payload["kind"] == "result_chunk";
+    let is_chunk = payload["kind"] == "result_chunk" || payload["kind"] == "x-vendor.arcp.stream";
     let said = if is_chunk { &payload["body"]["sidecar"] } else { &payload["sidecar"] };
     let has = matches!(frame["type"].as_str(), Some("artifact.put" | "job.result_chunk" | "stream.chunk")) || is_chunk;
     Some(said).filter(|said| has && said.is_object())

@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use arcp_proto::client::{ClientConfig, ClientEvent, ResultData};
-use arcp_proto::id::JobId;
+use arcp_proto::id::{JobId, Principal};
 use arcp_proto::json::decode_base64;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::artifact::{BlobDigest, PutArtifact};
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::request::{Credential, Submit};
-use arcp_proto::runtime::{AgentCall, AgentExit, ChunkData, Config, HeldFor, Input, held_bytes};
+use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
+use arcp_proto::runtime::{AgentCall, AgentExit, ChunkData, Config, HeldFor, Input, StreamCall, held_bytes};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
@@ -174,6 +175,50 @@ fn a_reader_that_comes_back_gets_frame_and_sidecar_again() {
     assert_eq!(decode_base64(data[0].as_str().expect("data")).as_deref(), Some(BYTES));
     assert!(world.sidecars_of(lines.conn).is_empty());
     world.finish();
+}
+
+#[test]
+fn chunks_of_binary_streams_go_beside_their_frames_but_what_is_redacted_goes_nowhere() {
+    let surfaces = |mut payload: Value| {
+        payload["capabilities"]["features"].as_array_mut().expect("a list").push(json!("x-vendor.arcp.open_surfaces"));
+        payload
+    };
+    let hello = || offered(hello_payload("tok-a"));
+    for (family, payload) in
+        [(Family::Open, offered(open_payload("tok-a"))), (Family::Hello, hello()), (Family::Hello, surfaces(hello()))]
+    {
+        let mut world = configured(13, |config| {
+            config.auditors = [Principal::new("z").expect("a name")].into();
+        });
+        let mut raw = opened(&mut world, family, payload);
+        let mut auditor = beside(&mut world, family, "tok-z");
+        let job = waiter(&mut world, &mut raw, family);
+        auditor.send(&mut world, "job.subscribe", json!({"job_id": job.to_string(), "history": true}));
+        auditor.expect(&mut world, "job.subscribed");
+        let mut call = |says| world.input(Input::Agent { job, call: AgentCall::Stream { stream: 1, says } });
+        let chunk = |redacted| StreamCall::Chunk {
+            data: ChunkData::Binary(BYTES.to_vec()),
+            notes: ChunkNotes { redacted, ..ChunkNotes::default() },
+            shed: 0,
+        };
+        call(StreamCall::Open(StreamTerms::new(StreamKind::Binary)));
+        call(chunk(false));
+        call(chunk(true));
+        let frames = raw.settle(&mut world);
+        let of: Vec<&Value> = frames.iter().filter(|frame| announced(frame).is_some()).collect();
+        let messages = world.sidecars_of(raw.conn);
+        assert_eq!((of.len(), messages.len()), (2, 2), "{frames:#?}");
+        for ((frame, message), sequence) in of.iter().zip(messages).zip(0..) {
+            let id = frame["stream_id"].as_str().or(frame["id"].as_str()).expect("an id").to_string();
+            assert_eq!(read(message), (id, sequence, BYTES));
+            assert_eq!(announced(frame).expect("it is")["sha256"], BlobDigest::of(BYTES).to_string());
+        }
+        let shown = auditor.settle(&mut world);
+        assert_eq!(world.sidecars_of(auditor.conn).len(), 1, "{shown:#?}");
+        let hidden = shown.iter().find(|frame| frame.to_string().contains("\"redacted\":true")).expect("its place");
+        assert!(announced(hidden).is_none(), "{hidden}");
+        world.finish();
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ulid::Ulid;
 use super::envelope::Header;
 use super::payload::RuntimeFrame;
 use super::profile::Profile;
-use super::{Family, FrameRole, View, hello, open, shared};
+use super::{Family, FrameRole, View, hello, open, shared, sidecar};
 use crate::error::Violation;
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::model::event::{EventClass, JobEvent};
@@ -100,10 +100,14 @@ pub fn write_request(family: Family, out: &RequestToSend<'_>) -> Option<String> 
 ///
 /// A frame of a known type that makes no sense.
 pub fn read_runtime_frame(family: Family, header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
-    match family {
-        Family::Hello => hello::read_runtime_frame(header, now),
-        Family::Open => open::read_runtime_frame(header, now),
-    }
+    let frame = match family {
+        Family::Hello => hello::read_runtime_frame(header, now)?,
+        Family::Open => open::read_runtime_frame(header, now)?,
+    };
+    Ok(match header.sidecar {
+        Some(bytes) => sidecar::inside(frame, bytes),
+        None => frame,
+    })
 }
 
 /// What stands on a frame besides its content.
@@ -141,6 +145,8 @@ pub struct EventSnapshot<'a> {
 /// The payload of one frame of a job event, out of `View::roles`, as every
 /// session with this view gets it.
 pub fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
+    let announcing = sidecar::announcing(view, snapshot.event);
+    let snapshot = &EventSnapshot { event: announcing.as_ref().unwrap_or(snapshot.event), ..*snapshot };
     match view.family {
         // Here every event is one frame.
         Family::Hello => hello::render_event(view, snapshot.job, snapshot.at, snapshot.event),

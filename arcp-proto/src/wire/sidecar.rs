@@ -15,15 +15,19 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use super::envelope::{Header, payload};
-use super::{EventFrame, Stamp, View};
+use super::payload::RuntimeFrame;
+use super::shared::stream_of;
+use super::{EventFrame, Family, Stamp, View};
 use crate::error::Violation;
 use crate::id::{WireId, prefixed};
 use crate::json::{Members, Object, Text, decode_base64};
 use crate::model::artifact::BlobDigest;
-use crate::model::event::{ChunkEncoding, JobEvent, ResultChunk};
+use crate::model::event::{ChunkEncoding, EventKind, JobEvent, ResultChunk};
 use crate::model::feature::Feature;
 use crate::model::reply::{Reply, SessionReply};
 use crate::model::request::{Command, Request};
@@ -71,11 +75,58 @@ pub(super) fn beside(view: &View, chunk: &ResultChunk) -> Option<Vec<u8>> {
     goes.then(|| decode_base64(&chunk.data)).flatten()
 }
 
+/// The sequence of a chunk of a binary stream, and its bytes, if they go beside its frame.
+fn beside_stream(view: &View, event: &JobEvent) -> Option<(u64, Vec<u8>)> {
+    let JobEvent::Emitted { kind: EventKind::StreamChunk, body } = event else { return None };
+    let members = body.members().ok().filter(|_| view.takes_sidecars())?;
+    let data = members.get_str("data").filter(|_| members.get("encoding") == Some("\"base64\""))?;
+    let bytes = decode_base64(&data).filter(|bytes| !bytes.is_empty())?;
+    Some((members.get("sequence")?.parse().ok()?, bytes))
+}
+
+/// A chunk of a binary stream as its frame has it, if its bytes go beside that.
+pub(super) fn announcing(view: &View, event: &JobEvent) -> Option<JobEvent> {
+    let (_, bytes) = beside_stream(view, event)?;
+    let JobEvent::Emitted { kind, body } = event else { return None };
+    let mut said = Object::new();
+    for (name, value) in &body.members().ok()?.0 {
+        match name.as_ref() {
+            "data" => announce(&mut said, &bytes, BlobDigest::of(&bytes)),
+            "encoding" => drop(said.str("encoding", SIDECAR)),
+            _ => drop(said.member(name, value)),
+        }
+    }
+    Some(JobEvent::Emitted { kind: kind.clone(), body: said.json() })
+}
+
+/// A frame of a runtime with the bytes that came beside it where they stand in others.
+pub(super) fn inside(mut frame: RuntimeFrame, bytes: &[u8]) -> RuntimeFrame {
+    let RuntimeFrame::Event { event: JobEvent::Emitted { kind: EventKind::StreamChunk, body }, .. } = &mut frame else {
+        return frame;
+    };
+    let mut whole = Object::with_capacity(bytes.len() / 3 * 4 + body.as_str().len());
+    for (name, value) in &body.members().unwrap_or_default().0 {
+        match name.as_ref() {
+            SIDECAR => drop(whole.str("data", &BASE64.encode(bytes))),
+            "encoding" => drop(whole.str("encoding", "base64")),
+            _ => drop(whole.member(name, value)),
+        }
+    }
+    *body = whole.json();
+    frame
+}
+
 /// What follows the frame of an event.
 pub(crate) fn of_event(view: &View, frame: &EventFrame<'_>) -> Option<Vec<u8>> {
     match frame.event {
-        JobEvent::Chunk(chunk) => Some(message(frame.id, chunk.chunk_seq, &beside(view, chunk)?)),
-        JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Ended(_) => None,
+        JobEvent::Chunk(chunk) => Some(message(&id(frame.id), chunk.chunk_seq, &beside(view, chunk)?)),
+        JobEvent::Emitted { .. } => {
+            let (sequence, bytes) = beside_stream(view, frame.event)?;
+            // As the envelope of its family names it.
+            let stream = if view.family == Family::Open { stream_of(frame.event) } else { None };
+            Some(message(&stream.unwrap_or_else(|| id(frame.id)), sequence, &bytes))
+        }
+        JobEvent::Started | JobEvent::Ended(_) => None,
     }
 }
 
@@ -83,7 +134,7 @@ pub(crate) fn of_event(view: &View, frame: &EventFrame<'_>) -> Option<Vec<u8>> {
 pub(crate) fn of_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<Vec<u8>> {
     match reply {
         Reply::Session(SessionReply::Artifact(fetched)) if view.takes_sidecars() => {
-            Some(message(stamp.id, 0, &fetched.data))
+            Some(message(&id(stamp.id), 0, &fetched.data))
         }
         Reply::Session(_) | Reply::Command(_) | Reply::Handshake(_) | Reply::Refused(_) => None,
     }
@@ -92,13 +143,16 @@ pub(crate) fn of_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<Vec<u
 /// What follows the frame of a request.
 pub(crate) fn of_request(out: &RequestToSend<'_>) -> Option<Vec<u8>> {
     match out.request {
-        Request::Command(Command::PutArtifact(put)) if out.sidecars => Some(message(out.id, 0, &put.data)),
+        Request::Command(Command::PutArtifact(put)) if out.sidecars => Some(message(&id(out.id), 0, &put.data)),
         Request::Command(_) | Request::Session(_) | Request::Handshake(_) => None,
     }
 }
 
-fn message(id: ulid::Ulid, sequence: u64, bytes: &[u8]) -> Vec<u8> {
-    let id = prefixed("msg_", id);
+fn id(of: ulid::Ulid) -> String {
+    prefixed("msg_", of)
+}
+
+fn message(id: &str, sequence: u64, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(10 + id.len() + bytes.len());
     // An id of ours is short.
     out.extend_from_slice(&u16::try_from(id.len()).unwrap_or_default().to_be_bytes());
@@ -162,7 +216,7 @@ pub(crate) fn announced(header: &Header<'_>) -> Option<Announcement> {
     let whole = Members::parse(header.payload).ok()?;
     let body = match header.kind.as_ref() {
         "artifact.put" | "artifact.ref" | "job.result_chunk" | "stream.chunk" => None,
-        "job.event" if whole.get_str("kind").as_deref() == Some("result_chunk") => {
+        "job.event" if matches!(whole.get_str("kind").as_deref(), Some("result_chunk" | "x-vendor.arcp.stream")) => {
             Some(Members::parse(whole.get("body")?).ok()?)
         }
         _ => return None,
