@@ -22,6 +22,7 @@ use arcp_proto::model::request::{
 };
 use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
+use arcp_proto::model::stream::StreamRequest;
 use arcp_proto::model::workflow;
 #[cfg(feature = "websocket")]
 use arcp_proto::secret::Secret;
@@ -243,6 +244,19 @@ impl Client {
     /// interrupt.
     pub fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
         self.ask(|answer| Command::Interrupt(job, prompt, answer))
+    }
+
+    /// Says something in a stream to the agent of a job that takes input; waits until
+    /// the runtime has it for the agent. [`StreamSender`](crate::StreamSender) does all
+    /// of a stream.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `Unimplemented` if the agent takes no input,
+    /// `ResourceExhausted` while it has enough to take. Also if the session is over, or
+    /// cannot open streams.
+    pub fn say_in_stream(&self, request: StreamRequest) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Stream(request, answer))
     }
 
     /// [`answer`](Self::answer), without waiting: what comes of it is received.

@@ -74,6 +74,7 @@ mod open;
 pub mod server;
 #[cfg(feature = "stdio")]
 pub mod stdio;
+mod stream;
 
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use arcp_host::client::{
@@ -87,4 +88,6 @@ pub use job::Job;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use open::OpenClient;
 #[cfg(feature = "websocket")]
+pub use stream::StreamSender;
+
 pub use server::{Listen, ListenError, Listener, Server, ServerConfig, ServerHandle, Stopped};

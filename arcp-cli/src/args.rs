@@ -25,8 +25,8 @@ use crate::output::Printing;
 use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, artifact, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, policy,
-    result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait, workflow,
+    agents, answer, artifact, attach, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man,
+    policy, result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait, workflow,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -62,8 +62,9 @@ pub enum Command {
     /// Submit the same job again, under a new key.
     Retry(retry::Retry),
     /// Follow a job that runs, or see how it went.
-    #[command(visible_alias = "attach")]
     Watch(Watch),
+    /// Send stdin to a job that takes input, and show what it says.
+    Attach(attach::Attach),
     /// Wait until jobs have ended.
     Wait(wait::Wait),
     /// List jobs.
@@ -229,6 +230,10 @@ pub struct Serve {
     /// prints when it goes on; implies --answered; may be repeated.
     #[arg(long = "interrupts", value_name = "NAME")]
     pub interrupts: Vec<String>,
+    /// Let clients send this agent input while it runs: it reads that on its stdin, a
+    /// line for each piece; implies --answered; may be repeated.
+    #[arg(long = "takes-input", value_name = "NAME")]
+    pub takes_input: Vec<String>,
     /// Give this agent a pseudo-terminal as its stdout and stderr, so that it shows
     /// line by line what it would keep in a buffer; both count as stdout then, and
     /// TERM=dumb and NO_COLOR=1 ask for no colours.

@@ -222,7 +222,7 @@ fn write_result(out: &mut impl io::Write, result: &ResultData, on_terminal: bool
 }
 
 /// A text of several lines as a terminal may have it.
-fn visible_lines(text: &str) -> String {
+pub fn visible_lines(text: &str) -> String {
     let parts = text.split_inclusive(['\n', '\t']).map(|part| match part.strip_suffix(['\n', '\t']) {
         Some(text) => visible(text) + &part[text.len()..],
         None => visible(part),

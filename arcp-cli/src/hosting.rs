@@ -105,7 +105,8 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
         program = program.printing(format);
     }
     let observes_interrupts = args.interrupts.iter().any(|interrupts| interrupts == name.name());
-    if observes_interrupts || args.answered.iter().any(|answered| answered == name.name()) {
+    let takes_input = args.takes_input.iter().any(|takes| takes == name.name());
+    if observes_interrupts || takes_input || args.answered.iter().any(|answered| answered == name.name()) {
         program = program.answered();
     }
     if args.pty.iter().any(|pty| pty == name.name()) {
@@ -117,7 +118,7 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
         registry.add(name.name(), name.version(), program);
     }
     let concurrency = OfAgent::find(&args.concurrency, name.name());
-    registry.set_terms(name.name(), Terms { concurrency, observes_interrupts, ..Terms::default() });
+    registry.set_terms(name.name(), Terms { concurrency, observes_interrupts, takes_input, ..Terms::default() });
     Ok(())
 }
 
@@ -133,7 +134,12 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
         return no_agent("--require-heartbeat", unknown);
     }
     let is_command = |name: &str| args.agents.iter().any(|agent| agent.agent.name() == name);
-    let of_commands = [("--answered", &args.answered), ("--interrupts", &args.interrupts), ("--pty", &args.pty)];
+    let of_commands = [
+        ("--answered", &args.answered),
+        ("--interrupts", &args.interrupts),
+        ("--takes-input", &args.takes_input),
+        ("--pty", &args.pty),
+    ];
     for (option, names) in of_commands {
         if let Some(unknown) = names.iter().find(|name| !is_command(name)) {
             return no_agent(option, unknown);

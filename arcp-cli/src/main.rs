@@ -7,6 +7,7 @@ mod args;
 mod artifact;
 mod asked;
 mod asking;
+mod attach;
 mod audit;
 mod background;
 mod bridge;
@@ -111,6 +112,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Submit(args) => submit::run(args),
         args::Command::Retry(args) => retry::run(args),
         args::Command::Watch(args) => watch::run(args),
+        args::Command::Attach(args) => attach::run(&args),
         args::Command::Wait(args) => wait::run(&args),
         args::Command::List(args) => list::run(args),
         args::Command::Top(args) => top::run(&args),

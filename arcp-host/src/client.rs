@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arcp_proto::client::{
     Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, artifacts,
-    schedules, speak_in_lines,
+    schedules, speak_in_lines, streams,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -350,6 +350,10 @@ impl ClientLoop {
             }
             Command::Interrupt(job, prompt, answer) => {
                 let given = session.and_then(|mut session| session.interrupt(job, prompt));
+                self.await_answer(given, answer, Waiting::Answer);
+            }
+            Command::Stream(request, answer) => {
+                let given = session.and_then(|mut session| streams::say(&mut session, request));
                 self.await_answer(given, answer, Waiting::Answer);
             }
             Command::HandOver(wish, answer) => {

@@ -10,6 +10,7 @@
 //! restartable = true                  # goes on from its last checkpoint
 //! answered = true                     # reads an answer for each line with an `id`
 //! interrupts = true                   # reads what people interrupt its jobs with, too
+//! input = true                        # reads what clients send its jobs, too
 //! pty = true                          # prints on a pseudo-terminal, line by line
 //! working_directory = "work"          # from the folder on
 //! pass_environment = ["API_KEY"]      # variables of the runtime that it gets too
@@ -113,6 +114,8 @@ struct Description {
     answered: bool,
     #[serde(default)]
     interrupts: bool,
+    #[serde(default)]
+    input: bool,
     #[serde(default)]
     pty: bool,
     working_directory: Option<Spanned<PathBuf>>,
@@ -366,7 +369,7 @@ impl Described<'_> {
         let memory_kib = memory_mib.map(|mib| mib.saturating_mul(1024));
         let open_files = open_files.or(program.limits().open_files);
         program = program.within(ProcessLimits { open_files, memory_kib, cpu_seconds });
-        if self.said.answered || self.said.interrupts {
+        if self.said.answered || self.said.interrupts || self.said.input {
             program = program.answered();
         }
         if self.said.pty {
@@ -396,6 +399,7 @@ impl Described<'_> {
             description: self.said.description.as_ref().map(|text| text.get_ref().clone()),
             schema: self.schema(directory)?,
             observes_interrupts: self.said.interrupts,
+            takes_input: self.said.input,
         })
     }
 

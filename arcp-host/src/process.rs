@@ -30,6 +30,7 @@
 //! | `{"kind": "await", "id": ..., "body": {"job_id": ...}}` | `{"id": ..., "ok": true, "job_id": ..., "status": ..., "result": ..., "error": ...}` once that child has ended; until then nothing more of it is heard |
 //! | `{"kind": "remaining", "id": ...}` | `{"id": ..., "ok": true, "remaining": {"time_ms": ..., "calls": ..., "bytes": ...}}`: until it is made to stop, if a time is set, and what it may say until then without waiting |
 //! | nothing, when people interrupt its job | `{"kind": "interrupt", "interrupt": N, "prompt": ..., "by": ...}`; the job is blocked until it prints `{"kind": "go_on", "body": {"interrupt": N}}`, or without a body, which goes on from the first. Only of an agent that is said to [observe interrupts](crate::registry::Terms::observes_interrupts) |
+//! | nothing, when a client opens a stream to its job | `{"kind": "stream.open", "stream": N, "of": "binary"}`, then `{"kind": "stream.chunk", "stream": N, "data": ...}`, bytes that are no text with `"encoding": "base64"`, and `{"kind": "stream.close", "stream": N}`, with an `error` if it broke off. Only of an agent that is said to [take input](crate::registry::Terms::takes_input) |
 //! | any of these when the job was told to stop | the error `CANCELLED`, at once |
 //!
 //! One that [can go on](ProcessAgent::restartable) reads a second line: the

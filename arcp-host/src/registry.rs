@@ -45,6 +45,8 @@ pub struct Terms {
     pub schema: Option<Arc<InputSchema>>,
     /// Whether it takes [interrupts](crate::agent::Interrupt), and goes on from each.
     pub observes_interrupts: bool,
+    /// Whether clients may [open streams](crate::agent::StreamInput) to its jobs.
+    pub takes_input: bool,
 }
 
 /// Agents that may change while a runtime runs.
@@ -157,7 +159,7 @@ impl Registry {
             .iter()
             .map(|(name, versions)| {
                 let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
-                let Terms { concurrency, description, schema, observes_interrupts } = self.terms(name);
+                let Terms { concurrency, description, schema, observes_interrupts, takes_input } = self.terms(name);
                 AgentEntry {
                     name: name.clone(),
                     default: versions.last().cloned(),
@@ -165,6 +167,7 @@ impl Registry {
                     concurrency,
                     checks_input: schema.is_some(),
                     observes_interrupts,
+                    takes_input,
                     description,
                     input_schema: schema.map(|schema| schema.text().clone()),
                 }

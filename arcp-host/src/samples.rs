@@ -15,12 +15,13 @@ use arcp_proto::lease::{Amount, Namespace};
 use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::model::prompt::{PermissionRequest, Question};
+use arcp_proto::model::stream::{ChunkNotes, StreamKind};
 use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
 use arcp_proto::secret::Secret;
 use serde::Deserialize;
 
 use crate::agent::{
-    AgentError, CallError, Context, Level, NewArtifact, Outcome, Stopped, credentials, renew_credential,
+    AgentError, CallError, Context, Level, NewArtifact, Outcome, Stopped, StreamWriter, credentials, renew_credential,
 };
 use crate::registry::{Registry, Terms};
 
@@ -61,6 +62,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("artist", None, artist);
     registry.add("delegator", None, delegator);
     registry.add("permitter", None, permitter);
+    registry.add("streamer", None, streamer);
     registry.add("listener", None, listener);
     registry.set_terms("listener", Terms { observes_interrupts: true, ..Terms::default() });
 }
@@ -339,6 +341,49 @@ fn delegator(job: &Context) -> Result<Outcome, AgentError> {
     job.sleep(Duration::from_millis(input.wait_ms))?;
     let mut result = Object::new();
     result.u64("delegated", input.count);
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Streamer {
+    kind: String,
+    chunks: u64,
+    bytes: u64,
+}
+
+impl Default for Streamer {
+    fn default() -> Streamer {
+        Streamer { kind: "text".into(), chunks: 10, bytes: 100 }
+    }
+}
+
+/// One stream of a kind; byte k of it is a letter, or of a binary one `k mod 256`, and a
+/// metric stream has numbers in its attributes.
+fn streamer(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Streamer = job.parse()?;
+    at_most("chunks", input.chunks, CHUNKS)?;
+    at_most("bytes", input.bytes, PIECE_BYTES)?;
+    let kind = StreamKind::named(&input.kind);
+    let mut stream = StreamWriter::open(job, kind)?;
+    for n in 0..input.chunks {
+        let at = n * input.bytes..(n + 1) * input.bytes;
+        let (data, attributes) = match kind {
+            StreamKind::Binary => (ChunkData::Binary(at.map(|k| (k % 256) as u8).collect()), None),
+            StreamKind::Metric => {
+                let mut attributes = Object::new();
+                attributes.str("name", "tick").u64("value", n).str("unit", "count");
+                (ChunkData::Text(String::new()), Some(attributes.json()))
+            }
+            StreamKind::Text | StreamKind::Event | StreamKind::Log | StreamKind::Thought => {
+                (ChunkData::Text(at.map(|k| char::from(b'a' + (k % 26) as u8)).collect()), None)
+            }
+        };
+        stream.chunk(data, ChunkNotes { attributes, ..ChunkNotes::default() })?;
+    }
+    stream.close(None)?;
+    let mut result = Object::new();
+    result.u64("chunks", input.chunks);
     Ok(Outcome::Json(result.json()))
 }
 

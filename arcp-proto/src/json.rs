@@ -208,6 +208,16 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// Base64 with padding.
+///
+/// ```
+/// assert_eq!(arcp_proto::json::encode_base64(b"hi"), "aGk=");
+/// ```
+pub fn encode_base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
 /// Decodes base64 with padding; `None` if it is not that.
 ///
 /// ```

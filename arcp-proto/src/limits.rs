@@ -759,6 +759,7 @@ impl Limits {
         let of_network = self.connection.tls_handshakes_per_network as u64;
         at_least("tls_handshakes_per_network", of_network, 1, "1 or more")?;
         self.stream.validate()?;
+        self.job_stream.validate()?;
         if self.session.reserve > 90 {
             let value = u64::from(self.session.reserve);
             return Err(ConfigError::Limit { name: "reserve", value, expected: "0 to 90" });

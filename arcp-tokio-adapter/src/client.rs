@@ -23,6 +23,7 @@ use arcp_proto::model::request::{
 };
 use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
+use arcp_proto::model::stream::StreamRequest;
 use arcp_proto::model::workflow;
 use arcp_proto::wire::Family;
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
@@ -323,6 +324,18 @@ impl Client {
     /// interrupt.
     pub async fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
         self.ask(|answer| Command::Interrupt(job, prompt, answer)).await
+    }
+
+    /// Says something in a stream to the agent of a job that takes input; waits until
+    /// the runtime has it for the agent.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `Unimplemented` if the agent takes no input,
+    /// `ResourceExhausted` while it has enough to take. Also if the session is over, or
+    /// cannot open streams.
+    pub async fn say_in_stream(&self, request: StreamRequest) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Stream(request, answer)).await
     }
 
     /// Has this decide on permissions that followed jobs ask for from now on, before

@@ -78,6 +78,7 @@ mod quic;
 mod readiness;
 pub mod server;
 mod socket;
+mod stream;
 #[cfg(feature = "tower")]
 mod tower;
 
@@ -92,3 +93,4 @@ pub use dial::open_lines;
 pub use job::Job;
 pub use server::{Acceptor, Listen, ListenError, Listener, Server, serve};
 pub use socket::ByteStream;
+pub use stream::StreamSender;

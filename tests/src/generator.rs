@@ -2,6 +2,7 @@
 //! in which everything owed must come.
 
 mod authority;
+mod streams;
 mod workflows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::ledger::Authority;
 use crate::raw::{Raw, leases_payload, open_payload};
 use crate::steward;
+use crate::stream_log::Streamed;
 use crate::world::{Options, World};
 
 /// Agents that observe interrupts.
@@ -44,6 +46,8 @@ struct Peer {
     leases: Vec<Value>,
     /// Answers that it gave to what was answered before, by somebody or itself.
     answered_again: BTreeSet<String>,
+    /// What it has seen and says of streams.
+    streams: streams::Seen,
 }
 
 /// What a run came to.
@@ -77,6 +81,8 @@ pub struct Ran {
     pub gone: usize,
     /// Steps of workflows that have succeeded.
     pub steps: usize,
+    /// What was said in streams.
+    pub streamed: Streamed,
     /// What became of permissions, and which jobs were handed over.
     pub authority: Authority,
     /// Questions that somebody has answered.
@@ -94,12 +100,13 @@ pub fn run(seed: u64, steps: u64) -> Ran {
 pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     let mut options = Options::new(seed);
     options.choices = choices.to_vec();
-    for agent in ["talker", "asker", "questioner", "steward"] {
+    for agent in ["talker", "asker", "questioner", "steward", "streamer"] {
         options.config = options.config.with_agent(agent, &[]);
     }
     options.config.restartable_agents.extend(["asker", "questioner", "steward"].map(String::from));
     for entry in options.config.agents.iter_mut().filter(|entry| OBSERVERS.contains(&entry.name.as_str())) {
         entry.observes_interrupts = true;
+        entry.takes_input = true;
     }
     authority::configure(&mut options.config, seed);
     options.config.authority.workflows = true;
@@ -169,6 +176,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     ran.provisioned = world.provisioner.ordered.len();
     ran.gone = world.receiver.has.len();
     ran.steps = world.oracle.graphs.succeeded();
+    ran.streamed = world.oracle.streams.check();
     leave(&mut world, peers);
     authority::nothing_counts(&world);
     ran.frames = world.oracle.frames;
@@ -189,6 +197,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
             let mut payload = open_payload(token);
             payload["capabilities"]["human_input"] = json!(true);
             payload["capabilities"]["interrupt"] = json!(true);
+            payload["capabilities"]["streaming"] = json!(true);
             payload["capabilities"]["agent_handoff"] = json!(true);
             Raw::open_with(world, payload)
         }
@@ -212,6 +221,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         is_asked: false,
         leases: Vec::new(),
         answered_again: BTreeSet::new(),
+        streams: streams::Seen::default(),
     }
 }
 
@@ -239,6 +249,7 @@ impl Peer {
             if let Some(seq) = frame["event_seq"].as_u64() {
                 self.last = self.last.max(seq);
             }
+            self.streams.look(&frame);
             let numbered = !frame["event_seq"].is_null();
             if let Some(job) = frame["job_id"].as_str().filter(|_| numbered) {
                 *self.told.entry(job.into()).or_default() += 1;
@@ -373,6 +384,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let span = Duration::from_millis(world.below(3000));
             world.run_for(span);
         }
+        96 | 97 => streams::act(world, &mut peers[at]),
         _ => junk(world, &mut peers[at]),
     }
 }
@@ -472,7 +484,9 @@ fn junk(world: &mut World, peer: &mut Peer) {
 }
 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
-    const AGENTS: [&str; 22] = [
+    const AGENTS: [&str; 24] = [
+        "streamer",
+        "streamer",
         "echo",
         "slow",
         "chatty",

@@ -24,6 +24,7 @@ pub mod sign_in;
 pub mod steward;
 pub mod store;
 pub mod strangers;
+pub mod stream_log;
 pub mod until;
 pub mod witness;
 pub mod world;

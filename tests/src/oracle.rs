@@ -15,6 +15,7 @@ use crate::graphs::Graphs;
 use crate::ledger::Ledger;
 use crate::reasons::Reasons;
 use crate::sidecars::{Announced, as_announced};
+use crate::stream_log::StreamLog;
 
 /// Watches one run.
 #[derive(Debug, Default)]
@@ -64,6 +65,8 @@ pub struct Oracle {
     pub graphs: Graphs,
     /// Bytes that are to come beside frames.
     announced: Announced,
+    /// What is said in streams.
+    pub streams: StreamLog,
     /// Frames checked.
     pub frames: usize,
 }
@@ -188,6 +191,7 @@ impl Oracle {
         self.reasons.crash(durable);
         self.ledger.crash(durable);
         self.graphs.crash(durable);
+        self.streams.crash(durable);
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
@@ -215,6 +219,7 @@ impl Oracle {
             self.record(at, record);
         }
         self.ledger.batch(batch);
+        self.streams.batch(batch);
     }
 
     fn record(&mut self, at: LogPos, record: &Record) {
@@ -304,6 +309,7 @@ impl Oracle {
         }
         self.message_ids(conn, &frame);
         self.ledger.frame(&frame);
+        self.streams.frame(self.principals.get(&conn).map(String::as_str), &frame);
         if kind == "job.accepted" {
             let job = frame["payload"]["job_id"].as_str().expect("accepted names its job");
             assert!(self.accepted[job] <= self.durable, "b14_persist_before_send: acceptance of {job}");

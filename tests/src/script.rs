@@ -6,9 +6,11 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::json::Json;
 use arcp_proto::model::event::JobError;
 use arcp_proto::model::prompt::{Choice, Question};
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData};
+use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, StreamCall};
 
 use crate::steward;
+use crate::stream_log;
 
 /// What a scripted agent does next.
 #[derive(Clone, Debug)]
@@ -75,6 +77,29 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
                 [sleep, say("metric", &format!(r#"{{"name":"tick","value":{n},"unit":"count"}}"#))]
             };
             let mut steps: Vec<Step> = (0..number("count", 20)).flat_map(tick).collect();
+            steps.push(success("null"));
+            steps
+        }
+        // Says something in two streams, and leaves one open.
+        "streamer" => {
+            let say = |stream: u32, says: StreamCall| Step::Call(AgentCall::Stream { stream, says });
+            let chunk = |stream, data, notes| say(stream, StreamCall::Chunk { data, notes, shed: 0 });
+            let round = |n: u64| {
+                let redacted = ChunkNotes { redacted: true, ..ChunkNotes::default() };
+                let low = ChunkNotes { low_priority: true, ..ChunkNotes::default() };
+                [
+                    chunk(1, ChunkData::Text(stream_log::REDACTED.into()), redacted),
+                    chunk(2, ChunkData::Binary(vec![n as u8; 5]), ChunkNotes::default()),
+                    Step::Sleep(Duration::from_millis(40)),
+                    chunk(1, ChunkData::Text(format!("low {n}")), low),
+                ]
+            };
+            let mut steps = vec![
+                say(1, StreamCall::Open(StreamTerms::new(StreamKind::Thought))),
+                say(2, StreamCall::Open(StreamTerms::new(StreamKind::Binary))),
+            ];
+            steps.extend((0..number("count", 20)).flat_map(round));
+            steps.push(say(1, StreamCall::Close { reason: None, shed: 0 }));
             steps.push(success("null"));
             steps
         }

@@ -44,6 +44,8 @@ mod questions;
 mod result_in_pieces;
 #[path = "../../arcp-blocking/examples/resume.rs"]
 mod resume;
+#[path = "../../arcp-blocking/examples/streams.rs"]
+mod streams;
 #[path = "../../arcp-blocking/examples/submit_and_stream.rs"]
 mod submit_and_stream;
 #[path = "../../arcp-blocking/examples/tool_invocation.rs"]
@@ -158,6 +160,11 @@ fn idempotent_retry_runs() {
 #[test]
 fn leases_runs() {
     leases::main().expect("it ends well");
+}
+
+#[test]
+fn streams_runs() {
+    streams::main().expect("it ends well");
 }
 
 #[test]

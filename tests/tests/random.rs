@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arcp_tests::generator::run;
 use arcp_tests::ledger::Authority;
+use arcp_tests::stream_log::Streamed;
 
 #[test]
 fn random_worlds_hold_every_invariant_and_come_to_rest() {
@@ -15,6 +16,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     let (mut children, mut allowed, mut costs, mut interrupted) = (0, 0, 0, 0);
     let (mut refused_again, mut provisioned, mut rotated, mut gone, mut done) = (0, 0, 0, 0, Authority::default());
     let mut steps = 0;
+    let mut streamed = Streamed::default();
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -32,12 +34,20 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         rotated += ran.rotated;
         gone += ran.gone;
         steps += ran.steps;
+        let Streamed { chunks, closed, failed, inbound, shed } = ran.streamed;
+        streamed.chunks += chunks;
+        streamed.closed += closed;
+        streamed.failed += failed;
+        streamed.inbound += inbound;
+        streamed.shed += shed;
         add(&mut done, ran.authority);
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
     eprintln!("{children} children, {allowed} operations allowed, {costs} costs, {interrupted} interrupts");
-    eprintln!("{gone} jobs sent away, {steps} steps of workflows");
+    eprintln!("{gone} jobs sent away, {steps} steps of workflows, {streamed:?}");
     assert!(steps > 100, "{steps} steps of workflows have succeeded");
+    let Streamed { chunks, closed, failed, inbound, shed } = streamed;
+    assert!(chunks > 1000 && closed > 20 && failed > 5 && inbound > 10 && shed > 5, "{streamed:?}");
     eprintln!(
         "{refused_again} late answers, {provisioned} orders of credentials, {rotated} of them rotations, {done:?}"
     );

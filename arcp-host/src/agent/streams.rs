@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::model::event::JobError;
-use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
+use arcp_proto::model::stream::{ChunkNotes, StreamTerms};
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData, INBOUND, Input, StreamCall, StreamWord};
 
 use super::task::AsyncContext;
@@ -123,107 +123,44 @@ pub(crate) fn wait_to_say(job: &Context, number: u32, low_priority: bool) -> boo
     }
 }
 
+/// What clients have said next of one of their streams, for a program that is to read
+/// it.
+pub(crate) enum InputWord {
+    /// A stream begins.
+    Opened(u32, StreamTerms),
+    /// Its next chunk.
+    Chunk(u32, Vec<u8>),
+    /// It is over.
+    End(u32, Option<JobError>),
+}
+
+/// Takes the next word of any stream to an agent.
+pub(crate) fn next_input(job: &Context) -> Option<InputWord> {
+    let mut state = job.link.state();
+    if let Some((number, terms)) = state.streams.new.pop_front() {
+        return Some(InputWord::Opened(number, terms));
+    }
+    let said = &mut state.streams.said;
+    let number = *said.iter().find(|(_, said)| !said.is_empty())?.0;
+    let word = state.streams.take(number)?;
+    drop(state);
+    Some(match word {
+        Said::Chunk(data) => {
+            took(job, number);
+            InputWord::Chunk(number, data)
+        }
+        Said::End(error) => InputWord::End(number, error),
+    })
+}
+
+/// The agent has taken the next chunk of a stream to it.
+fn took(job: &Context, number: u32) {
+    let call = AgentCall::Stream { stream: number, says: StreamCall::Took };
+    job.inbox.put(Input::Agent { job: job.job, call });
+}
+
 fn over() -> JobError {
     JobError::new(ErrorCode::FailedPrecondition, "the stream is over")
-}
-
-/// Everything that an agent says in a stream waits while the runtime has no credit for
-/// it, or whoever reads the stream wants it to go slowly: other streams of the job do
-/// not wait for that.
-impl Context {
-    /// Opens a stream of this kind; it is closed with the job at the latest.
-    ///
-    /// ```no_run
-    /// use arcp_host::agent::{AgentError, Context, Outcome};
-    /// use arcp_proto::model::stream::StreamKind;
-    ///
-    /// fn count(job: &Context) -> Result<Outcome, AgentError> {
-    ///     let mut stream = job.open_stream(StreamKind::Text)?;
-    ///     for n in 0..10 {
-    ///         stream.text(format!("{n}\n"))?;
-    ///     }
-    ///     stream.close(None)?;
-    ///     Ok(Outcome::Empty)
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Refused`] with `RESOURCE_EXHAUSTED` at
-    /// [`open_streams_per_job`](arcp_proto::limits::JobStreamLimits::open_streams_per_job);
-    /// [`CallError::Stopped`] as soon as the job is told to stop.
-    pub fn open_stream(&self, kind: StreamKind) -> Result<StreamWriter<'_>, CallError> {
-        self.open_stream_with(StreamTerms::new(kind))
-    }
-
-    /// The same, with a media type or an encoding.
-    ///
-    /// # Errors
-    ///
-    /// As [`open_stream`](Self::open_stream).
-    pub fn open_stream_with(&self, terms: StreamTerms) -> Result<StreamWriter<'_>, CallError> {
-        let number = self.link.state().streams.next_number();
-        let opened = self.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms) });
-        was_opened(&self.link, number, opened)?;
-        Ok(StreamWriter { job: self, number, shed: 0 })
-    }
-
-    /// Waits so long for a client to open a stream to this job: see
-    /// [`Terms::takes_input`](crate::registry::Terms::takes_input).
-    ///
-    /// # Errors
-    ///
-    /// [`Stopped`] as soon as the job is told to stop.
-    pub fn input_within(&self, span: Duration) -> Result<Option<StreamInput<'_>>, Stopped> {
-        let opened = self.link.wait_for(span, |state| state.streams.new.pop_front())?;
-        Ok(opened.map(|(number, terms)| StreamInput { job: self, number, terms }))
-    }
-
-    fn took(&self, number: u32, bytes: usize) {
-        let call = AgentCall::Stream { stream: number, says: StreamCall::Took { bytes: bytes as u64 } };
-        self.inbox.put(Input::Agent { job: self.job, call });
-    }
-}
-
-/// As of [`Context`].
-impl AsyncContext {
-    /// Opens a stream: see [`Context::open_stream`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Context::open_stream`].
-    pub async fn open_stream(&self, kind: StreamKind) -> Result<AsyncStreamWriter, CallError> {
-        self.open_stream_with(StreamTerms::new(kind)).await
-    }
-
-    /// The same, with a media type or an encoding.
-    ///
-    /// # Errors
-    ///
-    /// As [`Context::open_stream`].
-    pub async fn open_stream_with(&self, terms: StreamTerms) -> Result<AsyncStreamWriter, CallError> {
-        let number = self.link().state().streams.next_number();
-        let opened = self.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms) }).await;
-        was_opened(self.link(), number, opened)?;
-        Ok(AsyncStreamWriter { job: self.clone(), number, shed: 0 })
-    }
-
-    /// Waits for a client to open a stream to this job: see
-    /// [`Context::input_within`].
-    ///
-    /// # Errors
-    ///
-    /// [`Stopped`] as soon as the job is told to stop.
-    pub async fn input(&self) -> Result<AsyncStreamInput, Stopped> {
-        let (number, terms) = poll_fn(|cx| {
-            self.link().poll(cx, |state| match state.streams.new.pop_front() {
-                _ if state.stopping || state.over => Some(Err(Stopped)),
-                opened => opened.map(Ok),
-            })
-        })
-        .await?;
-        Ok(AsyncStreamInput { job: self.clone(), number, terms })
-    }
 }
 
 /// Without an answer that it is open, nothing is said in it.
@@ -250,7 +187,38 @@ pub struct StreamWriter<'j> {
     shed: u32,
 }
 
-impl StreamWriter<'_> {
+impl<'j> StreamWriter<'j> {
+    /// Opens a stream of a kind, or with a media type or an encoding; it is closed with
+    /// the job at the latest. Everything that is said in it waits while the runtime has
+    /// no credit for the agent, or whoever reads the stream wants it to go slowly: other
+    /// streams of the job do not wait for that.
+    ///
+    /// ```no_run
+    /// use arcp_host::agent::{AgentError, Context, Outcome, StreamWriter};
+    /// use arcp_proto::model::stream::StreamKind;
+    ///
+    /// fn count(job: &Context) -> Result<Outcome, AgentError> {
+    ///     let mut stream = StreamWriter::open(job, StreamKind::Text)?;
+    ///     for n in 0..10 {
+    ///         stream.text(format!("{n}\n"))?;
+    ///     }
+    ///     stream.close(None)?;
+    ///     Ok(Outcome::Empty)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with `RESOURCE_EXHAUSTED` at
+    /// [`open_streams_per_job`](arcp_proto::limits::JobStreamLimits::open_streams_per_job);
+    /// [`CallError::Stopped`] as soon as the job is told to stop.
+    pub fn open(job: &'j Context, terms: impl Into<StreamTerms>) -> Result<StreamWriter<'j>, CallError> {
+        let number = begin(job);
+        let opened = job.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms.into()) });
+        was_opened(&job.link, number, opened)?;
+        Ok(StreamWriter { job, number, shed: 0 })
+    }
+
     /// A chunk of text. It may be cut further, never inside a character.
     ///
     /// # Errors
@@ -342,6 +310,18 @@ pub struct AsyncStreamWriter {
 }
 
 impl AsyncStreamWriter {
+    /// Opens a stream: see [`StreamWriter::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamWriter::open`].
+    pub async fn open(job: &AsyncContext, terms: impl Into<StreamTerms>) -> Result<AsyncStreamWriter, CallError> {
+        let number = begin(&job.0);
+        let opened = job.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms.into()) }).await;
+        was_opened(job.link(), number, opened)?;
+        Ok(AsyncStreamWriter { job: job.clone(), number, shed: 0 })
+    }
+
     /// A chunk of text.
     ///
     /// # Errors
@@ -415,7 +395,18 @@ pub struct StreamInput<'j> {
     terms: StreamTerms,
 }
 
-impl StreamInput<'_> {
+impl<'j> StreamInput<'j> {
+    /// Waits so long for a client to open a stream to a job: see
+    /// [`Terms::takes_input`](crate::registry::Terms::takes_input).
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub fn within(job: &'j Context, span: Duration) -> Result<Option<StreamInput<'j>>, Stopped> {
+        let opened = job.link.wait_for(span, |state| state.streams.new.pop_front())?;
+        Ok(opened.map(|(number, terms)| StreamInput { job, number, terms }))
+    }
+
     /// What it was opened with.
     pub fn terms(&self) -> &StreamTerms {
         &self.terms
@@ -432,7 +423,7 @@ impl StreamInput<'_> {
         let number = self.number;
         // A span beyond what the clock can count has no end.
         let said = self.job.link.wait_for(Duration::MAX, |state| state.streams.take(number))?;
-        heard(said, |bytes| self.job.took(number, bytes))
+        heard(said, || took(self.job, number))
     }
 }
 
@@ -445,6 +436,22 @@ pub struct AsyncStreamInput {
 }
 
 impl AsyncStreamInput {
+    /// Waits for a client to open a stream to a job: see [`StreamInput::within`].
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub async fn next(job: &AsyncContext) -> Result<AsyncStreamInput, Stopped> {
+        let (number, terms) = poll_fn(|cx| {
+            job.link().poll(cx, |state| match state.streams.new.pop_front() {
+                _ if state.stopping || state.over => Some(Err(Stopped)),
+                opened => opened.map(Ok),
+            })
+        })
+        .await?;
+        Ok(AsyncStreamInput { job: job.clone(), number, terms })
+    }
+
     /// What it was opened with.
     pub fn terms(&self) -> &StreamTerms {
         &self.terms
@@ -464,14 +471,14 @@ impl AsyncStreamInput {
             })
         })
         .await?;
-        heard(Some(said), |bytes| self.job.0.took(number, bytes))
+        heard(Some(said), || took(&self.job.0, number))
     }
 }
 
-fn heard(said: Option<Said>, took: impl FnOnce(usize)) -> Result<Option<Vec<u8>>, CallError> {
+fn heard(said: Option<Said>, took: impl FnOnce()) -> Result<Option<Vec<u8>>, CallError> {
     match said {
         Some(Said::Chunk(data)) => {
-            took(data.len());
+            took();
             Ok(Some(data))
         }
         Some(Said::End(Some(error))) => Err(CallError::Refused(error)),
@@ -496,5 +503,72 @@ impl AgentControl {
     /// Something happened to a stream.
     pub(crate) fn hear_of_stream(&self, number: u32, word: StreamWord) {
         self.change(|state| state.streams.hear(number, word));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use arcp_proto::id::{JobId, Principal};
+    use arcp_proto::json::Json;
+    use arcp_proto::model::agent::AgentRef;
+    use arcp_proto::runtime::AgentSpec;
+
+    use super::super::Inbox;
+    use super::*;
+
+    /// The streams of a job, whose calls are counted.
+    #[derive(Default)]
+    struct Said(Mutex<Vec<Input>>);
+
+    impl Inbox for Said {
+        fn put(&self, input: Input) {
+            self.0.lock().expect("nobody panicked").push(input);
+        }
+    }
+
+    fn job() -> (Context, Arc<Said>) {
+        let spec = AgentSpec {
+            agent: AgentRef::parse("a").expect("a name"),
+            input: Json::empty_object(),
+            principal: Principal::new("p").expect("a name"),
+            trace: String::new(),
+            unsampled: false,
+            extensions: Json::empty_object(),
+            credit: 0,
+            credit_bytes: 0,
+            checkpoint: None,
+            restarts: 0,
+            lease: Json::empty_object(),
+            credentials: Vec::new(),
+        };
+        let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));
+        control.change(|state| state.give(10, 1000));
+        (Context::new(JobId::from_ulid(ulid::Ulid::nil()), spec, control, said.clone()), said)
+    }
+
+    #[test]
+    fn a_held_stream_leaves_low_chunks_out_and_says_how_many_and_a_cancelled_one_says_nothing_more() {
+        let (job, said) = job();
+        let number = begin(&job);
+        let mut stream = StreamWriter { job: &job, number, shed: 0 };
+        let low = || ChunkNotes { low_priority: true, ..ChunkNotes::default() };
+        let text = || ChunkData::Text("t".into());
+        job.link.hear_of_stream(number, StreamWord::Hold);
+        assert!(stream.chunk(text(), low()).is_ok() && stream.chunk(text(), low()).is_ok());
+        assert!(said.0.lock().expect("nobody panicked").is_empty(), "both are left out");
+        job.link.hear_of_stream(number, StreamWord::GoOn);
+        stream.text("u").expect("it may");
+        let last = said.0.lock().expect("nobody panicked").pop();
+        let Some(Input::Agent { call: AgentCall::Stream { says: StreamCall::Chunk { shed: 2, .. }, .. }, .. }) = last
+        else {
+            panic!("{last:?}");
+        };
+        let error = JobError::new(ErrorCode::Cancelled, "enough");
+        job.link.hear_of_stream(number, StreamWord::Ended(error.clone()));
+        assert_eq!(stream.text("v"), Err(CallError::Refused(error)));
+        drop(stream);
+        assert!(said.0.lock().expect("nobody panicked").is_empty(), "nobody closes what is over");
     }
 }

@@ -8,6 +8,7 @@ use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{Answering, Credential, Extension, HandOver, Invocation, ListQuery, Submit, Watch};
 use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
+use arcp_proto::model::stream::StreamRequest;
 use arcp_proto::model::upload::{ArtifactAnswer, ArtifactWish, ByteRange};
 
 use super::{Answer, ClientError, Follower, PermissionHandler};
@@ -54,6 +55,8 @@ pub enum Command {
     Renew(Credential),
     /// Say something to the agent of a job while it runs.
     Interrupt(WireId, String, Answer<()>),
+    /// Say something in a stream to the agent of a job.
+    Stream(StreamRequest, Answer<()>),
     /// That a job becomes somebody else's.
     HandOver(HandOver, Answer<()>),
     /// Something said back; of the open family only.

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use arcp_proto::id::CallId;
-use arcp_proto::json::{Json, Object};
+use arcp_proto::json::{Json, Object, encode_base64};
 use arcp_proto::model::event::JobError;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::runtime::AgentReply;
 
-use crate::agent::{Context, Stopped, people};
+use crate::agent::{Context, Stopped, people, streams};
 
 /// A program that has so many bytes to read is not heard until it has read some.
 const UNREAD_BYTES: usize = 64 << 10;
@@ -41,6 +41,11 @@ impl Answers {
             line.str("kind", "interrupt").u64("interrupt", u64::from(interrupt.number()));
             line.str("prompt", interrupt.prompt()).str("by", interrupt.by());
             self.put(line);
+        }
+        while !self.are_unread()
+            && let Some(word) = streams::next_input(job)
+        {
+            self.put(input_line(word));
         }
         self.asked.borrow_mut().retain(|(id, call)| match people::reply_to(job, *call) {
             Some(reply) => {
@@ -138,6 +143,31 @@ impl Answers {
         }
         Ok(())
     }
+}
+
+/// What a client says in a stream, as a line.
+fn input_line(word: streams::InputWord) -> Object {
+    let mut line = Object::new();
+    match word {
+        streams::InputWord::Opened(number, terms) => {
+            line.str("kind", "stream.open").u64("stream", u64::from(number)).str("of", terms.kind.as_str());
+            line.opt_str("content_type", terms.content_type.as_deref());
+        }
+        streams::InputWord::Chunk(number, data) => {
+            line.str("kind", "stream.chunk").u64("stream", u64::from(number));
+            match std::str::from_utf8(&data) {
+                Ok(text) => line.str("data", text),
+                Err(_) => line.str("data", &encode_base64(&data)).str("encoding", "base64"),
+            };
+        }
+        streams::InputWord::End(number, error) => {
+            line.str("kind", "stream.close").u64("stream", u64::from(number));
+            if let Some(error) = error {
+                line.object("error", |out| write_members(out, &error));
+            }
+        }
+    }
+    line
 }
 
 fn write_error(line: &mut Object, error: &JobError) {

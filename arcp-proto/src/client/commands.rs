@@ -122,8 +122,9 @@ impl Commands {
     /// Takes what is answered by that it is done: the command that a reply names, or
     /// the oldest answer to a question, or interrupt, if it names none.
     pub(super) fn take_done(&mut self, request: Option<&WireId>) -> Option<(Handle, Pending)> {
-        let is_answer =
-            |request: &Request| matches!(request, Request::Command(Command::Answer(_) | Command::Interrupt(_)));
+        let is_answer = |request: &Request| {
+            matches!(request, Request::Command(Command::Answer(_) | Command::Interrupt(_) | Command::Stream(_)))
+        };
         let is_done = |request: &Request| {
             let done = matches!(
                 request,

@@ -67,6 +67,7 @@ impl ClientConfig {
                 Feature::ListDetails,
                 Feature::HumanInput,
                 Feature::Interrupts,
+                Feature::Streaming,
                 Feature::OpenSurfaces,
                 Feature::Sessions,
                 Feature::Artifacts,

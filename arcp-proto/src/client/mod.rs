@@ -10,6 +10,7 @@ mod reconnector;
 mod replies;
 pub mod schedules;
 mod sidecars;
+pub mod streams;
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};

@@ -102,6 +102,10 @@ pub struct AgentEntry {
     /// see [`Output::InterruptAgent`](crate::runtime::Output::InterruptAgent).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub observes_interrupts: bool,
+    /// Whether clients may open streams to its jobs: see
+    /// [`Output::AgentStream`](crate::runtime::Output::AgentStream).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub takes_input: bool,
     /// What it is, for people. Told to those that ask for the details of agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,

@@ -70,6 +70,8 @@ pub enum Feature {
     Workflows = 24,
     /// Bytes beside their frames, as binary messages of a WebSocket (RFC §11.3).
     Sidecars = 25,
+    /// Streams to agents of jobs that take input (RFC §11).
+    Streaming = 27,
 }
 
 impl Feature {
@@ -101,6 +103,7 @@ impl Feature {
         Feature::Schedules,
         Feature::Workflows,
         Feature::Sidecars,
+        Feature::Streaming,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -133,6 +136,7 @@ impl Feature {
             Feature::Schedules => "scheduled_jobs",
             Feature::Workflows => "workflows",
             Feature::Sidecars => "sidecar",
+            Feature::Streaming => "streaming",
         }
     }
 }

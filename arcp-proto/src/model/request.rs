@@ -15,6 +15,7 @@ use crate::model::job::JobStatus;
 use crate::model::prompt::PromptAnswer;
 use crate::model::schedule::{NewSchedule, ScheduleChange, ScheduleQuery};
 use crate::model::session::{Eviction, SessionQuery};
+use crate::model::stream::StreamRequest;
 use crate::model::upload::ArtifactWish;
 use crate::secret::{Secret, SecretDigest};
 use crate::time::UtcMs;
@@ -122,6 +123,8 @@ pub enum Command {
     Evict(Eviction),
     /// Say something to an agent that runs (RFC §10.5).
     Interrupt(Interrupt),
+    /// Say something in a stream to an agent that runs (RFC §11).
+    Stream(Box<StreamRequest>),
     /// Make a job somebody else's (RFC §14).
     HandOver(HandOver),
     /// Leave bytes with the runtime for a while (RFC §16).
@@ -210,6 +213,7 @@ impl Command {
         match self {
             Command::Cancel(cancel) => cancel.target.job(),
             Command::Interrupt(interrupt) => interrupt.target.job(),
+            Command::Stream(request) => Some(&request.job),
             Command::Watch(watch) => Some(&watch.job),
             Command::Unwatch { job } => Some(job),
             Command::HandOver(wish) => Some(&wish.job),

@@ -105,6 +105,12 @@ impl StreamTerms {
     }
 }
 
+impl From<StreamKind> for StreamTerms {
+    fn from(kind: StreamKind) -> StreamTerms {
+        StreamTerms::new(kind)
+    }
+}
+
 /// What a chunk of a stream says besides its data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkNotes {
@@ -126,6 +132,56 @@ pub struct ChunkNotes {
     /// Whether it is left out rather than waited for.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub low_priority: bool,
+}
+
+/// What a client says in a stream that it has opened to the agent of a job (RFC §11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRequest {
+    /// The job.
+    pub job: WireId,
+    /// What the client calls the stream; it is of its session and of the job.
+    pub stream: WireId,
+    /// What it says.
+    pub says: StreamSaid,
+}
+
+/// What a client says in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamSaid {
+    /// It begins.
+    Open(StreamTerms),
+    /// Its next chunk.
+    Chunk {
+        /// Its number, from 0.
+        sequence: u64,
+        /// As its message says: `data`, `sha256` and so on. See [`StreamSaid::chunk`].
+        body: Json,
+    },
+    /// It ends.
+    Close {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// It breaks off.
+    Fail {
+        /// The code.
+        code: ErrorCode,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl StreamSaid {
+    /// A chunk of bytes, or with `text` of text, whose digest goes with it.
+    pub fn chunk(sequence: u64, data: &[u8], text: Option<&str>) -> StreamSaid {
+        let mut body = Object::new();
+        match text {
+            Some(text) => body.str("data", text),
+            None => body.str("data", &BASE64.encode(data)).str("encoding", "base64"),
+        };
+        body.display("sha256", BlobDigest::of(text.map_or(data, str::as_bytes)));
+        StreamSaid::Chunk { sequence, body: body.json() }
+    }
 }
 
 /// What happens in one stream, as whoever watches its job reads it.
@@ -252,7 +308,9 @@ impl StreamReader {
         let lost = |why: String| Violation::new(ErrorCode::DataLoss, why);
         let stream = &event.stream;
         match &event.says {
-            StreamSays::Opened { .. } => drop(self.next.insert(stream.clone(), 0)),
+            StreamSays::Opened { inbound: false, .. } => drop(self.next.insert(stream.clone(), 0)),
+            // What clients say is not shown.
+            StreamSays::Opened { inbound: true, .. } => {}
             StreamSays::Chunk { sequence, .. } => {
                 let next = self.next.entry(stream.clone()).or_insert(*sequence);
                 if next != sequence {

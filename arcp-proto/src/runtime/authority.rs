@@ -31,6 +31,8 @@ pub(super) enum Act {
     Delegate,
     /// Say something to its agent.
     Interrupt,
+    /// Say something in a stream to its agent.
+    Input,
     /// Make it somebody else's.
     HandOver,
 }
@@ -96,9 +98,9 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         Act::Answer if answers && oversees() => Ok(()),
         // What a child may and spends is its parent's.
         Act::Delegate if is_own && (owns || !bounded) => Ok(()),
-        Act::Interrupt | Act::HandOver if is_own && (owns || !bounded) => Ok(()),
+        Act::Interrupt | Act::HandOver | Act::Input if is_own && (owns || !bounded) => Ok(()),
         Act::Interrupt | Act::HandOver if oversees() => Ok(()),
-        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt | Act::HandOver => {
+        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt | Act::HandOver | Act::Input => {
             Err(Reason::NotSubmitter(act))
         }
     }
@@ -144,6 +146,10 @@ impl From<Reason> for Violation {
             Reason::NotSubmitter(Act::Answer) => Violation::new(
                 ErrorCode::PermissionDenied,
                 "this session may watch the job, not answer its questions: that is for its principal and operators",
+            ),
+            Reason::NotSubmitter(Act::Input) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not say anything to it: that is for its principal",
             ),
             Reason::NotSubmitter(Act::Interrupt) => Violation::new(
                 ErrorCode::PermissionDenied,

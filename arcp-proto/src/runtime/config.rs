@@ -322,6 +322,11 @@ impl Config {
         self.agents.iter().any(|entry| entry.observes_interrupts && entry.name == agent)
     }
 
+    /// Whether clients may open streams to the jobs of an agent.
+    pub(super) fn takes_input(&self, agent: &str) -> bool {
+        self.agents.iter().any(|entry| entry.takes_input && entry.name == agent)
+    }
+
     /// For how long ended jobs are kept.
     pub(super) fn retention(&self) -> Duration {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)
@@ -359,6 +364,7 @@ impl Config {
         let all = if self.history { all.with(Feature::DurableJobs) } else { all };
         let observed = self.agents.iter().any(|entry| entry.observes_interrupts);
         let all = if observed { all.with(Feature::Interrupts) } else { all };
+        let all = if self.agents.iter().any(|entry| entry.takes_input) { all.with(Feature::Streaming) } else { all };
         let all = if self.timing.artifact_retention.is_some() { all.with(Feature::Artifacts) } else { all };
         let all = if self.timing.schedules { all.with(Feature::Schedules) } else { all };
         let all = if self.authority.workflows { all.with(Feature::Workflows) } else { all };

@@ -29,7 +29,7 @@ use super::Runtime;
 use super::connection;
 use super::effect::Effect;
 use super::io::AgentExit;
-use super::job::{account_of, is_workflow, prompt, provisioning};
+use super::job::{account_of, inbound, is_workflow, prompt, provisioning};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored};
@@ -77,7 +77,10 @@ impl Runtime {
                         self.on_evicted(session);
                     }
                 }
-                Effect::SessionOver(session) => self.delivery.close(&mut self.ctx, session),
+                Effect::SessionOver(session) => {
+                    inbound::on_session_over(&mut self.jobs, &mut self.ctx, session);
+                    self.delivery.close(&mut self.ctx, session);
+                }
                 Effect::NobodyIs(principal) => self.artifacts.release_all(&mut self.ctx, &principal),
                 Effect::Detached { session, alive } => self.detach(session, alive),
             }

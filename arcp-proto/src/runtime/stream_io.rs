@@ -33,11 +33,8 @@ pub enum StreamCall {
     },
     /// It breaks off.
     Fail(JobError),
-    /// It has taken so many bytes of a stream that goes to it. Costs no credit.
-    Took {
-        /// How many.
-        bytes: u64,
-    },
+    /// It has taken the next chunk of a stream that goes to it. Costs no credit.
+    Took,
 }
 
 impl StreamCall {
@@ -57,7 +54,7 @@ impl StreamCall {
             }
             StreamCall::Close { reason, .. } => reason.as_ref().map_or(0, String::len),
             StreamCall::Fail(error) => error.message.len(),
-            StreamCall::Took { .. } => 0,
+            StreamCall::Took => 0,
         }
     }
 }

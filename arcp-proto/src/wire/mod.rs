@@ -157,6 +157,14 @@ impl Family {
         }
     }
 
+    /// What a session needs to open streams to agents.
+    pub(crate) fn streams_with(self) -> Feature {
+        match self {
+            Family::Hello => Feature::OpenSurfaces,
+            Family::Open => Feature::Streaming,
+        }
+    }
+
     /// Whether the end of a job always has a number.
     pub(crate) fn numbers_every_end(self) -> bool {
         self == Family::Hello

@@ -32,6 +32,7 @@ use crate::model::schedule::{
     ScheduledJob, Times, When,
 };
 use crate::model::session::{Eviction, SessionPage, SessionQuery};
+use crate::model::stream::{StreamKind, StreamRequest, StreamSaid, StreamTerms};
 use crate::model::upload::{
     ArtifactAnswer, ArtifactPage, ArtifactPart, ArtifactQuery, ArtifactWish, ByteRange, ListedArtifact,
 };
@@ -137,6 +138,11 @@ fn every_kind_of_event_has_a_class_of_its_own() {
     }
 }
 
+fn stream(says: StreamSaid) -> Command {
+    let id = |text| WireId::new(text).expect("an id");
+    Command::Stream(StreamRequest { job: id("job_1"), stream: id("mine"), says }.into())
+}
+
 /// One request of a session after another: a new one has to be put between two.
 fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionRequest> {
     let nonce = || String::from("n");
@@ -223,7 +229,17 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
         Some(Command::Evict(_)) => {
             Command::Interrupt(Interrupt { target: Target::Job(id("job_1")), prompt: "why?".into() })
         }
-        Some(Command::Interrupt(_)) => Command::HandOver(HandOver {
+        Some(Command::Interrupt(_)) => stream(StreamSaid::Open(StreamTerms::new(StreamKind::Binary))),
+        Some(Command::Stream(request)) if matches!(request.says, StreamSaid::Open(_)) => {
+            stream(StreamSaid::chunk(0, b"ab", None))
+        }
+        Some(Command::Stream(request)) if matches!(request.says, StreamSaid::Chunk { .. }) => {
+            stream(StreamSaid::Close { reason: Some("r".into()) })
+        }
+        Some(Command::Stream(request)) if matches!(request.says, StreamSaid::Close { .. }) => {
+            stream(StreamSaid::Fail { code: ErrorCode::Cancelled, message: "m".into() })
+        }
+        Some(Command::Stream(_)) => Command::HandOver(HandOver {
             job: id("job_1"),
             to: Principal::new("bob"),
             session: Some(id("sess_2")),
@@ -347,6 +363,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | Command::ReleaseArtifact { .. }
             | Command::Schedule(_)
             | Command::ChangeSchedule(_)
+            | Command::Stream(_)
             | Command::Interrupt(_) => RefusedKind::Frame,
         },
     }

@@ -24,6 +24,7 @@ pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Opti
         Command::Submit(..)
         | Command::Cancel(_)
         | Command::Interrupt(_)
+        | Command::Stream(_)
         | Command::Watch(_)
         | Command::Unwatch { .. }
         | Command::Subscribe(_)
@@ -78,6 +79,7 @@ pub(super) fn note(
         Command::ChangeSchedule(change) if change.paused => (AuditAct::PauseSchedule, None, Some(change.id.as_str())),
         Command::ChangeSchedule(change) => (AuditAct::ResumeSchedule, None, Some(change.id.as_str())),
         Command::Unwatch { .. }
+        | Command::Stream(_)
         | Command::Unsubscribe { .. }
         | Command::PutArtifact(_)
         | Command::KeepParts(_)

@@ -68,6 +68,7 @@ impl RequestHandler<'_> {
             },
             Command::Evict(eviction) => self.on_evict(eviction),
             Command::Interrupt(interrupt) => interrupts::on_interrupt(self, interrupt),
+            Command::Stream(request) => streams::on_said(self, request),
             Command::PutArtifact(put) => match artifacts::on_put(self, put) {
                 Ok(None) => return,
                 Ok(Some(kept)) => Ok(kept),
@@ -128,6 +129,7 @@ impl RequestHandler<'_> {
                     Command::Answer(_) => self.answer(self.done(answers::DONE)),
                     Command::Evict(_) => self.answer(self.done(EVICTED)),
                     Command::Interrupt(_) => self.answer(self.done(interrupts::DONE)),
+                    Command::Stream(_) => self.answer(self.done(streams::DONE)),
                     Command::HandOver(wish) => self.answer(self.done(handoff::done(wish))),
                     Command::Unwatch { .. } => {}
                     Command::ReleaseArtifact { .. } => self.answer(self.done(artifacts::DONE)),
@@ -183,6 +185,7 @@ impl RequestHandler<'_> {
             | Command::Schedule(_)
             | Command::ChangeSchedule(_) => (RefusedKind::Frame, None, None),
             Command::Interrupt(interrupt) => (RefusedKind::Frame, interrupt.target.job(), None),
+            Command::Stream(request) => (RefusedKind::Frame, Some(&request.job), None),
         };
         let subject = Subject { kind, id: Some(self.id.clone()), job: job.cloned(), trace: trace.cloned() };
         self.runtime.refuse(self.conn, Refusal::about(subject, violation));

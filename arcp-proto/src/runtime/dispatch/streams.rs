@@ -7,10 +7,35 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, WireId};
 use crate::model::reply::RefusedKind;
 use crate::model::request::Cancel;
+use crate::model::stream::StreamRequest;
 use crate::runtime::Runtime;
-use crate::runtime::authority::Act;
-use crate::runtime::job::streams;
+use crate::runtime::authority::{Act, Reason};
+use crate::runtime::job::{inbound, streams};
 use crate::runtime::session::Outcome;
+
+/// That what was said in a stream is the agent's.
+pub(super) const DONE: &str = "taken";
+
+/// Does what a client says in a stream to the agent of a job.
+///
+/// # Errors
+///
+/// Why it is not done.
+pub(super) fn on_said(asked: &mut RequestHandler<'_>, said: &StreamRequest) -> Result<Outcome, Violation> {
+    let Runtime { ctx, sessions, .. } = &*asked.runtime;
+    let view = sessions.get(asked.session).ok_or_else(|| Reason::unknown(&ctx.config))?.view();
+    if !view.features.has(view.family.streams_with()) {
+        let why =
+            "streams to agents were not negotiated: offer the capability, which a runtime has whose agents take input";
+        return Err(Violation::new(ErrorCode::Unimplemented, why));
+    }
+    let id = asked.permitted(Act::Input, &said.job)?;
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
+    inbound::say(jobs, ctx, id, asked.session, said)?;
+    asked.runtime.carry();
+    asked.answer(asked.done(DONE));
+    Ok(Outcome::Done)
+}
 
 /// Ends a stream, and not its job.
 ///

@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::cause::Cause;
 use super::delegation;
 use super::departure;
+use super::inbound;
 use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
@@ -215,12 +216,16 @@ fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Opti
         true => {}
         false => ctx.timers.clear(Timer::MaxRuntime(id)),
     }
+    let mut takes_input = false;
     jobs.table.change(id, |job| {
-        streams::end(job, ctx, status);
+        takes_input = streams::end(job, ctx, status);
         let pos = job.append(ctx, JobEvent::Ended(terminal), false);
         job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
         note_history(job, ctx);
     });
+    if takes_input {
+        inbound::forget(jobs, id);
+    }
     jobs.list(id);
     plan_retention(ctx, id, ctx.now.utc);
     ctx.observe(Notice::JobEnded { job: id, status });

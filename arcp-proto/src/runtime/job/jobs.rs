@@ -1,7 +1,7 @@
 //! What owns all jobs: their table, the shares of principals, the line for
 //! slots, and the keys.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::credentials::Credentials;
@@ -12,7 +12,7 @@ use super::purge;
 use super::shares::Shares;
 use super::table::{Table, recount_table};
 use super::{Job, Wait};
-use crate::id::{JobId, OpId, Principal};
+use crate::id::{JobId, OpId, Principal, SessionId};
 use crate::limits::Limits;
 use crate::runtime::account::{HeldFor, Recount};
 use crate::runtime::context::Context;
@@ -32,6 +32,8 @@ pub(in crate::runtime) struct Jobs {
     pub(in crate::runtime) departures: Departures,
     /// Jobs whose questions are being checked.
     pub(in crate::runtime) checking: BTreeMap<OpId, JobId>,
+    /// Which sessions have opened streams to which jobs that go on.
+    pub(super) inputs: BTreeSet<(SessionId, JobId)>,
 }
 
 /// How much there is of everything.

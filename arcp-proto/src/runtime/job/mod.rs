@@ -31,6 +31,7 @@ pub(in crate::runtime) mod handoff;
 mod heartbeat;
 mod history;
 mod idempotency;
+pub(in crate::runtime) mod inbound;
 pub(in crate::runtime) mod interrupt;
 mod jobs;
 pub(in crate::runtime) mod lease;

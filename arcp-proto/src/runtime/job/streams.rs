@@ -9,7 +9,7 @@
 //! the agent that had it open is gone: it is ended with its job, or before the agent
 //! is started again.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,14 +17,14 @@ use core::time::Duration;
 use super::result::cut_text;
 use super::{ChunkTerms, Job, Jobs};
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::JobId;
+use crate::id::{JobId, SessionId, WireId};
 use crate::json::Json;
 use crate::model::artifact::BlobDigest;
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::job::FinalStatus;
 use crate::model::stream::{self, ChunkNotes, ChunkText, StreamTerms};
 use crate::runtime::context::Context;
-use crate::runtime::io::{ChunkData, Output, StreamCall, StreamWord};
+use crate::runtime::io::{ChunkData, INBOUND, Output, StreamCall, StreamWord};
 use crate::runtime::timers::Timer;
 use crate::time::Timestamp;
 
@@ -36,6 +36,8 @@ const OPEN: usize = 192;
 pub(super) struct Streams {
     /// By what its agent knows them by.
     pub(super) open: BTreeMap<u32, OpenStream>,
+    /// How many clients have opened.
+    pub(super) inbound: u32,
     /// Of an earlier run, whose agent is gone: by name, with their chunks.
     earlier: BTreeMap<String, u64>,
 }
@@ -45,10 +47,41 @@ pub(super) struct Streams {
 pub(super) struct OpenStream {
     pub(super) id: String,
     /// Chunks that it has had.
-    chunks: u64,
+    pub(super) chunks: u64,
     /// Chunks that were left out.
     shed: u64,
     pace: Option<Pace>,
+    /// Where it comes from, if it goes to the agent.
+    pub(super) inbound: Option<Inbound>,
+}
+
+/// Where a stream to an agent comes from.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// The session whose it is.
+    pub(super) session: SessionId,
+    /// What its client calls it.
+    pub(super) name: WireId,
+    pub(super) terms: StreamTerms,
+    /// Bytes of each chunk that the agent has not taken.
+    pub(super) untaken: VecDeque<usize>,
+    pub(super) untaken_bytes: usize,
+}
+
+impl Inbound {
+    /// Bytes it holds, those of its chunks with it.
+    fn weight(&self) -> usize {
+        self.name.as_str().len() + self.untaken_bytes
+    }
+
+    pub(super) fn is(&self, session: SessionId, name: &WireId) -> bool {
+        self.session == session && self.name == *name
+    }
+
+    /// Its agent has taken the first of its chunks that it had not.
+    fn take(&mut self) {
+        self.untaken_bytes -= self.untaken.pop_front().unwrap_or(0);
+    }
 }
 
 /// How far the chunks of a stream are to be apart.
@@ -64,7 +97,8 @@ struct Pace {
 impl Streams {
     /// Bytes they hold, roughly.
     pub(super) fn weight(&self) -> usize {
-        let open = self.open.values().map(|open| OPEN + open.id.len()).sum::<usize>();
+        let inbound = |open: &OpenStream| open.inbound.as_ref().map_or(0, Inbound::weight);
+        let open = self.open.values().map(|open| OPEN + open.id.len() + inbound(open)).sum::<usize>();
         open + self.earlier.keys().map(|id| OPEN + id.len()).sum::<usize>()
     }
 
@@ -91,10 +125,6 @@ impl Streams {
 }
 
 impl OpenStream {
-    fn new(id: String) -> OpenStream {
-        OpenStream { id, chunks: 0, shed: 0, pace: None }
-    }
-
     /// Whether its next chunk comes sooner than whoever reads it wants.
     fn is_early(&self, now: Timestamp) -> bool {
         self.pace.as_ref().is_some_and(|pace| now < pace.due)
@@ -128,11 +158,9 @@ pub(super) fn on_call(
             chunk(job, ctx, number, (&data, notes, shed), budget)
         }
         StreamCall::Close { reason, shed } => {
-            let mut stream = take(job, number)?;
-            stream.shed += u64::from(shed);
-            let reason = reason.map(|reason| super::result::beginning(&reason, SHOWN_BYTES));
-            let event = stream::closed(&stream.id, reason.as_deref(), (stream.chunks, stream.shed));
-            job.append(ctx, event, true);
+            let open = job.run.sends.streams.open.get_mut(&number).ok_or_else(over)?;
+            open.shed += u64::from(shed);
+            close_for(job, ctx, number, reason.as_deref(), true);
             Ok(())
         }
         StreamCall::Fail(error) => {
@@ -142,8 +170,11 @@ pub(super) fn on_call(
             job.append(ctx, event, true);
             Ok(())
         }
-        // No client has a stream to it.
-        StreamCall::Took { .. } => Err(over()),
+        StreamCall::Took => {
+            let open = job.run.sends.streams.open.get_mut(&number);
+            open.and_then(|open| open.inbound.as_mut()).into_iter().for_each(Inbound::take);
+            Ok(())
+        }
     }
 }
 
@@ -154,22 +185,65 @@ const WORD_BYTES: usize = 127;
 
 fn open(job: &mut Job, ctx: &mut Context, number: u32, wanted: &StreamTerms) -> Result<(), Violation> {
     wanted.check()?;
-    let most = ctx.config.limits.job_stream.open_streams_per_job;
-    let why = if job.run.sends.streams.open.contains_key(&number) {
-        Violation::invalid("this stream is open already")
-    } else if job.run.sends.streams.open.len() >= most {
-        let why = alloc::format!("{most} streams of this job are open: close one first");
-        Violation::exhausted("open_streams_per_job", BoundOf::Job, most as u64, why)
-    } else {
-        let id = alloc::format!("str_{}_{}", job.id.ulid(), job.count() + 1);
-        job.append(ctx, stream::opened(&id, wanted, false), true);
-        job.run.sends.streams.open.insert(number, OpenStream::new(id));
-        return Ok(());
-    };
-    if !job.run.sends.streams.open.contains_key(&number) {
-        tell(job, ctx, number, StreamWord::Ended(JobError::new(why.code.clone(), why.message.to_string())));
+    if job.run.sends.streams.open.contains_key(&number) || number >= INBOUND {
+        return Err(Violation::invalid("this stream is open already"));
     }
-    Err(why)
+    if let Err(why) = check_room(job, ctx) {
+        tell(job, ctx, number, StreamWord::Ended(JobError::new(why.code.clone(), why.message.to_string())));
+        return Err(why);
+    }
+    begin_open(job, ctx, number, wanted, (None, true));
+    Ok(())
+}
+
+/// Whether one more stream of a job may be open.
+pub(super) fn check_room(job: &Job, ctx: &Context) -> Result<(), Violation> {
+    let most = ctx.config.limits.job_stream.open_streams_per_job;
+    if job.run.sends.streams.open.len() < most {
+        return Ok(());
+    }
+    let why = alloc::format!("{most} streams of this job are open: close one first");
+    Err(Violation::exhausted("open_streams_per_job", BoundOf::Job, most as u64, why))
+}
+
+/// A stream begins, from a client or not; where an agent's call opens it, that gets its
+/// credit back.
+pub(super) fn begin_open(
+    job: &mut Job,
+    ctx: &mut Context,
+    number: u32,
+    terms: &StreamTerms,
+    (inbound, of_call): (Option<Inbound>, bool),
+) {
+    let id = alloc::format!("str_{}_{}", job.id.ulid(), job.count() + 1);
+    job.append(ctx, stream::opened(&id, terms, inbound.is_some()), of_call);
+    let open = OpenStream { id, chunks: 0, shed: 0, pace: None, inbound };
+    job.run.sends.streams.open.insert(number, open);
+}
+
+/// A stream ends, in the words of a client.
+pub(super) fn close(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>) {
+    close_for(job, ctx, number, reason, false);
+}
+
+fn close_for(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>, of_call: bool) {
+    let Some(stream) = job.run.sends.streams.open.remove(&number) else {
+        return; // It is over.
+    };
+    let reason = reason.map(|reason| super::result::beginning(reason, SHOWN_BYTES));
+    job.append(ctx, stream::closed(&stream.id, reason.as_deref(), (stream.chunks, stream.shed)), of_call);
+}
+
+/// A stream breaks off, whoever says so; its agent is told.
+pub(super) fn fail(job: &mut Job, ctx: &mut Context, number: u32, error: JobError) {
+    let Some(open) = job.run.sends.streams.open.remove(&number) else {
+        return; // It is over.
+    };
+    let error = JobError { message: super::result::beginning(&error.message, SHOWN_BYTES), ..error };
+    let counts = (open.chunks, open.shed);
+    job.append(ctx, stream::failed(&open.id, (&error.code, &error.message), counts), false);
+    let word = if open.inbound.is_some() { StreamWord::Closed(Some(error)) } else { StreamWord::Ended(error) };
+    tell(job, ctx, number, word);
 }
 
 fn chunk(
@@ -180,7 +254,7 @@ fn chunk(
     budget: usize,
 ) -> Result<(), Violation> {
     let now = ctx.now.mono;
-    let Some(open) = job.run.sends.streams.open.get_mut(&number) else {
+    let Some(open) = job.run.sends.streams.open.get_mut(&number).filter(|open| open.inbound.is_none()) else {
         return Err(over());
     };
     open.shed += u64::from(shed);
@@ -255,22 +329,23 @@ fn take(job: &mut Job, number: u32) -> Result<OpenStream, Violation> {
     job.run.sends.streams.open.remove(&number).ok_or_else(over)
 }
 
-fn over() -> Violation {
+pub(super) fn over() -> Violation {
     Violation::new(ErrorCode::FailedPrecondition, "no such stream is open")
 }
 
-fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) {
+pub(super) fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) {
     ctx.output(Output::AgentStream { job: job.id, stream, says });
 }
 
-/// Its job ends so, and with it what is open.
-pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) {
-    let Streams { open, earlier } = core::mem::take(&mut job.run.sends.streams);
+/// Its job ends so, and with it what is open; whether clients had opened any.
+pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> bool {
+    let Streams { open, earlier, inbound } = core::mem::take(&mut job.run.sends.streams);
     let why = alloc::format!("its job has ended: {}", status.as_str());
     let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
     for (id, counts) in open.chain(earlier.into_iter().map(|(id, chunks)| (id, (chunks, 0)))) {
         job.append(ctx, stream::closed(&id, Some(&why), counts), false);
     }
+    inbound > 0
 }
 
 /// Its agent is started again: what an earlier run left open is over.
@@ -289,14 +364,10 @@ pub(in crate::runtime) fn is_open(job: &Job, id: &str) -> bool {
 /// Ends a stream, and not its job; its agent is told.
 pub(in crate::runtime) fn cancel(jobs: &mut Jobs, ctx: &mut Context, id: JobId, stream: &str, reason: Option<&str>) {
     jobs.table.change(id, |job| {
-        let open = job.run.sends.streams.number_of(stream).map(|number| (number, take(job, number)));
-        let Some((number, Ok(open))) = open else {
+        let Some(number) = job.run.sends.streams.number_of(stream) else {
             return; // It is over.
         };
-        let reason = super::result::beginning(reason.unwrap_or("the stream was cancelled"), SHOWN_BYTES);
-        let counts = (open.chunks, open.shed);
-        job.append(ctx, stream::failed(&open.id, (&ErrorCode::Cancelled, &reason), counts), false);
-        tell(job, ctx, number, StreamWord::Ended(JobError::new(ErrorCode::Cancelled, reason)));
+        fail(job, ctx, number, JobError::new(ErrorCode::Cancelled, reason.unwrap_or("the stream was cancelled")));
     });
 }
 

@@ -86,6 +86,7 @@ fn write_command(command: &Command, sidecars: bool) -> Option<(&'static str, Str
         Command::Answer(answering) => shared::write_answer(answering),
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
+        Command::Stream(request) => shared::write_stream(request),
         Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::PutArtifact(put) => shared::write_put(put, sidecars),
         Command::KeepParts(terms) => shared::write_keep(terms),

@@ -74,7 +74,8 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         | Feature::FilterSubscriptions
         | Feature::DurableJobs
         | Feature::HumanInput
-        | Feature::Interrupts => None,
+        | Feature::Interrupts
+        | Feature::Streaming => None,
     }
 }
 

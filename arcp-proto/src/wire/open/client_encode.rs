@@ -48,6 +48,9 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     if let Request::Command(Command::Answer(answering)) = out.request {
         envelope.correlation = shared::correlates(answering).map(WireId::as_str);
     }
+    if let Request::Command(Command::Stream(request)) = out.request {
+        envelope.stream = Some(Cow::Borrowed(request.stream.as_str()));
+    }
     if let Request::Session(SessionRequest::Pace { stream, .. }) = out.request {
         envelope.stream = Some(Cow::Borrowed(stream.as_str()));
     }
@@ -119,6 +122,7 @@ fn write_command(command: &Command, sidecars: bool) -> (&'static str, String) {
         Command::Answer(answering) => shared::write_answer(answering),
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
+        Command::Stream(request) => shared::write_stream(request),
         Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::PutArtifact(put) => shared::write_put(put, sidecars),
         Command::KeepParts(terms) => shared::write_keep(terms),

@@ -92,6 +92,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::AgentHandoff => "agent_handoff",
         Feature::Artifacts => "artifacts",
         Feature::Schedules => "scheduled_jobs",
+        Feature::Streaming => "streaming",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs

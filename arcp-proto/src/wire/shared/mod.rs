@@ -30,7 +30,7 @@ pub(super) use schedules::{
 pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,
 };
-pub(super) use streams::{stream_data, stream_of};
+pub(super) use streams::{stream_data, stream_of, write_stream};
 pub(super) use uploads::{read_reply as read_of_artifacts, write_answer as write_of_artifacts, write_keep, write_wish};
 pub(super) use written::{
     DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed,

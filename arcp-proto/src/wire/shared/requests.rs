@@ -49,7 +49,11 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
         _ => {
             let answer = super::prompts::read_answer(header)?.map(|answering| Command::Answer(answering).into());
             let answer = answer.map_or_else(|| super::artifacts::read_request(header), |answer| Ok(Some(answer)))?;
-            let answer = answer.map_or_else(|| super::uploads::read_request(header), |answer| Ok(Some(answer)))?;
+            let said = || match super::uploads::read_request(header)? {
+                Some(wish) => Ok(Some(wish)),
+                None => super::streams::read_request(header).map(|said| said.map(Request::from)),
+            };
+            let answer = answer.map_or_else(said, |answer| Ok(Some(answer)))?;
             let answer = answer.map_or_else(|| super::schedules::read_request(header), |answer| Ok(Some(answer)))?;
             return answer.map_or_else(|| super::sessions::read_request(header), |answer| Ok(Some(answer)));
         }

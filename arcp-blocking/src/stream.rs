@@ -1,0 +1,95 @@
+//! A stream to the agent of a job.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::WireId;
+use arcp_proto::model::stream::{StreamRequest, StreamSaid, StreamTerms};
+
+use crate::client::{Client, ClientError};
+
+/// How long an agent that has enough to take is given.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A stream to the agent of a job that takes input. Each chunk waits until the runtime
+/// has it for the agent: it comes once, also over a cut connection. What the agent has
+/// not taken when the runtime ends is gone with it.
+///
+/// ```no_run
+/// # fn main() -> Result<(), arcp_blocking::ClientError> {
+/// # let client: arcp_blocking::Client = unimplemented!();
+/// # let job: arcp_proto::id::WireId = unimplemented!();
+/// use arcp_blocking::StreamSender;
+/// use arcp_proto::model::stream::{StreamKind, StreamTerms};
+/// let mut stream = StreamSender::open(&client, job, "keys".parse().unwrap(), StreamTerms::new(StreamKind::Binary))?;
+/// stream.send(b"hello\n")?;
+/// stream.close(None)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct StreamSender<'c> {
+    client: &'c Client,
+    job: WireId,
+    stream: WireId,
+    next: u64,
+}
+
+impl<'c> StreamSender<'c> {
+    /// Opens a stream; `stream` is what it is called in this session and for this job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::say_in_stream`].
+    pub fn open(
+        client: &'c Client,
+        job: WireId,
+        stream: WireId,
+        terms: StreamTerms,
+    ) -> Result<StreamSender<'c>, ClientError> {
+        let sender = StreamSender { client, job, stream, next: 0 };
+        sender.say(StreamSaid::Open(terms))?;
+        Ok(sender)
+    }
+
+    /// Sends a chunk, as soon as the agent has taken enough of what came before.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send), but for that.
+    pub fn send(&mut self, data: &[u8]) -> Result<(), ClientError> {
+        while !self.try_send(data)? {
+            sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Sends a chunk; false if the agent is to take something first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::say_in_stream`]: `FailedPrecondition` once the stream or the job is over.
+    pub fn try_send(&mut self, data: &[u8]) -> Result<bool, ClientError> {
+        match self.say(StreamSaid::chunk(self.next, data, None)) {
+            Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::ResourceExhausted => Ok(false),
+            sent => {
+                self.next += 1;
+                sent.map(|()| true)
+            }
+        }
+    }
+
+    /// Says that this was all.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send).
+    pub fn close(self, reason: Option<&str>) -> Result<(), ClientError> {
+        self.say(StreamSaid::Close { reason: reason.map(String::from) })
+    }
+
+    fn say(&self, says: StreamSaid) -> Result<(), ClientError> {
+        self.client.say_in_stream(StreamRequest { job: self.job.clone(), stream: self.stream.clone(), says })
+    }
+}

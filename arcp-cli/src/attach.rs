@@ -1,0 +1,274 @@
+//! `arcp attach`.
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arcp_blocking::{Client, ClientError, JobUpdate, StreamSender};
+use arcp_host::stderr::{say, visible};
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::WireId;
+use arcp_proto::model::event::{EventKind, JobEvent};
+use arcp_proto::model::stream::{StreamEvent, StreamKind, StreamReader, StreamSays, StreamTerms};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+
+use crate::args::Where;
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
+use crate::follow::{interrupted, print_result, spoken, visible_lines, why_ended};
+use crate::list::find;
+use crate::watch::watched;
+
+/// Bytes of stdin in one chunk.
+const CHUNK: usize = 16 << 10;
+/// How long one look at the job or at stdin lasts.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Send stdin to a job that takes input, and show what it says.
+///
+/// What its agent says in streams goes to stdout, everything else to stderr. On a
+/// terminal Ctrl-P Ctrl-Q leaves the job running, as Ctrl-C does, and Ctrl-D ends what
+/// is sent. Of a job that takes no input, or is over, its output is shown.
+#[derive(Debug, clap::Args)]
+pub struct Attach {
+    /// The job.
+    pub job: String,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Attaches to a job.
+pub fn run(args: &Attach) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect()?;
+    let id = find(&client, &args.job)?;
+    let (job, _) = watched(&client, &id, &args.job)?;
+    let interrupted = interrupted()?;
+    let mut input = Input::open(&client, &id)?;
+    let mut shown = Shown::default();
+    loop {
+        let left = input.as_mut().is_some_and(|input| input.left);
+        if left || interrupted.load(Ordering::SeqCst) {
+            say(format_args!("arcp: detached, the job goes on; come back with: arcp attach {id}"));
+            return Ok(if left { Exit::Success } else { Exit::Interrupted });
+        }
+        if let Some(open) = &mut input
+            && !open.turn()?
+        {
+            input = None;
+        }
+        // What is typed does not wait for what is shown.
+        let busy = input.as_ref().is_some_and(|input| input.busy);
+        let Some(update) = job.next_update_in(if busy { Duration::ZERO } else { LOOK }) else {
+            continue;
+        };
+        match update {
+            JobUpdate::Event { event, .. } => shown.event(&event)?,
+            JobUpdate::Ended { terminal, result, .. } => {
+                drop(input);
+                if !shown.any {
+                    print_result(&result)?;
+                }
+                if let Some(error) = &terminal.error {
+                    say(format_args!("arcp: {}", visible(&why_ended(&terminal, error))));
+                }
+                return Ok(of_terminal(&terminal));
+            }
+            JobUpdate::Reconnecting { attempt, why, .. } => {
+                say(format_args!("arcp: reconnecting (attempt {attempt}): {why}"));
+            }
+            JobUpdate::Reconnected { .. } => say(format_args!("arcp: reconnected")),
+            JobUpdate::Missed { events } => {
+                say(format_args!("arcp: {events} events are no longer kept and were missed"));
+            }
+            JobUpdate::Gone(refusal) => {
+                let message = format!("the runtime does not know {id} any more: {}", refusal.message);
+                return Err(Failure::new(of_refusal(&refusal), message));
+            }
+            JobUpdate::Lost(end) => {
+                return Err(Failure::new(of_end(&end), format!("{end}; the job may go on: arcp attach {id}")));
+            }
+        }
+    }
+}
+
+/// Stdin, on its way to a job.
+struct Input<'c> {
+    stream: Option<StreamSender<'c>>,
+    terminal: Option<RawTerminal>,
+    /// What was read and is not sent.
+    read: Vec<u8>,
+    ended: bool,
+    /// Whether there was something to send.
+    busy: bool,
+    /// Whether Ctrl-P was typed last.
+    escapes: bool,
+    /// Whether whoever types wants to leave.
+    left: bool,
+}
+
+impl<'c> Input<'c> {
+    /// A stream to the agent of a job; `None` if that takes none.
+    fn open(client: &'c Client, job: &WireId) -> Result<Option<Input<'c>>, Failure> {
+        let name = WireId::new(&format!("stdin-{}", std::process::id()));
+        let name = name.ok_or_else(|| Failure::usage("a stream has a name".to_string()))?;
+        let stream = match StreamSender::open(client, job.clone(), name, StreamTerms::new(StreamKind::Binary)) {
+            Ok(stream) => stream,
+            Err(ClientError::Refused(refusal)) if refusal.code != ErrorCode::PermissionDenied => {
+                say(format_args!("arcp: stdin is not sent: {}", visible(&refusal.message)));
+                return Ok(None);
+            }
+            Err(ClientError::Misuse(_)) => {
+                say(format_args!("arcp: stdin is not sent: no agent of this runtime takes input"));
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let terminal = RawTerminal::new()?;
+        let input = Input {
+            stream: Some(stream),
+            terminal,
+            read: Vec::new(),
+            ended: false,
+            busy: false,
+            escapes: false,
+            left: false,
+        };
+        Ok(Some(input))
+    }
+
+    /// Reads and sends what there is; false once nothing more can be sent.
+    fn turn(&mut self) -> Result<bool, Failure> {
+        self.busy = false;
+        if self.read.is_empty() && !self.ended {
+            self.read_some()?;
+        }
+        let Some(stream) = &mut self.stream else {
+            return Ok(false);
+        };
+        if !self.read.is_empty() {
+            match stream.try_send(&self.read) {
+                Ok(true) => {
+                    self.read.clear();
+                    self.busy = true;
+                }
+                Ok(false) => {}
+                // The job is over, or wants no more: that is seen in it.
+                Err(ClientError::Refused(_)) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.ended && self.read.is_empty() {
+            if let Some(stream) = self.stream.take() {
+                // As above.
+                let _ = stream.close(None);
+            }
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn read_some(&mut self) -> Result<(), Failure> {
+        let stdin = io::stdin();
+        let mut waiting = [PollFd::new(&stdin, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if !matches!(poll(&mut waiting, Some(&at_once)), Ok(1..)) {
+            return Ok(());
+        }
+        let mut bytes = vec![0; CHUNK];
+        let n = stdin.lock().read(&mut bytes)?;
+        self.ended = n == 0;
+        for byte in &bytes[..n] {
+            if self.terminal.is_none() {
+                self.read.push(*byte);
+                continue;
+            }
+            match byte {
+                0x10 if !self.escapes => self.escapes = true,
+                0x11 if self.escapes => self.left = true,
+                0x04 => self.ended = true,
+                byte => {
+                    if std::mem::take(&mut self.escapes) {
+                        self.read.push(0x10);
+                    }
+                    self.read.push(*byte);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A terminal that gives each key as it is typed, until this is dropped.
+struct RawTerminal(Termios);
+
+impl RawTerminal {
+    fn new() -> io::Result<Option<RawTerminal>> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(None);
+        }
+        let before = tcgetattr(&stdin)?;
+        let mut raw = before.clone();
+        raw.local_modes.remove(LocalModes::ICANON);
+        // Ctrl-Q is a key.
+        raw.input_modes.remove(InputModes::IXON);
+        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        Ok(Some(RawTerminal(before)))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // Where it is gone, nobody needs it.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// What was shown of a job.
+#[derive(Default)]
+struct Shown {
+    reader: StreamReader,
+    /// Whether anything went to stdout.
+    any: bool,
+}
+
+impl Shown {
+    fn event(&mut self, event: &JobEvent) -> Result<(), Failure> {
+        match self.reader.read(event) {
+            Some(Ok(StreamEvent { says: StreamSays::Chunk { data, .. }, .. })) => return Ok(self.put(&data)?),
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(why)) => return Err(Failure::new(Exit::Lost, format!("a stream is not whole: {why}"))),
+            None => {}
+        }
+        match event {
+            JobEvent::Emitted { kind: EventKind::Log, body } if is_stdout(body) => {
+                let message = body.members().unwrap_or_default().get_str("message").unwrap_or_default();
+                self.put(format!("{message}\n").as_bytes())?;
+            }
+            JobEvent::Emitted { kind, body } => say(format_args!("{}", spoken(kind, body))),
+            JobEvent::Started | JobEvent::Chunk(_) | JobEvent::Ended(_) => {}
+        }
+        Ok(())
+    }
+
+    /// On a terminal it steers nothing.
+    fn put(&mut self, data: &[u8]) -> io::Result<()> {
+        self.any = true;
+        let mut out = io::stdout().lock();
+        match out.is_terminal() {
+            true => out.write_all(visible_lines(&String::from_utf8_lossy(data)).as_bytes())?,
+            false => out.write_all(data)?,
+        }
+        out.flush()
+    }
+}
+
+/// Whether a line of log is one that a program printed on its stdout.
+fn is_stdout(body: &arcp_proto::json::Json) -> bool {
+    let members = body.members().unwrap_or_default();
+    members.get("attributes").is_some_and(|attributes| attributes.contains(r#""stream":"stdout""#))
+}

@@ -1,0 +1,129 @@
+//! `arcp attach`: stdin to a job and what it says, from a pipe and from a terminal, and
+//! over a runtime that is killed.
+
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::until::until;
+
+const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
+
+/// Says back each chunk that it reads, until it reads the end.
+const ECHO: &str = r#"#!/bin/sh
+read -r input
+echo '{"kind":"stream.open","body":{"stream":"o","kind":"text"}}'
+while read -r line; do
+    case "$line" in
+    *stream.open*) ;;
+    *stream.close*) printf '{"result":"done"}\n'; exit 0 ;;
+    *) data=${line#*'"data":'}
+       printf '%s\n' '{"kind":"stream.chunk","body":{"stream":"o","data":'"$data"'}' ;;
+    esac
+done
+"#;
+
+fn home() -> (Home, Vec<String>) {
+    let mut home = Home::new(ARCP);
+    home.variables = vec![("ARCP_TOKEN", "t")];
+    let folder = home.dir.join("agents");
+    fs::create_dir_all(&folder).expect("a folder");
+    for (name, toml) in [("echo", "input = true\n"), ("deaf", "answered = true\n")] {
+        fs::write(folder.join(name), ECHO).expect("written");
+        fs::set_permissions(folder.join(name), Permissions::from_mode(0o755)).expect("set");
+        fs::write(folder.join(format!("{name}.toml")), toml).expect("written");
+    }
+    let (agents, store) = (folder.display().to_string(), home.dir.join("jobs.db").display().to_string());
+    let options = ["--agents", &agents, "--store", &store, "--token", "t=alice"];
+    (home, options.map(str::to_string).to_vec())
+}
+
+fn serve(home: &mut Home, options: &[String]) {
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    home.serve(&options);
+}
+
+/// Submits a job, and waits until its agent runs.
+fn running(home: &Home, agent: &str) -> String {
+    let output = home.run(&["submit", agent, "--detach"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let job = stdout(&output).trim().to_string();
+    until("its agent has opened its stream", || {
+        let logs = home.run(&["logs", &job]);
+        format!("{}{}", stdout(&logs), stderr(&logs)).contains("opens").then_some(())
+    });
+    job
+}
+
+#[test]
+fn stdin_goes_to_a_job_and_comes_back_on_stdout_in_both_families() {
+    let (mut home, options) = home();
+    serve(&mut home, &options);
+    for family in ["hello", "open"] {
+        home.variables.push(("ARCP_FAMILY", family));
+        let job = running(&home, "echo");
+        let mut attach = home.arcp(&["attach", &job]);
+        let attach = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut attach = attach.expect("it runs");
+        attach.stdin.take().expect("a pipe").write_all(b"one\ntwo \xc3\xa9\n").expect("written");
+        let output = attach.wait_with_output().expect("it ends");
+        assert_eq!((code(&output), stdout(&output).as_str()), (0, "one\ntwo \u{e9}\n"), "{}", stderr(&output));
+    }
+    let job = running(&home, "deaf");
+    let mut attach = home.arcp(&["attach", &job]);
+    let attach = attach.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    assert_eq!(code(&home.run(&["cancel", &job])), 0);
+    let output = attach.wait_with_output().expect("it ends");
+    assert!(stderr(&output).contains("stdin is not sent: `deaf` takes no input"), "{}", stderr(&output));
+}
+
+#[test]
+fn whoever_types_ctrl_p_ctrl_q_leaves_the_job_running() {
+    let (mut home, options) = home();
+    serve(&mut home, &options);
+    let job = running(&home, "echo");
+    let mut terminal = home.on_terminal(&["attach", &job]);
+    let shows = |terminal: &arcp_tests::home::Terminal, what: &str, times: usize| {
+        let shown = String::from_utf8_lossy(&terminal.shown()).into_owned();
+        (shown.matches(what).count() >= times).then_some(())
+    };
+    // Typed before it is read, it would be echoed alone.
+    until("it is attached", || {
+        let logs = home.run(&["logs", &job]);
+        format!("{}{}", stdout(&logs), stderr(&logs)).contains("(binary)").then_some(())
+    });
+    terminal.type_keys("hi");
+    until("it is echoed by the terminal and by the agent", || shows(&terminal, "hi", 2));
+    terminal.type_keys("\u{10}\u{11}");
+    assert!(terminal.wait().success());
+    shows(&terminal, "detached, the job goes on", 1).expect("it says so");
+    let list = home.run(&["ls"]);
+    assert!(stdout(&list).contains("running"), "{}", stdout(&list));
+    assert_eq!(code(&home.run(&["cancel", &job])), 0);
+}
+
+#[test]
+fn a_killed_runtime_ends_the_streams_of_both_directions_with_their_job() {
+    let (mut home, options) = home();
+    serve(&mut home, &options);
+    let job = running(&home, "echo");
+    let mut attach = home.arcp(&["attach", &job]);
+    let attach = attach.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut attach = attach.expect("it runs");
+    let mut typed = attach.stdin.take().expect("a pipe");
+    typed.write_all(b"before\n").expect("written");
+    let logs = |home: &Home| {
+        let logs = home.run(&["logs", &job]);
+        format!("{}{}", stdout(&logs), stderr(&logs))
+    };
+    until("both are open", || logs(&home).contains("before").then_some(()));
+    home.signal("KILL");
+    serve(&mut home, &options);
+    let after = until("its job has ended", || Some(logs(&home)).filter(|logs| logs.matches("is over").count() == 2));
+    assert!(after.contains("before") && after.contains("its job has ended: error"), "{after}");
+    drop(typed);
+    attach.kill().expect("it is there");
+    attach.wait().expect("it ends");
+}

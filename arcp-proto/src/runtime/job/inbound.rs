@@ -1,0 +1,164 @@
+//! Streams that clients open to the agent of a job that takes input (RFC §11).
+//!
+//! That one begins and ends are events of the job. Its chunks are none: they go to the
+//! agent in memory, at most once, and what it has not taken when the runtime ends is
+//! gone with it. A client that was told `ack` for a chunk knows that the agent has it
+//! or will be given it, as long as this runtime runs.
+
+use alloc::collections::VecDeque;
+
+use super::streams::{Inbound, OpenStream, over, tell};
+use super::{AgentState, Job, JobState, Jobs, check_growth, is_over};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{JobId, SessionId, WireId};
+use crate::model::event::JobError;
+use crate::model::stream::{self, StreamKind, StreamRequest, StreamSaid, StreamTerms};
+use crate::runtime::context::Context;
+use crate::runtime::io::{INBOUND, StreamWord};
+
+/// What a chunk takes besides its data.
+const CHUNK: usize = 64;
+
+/// Does what a client says in a stream to the agent of a job.
+///
+/// # Errors
+///
+/// `UNIMPLEMENTED` if the agent takes no input, `FAILED_PRECONDITION` if it does not
+/// run or the stream is not open, `OUT_OF_RANGE` for another chunk than the next one,
+/// `DATA_LOSS` for one that is not what it says, `RESOURCE_EXHAUSTED` at a bound.
+pub(in crate::runtime) fn say(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    id: JobId,
+    session: SessionId,
+    request: &StreamRequest,
+) -> Result<(), Violation> {
+    let job = jobs.table.get(id).ok_or_else(over)?;
+    check(job, ctx)?;
+    let name = &request.stream;
+    let open = |job: &Job| {
+        let is_it = |open: &OpenStream| open.inbound.as_ref().is_some_and(|inbound| inbound.is(session, name));
+        job.run.sends.streams.open.iter().find(|(_, open)| is_it(open)).map(|(number, _)| *number)
+    };
+    let number = open(job);
+    let done = jobs.table.change(id, |job| match &request.says {
+        StreamSaid::Open(terms) => begin(job, ctx, number, (session, name), terms),
+        StreamSaid::Chunk { sequence, body } => chunk(job, ctx, number.ok_or_else(over)?, *sequence, body),
+        StreamSaid::Close { reason } => {
+            let number = number.ok_or_else(over)?;
+            super::streams::close(job, ctx, number, reason.as_deref());
+            tell(job, ctx, number, StreamWord::Closed(None));
+            Ok(())
+        }
+        StreamSaid::Fail { code, message } => {
+            let error = JobError::new(code.clone(), message.clone());
+            super::streams::fail(job, ctx, number.ok_or_else(over)?, error);
+            Ok(())
+        }
+    });
+    done.unwrap_or_else(|| Err(over()))?;
+    if let StreamSaid::Open(_) = request.says {
+        jobs.inputs.insert((session, id));
+    }
+    Ok(())
+}
+
+/// Whether the agent of a job takes anything now.
+fn check(job: &Job, ctx: &Context) -> Result<(), Violation> {
+    let name = job.spec.agent.name();
+    if !ctx.config.takes_input(name) {
+        let why = alloc::format!("`{name}` takes no input while it runs");
+        return Err(Violation::new(ErrorCode::Unimplemented, why));
+    }
+    let runs = job.state == JobState::Running && job.run.state == AgentState::Running && !is_over(job);
+    match runs {
+        true => Ok(()),
+        false => Err(Violation::new(ErrorCode::FailedPrecondition, "the agent of the job does not run")),
+    }
+}
+
+/// A stream begins; one that has is open already.
+fn begin(
+    job: &mut Job,
+    ctx: &mut Context,
+    number: Option<u32>,
+    (session, name): (SessionId, &WireId),
+    terms: &StreamTerms,
+) -> Result<(), Violation> {
+    terms.check()?;
+    if let Some(open) = number.and_then(|number| job.run.sends.streams.open.get(&number)) {
+        let same = open.inbound.as_ref().is_some_and(|inbound| inbound.terms == *terms);
+        let another = || Violation::new(ErrorCode::DuplicateKey, "a stream of this name is open, with other terms");
+        return if same { Ok(()) } else { Err(another()) };
+    }
+    super::streams::check_room(job, ctx)?;
+    check_growth(job, ctx, name.as_str().len())?;
+    let number = INBOUND | (job.run.sends.streams.inbound % INBOUND);
+    job.run.sends.streams.inbound += 1;
+    let inbound =
+        Inbound { session, name: name.clone(), terms: terms.clone(), untaken: VecDeque::new(), untaken_bytes: 0 };
+    super::streams::begin_open(job, ctx, number, terms, (Some(inbound), false));
+    tell(job, ctx, number, StreamWord::Opened(terms.clone()));
+    Ok(())
+}
+
+fn chunk(
+    job: &mut Job,
+    ctx: &mut Context,
+    number: u32,
+    sequence: u64,
+    body: &crate::json::Json,
+) -> Result<(), Violation> {
+    let open = job.run.sends.streams.open.get(&number).ok_or_else(over)?;
+    let inbound = open.inbound.as_ref().ok_or_else(over)?;
+    if sequence != open.chunks {
+        let why = alloc::format!("chunk {sequence} came where {} is due", open.chunks);
+        return Err(Violation::new(ErrorCode::OutOfRange, why));
+    }
+    let members = body.members().map_err(|why| Violation::invalid(alloc::format!("{why}")))?;
+    let binary = inbound.terms.kind == StreamKind::Binary || members.get("encoding") == Some("\"base64\"");
+    let (data, notes) = stream::read_chunk(&members, binary)?;
+    let most = ctx.config.limits.job_stream.stream_input_bytes;
+    let bytes = CHUNK + data.len();
+    if inbound.untaken_bytes > 0 && inbound.untaken_bytes + bytes > most || data.len() > most {
+        let waiting = inbound.untaken_bytes;
+        let why = alloc::format!(
+            "{waiting} bytes of this stream wait for the agent, and {most} may: send the chunk again once it has taken some"
+        );
+        return Err(Violation::exhausted("stream_input_bytes", BoundOf::Job, most as u64, why));
+    }
+    check_growth(job, ctx, bytes)?;
+    let Some(open) = job.run.sends.streams.open.get_mut(&number) else {
+        return Err(over());
+    };
+    open.chunks += 1;
+    if let Some(inbound) = &mut open.inbound {
+        inbound.untaken.push_back(bytes);
+        inbound.untaken_bytes += bytes;
+    }
+    tell(job, ctx, number, StreamWord::Chunk { data, notes });
+    Ok(())
+}
+
+/// A session is over: nobody goes on with what it has opened.
+pub(in crate::runtime) fn on_session_over(jobs: &mut Jobs, ctx: &mut Context, session: SessionId) {
+    let least = JobId::from_ulid(ulid::Ulid::nil());
+    while let Some(found) = jobs.inputs.range((session, least)..).next().copied().filter(|(of, _)| *of == session) {
+        jobs.inputs.remove(&found);
+        jobs.table.change(found.1, |job| {
+            let is_its = |open: &OpenStream| open.inbound.as_ref().is_some_and(|inbound| inbound.session == session);
+            let streams = &job.run.sends.streams.open;
+            let left: alloc::vec::Vec<u32> =
+                streams.iter().filter(|(_, open)| is_its(open)).map(|(number, _)| *number).collect();
+            for number in left {
+                let why = "the session that had opened it is over";
+                super::streams::fail(job, ctx, number, JobError::new(ErrorCode::Unavailable, why));
+            }
+        });
+    }
+}
+
+/// A job is over, and with it what is said to it.
+pub(super) fn forget(jobs: &mut Jobs, id: JobId) {
+    jobs.inputs.retain(|(_, job)| *job != id);
+}
