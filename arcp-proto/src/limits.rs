@@ -2,7 +2,6 @@
 //! thing that happens when it is hit.
 
 mod artifact;
-mod job_stream;
 mod schedule;
 mod sidecar;
 mod streams;
@@ -17,7 +16,6 @@ use crate::lease::Fuel;
 use crate::principal::Account;
 
 pub use self::artifact::ArtifactLimits;
-pub use self::job_stream::JobStreamLimits;
 pub use self::schedule::ScheduleLimits;
 pub use self::sidecar::SidecarLimits;
 pub use self::streams::StreamLimits;
@@ -75,9 +73,6 @@ pub struct Limits {
     /// Jobs that are submitted at times.
     #[serde(flatten)]
     pub schedule: ScheduleLimits,
-    /// Streams of jobs.
-    #[serde(flatten)]
-    pub job_stream: JobStreamLimits,
     /// Graphs of steps that are run as one job.
     #[serde(flatten)]
     pub workflow: WorkflowLimits,
@@ -410,7 +405,7 @@ impl Default for LeaseLimits {
     }
 }
 
-/// What jobs ask people.
+/// What jobs ask people, and what is said in their streams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PromptLimits {
@@ -427,6 +422,12 @@ pub struct PromptLimits {
     pub open_interrupts_per_job: usize,
     /// Bytes that one interrupt says (4 KiB). More: refused.
     pub interrupt_bytes: usize,
+    /// Streams of one job that are open at once, those of clients with them (16).
+    /// More: one that is opened is refused, or dropped with a warning.
+    pub open_streams_per_job: usize,
+    /// Bytes of chunks of one stream to an agent that it has not taken (64 KiB). More:
+    /// a chunk is refused.
+    pub stream_input_bytes: usize,
 }
 
 impl Default for PromptLimits {
@@ -437,6 +438,8 @@ impl Default for PromptLimits {
             answer_bytes: 64 << 10,
             open_interrupts_per_job: 4,
             interrupt_bytes: 4 << 10,
+            open_streams_per_job: 16,
+            stream_input_bytes: 64 << 10,
         }
     }
 }
@@ -699,7 +702,6 @@ impl Limits {
                 queued_firings: 4,
                 schedule_plans: 2,
             },
-            job_stream: JobStreamLimits::small(),
             workflow: WorkflowLimits::small(),
             sidecar: SidecarLimits { sidecar_bytes: 16 << 10, ..SidecarLimits::default() },
             prompt: PromptLimits {
@@ -708,6 +710,8 @@ impl Limits {
                 answer_bytes: 4 << 10,
                 open_interrupts_per_job: 2,
                 interrupt_bytes: 1 << 10,
+                open_streams_per_job: 4,
+                stream_input_bytes: 4 << 10,
             },
             history: HistoryLimits {
                 job_events: 256,
@@ -759,7 +763,6 @@ impl Limits {
         let of_network = self.connection.tls_handshakes_per_network as u64;
         at_least("tls_handshakes_per_network", of_network, 1, "1 or more")?;
         self.stream.validate()?;
-        self.job_stream.validate()?;
         if self.session.reserve > 90 {
             let value = u64::from(self.session.reserve);
             return Err(ConfigError::Limit { name: "reserve", value, expected: "0 to 90" });
@@ -785,6 +788,7 @@ impl Limits {
         at_least("agent_credit", u64::from(self.delivery.agent_credit), 1, "1 or more")?;
         at_least("agent_credit_bytes", self.delivery.agent_credit_bytes as u64, 1, "1 or more")?;
         at_least("open_calls_per_job", self.delivery.open_calls_per_job as u64, 1, "1 or more")?;
+        at_least("stream_input_bytes", self.prompt.stream_input_bytes as u64, 1, "1 or more")?;
         at_least("open_prompts_per_job", self.prompt.open_prompts_per_job as u64, 1, "1 or more")?;
         at_least("job_events", self.history.job_events as u64, 16, "16 or more")?;
         at_least("schedule_plans", self.schedule.schedule_plans as u64, 1, "1 or more")?;

@@ -98,7 +98,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
                 say(1, StreamCall::Open(StreamTerms::new(StreamKind::Thought))),
                 say(2, StreamCall::Open(StreamTerms::new(StreamKind::Binary))),
             ];
-            steps.extend((0..number("count", 20)).flat_map(round));
+            steps.extend((0..number("count", 20).min(30)).flat_map(round));
             steps.push(say(1, StreamCall::Close { reason: None, shed: 0 }));
             steps.push(success("null"));
             steps

@@ -118,7 +118,7 @@ fn hello_peers_say_the_same_with_open_surfaces() {
 
 #[test]
 fn what_waits_for_an_agent_has_a_bound_and_a_refused_chunk_is_sent_again() {
-    let mut world = taking(3, |config| config.limits.job_stream.stream_input_bytes = 200);
+    let mut world = taking(3, |config| config.limits.prompt.stream_input_bytes = 200);
     let (mut raw, _) = person(&mut world, "tok-a");
     let job = run(&mut world, &mut raw, "waiter");
     open(&mut world, &mut raw, job);
@@ -137,7 +137,7 @@ fn what_waits_for_an_agent_has_a_bound_and_a_refused_chunk_is_sent_again() {
 fn only_the_principal_of_a_job_says_anything_to_it_and_only_if_its_agent_takes_that() {
     let mut world = taking(4, |config| {
         config.auditors = [Principal::new("b").expect("a name")].into();
-        config.limits.job_stream.open_streams_per_job = 1;
+        config.limits.prompt.open_streams_per_job = 1;
     });
     let (mut raw, _) = person(&mut world, "tok-a");
     let job = run(&mut world, &mut raw, "waiter");

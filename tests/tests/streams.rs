@@ -155,7 +155,7 @@ fn the_end_of_a_job_closes_what_its_agent_left_open() {
 
 #[test]
 fn as_many_streams_are_open_as_the_bound_says_and_a_program_is_told() {
-    let mut world = World::configured(4, |config| config.limits.job_stream.open_streams_per_job = 2);
+    let mut world = World::configured(4, |config| config.limits.prompt.open_streams_per_job = 2);
     let (mut raw, _, job) = running(&mut world);
     for stream in [1, 2, 3] {
         say(&mut world, job, stream, open(StreamKind::Text));

@@ -210,7 +210,7 @@ impl<'j> StreamWriter<'j> {
     /// # Errors
     ///
     /// [`CallError::Refused`] with `RESOURCE_EXHAUSTED` at
-    /// [`open_streams_per_job`](arcp_proto::limits::JobStreamLimits::open_streams_per_job);
+    /// [`open_streams_per_job`](arcp_proto::limits::PromptLimits::open_streams_per_job);
     /// [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn open(job: &'j Context, terms: impl Into<StreamTerms>) -> Result<StreamWriter<'j>, CallError> {
         let number = begin(job);

@@ -1,7 +1,7 @@
 //! What peers of a random run do with streams: they pace and cut them, and say things
 //! to agents.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -11,9 +11,9 @@ use crate::world::World;
 /// Streams that a peer has seen begin, and what it says in one of its own.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    streams: BTreeSet<String>,
+    streams: Vec<String>,
     /// The chunk that comes next in its stream, by job.
-    next: std::collections::BTreeMap<String, u64>,
+    next: BTreeMap<String, u64>,
 }
 
 impl Seen {
@@ -21,15 +21,22 @@ impl Seen {
         if frame["type"] == "stream.open"
             && let Some(stream) = frame["payload"]["stream_id"].as_str()
         {
-            self.streams.insert(stream.into());
+            self.streams.push(stream.into());
         }
     }
 }
 
 pub(super) fn act(world: &mut World, peer: &mut Peer) {
-    let seen = peer.streams.streams.len() as u64;
-    let stream = peer.streams.streams.iter().nth(world.below(seen.max(1)) as usize).cloned();
-    match (world.below(6), stream) {
+    for _ in 0..4 {
+        act_once(world, peer);
+    }
+}
+
+fn act_once(world: &mut World, peer: &mut Peer) {
+    // One of the latest is perhaps still open.
+    let lately = world.below(4) as usize;
+    let stream = peer.streams.streams.iter().rev().nth(lately).cloned();
+    match (world.below(4), stream) {
         (0, Some(stream)) if peer.family.has_open_requests() => {
             ask(world, peer, "cancel", json!({"target": "stream", "target_id": stream}));
         }

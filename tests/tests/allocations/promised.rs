@@ -75,7 +75,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.job.lease_bytes, 1)
         + of(limits.job.checkpoint_bytes, 1)
         + of(limits.job.requests_per_job, REQUEST)
-        + of(limits.job_stream.open_streams_per_job, of(limits.job_stream.stream_input_bytes, 1))
+        + of(limits.prompt.open_streams_per_job, of(limits.prompt.stream_input_bytes, 1))
         + of(limits.history.kept_job_events, EVENT);
     let owned = of(connections, CONNECTION)
         + of(sessions.min(limits.session.sessions), session)

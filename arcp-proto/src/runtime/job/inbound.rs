@@ -118,7 +118,7 @@ fn chunk(
     let members = body.members().map_err(|why| Violation::invalid(alloc::format!("{why}")))?;
     let binary = inbound.terms.kind == StreamKind::Binary || members.get("encoding") == Some("\"base64\"");
     let (data, notes) = stream::read_chunk(&members, binary)?;
-    let most = ctx.config.limits.job_stream.stream_input_bytes;
+    let most = ctx.config.limits.prompt.stream_input_bytes;
     let bytes = CHUNK + data.len();
     if inbound.untaken_bytes > 0 && inbound.untaken_bytes + bytes > most || data.len() > most {
         let waiting = inbound.untaken_bytes;

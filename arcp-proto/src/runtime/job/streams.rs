@@ -198,7 +198,7 @@ fn open(job: &mut Job, ctx: &mut Context, number: u32, wanted: &StreamTerms) -> 
 
 /// Whether one more stream of a job may be open.
 pub(super) fn check_room(job: &Job, ctx: &Context) -> Result<(), Violation> {
-    let most = ctx.config.limits.job_stream.open_streams_per_job;
+    let most = ctx.config.limits.prompt.open_streams_per_job;
     if job.run.sends.streams.open.len() < most {
         return Ok(());
     }
