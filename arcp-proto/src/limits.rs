@@ -422,11 +422,9 @@ pub struct PromptLimits {
     pub open_interrupts_per_job: usize,
     /// Bytes that one interrupt says (4 KiB). More: refused.
     pub interrupt_bytes: usize,
-    /// Streams of one job that are open at once, those of clients with them (16).
-    /// More: one that is opened is refused, or dropped with a warning.
+    /// Streams of one job that are open at once (16). More: refused, or dropped with a warning.
     pub open_streams_per_job: usize,
-    /// Bytes of chunks of one stream to an agent that it has not taken (64 KiB). More:
-    /// a chunk is refused.
+    /// Bytes of one stream to an agent that it has not taken (64 KiB). More: a chunk is refused.
     pub stream_input_bytes: usize,
 }
 

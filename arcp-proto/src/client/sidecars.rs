@@ -60,7 +60,7 @@ fn pass_over(client: &mut Client, frame: &[u8], why: &Violation) {
     let Some(header) = core::str::from_utf8(frame).ok().and_then(|text| Header::read(text).ok()) else {
         return; // It was read before.
     };
-    let asked = |request: &Request| matches!(request, Request::Session(SessionRequest::FetchArtifact { .. }));
+    let asked = |request: &Request| matches!(request, Request::Session(SessionRequest::AboutArtifacts(_)));
     let named = client.commands.request_of(header.correlation.as_ref(), &header.id);
     let fetch = if header.seq.is_none() { client.commands.answered(named, asked) } else { None };
     match fetch {

@@ -76,7 +76,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 26] = [
+    pub const ALL: [Feature; 27] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,

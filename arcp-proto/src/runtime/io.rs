@@ -29,6 +29,7 @@ use crate::wire::{self, Family};
 
 pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, Remaining};
 pub use super::blob_io::{BlobRange, PartsStep};
+pub use super::close_reason::CloseReason;
 pub use super::input_fault::InputFault;
 pub(super) use super::input_fault::LONGEST_CHECK;
 pub use super::notice::Notice;
@@ -772,37 +773,6 @@ fn is_none(bytes: &u64) -> bool {
 /// As of every agent in recordings that knew no leases.
 fn grants_nothing(lease: &Json) -> bool {
     *lease == Json::empty_object()
-}
-
-/// Why a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CloseReason {
-    /// The peer asked.
-    Goodbye,
-    /// The handshake was refused.
-    Refused,
-    /// No handshake came in time.
-    HandshakeTimeout,
-    /// Silence.
-    HeartbeatLost,
-    /// The session was taken from its client.
-    Evicted,
-    /// Another connection has the session now.
-    TakenOver,
-    /// It read nothing for too long.
-    SlowReader,
-    /// It asked faster than it read.
-    Flood,
-    /// A bound of this runtime.
-    TooMany,
-    /// What the session still needed is no longer kept.
-    HistoryLost,
-    /// What the session needed could not be read just now.
-    StoreFailed,
-    /// The operator.
-    Shutdown,
-    /// It sent a frame that is longer than what is taken.
-    TooLong,
 }
 
 /// When the core wants to be called again, and why.

@@ -7,6 +7,7 @@ mod audit;
 mod audit_records;
 mod authority;
 mod blob_io;
+mod close_reason;
 mod config;
 mod connection;
 mod context;
