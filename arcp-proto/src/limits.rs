@@ -3,7 +3,6 @@
 
 mod artifact;
 mod schedule;
-mod sidecar;
 mod streams;
 mod workflow;
 
@@ -17,7 +16,6 @@ use crate::principal::Account;
 
 pub use self::artifact::ArtifactLimits;
 pub use self::schedule::ScheduleLimits;
-pub use self::sidecar::SidecarLimits;
 pub use self::streams::StreamLimits;
 pub use self::workflow::WorkflowLimits;
 
@@ -76,9 +74,6 @@ pub struct Limits {
     /// Graphs of steps that are run as one job.
     #[serde(flatten)]
     pub workflow: WorkflowLimits,
-    /// Bytes beside frames.
-    #[serde(flatten)]
-    pub sidecar: SidecarLimits,
 }
 
 /// What one message may hold.
@@ -103,6 +98,11 @@ pub struct FrameLimits {
     pub event_body_bytes: usize,
     /// Largest streamed result in bytes (256 MiB). Larger: the job fails.
     pub result_bytes: u64,
+    /// Bytes beside one frame (4 MiB). More: the frame is refused. Until all have come
+    /// they count for [`ConnectionLimits::waiting_bytes`].
+    pub sidecar_bytes: usize,
+    /// Seconds for which a frame waits for them (10). Longer: it is refused.
+    pub sidecar_seconds: u64,
 }
 
 impl Default for FrameLimits {
@@ -114,6 +114,8 @@ impl Default for FrameLimits {
             json_depth: 120,
             event_body_bytes: 900 << 10,
             result_bytes: 256 << 20,
+            sidecar_bytes: 4 << 20,
+            sidecar_seconds: 10,
         }
     }
 }
@@ -614,6 +616,8 @@ impl Limits {
                 json_depth: 32,
                 event_body_bytes: 16 << 10,
                 result_bytes: 1 << 20,
+                sidecar_bytes: 16 << 10,
+                sidecar_seconds: 10,
             },
             connection: ConnectionLimits {
                 handshaking_connections: 8,
@@ -701,7 +705,6 @@ impl Limits {
                 schedule_plans: 2,
             },
             workflow: WorkflowLimits::small(),
-            sidecar: SidecarLimits { sidecar_bytes: 16 << 10, ..SidecarLimits::default() },
             prompt: PromptLimits {
                 open_prompts_per_job: 4,
                 question_bytes: 4 << 10,

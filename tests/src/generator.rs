@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::ledger::Authority;
 use crate::raw::{Raw, leases_payload, open_payload};
+use crate::sidecars::message;
 use crate::steward;
 use crate::stream_log::Streamed;
 use crate::world::{Options, World};
@@ -196,6 +197,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         Family::Open => {
             let mut payload = open_payload(token);
             payload["capabilities"]["human_input"] = json!(true);
+            payload["capabilities"]["binary_encoding"] = json!(["base64", "sidecar"]);
             payload["capabilities"]["interrupt"] = json!(true);
             payload["capabilities"]["streaming"] = json!(true);
             payload["capabilities"]["agent_handoff"] = json!(true);
@@ -230,7 +232,8 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
 fn hello(token: &str) -> Value {
     let mut payload = leases_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
-    features.extend(["x-vendor.arcp.open_surfaces", "x-vendor.arcp.agent_handoff"].map(Value::from));
+    let more = ["x-vendor.arcp.open_surfaces", "x-vendor.arcp.agent_handoff", "x-vendor.arcp.sidecar"];
+    features.extend(more.map(Value::from));
     payload
 }
 
@@ -478,8 +481,16 @@ fn junk(world: &mut World, peer: &mut Peer) {
         "\u{1}",
     ];
     if let Some(raw) = &mut peer.raw {
-        let pick = world.below(JUNK.len() as u64) as usize;
-        raw.send_text(world, JUNK[pick]);
+        match JUNK.get(world.below(JUNK.len() as u64 + 2) as usize) {
+            Some(junk) => raw.send_text(world, junk),
+            // Bytes of no frame, or a frame whose bytes never come.
+            None if world.below(2) == 0 => world.send_binary(raw.conn, message("nobody", 0, b"\xff")),
+            None => {
+                let sidecar = json!({"bytes": 9, "frames": 2});
+                let id = raw.send(world, "artifact.put", json!({"media_type": "a/b", "sidecar": sidecar}));
+                world.send_binary(raw.conn, message(&id, 0, b"\xff"));
+            }
+        }
     }
 }
 
@@ -513,7 +524,8 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
     // Some are still at it when their reader stops, or leaves.
     let count = if world.below(3) == 0 { 400 } else { 40 };
-    let mut input = json!({"ticks": 3, "count": count});
+    let encoding = ["utf8", "base64"][(n % 2) as usize];
+    let mut input = json!({"ticks": 3, "count": count, "encoding": encoding});
     let mut more = json!({});
     if agent == "steward" || world.below(5) == 0 {
         let (lease, constraints) = steward::lease(|bound| world.below(bound as u64) as usize);

@@ -191,9 +191,11 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
         "delegator" => vec![say("delegate", r#"{"target":"child","task":"t"}"#), success("null")],
         "chunker" => {
             let (chunks, bytes) = (number("chunks", 3), number("bytes", 10));
+            let binary = spec.input.as_str().contains("\"base64\"");
             let piece = |n: u64| {
                 let text: String = (0..bytes).map(|k| char::from(b'a' + ((n * bytes + k) % 26) as u8)).collect();
-                Step::Call(AgentCall::Chunk { data: ChunkData::Text(text), more: n + 1 < chunks })
+                let data = if binary { ChunkData::Binary(text.into_bytes()) } else { ChunkData::Text(text) };
+                Step::Call(AgentCall::Chunk { data, more: n + 1 < chunks })
             };
             let mut steps: Vec<Step> = (0..chunks).map(piece).collect();
             steps.push(Step::Exit(AgentExit::Success { result: None, summary: Some("letters".into()) }));

@@ -8,6 +8,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::artifact::{BlobDigest, PutArtifact};
+use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::request::{Credential, Submit};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::sidecars::{message, read};
@@ -110,6 +111,22 @@ fn pieces_are_put_together_from_what_came_beside_them() {
     peer.beside(message("e2", 1, b"il"));
     assert_eq!(peer.end(3), ResultData::Streamed { bytes: [BYTES, b"tail"].concat(), text: false });
     assert_eq!(peer.unreadable(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_chunk_of_a_stream_is_told_with_its_bytes_as_over_any_transport() {
+    let mut peer = Peer::opened(FEATURES, false);
+    peer.submit();
+    peer.hear(json!({"id": "e1", "type": "job.event", "session_id": "s", "job_id": "job_1", "event_seq": 1,
+        "payload": {"kind": "x-vendor.arcp.stream", "ts": "2026-01-01T00:00:00Z", "body": {"type": "stream.chunk",
+            "stream_id": "str_1", "sequence": 0, "sidecar": said(BYTES), "encoding": "sidecar"}}}));
+    assert!(!peer.events.iter().any(|event| matches!(event, ClientEvent::Job { .. })), "its bytes are to come");
+    peer.beside(message("e1", 0, BYTES));
+    let body = peer.events.iter().find_map(|event| match event {
+        ClientEvent::Job { event: JobEvent::Emitted { kind: EventKind::StreamChunk, body }, .. } => Some(body.as_str()),
+        _ => None,
+    });
+    assert_eq!(body, Some(r#"{"stream_id":"str_1","sequence":0,"data":"AP8K","encoding":"base64"}"#));
 }
 
 #[test]

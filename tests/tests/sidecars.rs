@@ -339,7 +339,7 @@ fn what_is_wrong_with_a_sidecar_gets_one_error_and_nothing_else_is_lost() {
 #[test]
 fn a_sidecar_that_never_comes_or_comes_for_nobody_is_refused_once() {
     for family in FAMILIES {
-        let mut world = configured(7, |config| config.limits.sidecar.sidecar_seconds = 4);
+        let mut world = configured(7, |config| config.limits.frame.sidecar_seconds = 4);
         let mut raw = beside(&mut world, family, "tok-a");
         let announcement = json!({"bytes": BYTES.len(), "frames": 1});
         // Another frame comes instead, and is heard.
@@ -448,7 +448,7 @@ fn who_did_not_agree_sends_json_in_binary_messages_or_gets_one_error() {
 
 #[test]
 fn a_sidecar_has_a_bound_and_a_thousand_that_never_come_hold_one() {
-    let mut world = configured(11, |config| config.limits.sidecar.sidecar_bytes = 100);
+    let mut world = configured(11, |config| config.limits.frame.sidecar_bytes = 100);
     let mut raw = beside(&mut world, Family::Hello, "tok-a");
     assert_eq!(put(&mut world, &mut raw, &[7; 100])["type"], "artifact.ref");
     let refused = put(&mut world, &mut raw, &[7; 101]);

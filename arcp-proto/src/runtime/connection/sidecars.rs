@@ -51,7 +51,7 @@ impl Beside {
         frame: &[u8],
         announced: Announcement,
     ) -> Result<(), Violation> {
-        let limits = &ctx.config.limits.sidecar;
+        let limits = &ctx.config.limits.frame;
         self.sidecars.begin(frame, announced, limits.sidecar_bytes.min(most))?;
         self.weigh(account);
         ctx.timers.set(Timer::Sidecar(id), ctx.now.mono + Duration::from_secs(limits.sidecar_seconds));
