@@ -10,7 +10,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use arcp_blocking::{Client, ClientError, Host, Server, ServerConfig};
+use arcp_blocking::{Client, ClientError, Host, Server, ServerConfig, artifacts};
 use arcp_host::auth::BearerTokens;
 use arcp_host::registry::Registry;
 use arcp_proto::client::ClientConfig;
@@ -18,6 +18,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::Principal;
 use arcp_proto::model::artifact::{BlobDigest, PutArtifact};
 use arcp_proto::model::request::Credential;
+use arcp_proto::model::upload::ArtifactQuery;
 use arcp_proto::runtime::Config;
 use arcp_proto::secret::Secret;
 
@@ -47,6 +48,17 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let fetched = other.fetch_artifact(kept.id.clone())?;
     println!("fetched: {}", String::from_utf8_lossy(&fetched.data));
     assert_eq!((fetched.data, fetched.artifact.digest), (report, kept.digest));
+
+    // What does not fit a frame goes in parts, and is fetched range by range.
+    let mut large = std::io::Cursor::new(vec![b'x'; 2 << 20]);
+    let terms = artifacts::terms_of("application/x-large".parse()?, &mut large)?;
+    let in_parts = artifacts::upload(&other, terms, &mut large)?;
+    let mut came = Vec::new();
+    artifacts::stream(&other, &in_parts.id, &mut came)?;
+    assert_eq!(came, large.into_inner());
+    let listed = artifacts::list(&other, ArtifactQuery::default())?.artifacts;
+    println!("{} artifacts are kept; the larger has {} bytes", listed.len(), in_parts.size);
+    assert_eq!(listed.len(), 2);
 
     other.release_artifact(kept.id.clone())?;
     match other.fetch_artifact(kept.id) {

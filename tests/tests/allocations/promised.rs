@@ -59,7 +59,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.job.input_checks, of(limits.frame.frame_bytes, 1))
         + of(limits.delivery.index_bytes, 1)
         + of(limits.job.keys, KEY)
-        + of(limits.artifact.artifacts, ARTIFACT)
+        + of(limits.artifact.artifacts + limits.artifact.artifact_uploads, ARTIFACT)
         + of(limits.family.departing_jobs, DEPARTURE + limits.job.lease_bytes as u64)
         + of(limits.artifact.artifact_operations, of(limits.artifact.artifact_bytes, 1))
         + of(limits.schedule.all_schedule_bytes, 1)
