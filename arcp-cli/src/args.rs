@@ -84,7 +84,8 @@ pub enum Command {
     Cancel(Cancel),
     /// Say something to the agent of a job while it runs.
     Interrupt(interrupt::Interrupt),
-    /// Make a job somebody else's while it goes on.
+    /// Make a job somebody else's while it goes on, or hand one that waits to another
+    /// runtime (--to-runtime).
     Handoff(handoff::Handoff),
     /// Wait for a job that somebody hands over, and follow it.
     Take(take::Take),

@@ -38,7 +38,7 @@ pub fn start(args: &Serve) -> Result<Exit, Failure> {
     let mut child = command.spawn()?;
     match wait_until_it_serves(&state, &mut child)? {
         Some(runtime) => {
-            writeln!(io::stdout(), "{}", runtime.url)?;
+            writeln!(io::stdout(), "{}", runtime.places().join("\n"))?;
             say(format_args!(
                 "arcp: serving in the background as process {}; its log is {}",
                 runtime.pid,

@@ -105,7 +105,18 @@ impl Chosen {
     /// What it counts, as JSON, if whoever has the token may know.
     pub fn stats(&self, patience: Duration) -> Option<String> {
         let token = Secret::new(self.token.clone()?);
-        arcp_blocking::client::stats(&self.target, &self.security, token, patience).ok()?
+        arcp_blocking::client::stats(&self.counts_at()?, &self.security, token, patience).ok()?
+    }
+
+    /// Where it says what it counts: at a place with pages, another one of its own if this
+    /// has none.
+    fn counts_at(&self) -> Option<Target> {
+        let has_pages = |target: &Target| matches!(target, Target::WebSocket { .. });
+        if has_pages(&self.target) {
+            return Some(self.target.clone());
+        }
+        let own = State::of_user().and_then(|state| Runtime::at(&state, &self.target))?;
+        own.places().into_iter().filter_map(|url| url.parse().ok()).find(has_pages)
     }
 
     /// By which it is known.

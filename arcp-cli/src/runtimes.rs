@@ -107,9 +107,14 @@ impl Runtime {
             || values::runtime(named).is_ok_and(|target| self.is_at(&target))
     }
 
+    /// Every place of it, the first one first.
+    pub fn places(&self) -> Vec<&str> {
+        [&self.url].into_iter().chain(&self.others).map(String::as_str).collect()
+    }
+
     /// Every place of it.
     fn targets(&self) -> impl Iterator<Item = Target> {
-        [&self.url].into_iter().chain(&self.others).filter_map(|url| url.parse().ok())
+        self.places().into_iter().filter_map(|url| url.parse().ok())
     }
 
     fn is_at(&self, target: &Target) -> bool {
@@ -274,7 +279,7 @@ fn row(runtime: &Runtime, seen: Option<&Seen>) -> Row {
     Row {
         id: runtime.url.clone(),
         cells: vec![
-            Cell::from(&runtime.url),
+            Cell::from(runtime.places().join(" ")),
             Cell::from(runtime.pid.to_string()),
             Cell::from(age(Some(runtime.since))),
             Cell::from(seen.map_or("-".to_string(), |seen| seen.unfinished.to_string())),

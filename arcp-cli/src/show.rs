@@ -61,7 +61,7 @@ pub fn run(args: &Show) -> Result<Exit, Failure> {
 fn of_runtime(runtime: &Runtime) -> Facts {
     let seen = Seen::of(runtime);
     let mut facts = vec![
-        ("runtime", Cell::from([std::slice::from_ref(&runtime.url), &runtime.others].concat().join(" "))),
+        ("runtime", Cell::from(runtime.places().join(" "))),
         ("process", Cell::from(runtime.pid.to_string())),
         ("started", Cell::from(local_and_age(runtime.since))),
     ];

@@ -201,6 +201,19 @@ fn the_parent_is_served_beside_others_and_they_go_on_without_it() {
 }
 
 #[test]
+fn a_runtime_in_the_background_and_the_list_of_runtimes_show_every_place() {
+    let home = home();
+    let (_, url) = socket(&home, "a.sock");
+    let started = home.run(&["serve", "--samples", "--background", "--listen", "ws://127.0.0.1:0", "--listen", &url]);
+    let places = stdout(&started);
+    let places: Vec<&str> = places.lines().collect();
+    assert!(places.len() == 2 && places[0].starts_with("ws://127.0.0.1:") && places[1] == url, "{places:?}");
+    let listed = stdout(&home.run(&["runtimes"]));
+    assert!(listed.contains(&places.join(" ")), "{listed}");
+    assert_eq!(code(&home.run(&["stop", &url])), 0);
+}
+
+#[test]
 fn a_parent_that_says_everything_at_once_is_answered_before_its_runtime_ends() {
     let frame =
         |id: &str, kind: &str, payload: Value| json!({"arcp": "1.1", "id": id, "type": kind, "payload": payload});
