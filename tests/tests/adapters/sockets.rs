@@ -69,6 +69,21 @@ fn who_brings_no_credential_is_known_by_its_user() {
 }
 
 #[test]
+fn an_empty_token_is_a_credential_that_does_not_count_and_not_none() {
+    on_each(
+        |_| {},
+        |way, site| {
+            let mut hello = hello_payload("");
+            hello["auth"] = json!({"scheme": "bearer", "token": ""});
+            let mut peer = site.peer();
+            peer.say("h", "session.hello", hello);
+            let told = peer.until("session.error");
+            assert_eq!(told["payload"]["code"], "UNAUTHENTICATED", "{way:?} {told}");
+        },
+    );
+}
+
+#[test]
 fn a_peer_that_stops_in_any_step_is_given_up() {
     let hello = format!("{}\n", json!({"id": "1", "type": "session.hello", "payload": hello_payload("tok-a")}));
     let open = format!(

@@ -64,19 +64,21 @@ impl Evidence {
 
     /// What a peer says of itself when it opens is held against its certificate. Who
     /// sends a token is whom that vouches for, whatever certificate came before, and
-    /// whatever user it is.
+    /// whatever user it is. `asks`: an empty token is the wish to be asked for one.
     ///
     /// # Errors
     ///
     /// If it names another certificate, or wants to be known by one and is not.
-    pub(super) fn check_certificate(&mut self, open: &Open) -> Result<(), Violation> {
+    pub(super) fn check_certificate(&mut self, open: &Open, asks: bool) -> Result<(), Violation> {
         let denied = |why| Err(Violation::new(ErrorCode::Unauthenticated, why));
+        let is_user = self.binding.is_some() && self.certificate().is_none();
         let (by_certificate, has_token) = match &open.credential {
             Credential::Anonymous => (false, false),
-            Credential::Bearer(token) => (false, !token.expose().is_empty()),
+            // A variable that is not set is no reason to be let in as somebody else; who is
+            // asked for a token may wait for that.
+            Credential::Bearer(token) => (false, is_user && !asks || !token.expose().is_empty()),
             Credential::Other { scheme, token } => (scheme == MTLS, !token.expose().is_empty() && scheme != MTLS),
         };
-        let is_user = self.binding.is_some() && self.certificate().is_none();
         if by_certificate && (self.peer.is_none() || is_user) {
             return denied("no certificate that is known here was shown when this connection was made");
         }

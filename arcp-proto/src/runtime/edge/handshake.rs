@@ -180,7 +180,7 @@ impl Handshake {
             let message = alloc::format!("`{lacking}` is required and not there");
             return Want::Refuse { request, violation: Violation::new(ErrorCode::Unimplemented, message) };
         }
-        if let Err(violation) = self.evidence.check_certificate(&open) {
+        if let Err(violation) = self.evidence.check_certificate(&open, view.challenges()) {
             return Want::Refuse { request, violation };
         }
         if let Some(verdict) = self.vouched() {
