@@ -243,7 +243,10 @@ impl Screen {
             }
             None => {
                 let open = self.look.jobs.iter().filter(|job| !matches!(job.status, Some(JobStatus::Ended(_)))).count();
-                format!("{}   jobs {open}\nevents/s {rate:.1}   sessions and lag: for operators, over ws:// or wss://", self.url)
+                format!(
+                    "{}   jobs {open}\nevents/s {rate:.1}   sessions and lag: for operators, over ws:// or wss://",
+                    self.url
+                )
             }
         }
     }

@@ -43,9 +43,10 @@ fn took(server: &Running, beside: bool, pieces: u64) -> Duration {
     assert_eq!(client.welcome().features.has(Feature::Sidecars), beside);
     let input = format!(r#"{{"chunks":{pieces},"bytes":{PIECE},"encoding":"base64"}}"#);
     let begun = Instant::now();
-    let end = client.submit(submit("chunker", &input)).and_then(|job| job.wait()).expect("it ends");
+    let job = client.submit(submit("chunker", &input)).expect("it is accepted");
+    let end = job.wait().expect("it ends");
     let span = begun.elapsed();
-    let ResultData::Streamed { bytes, .. } = end.result else { panic!("{:?}", end.result) };
+    let ResultData::Streamed { bytes, .. } = &end.result else { panic!("{:?}", end.result) };
     assert_eq!(bytes.len() as u64, pieces * PIECE);
     span
 }

@@ -517,6 +517,7 @@ mod tests {
 
     use super::super::Inbox;
     use super::*;
+    use crate::agent::context;
 
     /// The streams of a job, whose calls are counted.
     #[derive(Default)]
@@ -541,11 +542,12 @@ mod tests {
             checkpoint: None,
             restarts: 0,
             lease: Json::empty_object(),
+            artifact_bytes: 0,
             credentials: Vec::new(),
         };
         let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));
         control.change(|state| state.give(10, 1000));
-        (Context::new(JobId::from_ulid(ulid::Ulid::nil()), spec, control, said.clone()), said)
+        (context(JobId::from_ulid(ulid::Ulid::nil()), spec, control, said.clone()), said)
     }
 
     #[test]
