@@ -25,7 +25,7 @@ use super::shared::stream_of;
 use super::{EventFrame, Family, Stamp, View};
 use crate::error::Violation;
 use crate::id::{WireId, prefixed};
-use crate::json::{Members, Object, Text, decode_base64};
+use crate::json::{Json, Members, Object, Text, decode_base64};
 use crate::model::artifact::BlobDigest;
 use crate::model::event::{ChunkEncoding, EventKind, JobEvent, ResultChunk};
 use crate::model::feature::Feature;
@@ -104,16 +104,21 @@ pub(super) fn inside(mut frame: RuntimeFrame, bytes: &[u8]) -> RuntimeFrame {
     let RuntimeFrame::Event { event: JobEvent::Emitted { kind: EventKind::StreamChunk, body }, .. } = &mut frame else {
         return frame;
     };
-    let mut whole = Object::with_capacity(bytes.len() / 3 * 4 + body.as_str().len());
-    for (name, value) in &body.members().unwrap_or_default().0 {
+    *body = whole(&body.members().unwrap_or_default(), bytes);
+    frame
+}
+
+/// What is said of bytes beside a frame, with those bytes in base64.
+pub(super) fn whole(said: &Members<'_>, bytes: &[u8]) -> Json {
+    let mut whole = Object::with_capacity(bytes.len() / 3 * 4 + 256);
+    for (name, value) in &said.0 {
         match name.as_ref() {
-            SIDECAR => drop(whole.str("data", &BASE64.encode(bytes))),
-            "encoding" => drop(whole.str("encoding", "base64")),
+            SIDECAR => drop(whole.str("data", &BASE64.encode(bytes)).str("encoding", "base64")),
+            "encoding" => {}
             _ => drop(whole.member(name, value)),
         }
     }
-    *body = whole.json();
-    frame
+    whole.json()
 }
 
 /// What follows the frame of an event.

@@ -10,6 +10,7 @@ use crate::model::event::JobEvent;
 use crate::model::request::Command;
 use crate::model::stream::{StreamRequest, StreamSaid, read_terms};
 use crate::wire::envelope::Header;
+use crate::wire::sidecar;
 
 const OPEN: &str = "stream.open";
 const CHUNK: &str = "stream.chunk";
@@ -35,7 +36,8 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Command>, Viola
             let sequence = members.get("sequence").and_then(|raw| raw.parse().ok());
             let mut body = members;
             body.0.retain(|(name, _)| !matches!(name.as_ref(), "job_id" | "stream_id" | "sequence"));
-            StreamSaid::Chunk { sequence: sequence.ok_or_else(|| missing("sequence"))?, body: body.to_json() }
+            let body = header.sidecar.map_or_else(|| body.to_json(), |bytes| sidecar::whole(&body, bytes));
+            StreamSaid::Chunk { sequence: sequence.ok_or_else(|| missing("sequence"))?, body }
         }
         CLOSE => StreamSaid::Close { reason: members.get_str("reason") },
         _ => StreamSaid::Fail {
