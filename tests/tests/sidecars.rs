@@ -12,7 +12,9 @@ use arcp_proto::model::artifact::{BlobDigest, PutArtifact};
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::request::{Credential, Submit};
 use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
-use arcp_proto::runtime::{AgentCall, AgentExit, ChunkData, Config, HeldFor, Input, StreamCall, held_bytes};
+use arcp_proto::runtime::{
+    AgentCall, AgentExit, ChunkData, Config, HeldFor, Input, StreamCall, StreamWord, held_bytes,
+};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
@@ -219,6 +221,33 @@ fn chunks_of_binary_streams_go_beside_their_frames_but_what_is_redacted_goes_now
         assert!(announced(hidden).is_none(), "{hidden}");
         world.finish();
     }
+}
+
+#[test]
+fn what_a_client_says_in_a_stream_may_have_its_bytes_beside_it() {
+    let mut world = configured(14, |config| {
+        let waiter = config.agents.iter_mut().find(|entry| entry.name == "waiter").expect("it is hosted");
+        waiter.takes_input = true;
+    });
+    let mut payload = offered(open_payload("tok-a"));
+    payload["capabilities"]["streaming"] = json!(true);
+    let mut raw = opened(&mut world, Family::Open, payload);
+    let job = waiter(&mut world, &mut raw, Family::Open);
+    let of = json!({"job_id": job, "stream_id": "mine"});
+    raw.send_with(&mut world, "stream.open", json!({"kind": "binary"}), of.clone());
+    raw.expect(&mut world, "ack");
+    let sidecar = json!({"bytes": BYTES.len(), "frames": 1, "sha256": BlobDigest::of(BYTES).to_string()});
+    raw.send_with(&mut world, "stream.chunk", json!({"sequence": 0, "sidecar": sidecar}), of);
+    assert_eq!(raw.settle(&mut world), [] as [Value; 0], "its bytes are to come");
+    world.send_binary(raw.conn, message("mine", 0, BYTES));
+    raw.expect(&mut world, "ack");
+    world.settle();
+    let words = world.stream_words.iter().filter_map(|(_, _, word)| match word {
+        StreamWord::Chunk { data, .. } => Some(data.as_slice()),
+        _ => None,
+    });
+    assert_eq!(words.collect::<Vec<_>>(), [BYTES]);
+    world.finish();
 }
 
 #[test]
