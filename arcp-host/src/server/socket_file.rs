@@ -13,15 +13,20 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::process::geteuid;
 
 use super::listener::BACKLOG;
 use crate::unix;
 
 /// How long it may take to see whether somebody listens.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bits of a folder's mode: everybody may write, and only owners remove.
+/// Bits of a folder's mode: everybody may write, or everybody of a group, and only owners
+/// remove.
 const OTHERS_WRITE: u32 = 0o002;
+const GROUP_WRITES: u32 = 0o020;
 const STICKY: u32 = 0o1000;
+/// The user who may do anything anyhow.
+const ROOT: u32 = 0;
 
 /// Removed when it is dropped.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ impl SocketFile {
     pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
         let address = unix::address(path)?;
         let path = std::path::absolute(path)?;
-        check_folder(&path)?;
+        check_folder(&path, mode)?;
         let lock = Lock::take(&path)?;
         remove_stale(&path)?;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -105,17 +110,37 @@ fn refused(kind: io::ErrorKind, why: String) -> io::Error {
     io::Error::new(kind, why)
 }
 
-/// Where everybody may rename files, a socket is whose it is at that moment.
-fn check_folder(path: &Path) -> io::Result<()> {
+/// Where others may rename files, a socket is whose it is at that moment: in a folder
+/// that everybody may write to, or a group that does more than its user, or that is
+/// somebody else's. `mode`: who of them is let in anyway.
+fn check_folder(path: &Path, mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let about =
         fs::metadata(folder).map_err(|error| refused(error.kind(), format!("{}: {error}", folder.display())))?;
-    if about.mode() & OTHERS_WRITE != 0 && about.mode() & STICKY == 0 {
-        let folder = folder.display();
-        let why = format!("everybody may replace files in {folder}: chmod o-w {folder}, or give another folder");
-        return Err(refused(io::ErrorKind::PermissionDenied, why));
+    match who_replaces(about.mode(), about.uid(), geteuid().as_raw(), mode) {
+        None => Ok(()),
+        Some((who, advice)) => {
+            let folder = folder.display();
+            let why = format!("{who} may replace files in {folder}: {advice} {folder}, or give another folder");
+            Err(refused(io::ErrorKind::PermissionDenied, why))
+        }
     }
-    Ok(())
+}
+
+/// Who else may put a socket in the place of this one, and what to do about that.
+fn who_replaces(folder: u32, owner: u32, own: u32, socket: u32) -> Option<(&'static str, &'static str)> {
+    if owner != own && owner != ROOT {
+        return Some(("its owner", "chown it to this user:"));
+    }
+    if folder & STICKY != 0 {
+        return None;
+    }
+    if folder & OTHERS_WRITE != 0 {
+        return Some(("everybody", "chmod o-w"));
+    }
+    // Whoever is to connect as the group could serve it, too: that is trusted.
+    let is_for_group = socket & GROUP_WRITES != 0;
+    (folder & GROUP_WRITES != 0 && !is_for_group).then_some(("its group", "chmod g-w"))
 }
 
 /// Takes away the socket of a server that is gone: whoever has the lock is no other server
@@ -157,9 +182,13 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                .custom_flags(NO_FOLLOW)
+                .custom_flags(NO_FOLLOW | NO_WAIT)
                 .open(&path);
             let file = opened.map_err(|error| refused(error.kind(), format!("{}: {error}", path.display())))?;
+            if !file.metadata()?.is_file() {
+                let why = format!("{}: something is there that is no file", path.display());
+                return Err(refused(io::ErrorKind::AlreadyExists, why));
+            }
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Err(in_use()),
                 Err(TryLockError::Error(error)) => return Err(error),
@@ -181,6 +210,8 @@ impl Drop for Lock {
     }
 }
 
+/// Who reads a pipe that somebody has put there may never come.
+const NO_WAIT: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 /// A link that somebody has put there leads to a file of his choice.
 const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
@@ -246,6 +277,45 @@ mod tests {
         assert!(!folder.path().join("nowhere").exists());
         std::os::unix::fs::symlink(&path, folder.path().join("t.lock")).expect("a link");
         assert!(SocketFile::listen(&folder.path().join("t"), 0o600).is_err());
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_its_lock_is_refused_and_not_waited_for() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        let pipe = folder.path().join("s.lock");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .expect("a pipe");
+        let why = SocketFile::listen(&path, 0o600).expect_err("nobody reads it");
+        assert!(why.to_string().contains("s.lock"), "{why}");
+        // With a reader it is no file still.
+        let _reader = rustix::fs::open(&pipe, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK, Mode::empty());
+        assert!(SocketFile::listen(&path, 0o600).is_err() && !path.exists());
+    }
+
+    #[test]
+    fn a_folder_in_which_others_may_replace_it_is_refused_by_who_they_are() {
+        for (folder, owner, socket, who) in [
+            (0o700, 7, 0o600, None),
+            (0o755, 0, 0o666, None),
+            (0o777, 7, 0o600, Some("everybody")),
+            (0o1777, 0, 0o600, None),
+            (0o775, 7, 0o600, Some("its group")),
+            (0o775, 7, 0o660, None),
+            (0o1775, 7, 0o600, None),
+            (0o755, 8, 0o600, Some("its owner")),
+            (0o1777, 8, 0o600, Some("its owner")),
+        ] {
+            assert_eq!(
+                who_replaces(folder, owner, 7, socket).map(|(who, _)| who),
+                who,
+                "{folder:o} {owner} {socket:o}"
+            );
+        }
+        let folder = self::folder();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o770)).expect("set");
+        let why = SocketFile::listen(&folder.path().join("s"), 0o600).expect_err("its group may replace it");
+        assert!(why.to_string().contains("chmod g-w"), "{why}");
     }
 
     #[test]
