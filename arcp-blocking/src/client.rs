@@ -16,6 +16,7 @@ use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
+use arcp_proto::model::checkpoint::{CheckpointList, CheckpointRef, CreateCheckpoint, RestoreCheckpoint};
 use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{
     Answering, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
@@ -349,6 +350,37 @@ impl Client {
     /// As [`change_schedule`](Self::change_schedule).
     pub fn end_schedule(&self, id: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.ask(|answer| Command::Cancel(id, reason, None, answer))
+    }
+
+    /// Has the agent of a job make a checkpoint (RFC §19); waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `Unimplemented` if the agent gives none, `Timeout` if it
+    /// takes too long. Also if the runtime has no word for it, or the session is over.
+    pub fn create_checkpoint(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
+        self.ask(|answer| Command::CreateCheckpoint(wish, answer))
+    }
+
+    /// Runs a job that begins at a checkpoint of another one (RFC §19); waits until it is
+    /// accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit); `JobNotFound` if the checkpoint is not kept.
+    pub fn restore_checkpoint(&self, wish: RestoreCheckpoint) -> Result<Job, ClientError> {
+        let (follower, updates) = self.follower();
+        let accepted = self.ask(|answer| Command::RestoreCheckpoint(wish, follower, answer))?;
+        Ok(job_of(accepted, updates))
+    }
+
+    /// Lists the checkpoints of a job that are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_checkpoint`](Self::create_checkpoint).
+    pub fn checkpoints(&self, job: WireId) -> Result<CheckpointList, ClientError> {
+        self.ask(|answer| Command::Checkpoints(job, answer))
     }
 
     /// Takes a session from its client, as an operator; its jobs go on. Waits until

@@ -25,8 +25,9 @@ use crate::output::Printing;
 use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, artifact, attach, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man,
-    policy, result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait, workflow,
+    agents, answer, artifact, attach, audit, checkpoint, completions, doctor, handoff, inbox, interrupt, lease, login,
+    logs, man, policy, result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait,
+    workflow,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -149,6 +150,9 @@ pub enum Command {
     /// Run graphs of steps as one job.
     #[command(subcommand, visible_alias = "workflows")]
     Workflow(workflow::Workflow),
+    /// Go back to where a job was, and on from there.
+    #[command(subcommand, visible_alias = "checkpoints")]
+    Checkpoint(checkpoint::Checkpoint),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.
@@ -235,6 +239,10 @@ pub struct Serve {
     /// line for each piece; implies --answered; may be repeated.
     #[arg(long = "takes-input", value_name = "NAME")]
     pub takes_input: Vec<String>,
+    /// Let people ask this agent for checkpoints: it reads that on its stdin, and prints
+    /// one; implies --restartable and --answered; may be repeated.
+    #[arg(long = "checkpoints", value_name = "NAME")]
+    pub checkpoints: Vec<String>,
     /// Give this agent a pseudo-terminal as its stdout and stderr, so that it shows
     /// line by line what it would keep in a buffer; both count as stdout then, and
     /// TERM=dumb and NO_COLOR=1 ask for no colours.

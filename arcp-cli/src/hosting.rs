@@ -106,19 +106,22 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
     }
     let observes_interrupts = args.interrupts.iter().any(|interrupts| interrupts == name.name());
     let takes_input = args.takes_input.iter().any(|takes| takes == name.name());
-    if observes_interrupts || takes_input || args.answered.iter().any(|answered| answered == name.name()) {
+    let gives_checkpoints = args.checkpoints.iter().any(|gives| gives == name.name());
+    let reads_on = observes_interrupts || takes_input || gives_checkpoints;
+    if reads_on || args.answered.iter().any(|answered| answered == name.name()) {
         program = program.answered();
     }
     if args.pty.iter().any(|pty| pty == name.name()) {
         program = program.on_terminal();
     }
-    if args.restartable.iter().any(|restartable| restartable == name.name()) {
+    if gives_checkpoints || args.restartable.iter().any(|restartable| restartable == name.name()) {
         registry.add_restartable(name.name(), name.version(), program.restartable());
     } else {
         registry.add(name.name(), name.version(), program);
     }
     let concurrency = OfAgent::find(&args.concurrency, name.name());
-    registry.set_terms(name.name(), Terms { concurrency, observes_interrupts, takes_input, ..Terms::default() });
+    let terms = Terms { concurrency, observes_interrupts, takes_input, gives_checkpoints, ..Terms::default() };
+    registry.set_terms(name.name(), terms);
     Ok(())
 }
 
@@ -138,6 +141,7 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
         ("--answered", &args.answered),
         ("--interrupts", &args.interrupts),
         ("--takes-input", &args.takes_input),
+        ("--checkpoints", &args.checkpoints),
         ("--pty", &args.pty),
     ];
     for (option, names) in of_commands {

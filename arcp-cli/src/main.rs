@@ -13,6 +13,7 @@ mod background;
 mod bridge;
 mod caller;
 mod cancel;
+mod checkpoint;
 mod completions;
 mod config_file;
 mod connect;
@@ -149,6 +150,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Artifact(asked) => artifact::run(&asked),
         args::Command::Schedule(asked) => schedule::run(&asked),
         args::Command::Workflow(asked) => workflow::run(asked),
+        args::Command::Checkpoint(asked) => checkpoint::run(asked),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     }

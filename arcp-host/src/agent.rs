@@ -1,6 +1,7 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
 mod artifacts;
+mod checkpoints;
 mod child;
 mod credentials;
 mod interrupts;
@@ -28,6 +29,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::artifacts::NewArtifact;
 pub(crate) use self::artifacts::{Offer, artifact_bytes};
+pub use self::checkpoints::WantedCheckpoint;
 pub use self::child::{AsyncChild, Child};
 pub use self::credentials::{credentials, renew_credential, renew_credential_of};
 pub use self::interrupts::Interrupt;
@@ -618,6 +620,8 @@ pub(crate) struct ControlState {
     /// Interrupts that it has not taken, as many as the runtime leaves open.
     interrupts: VecDeque<Interrupt>,
     streams: streams::Streams,
+    /// That somebody wants a checkpoint, which it has not taken.
+    wanted: Option<WantedCheckpoint>,
     /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.

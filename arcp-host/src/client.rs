@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arcp_proto::client::{
     Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, artifacts,
-    schedules, speak_in_lines, streams,
+    checkpoints, schedules, speak_in_lines, streams,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -348,6 +348,18 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| schedules::change(&mut session, change));
                 self.await_answer(given, answer, Waiting::Answer);
             }
+            Command::CreateCheckpoint(wish, answer) => {
+                let given = session.and_then(|mut session| checkpoints::create(&mut session, wish));
+                self.await_answer(given, answer, Waiting::Checkpoint);
+            }
+            Command::RestoreCheckpoint(wish, follower, answer) => {
+                let given = session.and_then(|mut session| checkpoints::restore(&mut session, wish));
+                self.await_answer(given, answer, |answer| Waiting::Submit(follower, answer));
+            }
+            Command::Checkpoints(job, answer) => {
+                let given = session.and_then(|mut session| checkpoints::list(&mut session, job));
+                self.await_answer(given, answer, Waiting::Checkpoints);
+            }
             Command::Interrupt(job, prompt, answer) => {
                 let given = session.and_then(|mut session| session.interrupt(job, prompt));
                 self.await_answer(given, answer, Waiting::Answer);
@@ -522,6 +534,16 @@ impl ClientLoop {
             ClientEvent::Schedules { handle, page } => {
                 if let Some(Waiting::Schedules(answer)) = self.answers.remove(&handle) {
                     answer(Ok(page));
+                }
+            }
+            ClientEvent::Checkpoint { handle, checkpoint } => {
+                if let Some(Waiting::Checkpoint(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(checkpoint));
+                }
+            }
+            ClientEvent::Checkpoints { handle, list } => {
+                if let Some(Waiting::Checkpoints(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(list));
                 }
             }
             ClientEvent::Evicted { handle } => {

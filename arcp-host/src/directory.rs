@@ -11,6 +11,7 @@
 //! answered = true                     # reads an answer for each line with an `id`
 //! interrupts = true                   # reads what people interrupt its jobs with, too
 //! input = true                        # reads what clients send its jobs, too
+//! checkpoints = true                  # reads that a checkpoint is wanted, too
 //! pty = true                          # prints on a pseudo-terminal, line by line
 //! working_directory = "work"          # from the folder on
 //! pass_environment = ["API_KEY"]      # variables of the runtime that it gets too
@@ -116,6 +117,8 @@ struct Description {
     interrupts: bool,
     #[serde(default)]
     input: bool,
+    #[serde(default)]
+    checkpoints: bool,
     #[serde(default)]
     pty: bool,
     working_directory: Option<Spanned<PathBuf>>,
@@ -369,14 +372,19 @@ impl Described<'_> {
         let memory_kib = memory_mib.map(|mib| mib.saturating_mul(1024));
         let open_files = open_files.or(program.limits().open_files);
         program = program.within(ProcessLimits { open_files, memory_kib, cpu_seconds });
-        if self.said.answered || self.said.interrupts || self.said.input {
+        if self.said.answered || self.said.interrupts || self.said.input || self.said.checkpoints {
             program = program.answered();
         }
         if self.said.pty {
             program = program.on_terminal();
         }
         let terms = self.terms(directory)?;
-        Ok(FolderAgent { version: self.version()?, restartable: self.said.restartable, program, terms })
+        Ok(FolderAgent {
+            version: self.version()?,
+            restartable: self.said.restartable || self.said.checkpoints,
+            program,
+            terms,
+        })
     }
 
     fn version(&self) -> Result<Option<String>, DirectoryError> {
@@ -400,6 +408,7 @@ impl Described<'_> {
             schema: self.schema(directory)?,
             observes_interrupts: self.said.interrupts,
             takes_input: self.said.input,
+            gives_checkpoints: self.said.checkpoints,
         })
     }
 

@@ -575,6 +575,7 @@ impl Driver {
             Output::AgentReply { job, id, reply } => self.runner.reply(job, id, reply),
             Output::InterruptAgent { job, interrupt } => self.runner.interrupt(job, interrupt),
             Output::AgentStream { job, stream, says } => self.runner.hear_of_stream(job, stream, says),
+            Output::AskCheckpoint { job, label } => self.runner.want_checkpoint(job, label),
             Output::Extension { session, message } => {
                 self.observed.take_extension(session, message);
                 self.input(Input::ExtensionTaken { session });

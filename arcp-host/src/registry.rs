@@ -47,6 +47,9 @@ pub struct Terms {
     pub observes_interrupts: bool,
     /// Whether clients may [open streams](crate::agent::StreamInput) to its jobs.
     pub takes_input: bool,
+    /// Whether it makes a [checkpoint](crate::agent::WantedCheckpoint) when one is asked for:
+    /// of an agent that can go on from it.
+    pub gives_checkpoints: bool,
 }
 
 /// Agents that may change while a runtime runs.
@@ -159,7 +162,8 @@ impl Registry {
             .iter()
             .map(|(name, versions)| {
                 let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
-                let Terms { concurrency, description, schema, observes_interrupts, takes_input } = self.terms(name);
+                let Terms { concurrency, description, schema, observes_interrupts, takes_input, gives_checkpoints } =
+                    self.terms(name);
                 AgentEntry {
                     name: name.clone(),
                     default: versions.last().cloned(),
@@ -168,6 +172,7 @@ impl Registry {
                     checks_input: schema.is_some(),
                     observes_interrupts,
                     takes_input,
+                    gives_checkpoints: gives_checkpoints && self.restartable.contains(name),
                     description,
                     input_schema: schema.map(|schema| schema.text().clone()),
                 }

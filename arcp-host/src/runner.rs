@@ -189,6 +189,13 @@ impl Runner {
         }
     }
 
+    /// Tells an agent that somebody wants a checkpoint.
+    pub fn want_checkpoint(&mut self, job: JobId, label: Option<String>) {
+        if let Some(link) = self.running.get(&job) {
+            link.want_checkpoint(label);
+        }
+    }
+
     /// The core is given this input: a heartbeat makes room for the next one, and
     /// an agent that has exited is forgotten.
     pub fn takes(&mut self, input: &Input) {

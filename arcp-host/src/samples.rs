@@ -64,6 +64,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("permitter", None, permitter);
     registry.add("streamer", None, streamer);
     registry.add("listener", None, listener);
+    registry.set_terms("stepper", Terms { gives_checkpoints: true, ..Terms::default() });
     registry.set_terms("listener", Terms { observes_interrupts: true, ..Terms::default() });
 }
 
@@ -452,7 +453,11 @@ fn stepper(job: &Context, may_crash: bool) -> Result<Outcome, AgentError> {
         None => 0,
     };
     for step in done.saturating_add(1)..=input.steps {
-        job.sleep(Duration::from_millis(input.step_ms))?;
+        let end = Instant::now() + Duration::from_millis(input.step_ms);
+        // Who wants a checkpoint need not wait for the next step.
+        while job.checkpoint_wanted_within(end.saturating_duration_since(Instant::now()))?.is_some() {
+            job.checkpoint((step - 1).to_string(), Some(&format!("step {}", step - 1)))?;
+        }
         if input.crash_at == Some(step) && job.restarts() == 0 {
             std::process::abort();
         }

@@ -115,6 +115,7 @@ impl Spans {
             Output::StartAgent { job, spec } => self.with_job(*job, |spans| spans.start(spec)),
             Output::AgentReply { job, id, reply } => self.with_job(*job, |spans| spans.answer(*id, reply)),
             Output::InterruptAgent { job, .. } => self.with_job(*job, |spans| spans.note("interrupted")),
+            Output::AskCheckpoint { job, .. } => self.with_job(*job, |spans| spans.note("checkpoint_wanted")),
             Output::Observe(notice) => self.observe(notice),
             Output::AgentStream { .. }
             | Output::Send { .. }

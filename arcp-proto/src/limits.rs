@@ -2,6 +2,7 @@
 //! thing that happens when it is hit.
 
 mod artifact;
+mod checkpoint;
 mod schedule;
 mod streams;
 mod workflow;
@@ -15,6 +16,7 @@ use crate::lease::Fuel;
 use crate::principal::Account;
 
 pub use self::artifact::ArtifactLimits;
+pub use self::checkpoint::CheckpointLimits;
 pub use self::schedule::ScheduleLimits;
 pub use self::streams::StreamLimits;
 pub use self::workflow::WorkflowLimits;
@@ -577,6 +579,9 @@ pub struct HistoryLimits {
     /// leave an account may cause its `principal_share`: at that none of its own
     /// connections is read.
     pub undurable_bytes: usize,
+    /// States of jobs from which others can begin.
+    #[serde(flatten)]
+    pub checkpoint: CheckpointLimits,
 }
 
 impl Default for HistoryLimits {
@@ -591,6 +596,7 @@ impl Default for HistoryLimits {
             unfinished_bytes: 1 << 30,
             ended_bytes: 256 << 20,
             undurable_bytes: 64 << 20,
+            checkpoint: CheckpointLimits::default(),
         }
     }
 }
@@ -723,6 +729,7 @@ impl Limits {
                 kept_bytes: 16 << 20,
                 undurable_bytes: 128 << 10,
                 unfinished_bytes: 512 << 10,
+                checkpoint: CheckpointLimits::small(),
                 ..HistoryLimits::default()
             },
         }

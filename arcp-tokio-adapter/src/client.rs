@@ -17,6 +17,7 @@ use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
+use arcp_proto::model::checkpoint::{CheckpointList, CheckpointRef, CreateCheckpoint, RestoreCheckpoint};
 use arcp_proto::model::reply::{FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{
     Answering, Credential, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
@@ -302,6 +303,39 @@ impl Client {
     /// As [`change_schedule`](Self::change_schedule).
     pub async fn end_schedule(&self, id: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.ask(|answer| Command::Cancel(id, reason, None, answer)).await
+    }
+
+    /// Has the agent of a job make a checkpoint (RFC §19); waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `Unimplemented` if the agent gives none, `Timeout` if it
+    /// takes too long. Also if the runtime has no word for it, or the session is over.
+    pub async fn create_checkpoint(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
+        self.ask(|answer| Command::CreateCheckpoint(wish, answer)).await
+    }
+
+    /// Runs a job that begins at a checkpoint of another one (RFC §19); waits until it is
+    /// accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit); `JobNotFound` if the checkpoint is not kept.
+    pub async fn restore_checkpoint(&self, wish: RestoreCheckpoint) -> Result<Job, ClientError> {
+        let (follower, updates) = self.follower();
+        let accepted = self.ask(|answer| Command::RestoreCheckpoint(wish, follower, answer)).await?;
+        let mut job = Job::new(accepted.job, accepted.agent, accepted.trace, updates);
+        job.credentials = accepted.credentials;
+        Ok(job)
+    }
+
+    /// Lists the checkpoints of a job that are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_checkpoint`](Self::create_checkpoint).
+    pub async fn checkpoints(&self, job: WireId) -> Result<CheckpointList, ClientError> {
+        self.ask(|answer| Command::Checkpoints(job, answer)).await
     }
 
     /// Takes a session from its client, as an operator; its jobs go on. Waits until

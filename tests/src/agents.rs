@@ -29,6 +29,9 @@ pub struct Running {
     interrupts: VecDeque<u32>,
     /// Whether it does.
     goes_on: bool,
+    /// The state that it gives as soon as somebody wants a checkpoint and it may call.
+    state: Option<Vec<u8>>,
+    wanted: bool,
     stopping: bool,
     forced: bool,
     /// Whether a wake-up is in flight.
@@ -64,6 +67,8 @@ impl Running {
             child: None,
             interrupts: VecDeque::new(),
             goes_on: spec.agent.name() != "waiter",
+            state: (spec.agent.name() != "waiter").then(|| spec.checkpoint.clone().unwrap_or_else(|| vec![0])),
+            wanted: false,
             stopping: false,
             forced: false,
             awake: false,
@@ -89,6 +94,11 @@ impl Running {
         self.interrupts.extend(self.goes_on.then_some(number));
     }
 
+    /// Somebody wants a checkpoint of it.
+    pub fn want_checkpoint(&mut self) {
+        self.wanted |= self.state.is_some();
+    }
+
     /// It is told to stop.
     pub fn stop(&mut self, force: bool) {
         self.stopping = true;
@@ -105,6 +115,12 @@ impl Running {
             self.interrupts.pop_front();
             return Act::Call(AgentCall::GoOn { interrupt: Some(number) });
         }
+        if let Some(state) = self.state.clone().filter(|_| self.wanted && self.may_call()) {
+            self.credit -= 1;
+            self.credit_bytes -= state.len() as i64;
+            self.wanted = false;
+            return Act::Call(AgentCall::Checkpoint { state, label: None });
+        }
         let next = match self.steps.front().cloned() {
             // Without a child there is nothing to wait for.
             Some(Step::AwaitChild) => self.child.map(|job| Step::Ask(AgentCall::AwaitChild { job })),
@@ -119,6 +135,9 @@ impl Running {
                 self.credit -= 1;
                 self.credit_bytes -= call.bytes() as i64;
                 self.steps.pop_front();
+                if let (AgentCall::Checkpoint { state, .. }, Some(own)) = (&call, &mut self.state) {
+                    own.clone_from(state);
+                }
                 Act::Call(call)
             }
             Some(Step::Ask(call)) if self.open.is_none() && self.may_call() => {

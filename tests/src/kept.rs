@@ -158,7 +158,9 @@ impl Restart {
                         Numbered::Local { seq, frame } => numbers.push(json!([seq, frame])),
                     }
                 }
-                Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),
+                Record::Checkpointed { job, state, kept: None } => {
+                    drop(restart.checkpoints.insert(*job, state.clone()))
+                }
                 // Of these a store keeps the latest.
                 Record::BudgetLeft { job, left, .. } => drop(restart.budgets.insert(*job, left.clone())),
                 Record::Prompted { job, prompts } => drop(restart.prompts.insert(*job, (**prompts).clone())),
@@ -188,6 +190,8 @@ impl Restart {
                 | Record::ScheduleMoved(_)
                 | Record::StepMoved(_)
                 | Record::SchedulesForgotten { .. }
+                | Record::Checkpointed { kept: Some(_), .. }
+                | Record::CheckpointsForgotten { .. }
                 | Record::KeysExpired { .. }
                 | Record::CredentialsWanted { .. }
                 | Record::CredentialsRevoked { .. }

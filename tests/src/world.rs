@@ -174,6 +174,8 @@ pub struct World {
     pub interrupts: Vec<(JobId, OpenInterrupt)>,
     /// What agents were told of streams.
     pub stream_words: Vec<(JobId, u32, StreamWord)>,
+    /// Checkpoints that agents were asked for, by label.
+    pub wanted: Vec<(JobId, Option<String>)>,
     /// Messages of extensions that the host took.
     pub extensions: Vec<Extension>,
     /// Inputs that were to be checked, in order.
@@ -235,6 +237,7 @@ impl World {
             replies: Vec::new(),
             interrupts: Vec::new(),
             stream_words: Vec::new(),
+            wanted: Vec::new(),
             extensions: Vec::new(),
             checks: Checks::default(),
             provisioner: Provisioner::default(),
@@ -384,6 +387,10 @@ impl World {
                 self.interrupts.push((job, interrupt));
             }
             Output::AgentStream { job, stream, says } => self.stream_words.push((job, stream, says)),
+            Output::AskCheckpoint { job, label } => {
+                self.tell(job, Running::want_checkpoint);
+                self.wanted.push((job, label));
+            }
             Output::AgentReply { job, id, reply } => {
                 let running = self.running.get_mut(&job).expect("only who is there is answered");
                 running.answer(id, &reply);

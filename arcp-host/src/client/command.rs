@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, PutArtifact};
+use arcp_proto::model::checkpoint::{CheckpointList, CheckpointRef, CreateCheckpoint, RestoreCheckpoint};
 use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{Answering, Credential, Extension, HandOver, Invocation, ListQuery, Submit, Watch};
 use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
@@ -49,6 +50,12 @@ pub enum Command {
     Schedules(ScheduleQuery, Answer<SchedulePage>),
     /// Pause a schedule, or have it go on.
     ChangeSchedule(ScheduleChange, Answer<()>),
+    /// A checkpoint of a job.
+    CreateCheckpoint(CreateCheckpoint, Answer<CheckpointRef>),
+    /// A job that begins at a checkpoint.
+    RestoreCheckpoint(RestoreCheckpoint, Follower, Answer<Accepted>),
+    /// The checkpoints of a job.
+    Checkpoints(WireId, Answer<CheckpointList>),
     /// That a session is taken from its client.
     Evict(Eviction, Answer<()>),
     /// To be known by another credential from now on.
@@ -82,6 +89,8 @@ pub(super) enum Waiting {
     Put(Answer<ArtifactRef>),
     Schedule(Answer<Scheduled>),
     Schedules(Answer<SchedulePage>),
+    Checkpoint(Answer<CheckpointRef>),
+    Checkpoints(Answer<CheckpointList>),
     Fetch(Answer<FetchedArtifact>),
     OfArtifacts(Answer<ArtifactAnswer>),
     Evict(Answer<()>),
@@ -104,6 +113,8 @@ impl Waiting {
             Waiting::Put(answer) => answer(Err(error)),
             Waiting::Schedule(answer) => answer(Err(error)),
             Waiting::Schedules(answer) => answer(Err(error)),
+            Waiting::Checkpoint(answer) => answer(Err(error)),
+            Waiting::Checkpoints(answer) => answer(Err(error)),
             Waiting::Fetch(answer) => answer(Err(error)),
             Waiting::OfArtifacts(answer) => answer(Err(error)),
         }

@@ -34,7 +34,7 @@ impl Answers {
     }
 
     /// Answers what people have answered, and says what they have interrupted the
-    /// job with.
+    /// job with, and that they want a checkpoint.
     pub(super) fn look(&self, job: &Context) {
         while let Ok(Some(interrupt)) = job.interrupt_within(Duration::ZERO) {
             let mut line = Object::new();
@@ -46,6 +46,11 @@ impl Answers {
             && let Some(word) = streams::next_input(job)
         {
             self.put(input_line(word));
+        }
+        if let Ok(Some(wanted)) = job.checkpoint_wanted_within(Duration::ZERO) {
+            let mut line = Object::new();
+            line.str("kind", "checkpoint").opt_str("label", wanted.label());
+            self.put(line);
         }
         self.asked.borrow_mut().retain(|(id, call)| match people::reply_to(job, *call) {
             Some(reply) => {

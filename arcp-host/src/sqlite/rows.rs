@@ -107,6 +107,7 @@ impl Rows {
             Record::KeysExpired { until } => return self.discard(tx, KEPT, number(until.0)),
             Record::AuditForgotten { entries }
             | Record::ArtifactsForgotten { entries }
+            | Record::CheckpointsForgotten { entries, .. }
             | Record::SchedulesForgotten { entries } => {
                 for entry in entries {
                     execute(tx, "DELETE FROM records WHERE pos = ?1", [number(entry.0)])?;
@@ -230,7 +231,8 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
     let latest = match record {
         Record::TokenRotated { .. } => Some(1),
         Record::Released { .. } => Some(2),
-        Record::Checkpointed { .. } => Some(3),
+        // Those that are kept besides go one by one.
+        Record::Checkpointed { kept: None, .. } => Some(3),
         Record::HistoryTrimmed { .. } => Some(4),
         Record::BudgetLeft { .. } => Some(6),
         Record::Prompted { .. } => Some(PROMPTED),
@@ -244,6 +246,8 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         | Record::JobAccepted(_)
         | Record::JobEvent { .. }
         | Record::JobHistory { .. }
+        | Record::Checkpointed { kept: Some(_), .. }
+        | Record::CheckpointsForgotten { .. }
         | Record::JobRestarted { .. }
         | Record::CancelAsked { .. }
         | Record::Joined { .. }

@@ -197,5 +197,5 @@ impl Commands {
 }
 
 fn is_submit(request: &Request) -> bool {
-    matches!(request, Request::Command(Command::Submit(..)))
+    matches!(request, Request::Command(Command::Submit(..) | Command::RestoreCheckpoint(_)))
 }

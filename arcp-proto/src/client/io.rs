@@ -9,6 +9,7 @@ use crate::id::WireId;
 use crate::json::Json;
 use crate::model::agent::AgentEntry;
 use crate::model::artifact::ArtifactRef;
+use crate::model::checkpoint::{CheckpointList, CheckpointRef};
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, Watching};
@@ -74,6 +75,7 @@ impl ClientConfig {
                 Feature::Schedules,
                 Feature::Workflows,
                 Feature::Sidecars,
+                Feature::Checkpoints,
             ]),
             family: Family::default(),
             extensions: Vec::new(),
@@ -311,6 +313,20 @@ pub enum ClientEvent {
         handle: Handle,
         /// The page.
         page: SchedulePage,
+    },
+    /// A checkpoint that was asked for is kept.
+    Checkpoint {
+        /// The command.
+        handle: Handle,
+        /// It.
+        checkpoint: CheckpointRef,
+    },
+    /// The checkpoints of a job.
+    Checkpoints {
+        /// The command.
+        handle: Handle,
+        /// Them.
+        list: CheckpointList,
     },
     /// A session was taken from its client.
     Evicted {

@@ -1,6 +1,7 @@
 //! The client: the other side, with the same discipline.
 
 pub mod artifacts;
+pub mod checkpoints;
 mod commands;
 mod follow;
 mod handoff;

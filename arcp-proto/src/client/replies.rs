@@ -111,6 +111,13 @@ impl Client {
                     self.tell(ClientEvent::Scheduled { handle, scheduled });
                 }
             }
+            Reply::Command(CommandReply::Checkpoint { checkpoint, request }) => {
+                let asked = |r: &Request| matches!(r, Request::Command(Command::CreateCheckpoint(_)));
+                let named = self.commands.request_of(request.as_ref(), id);
+                if let Some((handle, _)) = self.commands.answered(named, asked) {
+                    self.tell(ClientEvent::Checkpoint { handle, checkpoint });
+                }
+            }
             // Nothing here asks for subscriptions.
             Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }) => {}
         }
@@ -159,6 +166,13 @@ impl Client {
                     self.commands.answered(self.commands.request_of(page.request.as_ref(), id), asked)
                 {
                     self.tell(ClientEvent::Sessions { handle, page });
+                }
+            }
+            SessionReply::Checkpoints(list) => {
+                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::ListCheckpoints { .. }));
+                let named = self.commands.request_of(list.request.as_ref(), id);
+                if let Some((handle, _)) = self.commands.answered(named, asked) {
+                    self.tell(ClientEvent::Checkpoints { handle, list });
                 }
             }
             SessionReply::Schedules(page) => {
@@ -336,12 +350,15 @@ impl Client {
         let Some((handle, pending)) = taken else {
             return;
         };
-        let Request::Command(Command::Submit(submit, _)) = pending.request else {
-            return;
+        let submit = match pending.request {
+            Request::Command(Command::Submit(submit, _)) => Some(submit),
+            // One whose submit is not known is watched again where it is to be brought over.
+            Request::Command(Command::RestoreCheckpoint(_)) => None,
+            Request::Handshake(_) | Request::Session(_) | Request::Command(_) => return,
         };
         let job = accepted.job.clone();
         let followed = self.followed.follow(job.clone());
-        followed.submit = Some(submit);
+        followed.submit = submit;
         followed.confirmed = true;
         if pending.origin != Origin::Client {
             self.tell(ClientEvent::Submitted { handle, accepted });

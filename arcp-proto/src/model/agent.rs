@@ -106,6 +106,10 @@ pub struct AgentEntry {
     /// [`Output::AgentStream`](crate::runtime::Output::AgentStream).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub takes_input: bool,
+    /// Whether it gives a checkpoint when one is asked for: see
+    /// [`Output::AskCheckpoint`](crate::runtime::Output::AskCheckpoint).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub gives_checkpoints: bool,
     /// What it is, for people. Told to those that ask for the details of agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,

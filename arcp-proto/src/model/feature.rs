@@ -72,11 +72,13 @@ pub enum Feature {
     Sidecars = 25,
     /// Streams to agents of jobs that take input (RFC §11).
     Streaming = 27,
+    /// Asking for checkpoints, and beginning jobs at them (RFC §19).
+    Checkpoints = 26,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 27] = [
+    pub const ALL: [Feature; 28] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -104,6 +106,7 @@ impl Feature {
         Feature::Workflows,
         Feature::Sidecars,
         Feature::Streaming,
+        Feature::Checkpoints,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -137,6 +140,7 @@ impl Feature {
             Feature::Workflows => "workflows",
             Feature::Sidecars => "sidecar",
             Feature::Streaming => "streaming",
+            Feature::Checkpoints => "checkpoints",
         }
     }
 }

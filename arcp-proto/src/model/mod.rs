@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod checkpoint;
 pub mod credential;
 pub mod event;
 pub mod feature;

@@ -12,6 +12,7 @@ use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
 use crate::model::artifact::ArtifactRef;
+use crate::model::checkpoint::{CheckpointList, CheckpointRef};
 use crate::model::credential::ProvisionedCredential;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
@@ -106,6 +107,8 @@ pub enum SessionReply {
     Sessions(SessionPage),
     /// One page of schedules: an extension of ours (RFC §21).
     Schedules(SchedulePage),
+    /// The checkpoints of a job: an extension of ours (RFC §21).
+    Checkpoints(CheckpointList),
     /// A job is alive; for peers that have a word for it (RFC §10.3).
     JobHeartbeat(JobHeartbeat),
     /// An artifact, with its bytes (RFC §16).
@@ -159,6 +162,13 @@ pub enum CommandReply {
     },
     /// A schedule is kept (RFC §10.6).
     Scheduled(Scheduled),
+    /// A checkpoint that was asked for is kept (RFC §19).
+    Checkpoint {
+        /// It.
+        checkpoint: CheckpointRef,
+        /// The request it answers.
+        request: Option<WireId>,
+    },
 }
 
 impl From<HandshakeReply> for Reply {
@@ -197,6 +207,7 @@ impl Reply {
                 SessionReply::Jobs(page) => page.request.as_ref(),
                 SessionReply::Sessions(page) => page.request.as_ref(),
                 SessionReply::Schedules(page) => page.request.as_ref(),
+                SessionReply::Checkpoints(list) => list.request.as_ref(),
                 SessionReply::JobHeartbeat(heartbeat) => heartbeat.request.as_ref(),
                 SessionReply::Artifact(fetched) => fetched.request.as_ref(),
                 SessionReply::OfArtifacts(answer) => answer.request(),
@@ -212,6 +223,7 @@ impl Reply {
                 CommandReply::CancelTaken { request, .. }
                 | CommandReply::Subscribed { request, .. }
                 | CommandReply::Unsubscribed { request, .. }
+                | CommandReply::Checkpoint { request, .. }
                 | CommandReply::Artifact { request, .. } => request.as_ref(),
             },
         }
@@ -224,6 +236,7 @@ impl Reply {
             Reply::Handshake(HandshakeReply::Opened(_) | HandshakeReply::Challenge(_)) => (None, None),
             Reply::Session(reply) => match reply {
                 SessionReply::JobHeartbeat(heartbeat) => (Some(&heartbeat.job), Some(&heartbeat.trace)),
+                SessionReply::Checkpoints(list) => (Some(&list.job), None),
                 SessionReply::Closed { .. }
                 | SessionReply::Refresh { .. }
                 | SessionReply::Evicted { .. }
@@ -242,6 +255,7 @@ impl Reply {
                 CommandReply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
                 CommandReply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
                 CommandReply::CancelTaken { target, .. } => (target.job(), None),
+                CommandReply::Checkpoint { checkpoint, .. } => (Some(&checkpoint.job), None),
                 CommandReply::Subscribed { .. }
                 | CommandReply::Unsubscribed { .. }
                 | CommandReply::Artifact { .. }
@@ -279,6 +293,7 @@ impl SessionReply {
             SessionReply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json_bytes(&job.lease)).sum(),
             SessionReply::Sessions(page) => page.sessions.iter().map(|session| FIXED + session.principal.len()).sum(),
             SessionReply::Schedules(page) => page.schedules.iter().map(ScheduleSummary::weight).sum(),
+            SessionReply::Checkpoints(list) => list.checkpoints.iter().map(CheckpointRef::weight).sum(),
             SessionReply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
             SessionReply::Extension(message) => message.kind.len() + json_bytes(&message.payload),
             SessionReply::Artifact(fetched) => fetched.data.len(),
@@ -298,6 +313,7 @@ impl CommandReply {
             CommandReply::CancelTaken { reason, .. } => text_bytes(reason),
             CommandReply::Watching(watching) => json_bytes(&watching.lease) + text_bytes(&watching.trace),
             CommandReply::Unsubscribed { reason, .. } => reason.len(),
+            CommandReply::Checkpoint { checkpoint, .. } => checkpoint.weight(),
             CommandReply::Subscribed { .. } | CommandReply::Artifact { .. } | CommandReply::Scheduled(_) => 0,
         }
     }

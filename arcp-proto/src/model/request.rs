@@ -10,6 +10,7 @@ use crate::id::{IdempotencyKey, Principal, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::artifact::{ArtifactTerms, PutArtifact};
+use crate::model::checkpoint::{CreateCheckpoint, RestoreCheckpoint};
 use crate::model::feature::Features;
 use crate::model::job::JobStatus;
 use crate::model::prompt::PromptAnswer;
@@ -79,6 +80,11 @@ pub enum SessionRequest {
     ListSessions(SessionQuery),
     /// List schedules: an extension of ours (RFC §21).
     ListSchedules(ScheduleQuery),
+    /// List the checkpoints of a job: an extension of ours (RFC §21).
+    ListCheckpoints {
+        /// The job.
+        job: WireId,
+    },
     /// The frames after this one once more (RFC §19).
     Replay(Replay),
     /// Say no more than so much in a stream (RFC §11.2).
@@ -140,6 +146,10 @@ pub enum Command {
     Schedule(Box<NewSchedule>),
     /// Pause a schedule, or resume it: an extension of ours (RFC §21).
     ChangeSchedule(ScheduleChange),
+    /// Have the agent of a job make a checkpoint (RFC §19).
+    CreateCheckpoint(CreateCheckpoint),
+    /// Run a job that begins at a checkpoint (RFC §19).
+    RestoreCheckpoint(RestoreCheckpoint),
 }
 
 /// A wish to make a job that goes on somebody else's, with the right to cancel it.
@@ -217,6 +227,7 @@ impl Command {
             Command::Watch(watch) => Some(&watch.job),
             Command::Unwatch { job } => Some(job),
             Command::HandOver(wish) => Some(&wish.job),
+            Command::CreateCheckpoint(wish) => Some(&wish.job),
             Command::Submit(..)
             | Command::Subscribe(_)
             | Command::Unsubscribe { .. }
@@ -226,7 +237,8 @@ impl Command {
             | Command::KeepParts(_)
             | Command::ReleaseArtifact { .. }
             | Command::Schedule(_)
-            | Command::ChangeSchedule(_) => None,
+            | Command::ChangeSchedule(_)
+            | Command::RestoreCheckpoint(_) => None,
         }
     }
 }
@@ -557,6 +569,9 @@ impl Filter {
 pub struct Replay {
     /// The last message that its client has; `None`: all that is kept.
     pub after: Option<WireId>,
+    /// The last checkpoint that its client has: what came after it of all jobs. With a
+    /// message as well, the later of both counts.
+    pub checkpoint: Option<WireId>,
     /// Whether the messages that opened streams still open come first.
     pub open_streams: bool,
 }

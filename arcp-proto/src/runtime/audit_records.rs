@@ -90,6 +90,8 @@ pub enum AuditAct {
     Elevate,
     /// An agent was interrupted.
     Interrupt,
+    /// A checkpoint of a job was asked for.
+    Checkpoint,
     /// A job was handed over.
     HandOver,
     /// Somebody wanted to come in.
@@ -122,6 +124,7 @@ impl AuditAct {
             AuditAct::Evict => "evict",
             AuditAct::Elevate => "elevate",
             AuditAct::Interrupt => "interrupt",
+            AuditAct::Checkpoint => "checkpoint",
             AuditAct::HandOver => "hand_over",
             AuditAct::Login => "login",
             AuditAct::Resume => "resume",

@@ -35,6 +35,10 @@ pub(super) enum Act {
     Input,
     /// Make it somebody else's.
     HandOver,
+    /// Have its agent make a checkpoint.
+    Checkpoint,
+    /// Run another one that begins at a checkpoint of it.
+    Restore,
 }
 
 /// Who looks at jobs.
@@ -97,12 +101,18 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         Act::Answer if answers && is_own && (owns || !bounded) => Ok(()),
         Act::Answer if answers && oversees() => Ok(()),
         // What a child may and spends is its parent's.
-        Act::Delegate if is_own && (owns || !bounded) => Ok(()),
-        Act::Interrupt | Act::HandOver | Act::Input if is_own && (owns || !bounded) => Ok(()),
-        Act::Interrupt | Act::HandOver if oversees() => Ok(()),
-        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt | Act::HandOver | Act::Input => {
-            Err(Reason::NotSubmitter(act))
-        }
+        Act::Delegate | Act::Restore if is_own && (owns || !bounded) => Ok(()),
+        Act::Interrupt | Act::HandOver | Act::Input | Act::Checkpoint if is_own && (owns || !bounded) => Ok(()),
+        Act::Interrupt | Act::HandOver | Act::Checkpoint if oversees() => Ok(()),
+        Act::Cancel
+        | Act::Pace
+        | Act::Answer
+        | Act::Delegate
+        | Act::Interrupt
+        | Act::HandOver
+        | Act::Input
+        | Act::Checkpoint
+        | Act::Restore => Err(Reason::NotSubmitter(act)),
     }
 }
 
@@ -162,6 +172,14 @@ impl From<Reason> for Violation {
             Reason::NotSubmitter(Act::HandOver) => Violation::new(
                 ErrorCode::PermissionDenied,
                 "this session may watch the job, not hand it over: that is for its principal and operators",
+            ),
+            Reason::NotSubmitter(Act::Checkpoint) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not ask for its checkpoints: that is for its principal and operators",
+            ),
+            Reason::NotSubmitter(Act::Restore) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not run another one from its checkpoints: that is for its principal",
             ),
             Reason::NotSubmitter(Act::Cancel | Act::See) => Violation::new(
                 ErrorCode::PermissionDenied,

@@ -327,6 +327,11 @@ impl Config {
         self.agents.iter().any(|entry| entry.takes_input && entry.name == agent)
     }
 
+    /// Whether an agent gives a checkpoint when one is asked for.
+    pub(super) fn gives_checkpoints(&self, agent: &str) -> bool {
+        self.agents.iter().any(|entry| entry.gives_checkpoints && entry.name == agent)
+    }
+
     /// For how long ended jobs are kept.
     pub(super) fn retention(&self) -> Duration {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)
@@ -368,6 +373,8 @@ impl Config {
         let all = if self.timing.artifact_retention.is_some() { all.with(Feature::Artifacts) } else { all };
         let all = if self.timing.schedules { all.with(Feature::Schedules) } else { all };
         let all = if self.authority.workflows { all.with(Feature::Workflows) } else { all };
+        let restarts = self.agents.iter().any(|entry| self.restartable_agents.contains(&entry.name));
+        let all = if restarts { all.with(Feature::Checkpoints) } else { all };
         let provisions = self.models.provisions && self.history;
         if provisions { all.with(Feature::ProvisionedCredentials) } else { all }
     }

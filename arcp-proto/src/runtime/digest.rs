@@ -12,7 +12,7 @@ use super::artifact::Artifacts;
 use super::audit::Trail;
 use super::delivery::{Delivery, IndexEntry};
 use super::expected::Expected as _;
-use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompts};
+use super::job::{End, Job, JobSpec, JobState, Jobs, checkpoint, delegation, lease, prompts};
 use super::schedule::Schedules;
 use super::session::{Executed, Outcome, Session, Sessions, is_left};
 use super::workflow::Workflows;
@@ -162,6 +162,9 @@ impl Parts<'_> {
         }
         if let Some(prompts) = prompts::kept(job).filter(|prompts| prompts.last > 0 || prompts.interrupted > 0) {
             digest.fact(format!("{id} prompts"), format!("{prompts:?}"));
+        }
+        for kept in checkpoint::all(job) {
+            digest.fact(format!("{id} {}", kept.id.as_str()), format!("{kept:?} {:?}", checkpoint::is_whole(job)));
         }
         let (started_at, restarts) = job.starts();
         let goes_on = match job.state() {

@@ -6,6 +6,7 @@ mod agents;
 mod answers;
 mod artifacts;
 mod audit;
+mod checkpoints;
 mod commands;
 mod connections;
 mod delegation;
@@ -32,6 +33,7 @@ use super::io::AgentExit;
 use super::job::{account_of, inbound, is_workflow, prompt, provisioning};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
+use crate::model::reply::Reply;
 pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored};
 pub(super) use commands::TAKEN;
 pub(super) use connections::on_not_judged;
@@ -62,6 +64,7 @@ impl Runtime {
                 Effect::CreditOwed(job) => self.agents().return_credit(job),
                 Effect::Unreferenced(job) => self.retention().forget_if_done(job),
                 Effect::Answer { conn, reply, at } => self.connections.answer(&mut self.ctx, conn, reply.into(), at),
+                Effect::Tell { session, reply } => tell(self, session, reply),
                 Effect::Renumbered { conn, withdrawn } => {
                     if let Some(conn) = self.connections.get_mut(conn) {
                         conn.renumber(&withdrawn);
@@ -134,5 +137,19 @@ impl Runtime {
 fn note_cause(runtime: &mut Runtime, id: JobId) {
     if let Some(job) = runtime.jobs.get(id) {
         runtime.ctx.log.caused_by(account_of(job));
+    }
+}
+
+/// Tells a session something in its turn, if it is connected.
+fn tell(runtime: &mut Runtime, session: SessionId, reply: Reply) {
+    let Some(conn) = runtime.delivery.feeds.conn(session) else {
+        return; // It asks again when it is back.
+    };
+    let at = runtime.position(conn);
+    match reply {
+        Reply::Refused(refusal) => runtime.connections.refuse(&mut runtime.ctx, conn, refusal, at),
+        Reply::Handshake(_) | Reply::Session(_) | Reply::Command(_) => {
+            runtime.connections.answer(&mut runtime.ctx, conn, reply.into(), at);
+        }
     }
 }

@@ -41,6 +41,9 @@ pub(super) enum Effect {
     /// A connection is answered; its session was so far when that was said, and
     /// numbers that are taken back meanwhile move that too.
     Answer { conn: ConnId, reply: Reply, at: Position },
+    /// Something that a session asked for is there, or is not to be: it is told so if it
+    /// is connected.
+    Tell { session: SessionId, reply: Reply },
     /// Numbers were taken back that had not been sent on a connection.
     Renumbered { conn: ConnId, withdrawn: Withdrawn },
     /// A connection ends.

@@ -696,6 +696,15 @@ pub enum Output {
         /// What happened.
         says: StreamWord,
     },
+    /// Somebody asks for a checkpoint of a job: its agent, which gives some on request,
+    /// calls [`AgentCall::Checkpoint`]. What it calls before it has heard of that counts
+    /// as well; several that are asked for may be given at once.
+    AskCheckpoint {
+        /// Its job.
+        job: JobId,
+        /// What it is to be called, if whoever asks says so.
+        label: Option<String>,
+    },
     /// A client sent a message of an extension that was negotiated with it;
     /// answer with [`Input::ExtensionTaken`]. Until then it counts against
     /// [`crate::limits::SessionLimits::extension_bytes`].

@@ -208,7 +208,7 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         constraints: job.spec().bounds.constraints,
         budget: lease::budget_left(job),
         raised: lease::budget_raised(job),
-        parent: job.spec().parent().map(Into::into),
+        parent: job.spec().origin().map(Into::into),
         created_at: Some(job.spec().created_at),
         trace: Some(job.spec().trace.clone()),
         last_event: job.count(),

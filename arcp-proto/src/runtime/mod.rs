@@ -7,6 +7,7 @@ mod audit;
 mod audit_records;
 mod authority;
 mod blob_io;
+mod checkpoint_records;
 mod close_reason;
 mod config;
 mod connection;
@@ -43,6 +44,7 @@ pub use account::{HeldFor, Miscount};
 use alloc::string::String;
 use alloc::vec::Vec;
 pub use audit_records::{AuditAct, AuditEntry};
+pub use checkpoint_records::{BegunAt, CheckpointMark};
 pub use config::{Authority, Config, Handoffs, Models, Timing};
 use core::net::IpAddr;
 pub use delegation::Delegation;
@@ -339,6 +341,7 @@ impl Runtime {
                 Timer::EndMissed(job) => self.retention().on_end_missed(job),
                 Timer::LeaseExpiry(job) => job::lease::expire(&mut self.jobs, &mut self.ctx, job),
                 Timer::Prompt(job) => job::prompt::on_due(&mut self.jobs, &mut self.ctx, job),
+                Timer::Checkpoint(job) => job::checkpoint::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevocationGrace(job) => provisioning::on_grace_over(&mut self.jobs, &mut self.ctx, job),
                 Timer::Renewal(job) => provisioning::on_renewal_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevokeAgain(job) => provisioning::on_again(&mut self.jobs, &mut self.ctx, job),

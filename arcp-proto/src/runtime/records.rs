@@ -9,6 +9,7 @@ use core::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::audit_records::AuditEntry;
+use super::checkpoint_records::{BegunAt, CheckpointMark};
 use super::numbered::Numbered;
 use super::prompt_records::KeptPrompts;
 use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
@@ -108,13 +109,23 @@ pub enum Record {
         #[serde(default)]
         started: Option<UtcMs>,
     },
-    /// What a job can go on from. The latest one counts.
+    /// What a job can go on from. The latest one counts; those with a mark are kept besides.
     Checkpointed {
         /// The job.
         job: JobId,
         /// The agent's state.
         #[serde(with = "crate::record::frame_text")]
         state: Vec<u8>,
+        /// What it is known by, if other jobs can begin at it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Box<CheckpointMark>>,
+    },
+    /// No job begins at these checkpoints of a job any more.
+    CheckpointsForgotten {
+        /// The job.
+        job: JobId,
+        /// Where their records stand.
+        entries: Vec<LogPos>,
     },
     /// A job that ran when an earlier runtime ended is started again.
     JobRestarted {
@@ -324,6 +335,7 @@ impl Record {
             | Record::JobHistory { job, .. }
             | Record::HistoryTrimmed { job, .. }
             | Record::Checkpointed { job, .. }
+            | Record::CheckpointsForgotten { job, .. }
             | Record::JobRestarted { job }
             | Record::CancelAsked { job, .. }
             | Record::BudgetLeft { job, .. }
@@ -374,6 +386,7 @@ impl Record {
             | Record::JobHistory { .. }
             | Record::HistoryTrimmed { .. }
             | Record::Checkpointed { .. }
+            | Record::CheckpointsForgotten { .. }
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
@@ -413,7 +426,7 @@ impl Record {
                 }
                 Record::JobEvent { event, .. } => event.event.weight(),
                 Record::JobHistory { classes, .. } => size_of_val(classes.as_slice()),
-                Record::Checkpointed { state, .. } => state.len(),
+                Record::Checkpointed { state, kept, .. } => state.len() + kept.as_ref().map_or(0, |kept| kept.bytes()),
                 Record::BudgetLeft { left, raised, .. } => {
                     left.iter().chain(raised.iter()).map(|(currency, _)| FIXED + currency.as_str().len()).sum()
                 }
@@ -423,6 +436,7 @@ impl Record {
                 Record::Departing { departure, .. } => departure.bytes(),
                 Record::AuditForgotten { entries }
                 | Record::ArtifactsForgotten { entries }
+                | Record::CheckpointsForgotten { entries, .. }
                 | Record::SchedulesForgotten { entries } => size_of_val(entries.as_slice()),
                 Record::ScheduleKept(schedule) => schedule.bytes(),
                 Record::ScheduleMoved(state) => state.bytes(),
@@ -483,6 +497,7 @@ impl Record {
             | Record::JobHistory { .. }
             | Record::HistoryTrimmed { .. }
             | Record::Checkpointed { .. }
+            | Record::CheckpointsForgotten { .. }
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
@@ -514,6 +529,7 @@ impl Record {
     pub fn forgets_entries(&self) -> &[LogPos] {
         if let Record::AuditForgotten { entries }
         | Record::ArtifactsForgotten { entries }
+        | Record::CheckpointsForgotten { entries, .. }
         | Record::SchedulesForgotten { entries } = self
         {
             entries
@@ -624,6 +640,9 @@ pub struct JobBounds {
     /// The time of a schedule that it is the job of, if it is one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<Box<Firing>>,
+    /// Where it began, if that was a checkpoint of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<Box<BegunAt>>,
 }
 
 /// An artifact as it is kept.

@@ -74,6 +74,8 @@ pub enum Timer {
     Departure(JobId),
     /// A step of a workflow is tried again, or may be begun that was put off.
     Workflow(JobId),
+    /// The agent of a job has had long enough to make a checkpoint.
+    Checkpoint(JobId),
 }
 
 impl Timer {
@@ -97,6 +99,7 @@ impl Timer {
             | Timer::RevocationGrace(_)
             | Timer::Renewal(_)
             | Timer::Departure(_)
+            | Timer::Checkpoint(_)
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)

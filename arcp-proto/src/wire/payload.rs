@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Header, payload};
 use super::names::status_named;
-use super::shared::{DETAILS, SESSIONS, read_artifact, read_of_artifacts, read_schedule_reply};
+use super::shared::{DETAILS, SESSIONS, read_artifact, read_checkpoint_reply, read_of_artifacts, read_schedule_reply};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -91,7 +91,9 @@ impl Payload<'_, '_> {
                 let of_parts = || read_of_artifacts(self.header, &self.members, self.request());
                 let artifact = artifact.map_or_else(of_parts, |artifact| Ok(Some(artifact)))?;
                 let other = || read_schedule_reply(self.header, &self.members, self.request());
-                return artifact.map_or_else(other, |artifact| Ok(Some(artifact)));
+                let found = artifact.map_or_else(other, |artifact| Ok(Some(artifact)))?;
+                let checkpoint = || read_checkpoint_reply(self.header, &self.members, self.request());
+                return found.map_or_else(checkpoint, |found| Ok(Some(found)));
             }
         }))
     }

@@ -11,11 +11,12 @@ use ulid::Ulid;
 
 use super::*;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, Principal, SessionId};
+use crate::id::{IdempotencyKey, JobId, Principal, SessionId};
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
 use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, PutArtifact};
+use crate::model::checkpoint::{CheckpointList, CheckpointRef, CreateCheckpoint, RestoreCheckpoint};
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::prompt::PromptAnswer;
@@ -160,7 +161,8 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
         Some(SessionRequest::ListSessions(_)) => {
             SessionRequest::ListSchedules(ScheduleQuery { after: Some(id("s")), everybody: true, limit: Some(7) })
         }
-        Some(SessionRequest::ListSchedules(_)) => fetch_of(None),
+        Some(SessionRequest::ListSchedules(_)) => SessionRequest::ListCheckpoints { job: id("job_1") },
+        Some(SessionRequest::ListCheckpoints { .. }) => fetch_of(None),
         Some(SessionRequest::AboutArtifacts(ArtifactWish::Fetch { range: None, .. })) => {
             fetch_of(Some(ByteRange { offset: 3, length: 5 }))
         }
@@ -176,7 +178,7 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
             SessionRequest::AboutArtifacts(ArtifactWish::List(query))
         }
         Some(SessionRequest::AboutArtifacts(ArtifactWish::List(_))) => {
-            SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true })
+            SessionRequest::Replay(Replay { after: Some(id("m")), checkpoint: Some(id("chk_1")), open_streams: true })
         }
         Some(SessionRequest::Replay(_)) => {
             SessionRequest::Pace { stream: id("str_1"), every: Some(Duration::from_millis(500)) }
@@ -266,7 +268,13 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
             When::At(_) => schedule_of(When::Every("DTSTART:20260101T000000Z\nRRULE:FREQ=DAILY".parse().expect("one"))),
             When::Every(_) => Command::ChangeSchedule(ScheduleChange { id: id("s"), paused: true }),
         },
-        Some(Command::ChangeSchedule(_)) => return None,
+        Some(Command::ChangeSchedule(_)) => {
+            Command::CreateCheckpoint(CreateCheckpoint { job: id("job_1"), label: Some("l".into()) })
+        }
+        Some(Command::CreateCheckpoint(_)) => {
+            Command::RestoreCheckpoint(RestoreCheckpoint { checkpoint: id("chk_1"), key: IdempotencyKey::new("k") })
+        }
+        Some(Command::RestoreCheckpoint(_)) => return None,
     })
 }
 
@@ -275,6 +283,12 @@ fn schedule_of(when: When) -> Command {
     job.input = Some(Json::string("hi"));
     let (missed, overlap) = (Missed::All, Overlap::Queue);
     Command::Schedule(NewSchedule { id: WireId::new("s"), missed, overlap, ..NewSchedule::new(job, when) }.into())
+}
+
+fn a_checkpoint() -> CheckpointRef {
+    let id = |text: &str| WireId::new(text).expect("an id");
+    let (label, created_at) = (Some("l".into()), Some(AT));
+    CheckpointRef { id: id("chk_1"), job: id("job_1"), label, created_at, size: 3, asked_for: true }
 }
 
 fn a_schedule() -> ScheduleSummary {
@@ -343,13 +357,14 @@ fn refused_as(request: &Request) -> RefusedKind {
             | SessionRequest::ListSessions(_)
             | SessionRequest::ListSchedules(_)
             | SessionRequest::AboutArtifacts(_)
+            | SessionRequest::ListCheckpoints { .. }
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_)
             | SessionRequest::Ignored => RefusedKind::Frame,
         },
         Request::Command(command) => match command {
-            Command::Submit(..) => RefusedKind::Submit,
+            Command::Submit(..) | Command::RestoreCheckpoint(_) => RefusedKind::Submit,
             Command::Cancel(_) => RefusedKind::Cancel,
             Command::Watch(_) => RefusedKind::Watch,
             Command::Unwatch { .. } => RefusedKind::Job,
@@ -364,6 +379,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | Command::Schedule(_)
             | Command::ChangeSchedule(_)
             | Command::Stream(_)
+            | Command::CreateCheckpoint(_)
             | Command::Interrupt(_) => RefusedKind::Frame,
         },
     }
@@ -520,9 +536,16 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             let (schedules, next) = (alloc::vec![a_schedule()], Some(id("s")));
             Reply::Session(SessionReply::Schedules(SchedulePage { request, schedules, next }))
         }
+        Some(Reply::Session(SessionReply::Schedules(_))) => {
+            Reply::Command(CommandReply::Checkpoint { checkpoint: a_checkpoint(), request })
+        }
+        Some(Reply::Command(CommandReply::Checkpoint { .. })) => {
+            let checkpoints = alloc::vec![a_checkpoint()];
+            Reply::Session(SessionReply::Checkpoints(CheckpointList { request, job: id("job_1"), checkpoints }))
+        }
         // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
         Some(
-            Reply::Session(SessionReply::Schedules(_) | SessionReply::JobHeartbeat(_))
+            Reply::Session(SessionReply::Checkpoints(_) | SessionReply::JobHeartbeat(_))
             | Reply::Handshake(HandshakeReply::Opened(_))
             | Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }),
         ) => return None,

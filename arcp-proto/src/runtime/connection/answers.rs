@@ -310,6 +310,7 @@ mod tests {
     use crate::runtime::delivery::Delivery;
     use crate::runtime::edge::{Arrived, Channel, Evidence, Opening, Wish};
     use crate::runtime::io::{Input, Output, Record};
+    use crate::runtime::job::Jobs;
     use crate::runtime::session::Sessions;
     use crate::runtime::timers::Timer;
     use crate::time::{Now, Timestamp};
@@ -381,8 +382,8 @@ mod tests {
         let (session, request) = (SessionId::from_ulid(ulid::Ulid::nil()), WireId::new("1").expect("an id"));
         let (mut delivery, accounts) = (Delivery::default(), Accounts::new());
         delivery.open(session, Principal::new("a").expect("a name"), View::before_handshake(false), accounts.runtime());
-        let asked = ReplayRequest { after: None, open_streams: false };
-        let replay = Replay::new(&delivery.feeds, session, None, &request, &asked);
+        let asked = ReplayRequest { after: None, checkpoint: None, open_streams: false };
+        let replay = Replay::new((&delivery.feeds, &Jobs::default()), session, None, &request, &asked);
         Answer::from(Content::Replay(replay.expect("its own frames")))
     }
 

@@ -16,7 +16,7 @@ use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
 use crate::model::request::Replay as ReplayRequest;
 use crate::runtime::context::Context;
-use crate::runtime::job::Jobs;
+use crate::runtime::job::{Jobs, checkpoint};
 use crate::runtime::log::Waiter;
 use crate::wire::sidecar::Written;
 
@@ -53,7 +53,7 @@ impl Replay {
     ///
     /// If what followed the message it names cannot be told any more.
     pub(in crate::runtime) fn new(
-        feeds: &Feeds,
+        (feeds, jobs): (&Feeds, &Jobs),
         own: SessionId,
         named: Option<&WireId>,
         request: &WireId,
@@ -69,6 +69,10 @@ impl Replay {
             None => (named.map_or(Some(own), |named| SessionId::parse(named.as_str())).ok_or_else(lost)?, None),
         };
         let feed = feeds.get(of).filter(|feed| feed.principal == own_feed.principal).ok_or_else(lost)?;
+        // What a client has of a checkpoint it has of its own session, or of the one it names.
+        let at = asked.checkpoint.as_ref().map(|id| checkpoint::named(id).ok_or_else(lost)).transpose()?;
+        let at = at.map(|(job, event)| feed.index.number_after(feed.index.floor(), job, event, jobs).ok_or_else(lost));
+        let after = at.transpose()?.max(after);
         let seq = after.unwrap_or_else(|| feed.index.floor());
         let is_named = named.is_none_or(|named| named.as_str() == own.to_string() || named.as_str() == of.to_string());
         // Whoever reads frames of another session must be able to.

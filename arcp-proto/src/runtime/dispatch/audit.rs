@@ -34,6 +34,8 @@ pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Opti
         | Command::ReleaseArtifact { .. }
         | Command::Schedule(_)
         | Command::ChangeSchedule(_)
+        | Command::CreateCheckpoint(_)
+        | Command::RestoreCheckpoint(_)
         | Command::Answer(_) => None,
     }
 }
@@ -78,6 +80,8 @@ pub(super) fn note(
         Command::Schedule(_) => (AuditAct::Schedule, None, None),
         Command::ChangeSchedule(change) if change.paused => (AuditAct::PauseSchedule, None, Some(change.id.as_str())),
         Command::ChangeSchedule(change) => (AuditAct::ResumeSchedule, None, Some(change.id.as_str())),
+        Command::CreateCheckpoint(wish) => (AuditAct::Checkpoint, named(wish.job.as_str()), wish.label.as_deref()),
+        Command::RestoreCheckpoint(wish) => (AuditAct::Submit, None, Some(wish.checkpoint.as_str())),
         Command::Unwatch { .. }
         | Command::Stream(_)
         | Command::Unsubscribe { .. }

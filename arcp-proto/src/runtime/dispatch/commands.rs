@@ -8,7 +8,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, artifacts, audit, handoff, interrupts, policy, schedules, streams};
+use super::{answers, artifacts, audit, checkpoints, handoff, interrupts, policy, schedules, streams};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -86,6 +86,12 @@ impl RequestHandler<'_> {
                 Err(violation) => Err(violation),
             },
             Command::ChangeSchedule(change) => schedules::on_change(self, change),
+            Command::CreateCheckpoint(wish) => checkpoints::on_create(self, wish),
+            Command::RestoreCheckpoint(wish) => match checkpoints::on_restore(self, wish, fingerprint) {
+                Ok(None) => return,
+                Ok(Some(accepted)) => Ok(accepted),
+                Err(violation) => Err(violation),
+            },
         };
         audit::note(self, &command, &done, before);
         let outcome = done.unwrap_or_else(|violation| {
@@ -134,12 +140,14 @@ impl RequestHandler<'_> {
                     Command::Unwatch { .. } => {}
                     Command::ReleaseArtifact { .. } => self.answer(self.done(artifacts::DONE)),
                     Command::ChangeSchedule(change) => self.answer(self.done(schedules::changed(change))),
+                    Command::CreateCheckpoint(wish) => checkpoints::create_again(self, wish)?,
                     Command::Submit(..)
                     | Command::Watch(_)
                     | Command::Subscribe(_)
                     | Command::PutArtifact(_)
                     | Command::KeepParts(_)
-                    | Command::Schedule(_) => {
+                    | Command::Schedule(_)
+                    | Command::RestoreCheckpoint(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
                     }
                 }
@@ -174,6 +182,8 @@ impl RequestHandler<'_> {
             Command::Cancel(cancel) => (RefusedKind::Cancel, Some(cancel.target.id()), None),
             Command::Watch(watch) => (RefusedKind::Watch, Some(&watch.job), None),
             Command::Unwatch { job } => (RefusedKind::Job, Some(job), None),
+            Command::CreateCheckpoint(wish) => (RefusedKind::Frame, Some(&wish.job), None),
+            Command::RestoreCheckpoint(_) => (RefusedKind::Submit, None, None),
             Command::Subscribe(_)
             | Command::Unsubscribe { .. }
             | Command::Answer(_)
@@ -392,7 +402,10 @@ impl RequestHandler<'_> {
         let busy = self.runtime.connections.get(self.conn).is_some_and(Conn::is_replaying);
         let planned = match busy {
             true => Err(Violation::invalid("a replay is under way: wait for its end")),
-            false => Replay::new(&self.runtime.delivery.feeds, self.session, named, &self.id, asked),
+            false => {
+                let parts = (&self.runtime.delivery.feeds, &self.runtime.jobs);
+                Replay::new(parts, self.session, named, &self.id, asked)
+            }
         };
         match planned {
             Ok(replay) => self.answer(Content::Replay(replay)),

@@ -131,6 +131,7 @@ impl<'r> RequestHandler<'r> {
             SessionRequest::ListSchedules(query) => {
                 self.on_list(|ctx, session, id| ScheduleListing::new(ctx, session, id, query).map(Listing::Schedules))
             }
+            SessionRequest::ListCheckpoints { job } => self.on_list_checkpoints(&job),
             SessionRequest::Replay(asked) => self.on_replay(named, &asked),
             SessionRequest::Pace { stream, every } => self.on_pace(&stream, every),
             SessionRequest::AboutArtifacts(wish) => self.on_artifact_wish(&wish),
@@ -213,6 +214,7 @@ fn may_come_before_resuming(request: &Request) -> bool {
             | SessionRequest::ListSessions(_)
             | SessionRequest::ListSchedules(_)
             | SessionRequest::AboutArtifacts(_)
+            | SessionRequest::ListCheckpoints { .. }
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_) => false,

@@ -10,7 +10,7 @@ use crate::runtime::artifact::Artifacts;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record, StepRecord};
-use crate::runtime::job::{Job, Jobs, account_of, departure, grants, handoff, lease, prompt, provisioning};
+use crate::runtime::job::{Job, Jobs, account_of, checkpoint, departure, grants, handoff, lease, prompt, provisioning};
 use crate::runtime::schedule::Schedules;
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions, restore_closed};
 use crate::runtime::workflow::Workflows;
@@ -101,7 +101,10 @@ impl Restorer<'_> {
             Record::Unsubscribed { session, number, last, .. } => {
                 self.delivery.restore_unsubscribed(session, number, last);
             }
-            Record::Checkpointed { job, state } => self.jobs.table_mut().restore_checkpoint(self.ctx, job, state),
+            Record::Checkpointed { job, state, kept } => {
+                checkpoint::restore(self.jobs, self.ctx, job, (at, kept), state);
+            }
+            Record::CheckpointsForgotten { job, entries } => checkpoint::restore_forgotten(self.jobs, job, &entries),
             Record::JobRestarted { job } => self.jobs.table_mut().restore_restart(job),
             Record::BudgetLeft { job, left, raised } => {
                 lease::restore_budget_left(self.jobs.table_mut(), job, left, raised);

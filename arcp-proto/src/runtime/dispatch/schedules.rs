@@ -148,6 +148,7 @@ fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: 
         features: record.features,
         ceilings: [record.ceilings.first(), record.ceilings.get(1)],
         firing: Some(&firing),
+        begins: None,
     };
     let may = sessions.pace().check_submits(ctx, asked.subject());
     let new = match may.and_then(|()| jobs.check(ctx, asked)) {
@@ -349,6 +350,7 @@ fn check(
         features: record.features,
         ceilings,
         firing: None,
+        begins: None,
     };
     let new = check_for_later(ctx, context)?;
     check_credentials(ctx, &new, principal)?;

@@ -8,12 +8,13 @@ use crate::id::{JobId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::credential::CredentialOrder;
-use crate::model::feature::Feature;
+use crate::model::feature::{Feature, Features};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
 use crate::runtime::connection::{Checked, Conn, Ordered, await_credentials};
 use crate::runtime::delivery::{Audience, Joining, Requests};
+use crate::runtime::job::checkpoint::Beginning;
 use crate::runtime::job::delegation::{self, Delegating};
 use crate::runtime::job::{NewJob, Submission, SubmitContext, lease, provisioning, slots};
 use crate::runtime::session::Outcome;
@@ -29,82 +30,14 @@ impl RequestHandler<'_> {
         (submit, invocation): (&Submit, &Invocation),
         command: [u8; 32],
     ) -> Result<Option<Outcome>, Violation> {
-        let parent = submit.parent.as_ref().map(|parent| self.permitted(Act::Delegate, parent)).transpose()?;
-        parent.map_or(Ok(()), |parent| check_below(self.runtime, parent))?;
-        let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
-        let session = sessions.get(self.session).ok_or_else(|| Violation::invalid("the session is gone"))?;
-        if submit.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {
+        let session = self.runtime.sessions.get(self.session);
+        let names_versions = session.is_some_and(|session| session.view().features.has(Feature::AgentVersions));
+        if submit.agent.version().is_some() && !names_versions {
             return Err(Violation::invalid(
                 "`name@version` needs the feature `agent_versions`, which was not negotiated",
             ));
         }
-        let (principal, request) = (&session.principal().clone(), &self.id.clone());
-        let roles = &session.allowance().roles().clone();
-        let id_is_of_principal = session.view().ids_are_of_principal();
-        let ceilings = session.allowance().ceilings().map(Option::<&_>::cloned);
-        let asked = SubmitContext {
-            id: None,
-            submit,
-            invocation,
-            command: Some(command),
-            request,
-            id_is_of_principal,
-            principal,
-            roles,
-            session: self.session,
-            parent,
-            features: session.view().lease_features(),
-            ceilings: ceilings.each_ref().map(Option::as_ref),
-            firing: None,
-        };
-        let new = match jobs.check(ctx, asked)? {
-            Submission::Known(job) => {
-                if jobs.get(job).is_some_and(|job| job.spec().principal != *principal) {
-                    let given = "the job of this key or name was handed over: use a new one to run it again";
-                    return Err(Violation::new(ErrorCode::FailedPrecondition, given));
-                }
-                self.check_requests(job)?;
-                return self.rejoin(job).map(|()| Some(Outcome::Accepted(job)));
-            }
-            Submission::New(new) => new,
-        };
-        // Credentials are issued once its input fits.
-        let issued = take_issued(self, &new)?;
-        if issued.is_none() {
-            let Runtime { ctx, sessions, .. } = &mut *self.runtime;
-            sessions.pace().check_submits(ctx, asked.subject())?;
-            if new.checks_input() && !self.is_checked(principal, new.agent(), submit.input.as_ref())? {
-                return Ok(None);
-            }
-            let orders = order_credentials(self, principal, &new)?;
-            let Runtime { ctx, sessions, .. } = &mut *self.runtime;
-            // Ordering asks the host for work, whatever becomes of the submit.
-            sessions.pace().note_submit(ctx, asked.subject());
-            if orders {
-                return Ok(None);
-            }
-        }
-        let asked = SubmitContext { id: issued, ..asked };
-        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
-        if let Some(ended) = jobs.to_forget(ctx, principal) {
-            self.runtime.retention().forget(ended);
-        }
-        let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
-        let taken = new.taken().to_vec();
-        let job = jobs.accept(ctx, asked, new);
-        delegation::tell_parent(jobs, ctx, job, &Delegating::of(submit));
-        delivery.add_job(job);
-        delivery.audiences.own(self.session, job);
-        delivery.audiences.join(self.session, job);
-        delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
-        delivery.number_for_all(ctx, jobs, job, 0, None);
-        self.runtime.carry();
-        self.say_accepted(job);
-        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
-        lease::show_taken(jobs, ctx, job, &taken);
-        slots::start_accepted(jobs, ctx, job);
-        self.runtime.carry();
-        Ok(Some(Outcome::Accepted(job)))
+        submit_at(self, (submit, invocation), command, None)
     }
 
     /// Whether the input of a job was checked and fits its agent; false: it is
@@ -217,6 +150,92 @@ impl RequestHandler<'_> {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         jobs.put_result_together(id, delivery.chunk_terms(&ctx.config.limits, id))
     }
+}
+
+/// Runs a job, which may begin at a checkpoint of another one; `None`: its input is
+/// being checked, and it is heard again then.
+///
+/// # Errors
+///
+/// Why it is not accepted.
+pub(super) fn submit_at(
+    asked: &mut RequestHandler<'_>,
+    (submit, invocation): (&Submit, &Invocation),
+    command: [u8; 32],
+    begins: Option<&Beginning>,
+) -> Result<Option<Outcome>, Violation> {
+    let parent = submit.parent.as_ref().map(|parent| asked.permitted(Act::Delegate, parent)).transpose()?;
+    parent.map_or(Ok(()), |parent| check_below(asked.runtime, parent))?;
+    let Runtime { ctx, sessions, jobs, .. } = &mut *asked.runtime;
+    let session = sessions.get(asked.session).ok_or_else(|| Violation::invalid("the session is gone"))?;
+    let (principal, request) = (&session.principal().clone(), &asked.id.clone());
+    let roles = &session.allowance().roles().clone();
+    let id_is_of_principal = session.view().ids_are_of_principal();
+    let ceilings = session.allowance().ceilings().map(Option::<&_>::cloned);
+    let wanted = SubmitContext {
+        id: None,
+        submit,
+        invocation,
+        command: Some(command),
+        request,
+        id_is_of_principal,
+        principal,
+        roles,
+        session: asked.session,
+        parent,
+        features: begins.map_or(session.view().lease_features(), |_| Features::new(&Feature::ALL)),
+        ceilings: ceilings.each_ref().map(Option::as_ref),
+        firing: None,
+        begins,
+    };
+    let new = match jobs.check(ctx, wanted)? {
+        Submission::Known(job) => {
+            if jobs.get(job).is_some_and(|job| job.spec().principal != *principal) {
+                let given = "the job of this key or name was handed over: use a new one to run it again";
+                return Err(Violation::new(ErrorCode::FailedPrecondition, given));
+            }
+            asked.check_requests(job)?;
+            return asked.rejoin(job).map(|()| Some(Outcome::Accepted(job)));
+        }
+        Submission::New(new) => new,
+    };
+    // Credentials are issued once its input fits.
+    let issued = take_issued(asked, &new)?;
+    if issued.is_none() {
+        let Runtime { ctx, sessions, .. } = &mut *asked.runtime;
+        sessions.pace().check_submits(ctx, wanted.subject())?;
+        if new.checks_input() && !asked.is_checked(principal, new.agent(), submit.input.as_ref())? {
+            return Ok(None);
+        }
+        let orders = order_credentials(asked, principal, &new)?;
+        let Runtime { ctx, sessions, .. } = &mut *asked.runtime;
+        // Ordering asks the host for work, whatever becomes of the submit.
+        sessions.pace().note_submit(ctx, wanted.subject());
+        if orders {
+            return Ok(None);
+        }
+    }
+    let wanted = SubmitContext { id: issued, ..wanted };
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
+    if let Some(ended) = jobs.to_forget(ctx, principal) {
+        asked.runtime.retention().forget(ended);
+    }
+    let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
+    let taken = new.taken().to_vec();
+    let job = jobs.accept(ctx, wanted, new);
+    delegation::tell_parent(jobs, ctx, job, &Delegating::of(submit));
+    delivery.add_job(job);
+    delivery.audiences.own(asked.session, job);
+    delivery.audiences.join(asked.session, job);
+    delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
+    delivery.number_for_all(ctx, jobs, job, 0, None);
+    asked.runtime.carry();
+    asked.say_accepted(job);
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
+    lease::show_taken(jobs, ctx, job, &taken);
+    slots::start_accepted(jobs, ctx, job);
+    asked.runtime.carry();
+    Ok(Some(Outcome::Accepted(job)))
 }
 
 /// The job that credentials were issued for, if they were issued for this one.

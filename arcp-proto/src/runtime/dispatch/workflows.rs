@@ -282,6 +282,7 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), input: 
         // Its workflow was granted no more.
         ceilings: [None; 2],
         firing: None,
+        begins: None,
     };
     let may = sessions.pace().check_submits(ctx, asked.subject());
     let new = match may.and_then(|()| jobs.check(ctx, asked)) {

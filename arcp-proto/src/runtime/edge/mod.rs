@@ -269,6 +269,7 @@ impl Edge {
                 | Timer::Artifacts
                 | Timer::Schedules
                 | Timer::Workflow(_)
+                | Timer::Checkpoint(_)
                 | Timer::Audit
                 | Timer::Read(_)
                 | Timer::RevocationGrace(_)

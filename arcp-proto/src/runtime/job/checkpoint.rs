@@ -1,23 +1,59 @@
 //! Checkpoints: what an agent can go on from when the runtime has ended under
-//! it (RFC §10.2).
+//! it, and at which other jobs can begin (RFC §10.2, §19).
+//!
+//! ```text
+//! asked for ──▶ Asked ──the agent makes one──▶ kept ──▶ answered once it is durable
+//!                 └──────too late, job over or handed over──▶ refused
+//!
+//! made ──room──▶ kept ──▶ forgotten: for newer ones, or with its job
+//!   └──no room──▶ what its own agent goes on from, until there is a newer one
+//! ```
+//!
+//! What is kept is in memory, and a record each. Who waits for one is in memory only:
+//! whoever asks again by the same message after a restart is answered with what was
+//! made for it, or has another one made.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::cause::{Cause, Fault};
-use super::departure;
-use super::end::plan_retention;
-use super::lease;
-use super::prompt;
-use super::provisioning;
-use super::slots;
-use super::{Job, JobState, Jobs, Wait, is_workflow};
-use crate::id::{JobId, prefixed};
-use crate::json::Object;
+use super::cause::Fault;
+pub(in crate::runtime) use super::kept_checkpoints::Asked;
+use super::kept_checkpoints::ENTRY;
+use super::{AgentState, Input, Job, JobState, Jobs, is_over};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{JobId, LogPos, SessionId, WireId};
+use crate::json::{Json, Object};
+use crate::model::checkpoint::CheckpointRef;
 use crate::model::event::{EventKind, JobEvent};
+use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
+use crate::runtime::account::HeldFor;
+use crate::runtime::checkpoint_records::{BegunAt, CheckpointMark};
 use crate::runtime::context::Context;
-use crate::runtime::expected::Expected as _;
-use crate::runtime::io::Record;
-use crate::runtime::log::Waiter;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{Output, Record};
+use crate::runtime::timers::Timer;
+
+/// Where a job is to begin, and what it begins with.
+#[derive(Clone, Debug)]
+pub(in crate::runtime) struct Beginning {
+    pub(in crate::runtime) at: BegunAt,
+    pub(in crate::runtime) state: Arc<[u8]>,
+}
+
+/// What a checkpoint is known by: the event that tells of it.
+pub(in crate::runtime) fn id_of(job: JobId, event: u64) -> WireId {
+    WireId::new(&alloc::format!("chk_{}_{event}", job.ulid())).expect("it is as long as an id may be")
+}
+
+/// Of which job a checkpoint is that is known so, and the number of its event.
+pub(in crate::runtime) fn named(id: &WireId) -> Option<(JobId, u64)> {
+    let (job, event) = id.as_str().strip_prefix("chk_")?.split_once('_')?;
+    let (job, event) = (JobId::parse(&alloc::format!("job_{job}"))?, event.parse().ok()?);
+    // Of several spellings of a number one counts.
+    (id_of(job, event) == *id).then_some((job, event))
+}
 
 impl Job {
     /// Keeps what its agent can go on from. Whoever sees the event can rely on
@@ -30,97 +66,327 @@ impl Job {
         label: Option<&str>,
         asked: bool,
     ) -> Result<(), Fault> {
-        if asked && !ctx.config.restarts(&self.spec.agent) {
+        let restarts = ctx.config.restarts(&self.spec.agent);
+        if asked && !restarts {
             return Err(Fault("the agent is not started again after a restart of the runtime: its state is not kept"));
         }
         if state.len() > ctx.config.limits.job.checkpoint_bytes {
             return Err(Fault("the checkpoint is larger than this runtime allows"));
         }
-        let name = prefixed("chk_", ctx.entropy.ulid(ctx.now.utc));
+        let waiting = self.run.checkpoints.as_ref().and_then(|own| own.asked.clone()).filter(|_| restarts);
+        // Whoever asks for one knows what to call it.
+        let label = waiting.as_ref().and_then(|asked| asked.label.clone()).or_else(|| label.map(Into::into));
+        let event = self.count() + 1;
         let mut body = Object::new();
-        body.str("checkpoint_id", &name).opt_str("label", label);
+        body.str("checkpoint_id", id_of(self.id, event).as_str()).opt_str("label", label.as_deref());
         let body = body.json();
         if body.as_str().len() > ctx.config.limits.frame.event_body_bytes {
             return Err(Fault("the label of the checkpoint is longer than an event may be"));
         }
-        if ctx.config.restarts(&self.spec.agent) {
-            ctx.append(Record::Checkpointed { job: self.id, state });
-            if let Some(prompts) = &mut self.prompts {
-                prompts.forget_answers();
-            }
-        }
+        let made = restarts.then(|| {
+            let asked = waiting.map(|asked| Box::new((asked.session, asked.request)));
+            let mark = CheckpointMark { event, at: ctx.now.utc, label, asked };
+            keep(self, ctx, state, mark)
+        });
         self.append(ctx, JobEvent::Emitted { kind: EventKind::Checkpoint, body }, true);
+        if let Some(made) = made {
+            answer(self, ctx, made);
+        }
         Ok(())
     }
 }
 
-impl Jobs {
-    /// Everything of an earlier run is there: a job goes on, or ends because it
-    /// cannot.
-    pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context, id: JobId) {
-        self.table.plan_purge(ctx, id);
-        self.table.change(id, |job| {
-            if !job.is_terminal() {
-                lease::plan_expiry(job, ctx);
-                prompt::resume(job, ctx);
-            }
-        });
-        let Some(job) = self.table.get(id).expected("it was just restored") else {
-            return;
-        };
-        if !job.is_terminal() && departure::resume(self, ctx, id) {
-            return;
-        }
-        let Some(job) = self.table.get(id).expected("it was just restored") else {
-            return;
-        };
-        match &job.state {
-            JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
-            JobState::Accepting | JobState::Queued if job.run.credentials => self.end(ctx, id, provisioning::lost()),
-            JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),
-            JobState::Running | JobState::Cancelling(_) => self.recover_running_job(ctx, id),
-            JobState::Ended(end) => {
-                plan_retention(ctx, id, end.at);
-                if !job.children.is_empty() {
-                    slots::plan_time_limit(job, ctx);
-                }
-            }
-        }
+/// Keeps a state: for its own agent in any case, for other jobs if there is room.
+///
+/// # Errors
+///
+/// If there is none.
+fn keep(job: &mut Job, ctx: &mut Context, state: Vec<u8>, mark: CheckpointMark) -> Result<CheckpointRef, Violation> {
+    let room = make_room(job, ctx, ENTRY + state.len() + mark.bytes());
+    if let Some(prompts) = &mut job.prompts {
+        prompts.forget_answers();
     }
+    let kept = room.is_ok().then(|| Box::new(mark.clone()));
+    let pos = ctx.append(Record::Checkpointed { job: job.id, state: state.clone(), kept });
+    room?;
+    let account = job.held.job.balance().clone();
+    let shown = shown(job.id, &mark, state.len());
+    job.run.checkpoints.get_or_insert_default().keep(&account, pos, mark, state.into());
+    Ok(shown)
+}
 
-    /// A job ran when the runtime before this one ended.
-    fn recover_running_job(&mut self, ctx: &mut Context, id: JobId) {
-        if let Some(cause) = self.table.get(id).and_then(|job| obstacle(job, ctx)) {
-            return self.end(ctx, id, cause);
-        }
-        let pos = ctx.append(Record::JobRestarted { job: id });
-        ctx.log.wait(pos, Waiter::Job(id));
-        self.table.change(id, |job| {
-            job.mark_restarted();
-            job.run.waits.insert(Wait::Store);
+/// Makes room for one more: those go first that the agent made by itself, oldest first.
+fn make_room(job: &mut Job, ctx: &mut Context, bytes: usize) -> Result<(), Violation> {
+    let limits = ctx.config.limits.history.checkpoint.clone();
+    let id = job.id;
+    let Some(own) = job.run.checkpoints.as_mut().filter(|own| own.input.is_some()) else {
+        let why = "this runtime has no room for what jobs that begin at it would be started with";
+        return Err(exhausted("all_checkpoint_bytes", limits.all_checkpoint_bytes, why.into()));
+    };
+    let most = limits.checkpoint_bytes_per_job;
+    if bytes > most {
+        let why = alloc::format!("the checkpoint has {bytes} bytes: at most {most} are kept of a job");
+        return Err(exhausted("checkpoint_bytes_per_job", most, why));
+    }
+    let mut gone = Vec::new();
+    let room = loop {
+        let beyond = if own.kept.len() >= limits.checkpoints_per_job {
+            let most = limits.checkpoints_per_job;
+            let why = alloc::format!("{most} checkpoints of this job are kept: all were asked for");
+            Err(exhausted("checkpoints_per_job", most, why))
+        } else if own.bytes() + bytes > most {
+            let why = alloc::format!("the checkpoints of this job would have more than {most} bytes");
+            Err(exhausted("checkpoint_bytes_per_job", most, why))
+        } else {
+            admit(ctx, &job.spec.principal.account(), bytes)
+        };
+        let Err(why) = beyond else { break Ok(()) };
+        // What one makes by itself does not take the place of what somebody asked for.
+        let Some(oldest) = own.kept.iter().position(|kept| kept.mark.asked.is_none()) else { break Err(why) };
+        gone.push(own.kept.remove(oldest).pos);
+    };
+    if !gone.is_empty() {
+        ctx.append(Record::CheckpointsForgotten { job: id, entries: gone });
+    }
+    room
+}
+
+fn exhausted(bound: &'static str, most: usize, why: String) -> Violation {
+    Violation::exhausted(bound, BoundOf::Job, most as u64, why)
+}
+
+/// Whether an account may have so many bytes more of checkpoints.
+fn admit(ctx: &Context, account: &crate::principal::Account, bytes: usize) -> Result<(), Violation> {
+    let limits = &ctx.config.limits;
+    let held = ctx.accounts.held(account, HeldFor::Checkpoints, limits, limits.history.checkpoint.all_checkpoint_bytes);
+    let (share, of) = (limits.job.principal_share, account.bound_of());
+    held.admit(bytes, share, of, "all_checkpoint_bytes", "the checkpoints of jobs, with what these began with,")
+}
+
+fn shown(job: JobId, mark: &CheckpointMark, bytes: usize) -> CheckpointRef {
+    CheckpointRef {
+        id: id_of(job, mark.event),
+        job: job.into(),
+        label: mark.label.clone(),
+        created_at: Some(mark.at),
+        size: bytes as u64,
+        asked_for: mark.asked.is_some(),
+    }
+}
+
+/// All that are kept of a job, oldest first.
+pub(in crate::runtime) fn all(job: &Job) -> impl Iterator<Item = CheckpointRef> {
+    let kept = job.run.checkpoints.iter().flat_map(|own| &own.kept);
+    kept.map(|kept| shown(job.id, &kept.mark, kept.state.len()))
+}
+
+/// Whether jobs can begin at the checkpoints of a job that are kept, or its agent is to be
+/// started.
+pub(in crate::runtime) fn is_whole(job: &Job) -> bool {
+    let own = job.run.checkpoints.as_ref();
+    job.input.is_some() || own.is_none_or(|own| own.kept.is_empty() || own.input.is_some())
+}
+
+/// What a job begins with at a checkpoint of this one: the state, and what this one was
+/// started with.
+pub(in crate::runtime) fn beginning(job: &Job, event: u64) -> Option<(Beginning, Json, Option<Json>)> {
+    let own = job.run.checkpoints.as_ref()?;
+    let kept = own.kept.iter().find(|kept| kept.mark.event == event)?;
+    // One that is about to be started again has it still.
+    let started = own.input.as_ref().or(job.input.as_ref())?;
+    let beginning = Beginning { at: BegunAt { job: job.id, event }, state: kept.state.clone() };
+    Some((beginning, started.input.clone(), started.extensions.clone()))
+}
+
+/// Whether a principal's job may begin with so many bytes.
+pub(super) fn check_beginning(
+    ctx: &Context,
+    account: &crate::principal::Account,
+    beginning: &Beginning,
+) -> Result<(), Violation> {
+    admit(ctx, account, beginning.state.len())
+}
+
+/// A job that was just accepted begins at a checkpoint of another one.
+pub(super) fn begin_at(job: &mut Job, ctx: &mut Context, beginning: &Beginning) {
+    let state = beginning.state.clone();
+    ctx.append(Record::Checkpointed { job: job.id, state: state.to_vec(), kept: None });
+    let charge = job.held.job.balance().charge(HeldFor::Checkpoints, state.len());
+    job.run.checkpoints.get_or_insert_default().last = Some((state, charge));
+}
+
+/// What the agent of a job is started with: the state that it goes on from. What it was
+/// submitted with stays, if other jobs may begin at its checkpoints.
+pub(super) fn start(job: &mut Job, ctx: &mut Context) -> Option<Vec<u8>> {
+    let input = job.input.take();
+    if !ctx.config.restarts(&job.spec.agent) {
+        job.run.checkpoints = None;
+        return None;
+    }
+    let has_some = job.run.checkpoints.as_ref().is_some_and(|own| !own.kept.is_empty());
+    let account = job.spec.principal.account();
+    let has_room = |input: &Input| has_some || admit(ctx, &account, input.charge.bytes()).is_ok();
+    if let Some(mut input) = input.filter(has_room) {
+        input.charge.turn_into(HeldFor::Checkpoints);
+        job.run.checkpoints.get_or_insert_default().input = Some(input);
+    }
+    let own = job.run.checkpoints.as_mut()?;
+    let latest = own.kept.last().map(|kept| kept.state.to_vec());
+    own.last.take().map(|(state, _)| state.to_vec()).or(latest)
+}
+
+/// The agent of a job is not started any more: what it was submitted with goes, unless
+/// other jobs may begin at its checkpoints.
+pub(super) fn drop_input(job: &mut Job) {
+    let input = job.input.take();
+    if let Some(own) = job.run.checkpoints.as_mut().filter(|own| !own.kept.is_empty() && own.input.is_none()) {
+        own.input = input.map(|mut input| {
+            input.charge.turn_into(HeldFor::Checkpoints);
+            input
         });
     }
 }
 
-/// Why a job cannot go on that ran when the runtime before this one ended.
-fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
-    let most = ctx.config.limits.job.restarts;
-    if job.state.is_cancelling() {
-        return Some(Cause::Cancelled);
+/// A job is over: what is kept stays with it.
+pub(super) fn end(job: &mut Job, ctx: &mut Context) {
+    let over = || Violation::new(ErrorCode::FailedPrecondition, "the job ended before its agent made a checkpoint");
+    answer(job, ctx, Err(over()));
+    restore_end(job);
+}
+
+/// The same in an earlier run.
+pub(super) fn restore_end(job: &mut Job) {
+    if let Some(own) = &mut job.run.checkpoints {
+        own.last = None;
+        if own.kept.is_empty() {
+            job.run.checkpoints = None;
+        }
     }
-    if job.run.credentials {
-        return Some(provisioning::lost());
-    }
-    if is_workflow(job) {
-        return None; // What of it was over is.
-    }
+}
+
+/// Whether a checkpoint of a job can be asked for.
+///
+/// # Errors
+///
+/// `UNIMPLEMENTED` if its agent gives none, `FAILED_PRECONDITION` if it does not run or
+/// is at one, `RESOURCE_EXHAUSTED` at a bound.
+pub(in crate::runtime) fn check(job: &Job, ctx: &Context) -> Result<(), Violation> {
+    let name = job.spec.agent.name();
+    let unable = |why: String| Err(Violation::new(ErrorCode::Unimplemented, why));
     if !ctx.config.restarts(&job.spec.agent) {
-        return Some(Cause::failed(
-            "the runtime was restarted while the job ran: submit it again, if it had a key with a new one",
-        ));
+        return unable(alloc::format!("`{name}` cannot go on from a checkpoint: its jobs have none"));
     }
-    (job.run.restarts >= most).then(|| {
-        let times = most + 1;
-        Cause::failed(&alloc::format!("the runtime ended {times} times while the job ran: it is not started again"))
-    })
+    if !ctx.config.gives_checkpoints(name) {
+        return unable(alloc::format!("`{name}` makes its checkpoints by itself and gives none when asked"));
+    }
+    let not_now = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    match job.state {
+        JobState::Running if !is_over(job) && job.run.state == AgentState::Running => {}
+        JobState::Running if is_over(job) => return not_now("the job is about to end: its agent makes no more"),
+        JobState::Accepting | JobState::Queued | JobState::Running => {
+            return not_now("the job does not run yet: ask for a checkpoint once it does");
+        }
+        JobState::Cancelling(_) => return not_now("the job was told to stop"),
+        JobState::Ended(_) => return not_now("the job has ended: its last checkpoints are kept with it"),
+    }
+    let own = job.run.checkpoints.as_ref();
+    if own.is_some_and(|own| own.asked.is_some()) {
+        return not_now("a checkpoint of this job is being made for another request: ask again when it is there");
+    }
+    let most = ctx.config.limits.history.checkpoint.checkpoints_per_job;
+    let asked_for = own.map_or(0, |own| own.kept.iter().filter(|kept| kept.mark.asked.is_some()).count());
+    if asked_for >= most {
+        let why = alloc::format!("{most} checkpoints of this job are kept that were asked for");
+        return Err(exhausted("checkpoints_per_job", most, why));
+    }
+    Ok(())
+}
+
+/// Asks for a checkpoint of a job, of which one [can be](check) asked for.
+pub(in crate::runtime) fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId, asked: Asked) {
+    let at = ctx.now.mono + ctx.config.limits.history.checkpoint.checkpoint_wait;
+    ctx.timers.set(Timer::Checkpoint(id), at);
+    ctx.output(Output::AskCheckpoint { job: id, label: asked.label.clone() });
+    jobs.table.change(id, |job| job.run.checkpoints.get_or_insert_default().asked = Some(asked));
+}
+
+/// What became of a message that asked for a checkpoint of a job, in a session or with
+/// ids that are the principal's.
+pub(in crate::runtime) fn made_for(job: &Job, session: Option<SessionId>, request: &WireId) -> Option<CheckpointRef> {
+    let is_it = |asked: &(SessionId, WireId)| asked.1 == *request && session.is_none_or(|session| session == asked.0);
+    let kept = &job.run.checkpoints.as_ref()?.kept;
+    let found = kept.iter().find(|kept| kept.mark.asked.as_deref().is_some_and(is_it))?;
+    Some(shown(job.id, &found.mark, found.state.len()))
+}
+
+/// Whether a message waits for a checkpoint still; from now on in this session.
+pub(in crate::runtime) fn goes_on_waiting(jobs: &mut Jobs, id: JobId, session: SessionId, request: &WireId) -> bool {
+    let waits = |job: &mut Job| {
+        let asked = job.run.checkpoints.as_mut().and_then(|own| own.asked.as_mut());
+        asked.filter(|asked| asked.request == *request).map(|asked| asked.session = session).is_some()
+    };
+    jobs.table.change(id, waits) == Some(true)
+}
+
+/// The agent of a job has taken too long for a checkpoint.
+pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    let span = ctx.config.limits.history.checkpoint.checkpoint_wait;
+    let why = alloc::format!("the agent has made no checkpoint within {}", crate::time::InWords(span));
+    jobs.table.change(id, |job| answer(job, ctx, Err(Violation::new(ErrorCode::Timeout, why))));
+}
+
+/// A job is somebody else's: who waits for a checkpoint of it is told no more of it.
+pub(super) fn hand_over(job: &mut Job, ctx: &mut Context) {
+    let why = "the job was handed over: its checkpoints are whose it is now";
+    answer(job, ctx, Err(Violation::new(ErrorCode::FailedPrecondition, why)));
+}
+
+/// Answers whoever waits for a checkpoint of a job, if anybody does.
+fn answer(job: &mut Job, ctx: &mut Context, made: Result<CheckpointRef, Violation>) {
+    let Some(asked) = job.run.checkpoints.as_mut().and_then(|own| own.asked.take()) else {
+        return; // Its agent made it by itself.
+    };
+    ctx.timers.clear(Timer::Checkpoint(job.id));
+    let request = Some(asked.request);
+    let reply = match made {
+        Ok(checkpoint) => Reply::Command(CommandReply::Checkpoint { checkpoint, request }),
+        Err(why) => {
+            let subject = Subject { kind: RefusedKind::Frame, id: request, job: Some(job.id.into()), trace: None };
+            Reply::Refused(Refusal::about(subject, why))
+        }
+    };
+    ctx.effect(Effect::Tell { session: asked.session, reply });
+}
+
+/// A job had a checkpoint in an earlier run.
+pub(in crate::runtime) fn restore(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    id: JobId,
+    (pos, mark): (LogPos, Option<Box<CheckpointMark>>),
+    state: Vec<u8>,
+) {
+    jobs.table.change(id, |job| {
+        let account = ctx.accounts.of(&job.spec.principal.account());
+        if let Some(prompts) = &mut job.prompts {
+            prompts.forget_answers();
+        }
+        let own = job.run.checkpoints.get_or_insert_default();
+        match mark {
+            Some(mark) => own.keep(&account, pos, *mark, state.into()),
+            None => {
+                let charge = account.charge(HeldFor::Checkpoints, state.len());
+                own.last = Some((state.into(), charge));
+            }
+        }
+    });
+}
+
+/// Checkpoints of a job were forgotten in an earlier run.
+pub(in crate::runtime) fn restore_forgotten(jobs: &mut Jobs, id: JobId, entries: &[LogPos]) {
+    jobs.table.change(id, |job| {
+        if let Some(own) = &mut job.run.checkpoints {
+            own.kept.retain(|kept| !entries.contains(&kept.pos));
+        }
+    });
 }

@@ -307,6 +307,7 @@ fn context_of<'a>(
         features: Features::default(),
         ceilings: [None; 2],
         firing: None,
+        begins: None,
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::string::ToString;
 use core::time::Duration;
 
 use super::cause::Cause;
+use super::checkpoint;
 use super::delegation;
 use super::departure;
 use super::inbound;
@@ -45,13 +46,13 @@ impl Jobs {
         let mut gave_slot_back = false;
         let runs = self.table.change(id, |job| {
             if job.run.state == AgentState::Idle {
-                job.input = None;
+                checkpoint::drop_input(job);
                 self.lines.leave(&ctx.config, job);
                 gave_slot_back = self.shares.return_slot(job);
                 job.run.state = AgentState::Gone;
             }
             job.run.sends.result = None;
-            job.run.checkpoint = None;
+            checkpoint::end(job, ctx);
             job.run.stop_questions(ctx, id);
             prompt::end(job, ctx);
             job.run.state == AgentState::Running

@@ -3,6 +3,7 @@
 //! Whatever counts its owner counts the new one from then on: what it holds, its place
 //! in line, its slot. Its idempotency key stays with whoever submitted it.
 
+use super::checkpoint;
 use super::submit::{check_quota, check_unfinished};
 use super::{Job, Jobs, Slot, Wait, table, waiting_bytes};
 use crate::error::{ErrorCode, Violation};
@@ -91,6 +92,7 @@ pub(in crate::runtime) fn hand_over(
         jobs.keys.keep(ctx, &job.spec.principal, key, id);
     }
     ctx.append(Record::HandedOver { job: id, principal: to.clone(), session, by: by.cloned() });
+    jobs.table.change(id, |job| checkpoint::hand_over(job, ctx));
     give(jobs, ctx, id, (to, session), by);
 }
 

@@ -16,7 +16,7 @@
 mod agent;
 pub(in crate::runtime) mod artifact;
 mod cause;
-mod checkpoint;
+pub(in crate::runtime) mod checkpoint;
 mod credentials;
 mod credit;
 pub(in crate::runtime) mod delegation;
@@ -34,6 +34,7 @@ mod idempotency;
 pub(in crate::runtime) mod inbound;
 pub(in crate::runtime) mod interrupt;
 mod jobs;
+mod kept_checkpoints;
 pub(in crate::runtime) mod lease;
 mod lines;
 mod memory;
@@ -44,6 +45,7 @@ pub(in crate::runtime) mod provisioning;
 mod purge;
 mod questions;
 pub(in crate::runtime) mod raises;
+mod recover;
 mod resolve;
 mod restore;
 mod result;
@@ -74,6 +76,7 @@ use crate::model::reply::{Accepted, CommandReply, Reply, Watching};
 use crate::model::request::Invocation;
 use crate::model::workflow::is_agent;
 use crate::runtime::account::{Balance, Charge, HeldFor};
+use crate::runtime::checkpoint_records::BegunAt;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{Firing, JobBounds, KeyRecord, ParentRecord};
@@ -82,7 +85,7 @@ pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
 pub(in crate::runtime) use jobs::{Jobs, recount};
 pub(in crate::runtime) use result::ChunkTerms;
-pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, check_for_later, level_of};
+pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, begun_by, check_for_later, level_of};
 pub use waits::Wait;
 pub(in crate::runtime) use workflow_check::submit_of;
 
@@ -177,6 +180,12 @@ impl JobSpec {
     pub(in crate::runtime) fn parent(&self) -> Option<JobId> {
         self.bounds.parent.as_ref().map(|parent| parent.job)
     }
+
+    /// The job that it is from, as it is shown: its parent, or the one at whose checkpoint
+    /// it began.
+    pub(in crate::runtime) fn origin(&self) -> Option<JobId> {
+        self.parent().or_else(|| self.bounds.begun_at.as_ref().map(|begun| begun.job))
+    }
 }
 
 /// What waits for an agent to start.
@@ -241,7 +250,8 @@ impl JobSpec {
         let firing = firing.map_or(0, |firing| size_of::<Firing>() + firing.schedule.as_str().len());
         let span = invocation.span.as_ref().map_or(0, |span| span.len());
         let lease = READ * lease.as_str().len();
-        agent.name().len() + lease + trace.len() + span + parent + firing
+        let begun_at = self.bounds.begun_at.as_ref().map_or(0, |_| size_of::<BegunAt>());
+        agent.name().len() + lease + trace.len() + span + parent + firing + begun_at
     }
 }
 
@@ -389,7 +399,7 @@ impl Job {
             budget: lease::budget_granted(self),
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
-            parent: self.spec.parent().map(Into::into),
+            parent: self.spec.origin().map(Into::into),
             delegate_id: self.spec.bounds.parent.as_ref().map(|parent| parent.delegate_id.clone()),
             credentials: Vec::new(),
         }))
@@ -406,7 +416,7 @@ impl Job {
             lease: self.spec.lease.clone(),
             constraints: self.spec.bounds.constraints,
             budget: lease::budget_left(self),
-            parent: self.spec.parent().map(Into::into),
+            parent: self.spec.origin().map(Into::into),
             trace: Some(self.spec.trace.clone()),
             from,
             replayed,

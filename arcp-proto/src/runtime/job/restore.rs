@@ -1,8 +1,8 @@
 //! What jobs take over from an earlier run of the runtime: records, in order.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 
+use super::checkpoint;
 use super::delegation;
 use super::lease::{self, Purse};
 use super::result::is_in_pieces;
@@ -10,7 +10,6 @@ use super::table::Table;
 use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
 use crate::id::{JobId, LogPos};
 use crate::model::event::{EventClass, JobEvent};
-use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::io::{EventRecord, JobRecord};
 use crate::time::UtcMs;
@@ -56,7 +55,7 @@ impl Jobs {
         self.table.bound_restored(ctx, id);
         if ended == Some(true) {
             self.departures.end(id);
-            self.table.change(id, |job| job.input = None);
+            self.table.change(id, checkpoint::drop_input);
             self.list(id);
             self.table.settle(id);
             delegation::leave_family(self, id);
@@ -94,17 +93,6 @@ impl Table {
         });
     }
 
-    pub(in crate::runtime) fn restore_checkpoint(&mut self, ctx: &mut Context, id: JobId, state: Vec<u8>) {
-        self.change(id, |job| {
-            let account = ctx.accounts.of(&job.spec.principal.account());
-            let charge = account.charge(HeldFor::Checkpoints, state.len());
-            job.run.checkpoint = Some((state, charge));
-            if let Some(prompts) = &mut job.prompts {
-                prompts.forget_answers();
-            }
-        });
-    }
-
     /// The agent of a job was started again.
     pub(in crate::runtime) fn restore_restart(&mut self, id: JobId) {
         self.change(id, |job| job.run.restarts += 1);
@@ -131,7 +119,7 @@ impl Job {
                 self.state =
                     JobState::Ended(End { status: terminal.status, at, pos, in_pieces: is_in_pieces(terminal) });
                 self.run.waits.clear();
-                self.run.checkpoint = None;
+                checkpoint::restore_end(self);
                 lease::close(self);
             }
             JobEvent::Emitted { .. } => self.run.sends.streams.restore(event),

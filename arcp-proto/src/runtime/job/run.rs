@@ -3,9 +3,9 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
-use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::kept_checkpoints::Checkpoints;
 use super::open_calls::OpenCalls;
 use super::result::Stream;
 use super::shares::Slot;
@@ -13,7 +13,6 @@ use super::streams::Streams;
 use super::waits::Wait;
 use crate::id::LogPos;
 use crate::lease::Lease;
-use crate::runtime::account::Charge;
 use crate::time::{Timestamp, UtcMs};
 
 /// Paced agents get their calls in portions of about this span.
@@ -31,8 +30,8 @@ pub(super) struct AgentRun {
     pub(super) started_at: Option<UtcMs>,
     /// How often it was started again.
     pub(super) restarts: u32,
-    /// What it is to go on from.
-    pub(super) checkpoint: Option<(Vec<u8>, Charge)>,
+    /// What it goes on from, and others may begin at.
+    pub(super) checkpoints: Option<Box<Checkpoints>>,
     /// When it last called.
     pub(super) last_call: Timestamp,
     /// Where it stands in the log that it fell silent, or was heard again.
@@ -87,7 +86,8 @@ impl AgentRun {
     /// Bytes it holds, roughly.
     pub(super) fn weight(&self) -> usize {
         let result = self.sends.result.as_ref().map_or(0, Stream::weight);
-        self.questions.weight() + result + self.sends.streams.weight()
+        let checkpoints = self.checkpoints.as_ref().map_or(0, |_| size_of::<Checkpoints>());
+        self.questions.weight() + result + self.sends.streams.weight() + checkpoints
     }
 }
 

@@ -7,6 +7,7 @@
 use alloc::string::ToString as _;
 use core::time::Duration;
 
+use super::checkpoint;
 use super::interrupt;
 use super::shares::Slot;
 use super::streams;
@@ -73,8 +74,8 @@ impl Jobs {
             return;
         }
         self.table.change(id, |job| {
-            let (input, extensions) =
-                job.input.take().map_or((Json::null(), None), |waited| (waited.input, waited.extensions));
+            let waited = job.input.as_ref().map(|waited| (waited.input.clone(), waited.extensions.clone()));
+            let (input, extensions) = waited.unwrap_or((Json::null(), None));
             job.run.waits.remove(&Wait::Store);
             let credit = job.run.first_credit(&ctx.config.limits, reader);
             job.run.state = AgentState::Running;
@@ -88,7 +89,7 @@ impl Jobs {
                 extensions: extensions.unwrap_or_else(Json::empty_object),
                 credit: credit.calls,
                 credit_bytes: u64::try_from(credit.bytes).unwrap_or(0),
-                checkpoint: job.run.checkpoint.take().map(|(state, _)| state),
+                checkpoint: checkpoint::start(job, ctx),
                 restarts: job.run.restarts,
                 lease: job.spec.lease.clone(),
                 credentials: self.credentials.of_agent(id),

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
+use super::checkpoint::{self, Beginning};
 use super::family;
 use super::idempotency;
 use super::lease::{self, Grant};
@@ -10,7 +11,7 @@ use super::resolve::resolve;
 use super::workflow_check::check_workflow;
 use super::{Job, JobSpec, Jobs, NEW_JOB, waiting_bytes};
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{JobId, Principal, SessionId, WireId};
+use crate::id::{IdempotencyKey, JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
 use crate::lease::{Ceiling, Lease, Namespace};
 use crate::model::agent::AgentRef;
@@ -20,6 +21,7 @@ use crate::model::workflow::is_agent;
 use crate::policy::{Roles, Subject};
 use crate::principal::Account;
 use crate::runtime::account::HeldFor;
+use crate::runtime::checkpoint_records::BegunAt;
 use crate::runtime::context::Context;
 use crate::runtime::io::{Firing, JobBounds, JobRecord, KeyRecord, Notice, ParentRecord, Record};
 use crate::runtime::log::Waiter;
@@ -51,12 +53,19 @@ pub(in crate::runtime) struct SubmitContext<'a> {
     pub(in crate::runtime) ceilings: [Option<&'a Ceiling>; 2],
     /// The time of a schedule that it is the job of.
     pub(in crate::runtime) firing: Option<&'a Firing>,
+    /// The checkpoint of another job at which it begins.
+    pub(in crate::runtime) begins: Option<&'a Beginning>,
 }
 
 impl SubmitContext<'_> {
     /// Of whom policy is asked.
     pub(in crate::runtime) fn subject(&self) -> Subject<'_> {
         Subject { principal: self.principal, roles: self.roles }
+    }
+
+    /// What makes another submit under its key the same.
+    fn fingerprint(&self) -> [u8; 32] {
+        self.begins.map_or_else(|| fingerprint(self.submit), |begins| fingerprint_at(&begins.at))
     }
 }
 
@@ -132,13 +141,12 @@ impl Jobs {
         let key = submit
             .key
             .as_ref()
-            .map(|key| KeyRecord { digest: idempotency::digest(principal, key), fingerprint: fingerprint(submit) });
+            .map(|key| KeyRecord { digest: idempotency::digest(principal, key), fingerprint: asked.fingerprint() });
         if let Some(key) = &key
             && let Some(claim) = self.keys.get(&key.digest)
         {
             if claim.fingerprint != key.fingerprint {
-                let taken = "the idempotency key was used for a different submit: use a new key";
-                return Err(Violation::new(ErrorCode::DuplicateKey, taken));
+                return Err(taken());
             }
             return Ok(Submission::Known(claim.job));
         }
@@ -149,7 +157,11 @@ impl Jobs {
         }
         let asks = (asked.subject(), submit.agent.name());
         let grant = ctx.prove(principal, |ctx, fuel| match asked.parent {
-            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, false, fuel),
+            None => {
+                // What nobody asked for another job's checkpoint does not bring.
+                let nothing_stays = asked.begins.is_some();
+                Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, nothing_stays, fuel)
+            }
             Some(parent) => {
                 family::grant_below(self, ctx, parent, asks.0, submit, (asked.features, asked.ceilings), fuel)
             }
@@ -191,6 +203,9 @@ impl Jobs {
         if self.table.len() >= limits.job.jobs && self.to_forget(ctx, principal).is_none() {
             let full = "the runtime holds too many jobs: submit again when some have ended";
             return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.job.jobs as u64, full));
+        }
+        if let Some(begins) = asked.begins {
+            checkpoint::check_beginning(ctx, &account, begins)?;
         }
         if asked.submit.key.is_some() {
             self.keys.check_room(principal, limits, ctx.now.mono)?;
@@ -239,6 +254,7 @@ impl Jobs {
                 trust,
                 roles: asked.roles.clone(),
                 firing: asked.firing.cloned().map(Box::new),
+                begun_at: asked.begins.map(|begins| Box::new(begins.at.clone())),
             },
             key,
             asked_by: None,
@@ -267,6 +283,9 @@ impl Jobs {
         }
         let mut job = Job::new(ctx, id, spec, input, session, pos);
         job.purse = grant.purse();
+        if let Some(begins) = asked.begins {
+            checkpoint::begin_at(&mut job, ctx, begins);
+        }
         job.run.credentials = self.credentials.give(id, session);
         lease::plan_expiry(&job, ctx);
         if starts && needs_slot {
@@ -276,6 +295,24 @@ impl Jobs {
         ctx.log.wait(pos, Waiter::Job(id));
         ctx.observe(Notice::JobAccepted { job: id, principal: principal.clone(), agent });
         id
+    }
+}
+
+/// The job of a key by which one was begun at this checkpoint.
+///
+/// # Errors
+///
+/// `DUPLICATE_KEY` if the key was used for something else.
+pub(in crate::runtime) fn begun_by(
+    jobs: &Jobs,
+    principal: &Principal,
+    key: &IdempotencyKey,
+    at: &BegunAt,
+) -> Result<Option<JobId>, Violation> {
+    match jobs.keys.get(&idempotency::digest(principal, key)) {
+        None => Ok(None),
+        Some(claim) if claim.fingerprint == fingerprint_at(at) => Ok(Some(claim.job)),
+        Some(_) => Err(taken()),
     }
 }
 
@@ -354,6 +391,10 @@ fn resolve_asked(ctx: &mut Context, asked: SubmitContext<'_>, grant: &Grant) -> 
     check_workflow(ctx, submit, asked.subject(), bounds, grant).map(|agent| (agent, false))
 }
 
+fn taken() -> Violation {
+    Violation::new(ErrorCode::DuplicateKey, "the idempotency key was used for a different submit: use a new key")
+}
+
 /// What makes two submits the same.
 fn fingerprint(submit: &Submit) -> [u8; 32] {
     let mut asked = Object::new();
@@ -375,6 +416,13 @@ fn fingerprint(submit: &Submit) -> [u8; 32] {
 /// them.
 pub(super) fn fingerprint_below(submit: &Submit) -> [u8; 32] {
     fingerprint(&Submit { parent: None, delegate_id: None, ..submit.clone() })
+}
+
+/// What makes two jobs the same that begin at checkpoints.
+fn fingerprint_at(at: &BegunAt) -> [u8; 32] {
+    let mut asked = Object::new();
+    asked.str("checkpoint_id", checkpoint::id_of(at.job, at.event).as_str());
+    asked.json().fingerprint()
 }
 
 fn is_empty_object(json: &Json) -> bool {

@@ -216,9 +216,12 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
         job.sessions.holder = holder;
         job.held.job.move_to(&account);
         job.held.events.move_to(&account);
-        let checkpoint = job.run.checkpoint.as_mut().map(|(_, charge)| charge);
-        let held = job.input.as_mut().map(|input| &mut input.charge).into_iter().chain(checkpoint);
-        held.for_each(|charge| charge.move_to(&account));
+        if let Some(input) = &mut job.input {
+            input.charge.move_to(&account);
+        }
+        if let Some(checkpoints) = &mut job.run.checkpoints {
+            checkpoints.move_to(&account);
+        }
     });
     let listed = table.unlist(from, id);
     if listed {
@@ -250,7 +253,7 @@ pub(super) fn recount_table(table: &Table, recount: &mut Recount<'_>) {
         recount.add_for(&account, HeldFor::Events, job.events.recount());
         let input = job.input.as_ref().map(|waits| waiting_bytes(&waits.input, waits.extensions.as_ref()));
         recount.add_for(&account, HeldFor::Inputs, input.unwrap_or(0));
-        let checkpoint = job.run.checkpoint.as_ref().map(|(state, _)| state.len());
-        recount.add_for(&account, HeldFor::Checkpoints, checkpoint.unwrap_or(0));
+        let checkpoints = job.run.checkpoints.as_ref().map_or(0, |own| own.recount());
+        recount.add_for(&account, HeldFor::Checkpoints, checkpoints);
     }
 }

@@ -87,6 +87,7 @@ fn try_accept(
         features: Default::default(),
         ceilings: [None; 2],
         firing: None,
+        begins: None,
     };
     Ok(match jobs.check(ctx, asked)? {
         Submission::New(new) => {

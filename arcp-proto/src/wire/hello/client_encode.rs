@@ -65,6 +65,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'stati
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
         SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
         SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish),
+        SessionRequest::ListCheckpoints { job } => shared::write_checkpoint_query(job),
         SessionRequest::Echo { .. }
         | SessionRequest::Replay(_)
         | SessionRequest::Pace { .. }
@@ -93,6 +94,8 @@ fn write_command(command: &Command, sidecars: bool) -> Option<(&'static str, Str
         Command::ReleaseArtifact { id } => shared::write_release(id),
         Command::Schedule(wish) => write_schedule(wish),
         Command::ChangeSchedule(change) => shared::write_schedule_change(change),
+        Command::CreateCheckpoint(wish) => shared::write_create_checkpoint(wish),
+        Command::RestoreCheckpoint(wish) => shared::write_restore_checkpoint(wish),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }

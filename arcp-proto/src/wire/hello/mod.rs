@@ -70,6 +70,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::Schedules => Some("x-vendor.arcp.scheduled_jobs"),
         Feature::Workflows => Some("x-vendor.arcp.workflows"),
         Feature::Sidecars => Some("x-vendor.arcp.sidecar"),
+        Feature::Checkpoints => Some("x-vendor.arcp.checkpoints"),
         Feature::BlockOnSilence
         | Feature::FilterSubscriptions
         | Feature::DurableJobs

@@ -45,6 +45,7 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
         SessionReply::Sessions(page) => shared::write_sessions(page),
         SessionReply::Schedules(page) => shared::write_schedules(page),
+        SessionReply::Checkpoints(list) => shared::write_checkpoints(list),
         SessionReply::Artifact(fetched) => shared::write_fetched(view, fetched),
         SessionReply::OfArtifacts(answer) => shared::write_of_artifacts(answer),
         SessionReply::Evicted { code, reason } => {
@@ -77,6 +78,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> Option<(&'static st
         CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
         CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
         CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
+        CommandReply::Checkpoint { checkpoint, request } => shared::write_checkpoint(checkpoint, request.as_ref()),
         CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } => return None,
     })
 }

@@ -97,6 +97,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
         SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
         SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish),
+        SessionRequest::ListCheckpoints { job } => shared::write_checkpoint_query(job),
         SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
         SessionRequest::Pace { every, .. } => {
             if let Some(every) = every.filter(|every| !every.is_zero()) {
@@ -129,6 +130,8 @@ fn write_command(command: &Command, sidecars: bool) -> (&'static str, String) {
         Command::ReleaseArtifact { id } => shared::write_release(id),
         Command::Schedule(wish) => write_schedule(wish),
         Command::ChangeSchedule(change) => shared::write_schedule_change(change),
+        Command::CreateCheckpoint(wish) => shared::write_create_checkpoint(wish),
+        Command::RestoreCheckpoint(wish) => shared::write_restore_checkpoint(wish),
         Command::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
         Command::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
     }

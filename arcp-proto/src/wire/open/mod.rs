@@ -93,6 +93,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::Artifacts => "artifacts",
         Feature::Schedules => "scheduled_jobs",
         Feature::Streaming => "streaming",
+        Feature::Checkpoints => "checkpoints",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs

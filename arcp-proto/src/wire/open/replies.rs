@@ -58,6 +58,7 @@ fn write_session_reply<'a>(view: &View, reply: &'a SessionReply) -> (&'a str, St
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
         SessionReply::Sessions(page) => shared::write_sessions(page),
         SessionReply::Schedules(page) => shared::write_schedules(page),
+        SessionReply::Checkpoints(list) => shared::write_checkpoints(list),
         SessionReply::Artifact(fetched) => shared::write_fetched(view, fetched),
         SessionReply::OfArtifacts(answer) => shared::write_of_artifacts(answer),
         SessionReply::Refresh { deadline, deadline_ms } => {
@@ -85,6 +86,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> (&'static str, Stri
         CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
         CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
         CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
+        CommandReply::Checkpoint { checkpoint, request } => shared::write_checkpoint(checkpoint, request.as_ref()),
         CommandReply::CancelTaken { target, deadline_ms, .. } => {
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
             ("cancel.accepted", payload.done())

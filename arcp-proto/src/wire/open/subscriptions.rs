@@ -106,6 +106,7 @@ pub(super) fn write_unsubscribe(subscription: &WireId) -> String {
 pub(super) fn write_replay(replay: &Replay) -> String {
     let mut payload = Object::new();
     payload.opt_str("after_message_id", replay.after.as_ref().map(WireId::as_str));
+    payload.opt_str("checkpoint_id", replay.checkpoint.as_ref().map(WireId::as_str));
     if replay.open_streams {
         payload.bool("include_open_streams", true);
     }
@@ -147,12 +148,9 @@ fn read_subscribe(header: &Header<'_>) -> Result<Subscribe, Violation> {
 
 fn read_replay(header: &Header<'_>) -> Result<Replay, Violation> {
     let fields: ResumeFields<'_> = payload("resume", header.payload)?;
-    if fields.checkpoint_id.is_some() {
-        let why = "`resume`: a job goes on from its checkpoint by itself: leave `checkpoint_id` out";
-        return Err(Violation::new(crate::error::ErrorCode::Unimplemented, why));
-    }
     let after = fields.after_message_id.map(|after| id("after_message_id", &after)).transpose()?;
-    Ok(Replay { after, open_streams: fields.include_open_streams.unwrap_or(false) })
+    let checkpoint = fields.checkpoint_id.map(|named| id("checkpoint_id", &named)).transpose()?;
+    Ok(Replay { after, checkpoint, open_streams: fields.include_open_streams.unwrap_or(false) })
 }
 
 fn list(name: &str, entries: Option<Vec<String>>) -> Result<Vec<String>, Violation> {

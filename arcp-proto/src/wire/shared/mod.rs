@@ -1,6 +1,7 @@
 //! Messages that both families spell the same.
 
 mod artifacts;
+mod checkpoints;
 mod handoff;
 mod interrupt;
 mod prompts;
@@ -16,6 +17,10 @@ mod written;
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
 pub(super) use artifacts::{read_reply as read_artifact, write_fetched, write_put, write_ref, write_release};
+pub(super) use checkpoints::{
+    read_reply as read_checkpoint_reply, write_create as write_create_checkpoint, write_list as write_checkpoints,
+    write_made as write_checkpoint, write_query as write_checkpoint_query, write_restore as write_restore_checkpoint,
+};
 pub(super) use handoff::write_hand_over;
 pub(super) use interrupt::write_interrupt;
 pub(super) use prompts::{correlates, write_answer};

@@ -55,6 +55,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
             };
             let answer = answer.map_or_else(said, |answer| Ok(Some(answer)))?;
             let answer = answer.map_or_else(|| super::schedules::read_request(header), |answer| Ok(Some(answer)))?;
+            let answer = answer.map_or_else(|| super::checkpoints::read_request(header), |answer| Ok(Some(answer)))?;
             return answer.map_or_else(|| super::sessions::read_request(header), |answer| Ok(Some(answer)));
         }
     }))
@@ -63,7 +64,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
 /// What a message of this type asks for, for whoever refuses it unread.
 pub(in crate::wire) fn refused_kind(kind: &str) -> RefusedKind {
     match kind {
-        "job.submit" | "tool.invoke" | "agent.delegate" => RefusedKind::Submit,
+        "job.submit" | "tool.invoke" | "agent.delegate" | "checkpoint.restore" => RefusedKind::Submit,
         "job.cancel" | "cancel" => RefusedKind::Cancel,
         "job.subscribe" => RefusedKind::Watch,
         "job.unsubscribe" => RefusedKind::Job,
