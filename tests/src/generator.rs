@@ -54,6 +54,8 @@ struct Peer {
 /// What a run came to.
 #[derive(Debug, Default)]
 pub struct Ran {
+    /// Whether its peers ask for checkpoints.
+    pub asks_for_checkpoints: bool,
     /// Frames the oracle checked.
     pub frames: usize,
     /// Jobs that were accepted.
@@ -92,6 +94,22 @@ pub struct Ran {
     pub recordings: Vec<String>,
 }
 
+/// Asks for a checkpoint of a job, or for a job that begins at one that was told of.
+fn checkpoint(world: &mut World, peer: &mut Peer) {
+    let told = peer.raw.as_ref().and_then(|raw| {
+        let frames = world.frames_of(raw.conn);
+        let told = frames.iter().rev().take(64).find_map(|text| text.split('"').find(|part| part.starts_with("chk_")));
+        told.map(String::from)
+    });
+    match told.filter(|_| world.below(2) == 0) {
+        Some(id) => ask(world, peer, "checkpoint.restore", json!({"checkpoint_id": id})),
+        None => {
+            let job = peer.pick_open_job(world).unwrap_or_else(|| "job_none".into());
+            ask(world, peer, "checkpoint.create", json!({"job_id": job, "label": "l"}));
+        }
+    }
+}
+
 /// Runs one seed: `steps` random actions, then calm.
 pub fn run(seed: u64, steps: u64) -> Ran {
     run_with(seed, steps, &[])
@@ -108,6 +126,9 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     for entry in options.config.agents.iter_mut().filter(|entry| OBSERVERS.contains(&entry.name.as_str())) {
         entry.observes_interrupts = true;
         entry.takes_input = true;
+    }
+    for entry in &mut options.config.agents {
+        entry.gives_checkpoints = options.config.restartable_agents.contains(&entry.name);
     }
     authority::configure(&mut options.config, seed);
     options.config.authority.workflows = true;
@@ -153,7 +174,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         (authority::OPERATOR_TOKEN, Family::Open),
     ];
     let mut peers: Vec<Peer> = PEERS.iter().map(|(token, family)| open(&mut world, token, *family)).collect();
-    let mut ran = Ran::default();
+    let mut ran = Ran { asks_for_checkpoints: seed % 5 == 2, ..Ran::default() };
     for n in 0..steps {
         let at = world.below(peers.len() as u64) as usize;
         act(&mut world, &mut peers, at, n, &mut ran);
@@ -200,6 +221,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
             payload["capabilities"]["binary_encoding"] = json!(["base64", "sidecar"]);
             payload["capabilities"]["interrupt"] = json!(true);
             payload["capabilities"]["streaming"] = json!(true);
+            payload["capabilities"]["checkpoints"] = json!(true);
             payload["capabilities"]["agent_handoff"] = json!(true);
             Raw::open_with(world, payload)
         }
@@ -232,7 +254,12 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
 fn hello(token: &str) -> Value {
     let mut payload = leases_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
-    let more = ["x-vendor.arcp.open_surfaces", "x-vendor.arcp.agent_handoff", "x-vendor.arcp.sidecar"];
+    let more = [
+        "x-vendor.arcp.open_surfaces",
+        "x-vendor.arcp.agent_handoff",
+        "x-vendor.arcp.sidecar",
+        "x-vendor.arcp.checkpoints",
+    ];
     features.extend(more.map(Value::from));
     payload
 }
@@ -344,6 +371,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let to = peers[to].token.trim_start_matches("tok-").to_string();
             authority::hand_over(world, &mut peers[at], &to);
         }
+        60 if ran.asks_for_checkpoints => checkpoint(world, &mut peers[at]),
         60..63 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),
         63..68 => {
             let seq = peers[at].last;
