@@ -82,8 +82,7 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FrameLimits {
-    /// Largest inbound frame in bytes (4 MiB). Larger: an error that says so;
-    /// a WebSocket is closed with 1009.
+    /// Largest inbound frame in bytes (4 MiB). Larger: an error that says so; a WebSocket is closed with 1009.
     pub frame_bytes: usize,
     /// Largest frame before a session is open (64 KiB): nobody unknown makes
     /// us hold more. Larger: an error that says so, then closed.
@@ -91,8 +90,7 @@ pub struct FrameLimits {
     /// Largest frame of a streamed result as written (1 MiB): published
     /// clients refuse larger ones. Results are cut to fit.
     pub result_frame_bytes: usize,
-    /// Deepest JSON nesting accepted (120, and no more than that). Deeper: an
-    /// error.
+    /// Deepest JSON nesting accepted (120, and no more than that). Deeper: an error.
     pub json_depth: usize,
     /// Largest event body in bytes (900 KiB). Larger: a warning takes the place of
     /// the event; an agent that asked what becomes of it is refused, and one whose
@@ -100,8 +98,7 @@ pub struct FrameLimits {
     pub event_body_bytes: usize,
     /// Largest streamed result in bytes (256 MiB). Larger: the job fails.
     pub result_bytes: u64,
-    /// Bytes beside one frame (4 MiB). More: the frame is refused. Until all have come
-    /// they count for [`ConnectionLimits::waiting_bytes`].
+    /// Bytes beside one frame (4 MiB). More: it is refused. They count for [`ConnectionLimits::waiting_bytes`].
     pub sidecar_bytes: usize,
     /// Seconds for which a frame waits for them (10). Longer: it is refused.
     pub sidecar_seconds: u64,
