@@ -82,7 +82,7 @@ pub use arcp_host::client::{
 };
 pub use arcp_host::driver::{Host, HostError};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use client::{Client, ClientError, Renewer};
+pub use client::{Checkpoints, Client, ClientError, Renewer};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use job::Job;
 #[cfg(any(feature = "websocket", feature = "stdio"))]

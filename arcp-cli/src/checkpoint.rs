@@ -115,7 +115,7 @@ fn connect(place: &Where) -> Result<Client, Failure> {
 fn list(args: &List) -> Result<Exit, Failure> {
     let client = connect(&args.place)?;
     let job = find(&client, &args.job)?;
-    let list = client.checkpoints(job)?;
+    let list = client.checkpoints().list(job)?;
     output::rows(args.printing, &HEADER, &list.checkpoints.iter().map(row).collect::<Vec<Row>>())?;
     Ok(Exit::Success)
 }
@@ -124,7 +124,7 @@ fn create(args: &Create) -> Result<Exit, Failure> {
     let client = connect(&args.place)?;
     let job = find(&client, &args.job)?;
     let wish = CreateCheckpoint { job: job.clone(), label: args.label.clone() };
-    let made = client.create_checkpoint(wish).map_err(|error| refused(error, job.as_str()))?;
+    let made = client.checkpoints().create(wish).map_err(|error| refused(error, job.as_str()))?;
     output::rows(args.printing, &HEADER, &[row(&made)])?;
     Ok(Exit::Success)
 }
@@ -132,7 +132,7 @@ fn create(args: &Create) -> Result<Exit, Failure> {
 fn restore(args: Restore) -> Result<Exit, Failure> {
     let client = connect(&args.place)?;
     let wish = RestoreCheckpoint { checkpoint: args.checkpoint.clone(), key: args.key };
-    let job = client.restore_checkpoint(wish).map_err(|error| refused(error, args.checkpoint.as_str()))?;
+    let job = client.checkpoints().restore(wish).map_err(|error| refused(error, args.checkpoint.as_str()))?;
     if args.detach {
         writeln!(io::stdout(), "{}", detached(&job.id, args.following.output))?;
         return Ok(Exit::Success);

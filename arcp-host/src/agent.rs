@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::artifacts::NewArtifact;
 pub(crate) use self::artifacts::{Offer, artifact_bytes};
-pub use self::checkpoints::WantedCheckpoint;
+pub use self::checkpoints::{WantedCheckpoint, checkpoint_wanted_within};
 pub use self::child::{AsyncChild, Child};
 pub use self::credentials::{credentials, renew_credential, renew_credential_of};
 pub use self::interrupts::Interrupt;

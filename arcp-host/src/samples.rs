@@ -455,7 +455,7 @@ fn stepper(job: &Context, may_crash: bool) -> Result<Outcome, AgentError> {
     for step in done.saturating_add(1)..=input.steps {
         let end = Instant::now() + Duration::from_millis(input.step_ms);
         // Who wants a checkpoint need not wait for the next step.
-        while job.checkpoint_wanted_within(end.saturating_duration_since(Instant::now()))?.is_some() {
+        while crate::agent::checkpoint_wanted_within(job, end.saturating_duration_since(Instant::now()))?.is_some() {
             job.checkpoint((step - 1).to_string(), Some(&format!("step {}", step - 1)))?;
         }
         if input.crash_at == Some(step) && job.restarts() == 0 {

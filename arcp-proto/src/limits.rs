@@ -2,7 +2,6 @@
 //! thing that happens when it is hit.
 
 mod artifact;
-mod checkpoint;
 mod schedule;
 mod streams;
 mod workflow;
@@ -16,7 +15,6 @@ use crate::lease::Fuel;
 use crate::principal::Account;
 
 pub use self::artifact::ArtifactLimits;
-pub use self::checkpoint::CheckpointLimits;
 pub use self::schedule::ScheduleLimits;
 pub use self::streams::StreamLimits;
 pub use self::workflow::WorkflowLimits;
@@ -576,9 +574,6 @@ pub struct HistoryLimits {
     /// leave an account may cause its `principal_share`: at that none of its own
     /// connections is read.
     pub undurable_bytes: usize,
-    /// States of jobs from which others can begin.
-    #[serde(flatten)]
-    pub checkpoint: CheckpointLimits,
 }
 
 impl Default for HistoryLimits {
@@ -593,7 +588,6 @@ impl Default for HistoryLimits {
             unfinished_bytes: 1 << 30,
             ended_bytes: 256 << 20,
             undurable_bytes: 64 << 20,
-            checkpoint: CheckpointLimits::default(),
         }
     }
 }
@@ -690,14 +684,7 @@ impl Limits {
             credential: CredentialLimits { jobs_with_credentials: 4, credentials_per_job: 2 },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8, departing_jobs: 4 },
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
-            artifact: ArtifactLimits {
-                artifact_bytes: 16 << 10,
-                whole_artifact_bytes: 64 << 10,
-                artifacts: 64,
-                all_artifact_bytes: 1 << 20,
-                artifact_uploads: 2,
-                artifact_operations: 2,
-            },
+            artifact: ArtifactLimits::small(),
             schedule: ScheduleLimits {
                 schedules_per_principal: 8,
                 schedules: 32,
@@ -726,7 +713,6 @@ impl Limits {
                 kept_bytes: 16 << 20,
                 undurable_bytes: 128 << 10,
                 unfinished_bytes: 512 << 10,
-                checkpoint: CheckpointLimits::small(),
                 ..HistoryLimits::default()
             },
         }

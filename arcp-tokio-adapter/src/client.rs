@@ -305,37 +305,9 @@ impl Client {
         self.ask(|answer| Command::Cancel(id, reason, None, answer)).await
     }
 
-    /// Has the agent of a job make a checkpoint (RFC §19); waits until it is durable.
-    ///
-    /// # Errors
-    ///
-    /// If the runtime refuses it: `Unimplemented` if the agent gives none, `Timeout` if it
-    /// takes too long. Also if the runtime has no word for it, or the session is over.
-    pub async fn create_checkpoint(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
-        self.ask(|answer| Command::CreateCheckpoint(wish, answer)).await
-    }
-
-    /// Runs a job that begins at a checkpoint of another one (RFC §19); waits until it is
-    /// accepted.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit`](Self::submit); `JobNotFound` if the checkpoint is not kept.
-    pub async fn restore_checkpoint(&self, wish: RestoreCheckpoint) -> Result<Job, ClientError> {
-        let (follower, updates) = self.follower();
-        let accepted = self.ask(|answer| Command::RestoreCheckpoint(wish, follower, answer)).await?;
-        let mut job = Job::new(accepted.job, accepted.agent, accepted.trace, updates);
-        job.credentials = accepted.credentials;
-        Ok(job)
-    }
-
-    /// Lists the checkpoints of a job that are kept.
-    ///
-    /// # Errors
-    ///
-    /// As [`create_checkpoint`](Self::create_checkpoint).
-    pub async fn checkpoints(&self, job: WireId) -> Result<CheckpointList, ClientError> {
-        self.ask(|answer| Command::Checkpoints(job, answer)).await
+    /// What can be asked about checkpoints of jobs (RFC §19).
+    pub fn checkpoints(&self) -> Checkpoints<'_> {
+        Checkpoints { client: self }
     }
 
     /// Takes a session from its client, as an operator; its jobs go on. Waits until
@@ -698,4 +670,45 @@ fn poll_write(
         }
     }
     stream.poll_flush(cx)
+}
+
+/// What can be asked about checkpoints of jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoints<'c> {
+    client: &'c Client,
+}
+
+impl Checkpoints<'_> {
+    /// Has the agent of a job make a checkpoint (RFC §19); waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `Unimplemented` if the agent gives none, `Timeout` if it
+    /// takes too long. Also if the runtime has no word for it, or the session is over.
+    pub async fn create(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
+        self.client.ask(|answer| Command::CreateCheckpoint(wish, answer)).await
+    }
+
+    /// Runs a job that begins at a checkpoint of another one (RFC §19); waits until it is
+    /// accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::submit`]; `JobNotFound` if the checkpoint is not kept.
+    pub async fn restore(&self, wish: RestoreCheckpoint) -> Result<Job, ClientError> {
+        let (follower, updates) = self.client.follower();
+        let accepted = self.client.ask(|answer| Command::RestoreCheckpoint(wish, follower, answer)).await?;
+        let mut job = Job::new(accepted.job, accepted.agent, accepted.trace, updates);
+        job.credentials = accepted.credentials;
+        Ok(job)
+    }
+
+    /// Lists the checkpoints of a job that are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub async fn list(&self, job: WireId) -> Result<CheckpointList, ClientError> {
+        self.client.ask(|answer| Command::Checkpoints(job, answer)).await
+    }
 }

@@ -88,7 +88,7 @@ pub use arcp_host::client::{
 };
 pub use arcp_host::driver::{Host, HostError};
 pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
-pub use client::{Client, OpenClient};
+pub use client::{Checkpoints, Client, OpenClient};
 pub use dial::open_lines;
 pub use job::Job;
 pub use server::{Acceptor, Listen, ListenError, Listener, Server, serve};

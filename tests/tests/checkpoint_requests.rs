@@ -259,7 +259,7 @@ fn who_can_give_no_checkpoint_is_not_asked_and_the_capability_is_there_only_wher
 
 #[test]
 fn an_agent_that_says_nothing_has_a_deadline_and_one_request_waits_at_a_time() {
-    let mut world = giving(5, |config| config.limits.history.checkpoint.checkpoint_wait = Duration::from_secs(7));
+    let mut world = giving(5, |config| config.limits.artifact.checkpoint_wait = Duration::from_secs(7));
     let mut raw = person(&mut world, Family::Open, "tok-a");
     let job = run(&mut world, &mut raw, Family::Open, "waiter", json!({}));
     let id = create(&mut world, &mut raw, job, "");
@@ -307,7 +307,7 @@ fn the_same_message_once_more_is_answered_with_the_same_checkpoint_after_a_resta
 
 #[test]
 fn the_oldest_that_an_agent_made_by_itself_goes_first_and_what_was_asked_for_stays() {
-    let mut world = giving(7, |config| config.limits.history.checkpoint.checkpoints_per_job = 3);
+    let mut world = giving(7, |config| config.limits.artifact.checkpoints_per_job = 3);
     let mut raw = person(&mut world, Family::Open, "tok-a");
     let job = run(&mut world, &mut raw, Family::Open, "waiter", json!({}));
     let asked = made(&mut world, &mut raw, job, "0");
@@ -335,7 +335,7 @@ fn the_oldest_that_an_agent_made_by_itself_goes_first_and_what_was_asked_for_sta
 
 #[test]
 fn bytes_of_checkpoints_have_a_bound_for_each_job_and_for_all() {
-    let mut world = giving(8, |config| config.limits.history.checkpoint.checkpoint_bytes_per_job = 1500);
+    let mut world = giving(8, |config| config.limits.artifact.checkpoint_bytes_per_job = 1500);
     let mut raw = person(&mut world, Family::Open, "tok-a");
     let job = run(&mut world, &mut raw, Family::Open, "waiter", json!({}));
     let large = "x".repeat(1000);
@@ -347,7 +347,7 @@ fn bytes_of_checkpoints_have_a_bound_for_each_job_and_for_all() {
     assert_eq!(listed(&mut world, &mut raw, job).len(), 1, "what is too large takes no place");
     world.finish();
 
-    let mut world = giving(9, |config| config.limits.history.checkpoint.all_checkpoint_bytes = 8000);
+    let mut world = giving(9, |config| config.limits.artifact.all_checkpoint_bytes = 8000);
     let mut raw = person(&mut world, Family::Open, "tok-a");
     let jobs = [(); 3].map(|()| run(&mut world, &mut raw, Family::Open, "waiter", json!({})));
     for job in jobs {

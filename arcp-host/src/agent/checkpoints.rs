@@ -20,35 +20,31 @@ impl WantedCheckpoint {
     }
 }
 
-/// Only agents whose [`Terms`](crate::registry::Terms) say that they give checkpoints are
-/// asked for any.
-impl Context {
-    /// Waits so long for somebody to want a checkpoint, or not at all.
-    ///
-    /// ```no_run
-    /// use std::time::Duration;
-    /// use arcp_host::agent::{AgentError, Context, Outcome};
-    ///
-    /// fn work(job: &Context) -> Result<Outcome, AgentError> {
-    ///     for step in 0..100_u32 {
-    ///         // ... something that takes a while ...
-    ///         if job.checkpoint_wanted_within(Duration::ZERO)?.is_some() {
-    ///             job.checkpoint(step.to_string(), None)?;
-    ///         }
-    ///     }
-    ///     Ok(Outcome::Empty)
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Stopped`] as soon as the job is told to stop.
-    pub fn checkpoint_wanted_within(&self, span: Duration) -> Result<Option<WantedCheckpoint>, Stopped> {
-        self.link.wait_for(span, |state| state.wanted.take())
-    }
+/// Waits so long for somebody to want a checkpoint of a job, or not at all. Only agents
+/// whose [`Terms`](crate::registry::Terms) say that they give checkpoints are asked for any.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use arcp_host::agent::{AgentError, Context, Outcome, checkpoint_wanted_within};
+///
+/// fn work(job: &Context) -> Result<Outcome, AgentError> {
+///     for step in 0..100_u32 {
+///         // ... something that takes a while ...
+///         if checkpoint_wanted_within(job, Duration::ZERO)?.is_some() {
+///             job.checkpoint(step.to_string(), None)?;
+///         }
+///     }
+///     Ok(Outcome::Empty)
+/// }
+/// ```
+///
+/// # Errors
+///
+/// [`Stopped`] as soon as the job is told to stop.
+pub fn checkpoint_wanted_within(job: &Context, span: Duration) -> Result<Option<WantedCheckpoint>, Stopped> {
+    job.link.wait_for(span, |state| state.wanted.take())
 }
 
-/// As of [`Context`].
 impl AsyncContext {
     /// Waits for somebody to want a checkpoint: for a `select` beside the work.
     ///

@@ -13,7 +13,7 @@ use arcp_proto::model::event::JobError;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::runtime::AgentReply;
 
-use crate::agent::{Context, Stopped, people, streams};
+use crate::agent::{Context, Stopped, checkpoint_wanted_within, people, streams};
 
 /// A program that has so many bytes to read is not heard until it has read some.
 const UNREAD_BYTES: usize = 64 << 10;
@@ -47,7 +47,7 @@ impl Answers {
         {
             self.put(input_line(word));
         }
-        if let Ok(Some(wanted)) = job.checkpoint_wanted_within(Duration::ZERO) {
+        if let Ok(Some(wanted)) = checkpoint_wanted_within(job, Duration::ZERO) {
             let mut line = Object::new();
             line.str("kind", "checkpoint").opt_str("label", wanted.label());
             self.put(line);

@@ -65,7 +65,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.schedule.all_schedule_bytes, 1)
         + of(limits.workflow.all_workflow_bytes, 1)
         + of(limits.workflow.step_checks, limits.job.checked_input_bytes as u64)
-        + of(limits.history.checkpoint.all_checkpoint_bytes, 1)
+        + of(limits.artifact.all_checkpoint_bytes, 1)
         + of(limits.schedule.schedule_plans, 2 * limits.schedule.schedule_bytes as u64)
         + of(limits.connection.wrong_credential_sources, SOURCE)
         + of(limits.session.ended_sessions, ENDED_SESSION);

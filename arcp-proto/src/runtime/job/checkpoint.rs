@@ -117,7 +117,7 @@ fn keep(job: &mut Job, ctx: &mut Context, state: Vec<u8>, mark: CheckpointMark) 
 
 /// Makes room for one more: those go first that the agent made by itself, oldest first.
 fn make_room(job: &mut Job, ctx: &mut Context, bytes: usize) -> Result<(), Violation> {
-    let limits = ctx.config.limits.history.checkpoint.clone();
+    let limits = ctx.config.limits.artifact.clone();
     let id = job.id;
     let Some(own) = job.run.checkpoints.as_mut().filter(|own| own.input.is_some()) else {
         let why = "this runtime has no room for what jobs that begin at it would be started with";
@@ -158,7 +158,7 @@ fn exhausted(bound: &'static str, most: usize, why: String) -> Violation {
 /// Whether an account may have so many bytes more of checkpoints.
 fn admit(ctx: &Context, account: &crate::principal::Account, bytes: usize) -> Result<(), Violation> {
     let limits = &ctx.config.limits;
-    let held = ctx.accounts.held(account, HeldFor::Checkpoints, limits, limits.history.checkpoint.all_checkpoint_bytes);
+    let held = ctx.accounts.held(account, HeldFor::Checkpoints, limits, limits.artifact.all_checkpoint_bytes);
     let (share, of) = (limits.job.principal_share, account.bound_of());
     held.admit(bytes, share, of, "all_checkpoint_bytes", "the checkpoints of jobs, with what these began with,")
 }
@@ -293,7 +293,7 @@ pub(in crate::runtime) fn check(job: &Job, ctx: &Context) -> Result<(), Violatio
     if own.is_some_and(|own| own.asked.is_some()) {
         return not_now("a checkpoint of this job is being made for another request: ask again when it is there");
     }
-    let most = ctx.config.limits.history.checkpoint.checkpoints_per_job;
+    let most = ctx.config.limits.artifact.checkpoints_per_job;
     let asked_for = own.map_or(0, |own| own.kept.iter().filter(|kept| kept.mark.asked.is_some()).count());
     if asked_for >= most {
         let why = alloc::format!("{most} checkpoints of this job are kept that were asked for");
@@ -304,7 +304,7 @@ pub(in crate::runtime) fn check(job: &Job, ctx: &Context) -> Result<(), Violatio
 
 /// Asks for a checkpoint of a job, of which one [can be](check) asked for.
 pub(in crate::runtime) fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId, asked: Asked) {
-    let at = ctx.now.mono + ctx.config.limits.history.checkpoint.checkpoint_wait;
+    let at = ctx.now.mono + ctx.config.limits.artifact.checkpoint_wait;
     ctx.timers.set(Timer::Checkpoint(id), at);
     ctx.output(Output::AskCheckpoint { job: id, label: asked.label.clone() });
     jobs.table.change(id, |job| job.run.checkpoints.get_or_insert_default().asked = Some(asked));
@@ -330,7 +330,7 @@ pub(in crate::runtime) fn goes_on_waiting(jobs: &mut Jobs, id: JobId, session: S
 
 /// The agent of a job has taken too long for a checkpoint.
 pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
-    let span = ctx.config.limits.history.checkpoint.checkpoint_wait;
+    let span = ctx.config.limits.artifact.checkpoint_wait;
     let why = alloc::format!("the agent has made no checkpoint within {}", crate::time::InWords(span));
     jobs.table.change(id, |job| answer(job, ctx, Err(Violation::new(ErrorCode::Timeout, why))));
 }
