@@ -77,7 +77,11 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
                 println!("{result:?}");
                 break;
             }
-            other => println!("{other:?}"),
+            other @ (JobUpdate::Reconnecting { .. }
+            | JobUpdate::Reconnected { .. }
+            | JobUpdate::Missed { .. }
+            | JobUpdate::Gone(_)
+            | JobUpdate::Lost(_)) => println!("{other:?}"),
         }
     }
     assert_eq!(heard, "ONE TWO");

@@ -47,7 +47,7 @@ fn a_shell_script_is_asked_for_a_checkpoint_and_a_kill_leaves_it_to_another_job(
     home.signal("KILL");
     let url = serve(&mut home);
     let listed = lines(&as_alice(&home, &url, &["checkpoint", "list", &job, "-o", "jsonl"]));
-    assert_eq!(listed, [made.clone()], "what was printed is kept");
+    assert_eq!(listed, std::slice::from_ref(&made), "what was printed is kept");
     let checkpoint = made["checkpoint_id"].as_str().expect("an id");
     let restore = ["checkpoint", "restore", checkpoint, "--key", "once", "--detach"];
     let new = stdout(&as_alice(&home, &url, &restore));

@@ -5,6 +5,8 @@
 //! cargo bench -p arcp-tests --bench sidecars
 //! ```
 
+#![allow(clippy::print_stdout, reason = "the report is what it is for")]
+
 use std::time::{Duration, Instant};
 
 use arcp_blocking::{Client, Target};

@@ -63,7 +63,9 @@ impl Peer {
     }
 
     fn unreadable(&self) -> Vec<&str> {
-        let why = |event| if let &ClientEvent::Unreadable { ref why } = event { Some(why.as_str()) } else { None };
+        fn why(event: &ClientEvent) -> Option<&str> {
+            if let ClientEvent::Unreadable { why } = event { Some(why) } else { None }
+        }
         self.events.iter().filter_map(why).collect()
     }
 

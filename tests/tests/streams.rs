@@ -70,7 +70,9 @@ fn a_stream_of_each_kind_is_numbered_and_says_how_much_it_had() {
         let attributes = Json::parse(r#"{"n":1.50}"#).expect("JSON");
         let data = match kind {
             StreamKind::Binary => ChunkData::Binary(vec![0, 255]),
-            _ => ChunkData::Text("hi".into()),
+            StreamKind::Text | StreamKind::Event | StreamKind::Log | StreamKind::Metric | StreamKind::Thought => {
+                ChunkData::Text("hi".into())
+            }
         };
         for _ in 0..3 {
             let notes = ChunkNotes { attributes: Some(attributes.clone()), ..ChunkNotes::default() };

@@ -54,6 +54,9 @@ fn refused(world: &mut World, raw: &mut Raw, steps: Value) -> Value {
     nack
 }
 
+/// What is set otherwise.
+type Change = fn(&mut Config);
+
 /// How each step stood, one after the other, as the store knows it. None is begun twice for
 /// one try, and none is begun before what it needs is over: the oracle.
 fn moves(world: &World, of: JobId) -> Vec<(u32, String)> {
@@ -62,10 +65,8 @@ fn moves(world: &World, of: JobId) -> Vec<(u32, String)> {
         if let Record::StepMoved(step) = record
             && step.job == of
         {
-            let attempt = match &step.state {
-                StepState::Running { attempt, .. } if *attempt > 1 => format!(" {attempt}"),
-                _ => String::new(),
-            };
+            let attempt = if let StepState::Running { attempt, .. } = &step.state { *attempt } else { 1 };
+            let attempt = if attempt > 1 { format!(" {attempt}") } else { String::new() };
             moves.push((step.step, format!("{}{attempt}", step.state.as_str())));
         }
     }
@@ -87,12 +88,12 @@ fn children(world: &World, of: JobId) -> BTreeMap<String, JobId> {
 
 /// The last event of a job.
 fn end(world: &World, of: JobId) -> Option<Value> {
-    world.store.records(false).into_iter().rev().find_map(|(_, record)| match record {
-        Record::JobEvent { job, event } if job == of => match &*event.event {
-            JobEvent::Ended(terminal) => Some(serde_json::to_value(terminal).expect("JSON")),
-            JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => None,
-        },
-        _ => None,
+    world.store.records(false).into_iter().rev().find_map(|(_, record)| {
+        let Record::JobEvent { job, event } = record else { return None };
+        match &*event.event {
+            JobEvent::Ended(terminal) if job == of => Some(serde_json::to_value(terminal).expect("JSON")),
+            JobEvent::Ended(_) | JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => None,
+        }
     })
 }
 
@@ -436,7 +437,7 @@ fn each_bound_of_a_graph_refuses_what_is_beyond_it() {
         step("b", "echo", json!({"needs": ["a"], "arguments": {"x": {"$from": "/steps/a/result"}}})),
         step("c", "echo", json!({"needs": ["b"], "retry": {"limit": 2}, "when": {"$from": "/steps/b/state"}})),
     ]);
-    let bounds: [(&str, fn(&mut Config)); 5] = [
+    let bounds: [(&str, Change); 5] = [
         ("workflow_depth", |config| config.limits.workflow.workflow_depth = 2),
         ("workflow_pointers", |config| config.limits.workflow.workflow_pointers = 1),
         ("workflow_bytes", |config| config.limits.workflow.workflow_bytes = 100),
@@ -509,7 +510,7 @@ fn a_step_fails_whose_arguments_or_results_are_too_long() {
         step("b", "echo", json!({"needs": ["a"], "arguments": {"$from": "/steps/a/error", "default": "none"}})),
     ]);
     let long = json!({"long": "x".repeat(400)});
-    let bounds: [(&str, fn(&mut Config)); 2] = [
+    let bounds: [(&str, Change); 2] = [
         ("`arguments`: they have more than 300 bytes", |config| config.limits.workflow.step_argument_bytes = 300),
         ("the results of a workflow have at most 350 bytes", |config| config.limits.workflow.step_result_bytes = 350),
     ];

@@ -724,11 +724,9 @@ fn the_start_of_a_job_that_has_a_slot_is_in_the_batch_of_its_acceptance() {
     let (mut ctx, mut jobs) = (context(|_| {}), Jobs::default());
     accept(&mut jobs, &mut ctx, None);
     ctx.seal();
-    let kept = core::iter::from_fn(|| ctx.poll_output()).find_map(|output| match output {
-        Output::Persist(batch) => Some(batch),
-        _ => None,
-    });
-    let batch = kept.expect("something is kept");
+    let outputs = core::iter::from_fn(|| ctx.poll_output());
+    let kept = outputs.filter_map(|output| if let Output::Persist(batch) = output { Some(batch) } else { None });
+    let [batch] = &kept.collect::<Vec<_>>()[..] else { panic!("all is kept at once") };
     let starts =
         |record: &Record| matches!(record, Record::JobEvent { event, .. } if *event.event == JobEvent::Started);
     let kept: Vec<_> =
