@@ -706,9 +706,7 @@ fn people_take_their_time(world: &mut World, peers: &mut [Peer], ran: &mut Ran) 
             if std::mem::take(&mut peer.is_asked) {
                 answer(world, peer, &mut ran.answers);
             }
-            if world.below(2) == 0 {
-                authority::change_lease(world, peer);
-            }
+            authority::change_lease(world, peer);
         }
     }
 }

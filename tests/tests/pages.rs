@@ -53,7 +53,9 @@ fn shown_text(text: &str) -> String {
         return "arcp://session/sess_01/artifact/art_01".to_string();
     }
     match text.split_once('_') {
-        Some((kind @ ("job" | "res" | "chk" | "art"), id)) if id.len() == 26 => format!("{kind}_01"),
+        Some((kind @ ("job" | "res" | "art"), id)) if id.len() == 26 => format!("{kind}_01"),
+        // That of its job, and the number of the event that tells of it.
+        Some(("chk", id)) if id.find('_') == Some(26) => "chk_01".to_string(),
         _ => text.to_string(),
     }
 }

@@ -11,7 +11,14 @@ use serde_json::{Value, json};
 /// Bounds that a few thousand inputs reach.
 fn tight(limits: &mut Limits) {
     limits.artifact = Limits::small().artifact;
+    limits.artifact.all_checkpoint_bytes = 32 << 10;
     limits.schedule = Limits::small().schedule;
+    limits.workflow = Limits::small().workflow;
+    limits.workflow.all_workflow_bytes = 16 << 10;
+    limits.workflow.step_checks = 1;
+    limits.job.checked_input_bytes = 4 << 10;
+    limits.prompt.open_streams_per_job = 2;
+    limits.prompt.stream_input_bytes = 1 << 10;
     limits.frame.frame_bytes = 16 << 10;
     limits.frame.handshake_frame_bytes = 4 << 10;
     limits.frame.result_frame_bytes = 4 << 10;

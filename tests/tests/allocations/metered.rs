@@ -18,7 +18,7 @@ const MULTIPLE: u64 = 20;
 const EACH: u64 = 512;
 /// and so many besides; and as much as is held, since a table that is full moves
 /// into one of twice its size.
-const BESIDES: u64 = 16 << 10;
+const BESIDES: u64 = 20 << 10;
 /// One allocation for so many of these bytes, however much is held, and one for
 /// each new record.
 const BYTES_AN_ALLOCATION: u64 = 192;
@@ -28,9 +28,10 @@ const PROOF_ALLOCATIONS: u64 = 1024;
 /// New records: so many, and two for each connection, session and job.
 const RECORDS: u64 = 8;
 
-/// What stands in a submit that asks for a lease, in each form of a delegation, and in a
-/// grant, which is compared with what was asked for.
-const ASKS: [&str; 3] = ["lease_request", "elegate", "permission.grant"];
+/// What stands in a submit that asks for a lease, in each form of a delegation, in a
+/// grant, which is compared with what was asked for, and in a graph of steps, whose
+/// pointers are followed.
+const ASKS: [&str; 4] = ["lease_request", "elegate", "permission.grant", "workflow"];
 
 /// One runtime, from its start to its end or crash.
 pub struct Life {
@@ -94,8 +95,12 @@ fn life(recording: &str) -> Life {
             };
             let asks = match &input {
                 Input::Received { frame, .. } => asks(&String::from_utf8_lossy(frame)),
-                // The submit that waited for them is heard again.
-                Input::CredentialsIssued { .. } => true,
+                // The submit that waited for it is heard again, or the next step of a workflow is begun.
+                Input::CredentialsIssued { .. }
+                | Input::Persisted { .. }
+                | Input::AgentExited { .. }
+                | Input::InputChecked { .. }
+                | Input::Tick => true,
                 _ => asks(text),
             };
             steps.push(Step { now, input, said, shown: 0, asks });
@@ -207,7 +212,15 @@ impl Cost {
         assert!(
             fair,
             "{bytes_total} bytes in {count_total} allocations, where {bytes} in {allocations} are fair: {:?}",
-            step.input
+            shown(&step.input)
         );
+    }
+}
+
+/// An input, with its frame as a text.
+fn shown(input: &Input) -> String {
+    match input {
+        Input::Received { frame, .. } => String::from_utf8_lossy(frame).into_owned(),
+        other => format!("{other:?}"),
     }
 }

@@ -57,7 +57,7 @@ impl Conn {
     /// One whose peer may come in.
     pub(super) fn new(view: View, channel: Channel, evidence: Evidence, (now, account): (Timestamp, Balance)) -> Conn {
         Conn {
-            beside: Beside::new(view.lines),
+            beside: Beside::default(),
             view,
             channel,
             heartbeat: Heartbeat::new(now),

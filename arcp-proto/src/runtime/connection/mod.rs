@@ -279,7 +279,8 @@ impl Connections {
         }
         conn.session = Some(session);
         conn.principal = Some(principal.clone());
-        conn.view = if conn.beside.is_possible() { view } else { view.without_sidecars() };
+        // No binary message follows a line.
+        conn.view = if conn.view.lines { view.without_sidecars() } else { view };
         conn.answers.belong_to(account.principal().below());
         conn.answers.follow(0);
         (conn.welcomed, conn.held) = (false, false);

@@ -1,6 +1,7 @@
 //! A frame whose bytes come beside it (RFC §11.3) waits for them here, and is heard once they
 //! are there. Who sends another frame instead, or takes too long, is refused.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::check::Held;
@@ -14,29 +15,28 @@ use crate::runtime::io::CloseReason;
 use crate::runtime::timers::Timer;
 use crate::wire::sidecar::{self, Announcement, Came, Sidecars};
 
-/// What a connection awaits.
-#[derive(Debug)]
-pub(super) struct Beside {
-    /// Whether its frames are lines, which no binary messages can follow.
-    lines: bool,
+/// What a connection awaits; few ever do.
+#[derive(Debug, Default)]
+pub(super) struct Beside(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
     sidecars: Sidecars,
     /// What of that is held.
     charge: Option<Charge>,
 }
 
+impl Waiting {
+    fn weigh(&mut self, account: &Balance) {
+        let held = self.sidecars.held();
+        self.charge = (held > 0).then(|| account.charge(HeldFor::Frames, held));
+    }
+}
+
 impl Beside {
-    pub(super) fn new(lines: bool) -> Beside {
-        Beside { lines, sidecars: Sidecars::default(), charge: None }
-    }
-
-    /// Whether binary messages can follow frames.
-    pub(super) fn is_possible(&self) -> bool {
-        !self.lines
-    }
-
     /// Bytes that are held, counted once more.
     pub(super) fn recount(&self) -> usize {
-        self.sidecars.held()
+        self.0.as_ref().map_or(0, |waiting| waiting.sidecars.held())
     }
 
     /// A frame of a connection is to be heard once its sidecar has come.
@@ -52,15 +52,11 @@ impl Beside {
         announced: Announcement,
     ) -> Result<(), Violation> {
         let limits = &ctx.config.limits.frame;
-        self.sidecars.begin(frame, announced, limits.sidecar_bytes.min(most))?;
-        self.weigh(account);
+        let waiting = self.0.get_or_insert_default();
+        waiting.sidecars.begin(frame, announced, limits.sidecar_bytes.min(most))?;
+        waiting.weigh(account);
         ctx.timers.set(Timer::Sidecar(id), ctx.now.mono + Duration::from_secs(limits.sidecar_seconds));
         Ok(())
-    }
-
-    fn weigh(&mut self, account: &Balance) {
-        let held = self.sidecars.held();
-        self.charge = (held > 0).then(|| account.charge(HeldFor::Frames, held));
     }
 }
 
@@ -84,9 +80,10 @@ pub(in crate::runtime) fn on_binary(
         connections.leave(ctx, id, CloseReason::Flood);
         return Some(Came::Nothing);
     }
-    let came = conn.beside.sidecars.take(message);
-    conn.beside.weigh(conn.answers.account());
-    if conn.beside.sidecars.held() == 0 {
+    let waiting = conn.beside.0.get_or_insert_default();
+    let came = waiting.sidecars.take(message);
+    waiting.weigh(conn.answers.account());
+    if waiting.sidecars.held() == 0 {
         ctx.timers.clear(Timer::Sidecar(id));
     }
     Some(came)
@@ -99,8 +96,9 @@ pub(in crate::runtime) fn give_up_sidecar(
     id: ConnId,
 ) -> Option<Subject> {
     let conn = connections.get_mut(id)?;
-    let frame = conn.beside.sidecars.give_up()?;
-    conn.beside.weigh(conn.answers.account());
+    let waiting = conn.beside.0.as_mut()?;
+    let frame = waiting.sidecars.give_up()?;
+    waiting.weigh(conn.answers.account());
     ctx.timers.clear(Timer::Sidecar(id));
     Some(Subject::from_refused(&frame))
 }
