@@ -549,3 +549,47 @@ fn a_step_waits_that_has_no_room_now_and_says_why() {
     assert_eq!(end(&world, job).expect("it is over")["status"], "Success");
     world.finish();
 }
+
+#[test]
+fn what_is_kept_of_a_workflow_can_be_read_again_however_deep_a_result_is() {
+    let mut world = world(18);
+    let mut raw = open(&mut world);
+    let nested = |inner: Value, levels: usize| (0..levels).fold(inner, |inner, _| json!([inner]));
+    let steps = json!([
+        step("a", "echo", json!({"arguments": nested(json!(1), 100)})),
+        step("b", "echo", json!({"needs": ["a"], "arguments": nested(json!({"$from": "/steps/a/result"}), 20),
+            "retry": {"limit": 3}})),
+    ]);
+    let job = start(&mut world, &mut raw, steps, json!({}));
+    raw.until_end(&mut world);
+    world.settle();
+    let said = end(&world, job).expect("it is over")["error"]["message"].to_string();
+    assert!(said.contains("step `b`: its result: JSON is nested deeper than 119 levels"), "{said}");
+    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"], "it has done what it should");
+    world.restores();
+    world.crash();
+    world.settle();
+    world.finish();
+}
+
+#[test]
+fn a_step_that_did_what_it_should_or_says_that_it_is_of_no_use_is_not_tried_again() {
+    let mut world = configured(19, |config| config.limits.workflow.step_result_bytes = 100);
+    let mut raw = open(&mut world);
+    let retry = json!({"retry": {"limit": 5}, "on_failure": "continue"});
+    let steps = json!([step("a", "waiter", retry.clone()), step("b", "waiter", retry.clone()), step("c", "waiter", retry)]);
+    let job = start(&mut world, &mut raw, steps, json!({}));
+    world.settle();
+    let tried = children(&world, job);
+    exit(&mut world, tried["a/1"], Ok(&format!("\"{}\"", "x".repeat(200))));
+    let final_error = JobError { retryable: false, ..JobError::new(ErrorCode::Internal, "no use") };
+    for (name, error) in [("b/1", final_error), ("c/1", JobError::new(ErrorCode::HeartbeatLost, "silent"))] {
+        world.stop_script(tried[name]);
+        world.input(Input::AgentExited { job: tried[name], exit: AgentExit::Failure(error) });
+        world.settle();
+    }
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1", "c/1", "c/2"]);
+    world.restores();
+    world.finish();
+}

@@ -30,6 +30,7 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::json::{Json, Members, Object};
 use crate::limits::WorkflowLimits;
 use crate::model::agent::AgentRef;
+use crate::model::event::JobError;
 use crate::model::request::Submit;
 
 pub(crate) use pointer::{Part, Source};
@@ -490,10 +491,13 @@ fn bound(name: &'static str, is: usize, most: usize, of: &str) -> Result<(), Vio
 }
 
 /// Whether a step that failed so is tried again, if it may be: what somebody wanted, or
-/// would be refused once more, is not.
-pub(crate) fn is_tried_again(code: &ErrorCode) -> bool {
+/// would be refused once more, is not. An agent that fell silent has not said what it is.
+pub(crate) fn is_tried_again(error: &JobError) -> bool {
+    if !error.retryable && error.code != ErrorCode::HeartbeatLost {
+        return false;
+    }
     !matches!(
-        code,
+        error.code,
         ErrorCode::Cancelled
             | ErrorCode::Aborted
             | ErrorCode::PermissionDenied

@@ -169,8 +169,7 @@ fn take_end(runtime: &mut Runtime, id: JobId, child: JobId) {
     let Some(end) = workflow::end_of(jobs, child) else {
         return; // It goes on.
     };
-    let bytes = |result: &Option<Json>| result.as_ref().map_or(0, |result| result.as_str().len());
-    let end = end.and_then(|result| match workflows.check_result(ctx, id, bytes(&result)) {
+    let end = end.and_then(|result| match workflows.check_result(ctx, id, result.as_ref()) {
         Ok(()) => Ok(result),
         Err(why) => Err(JobError { retryable: false, ..JobError::new(why.code, why.message) }),
     });
@@ -189,7 +188,7 @@ fn fail(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), child: Op
     let retry = workflows.step(id, at).map(|step| step.retry).unwrap_or_default();
     let message = cut(&error.message);
     let error = JobError { message: message.clone(), details: None, ..error };
-    if attempt <= retry.limit && is_tried_again(&error.code) && child.is_some() {
+    if attempt <= retry.limit && is_tried_again(&error) && child.is_some() {
         let until = ctx.now.utc.plus(retry.after(attempt));
         let say = |step: &str| alloc::format!("step {step} has failed and is tried again: {message}");
         return note(runtime, id, at, StepState::Backoff { attempt, until }, say);

@@ -163,15 +163,19 @@ impl Workflows {
         self.runs.get(&job).into_iter().flat_map(|run| run.running().map(|(_, _, child)| child))
     }
 
-    /// Whether the result of a step has room.
+    /// Whether the result of a step has room, and can stand in that of the whole.
     ///
     /// # Errors
     ///
     /// The bound that is reached.
-    pub(super) fn check_result(&self, ctx: &Context, job: JobId, bytes: usize) -> Result<(), Violation> {
-        let Some(run) = self.runs.get(&job) else {
+    pub(super) fn check_result(&self, ctx: &Context, job: JobId, result: Option<&Json>) -> Result<(), Violation> {
+        let Some((run, result)) = self.runs.get(&job).zip(result) else {
             return Ok(());
         };
+        // All that is kept can be read again: there it is one level deeper.
+        crate::json::check(result.as_str(), Json::MAX_DEPTH - 1)
+            .map_err(|why| Violation::invalid(alloc::format!("its result: {why}")))?;
+        let bytes = result.as_str().len();
         let (limits, most) = (&ctx.config.limits, ctx.config.limits.workflow.step_result_bytes);
         if run.result_bytes() + bytes > most {
             let why = alloc::format!("the results of a workflow have at most {most} bytes");
