@@ -593,3 +593,68 @@ fn a_step_that_did_what_it_should_or_says_that_it_is_of_no_use_is_not_tried_agai
     world.restores();
     world.finish();
 }
+
+#[test]
+fn a_workflow_leaves_its_steps_room_and_ends_where_only_its_own_end_would_make_some() {
+    let steps = json!([step("a", "echo", json!({"arguments": 1}))]);
+    let mut world = configured(20, |config| config.limits.job.jobs_per_principal = 1);
+    let mut raw = open(&mut world);
+    let job = start(&mut world, &mut raw, steps.clone(), json!({}));
+    world.settle();
+    assert_eq!(end(&world, job).map(|end| end["status"].clone()), Some(json!("Success")));
+    world.finish();
+    let mut world = configured(21, |config| {
+        config.limits.job.jobs = 1;
+        config.limits.job.principal_share = 100;
+    });
+    let mut raw = open(&mut world);
+    let job = start(&mut world, &mut raw, steps, json!({}));
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(end(&world, job), None, "perhaps others make room");
+    world.run_for(Duration::from_secs(300));
+    let end = end(&world, job).expect("nothing but its end makes room");
+    assert_eq!(end["error"]["code"], "ResourceExhausted", "{end}");
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn what_the_host_checks_for_steps_is_bounded_though_workflows_end_and_shared() {
+    let mut world = configured(22, |config| {
+        config.limits.workflow.step_checks = 8;
+        let entry = config.agents.iter_mut().find(|entry: &&mut AgentEntry| entry.name == "echo").expect("it is there");
+        entry.checks_input = true;
+    });
+    world.checks.silent = true;
+    let mut raw = open(&mut world);
+    let steps: Vec<Value> = (0..8).map(|n| step(&format!("s{n}"), "echo", json!({}))).collect();
+    for _ in 0..4 {
+        let job = start(&mut world, &mut raw, json!(steps), json!({}));
+        raw.send(&mut world, "cancel", json!({"target": "job", "target_id": job.to_string()}));
+        raw.until_end(&mut world);
+    }
+    let own = world.checks.asked.len();
+    assert!((1..8).contains(&own), "{own} are with the host, of 8 that all may have");
+    let mut other = Raw::open_with(&mut world, open_payload("tok-b")).0;
+    start(&mut world, &mut other, json!(steps), json!({}));
+    world.settle();
+    assert!(world.checks.asked.len() > own, "it has its share");
+    world.finish();
+}
+
+#[test]
+fn a_step_goes_on_whose_check_was_never_answered() {
+    let mut world = configured(23, |config| {
+        let entry = config.agents.iter_mut().find(|entry: &&mut AgentEntry| entry.name == "echo").expect("it is there");
+        entry.checks_input = true;
+    });
+    world.checks.silent = true;
+    let mut raw = open(&mut world);
+    let job = start(&mut world, &mut raw, json!([step("a", "echo", json!({}))]), json!({}));
+    world.settle();
+    assert_eq!(world.checks.asked.len(), 1);
+    world.checks.silent = false;
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(end(&world, job).map(|end| end["status"].clone()), Some(json!("Success")));
+    world.finish();
+}

@@ -6,22 +6,26 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, OpId, WireId};
+use crate::id::{JobId, OpId, Principal, WireId};
 use crate::json::{Json, Object};
+use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobError};
 use crate::model::feature::{Feature, Features};
-use crate::model::request::Invocation;
+use crate::model::request::{Invocation, Submit};
 use crate::model::workflow::{Workflow, is_tried_again};
 use crate::runtime::Runtime;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::io::{AgentExit, InputFault, Output};
 use crate::runtime::job::delegation::{self, Delegating};
-use crate::runtime::job::{Submission, SubmitContext, is_workflow, lease, submit_of, workflow};
+use crate::runtime::job::{NewJob, Submission, SubmitContext, is_workflow, lease, submit_of, workflow};
 use crate::runtime::workflow::Next;
 use crate::runtime::workflow_records::StepState;
 
 /// When what could not be done for now is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// So often a step finds no room while nothing of its principal goes on but workflows, which
+/// might wait for each other: then it has failed.
+const FULL: u32 = 60;
 /// Bytes of an error of a step that are kept.
 const SAID: usize = 1024;
 
@@ -29,8 +33,10 @@ const SAID: usize = 1024;
 enum Begun {
     /// Its job is there.
     Running(JobId),
-    /// The host checks its input first.
-    Checked(OpId),
+    /// Its input is being checked first.
+    Checked,
+    /// It is not to be run.
+    Skipped,
     /// It is to be tried again in a while, because of this.
     Later(Violation),
     /// It is not.
@@ -110,6 +116,10 @@ fn go_on(runtime: &mut Runtime, id: JobId) {
         return;
     }
     runtime.workflows.end_pause(id, runtime.ctx.now.utc);
+    while let Some(at) = runtime.workflows.take_overdue(id, runtime.ctx.now.utc) {
+        let why = Violation::new(ErrorCode::Unavailable, "its input was not checked in time");
+        put_off(runtime, id, at, &why);
+    }
     while workflow::goes_on(&runtime.jobs, id) {
         let Runtime { ctx, workflows, .. } = &mut *runtime;
         match workflows.next(ctx, id) {
@@ -207,16 +217,7 @@ fn cut(message: &str) -> String {
 
 /// Begins a step, or tries it again; `is_checked`: its input fits its agent.
 fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_checked: bool) {
-    let Runtime { ctx, workflows, .. } = &mut *runtime;
-    let input = match workflows.input_of(&ctx.config.limits.workflow, (id, at), attempt == 1) {
-        Ok(Some(input)) => input,
-        Ok(None) => return skip(runtime, id, at, "its condition does not hold"),
-        Err(why) => {
-            let error = JobError { retryable: false, ..JobError::new(ErrorCode::InvalidRequest, why) };
-            return fail(runtime, id, (at, attempt), None, error);
-        }
-    };
-    match submit(runtime, id, (at, attempt), input, is_checked) {
+    match submit(runtime, id, (at, attempt), is_checked) {
         Begun::Running(child) => {
             workflow::await_step(&mut runtime.jobs, id, child);
             let say = |step: &str| match attempt {
@@ -227,7 +228,8 @@ fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), i
             // One that was begun before is perhaps over.
             take_end(runtime, id, child);
         }
-        Begun::Checked(op) => runtime.workflows.check(id, at, op),
+        Begun::Checked => {}
+        Begun::Skipped => skip(runtime, id, at, "its condition does not hold"),
         Begun::Later(why) => put_off(runtime, id, at, &why),
         Begun::Refused(why) => {
             let error = JobError { retryable: false, ..JobError::new(why.code, why.message) };
@@ -248,7 +250,7 @@ fn put_off(runtime: &mut Runtime, id: JobId, at: usize, why: &Violation) {
 }
 
 /// Submits the job of a step, with whatever the principal of its workflow may do by now.
-fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), input: Json, is_checked: bool) -> Begun {
+fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_checked: bool) -> Begun {
     const BOUNDS: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
     let Runtime { ctx, sessions, jobs, workflows, .. } = &mut *runtime;
     let gone = || Begun::Refused(Violation::invalid("the workflow is gone"));
@@ -263,7 +265,7 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), input: 
     let invocation = Invocation { extensions: None, ..spec.invocation.clone() };
     let policy = ctx.config.authority.policy.as_deref();
     let roles = policy.map(|policy| policy.counting(&principal, &spec.bounds.roles)).unwrap_or_default();
-    let mut submit = submit_of(step, Some(input), Some(name.clone()));
+    let mut submit = submit_of(step, None, Some(name.clone()));
     submit.trace = Some(spec.trace.clone());
     let step_id = step.id.clone();
     let asked = SubmitContext {
@@ -283,12 +285,25 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), input: 
         firing: None,
         begins: None,
     };
-    let may = sessions.pace().check_submits(ctx, asked.subject());
-    let new = match may.and_then(|()| jobs.check(ctx, asked)) {
+    // Filling in its arguments is work, which is of no use before it may be begun.
+    if let Err(why) = sessions.pace().check_submits(ctx, asked.subject()) {
+        return Begun::Later(why);
+    }
+    if let Err(why) = jobs.check_capacity(ctx, asked) {
+        return later(runtime, id, &principal, why);
+    }
+    let input = match workflows.input_of(&ctx.config.limits.workflow, (id, at), attempt == 1) {
+        Ok(Some(input)) => input,
+        Ok(None) => return Begun::Skipped,
+        Err(why) => return Begun::Refused(Violation::invalid(why)),
+    };
+    let submit = Submit { input: Some(input), ..submit.clone() };
+    let asked = SubmitContext { submit: &submit, ..asked };
+    let new = match jobs.check(ctx, asked) {
         Ok(Submission::Known(child)) => return Begun::Running(child),
         Ok(Submission::New(new)) => new,
         Err(why) if matches!(why.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) => {
-            return Begun::Later(why);
+            return later(runtime, id, &principal, why);
         }
         Err(why) => {
             let entry = AuditEntry { job: Some(id), ..AuditEntry::new(AuditAct::Delegate, &principal) };
@@ -301,29 +316,56 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), input: 
         return Begun::Refused(Violation::new(ErrorCode::Unimplemented, why));
     }
     if new.checks_input() && !is_checked {
-        let most = ctx.config.limits.job.checked_input_bytes;
         let input = submit.input.clone().unwrap_or_else(Json::empty_object);
-        if input.as_str().len() > most {
-            let why = alloc::format!("the input of `{}` may have at most {most} bytes", new.agent().name());
-            return Begun::Refused(Violation::invalid(why));
-        }
-        if !workflows.may_check(ctx) {
-            let why = "too many inputs are being checked";
-            return Begun::Later(Violation::new(ErrorCode::Unavailable, why));
-        }
-        let op = ctx.next_op();
-        ctx.output(Output::CheckInput { op, agent: new.agent().clone(), input });
-        return Begun::Checked(op);
+        return check(runtime, (id, at), &principal, new.agent(), input);
     }
+    accept(runtime, asked, new)
+}
+
+/// There is no room for a step: it is begun later, unless only the end of its workflow, or
+/// of others like it, might make some.
+fn later(runtime: &mut Runtime, id: JobId, principal: &Principal, why: Violation) -> Begun {
+    let Runtime { jobs, workflows, .. } = &mut *runtime;
+    let waits_for_itself = why.code == ErrorCode::ResourceExhausted && jobs.has_workflows_only(principal);
+    if waits_for_itself && workflows.note_full(id) >= FULL { Begun::Refused(why) } else { Begun::Later(why) }
+}
+
+/// Has the host check the input of a step.
+fn check(
+    runtime: &mut Runtime,
+    (id, at): (JobId, usize),
+    principal: &Principal,
+    agent: &AgentRef,
+    input: Json,
+) -> Begun {
+    let Runtime { ctx, workflows, .. } = &mut *runtime;
+    let most = ctx.config.limits.job.checked_input_bytes;
+    if input.as_str().len() > most {
+        let why = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
+        return Begun::Refused(Violation::invalid(why));
+    }
+    if !workflows.may_check(ctx, principal) {
+        return Begun::Later(Violation::new(ErrorCode::Unavailable, "too many inputs are being checked"));
+    }
+    let op = ctx.next_op();
+    ctx.output(Output::CheckInput { op, agent: agent.clone(), input });
+    workflows.check(ctx, (id, at), principal, op);
+    Begun::Checked
+}
+
+/// A step is begun: as any child it answers no request, and is sent to whoever subscribes or
+/// watches.
+fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Begun {
+    let SubmitContext { submit, principal, session, .. } = asked;
+    let Runtime { ctx, sessions, jobs, .. } = &mut *runtime;
     sessions.pace().note_submit(ctx, asked.subject());
-    if let Some(ended) = jobs.to_forget(ctx, &principal) {
+    if let Some(ended) = jobs.to_forget(ctx, principal) {
         runtime.retention().forget(ended);
     }
-    // As of any child: it answers no request, and is sent to whoever subscribes or watches.
     let Runtime { ctx, jobs, delivery, .. } = &mut *runtime;
     let taken = new.taken().to_vec();
     let child = jobs.accept(ctx, asked, new);
-    delegation::tell_parent(jobs, ctx, child, &Delegating::of(&submit));
+    delegation::tell_parent(jobs, ctx, child, &Delegating::of(submit));
     delivery.add_job(child);
     delivery.audiences.own(session, child);
     delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), child);

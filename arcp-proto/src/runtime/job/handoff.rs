@@ -5,7 +5,7 @@
 
 use super::checkpoint;
 use super::submit::{check_quota, check_unfinished};
-use super::{Job, Jobs, Slot, Wait, table, waiting_bytes};
+use super::{Job, Jobs, Slot, Wait, is_workflow, table, waiting_bytes};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId};
 use crate::json::Object;
@@ -67,8 +67,8 @@ pub(super) fn check_goes_on(jobs: &Jobs, ctx: &Context, job: &Job) -> Result<(),
 fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: Subject<'_>) -> Result<(), Violation> {
     let (limits, account) = (&ctx.config.limits, to.principal.account());
     let (of, share) = (account.bound_of(), limits.job.principal_share);
-    check_quota(jobs, ctx, to, |most| alloc::format!("{most} jobs have not ended"))?;
-    check_unfinished(jobs, ctx, &account, |most| alloc::format!("{most} jobs have not ended"))?;
+    check_quota(jobs, ctx, to, false, |most| alloc::format!("{most} jobs have not ended"))?;
+    check_unfinished(jobs, ctx, &account, false, |most| alloc::format!("{most} jobs have not ended"))?;
     // It may have asked and said much by now: it is held as it is, not as a new one.
     let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
     held.admit(job.held.job.bytes(), share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
@@ -108,6 +108,7 @@ pub(in crate::runtime) fn give(
         return; // A store that is not tidied up may have its rest.
     };
     let (from, slot, goes_on) = (job.spec.principal.clone(), job.run.slot, !job.is_terminal());
+    let workflow = usize::from(goes_on && is_workflow(job));
     let waits = job.run.waits.contains(&Wait::Slot);
     if waits {
         jobs.table.change(id, |job| jobs.lines.leave(&ctx.config, job));
@@ -118,12 +119,14 @@ pub(in crate::runtime) fn give(
     let (running, lent) = (usize::from(slot == Slot::Held), usize::from(slot == Slot::Lent));
     jobs.shares.change(&from, |share| {
         share.live -= live;
+        share.workflows -= workflow;
         share.ended -= ended;
         share.running -= running;
         share.lent -= lent;
     });
     jobs.shares.change(to, |share| {
         share.live += live;
+        share.workflows += workflow;
         share.ended += ended;
         share.running += running;
         share.lent += lent;

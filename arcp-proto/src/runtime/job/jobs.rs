@@ -11,7 +11,7 @@ use super::lines::Lines;
 use super::purge;
 use super::shares::Shares;
 use super::table::{Table, recount_table};
-use super::{Job, Wait};
+use super::{Job, Wait, is_workflow};
 use crate::id::{JobId, OpId, Principal, SessionId};
 use crate::limits::Limits;
 use crate::runtime::account::{HeldFor, Recount};
@@ -85,8 +85,18 @@ impl Jobs {
         go_on.filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
     }
 
+    /// Whether no job of a principal goes on but workflows.
+    pub(in crate::runtime) fn has_workflows_only(&self, principal: &Principal) -> bool {
+        let share = self.shares.of(&principal.account());
+        share.live == share.workflows
+    }
+
     pub(super) fn insert(&mut self, job: Job) {
-        self.shares.change(&job.spec.principal, |share| share.live += 1);
+        let workflow = usize::from(is_workflow(&job));
+        self.shares.change(&job.spec.principal, |share| {
+            share.live += 1;
+            share.workflows += workflow;
+        });
         if let Some(parent) = job.spec.parent() {
             self.table.change(parent, |parent| parent.children.insert(job.id));
         }
@@ -95,9 +105,11 @@ impl Jobs {
 
     /// A job is over: listings show it for a while.
     pub(super) fn list(&mut self, id: JobId) {
-        if let Some(principal) = self.table.get(id).map(|job| job.spec.principal.clone()) {
+        let job = self.table.get(id).map(|job| (job.spec.principal.clone(), usize::from(is_workflow(job))));
+        if let Some((principal, workflow)) = job {
             self.shares.change(&principal, |share| {
                 share.live -= 1;
+                share.workflows -= workflow;
                 share.ended += 1;
             });
             self.table.list(principal, id);

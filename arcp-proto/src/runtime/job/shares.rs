@@ -39,6 +39,8 @@ pub(super) struct Shares {
 pub(super) struct Share {
     /// Jobs that are not over.
     pub(super) live: usize,
+    /// Those of them that are workflows.
+    pub(super) workflows: usize,
     /// Jobs that are, and that listings still show.
     pub(super) ended: usize,
     /// Agents that hold a slot.
@@ -118,9 +120,12 @@ impl Shares {
         Holding { own: of(&self.of(account)), all: of(&self.total), total: limits.total_for(account, total) }
     }
 
-    /// Jobs that are not over, of the table that all share.
-    pub(super) fn live(&self, account: &Account, limits: &Limits) -> Holding {
-        self.held(account, limits, limits.job.jobs, |share| share.live)
+    /// Jobs that are not over, of the table that all share; for a step of a workflow
+    /// without the workflows of the account, which all wait for steps.
+    pub(super) fn live(&self, account: &Account, limits: &Limits, is_step: bool) -> Holding {
+        let held = self.held(account, limits, limits.job.jobs, |share| share.live);
+        let spared = if is_step { self.of(account).workflows } else { 0 };
+        Holding { own: held.own - spared, all: held.all - spared, ..held }
     }
 
     /// Whether an agent that is started now for this account has a slot.

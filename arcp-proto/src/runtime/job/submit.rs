@@ -9,7 +9,7 @@ use super::idempotency;
 use super::lease::{self, Grant};
 use super::resolve::resolve;
 use super::workflow_check::check_workflow;
-use super::{Job, JobSpec, Jobs, NEW_JOB, waiting_bytes};
+use super::{Job, JobSpec, Jobs, NEW_JOB, is_workflow, waiting_bytes};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{IdempotencyKey, JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
@@ -172,7 +172,12 @@ impl Jobs {
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
 
-    pub(super) fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
+    /// Whether there is room for one more job.
+    ///
+    /// # Errors
+    ///
+    /// The bound that is reached.
+    pub(in crate::runtime) fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
         let (limits, principal) = (&ctx.config.limits, asked.principal);
         if ctx.draining {
             return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down: submit again later"));
@@ -182,11 +187,12 @@ impl Jobs {
         }
         let account = principal.account();
         let own = account.bound_of();
-        check_quota(self, ctx, asked.subject(), |most| {
+        let is_step = asked.parent.and_then(|parent| self.table.get(parent)).is_some_and(is_workflow);
+        check_quota(self, ctx, asked.subject(), is_step, |most| {
             alloc::format!("you may have {most} jobs that have not ended: submit again when some have")
         })?;
         let full = |most| alloc::format!("{most} of your jobs have not ended: submit again when some have");
-        check_unfinished(self, ctx, &account, full)?;
+        check_unfinished(self, ctx, &account, is_step, full)?;
         let none = Json::empty_object();
         let input = asked.submit.input.as_ref().unwrap_or(&none);
         let input = waiting_bytes(input, asked.invocation.extensions.as_ref());
@@ -331,17 +337,19 @@ pub(in crate::runtime) fn check_for_later(ctx: &mut Context, asked: SubmitContex
     Ok(NewJob { agent, checks_input, grant, key: None, parent: None })
 }
 
-/// Whether an account may have one more job that has not ended; `full`: what is said
+/// Whether an account may have one more job that has not ended, which is a step of a
+/// workflow or not; `full`: what is said
 /// where it has as many as it may.
 pub(super) fn check_unfinished(
     jobs: &Jobs,
     ctx: &Context,
     account: &Account,
+    is_step: bool,
     full: impl FnOnce(usize) -> String,
 ) -> Result<(), Violation> {
     let limits = &ctx.config.limits;
     let (own, most, share) = (account.bound_of(), limits.job.jobs_per_principal, limits.job.principal_share);
-    let live = jobs.shares.live(account, limits);
+    let live = jobs.shares.live(account, limits, is_step);
     if live.own >= most {
         return Err(Violation::exhausted("jobs_per_principal", own, most as u64, full(most)));
     }
@@ -356,13 +364,14 @@ pub(super) fn check_quota(
     jobs: &Jobs,
     ctx: &Context,
     who: Subject<'_>,
+    is_step: bool,
     full: impl FnOnce(u32) -> String,
 ) -> Result<(), Violation> {
     let Some(policy) = &ctx.config.authority.policy else {
         return Ok(());
     };
     let account = who.principal.account();
-    let live = jobs.shares.of(&account).live;
+    let live = jobs.shares.live(&account, &ctx.config.limits, is_step).own;
     match policy.jobs(who).map(|quota| quota.most.get()).filter(|most| live >= *most as usize) {
         None => Ok(()),
         Some(most) => Err(Violation::exhausted("policy_jobs", account.bound_of(), most.into(), full(most))),

@@ -19,9 +19,9 @@ mod run;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
-use super::account::{Balance, HeldFor, Recount};
+use super::account::{Balance, HeldFor, Holding, Recount};
 use super::context::Context;
-use super::io::Record;
+use super::io::{LONGEST_CHECK, Record};
 use super::timers::Timer;
 use super::workflow_records::{StepRecord, StepState};
 use crate::error::{BoundOf, Violation};
@@ -30,6 +30,7 @@ use crate::json::{Json, Object};
 use crate::limits::WorkflowLimits;
 use crate::model::event::JobError;
 use crate::model::workflow::{Step, Workflow};
+use crate::principal::Account;
 use crate::time::UtcMs;
 use run::{Next as NextOf, Run};
 
@@ -42,8 +43,17 @@ const STEP: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Workflows {
     runs: BTreeMap<JobId, Run>,
-    /// Whose arguments the host checks.
-    checks: BTreeMap<OpId, (JobId, usize)>,
+    /// The arguments that the host checks.
+    checks: BTreeMap<OpId, Check>,
+}
+
+/// A check that the host has not answered: it goes on, whether or not its step still waits
+/// for it.
+#[derive(Debug)]
+struct Check {
+    step: Option<(JobId, usize)>,
+    /// Whose it is.
+    account: Account,
 }
 
 /// What is to be done next with a workflow.
@@ -202,7 +212,7 @@ impl Workflows {
         let record = StepRecord { job, step, state: state.clone(), undoes };
         let pos = ctx.append(Record::StepMoved(record.into()));
         run.steps.insert(at, (state, pos));
-        run.is_waiting = false;
+        (run.is_waiting, run.found_full) = (false, 0);
         run.weigh();
     }
 
@@ -213,24 +223,47 @@ impl Workflows {
         run.weigh();
     }
 
-    /// The host checks the input of a step.
-    pub(super) fn check(&mut self, job: JobId, at: usize, op: OpId) {
+    /// The host checks the input of a step of somebody's.
+    pub(super) fn check(&mut self, ctx: &Context, (job, at): (JobId, usize), principal: &Principal, op: OpId) {
         if let Some(run) = self.runs.get_mut(&job) {
-            run.checking.insert(at, op);
-            self.checks.insert(op, (job, at));
+            run.checking.insert(at, (op, ctx.now.utc.plus(LONGEST_CHECK)));
+            self.checks.insert(op, Check { step: Some((job, at)), account: principal.account() });
         }
     }
 
-    /// Whether the host may be asked to check one more.
-    pub(super) fn may_check(&self, ctx: &Context) -> bool {
-        self.checks.len() < ctx.config.limits.workflow.step_checks
+    /// Whether the host may be asked to check one more for somebody.
+    pub(super) fn may_check(&self, ctx: &Context, principal: &Principal) -> bool {
+        let (limits, account) = (&ctx.config.limits, principal.account());
+        let own = self.checks.values().filter(|check| check.account == account).count();
+        let checks = Holding { own, all: self.checks.len(), total: limits.workflow.step_checks };
+        checks.check(1, limits.job.principal_share).is_ok()
     }
 
     /// The host has checked an input: gives the step that waits for it.
     pub(super) fn on_input_checked(&mut self, op: OpId) -> Option<(JobId, usize)> {
-        let (job, at) = self.checks.remove(&op)?;
+        let (job, at) = self.checks.remove(&op)?.step?;
         self.runs.get_mut(&job)?.checking.remove(&at)?;
         Some((job, at))
+    }
+
+    /// A step whose check takes too long: it waits for that no more.
+    pub(super) fn take_overdue(&mut self, job: JobId, now: UtcMs) -> Option<usize> {
+        let run = self.runs.get_mut(&job)?;
+        let (at, op) = run.checking.iter().find(|(_, (_, until))| *until <= now).map(|(at, (op, _))| (*at, *op))?;
+        run.checking.remove(&at);
+        if let Some(check) = self.checks.get_mut(&op) {
+            check.step = None;
+        }
+        Some(at)
+    }
+
+    /// A step found no room, though nothing of its principal goes on but workflows: gives
+    /// how often.
+    pub(super) fn note_full(&mut self, job: JobId) -> u32 {
+        self.runs.get_mut(&job).map_or(0, |run| {
+            run.found_full += 1;
+            run.found_full
+        })
     }
 
     /// Nothing of it is begun until then; gives whether that is new.
@@ -315,8 +348,10 @@ impl Workflows {
     /// Its job is over.
     pub(super) fn forget(&mut self, ctx: &mut Context, job: JobId) {
         if let Some(run) = self.runs.remove(&job) {
-            for op in run.checking.values() {
-                self.checks.remove(op);
+            for (op, _) in run.checking.values() {
+                if let Some(check) = self.checks.get_mut(op) {
+                    check.step = None;
+                }
             }
             ctx.timers.clear(Timer::Workflow(job));
         }
@@ -344,6 +379,7 @@ impl Run {
             checking: BTreeMap::new(),
             put_off: None,
             is_waiting: false,
+            found_full: 0,
             graph_bytes: 0,
             charge: account.charge(HeldFor::Workflows, 0),
         }

@@ -29,12 +29,14 @@ pub(super) struct Run {
     pub(super) graph: Option<Workflow>,
     /// Its steps that do not just wait, and where the record of each stands.
     pub(super) steps: BTreeMap<usize, (StepState, LogPos)>,
-    /// Steps whose arguments the host checks.
-    pub(super) checking: BTreeMap<usize, OpId>,
+    /// Steps whose arguments the host checks, and until when that is waited for.
+    pub(super) checking: BTreeMap<usize, (OpId, UtcMs)>,
     /// Until when nothing is begun, because something was refused for now.
     pub(super) put_off: Option<UtcMs>,
     /// Whether whoever watches was told so.
     pub(super) is_waiting: bool,
+    /// How often it found no room since then, while nothing but workflows might make some.
+    pub(super) found_full: u32,
     /// Bytes of its graph and its input.
     pub(super) graph_bytes: usize,
     pub(super) charge: Charge,
@@ -120,7 +122,8 @@ impl Run {
                 None
             }
         });
-        retried.chain(self.put_off).filter(|due| *due > now).min()
+        let checked = self.checking.values().map(|(_, until)| *until);
+        retried.chain(checked).chain(self.put_off).filter(|due| *due > now).min()
     }
 
     /// Bytes of what its steps have come to.
