@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
+use arcp_proto::model::handoff::Receiver;
 use arcp_proto::runtime::{AgentCall, Config, Input};
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
@@ -478,5 +479,71 @@ fn a_handed_over_job_takes_its_checkpoints_with_it() {
     assert_eq!(code(&raw.expect(&mut world, "nack")), "NOT_FOUND");
     other.settle(&mut world);
     restored(&mut world, &mut other, &checkpoint);
+    world.finish();
+}
+
+#[test]
+fn what_an_agent_made_by_itself_stays_where_a_new_one_has_no_room_anyway() {
+    let mut world = giving(20, |config| config.limits.artifact.checkpoint_bytes_per_job = 1600);
+    let mut raw = person(&mut world, Family::Open, "tok-a");
+    let job = run(&mut world, &mut raw, Family::Open, "waiter", json!({}));
+    made(&mut world, &mut raw, job, &"x".repeat(600));
+    make(&mut world, job, "own", Some("own"));
+    make(&mut world, job, &"x".repeat(800), None);
+    let kept = listed(&mut world, &mut raw, job);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn a_job_that_has_run_or_begins_at_a_checkpoint_goes_to_no_other_runtime() {
+    let mut world = giving(21, |config| {
+        config.limits.job.running_jobs = 1;
+        config.limits.job.principal_share = 100;
+        let east = Receiver { url: "wss://east.test/arcp".into(), fingerprint: None };
+        config.authority.handoff.receivers = [("east".to_string(), east)].into();
+    });
+    let mut payload = open_payload("tok-a");
+    payload["capabilities"]["checkpoints"] = json!(true);
+    payload["capabilities"]["agent_handoff"] = json!(true);
+    let mut raw = Raw::open_with(&mut world, payload).0;
+    let job = run(&mut world, &mut raw, Family::Open, "waiter", json!({}));
+    let checkpoint = made(&mut world, &mut raw, job, "1");
+    let waiting = restored(&mut world, &mut raw, &checkpoint);
+    raw.send_with(
+        &mut world,
+        "agent.handoff",
+        json!({"target": {"runtime": "east"}}),
+        json!({"job_id": waiting.to_string()}),
+    );
+    let refused = raw.expect_any(&mut world, &["ack", "nack"]);
+    assert_eq!(code(&refused), "FAILED_PRECONDITION", "{refused}");
+    assert!(refused.to_string().contains("checkpoint"), "{refused}");
+    assert!(world.receiver.orders.is_empty());
+    world.finish();
+}
+
+#[test]
+fn ids_of_messages_are_each_ones_own_where_two_ask_for_checkpoints_of_a_job() {
+    let mut world = giving(22, |config| {
+        config.limits.artifact.checkpoint_wait = Duration::from_secs(7);
+        config.operators = [arcp_proto::id::Principal::new("eye").expect("a name")].into();
+    });
+    let mut alice = person(&mut world, Family::Open, "tok-a");
+    let mut eye = person(&mut world, Family::Open, "tok-eye");
+    let job = run(&mut world, &mut alice, Family::Open, "waiter", json!({}));
+    let wish = json!({"arcp": "1.1", "id": "1", "type": "checkpoint.create", "payload": {"job_id": job}}).to_string();
+    eye.send_text(&mut world, &wish);
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(code(&answer(&mut eye, &mut world, "1")), "DEADLINE_EXCEEDED");
+    alice.send_text(&mut world, &wish);
+    world.settle();
+    eye.send_text(&mut world, &wish);
+    assert_eq!(code(&answer(&mut eye, &mut world, "1")), "FAILED_PRECONDITION", "its own was never made");
+    make(&mut world, job, "1", None);
+    assert_eq!(answer(&mut alice, &mut world, "1")["type"], "job.checkpoint");
+    eye.send_text(&mut world, &wish);
+    assert_eq!(code(&answer(&mut eye, &mut world, "1")), "FAILED_PRECONDITION", "that is alice's");
     world.finish();
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobId, SessionId, WireId};
+use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::time::UtcMs;
 
 /// What a checkpoint is known by from which a job can begin.
@@ -22,6 +22,9 @@ pub struct CheckpointMark {
     /// more is answered with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Box<(SessionId, WireId)>>,
+    /// Who asked there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Principal>,
 }
 
 /// Where a job began that did not begin anew.
@@ -37,6 +40,7 @@ impl CheckpointMark {
     /// Bytes of its texts.
     pub(crate) fn bytes(&self) -> usize {
         let asked = self.asked.as_ref().map_or(0, |asked| size_of::<(SessionId, WireId)>() + asked.1.as_str().len());
-        self.label.as_ref().map_or(0, String::len) + asked
+        let by = self.by.as_ref().map_or(0, |by| alloc::format!("{by}").len());
+        self.label.as_ref().map_or(0, String::len) + asked + by
     }
 }

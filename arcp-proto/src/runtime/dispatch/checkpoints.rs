@@ -4,7 +4,7 @@ use super::policy;
 use super::requests::RequestHandler;
 use super::submit::submit_at;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, SessionId, WireId};
+use crate::id::{JobId, WireId};
 use crate::json::Json;
 use crate::lease::Lease;
 use crate::model::checkpoint::{CheckpointList, CheckpointRef, CreateCheckpoint, RestoreCheckpoint};
@@ -14,7 +14,7 @@ use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{Act, Reason};
 use crate::runtime::checkpoint_records::BegunAt;
-use crate::runtime::job::checkpoint::{self, Asked};
+use crate::runtime::job::checkpoint::{self, Asked, Asker};
 use crate::runtime::job::{Job, begun_by, lease};
 use crate::runtime::session::Outcome;
 
@@ -26,7 +26,8 @@ use crate::runtime::session::Outcome;
 pub(super) fn on_create(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoint) -> Result<Outcome, Violation> {
     check_negotiated(asked)?;
     let id = asked.permitted(Act::Checkpoint, &wish.job)?;
-    if let Some(made) = made_before(asked, id) {
+    let asker = asker(asked)?;
+    if let Some(made) = made_before(asked, id, &asker) {
         answer(asked, made);
         return Ok(Outcome::Done);
     }
@@ -34,7 +35,7 @@ pub(super) fn on_create(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoint)
     let job = jobs.get(id).ok_or_else(|| Reason::unknown(&ctx.config))?;
     checkpoint::check(job, ctx)?;
     let (session, request) = (asked.session, asked.id.clone());
-    checkpoint::ask(jobs, ctx, id, Asked { session, request, label: wish.label.clone() });
+    checkpoint::ask(jobs, ctx, id, Asked { session, by: asker.by, request, label: wish.label.clone() });
     asked.runtime.carry();
     Ok(Outcome::Done)
 }
@@ -46,11 +47,12 @@ pub(super) fn on_create(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoint)
 /// If nothing was made for it in time.
 pub(super) fn create_again(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoint) -> Result<(), Violation> {
     let id = asked.permitted(Act::Checkpoint, &wish.job)?;
-    if let Some(made) = made_before(asked, id) {
+    let asker = asker(asked)?;
+    if let Some(made) = made_before(asked, id, &asker) {
         answer(asked, made);
         return Ok(());
     }
-    if checkpoint::goes_on_waiting(&mut asked.runtime.jobs, id, asked.session, &asked.id) {
+    if checkpoint::goes_on_waiting(&mut asked.runtime.jobs, id, &asker, &asked.id) {
         return Ok(());
     }
     let why = "no checkpoint was made for this message, or it is kept no more: ask again under a new id";
@@ -58,10 +60,15 @@ pub(super) fn create_again(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoi
 }
 
 /// What was made for this message before, perhaps in an earlier run of the runtime.
-fn made_before(asked: &RequestHandler<'_>, id: JobId) -> Option<CheckpointRef> {
-    let of_principal = asked.runtime.sessions.get(asked.session)?.view().ids_are_of_principal();
-    let session: Option<SessionId> = (!of_principal).then_some(asked.session);
-    checkpoint::made_for(asked.runtime.jobs.get(id)?, session, &asked.id)
+fn made_before(asked: &RequestHandler<'_>, id: JobId, asker: &Asker) -> Option<CheckpointRef> {
+    checkpoint::made_for(asked.runtime.jobs.get(id)?, asker, &asked.id)
+}
+
+fn asker(asked: &RequestHandler<'_>) -> Result<Asker, Violation> {
+    let session = asked.runtime.sessions.get(asked.session);
+    let session = session.ok_or_else(|| Violation::invalid("the session is gone"))?;
+    let (by, id_is_of_principal) = (session.principal().clone(), session.view().ids_are_of_principal());
+    Ok(Asker { by, session: asked.session, id_is_of_principal })
 }
 
 fn answer(asked: &mut RequestHandler<'_>, checkpoint: CheckpointRef) {

@@ -20,15 +20,15 @@ use alloc::vec::Vec;
 
 use super::cause::Fault;
 pub(in crate::runtime) use super::kept_checkpoints::Asked;
-use super::kept_checkpoints::ENTRY;
+use super::kept_checkpoints::{ENTRY, Kept};
 use super::{AgentState, Input, Job, JobState, Jobs, is_over};
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{JobId, LogPos, SessionId, WireId};
+use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::{Json, Object};
 use crate::model::checkpoint::CheckpointRef;
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
-use crate::runtime::account::HeldFor;
+use crate::runtime::account::{HeldFor, Holding};
 use crate::runtime::checkpoint_records::{BegunAt, CheckpointMark};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -84,8 +84,9 @@ impl Job {
             return Err(Fault("the label of the checkpoint is longer than an event may be"));
         }
         let made = restarts.then(|| {
+            let by = waiting.as_ref().map(|asked| asked.by.clone());
             let asked = waiting.map(|asked| Box::new((asked.session, asked.request)));
-            let mark = CheckpointMark { event, at: ctx.now.utc, label, asked };
+            let mark = CheckpointMark { event, at: ctx.now.utc, label, asked, by };
             keep(self, ctx, state, mark)
         });
         self.append(ctx, JobEvent::Emitted { kind: EventKind::Checkpoint, body }, true);
@@ -128,37 +129,45 @@ fn make_room(job: &mut Job, ctx: &mut Context, bytes: usize) -> Result<(), Viola
         let why = alloc::format!("the checkpoint has {bytes} bytes: at most {most} are kept of a job");
         return Err(exhausted("checkpoint_bytes_per_job", most, why));
     }
-    let mut gone = Vec::new();
-    let room = loop {
-        let beyond = if own.kept.len() >= limits.checkpoints_per_job {
+    // What one makes by itself does not take the place of what somebody asked for, and goes
+    // for nothing that has no room then either.
+    let by_itself: Vec<(LogPos, usize)> = {
+        let of_agent = own.kept.iter().filter(|kept| kept.mark.asked.is_none());
+        of_agent.map(|kept| (kept.pos, kept.charge.bytes())).collect()
+    };
+    let (mut gone, mut freed) = (0, 0);
+    loop {
+        let beyond = if own.kept.len() - gone >= limits.checkpoints_per_job {
             let most = limits.checkpoints_per_job;
             let why = alloc::format!("{most} checkpoints of this job are kept: all were asked for");
             Err(exhausted("checkpoints_per_job", most, why))
-        } else if own.bytes() + bytes > most {
+        } else if own.bytes() - freed + bytes > most {
             let why = alloc::format!("the checkpoints of this job would have more than {most} bytes");
             Err(exhausted("checkpoint_bytes_per_job", most, why))
         } else {
-            admit(ctx, &job.spec.principal.account(), bytes)
+            admit(ctx, &job.spec.principal.account(), bytes, freed)
         };
-        let Err(why) = beyond else { break Ok(()) };
-        // What one makes by itself does not take the place of what somebody asked for.
-        let Some(oldest) = own.kept.iter().position(|kept| kept.mark.asked.is_none()) else { break Err(why) };
-        gone.push(own.kept.remove(oldest).pos);
-    };
-    if !gone.is_empty() {
-        ctx.append(Record::CheckpointsForgotten { job: id, entries: gone });
+        let Err(why) = beyond else { break };
+        freed += by_itself.get(gone).ok_or(why)?.1;
+        gone += 1;
     }
-    room
+    let entries: Vec<LogPos> = by_itself[..gone].iter().map(|(pos, _)| *pos).collect();
+    if !entries.is_empty() {
+        own.kept.retain(|kept| !entries.contains(&kept.pos));
+        ctx.append(Record::CheckpointsForgotten { job: id, entries });
+    }
+    Ok(())
 }
 
 fn exhausted(bound: &'static str, most: usize, why: String) -> Violation {
     Violation::exhausted(bound, BoundOf::Job, most as u64, why)
 }
 
-/// Whether an account may have so many bytes more of checkpoints.
-fn admit(ctx: &Context, account: &crate::principal::Account, bytes: usize) -> Result<(), Violation> {
+/// Whether an account may have so many bytes more of checkpoints, once it has given up others.
+fn admit(ctx: &Context, account: &crate::principal::Account, bytes: usize, freed: usize) -> Result<(), Violation> {
     let limits = &ctx.config.limits;
     let held = ctx.accounts.held(account, HeldFor::Checkpoints, limits, limits.artifact.all_checkpoint_bytes);
+    let held = Holding { own: held.own - freed, all: held.all - freed, ..held };
     let (share, of) = (limits.job.principal_share, account.bound_of());
     held.admit(bytes, share, of, "all_checkpoint_bytes", "the checkpoints of jobs, with what these began with,")
 }
@@ -187,6 +196,11 @@ pub(in crate::runtime) fn is_whole(job: &Job) -> bool {
     job.input.is_some() || own.is_none_or(|own| own.kept.is_empty() || own.input.is_some())
 }
 
+/// Whether a job has a state to go on from.
+pub(super) fn has_any(job: &Job) -> bool {
+    job.run.checkpoints.as_ref().is_some_and(|own| own.last.is_some() || !own.kept.is_empty())
+}
+
 /// What a job begins with at a checkpoint of this one: the state, and what this one was
 /// started with.
 pub(in crate::runtime) fn beginning(job: &Job, event: u64) -> Option<(Beginning, Json, Option<Json>)> {
@@ -204,7 +218,7 @@ pub(super) fn check_beginning(
     account: &crate::principal::Account,
     beginning: &Beginning,
 ) -> Result<(), Violation> {
-    admit(ctx, account, beginning.state.len())
+    admit(ctx, account, beginning.state.len(), 0)
 }
 
 /// A job that was just accepted begins at a checkpoint of another one.
@@ -225,7 +239,7 @@ pub(super) fn start(job: &mut Job, ctx: &mut Context) -> Option<Vec<u8>> {
     }
     let has_some = job.run.checkpoints.as_ref().is_some_and(|own| !own.kept.is_empty());
     let account = job.spec.principal.account();
-    let has_room = |input: &Input| has_some || admit(ctx, &account, input.charge.bytes()).is_ok();
+    let has_room = |input: &Input| has_some || admit(ctx, &account, input.charge.bytes(), 0).is_ok();
     if let Some(mut input) = input.filter(has_room) {
         input.charge.turn_into(HeldFor::Checkpoints);
         job.run.checkpoints.get_or_insert_default().input = Some(input);
@@ -310,20 +324,37 @@ pub(in crate::runtime) fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId, ask
     jobs.table.change(id, |job| job.run.checkpoints.get_or_insert_default().asked = Some(asked));
 }
 
-/// What became of a message that asked for a checkpoint of a job, in a session or with
-/// ids that are the principal's.
-pub(in crate::runtime) fn made_for(job: &Job, session: Option<SessionId>, request: &WireId) -> Option<CheckpointRef> {
-    let is_it = |asked: &(SessionId, WireId)| asked.1 == *request && session.is_none_or(|session| session == asked.0);
+/// Who has sent a message, and where: in one session, unless ids are the principal's.
+#[derive(Clone, Debug)]
+pub(in crate::runtime) struct Asker {
+    pub(in crate::runtime) by: Principal,
+    pub(in crate::runtime) session: SessionId,
+    pub(in crate::runtime) id_is_of_principal: bool,
+}
+
+impl Asker {
+    /// Whether a message of the same id, of that one and in that session, is the same.
+    fn is(&self, by: Option<&Principal>, session: SessionId) -> bool {
+        by == Some(&self.by) && (self.id_is_of_principal || session == self.session)
+    }
+}
+
+/// What became of a message that asked for a checkpoint of a job.
+pub(in crate::runtime) fn made_for(job: &Job, asker: &Asker, request: &WireId) -> Option<CheckpointRef> {
     let kept = &job.run.checkpoints.as_ref()?.kept;
-    let found = kept.iter().find(|kept| kept.mark.asked.as_deref().is_some_and(is_it))?;
+    let found = kept.iter().find(|Kept { mark, .. }| {
+        let asked = mark.asked.as_deref();
+        asked.is_some_and(|(session, id)| id == request && asker.is(mark.by.as_ref(), *session))
+    })?;
     Some(shown(job.id, &found.mark, found.state.len()))
 }
 
 /// Whether a message waits for a checkpoint still; from now on in this session.
-pub(in crate::runtime) fn goes_on_waiting(jobs: &mut Jobs, id: JobId, session: SessionId, request: &WireId) -> bool {
+pub(in crate::runtime) fn goes_on_waiting(jobs: &mut Jobs, id: JobId, asker: &Asker, request: &WireId) -> bool {
     let waits = |job: &mut Job| {
         let asked = job.run.checkpoints.as_mut().and_then(|own| own.asked.as_mut());
-        asked.filter(|asked| asked.request == *request).map(|asked| asked.session = session).is_some()
+        let is_it = |asked: &&mut Asked| asked.request == *request && asker.is(Some(&asked.by), asked.session);
+        asked.filter(is_it).map(|asked| asked.session = asker.session).is_some()
     };
     jobs.table.change(id, waits) == Some(true)
 }

@@ -22,6 +22,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::cause::Cause;
+use super::checkpoint;
 use super::departures::{self, Stage};
 use super::{JobState, Jobs, Wait, lease};
 use crate::error::{ErrorCode, Violation};
@@ -64,6 +65,12 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId) -> Result
         return refused(
             "the agent of the job runs, or is being started, and nobody can run it on elsewhere: only a job that waits \
              for a slot goes to another runtime; hand it over within this one, or cancel it and submit it there",
+        );
+    }
+    // Elsewhere it would run from its beginning, on what it was submitted with alone.
+    if job.run.restarts > 0 || job.spec.bounds.begun_at.is_some() || checkpoint::has_any(job) {
+        return refused(
+            "the job has run, or begins at a checkpoint, which stays here: hand it over within this runtime",
         );
     }
     super::check_growth(job, ctx, departures::ENTRY + job.spec.lease.as_str().len())?;

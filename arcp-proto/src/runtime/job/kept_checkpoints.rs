@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Input, waiting_bytes};
-use crate::id::{LogPos, SessionId, WireId};
+use crate::id::{LogPos, Principal, SessionId, WireId};
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::checkpoint_records::CheckpointMark;
 
@@ -39,6 +39,8 @@ pub(super) struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::runtime) struct Asked {
     pub(in crate::runtime) session: SessionId,
+    /// Who asks there: ids of messages may be that one's.
+    pub(in crate::runtime) by: Principal,
     pub(in crate::runtime) request: WireId,
     pub(in crate::runtime) label: Option<String>,
 }
