@@ -17,7 +17,7 @@
 mod pointer;
 mod template;
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -167,10 +167,9 @@ impl Workflow {
     /// names the bound.
     pub fn check(graph: &Json, input: Option<&Json>, limits: &WorkflowLimits) -> Result<Workflow, Violation> {
         bound("workflow_bytes", graph.as_str().len(), limits.workflow_bytes, "bytes")?;
-        let workflow = Workflow::read(graph.as_str(), input)?;
-        bound("workflow_steps", workflow.steps.len(), limits.workflow_steps, "steps")?;
-        let above = workflow.above()?;
+        let workflow = Workflow::read(graph.as_str(), input, Some(limits.workflow_steps))?;
         bound("workflow_depth", workflow.depth(), limits.workflow_depth, "steps in a row")?;
+        let above = workflow.above()?;
         let (mut pointers, mut work) = (0, limits.pointer_work_bytes);
         for (step, above) in workflow.steps.iter().zip(&above) {
             if step.retry.limit > limits.step_retries {
@@ -206,7 +205,7 @@ impl Workflow {
     /// Reads a graph that was checked, perhaps by a runtime with other bounds.
     pub(crate) fn of_job(input: &Json) -> Result<Workflow, Violation> {
         let (graph, input) = Workflow::parts(Some(input))?;
-        let workflow = Workflow::read(graph.as_str(), input.as_ref())?;
+        let workflow = Workflow::read(graph.as_str(), input.as_ref(), None)?;
         workflow.above().map(|_| workflow)
     }
 
@@ -351,7 +350,8 @@ struct RetryFields {
 }
 
 impl Workflow {
-    fn read(graph: &str, input: Option<&Json>) -> Result<Workflow, Violation> {
+    /// Reads a graph, which may have so many steps, if that is said.
+    fn read(graph: &str, input: Option<&Json>, most: Option<usize>) -> Result<Workflow, Violation> {
         let list = |text: &str| -> Result<Vec<String>, Violation> {
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| wrong("`steps` is a list"))?;
             Ok(items.into_iter().map(|item| item.get().to_string()).collect())
@@ -369,13 +369,16 @@ impl Workflow {
         if steps.is_empty() {
             return Err(wrong("it has no steps"));
         }
+        most.map_or(Ok(()), |most| bound("workflow_steps", steps.len(), most, "steps"))?;
         let ids: Vec<String> = steps.iter().enumerate().map(|(at, step)| id_of(at, step)).collect::<Result<_, _>>()?;
-        let mut known = BTreeSet::new();
-        if let Some(twice) = ids.iter().find(|id| !known.insert(id.as_str())) {
-            return Err(wrong_in(twice, "another step has this `id`"));
+        let mut known = BTreeMap::new();
+        for (at, id) in ids.iter().enumerate() {
+            if known.insert(id.as_str(), at).is_some() {
+                return Err(wrong_in(id, "another step has this `id`"));
+            }
         }
         let steps = steps.iter().zip(&ids).map(|(step, id)| {
-            read_step(step, id, &ids).map_err(|why| Violation { message: of_step(id, &why.message).into(), ..why })
+            read_step(step, id, &known).map_err(|why| Violation { message: of_step(id, &why.message).into(), ..why })
         });
         let input = input.cloned().unwrap_or_else(Json::empty_object);
         Ok(Workflow { steps: steps.collect::<Result<_, _>>()?, input })
@@ -393,7 +396,7 @@ fn id_of(at: usize, step: &str) -> Result<String, Violation> {
     })
 }
 
-fn read_step(step: &str, id: &str, ids: &[String]) -> Result<Step, Violation> {
+fn read_step(step: &str, id: &str, known: &BTreeMap<&str, usize>) -> Result<Step, Violation> {
     let members = Members::parse(step).map_err(|why| Violation::invalid(why.to_string()))?;
     let invalid = |why: String| Violation::invalid(why);
     if let Some((other, _)) = members.0.iter().find(|(name, _)| !MEMBERS.contains(&name.as_ref())) {
@@ -412,7 +415,7 @@ fn read_step(step: &str, id: &str, ids: &[String]) -> Result<Step, Violation> {
     let mut needs = Vec::with_capacity(names.len());
     for name in names {
         let unknown = || invalid(alloc::format!("`needs`: there is no step `{}`", pointer::shown(&name)));
-        let need = ids.iter().position(|other| *other == name).ok_or_else(unknown)?;
+        let need = *known.get(name.as_str()).ok_or_else(unknown)?;
         if needs.contains(&need) {
             return Err(invalid(alloc::format!("`needs`: `{name}` stands there twice")));
         }
