@@ -557,8 +557,12 @@ fn what_is_kept_of_a_workflow_can_be_read_again_however_deep_a_result_is() {
     let nested = |inner: Value, levels: usize| (0..levels).fold(inner, |inner, _| json!([inner]));
     let steps = json!([
         step("a", "echo", json!({"arguments": nested(json!(1), 100)})),
-        step("b", "echo", json!({"needs": ["a"], "arguments": nested(json!({"$from": "/steps/a/result"}), 20),
-            "retry": {"limit": 3}})),
+        step(
+            "b",
+            "echo",
+            json!({"needs": ["a"], "arguments": nested(json!({"$from": "/steps/a/result"}), 20),
+            "retry": {"limit": 3}})
+        ),
     ]);
     let job = start(&mut world, &mut raw, steps, json!({}));
     raw.until_end(&mut world);
@@ -577,7 +581,8 @@ fn a_step_that_did_what_it_should_or_says_that_it_is_of_no_use_is_not_tried_agai
     let mut world = configured(19, |config| config.limits.workflow.step_result_bytes = 100);
     let mut raw = open(&mut world);
     let retry = json!({"retry": {"limit": 5}, "on_failure": "continue"});
-    let steps = json!([step("a", "waiter", retry.clone()), step("b", "waiter", retry.clone()), step("c", "waiter", retry)]);
+    let steps =
+        json!([step("a", "waiter", retry.clone()), step("b", "waiter", retry.clone()), step("c", "waiter", retry)]);
     let job = start(&mut world, &mut raw, steps, json!({}));
     world.settle();
     let tried = children(&world, job);
@@ -656,5 +661,40 @@ fn a_step_goes_on_whose_check_was_never_answered() {
     world.checks.silent = false;
     world.run_for(Duration::from_secs(10));
     assert_eq!(end(&world, job).map(|end| end["status"].clone()), Some(json!("Success")));
+    world.finish();
+}
+
+#[test]
+fn a_step_that_wants_credentials_is_refused_with_its_workflow() {
+    let mut world = configured(24, |config| config.models.provisions = true);
+    let mut raw = open(&mut world);
+    let lease = json!({"model.use": ["tier-fast/*"]});
+    let steps =
+        json!([step("a", "echo", json!({})), step("b", "echo", json!({"needs": ["a"], "lease_request": lease})),]);
+    raw.send(&mut world, "workflow.start", json!({"workflow": steps, "lease_request": lease}));
+    let nack = raw.expect_any(&mut world, &["nack", "job.accepted"]);
+    assert_eq!((code(&nack), nack["type"].as_str()), ("UNIMPLEMENTED", Some("nack")), "{nack}");
+    assert!(nack.to_string().contains("step `b`: "), "{nack}");
+    world.finish();
+}
+
+#[test]
+fn workflows_that_come_at_once_are_held_as_they_are_accepted() {
+    let mut world = configured(25, |config| config.limits.workflow.all_workflow_bytes = 60_000);
+    let mut raw = open(&mut world);
+    let steps = json!([step("a", "waiter", json!({}))]);
+    let frames: Vec<String> = (0..8)
+        .map(|n| {
+            let payload = json!({"workflow": steps, "input": "x".repeat(5_000)});
+            json!({"arcp": "1.1", "id": format!("w{n}"), "type": "workflow.start", "payload": payload}).to_string()
+        })
+        .collect();
+    for frame in &frames {
+        raw.send_text(&mut world, frame);
+    }
+    let frames = raw.settle(&mut world);
+    let accepted = frames.iter().filter(|frame| frame["type"] == "job.accepted").count();
+    assert!((1..4).contains(&accepted), "{accepted} have 12,000 bytes each");
+    assert!(held_bytes(world.runtime(), HeldFor::Workflows) <= 60_000);
     world.finish();
 }

@@ -10,6 +10,7 @@ use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::handoff::Receiver;
 use crate::model::request::HandOver;
+use crate::policy::{Roles, Subject};
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
 use crate::runtime::delivery::{self, Joining};
@@ -56,6 +57,16 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     let Runtime { ctx, sessions, jobs, delivery, workflows, .. } = &mut *asked.runtime;
     let gone = || Violation::new(ErrorCode::Unavailable, "whoever was to have the job has left");
     handoff::check(jobs, ctx, job, sessions.get(session).ok_or_else(gone)?.subject())?;
+    if jobs.get(job).is_some_and(|given| given.spec().principal != principal) {
+        // Its steps are begun as whoever has it may, by no role that a session has proved.
+        let roles = Roles::default();
+        let who = Subject { principal: &principal, roles: &roles };
+        if let Some(tool) = workflows.tools(job).find(|tool| !ctx.config.may_submit(who, tool.name())) {
+            let why =
+                alloc::format!("policy lets whoever is to have the workflow have none of `{}` by name", tool.name());
+            return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+        }
+    }
     handoff::hand_over(jobs, ctx, job, (&principal, session), Some(&by));
     jobs.get(job).into_iter().for_each(|given| workflows.give(job, account_of(given)));
     delivery.audiences.own(session, job);

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
 use super::requests::RequestHandler;
+use super::workflows;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{IdempotencyKey, JobId, LogPos, OpId, Principal, WireId, prefixed};
 use crate::json::Json;
@@ -178,9 +179,12 @@ fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: 
         runtime.retention().forget(ended);
     }
     // As of a child: it answers no request, and is sent to whoever subscribes or watches.
-    let Runtime { ctx, jobs, delivery, .. } = &mut *runtime;
+    let Runtime { ctx, jobs, .. } = &mut *runtime;
     let taken = new.taken().to_vec();
+    let input = asked.submit.input.clone();
     let job = jobs.accept(ctx, asked, new);
+    workflows::reserve(runtime, job, input.as_ref());
+    let Runtime { ctx, jobs, delivery, .. } = &mut *runtime;
     delivery.add_job(job);
     delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
     delivery.number_for_all(ctx, jobs, job, 0, None);

@@ -2,7 +2,7 @@
 //! for (1.1 §7.1, §7.2).
 
 use super::requests::RequestHandler;
-use super::workflows::check_below;
+use super::workflows::{self, check_below};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal};
 use crate::json::Json;
@@ -220,9 +220,11 @@ pub(super) fn submit_at(
     if let Some(ended) = jobs.to_forget(ctx, principal) {
         asked.runtime.retention().forget(ended);
     }
-    let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
     let taken = new.taken().to_vec();
     let job = jobs.accept(ctx, wanted, new);
+    workflows::reserve(asked.runtime, job, submit.input.as_ref());
+    let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
     delegation::tell_parent(jobs, ctx, job, &Delegating::of(submit));
     delivery.add_job(job);
     delivery.audiences.own(asked.session, job);

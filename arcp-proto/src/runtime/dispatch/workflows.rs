@@ -17,7 +17,9 @@ use crate::runtime::Runtime;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::io::{AgentExit, InputFault, Output};
 use crate::runtime::job::delegation::{self, Delegating};
-use crate::runtime::job::{NewJob, Submission, SubmitContext, is_workflow, lease, submit_of, workflow};
+use crate::runtime::job::{
+    NewJob, Submission, SubmitContext, account_of, is_workflow, lease, no_credentials, submit_of, workflow,
+};
 use crate::runtime::workflow::Next;
 use crate::runtime::workflow_records::StepState;
 
@@ -41,6 +43,14 @@ enum Begun {
     Later(Violation),
     /// It is not.
     Refused(Violation),
+}
+
+/// A job is accepted: what it will hold counts, if it is a workflow.
+pub(super) fn reserve(runtime: &mut Runtime, id: JobId, input: Option<&Json>) {
+    let Runtime { jobs, workflows, .. } = &mut *runtime;
+    if let Some((job, input)) = jobs.get(id).filter(|job| is_workflow(job)).zip(input) {
+        workflows.reserve(account_of(job), id, input);
+    }
 }
 
 /// That a workflow runs is durable.
@@ -312,8 +322,7 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_chec
         }
     };
     if new.wants_credentials(ctx, &principal) {
-        let why = "the steps of a workflow have no credentials issued: ask for no `model.use`";
-        return Begun::Refused(Violation::new(ErrorCode::Unimplemented, why));
+        return Begun::Refused(no_credentials());
     }
     if new.checks_input() && !is_checked {
         let input = submit.input.clone().unwrap_or_else(Json::empty_object);

@@ -87,7 +87,7 @@ pub(in crate::runtime) use jobs::{Jobs, recount};
 pub(in crate::runtime) use result::ChunkTerms;
 pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, begun_by, check_for_later, level_of};
 pub use waits::Wait;
-pub(in crate::runtime) use workflow_check::submit_of;
+pub(in crate::runtime) use workflow_check::{no_credentials, submit_of};
 
 use events::Events;
 use lease::Purse;

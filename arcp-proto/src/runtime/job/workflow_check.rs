@@ -6,7 +6,7 @@ use super::resolve::resolve;
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::Json;
-use crate::lease::{Ceiling, Lease};
+use crate::lease::{Ceiling, Lease, Namespace};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::Submit;
@@ -63,6 +63,10 @@ fn check_step(
         let asks = (who, step.tool.name());
         let own = Grant::of(ctx, &submit, features)?.under(ctx, asks, ceilings, true, fuel)?;
         let (outer, lease) = (Lease::parse(&grant.lease)?, Lease::parse(&own.lease)?);
+        let grants_models = lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse);
+        if grants_models && ctx.config.models.provisions && !who.principal.is_anonymous() {
+            return Err(no_credentials());
+        }
         let beyond = |why| Violation::new(ErrorCode::LeaseSubsetViolation, why);
         let excess = outer.covers_with(&lease, fuel);
         excess.map_err(|excess| beyond(alloc::format!("{excess}")).with_details(excess.to_json()))?;
@@ -71,6 +75,12 @@ fn check_step(
             Some(short) => Err(beyond(alloc::format!("`cost.budget`: the workflow has not so much {short}"))),
         }
     })
+}
+
+/// Why a step is refused that would have credentials.
+pub(in crate::runtime) fn no_credentials() -> Violation {
+    let why = "the steps of a workflow have no credentials issued: ask for no `model.use`";
+    Violation::new(ErrorCode::Unimplemented, why)
 }
 
 /// The submit of a step.

@@ -28,6 +28,7 @@ use crate::error::{BoundOf, Violation};
 use crate::id::{JobId, LogPos, OpId, Principal};
 use crate::json::{Json, Object};
 use crate::limits::WorkflowLimits;
+use crate::model::agent::AgentRef;
 use crate::model::event::JobError;
 use crate::model::workflow::{Step, Workflow};
 use crate::principal::Account;
@@ -94,6 +95,13 @@ impl Workflows {
         held.admit(bytes_of(graph, input), share, of, "all_workflow_bytes", "the bytes of workflows")
     }
 
+    /// A workflow is accepted: what it will hold counts from now on.
+    pub(super) fn reserve(&mut self, account: &Balance, job: JobId, input: &Json) {
+        let run = self.runs.entry(job).or_insert_with(|| Run::new(account));
+        run.graph_bytes = ENTRY + 2 * input.as_str().len();
+        run.weigh();
+    }
+
     /// The job of a workflow runs from now on, or again.
     pub(super) fn begin(&mut self, account: &Balance, job: JobId, graph: Workflow, input: &Json) {
         let bytes = bytes_of(&graph, input);
@@ -153,6 +161,12 @@ impl Workflows {
         }
         let arguments = run.arguments(at, limits.step_argument_bytes, &mut work)?;
         Ok(Some(arguments.unwrap_or_else(Json::empty_object)))
+    }
+
+    /// The agents of its steps.
+    pub(super) fn tools(&self, job: JobId) -> impl Iterator<Item = &AgentRef> {
+        let graph = self.runs.get(&job).and_then(|run| run.graph.as_ref());
+        graph.into_iter().flat_map(|graph| graph.steps.iter().map(|step| &step.tool))
     }
 
     /// It is somebody else's now.
