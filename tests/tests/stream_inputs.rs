@@ -227,3 +227,58 @@ fn what_an_agent_had_not_taken_is_gone_with_its_runtime_and_the_stream_is_over()
     assert_eq!(frames.last().expect("an end")["type"], "job.failed");
     world.finish();
 }
+
+#[test]
+fn an_agent_that_reads_nothing_is_given_no_more_than_its_bounds_however_many_streams_end() {
+    let mut world = taking(7, |config| config.limits.prompt.open_streams_per_job = 2);
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = run(&mut world, &mut raw, "waiter");
+    let mut refused = 0;
+    for _ in 0..20 {
+        match say(&mut world, &mut raw, job, "stream.open", json!({"kind": "binary"})).as_str() {
+            "ack" => {
+                assert_eq!(chunk(&mut world, &mut raw, job, 0, "AA=="), "ack");
+                assert_eq!(say(&mut world, &mut raw, job, "stream.error", json!({"code": "ABORTED"})), "ack");
+            }
+            code => {
+                assert_eq!(code, "RESOURCE_EXHAUSTED");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 18, "two that are over and not taken are as many as may be open");
+    assert_eq!(heard(&world).len(), 6);
+    let took = |world: &mut World, says: StreamCall| {
+        world.input(Input::Agent { job, call: AgentCall::Stream { stream: INBOUND, says } });
+        world.settle();
+    };
+    // Its chunk, and then its end.
+    took(&mut world, StreamCall::Took);
+    assert_eq!(say(&mut world, &mut raw, job, "stream.open", json!({"kind": "binary"})), "RESOURCE_EXHAUSTED");
+    took(&mut world, StreamCall::Took);
+    open(&mut world, &mut raw, job);
+    world.input(Input::AgentExited { job, exit: AgentExit::Success { result: None, summary: None } });
+    world.settle();
+    let frames = raw.settle(&mut world);
+    assert_eq!(of_streams(&frames).last(), Some(&"stream.close"), "what is over ends no second time");
+    assert_eq!(of_streams(&frames).iter().filter(|kind| **kind == "stream.close").count(), 1);
+    world.finish();
+}
+
+#[test]
+fn a_stream_that_its_agent_leaves_is_over_and_counts_no_more() {
+    for ended in [false, true] {
+        let mut world = taking(9, |config| config.limits.prompt.open_streams_per_job = 1);
+        let (mut raw, _) = person(&mut world, "tok-a");
+        let job = run(&mut world, &mut raw, "waiter");
+        open(&mut world, &mut raw, job);
+        if ended {
+            assert_eq!(say(&mut world, &mut raw, job, "stream.close", json!({})), "ack");
+        }
+        world.input(Input::Agent { job, call: AgentCall::Stream { stream: INBOUND, says: StreamCall::Leave } });
+        world.settle();
+        assert_eq!(chunk(&mut world, &mut raw, job, 0, ""), "FAILED_PRECONDITION");
+        open(&mut world, &mut raw, job);
+        world.finish();
+    }
+}

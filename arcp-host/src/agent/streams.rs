@@ -149,14 +149,27 @@ pub(crate) fn next_input(job: &Context) -> Option<InputWord> {
             took(job, number);
             InputWord::Chunk(number, data)
         }
-        Said::End(error) => InputWord::End(number, error),
+        Said::End(error) => {
+            took(job, number);
+            InputWord::End(number, error)
+        }
     })
 }
 
-/// The agent has taken the next chunk of a stream to it.
+/// The agent has taken what was said next in a stream to it.
 fn took(job: &Context, number: u32) {
-    let call = AgentCall::Stream { stream: number, says: StreamCall::Took };
-    job.inbox.put(Input::Agent { job: job.job, call });
+    say_free(job, number, StreamCall::Took);
+}
+
+/// The agent takes no more of a stream to it: what it has not taken is held no longer.
+fn leave(job: &Context, number: u32) {
+    if job.link.state().streams.said.remove(&number).is_some() {
+        say_free(job, number, StreamCall::Leave);
+    }
+}
+
+fn say_free(job: &Context, number: u32, says: StreamCall) {
+    job.inbox.put(Input::Agent { job: job.job, call: AgentCall::Stream { stream: number, says } });
 }
 
 fn over() -> JobError {
@@ -387,7 +400,8 @@ fn chunk_call(stream: u32, data: ChunkData, notes: ChunkNotes, shed: u32) -> Age
     AgentCall::Stream { stream, says: StreamCall::Chunk { data, notes, shed } }
 }
 
-/// A stream that a client has opened to a job.
+/// A stream that a client has opened to a job. One that is dropped before its end is
+/// closed.
 #[derive(Debug)]
 pub struct StreamInput<'j> {
     job: &'j Context,
@@ -424,6 +438,12 @@ impl<'j> StreamInput<'j> {
         // A span beyond what the clock can count has no end.
         let said = self.job.link.wait_for(Duration::MAX, |state| state.streams.take(number))?;
         heard(said, || took(self.job, number))
+    }
+}
+
+impl Drop for StreamInput<'_> {
+    fn drop(&mut self) {
+        leave(self.job, self.number);
     }
 }
 
@@ -475,14 +495,23 @@ impl AsyncStreamInput {
     }
 }
 
+impl Drop for AsyncStreamInput {
+    fn drop(&mut self) {
+        leave(&self.job.0, self.number);
+    }
+}
+
 fn heard(said: Option<Said>, took: impl FnOnce()) -> Result<Option<Vec<u8>>, CallError> {
     match said {
         Some(Said::Chunk(data)) => {
             took();
             Ok(Some(data))
         }
-        Some(Said::End(Some(error))) => Err(CallError::Refused(error)),
-        Some(Said::End(None)) | None => Ok(None),
+        Some(Said::End(error)) => {
+            took();
+            error.map_or(Ok(None), |error| Err(CallError::Refused(error)))
+        }
+        None => Ok(None),
     }
 }
 
@@ -572,5 +601,26 @@ mod tests {
         assert_eq!(stream.text("v"), Err(CallError::Refused(error)));
         drop(stream);
         assert!(said.0.lock().expect("nobody panicked").is_empty(), "nobody closes what is over");
+    }
+
+    #[test]
+    fn an_end_is_said_to_be_taken_and_what_an_agent_leaves_is_held_no_longer() {
+        let (job, said) = job();
+        let says = || match said.0.lock().expect("nobody panicked").pop() {
+            Some(Input::Agent { call: AgentCall::Stream { stream, says }, .. }) => Some((stream, says)),
+            _ => None,
+        };
+        for number in [INBOUND, INBOUND + 1] {
+            job.link.hear_of_stream(number, StreamWord::Opened(StreamTerms::default()));
+            job.link.hear_of_stream(number, StreamWord::Closed(None));
+        }
+        let mut next = || StreamInput::within(&job, Duration::ZERO).expect("it goes on").expect("it was opened");
+        let mut first = next();
+        assert_eq!(first.next_chunk(), Ok(None));
+        drop(first);
+        assert_eq!((says(), says()), (Some((INBOUND, StreamCall::Took)), None), "it is over: nobody leaves it");
+        drop(next());
+        assert_eq!(says(), Some((INBOUND + 1, StreamCall::Leave)));
+        assert!(job.link.state().streams.said.is_empty());
     }
 }

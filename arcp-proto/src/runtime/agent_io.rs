@@ -113,7 +113,7 @@ pub enum AgentCall {
 impl AgentCall {
     /// Whether it costs no credit.
     pub fn is_free(&self) -> bool {
-        matches!(self, AgentCall::Heartbeat | AgentCall::Stream { says: StreamCall::Took, .. })
+        matches!(self, AgentCall::Heartbeat | AgentCall::Stream { says: StreamCall::Took | StreamCall::Leave, .. })
     }
 
     /// Bytes of credit it costs.

@@ -33,8 +33,11 @@ pub enum StreamCall {
     },
     /// It breaks off.
     Fail(JobError),
-    /// It has taken the next chunk of a stream that goes to it. Costs no credit.
+    /// It has taken the next chunk of a stream that goes to it, or its end. Costs no
+    /// credit.
     Took,
+    /// It takes no more of a stream that goes to it. Costs no credit.
+    Leave,
 }
 
 impl StreamCall {
@@ -54,7 +57,7 @@ impl StreamCall {
             }
             StreamCall::Close { reason, .. } => reason.as_ref().map_or(0, String::len),
             StreamCall::Fail(error) => error.message.len(),
-            StreamCall::Took => 0,
+            StreamCall::Took | StreamCall::Leave => 0,
         }
     }
 }
@@ -89,7 +92,8 @@ pub enum StreamWord {
         /// What the client says of it.
         notes: ChunkNotes,
     },
-    /// The client has said all, or breaks off with an error.
+    /// The client has said all, or breaks off with an error; answer with
+    /// [`StreamCall::Took`] once it is taken.
     Closed(Option<JobError>),
 }
 

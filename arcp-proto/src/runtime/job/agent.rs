@@ -67,7 +67,7 @@ impl Job {
             Some(asked) => self.answer_to(ctx, asked, call, terms).map(|answer| (asked, answer)),
         };
         let recorded = ctx.log.last() > before;
-        if recorded && ctx.log.returning() == returning {
+        if recorded && !is_free && ctx.log.returning() == returning {
             // Nothing of it is an event of its own: a decision was written down, or it goes on from an interrupt.
             ctx.log.return_call(self.id);
         }

@@ -5,9 +5,7 @@
 //! gone with it. A client that was told `ack` for a chunk knows that the agent has it
 //! or will be given it, as long as this runtime runs.
 
-use alloc::collections::VecDeque;
-
-use super::streams::{Inbound, OpenStream, over, tell};
+use super::streams::{Inbound, OpenStream, Untaken, over, tell};
 use super::{AgentState, Job, JobState, Jobs, check_growth, is_over};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, SessionId, WireId};
@@ -47,7 +45,6 @@ pub(in crate::runtime) fn say(
         StreamSaid::Close { reason } => {
             let number = number.ok_or_else(over)?;
             super::streams::close(job, ctx, number, reason.as_deref());
-            tell(job, ctx, number, StreamWord::Closed(None));
             Ok(())
         }
         StreamSaid::Fail { code, message } => {
@@ -95,8 +92,7 @@ fn begin(
     check_growth(job, ctx, name.as_str().len())?;
     let number = INBOUND | (job.run.sends.streams.inbound % INBOUND);
     job.run.sends.streams.inbound += 1;
-    let inbound =
-        Inbound { session, name: name.clone(), terms: terms.clone(), untaken: VecDeque::new(), untaken_bytes: 0 };
+    let inbound = Inbound { session, name: name.clone(), terms: terms.clone(), untaken: Untaken::default() };
     super::streams::begin_open(job, ctx, number, terms, (Some(inbound), false));
     tell(job, ctx, number, StreamWord::Opened(terms.clone()));
     Ok(())
@@ -120,8 +116,8 @@ fn chunk(
     let (data, notes) = stream::read_chunk(&members, binary)?;
     let most = ctx.config.limits.prompt.stream_input_bytes;
     let bytes = CHUNK + data.len();
-    if inbound.untaken_bytes > 0 && inbound.untaken_bytes + bytes > most || data.len() > most {
-        let waiting = inbound.untaken_bytes;
+    let waiting = inbound.untaken.bytes;
+    if waiting > 0 && waiting + bytes > most || data.len() > most {
         let why = alloc::format!(
             "{waiting} bytes of this stream wait for the agent, and {most} may: send the chunk again once it has taken some"
         );
@@ -133,8 +129,7 @@ fn chunk(
     };
     open.chunks += 1;
     if let Some(inbound) = &mut open.inbound {
-        inbound.untaken.push_back(bytes);
-        inbound.untaken_bytes += bytes;
+        inbound.untaken.push(bytes);
     }
     tell(job, ctx, number, StreamWord::Chunk { data, notes });
     Ok(())

@@ -36,6 +36,8 @@ const OPEN: usize = 192;
 pub(super) struct Streams {
     /// By what its agent knows them by.
     pub(super) open: BTreeMap<u32, OpenStream>,
+    /// Those to it that are over and that it has not taken to their end.
+    leaving: BTreeMap<u32, Untaken>,
     /// How many clients have opened.
     pub(super) inbound: u32,
     /// Of an earlier run, whose agent is gone: by name, with their chunks.
@@ -63,24 +65,37 @@ pub(super) struct Inbound {
     /// What its client calls it.
     pub(super) name: WireId,
     pub(super) terms: StreamTerms,
-    /// Bytes of each chunk that the agent has not taken.
-    pub(super) untaken: VecDeque<usize>,
-    pub(super) untaken_bytes: usize,
+    pub(super) untaken: Untaken,
 }
 
 impl Inbound {
     /// Bytes it holds, those of its chunks with it.
     fn weight(&self) -> usize {
-        self.name.as_str().len() + self.untaken_bytes
+        self.name.as_str().len() + self.untaken.bytes
     }
 
     pub(super) fn is(&self, session: SessionId, name: &WireId) -> bool {
         self.session == session && self.name == *name
     }
+}
 
-    /// Its agent has taken the first of its chunks that it had not.
+/// What an agent was told of a stream to it and has not taken.
+#[derive(Debug, Default)]
+pub(super) struct Untaken {
+    /// Bytes of each.
+    words: VecDeque<usize>,
+    pub(super) bytes: usize,
+}
+
+impl Untaken {
+    pub(super) fn push(&mut self, bytes: usize) {
+        self.words.push_back(bytes);
+        self.bytes += bytes;
+    }
+
+    /// Its agent has taken the first one.
     fn take(&mut self) {
-        self.untaken_bytes -= self.untaken.pop_front().unwrap_or(0);
+        self.bytes -= self.words.pop_front().unwrap_or(0);
     }
 }
 
@@ -99,7 +114,25 @@ impl Streams {
     pub(super) fn weight(&self) -> usize {
         let inbound = |open: &OpenStream| open.inbound.as_ref().map_or(0, Inbound::weight);
         let open = self.open.values().map(|open| OPEN + open.id.len() + inbound(open)).sum::<usize>();
-        open + self.earlier.keys().map(|id| OPEN + id.len()).sum::<usize>()
+        let leaving = self.leaving.values().map(|untaken| OPEN + untaken.bytes).sum::<usize>();
+        open + leaving + self.earlier.keys().map(|id| OPEN + id.len()).sum::<usize>()
+    }
+
+    /// How many count as open: one to an agent does until that has taken its end.
+    fn count(&self) -> usize {
+        self.open.len() + self.leaving.len()
+    }
+
+    /// An agent has taken what it was told next of a stream to it.
+    fn take(&mut self, number: u32) {
+        if let Some(inbound) = self.open.get_mut(&number).and_then(|open| open.inbound.as_mut()) {
+            inbound.untaken.take();
+        } else if let Some(untaken) = self.leaving.get_mut(&number) {
+            untaken.take();
+            if untaken.words.is_empty() {
+                self.leaving.remove(&number);
+            }
+        }
     }
 
     /// The number of the open stream of this name.
@@ -171,8 +204,13 @@ pub(super) fn on_call(
             Ok(())
         }
         StreamCall::Took => {
-            let open = job.run.sends.streams.open.get_mut(&number);
-            open.and_then(|open| open.inbound.as_mut()).into_iter().for_each(Inbound::take);
+            job.run.sends.streams.take(number);
+            Ok(())
+        }
+        StreamCall::Leave if number < INBOUND => Err(over()),
+        StreamCall::Leave => {
+            job.run.sends.streams.leaving.remove(&number);
+            close_for(job, ctx, number, Some("its agent takes no more of it"), false);
             Ok(())
         }
     }
@@ -199,7 +237,7 @@ fn open(job: &mut Job, ctx: &mut Context, number: u32, wanted: &StreamTerms) -> 
 /// Whether one more stream of a job may be open.
 pub(super) fn check_room(job: &Job, ctx: &Context) -> Result<(), Violation> {
     let most = ctx.config.limits.prompt.open_streams_per_job;
-    if job.run.sends.streams.open.len() < most {
+    if job.run.sends.streams.count() < most {
         return Ok(());
     }
     let why = alloc::format!("{most} streams of this job are open: close one first");
@@ -221,17 +259,28 @@ pub(super) fn begin_open(
     job.run.sends.streams.open.insert(number, open);
 }
 
-/// A stream ends, in the words of a client.
+/// A stream to an agent ends, in the words of its client.
 pub(super) fn close(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>) {
-    close_for(job, ctx, number, reason, false);
+    if let Some(inbound) = close_for(job, ctx, number, reason, false) {
+        leave(job, ctx, number, inbound, None);
+    }
 }
 
-fn close_for(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>, of_call: bool) {
-    let Some(stream) = job.run.sends.streams.open.remove(&number) else {
-        return; // It is over.
-    };
+/// Gives where a stream that ends came from, if it went to the agent.
+fn close_for(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>, of_call: bool) -> Option<Inbound> {
+    let stream = job.run.sends.streams.open.remove(&number)?;
     let reason = reason.map(|reason| super::result::beginning(reason, SHOWN_BYTES));
     job.append(ctx, stream::closed(&stream.id, reason.as_deref(), (stream.chunks, stream.shed)), of_call);
+    stream.inbound
+}
+
+/// The agent is told that a stream to it is over; until it has taken that, and what
+/// came before, the host holds it.
+fn leave(job: &mut Job, ctx: &mut Context, number: u32, inbound: Inbound, error: Option<JobError>) {
+    let mut untaken = inbound.untaken;
+    untaken.push(OPEN + error.as_ref().map_or(0, |error| error.message.len()));
+    job.run.sends.streams.leaving.insert(number, untaken);
+    tell(job, ctx, number, StreamWord::Closed(error));
 }
 
 /// A stream breaks off, whoever says so; its agent is told.
@@ -242,8 +291,10 @@ pub(super) fn fail(job: &mut Job, ctx: &mut Context, number: u32, error: JobErro
     let error = JobError { message: super::result::beginning(&error.message, SHOWN_BYTES), ..error };
     let counts = (open.chunks, open.shed);
     job.append(ctx, stream::failed(&open.id, (&error.code, &error.message), counts), false);
-    let word = if open.inbound.is_some() { StreamWord::Closed(Some(error)) } else { StreamWord::Ended(error) };
-    tell(job, ctx, number, word);
+    match open.inbound {
+        Some(inbound) => leave(job, ctx, number, inbound, Some(error)),
+        None => tell(job, ctx, number, StreamWord::Ended(error)),
+    }
 }
 
 fn chunk(
@@ -339,7 +390,7 @@ pub(super) fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) 
 
 /// Its job ends so, and with it what is open; whether clients had opened any.
 pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> bool {
-    let Streams { open, earlier, inbound } = core::mem::take(&mut job.run.sends.streams);
+    let Streams { open, leaving: _, earlier, inbound } = core::mem::take(&mut job.run.sends.streams);
     let why = alloc::format!("its job has ended: {}", status.as_str());
     let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
     for (id, counts) in open.chain(earlier.into_iter().map(|(id, chunks)| (id, (chunks, 0)))) {
