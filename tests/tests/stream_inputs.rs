@@ -266,6 +266,21 @@ fn an_agent_that_reads_nothing_is_given_no_more_than_its_bounds_however_many_str
 }
 
 #[test]
+fn the_code_of_an_end_that_a_client_gives_has_a_bound() {
+    let mut world = taking(8, |_| {});
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = run(&mut world, &mut raw, "waiter");
+    open(&mut world, &mut raw, job);
+    raw.settle(&mut world);
+    let long = json!({"code": "C".repeat(50_000), "message": "m".repeat(50_000)});
+    raw.send_with(&mut world, "stream.error", long, json!({"job_id": job, "stream_id": "mine"}));
+    let failed = raw.expect(&mut world, "stream.error");
+    assert!(failed.to_string().len() < 2000);
+    assert_eq!(failed["payload"]["code"], "UNKNOWN");
+    world.finish();
+}
+
+#[test]
 fn a_stream_that_its_agent_leaves_is_over_and_counts_no_more() {
     for ended in [false, true] {
         let mut world = taking(9, |config| config.limits.prompt.open_streams_per_job = 1);

@@ -295,7 +295,7 @@ impl<'j> StreamWriter<'j> {
     ///
     /// [`Stopped`] if the job is over.
     pub fn fail(mut self, error: JobError) -> Result<(), Stopped> {
-        self.end(StreamCall::Fail(error))
+        self.end(StreamCall::Fail { error, shed: self.shed })
     }
 
     fn end(&mut self, says: StreamCall) -> Result<(), Stopped> {

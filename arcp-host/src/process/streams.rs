@@ -65,7 +65,8 @@ impl Streams {
             }
             "stream.error" => {
                 let code = text("code").map_or(ErrorCode::Internal, |code| ErrorCode::from(code.as_str()));
-                StreamCall::Fail(JobError::new(code, text("message").unwrap_or_default()))
+                let error = JobError::new(code, text("message").unwrap_or_default());
+                StreamCall::Fail { error, shed }
             }
             _ => StreamCall::Close { reason: text("reason"), shed },
         };

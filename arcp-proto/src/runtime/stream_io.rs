@@ -32,7 +32,13 @@ pub enum StreamCall {
         shed: u32,
     },
     /// It breaks off.
-    Fail(JobError),
+    Fail {
+        /// Why: its code, and the beginning of its message, are shown.
+        error: JobError,
+        /// Chunks that it has left out since the one before.
+        #[serde(default)]
+        shed: u32,
+    },
     /// It has taken the next chunk of a stream that goes to it, or its end. Costs no
     /// credit.
     Took,
@@ -56,7 +62,7 @@ impl StreamCall {
                 data + notes.attributes.as_ref().map_or(0, |attributes| attributes.as_str().len())
             }
             StreamCall::Close { reason, .. } => reason.as_ref().map_or(0, String::len),
-            StreamCall::Fail(error) => error.message.len(),
+            StreamCall::Fail { error, .. } => error.code.as_str().len() + error.message.len(),
             StreamCall::Took | StreamCall::Leave => 0,
         }
     }

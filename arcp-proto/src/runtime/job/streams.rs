@@ -196,10 +196,11 @@ pub(super) fn on_call(
             close_for(job, ctx, number, reason.as_deref(), true);
             Ok(())
         }
-        StreamCall::Fail(error) => {
+        StreamCall::Fail { error, shed } => {
             let stream = take(job, number)?;
-            let message = super::result::beginning(&error.message, SHOWN_BYTES);
-            let event = stream::failed(&stream.id, (&error.code, &message), (stream.chunks, stream.shed));
+            let JobError { code, message, .. } = shown(error);
+            let counts = (stream.chunks, stream.shed + u64::from(shed));
+            let event = stream::failed(&stream.id, (&code, &message), counts);
             job.append(ctx, event, true);
             Ok(())
         }
@@ -218,6 +219,8 @@ pub(super) fn on_call(
 
 /// Bytes of the words of an end that are shown.
 const SHOWN_BYTES: usize = 512;
+/// Bytes of a code; the one for what nobody knows stands for a longer one.
+const CODE_BYTES: usize = 64;
 /// Bytes of a role or a media type.
 const WORD_BYTES: usize = 127;
 
@@ -259,6 +262,12 @@ pub(super) fn begin_open(
     job.run.sends.streams.open.insert(number, open);
 }
 
+/// An error as it is shown: whoever gives it may give words and codes of any length.
+fn shown(error: JobError) -> JobError {
+    let code = if error.code.as_str().len() > CODE_BYTES { ErrorCode::Unknown } else { error.code };
+    JobError { code, message: super::result::beginning(&error.message, SHOWN_BYTES), ..error }
+}
+
 /// A stream to an agent ends, in the words of its client.
 pub(super) fn close(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>) {
     if let Some(inbound) = close_for(job, ctx, number, reason, false) {
@@ -288,7 +297,7 @@ pub(super) fn fail(job: &mut Job, ctx: &mut Context, number: u32, error: JobErro
     let Some(open) = job.run.sends.streams.open.remove(&number) else {
         return; // It is over.
     };
-    let error = JobError { message: super::result::beginning(&error.message, SHOWN_BYTES), ..error };
+    let error = shown(error);
     let counts = (open.chunks, open.shed);
     job.append(ctx, stream::failed(&open.id, (&error.code, &error.message), counts), false);
     match open.inbound {
