@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::workflow::AGENT;
-use arcp_proto::runtime::{AgentReply, DepartureRecord, Input, Output, Record, Wait};
+use arcp_proto::runtime::{AgentReply, DepartureRecord, Input, Output, Record, StreamWord, Wait};
 use serde_json::Value;
 
 /// What is known of everything that a job can wait for.
@@ -40,6 +40,8 @@ pub struct Reasons {
     over: BTreeMap<JobId, LogPos>,
     /// Jobs whose client asked for a pace.
     paced: BTreeSet<JobId>,
+    /// Streams whose agent was told to wait.
+    held: BTreeSet<(JobId, u32)>,
     /// Jobs with questions that nobody has answered, and those whose agents have not
     /// gone on from an interrupt.
     prompts: BTreeSet<JobId>,
@@ -79,6 +81,8 @@ impl Reasons {
                 assert!(at.is_some_and(|at| *at <= self.durable), "another runtime is asked before that is durable");
             }
             Output::AgentReply { job, id, reply } => self.reply(*job, *id, reply),
+            Output::AgentStream { job, stream, says: StreamWord::Hold } => drop(self.held.insert((*job, *stream))),
+            Output::AgentStream { job, stream, says: StreamWord::GoOn } => drop(self.held.remove(&(*job, *stream))),
             Output::Persist(batch) => batch.entries().for_each(|(at, record)| self.record(at, record)),
             _ => {}
         }
@@ -244,6 +248,10 @@ impl Reasons {
             }
             Wait::Artifact => {
                 assert!(self.asked.contains_key(&job), "{job} waits for an artifact, and its agent leaves none")
+            }
+            Wait::StreamPace => {
+                let is_held = self.held.range((job, 0)..=(job, u32::MAX)).next().is_some();
+                assert!(is_held && !self.over.contains_key(&job), "{job} waits for the pace of a stream that has none");
             }
             Wait::Check => {
                 assert!(self.asked.contains_key(&job), "{job} waits for a check, and its agent asks nothing")

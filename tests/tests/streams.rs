@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::artifact::BlobDigest;
+use arcp_proto::model::event::JobError;
 use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Config, Input, StreamCall, StreamWord};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Config, Input, StreamCall, StreamWord, Wait};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -393,5 +395,47 @@ fn a_filter_of_types_lets_frames_of_streams_through() {
     let types: Vec<&str> = shown.iter().map(|f| f["payload"]["event"]["type"].as_str().expect("a type")).collect();
     assert_eq!(types, ["stream.chunk", "stream.error"]);
     assert_eq!(shown[0]["payload"]["event"]["stream_id"], stream);
+    world.finish();
+}
+
+#[test]
+fn the_code_of_an_end_that_an_agent_gives_has_a_bound_and_costs_credit() {
+    let mut world = World::seeded(12);
+    let (mut raw, _, job) = running(&mut world);
+    say(&mut world, job, 1, open(StreamKind::Text));
+    let error = JobError::new(ErrorCode::from("C".repeat(50_000).as_str()), "m");
+    say(&mut world, job, 1, StreamCall::Fail { error, shed: 2 });
+    let frames = raw.settle(&mut world);
+    let failed = of_streams(&frames)[1].1;
+    assert_eq!((&failed["code"], &failed["shed"]), (&json!("UNKNOWN"), &json!(2)));
+    assert!(failed.to_string().len() < 1000);
+    world.finish();
+}
+
+#[test]
+fn an_agent_that_is_to_say_a_stream_slowly_is_not_taken_for_dead() {
+    let mut world = World::configured(13, |config| {
+        config.timing.heartbeat = Some(Duration::from_secs(30));
+        config.heartbeat_agents.insert("waiter".into());
+    });
+    let (mut raw, _, job) = running(&mut world);
+    say(&mut world, job, 1, open(StreamKind::Text));
+    let stream = raw.settle(&mut world)[0]["stream_id"].clone();
+    let pace = json!({"desired_rate_per_second": 0.005});
+    raw.send_with(&mut world, "backpressure", pace, json!({"stream_id": stream}));
+    raw.settle(&mut world);
+    say(&mut world, job, 1, text("a"));
+    assert_eq!(world.stream_words, [(job, 1, StreamWord::Hold)]);
+    assert_eq!(world.runtime().waits(), [(job, Wait::StreamPace)]);
+    world.run_for(Duration::from_secs(199));
+    assert_eq!(world.stream_words.len(), 1);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.stream_words.last(), Some(&(job, 1, StreamWord::GoOn)));
+    assert_eq!(world.runtime().waits(), []);
+    let frames = raw.settle(&mut world);
+    assert!(frames.iter().all(|frame| frame["type"] != "job.failed"), "it was told to wait: {frames:?}");
+    // From then on it is awaited again.
+    world.run_for(Duration::from_secs(121));
+    assert_eq!(raw.settle(&mut world).last().expect("an end")["payload"]["code"], "HEARTBEAT_LOST");
     world.finish();
 }

@@ -68,7 +68,13 @@ impl Jobs {
             let is_asking = |wait: &Wait| {
                 matches!(
                     wait,
-                    Wait::Answer | Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Renewal | Wait::Artifact
+                    Wait::Answer
+                        | Wait::Child(_)
+                        | Wait::Check
+                        | Wait::Prompt
+                        | Wait::Renewal
+                        | Wait::Artifact
+                        | Wait::StreamPace
                 )
             };
             if job.run.allowance.credit.is_spent() || job.run.waits.iter().any(is_asking) {

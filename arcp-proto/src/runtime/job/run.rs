@@ -113,7 +113,7 @@ impl AgentRun {
         let holds_up = |wait: &&Wait| match wait {
             Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
             Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Interrupt | Wait::Revocation | Wait::Renewal => true,
-            Wait::Departure | Wait::Artifact => true,
+            Wait::Departure | Wait::Artifact | Wait::StreamPace => true,
             Wait::Store | Wait::Pace => !may_call,
         };
         self.waits.iter().find(holds_up).copied()

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::result::cut_text;
-use super::{ChunkTerms, Job, Jobs};
+use super::{ChunkTerms, Job, Jobs, Wait};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, SessionId, WireId};
 use crate::json::Json;
@@ -135,6 +135,11 @@ impl Streams {
         }
     }
 
+    /// Whether its agent was told to wait in one.
+    fn is_held(&self) -> bool {
+        self.open.values().any(|open| open.pace.as_ref().is_some_and(|pace| pace.held))
+    }
+
     /// The number of the open stream of this name.
     pub(super) fn number_of(&self, id: &str) -> Option<u32> {
         self.open.iter().find(|(_, open)| open.id == id).map(|(number, _)| *number)
@@ -173,12 +178,33 @@ impl OpenStream {
     }
 }
 
+/// The agent waits, or waits no longer, for one of its streams: while it does, nobody
+/// expects to hear it.
+fn settle_pace(job: &mut Job, ctx: &Context) {
+    if job.run.sends.streams.is_held() {
+        job.run.waits.insert(Wait::StreamPace);
+    } else if job.run.waits.remove(&Wait::StreamPace) {
+        job.run.last_call = ctx.now.mono;
+    }
+}
+
 /// Does what an agent says in a stream.
 ///
 /// # Errors
 ///
 /// Why nothing comes of it. Of a stream that is over, `FAILED_PRECONDITION`.
 pub(super) fn on_call(
+    job: &mut Job,
+    ctx: &mut Context,
+    (number, says): (u32, StreamCall),
+    terms: impl FnOnce(&Context) -> ChunkTerms,
+) -> Result<(), Violation> {
+    let done = take_call(job, ctx, (number, says), terms);
+    settle_pace(job, ctx);
+    done
+}
+
+fn take_call(
     job: &mut Job,
     ctx: &mut Context,
     (number, says): (u32, StreamCall),
@@ -300,6 +326,7 @@ pub(super) fn fail(job: &mut Job, ctx: &mut Context, number: u32, error: JobErro
     let error = shown(error);
     let counts = (open.chunks, open.shed);
     job.append(ctx, stream::failed(&open.id, (&error.code, &error.message), counts), false);
+    settle_pace(job, ctx);
     match open.inbound {
         Some(inbound) => leave(job, ctx, number, inbound, Some(error)),
         None => tell(job, ctx, number, StreamWord::Ended(error)),
@@ -399,6 +426,7 @@ pub(super) fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) 
 
 /// Its job ends so, and with it what is open; whether clients had opened any.
 pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> bool {
+    job.run.waits.remove(&Wait::StreamPace);
     let Streams { open, leaving: _, earlier, inbound } = core::mem::take(&mut job.run.sends.streams);
     let why = alloc::format!("its job has ended: {}", status.as_str());
     let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
@@ -445,6 +473,7 @@ pub(in crate::runtime) fn pace(jobs: &mut Jobs, ctx: &mut Context, id: JobId, st
         if before.is_some_and(|before| before.held) {
             tell(job, ctx, number, StreamWord::GoOn);
         }
+        settle_pace(job, ctx);
     });
 }
 
@@ -466,6 +495,7 @@ pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) 
         for number in go_on {
             tell(job, ctx, number, StreamWord::GoOn);
         }
+        settle_pace(job, ctx);
         if let Some(next) = next {
             ctx.timers.set(Timer::StreamPace(id), next);
         }

@@ -3,7 +3,7 @@
 //! wait for ever.
 //!
 //! Those for a slot are in `lines`, that for the agent in `heartbeat`, that for an
-//! answer in `questions`, that for a renewal in `provisioning`, and those of what an agent may say in `credit`.
+//! answer in `questions`, that for a renewal in `provisioning`, that for a stream in `streams`, and those of what an agent may say in `credit`.
 
 use crate::id::{JobId, SessionId};
 
@@ -51,4 +51,7 @@ pub enum Wait {
     /// Its agent, which people have interrupted: its job is blocked. It goes on when
     /// that says so, or when it is told to stop.
     Interrupt,
+    /// The pace that its submitter asked for in a stream of its agent, which may wait for
+    /// that. It goes on with time, or when the stream is over or read faster.
+    StreamPace,
 }
