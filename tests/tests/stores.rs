@@ -276,7 +276,10 @@ fn what_was_trimmed_is_not_given_back_even_before_it_is_deleted() {
         let halves: Vec<Record> = running
             .iter()
             .filter(|(_, events)| events.len() > 20)
-            .map(|(job, events)| Record::HistoryTrimmed { job: *job, upto: events.len() as u64 / 2, started: None })
+            .map(|(job, events)| {
+                let upto = events.len() as u64 / 2;
+                Record::HistoryTrimmed { job: *job, upto, started: None, streams: Vec::new() }
+            })
             .collect();
         assert!(halves.len() >= 3, "{halves:?}");
         given(&mut *store, &[batch(all.len() as u64 + 1, &halves)]);

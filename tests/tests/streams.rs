@@ -439,3 +439,32 @@ fn an_agent_that_is_to_say_a_stream_slowly_is_not_taken_for_dead() {
     assert_eq!(raw.settle(&mut world).last().expect("an end")["payload"]["code"], "HEARTBEAT_LOST");
     world.finish();
 }
+
+#[test]
+fn a_stream_whose_events_are_let_go_of_ends_all_the_same_after_a_restart() {
+    let mut world = World::configured(14, |config| {
+        config.limits.history.kept_job_events = 600;
+    });
+    let (mut raw, opened, job) = running(&mut world);
+    say(&mut world, job, 1, open(StreamKind::Text));
+    say(&mut world, job, 1, text("a"));
+    say(&mut world, job, 2, open(StreamKind::Text));
+    say(&mut world, job, 2, close());
+    let stream = raw.settle(&mut world)[0]["stream_id"].clone();
+    for n in 0..1500 {
+        let body = Json::parse(&format!(r#"{{"level":"info","message":"{n}"}}"#)).expect("JSON");
+        world.input(Input::Agent { job, call: AgentCall::Emit { kind: "log".into(), body } });
+        world.settle();
+    }
+    let last = raw.settle(&mut world).iter().filter_map(|frame| frame["event_seq"].as_u64()).max().expect("frames");
+    world.crash();
+    let (mut watcher, _) = Raw::open(&mut world, "tok-a");
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    assert_eq!(code(&watcher.expect(&mut world, "nack")), "DATA_LOSS", "its first events are gone");
+    let mut back = Raw::reclaim(&mut world, "tok-a", &opened, last);
+    let frames = back.settle(&mut world);
+    let said = of_streams(&frames);
+    assert_eq!(kinds(&said), ["stream.close"]);
+    assert_eq!((&said[0].1["stream_id"], &said[0].1["final_sequence"]), (&stream, &json!(0)));
+    world.finish();
+}

@@ -40,7 +40,7 @@ pub use super::records::{
     ArtifactRecord, DepartureRecord, DepartureTerms, EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record,
 };
 pub use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
-pub use super::stream_io::{ChunkData, INBOUND, StreamCall, StreamWord};
+pub use super::stream_io::{ChunkData, INBOUND, OpenedStream, StreamCall, StreamWord};
 pub use super::timers::Timer;
 pub use super::workflow_records::{StepRecord, StepState};
 

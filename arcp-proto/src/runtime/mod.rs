@@ -56,7 +56,7 @@ pub use io::{
     CloseReason, Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, INBOUND, Input,
     InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator,
     Output, ParentRecord, PartsStep, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StepRecord, StepState,
-    StreamCall, StreamWord, Timer, Transport, Verdict,
+    OpenedStream, StreamCall, StreamWord, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;

@@ -13,6 +13,7 @@ use super::checkpoint_records::{BegunAt, CheckpointMark};
 use super::numbered::Numbered;
 use super::prompt_records::KeptPrompts;
 use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
+use super::stream_io::OpenedStream;
 use super::workflow_records::StepRecord;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
@@ -108,6 +109,9 @@ pub enum Record {
         /// When its agent was started, if that was among them.
         #[serde(default)]
         started: Option<UtcMs>,
+        /// The streams that were open then, which may have begun among them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        streams: Vec<OpenedStream>,
     },
     /// What a job can go on from. The latest one counts; those with a mark are kept besides.
     Checkpointed {
@@ -426,6 +430,7 @@ impl Record {
                 }
                 Record::JobEvent { event, .. } => event.event.weight(),
                 Record::JobHistory { classes, .. } => size_of_val(classes.as_slice()),
+                Record::HistoryTrimmed { streams, .. } => streams.iter().map(|stream| FIXED + stream.id.len()).sum(),
                 Record::Checkpointed { state, kept, .. } => state.len() + kept.as_ref().map_or(0, |kept| kept.bytes()),
                 Record::BudgetLeft { left, raised, .. } => {
                     left.iter().chain(raised.iter()).map(|(currency, _)| FIXED + currency.as_str().len()).sum()

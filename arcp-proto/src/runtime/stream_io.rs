@@ -103,5 +103,17 @@ pub enum StreamWord {
     Closed(Option<JobError>),
 }
 
+/// A stream that is open, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedStream {
+    /// Its id.
+    pub id: String,
+    /// Chunks that it has had.
+    pub chunks: u64,
+    /// Chunks that were left out.
+    #[serde(default)]
+    pub shed: u64,
+}
+
 /// The first number of streams that clients open.
 pub const INBOUND: u32 = 1 << 31;

@@ -92,7 +92,9 @@ impl Restorer<'_> {
             Record::JobHistory { job, gone, classes, bytes, started } => {
                 self.jobs.table_mut().restore_history(job, gone, (&classes, bytes), started);
             }
-            Record::HistoryTrimmed { job, upto, started } => self.jobs.table_mut().restore_trimmed(job, upto, started),
+            Record::HistoryTrimmed { job, upto, started, streams } => {
+                self.jobs.table_mut().restore_trimmed(job, upto, started, &streams);
+            }
             Record::Subscribed { session, number, filter, request, command } => {
                 self.delivery.restore_subscription(self.ctx, session, number, &filter, at);
                 let outcome = Outcome::Subscribed(subscription_id(session, number));

@@ -69,7 +69,8 @@ impl Table {
     fn note_trimmed(&self, ctx: &mut Context, id: JobId, upto: u64) {
         // With them goes what a restart would learn from them.
         let started = self.get(id).and_then(|job| job.run.started_at);
-        ctx.append(Record::HistoryTrimmed { job: id, upto, started });
+        let streams = self.get(id).map_or_else(Vec::new, |job| job.run.sends.streams.opened());
+        ctx.append(Record::HistoryTrimmed { job: id, upto, started, streams });
     }
 
     /// A good many events have come of a job, and nobody needs any before

@@ -11,7 +11,7 @@ use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
 use crate::id::{JobId, LogPos};
 use crate::model::event::{EventClass, JobEvent};
 use crate::runtime::context::Context;
-use crate::runtime::io::{EventRecord, JobRecord};
+use crate::runtime::io::{EventRecord, JobRecord, OpenedStream};
 use crate::time::UtcMs;
 
 impl Jobs {
@@ -84,9 +84,16 @@ impl Table {
     }
 
     /// Events of a job were let go for good.
-    pub(in crate::runtime) fn restore_trimmed(&mut self, id: JobId, upto: u64, started: Option<UtcMs>) {
+    pub(in crate::runtime) fn restore_trimmed(
+        &mut self,
+        id: JobId,
+        upto: u64,
+        started: Option<UtcMs>,
+        streams: &[OpenedStream],
+    ) {
         self.change(id, |job| {
             job.events.forget(upto);
+            job.run.sends.streams.restore_open(streams);
             if let Some(at) = started {
                 restore_start(job, at);
             }
@@ -119,6 +126,7 @@ impl Job {
                 self.state =
                     JobState::Ended(End { status: terminal.status, at, pos, in_pieces: is_in_pieces(terminal) });
                 self.run.waits.clear();
+                self.run.sends.streams.restore_open(&[]);
                 checkpoint::restore_end(self);
                 lease::close(self);
             }

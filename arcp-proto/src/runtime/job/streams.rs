@@ -24,7 +24,7 @@ use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::job::FinalStatus;
 use crate::model::stream::{self, ChunkNotes, ChunkText, StreamTerms};
 use crate::runtime::context::Context;
-use crate::runtime::io::{ChunkData, INBOUND, Output, StreamCall, StreamWord};
+use crate::runtime::io::{ChunkData, INBOUND, OpenedStream, Output, StreamCall, StreamWord};
 use crate::runtime::timers::Timer;
 use crate::time::Timestamp;
 
@@ -40,8 +40,9 @@ pub(super) struct Streams {
     leaving: BTreeMap<u32, Untaken>,
     /// How many clients have opened.
     pub(super) inbound: u32,
-    /// Of an earlier run, whose agent is gone: by name, with their chunks.
-    earlier: BTreeMap<String, u64>,
+    /// Of an earlier run, whose agent is gone: by name, with their chunks and those that
+    /// were left out, as far as that was kept.
+    earlier: BTreeMap<String, (u64, u64)>,
 }
 
 /// A stream that is open.
@@ -145,6 +146,18 @@ impl Streams {
         self.open.iter().find(|(_, open)| open.id == id).map(|(number, _)| *number)
     }
 
+    /// Those that are open, as they are kept when their events are not.
+    pub(super) fn opened(&self) -> Vec<OpenedStream> {
+        let earlier = self.earlier.iter().map(|(id, counts)| (id, *counts));
+        let open = self.open.values().map(|open| (&open.id, (open.chunks, open.shed)));
+        open.chain(earlier).map(|(id, (chunks, shed))| OpenedStream { id: id.clone(), chunks, shed }).collect()
+    }
+
+    /// Takes over which were open in an earlier run.
+    pub(super) fn restore_open(&mut self, streams: &[OpenedStream]) {
+        self.earlier = streams.iter().map(|open| (open.id.clone(), (open.chunks, open.shed))).collect();
+    }
+
     /// Takes over what an event of an earlier run says.
     pub(super) fn restore(&mut self, event: &JobEvent) {
         let JobEvent::Emitted { kind, body } = event else {
@@ -157,7 +170,7 @@ impl Streams {
             self.earlier.remove(&id);
         } else {
             let sequence = body.members().ok().and_then(|members| members.get("sequence")?.parse::<u64>().ok());
-            self.earlier.insert(id, sequence.map_or(0, |sequence| sequence + 1));
+            self.earlier.entry(id).or_default().0 = sequence.map_or(0, |sequence| sequence + 1);
         }
     }
 }
@@ -430,7 +443,7 @@ pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> bool
     let Streams { open, leaving: _, earlier, inbound } = core::mem::take(&mut job.run.sends.streams);
     let why = alloc::format!("its job has ended: {}", status.as_str());
     let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
-    for (id, counts) in open.chain(earlier.into_iter().map(|(id, chunks)| (id, (chunks, 0)))) {
+    for (id, counts) in open.chain(earlier) {
         job.append(ctx, stream::closed(&id, Some(&why), counts), false);
     }
     inbound > 0
@@ -438,9 +451,9 @@ pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> bool
 
 /// Its agent is started again: what an earlier run left open is over.
 pub(super) fn begin(job: &mut Job, ctx: &mut Context) {
-    for (id, chunks) in core::mem::take(&mut job.run.sends.streams.earlier) {
+    for (id, counts) in core::mem::take(&mut job.run.sends.streams.earlier) {
         let why = "the runtime was restarted: its agent starts again";
-        job.append(ctx, stream::failed(&id, (&ErrorCode::Unavailable, why), (chunks, 0)), false);
+        job.append(ctx, stream::failed(&id, (&ErrorCode::Unavailable, why), counts), false);
     }
 }
 
