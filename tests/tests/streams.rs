@@ -468,3 +468,23 @@ fn a_stream_whose_events_are_let_go_of_ends_all_the_same_after_a_restart() {
     assert_eq!((&said[0].1["stream_id"], &said[0].1["final_sequence"]), (&stream, &json!(0)));
     world.finish();
 }
+
+#[test]
+fn an_agent_says_nothing_that_readers_take_for_a_stream_of_the_runtime() {
+    let mut world = World::seeded(15);
+    let (mut raw, _, job) = running(&mut world);
+    let mut emit = |world: &mut World, kind: &str, body: &str| {
+        let body = Json::parse(body).expect("JSON");
+        world.input(Input::Agent { job, call: AgentCall::Emit { kind: kind.into(), body } });
+        world.settle();
+        raw.settle(world).pop().expect("a frame")
+    };
+    for kind in ["x-vendor.arcp.stream", "x-vendor.arcp.request"] {
+        let shown = emit(&mut world, kind, r#"{"type":"stream.chunk","stream_id":"str_1","sequence":0,"sidecar":{}}"#);
+        assert!(shown.to_string().contains("the runtime says that"), "{shown}");
+    }
+    let thought = emit(&mut world, "thought", r#"{"text":"t","stream_id":"str_1","sequence":7,"mood":"x"}"#);
+    let payload = &thought["payload"];
+    assert_eq!((&payload["content"], &payload["mood"], payload.get("stream_id")), (&json!("t"), &json!("x"), None));
+    world.finish();
+}

@@ -239,7 +239,11 @@ macro_rules! event_kinds {
             Vendor(Box<str>),
         }
 
-        impl EventKind {
+        /// The kinds under which the hello family shows what is asked of people, and what
+/// happens in a stream, to who reads no messages of the other family.
+pub(crate) const SHOWN_AS: [&str; 2] = ["x-vendor.arcp.request", "x-vendor.arcp.stream"];
+
+impl EventKind {
             /// Every kind but those of vendors.
             pub const NAMED: [EventKind; [$($name),*].len()] = [$(EventKind::$kind),*];
 
@@ -400,6 +404,9 @@ impl EventKind {
             | EventKind::StreamError
             | EventKind::StoredArtifact
             | EventKind::WorkflowComplete => return Err(self.bad("the runtime says that, not its agents")),
+            EventKind::Vendor(name) if SHOWN_AS.contains(&&**name) => {
+                return Err(self.bad("the runtime says that, not its agents"));
+            }
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
         }

@@ -17,7 +17,7 @@ use ulid::Ulid;
 use crate::error::{ErrorCode, Violation};
 use crate::id::prefixed;
 use crate::json::Object;
-use crate::model::event::EventKind;
+use crate::model::event::{EventKind, SHOWN_AS};
 use crate::model::feature::Feature;
 use crate::model::job::JobStatus;
 use crate::time::UtcMs;
@@ -34,12 +34,12 @@ pub(crate) use requests::{opens, read_request};
 /// A feature only this implementation offers: who offers it needs no profile.
 const OURS: &str = "x-vendor.arcp.native";
 /// The kind of events that show what is asked of people to who cannot answer.
-const REQUEST: &str = "x-vendor.arcp.request";
+const REQUEST: &str = SHOWN_AS[0];
 
 const OURS_PREFIX: &str = "x-vendor.arcp.";
 /// The kind of events that show what happens in a stream to who reads no messages of
 /// the other family.
-const STREAM: &str = "x-vendor.arcp.stream";
+const STREAM: &str = SHOWN_AS[1];
 
 /// Under which kind such an event is shown, if it is one.
 fn shown_as(kind: &EventKind) -> Option<&'static str> {

@@ -153,7 +153,11 @@ fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
     twice(&mut payload, view, ["data", "content"], text);
     payload.str("role", "assistant_thought").bool("redacted", redacted);
     for (name, value) in members.0.iter().filter(|(name, _)| {
-        !matches!(name.as_ref(), "text" | "redacted" | "sequence" | "data" | "content" | "role" | "sidecar")
+        // By the last two it would be read as something else.
+        !matches!(
+            name.as_ref(),
+            "text" | "redacted" | "sequence" | "data" | "content" | "role" | "sidecar" | "stream_id"
+        )
     }) {
         payload.member(name, value);
     }
