@@ -488,3 +488,13 @@ fn an_agent_says_nothing_that_readers_take_for_a_stream_of_the_runtime() {
     assert_eq!((&payload["content"], &payload["mood"], payload.get("stream_id")), (&json!("t"), &json!("x"), None));
     world.finish();
 }
+
+#[test]
+fn a_stream_that_is_refused_is_over_for_its_agent() {
+    let mut world = World::seeded(16);
+    let (_raw, _, job) = running(&mut world);
+    let terms = StreamTerms { content_type: Some("t".repeat(128)), ..StreamTerms::default() };
+    say(&mut world, job, 1, StreamCall::Open(terms));
+    assert!(matches!(&world.stream_words[..], [(_, 1, StreamWord::Ended(_))]), "{:?}", world.stream_words);
+    world.finish();
+}

@@ -264,11 +264,10 @@ const CODE_BYTES: usize = 64;
 const WORD_BYTES: usize = 127;
 
 fn open(job: &mut Job, ctx: &mut Context, number: u32, wanted: &StreamTerms) -> Result<(), Violation> {
-    wanted.check()?;
     if job.run.sends.streams.open.contains_key(&number) || number >= INBOUND {
         return Err(Violation::invalid("this stream is open already"));
     }
-    if let Err(why) = check_room(job, ctx) {
+    if let Err(why) = wanted.check().and_then(|()| check_room(job, ctx)) {
         tell(job, ctx, number, StreamWord::Ended(JobError::new(why.code.clone(), why.message.to_string())));
         return Err(why);
     }
