@@ -498,3 +498,22 @@ fn a_stream_that_is_refused_is_over_for_its_agent() {
     assert!(matches!(&world.stream_words[..], [(_, 1, StreamWord::Ended(_))]), "{:?}", world.stream_words);
     world.finish();
 }
+
+#[test]
+fn attributes_and_text_of_a_chunk_fit_a_frame_together() {
+    let mut world = World::configured(17, |config| config.limits.frame.result_frame_bytes = 4096);
+    let (mut raw, _, job) = running(&mut world);
+    say(&mut world, job, 1, open(StreamKind::Text));
+    let attributes = |bytes: usize| Json::parse(&format!(r#"{{"a":"{}"}}"#, "a".repeat(bytes))).ok();
+    let said = "t".repeat(3000);
+    for bytes in [1000, 3000] {
+        let notes = ChunkNotes { attributes: attributes(bytes), ..ChunkNotes::default() };
+        say(&mut world, job, 1, chunk(ChunkData::Text(said.clone()), notes));
+    }
+    let frames = raw.settle(&mut world);
+    assert!(frames.iter().all(|frame| frame.to_string().len() <= 4096));
+    let chunks = of_streams(&frames);
+    let read: String = chunks[1..].iter().map(|(_, payload)| payload["data"].as_str().expect("a text")).collect();
+    assert_eq!(read, said, "the second one is refused");
+    world.finish();
+}

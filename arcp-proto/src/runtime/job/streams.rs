@@ -357,7 +357,9 @@ fn chunk(
         return Err(over());
     };
     open.shed += u64::from(shed);
-    check(data, &notes, ctx.config.limits.frame.event_body_bytes)?;
+    // They stand in the frame of the first piece, and leave room for it.
+    check(data, &notes, ctx.config.limits.frame.event_body_bytes.min(budget / 2))?;
+    let budget = budget - notes.attributes.as_ref().map_or(0, |attributes| attributes.as_str().len());
     if notes.low_priority && open.is_early(now) {
         open.shed += 1;
         return Ok(());
