@@ -227,6 +227,8 @@ pub enum StreamSays {
         code: ErrorCode,
         /// What happened.
         message: String,
+        /// The number of its last chunk, if it had one.
+        final_sequence: Option<u64>,
     },
 }
 
@@ -260,6 +262,7 @@ impl StreamEvent {
             StreamSays::Failed {
                 code: ErrorCode::from(members.get_str("code").unwrap_or_default().as_str()),
                 message: members.get_str("message").unwrap_or_default(),
+                final_sequence: number(&members, "final_sequence"),
             }
         } else {
             let sequence = number(&members, "sequence")
@@ -318,14 +321,13 @@ impl StreamReader {
                 }
                 *next += 1;
             }
-            StreamSays::Closed { final_sequence, .. } => {
+            StreamSays::Closed { final_sequence, .. } | StreamSays::Failed { final_sequence, .. } => {
                 let next = self.next.remove(stream);
                 let promised = final_sequence.map_or(0, |last| last + 1);
-                if let Some(next) = next.filter(|next| *next < promised) {
+                if let Some(next) = next.filter(|next| *next != promised) {
                     return Err(lost(alloc::format!("{stream} ended with {promised} chunks, {next} came")));
                 }
             }
-            StreamSays::Failed { .. } => drop(self.next.remove(stream)),
         }
         Ok(())
     }
@@ -515,6 +517,8 @@ mod tests {
         assert!(take(&opened("str_1", &StreamTerms::default(), false)) && take(&text(0)));
         assert!(!take(&text(0)), "it came before");
         assert!(!take(&closed("str_1", None, (2, 0))), "one is missing");
+        assert!(take(&text(0)) && !take(&failed("str_1", (&ErrorCode::Aborted, "m"), (2, 0))), "one is missing");
+        assert!(take(&text(0)) && !take(&closed("str_1", None, (0, 0))), "one is too many");
         assert!(take(&opened("str_2", &StreamTerms::default(), false)) && take(&closed("str_2", None, (0, 3))));
     }
 }
