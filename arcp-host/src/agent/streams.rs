@@ -108,6 +108,11 @@ pub(crate) fn finish(job: &Context, number: u32) -> bool {
     job.link.state().streams.own.remove(&number).is_some_and(|own| own.ended.is_none())
 }
 
+/// Whether the agent was told that a stream of its own is over.
+pub(crate) fn is_over(job: &Context, number: u32) -> bool {
+    job.link.state().streams.own.get(&number).is_none_or(|own| own.ended.is_some())
+}
+
 /// Waits until whoever reads a stream wants more of it. False if it should not be
 /// waited for.
 pub(crate) fn wait_to_say(job: &Context, number: u32, low_priority: bool) -> bool {
@@ -536,7 +541,7 @@ impl AgentControl {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
     use arcp_proto::id::{JobId, Principal};
@@ -550,7 +555,7 @@ mod tests {
 
     /// The streams of a job, whose calls are counted.
     #[derive(Default)]
-    struct Said(Mutex<Vec<Input>>);
+    pub(crate) struct Said(Mutex<Vec<Input>>);
 
     impl Inbox for Said {
         fn put(&self, input: Input) {
@@ -558,7 +563,12 @@ mod tests {
         }
     }
 
-    fn job() -> (Context, Arc<Said>) {
+    /// The runtime has ended a stream of a job.
+    pub(crate) fn refused(job: &Context, number: u32) {
+        job.link.hear_of_stream(number, StreamWord::Ended(over()));
+    }
+
+    pub(crate) fn job() -> (Context, Arc<Said>) {
         let spec = AgentSpec {
             agent: AgentRef::parse("a").expect("a name"),
             input: Json::empty_object(),

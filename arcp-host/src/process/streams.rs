@@ -13,6 +13,12 @@ use crate::agent::{Context, streams};
 /// The kinds of these lines.
 pub(super) const KINDS: [&str; 4] = ["stream.open", "stream.chunk", "stream.close", "stream.error"];
 
+/// Bytes of the name of a stream.
+const NAME_BYTES: usize = 127;
+/// Names that are known at once, of streams that may all be refused: far more than a job
+/// may have open.
+const NAMES: usize = 1024;
+
 /// The streams that a program has open, by the names that it gave them.
 #[derive(Default)]
 pub(super) struct Streams {
@@ -36,10 +42,11 @@ impl Streams {
         let members = body.members().unwrap_or_default();
         let text = |name: &str| members.get_str(name);
         let name = text("stream").unwrap_or_default();
+        if name.len() > NAME_BYTES {
+            return Err(format!("the name of a stream has at most {NAME_BYTES} bytes, not {}", name.len()));
+        }
         if kind == "stream.open" {
-            if self.by_name.contains_key(&name) {
-                return Err(format!("the stream {name:?} is open already"));
-            }
+            self.make_room(job, &name)?;
             let terms = StreamTerms {
                 kind: StreamKind::named(text("kind").as_deref().unwrap_or("text")),
                 content_type: text("content_type"),
@@ -78,6 +85,24 @@ impl Streams {
         }
         Ok(Some(AgentCall::Stream { stream, says }))
     }
+
+    /// Forgets names of streams that are over where another one needs the room.
+    fn make_room(&mut self, job: &Context, name: &str) -> Result<(), String> {
+        let forgets = |open: &Open| streams::is_over(job, open.number) && !streams::finish(job, open.number);
+        if self.by_name.get(name).is_some_and(forgets) {
+            self.by_name.remove(name);
+        }
+        if self.by_name.contains_key(name) {
+            return Err(format!("the stream {name:?} is open already"));
+        }
+        if self.by_name.len() >= NAMES {
+            self.by_name.retain(|_, open| !forgets(open));
+        }
+        match self.by_name.len() >= NAMES {
+            true => Err(format!("{NAMES} streams are open: close one first")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The chunk in a line.
@@ -104,4 +129,33 @@ fn chunk(body: &Json) -> Result<(ChunkData, ChunkNotes), String> {
         low_priority: members.get_str("priority").as_deref() == Some("low"),
     };
     Ok((data, notes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::streams::tests::{job, refused};
+
+    fn say(streams: &mut Streams, job: &Context, kind: &str, body: &str) -> Result<Option<AgentCall>, String> {
+        streams.call(job, kind, &Json::parse(body).expect("JSON"))
+    }
+
+    #[test]
+    fn names_of_streams_have_a_bound_and_those_that_are_refused_are_forgotten() {
+        let (job, _) = job();
+        let mut streams = Streams::default();
+        let open = |name: &str| format!(r#"{{"stream":"{name}"}}"#);
+        assert!(say(&mut streams, &job, "stream.open", &open(&"n".repeat(NAME_BYTES + 1))).is_err());
+        for n in 0..NAMES {
+            assert!(say(&mut streams, &job, "stream.open", &open(&n.to_string())).is_ok());
+        }
+        assert!(say(&mut streams, &job, "stream.open", &open("one more")).is_err());
+        // The runtime has refused all but the first one.
+        (1..NAMES as u32).for_each(|number| refused(&job, number));
+        assert!(say(&mut streams, &job, "stream.open", &open("one more")).is_ok());
+        assert_eq!(streams.by_name.keys().collect::<Vec<_>>(), ["0", "one more"]);
+        assert!(say(&mut streams, &job, "stream.open", &open("0")).is_err(), "it is open");
+        refused(&job, 0);
+        assert!(say(&mut streams, &job, "stream.open", &open("0")).is_ok(), "it was refused, and is tried again");
+    }
 }
