@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
+use std::ops::Bound;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
@@ -24,6 +25,8 @@ pub(super) struct Streams {
     new: VecDeque<(u32, StreamTerms)>,
     /// What clients have said in them, as much as the runtime lets them.
     said: BTreeMap<u32, VecDeque<Said>>,
+    /// Of which a program was given something last.
+    served: u32,
 }
 
 /// A stream of its own.
@@ -83,6 +86,14 @@ impl Streams {
             self.said.remove(&number);
         }
         Some(said)
+    }
+
+    /// The stream of which a program is given something next: each has its turn.
+    fn next_said(&mut self) -> Option<u32> {
+        let has_said = |(number, said): (&u32, &VecDeque<Said>)| (!said.is_empty()).then_some(*number);
+        let later = self.said.range((Bound::Excluded(self.served), Bound::Unbounded)).find_map(has_said);
+        self.served = later.or_else(|| self.said.iter().find_map(has_said))?;
+        Some(self.served)
     }
 
     /// Whether something may be said in a stream of its own now; `None` while it has to
@@ -145,8 +156,7 @@ pub(crate) fn next_input(job: &Context) -> Option<InputWord> {
     if let Some((number, terms)) = state.streams.new.pop_front() {
         return Some(InputWord::Opened(number, terms));
     }
-    let said = &mut state.streams.said;
-    let number = *said.iter().find(|(_, said)| !said.is_empty())?.0;
+    let number = state.streams.next_said()?;
     let word = state.streams.take(number)?;
     drop(state);
     Some(match word {
@@ -611,6 +621,21 @@ pub(crate) mod tests {
         assert_eq!(stream.text("v"), Err(CallError::Refused(error)));
         drop(stream);
         assert!(said.0.lock().expect("nobody panicked").is_empty(), "nobody closes what is over");
+    }
+
+    #[test]
+    fn a_program_is_given_something_of_each_stream_in_turn() {
+        let (job, _) = job();
+        let chunk = || StreamWord::Chunk { data: vec![0], notes: ChunkNotes::default() };
+        let numbers = [INBOUND, INBOUND + 1, INBOUND + 2];
+        for number in numbers {
+            job.link.hear_of_stream(number, StreamWord::Opened(StreamTerms::default()));
+            (0..2).for_each(|_| job.link.hear_of_stream(number, chunk()));
+        }
+        let given: Vec<u32> = std::iter::from_fn(|| next_input(&job))
+            .filter_map(|word| if let InputWord::Chunk(number, _) = word { Some(number) } else { None })
+            .collect();
+        assert_eq!(given, [numbers, numbers].concat());
     }
 
     #[test]
