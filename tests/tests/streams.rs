@@ -517,3 +517,14 @@ fn attributes_and_text_of_a_chunk_fit_a_frame_together() {
     assert_eq!(read, said, "the second one is refused");
     world.finish();
 }
+
+#[test]
+fn a_stream_whose_opener_went_away_is_closed() {
+    let mut world = World::seeded(18);
+    let (mut raw, _, job) = running(&mut world);
+    say(&mut world, job, 1, open(StreamKind::Text));
+    say(&mut world, job, 1, StreamCall::Leave);
+    say(&mut world, job, 2, StreamCall::Leave);
+    assert_eq!(kinds(&of_streams(&raw.settle(&mut world))), ["stream.open", "stream.close"]);
+    world.finish();
+}

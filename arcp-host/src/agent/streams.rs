@@ -191,19 +191,36 @@ fn over() -> JobError {
     JobError::new(ErrorCode::FailedPrecondition, "the stream is over")
 }
 
-/// Without an answer that it is open, nothing is said in it.
-fn was_opened(link: &AgentControl, number: u32, reply: Result<AgentReply, Stopped>) -> Result<(), CallError> {
-    let opened = super::replies::event_of(match reply {
-        Ok(reply) => reply,
-        Err(stopped) => {
-            link.state().streams.own.remove(&number);
-            return Err(stopped.into());
-        }
-    });
-    if opened.is_err() {
-        link.state().streams.own.remove(&number);
+/// A stream that is being opened. Without an answer that it is open, nothing is said in
+/// it: nor does it stay open, if nobody waits for the answer.
+struct Opening<'a> {
+    job: &'a Context,
+    number: u32,
+    answered: bool,
+}
+
+impl Opening<'_> {
+    fn begin(job: &Context) -> Opening<'_> {
+        Opening { job, number: begin(job), answered: false }
     }
-    opened.map(drop)
+
+    /// Gives its number, if it is open.
+    fn end(mut self, reply: Result<AgentReply, Stopped>) -> Result<u32, CallError> {
+        let opened = super::replies::event_of(reply?);
+        self.answered = true;
+        if opened.is_err() {
+            finish(self.job, self.number);
+        }
+        opened.map(|_| self.number)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.answered && finish(self.job, self.number) {
+            say_free(self.job, self.number, StreamCall::Leave);
+        }
+    }
 }
 
 /// A stream that an agent has opened. One that is dropped is closed.
@@ -241,9 +258,9 @@ impl<'j> StreamWriter<'j> {
     /// [`open_streams_per_job`](arcp_proto::limits::PromptLimits::open_streams_per_job);
     /// [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn open(job: &'j Context, terms: impl Into<StreamTerms>) -> Result<StreamWriter<'j>, CallError> {
-        let number = begin(job);
-        let opened = job.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms.into()) });
-        was_opened(&job.link, number, opened)?;
+        let opening = Opening::begin(job);
+        let opened = job.ask(AgentCall::Stream { stream: opening.number, says: StreamCall::Open(terms.into()) });
+        let number = opening.end(opened)?;
         Ok(StreamWriter { job, number, shed: 0 })
     }
 
@@ -344,9 +361,9 @@ impl AsyncStreamWriter {
     ///
     /// As [`StreamWriter::open`].
     pub async fn open(job: &AsyncContext, terms: impl Into<StreamTerms>) -> Result<AsyncStreamWriter, CallError> {
-        let number = begin(&job.0);
-        let opened = job.ask(AgentCall::Stream { stream: number, says: StreamCall::Open(terms.into()) }).await;
-        was_opened(job.link(), number, opened)?;
+        let opening = Opening::begin(&job.0);
+        let opened = job.ask(AgentCall::Stream { stream: opening.number, says: StreamCall::Open(terms.into()) }).await;
+        let number = opening.end(opened)?;
         Ok(AsyncStreamWriter { job: job.clone(), number, shed: 0 })
     }
 
@@ -621,6 +638,20 @@ pub(crate) mod tests {
         assert_eq!(stream.text("v"), Err(CallError::Refused(error)));
         drop(stream);
         assert!(said.0.lock().expect("nobody panicked").is_empty(), "nobody closes what is over");
+    }
+
+    #[test]
+    fn a_stream_that_nobody_waits_for_to_be_open_does_not_stay_open() {
+        let (job, said) = job();
+        let number = Opening::begin(&job).number;
+        let last = said.0.lock().expect("nobody panicked").pop();
+        let Some(Input::Agent { call: AgentCall::Stream { stream, says: StreamCall::Leave }, .. }) = last else {
+            panic!("{last:?}");
+        };
+        assert_eq!(stream, number);
+        let opened = Opening::begin(&job).end(Ok(AgentReply::Taken { event: None })).expect("it is open");
+        assert!(said.0.lock().expect("nobody panicked").is_empty());
+        assert!(finish(&job, opened), "something may be said in it");
     }
 
     #[test]

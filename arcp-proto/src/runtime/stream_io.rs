@@ -42,7 +42,8 @@ pub enum StreamCall {
     /// It has taken the next chunk of a stream that goes to it, or its end. Costs no
     /// credit.
     Took,
-    /// It takes no more of a stream that goes to it. Costs no credit.
+    /// It takes no more of a stream that goes to it, or says nothing in its own, of which
+    /// it was not told that it is open. Costs no credit.
     Leave,
 }
 

@@ -247,10 +247,10 @@ fn take_call(
             job.run.sends.streams.take(number);
             Ok(())
         }
-        StreamCall::Leave if number < INBOUND => Err(over()),
         StreamCall::Leave => {
             job.run.sends.streams.leaving.remove(&number);
-            close_for(job, ctx, number, Some("its agent takes no more of it"), false);
+            let why = (number >= INBOUND).then_some("its agent takes no more of it");
+            close_for(job, ctx, number, why, false);
             Ok(())
         }
     }
