@@ -458,7 +458,6 @@ impl Record {
                 Record::TokenRotated { .. }
                 | Record::SessionEnded { .. }
                 | Record::SessionClosed { .. }
-                | Record::HistoryTrimmed { .. }
                 | Record::JobRestarted { .. }
                 | Record::HandedOver { .. }
                 | Record::Joined { .. }
