@@ -297,3 +297,26 @@ fn a_stream_that_its_agent_leaves_is_over_and_counts_no_more() {
         world.finish();
     }
 }
+
+#[test]
+fn a_stream_to_the_agent_of_a_job_that_is_handed_over_is_over() {
+    let mut world = taking(10, |_| {});
+    let mut person = |world: &mut World, token: &str| {
+        let mut payload = open_payload(token);
+        payload["capabilities"]["streaming"] = json!(true);
+        payload["capabilities"]["agent_handoff"] = json!(true);
+        Raw::open_with(world, payload).0
+    };
+    let (mut alice, mut bob) = (person(&mut world, "tok-alice"), person(&mut world, "tok-bob"));
+    let job = run(&mut world, &mut alice, "waiter");
+    open(&mut world, &mut alice, job);
+    alice.settle(&mut world);
+    alice.send_with(&mut world, "agent.handoff", json!({"target": "bob"}), json!({"job_id": job}));
+    alice.expect(&mut world, "ack");
+    world.settle();
+    let word = heard(&world).pop().expect("it was opened");
+    assert!(matches!(&word, StreamWord::Closed(Some(error)) if error.code == ErrorCode::Unavailable), "{word:?}");
+    assert_eq!(chunk(&mut world, &mut alice, job, 0, ""), "NOT_FOUND");
+    open(&mut world, &mut bob, job);
+    world.finish();
+}

@@ -14,7 +14,7 @@ use crate::policy::{Roles, Subject};
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
 use crate::runtime::delivery::{self, Joining};
-use crate::runtime::job::{account_of, departure, handoff};
+use crate::runtime::job::{account_of, departure, handoff, inbound};
 use crate::runtime::session::{Outcome, Session};
 
 /// By which a program knows that nobody takes the job, in the details of the refusal.
@@ -74,6 +74,7 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
         // Said by itself: of the handoffs of a job a store keeps the last.
         delivery.audiences.note_joined(ctx, session, job, Joining::default());
     }
+    inbound::on_handed_over(jobs, ctx, job);
     handoff::show(jobs, ctx, job, &principal);
     asked.runtime.carry();
     let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;

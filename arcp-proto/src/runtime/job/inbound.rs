@@ -5,6 +5,8 @@
 //! gone with it. A client that was told `ack` for a chunk knows that the agent has it
 //! or will be given it, as long as this runtime runs.
 
+use alloc::vec::Vec;
+
 use super::streams::{Inbound, OpenStream, Untaken, over, tell};
 use super::{AgentState, Job, JobState, Jobs, check_growth, is_over};
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -140,16 +142,24 @@ pub(in crate::runtime) fn on_session_over(jobs: &mut Jobs, ctx: &mut Context, se
     let least = JobId::from_ulid(ulid::Ulid::nil());
     while let Some(found) = jobs.inputs.range((session, least)..).next().copied().filter(|(of, _)| *of == session) {
         jobs.inputs.remove(&found);
-        jobs.table.change(found.1, |job| {
-            let is_its = |open: &OpenStream| open.inbound.as_ref().is_some_and(|inbound| inbound.session == session);
-            let streams = &job.run.sends.streams.open;
-            let left: alloc::vec::Vec<u32> =
-                streams.iter().filter(|(_, open)| is_its(open)).map(|(number, _)| *number).collect();
-            for number in left {
-                let why = "the session that had opened it is over";
-                super::streams::fail(job, ctx, number, JobError::new(ErrorCode::Unavailable, why));
-            }
-        });
+        let why = "the session that had opened it is over";
+        jobs.table.change(found.1, |job| fail(job, ctx, |inbound| inbound.session == session, why));
+    }
+}
+
+/// A job is somebody else's: whoever had opened streams to its agent says nothing to it
+/// any more.
+pub(in crate::runtime) fn on_handed_over(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    jobs.table.change(id, |job| fail(job, ctx, |_| true, "the job was handed over"));
+}
+
+/// Streams to an agent break off.
+fn fail(job: &mut Job, ctx: &mut Context, which: impl Fn(&Inbound) -> bool, why: &str) {
+    let is_one = |open: &OpenStream| open.inbound.as_ref().is_some_and(&which);
+    let streams = &job.run.sends.streams.open;
+    let left: Vec<u32> = streams.iter().filter(|(_, open)| is_one(open)).map(|(number, _)| *number).collect();
+    for number in left {
+        super::streams::fail(job, ctx, number, JobError::new(ErrorCode::Unavailable, why));
     }
 }
 
