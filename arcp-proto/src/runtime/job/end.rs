@@ -217,16 +217,14 @@ fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Opti
         true => {}
         false => ctx.timers.clear(Timer::MaxRuntime(id)),
     }
-    let mut takes_input = false;
+    let mut inputs = BTreeSet::new();
     jobs.table.change(id, |job| {
-        takes_input = streams::end(job, ctx, status);
+        inputs = streams::end(job, ctx, status);
         let pos = job.append(ctx, JobEvent::Ended(terminal), false);
         job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
         note_history(job, ctx);
     });
-    if takes_input {
-        inbound::forget(jobs, id);
-    }
+    inbound::forget(jobs, id, inputs);
     jobs.list(id);
     plan_retention(ctx, id, ctx.now.utc);
     ctx.observe(Notice::JobEnded { job: id, status });

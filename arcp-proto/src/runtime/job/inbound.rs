@@ -5,6 +5,7 @@
 //! gone with it. A client that was told `ack` for a chunk knows that the agent has it
 //! or will be given it, as long as this runtime runs.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::streams::{Inbound, OpenStream, Untaken, over, tell};
@@ -94,6 +95,7 @@ fn begin(
     check_growth(job, ctx, name.as_str().len())?;
     let number = INBOUND | (job.run.sends.streams.inbound % INBOUND);
     job.run.sends.streams.inbound += 1;
+    job.run.sends.streams.sessions.insert(session);
     let inbound = Inbound { session, name: name.clone(), terms: terms.clone(), untaken: Untaken::default() };
     super::streams::begin_open(job, ctx, number, terms, (Some(inbound), false));
     tell(job, ctx, number, StreamWord::Opened(terms.clone()));
@@ -143,7 +145,10 @@ pub(in crate::runtime) fn on_session_over(jobs: &mut Jobs, ctx: &mut Context, se
     while let Some(found) = jobs.inputs.range((session, least)..).next().copied().filter(|(of, _)| *of == session) {
         jobs.inputs.remove(&found);
         let why = "the session that had opened it is over";
-        jobs.table.change(found.1, |job| fail(job, ctx, |inbound| inbound.session == session, why));
+        jobs.table.change(found.1, |job| {
+            job.run.sends.streams.sessions.remove(&session);
+            fail(job, ctx, |inbound| inbound.session == session, why);
+        });
     }
 }
 
@@ -163,7 +168,9 @@ fn fail(job: &mut Job, ctx: &mut Context, which: impl Fn(&Inbound) -> bool, why:
     }
 }
 
-/// A job is over, and with it what is said to it.
-pub(super) fn forget(jobs: &mut Jobs, id: JobId) {
-    jobs.inputs.retain(|(_, job)| *job != id);
+/// A job is over, and with it what these sessions say to it.
+pub(super) fn forget(jobs: &mut Jobs, id: JobId, sessions: BTreeSet<SessionId>) {
+    for session in sessions {
+        jobs.inputs.remove(&(session, id));
+    }
 }

@@ -9,7 +9,7 @@
 //! the agent that had it open is gone: it is ended with its job, or before the agent
 //! is started again.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -30,6 +30,8 @@ use crate::time::Timestamp;
 
 /// What a stream takes besides its name, roughly.
 const OPEN: usize = 192;
+/// What a session takes that has opened any, roughly.
+const SESSION: usize = 64;
 
 /// The streams of a job that are open.
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ pub(super) struct Streams {
     leaving: BTreeMap<u32, Untaken>,
     /// How many clients have opened.
     pub(super) inbound: u32,
+    /// The sessions that go on and have opened any.
+    pub(super) sessions: BTreeSet<SessionId>,
     /// Of an earlier run, whose agent is gone: by name, with their chunks and those that
     /// were left out, as far as that was kept.
     earlier: BTreeMap<String, (u64, u64)>,
@@ -116,7 +120,8 @@ impl Streams {
         let inbound = |open: &OpenStream| open.inbound.as_ref().map_or(0, Inbound::weight);
         let open = self.open.values().map(|open| OPEN + open.id.len() + inbound(open)).sum::<usize>();
         let leaving = self.leaving.values().map(|untaken| OPEN + untaken.bytes).sum::<usize>();
-        open + leaving + self.earlier.keys().map(|id| OPEN + id.len()).sum::<usize>()
+        let sessions = self.sessions.len() * SESSION;
+        open + leaving + sessions + self.earlier.keys().map(|id| OPEN + id.len()).sum::<usize>()
     }
 
     /// How many count as open: one to an agent does until that has taken its end.
@@ -438,16 +443,16 @@ pub(super) fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) 
     ctx.output(Output::AgentStream { job: job.id, stream, says });
 }
 
-/// Its job ends so, and with it what is open; whether clients had opened any.
-pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> bool {
+/// Its job ends so, and with it what is open; gives the sessions that had opened any.
+pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> BTreeSet<SessionId> {
     job.run.waits.remove(&Wait::StreamPace);
-    let Streams { open, leaving: _, earlier, inbound } = core::mem::take(&mut job.run.sends.streams);
+    let Streams { open, leaving: _, earlier, inbound: _, sessions } = core::mem::take(&mut job.run.sends.streams);
     let why = alloc::format!("its job has ended: {}", status.as_str());
     let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
     for (id, counts) in open.chain(earlier) {
         job.append(ctx, stream::closed(&id, Some(&why), counts), false);
     }
-    inbound > 0
+    sessions
 }
 
 /// Its agent is started again: what an earlier run left open is over.
