@@ -638,12 +638,17 @@ impl ControlState {
         self.credit_bytes = self.credit_bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Whether a call would not wait.
+    fn has_credit(&self) -> bool {
+        self.credit > 0 && self.credit_bytes > 0
+    }
+
     /// Takes the credit for a call; `None` while there is none.
     fn spend(&mut self, call: &AgentCall) -> Option<Result<(), Stopped>> {
         if self.over {
             return Some(Err(Stopped));
         }
-        if self.credit == 0 || self.credit_bytes <= 0 {
+        if !self.has_credit() {
             return None;
         }
         self.credit -= 1;

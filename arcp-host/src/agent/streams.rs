@@ -124,16 +124,17 @@ pub(crate) fn is_over(job: &Context, number: u32) -> bool {
     job.link.state().streams.own.get(&number).is_none_or(|own| own.ended.is_some())
 }
 
-/// Waits until whoever reads a stream wants more of it. False if it should not be
-/// waited for.
+/// Waits until whoever reads a stream wants more of it. False for what is left out
+/// rather than waited for, here or for credit.
 pub(crate) fn wait_to_say(job: &Context, number: u32, low_priority: bool) -> bool {
     let mut state = job.link.state();
     loop {
-        if state.over || state.streams.may_say(number, state.stopping).is_some() {
-            return true;
-        }
+        let may_say = state.over || state.streams.may_say(number, state.stopping).is_some();
         if low_priority {
-            return false;
+            return may_say && (state.over || state.has_credit());
+        }
+        if may_say {
+            return true;
         }
         state = job.link.wait(state, None);
     }
@@ -652,6 +653,18 @@ pub(crate) mod tests {
         let opened = Opening::begin(&job).end(Ok(AgentReply::Taken { event: None })).expect("it is open");
         assert!(said.0.lock().expect("nobody panicked").is_empty());
         assert!(finish(&job, opened), "something may be said in it");
+    }
+
+    #[test]
+    fn what_a_program_says_of_low_priority_waits_neither_for_the_reader_nor_for_credit() {
+        let (job, _) = job();
+        let number = begin(&job);
+        assert!(wait_to_say(&job, number, true));
+        job.link.hear_of_stream(number, StreamWord::Hold);
+        assert!(!wait_to_say(&job, number, true));
+        job.link.hear_of_stream(number, StreamWord::GoOn);
+        job.link.change(|state| state.credit = 0);
+        assert!(!wait_to_say(&job, number, true));
     }
 
     #[test]
