@@ -28,7 +28,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::artifacts::NewArtifact;
-pub(crate) use self::artifacts::{Offer, artifact_bytes};
+pub(crate) use self::artifacts::{Offer, artifact_bytes, may_leave};
 pub use self::checkpoints::{WantedCheckpoint, checkpoint_wanted_within};
 pub use self::child::{AsyncChild, Child};
 pub use self::credentials::{credentials, renew_credential, renew_credential_of};

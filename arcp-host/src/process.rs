@@ -317,14 +317,15 @@ impl Agent for ProcessAgent {
             Some(sandbox) => sandbox.confine(job, self.executable.as_deref())?,
             None => None,
         };
+        let directory = self.directory.clone().map_or_else(std::env::current_dir, Ok);
+        let own = confined.as_ref().map(Confined::folder);
+        let files = directory.and_then(|directory| Files::within(&directory, own));
+        let files = files.map_err(|e| AgentError::failed(format!("the working directory is lost: {e}")))?;
         let (child, terminal) = self
             .spawn(job, confined.as_ref())
             .map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
-        let directory = self.directory.clone().map_or_else(std::env::current_dir, Ok);
-        let directory = directory.map_err(|e| AgentError::failed(format!("the working directory is lost: {e}")))?;
-        let own = confined.as_ref().map(|confined| confined.folder().to_path_buf());
-        let mut said = Said::new(self.format, answers.clone(), Files { directory, own });
+        let mut said = Said::new(self.format, answers.clone(), files);
         let asked = answers.clone();
         let status = std::thread::scope(|scope| {
             let mut program = Program::new(job, child);

@@ -32,15 +32,29 @@ impl NewArtifact {
     /// # Errors
     ///
     /// If it cannot be read, or is no regular file.
-    pub fn file(media_type: MediaType, mut file: File) -> io::Result<NewArtifact> {
+    pub fn file(media_type: MediaType, file: File) -> io::Result<NewArtifact> {
         let about = file.metadata()?;
         if !about.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
+        let read = NewArtifact::beginning(media_type, (file, about.len()), || true)?;
+        read.ok_or_else(|| io::ErrorKind::Interrupted.into())
+    }
+
+    /// So many bytes of a regular file, and no more however it grows meanwhile. `None`:
+    /// it was not to go on.
+    pub(crate) fn beginning(
+        media_type: MediaType,
+        (mut file, most): (File, u64),
+        goes_on: impl Fn() -> bool,
+    ) -> io::Result<Option<NewArtifact>> {
         file.rewind()?;
         let (mut hasher, mut buffer) = (BlobHasher::default(), vec![0; 64 << 10]);
-        let (mut from, mut size) = ((&mut file).take(about.len()), 0_u64);
+        let (mut from, mut size) = ((&mut file).take(most), 0_u64);
         loop {
+            if !goes_on() {
+                return Ok(None);
+            }
             match from.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => {
@@ -51,7 +65,8 @@ impl NewArtifact {
                 Err(error) => return Err(error),
             }
         }
-        Ok(NewArtifact { terms: ArtifactTerms::new(media_type, size, hasher.digest()), offer: Offer::File(file) })
+        let terms = ArtifactTerms::new(media_type, size, hasher.digest());
+        Ok(Some(NewArtifact { terms, offer: Offer::File(file) }))
     }
 
     /// To be kept for so long, at most as long as the runtime keeps any.
@@ -122,6 +137,12 @@ impl Context {
     }
 }
 
+/// Whether somebody waits for what an agent leaves: its job was not told to stop.
+pub(crate) fn may_leave(job: &Context) -> bool {
+    let state = job.link.state();
+    !state.stopping && !state.over
+}
+
 /// Bytes that one artifact of a job may have; none if the runtime keeps none.
 pub(crate) fn artifact_bytes(job: &Context) -> u64 {
     job.spec.artifact_bytes
@@ -141,4 +162,29 @@ impl AsyncContext {
 
 fn kept(reply: AgentReply) -> Result<ArtifactRef, CallError> {
     if let AgentReply::Kept(kept) = reply { Ok(*kept) } else { Err(not_done(reply)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_is_read_as_far_as_it_was_and_not_after_its_job_is_over() {
+        let path = std::env::temp_dir().join(format!("arcp-grows-{}", std::process::id()));
+        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("made");
+        file.write_all(b"abc").expect("written");
+        file.set_len(1 << 40).expect("grown");
+        std::fs::remove_file(&path).expect("deleted");
+        let again = || file.try_clone().expect("open");
+        let media_type: MediaType = "text/plain".parse().expect("a media type");
+        let read = NewArtifact::beginning(media_type.clone(), (again(), 3), || true).expect("readable");
+        let terms = read.expect("all of it").terms;
+        assert_eq!((terms.size, terms.digest), (3, BlobDigest::of(b"abc")));
+        let left = Cell::new(3);
+        let read = NewArtifact::beginning(media_type, (again(), 1 << 40), || left.replace(left.get() - 1) > 0);
+        assert!(read.expect("readable").is_none());
+    }
 }
