@@ -263,7 +263,10 @@ fn what_was_trimmed_is_not_given_back_even_before_it_is_deleted() {
     let lived = lived();
     let mut all = lived.records(false);
     // What follows stands elsewhere then, and nothing may name it by its place.
-    all.retain(|(_, record)| !matches!(record, Record::HistoryTrimmed { .. } | Record::Unsubscribed { .. }));
+    all.retain(|(_, record)| {
+        use Record::{CheckpointsForgotten, HistoryTrimmed, Unsubscribed};
+        !matches!(record, HistoryTrimmed { .. } | Unsubscribed { .. } | CheckpointsForgotten { .. })
+    });
     let all: Vec<(LogPos, Record)> = (1..).map(LogPos).zip(all.into_iter().map(|(_, record)| record)).collect();
     for subject in Subject::lasting("trimmed") {
         let mut store = subject.open();

@@ -709,7 +709,7 @@ fn what_was_sent_is_sent_once_more_after_a_message() {
     later.send(&mut world, "resume", json!({"after_message_id": "msg_01ARZ3NDEKTSV4RRFFQ69G5FAV"}));
     assert_eq!(code(&later.expect(&mut world, "nack")), "DATA_LOSS");
     later.send(&mut world, "resume", json!({"after_message_id": seen[9]["id"], "checkpoint_id": "chk_1"}));
-    assert_eq!(code(&later.expect(&mut world, "nack")), "UNIMPLEMENTED");
+    assert_eq!(code(&later.expect(&mut world, "nack")), "DATA_LOSS", "there is no such checkpoint");
     world.finish();
 }
 

@@ -693,7 +693,7 @@ pub(crate) mod tests {
             job.link.hear_of_stream(number, StreamWord::Opened(StreamTerms::default()));
             job.link.hear_of_stream(number, StreamWord::Closed(None));
         }
-        let mut next = || StreamInput::within(&job, Duration::ZERO).expect("it goes on").expect("it was opened");
+        let next = || StreamInput::within(&job, Duration::ZERO).expect("it goes on").expect("it was opened");
         let mut first = next();
         assert_eq!(first.next_chunk(), Ok(None));
         drop(first);

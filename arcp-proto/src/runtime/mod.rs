@@ -54,9 +54,9 @@ pub use edge::{Edge, EdgeOutput};
 pub use io::{
     AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, BlobRange, ChildEnd, ChunkData,
     CloseReason, Credit, Deadline, DepartureRecord, DepartureTerms, EventRecord, Firing, HandOver, INBOUND, Input,
-    InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator,
-    Output, ParentRecord, PartsStep, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StepRecord, StepState,
-    OpenedStream, StreamCall, StreamWord, Timer, Transport, Verdict,
+    InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, OpenedStream,
+    Operator, Output, ParentRecord, PartsStep, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StepRecord,
+    StepState, StreamCall, StreamWord, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;

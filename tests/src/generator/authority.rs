@@ -51,8 +51,8 @@ fn lease(json: &Value) -> Lease {
 /// Prolongs a permission that it was shown, or takes it back: perhaps one that is over,
 /// or of somebody else.
 pub(super) fn change_lease(world: &mut World, peer: &mut Peer) {
-    let lately = peer.leases.len().saturating_sub(4);
-    let Some(lease) = peer.leases.get(lately + world.below(4) as usize).cloned() else { return };
+    let lately = &peer.leases[peer.leases.len().saturating_sub(4)..];
+    let Some(lease) = lately.get(world.below(lately.len().max(1) as u64) as usize).cloned() else { return };
     let seconds = 1 + world.below(90);
     match world.below(5) {
         0 | 1 => ask(world, peer, "lease.refresh", json!({"lease_id": lease, "requested_seconds": seconds})),

@@ -18,7 +18,8 @@ use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::io::{AgentExit, InputFault, Output};
 use crate::runtime::job::delegation::{self, Delegating};
 use crate::runtime::job::{
-    NewJob, Submission, SubmitContext, account_of, is_workflow, lease, no_credentials, submit_of, workflow,
+    NewJob, Submission, SubmitContext, account_of, has_workflows_only, is_workflow, lease, no_credentials, submit_of,
+    workflow,
 };
 use crate::runtime::workflow::Next;
 use crate::runtime::workflow_records::StepState;
@@ -335,7 +336,7 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_chec
 /// of others like it, might make some.
 fn later(runtime: &mut Runtime, id: JobId, principal: &Principal, why: Violation) -> Begun {
     let Runtime { jobs, workflows, .. } = &mut *runtime;
-    let waits_for_itself = why.code == ErrorCode::ResourceExhausted && jobs.has_workflows_only(principal);
+    let waits_for_itself = why.code == ErrorCode::ResourceExhausted && has_workflows_only(jobs, principal);
     if waits_for_itself && workflows.note_full(id) >= FULL { Begun::Refused(why) } else { Begun::Later(why) }
 }
 

@@ -85,12 +85,6 @@ impl Jobs {
         go_on.filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
     }
 
-    /// Whether no job of a principal goes on but workflows.
-    pub(in crate::runtime) fn has_workflows_only(&self, principal: &Principal) -> bool {
-        let share = self.shares.of(&principal.account());
-        share.live == share.workflows
-    }
-
     pub(super) fn insert(&mut self, job: Job) {
         let workflow = usize::from(is_workflow(&job));
         self.shares.change(&job.spec.principal, |share| {
@@ -186,4 +180,10 @@ pub(in crate::runtime) fn recount(jobs: &Jobs, recount: &mut Recount<'_>) {
     jobs.keys.recount(recount);
     jobs.credentials.recount(recount);
     jobs.departures.recount(recount);
+}
+
+/// Whether no job of a principal goes on but workflows.
+pub(in crate::runtime) fn has_workflows_only(jobs: &Jobs, principal: &Principal) -> bool {
+    let share = jobs.shares.of(&principal.account());
+    share.live == share.workflows
 }

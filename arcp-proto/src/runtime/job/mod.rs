@@ -83,7 +83,7 @@ use crate::runtime::io::{Firing, JobBounds, KeyRecord, ParentRecord};
 use crate::time::UtcMs;
 pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
-pub(in crate::runtime) use jobs::{Jobs, recount};
+pub(in crate::runtime) use jobs::{Jobs, has_workflows_only, recount};
 pub(in crate::runtime) use result::ChunkTerms;
 pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, begun_by, check_for_later, level_of};
 pub use waits::Wait;
