@@ -301,7 +301,7 @@ fn a_stream_that_its_agent_leaves_is_over_and_counts_no_more() {
 #[test]
 fn a_stream_to_the_agent_of_a_job_that_is_handed_over_is_over() {
     let mut world = taking(10, |_| {});
-    let mut person = |world: &mut World, token: &str| {
+    let person = |world: &mut World, token: &str| {
         let mut payload = open_payload(token);
         payload["capabilities"]["streaming"] = json!(true);
         payload["capabilities"]["agent_handoff"] = json!(true);
