@@ -199,6 +199,78 @@ fn parts_that_are_abandoned_or_not_followed_in_time_make_room() {
     world.finish();
 }
 
+/// All parts have come.
+fn all_parts(world: &mut World, raw: &mut Raw) {
+    for (from, to) in [(0, 8), (8, 16), (16, 20)] {
+        assert_eq!(received(&part(world, raw, WHOLE, from, to)), to as u64);
+    }
+}
+
+#[test]
+fn a_refusal_that_passes_costs_no_part_that_has_come() {
+    let mut world = world(7, |config| config.limits.artifact.artifact_operations = 4);
+    let mut raw = open(&mut world, "tok-a");
+    let small = part(&mut world, &mut raw, b"abc", 0, 3);
+    assert_eq!(received(&small), 3);
+    let small = keep(&mut world, &mut raw, b"abc");
+    all_parts(&mut world, &mut raw);
+    let mut busy = open(&mut world, "tok-a");
+    world.blobs.silent = true;
+    for _ in 0..4 {
+        busy.send(&mut world, "artifact.fetch", json!({"artifact_id": small["payload"]["artifact_id"]}));
+        busy = open(&mut world, "tok-a");
+    }
+    world.run_for(Duration::from_millis(100));
+    let refused = keep(&mut world, &mut raw, WHOLE);
+    assert!(refused.to_string().contains("artifact_operations"), "{refused}");
+    world.speak_of_blobs();
+    world.settle();
+    // Neither does one for the id, which its client may make free.
+    let sha256 = BlobDigest::of(WHOLE).to_string();
+    let taken =
+        json!({"sha256": sha256, "size": 20, "media_type": "a/b", "artifact_id": small["payload"]["artifact_id"]});
+    assert_eq!(code(&ask(&mut world, &mut raw, KEEP, taken)), "FAILED_PRECONDITION");
+    let kept = keep(&mut world, &mut raw, WHOLE);
+    assert_eq!(kept["type"], "artifact.ref", "{kept}");
+    assert!(world.blobs.parts.is_empty());
+    world.finish();
+}
+
+#[test]
+fn who_is_cut_off_while_the_whole_is_stored_asks_for_it_again_and_sends_no_part_twice() {
+    for is_heard_again in [true, false] {
+        let mut world = world(8, |_| {});
+        let mut raw = open(&mut world, "tok-a");
+        all_parts(&mut world, &mut raw);
+        world.blobs.silent = true;
+        raw.send(
+            &mut world,
+            KEEP,
+            json!({"sha256": BlobDigest::of(WHOLE).to_string(), "size": 20, "media_type": "a/b"}),
+        );
+        world.run_for(Duration::from_millis(100));
+        assert!(world.blobs.parts.is_empty(), "the host is at it");
+        world.cut(raw.conn);
+        let mut raw = open(&mut world, "tok-a");
+        let early = keep(&mut world, &mut raw, WHOLE);
+        assert_eq!(code(&early), "UNAVAILABLE", "{early}");
+        world.speak_of_blobs();
+        world.settle();
+        assert_eq!(received(&part(&mut world, &mut raw, WHOLE, 0, 0)), 20);
+        if is_heard_again {
+            let kept = keep(&mut world, &mut raw, WHOLE);
+            let id = &kept["payload"]["artifact_id"];
+            assert_eq!(range(&mut world, &mut raw, id, 0, 8)["payload"]["data"], BASE64.encode(&WHOLE[..8]));
+            world.run_for(Duration::from_secs(301));
+            world.restores();
+        } else {
+            world.run_for(Duration::from_secs(301));
+        }
+        assert_eq!(world.blobs.stored.contains_key(&BlobDigest::of(WHOLE)), is_heard_again);
+        world.finish();
+    }
+}
+
 #[test]
 fn who_begins_many_artifacts_in_parts_leaves_room_for_others() {
     for name in ["artifact_uploads", "all_artifact_bytes", "artifacts"] {

@@ -155,6 +155,8 @@ fn an_artifact_goes_when_its_time_is_over_and_not_later_than_the_runtime_allows(
         kept["payload"]["artifact_id"].clone()
     };
     let short = keep(&mut world, &mut raw, json!(60), "YQ==");
+    let none = put(&mut world, &mut raw, json!({"media_type": "a/b", "data": "YQ==", "retain_seconds": 0}));
+    assert_eq!(code(&none), "INVALID_ARGUMENT", "nothing is kept for no time: {none}");
     let usual = keep(&mut world, &mut raw, Value::Null, "Yg==");
     let ever = keep(&mut world, &mut raw, json!(u64::MAX), "Yw==");
     let there = |world: &mut World, raw: &mut Raw| {

@@ -18,6 +18,8 @@ pub struct Blobs {
     pub full: bool,
     /// Says nothing; what it was asked for is done all the same.
     pub silent: bool,
+    /// What it has not said for that.
+    pub unsaid: Vec<Input>,
     /// How often it was asked to store something.
     pub stores: usize,
     /// What has come in parts, by number.
@@ -89,8 +91,18 @@ impl World {
         self.input(Input::AgentAsked { job, id, call: AgentCall::PutArtifact(Box::new(terms)) });
     }
 
+    /// The host says again what becomes of bytes, also of those so far.
+    pub fn speak_of_blobs(&mut self) {
+        self.blobs.silent = false;
+        for said in std::mem::take(&mut self.blobs.unsaid) {
+            self.later(Event::ToRuntime(said));
+        }
+    }
+
     fn say_of_blobs(&mut self, said: Input) {
-        if !self.blobs.silent {
+        if self.blobs.silent {
+            self.blobs.unsaid.push(said);
+        } else {
             self.later(Event::ToRuntime(said));
         }
     }

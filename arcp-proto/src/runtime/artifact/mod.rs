@@ -56,7 +56,7 @@ pub(super) struct Artifacts {
     by_agents: BTreeMap<WireId, JobId>,
     /// Whose that is.
     by_job: BTreeMap<(JobId, WireId), Principal>,
-    /// How many artifacts and writes refer to bytes.
+    /// How many artifacts, writes and uploads refer to bytes.
     blobs: BTreeMap<BlobDigest, usize>,
     /// What the host is at.
     running: BTreeMap<OpId, Operation>,
@@ -179,6 +179,11 @@ impl Artifacts {
         most: Most,
     ) -> Result<Option<ArtifactRef>, Violation> {
         most.check(ctx, terms.size)?;
+        if terms.retain == Some(Duration::ZERO) {
+            return Err(Violation::invalid(
+                "`retain_seconds` must be at least 1: what is kept for no time is not kept",
+            ));
+        }
         if let Some(there) = terms.id.as_ref().and_then(|id| self.get(principal, id)) {
             return match there.digest == terms.digest && there.media_type == terms.media_type {
                 true => Ok(Some(there)),
@@ -276,7 +281,7 @@ impl Artifacts {
         let op = ctx.next_op();
         self.running.insert(op, Operation { asker, account, digest, writes });
         if writes {
-            *self.blobs.entry(digest).or_default() += 1;
+            self.pin(digest);
         }
         Ok(op)
     }
@@ -292,6 +297,11 @@ impl Artifacts {
         let Some(Operation { digest, writes: true, .. }) = self.running.remove(&op) else {
             return; // It is over already, or has only read.
         };
+        self.let_go_of(ctx, digest);
+    }
+
+    /// Something that no record names refers to bytes no more.
+    fn let_go_of(&mut self, ctx: &mut Context, digest: BlobDigest) {
         self.unpin(digest);
         // No record has ever named them, or one that is forgotten lets go of them.
         if self.is_nobodys(digest) && self.going.iter().all(|(_, going)| *going != digest) {
@@ -335,7 +345,7 @@ impl Artifacts {
         total.count += 1;
         total.bytes = total.bytes.saturating_add(record.bytes());
         self.bytes = self.bytes.saturating_add(record.bytes());
-        *self.blobs.entry(record.digest).or_default() += 1;
+        self.pin(record.digest);
         self.by_end.insert((record.until, key.clone()));
         self.by_record.insert(at, key.clone());
         if let Some(job) = record.job {
@@ -415,6 +425,11 @@ impl Artifacts {
     /// Whether nothing refers to bytes.
     fn is_nobodys(&self, digest: BlobDigest) -> bool {
         !self.blobs.contains_key(&digest)
+    }
+
+    /// One thing more refers to bytes.
+    fn pin(&mut self, digest: BlobDigest) {
+        *self.blobs.entry(digest).or_default() += 1;
     }
 
     /// One thing less refers to bytes.

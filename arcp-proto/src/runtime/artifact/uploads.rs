@@ -1,7 +1,7 @@
 //! Artifacts that come in parts.
 //!
 //! ```text
-//! first part ─▶ open ─▶ next part ─▶ open ─▶ all have come ─▶ an artifact
+//! first part ─▶ open ─▶ next part ─▶ open ─▶ the host stores the whole ─▶ an artifact
 //!                 └─ abandoned, no part in time, or lost by the host ─▶ forgotten
 //! ```
 //!
@@ -15,8 +15,8 @@ use core::time::Duration;
 
 use super::{Artifacts, Asker, ENTRY, Most};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, OpId, Principal};
-use crate::model::artifact::{ArtifactTerms, BlobDigest, BlobHasher};
+use crate::id::{ConnId, OpId, Principal, SessionId};
+use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, BlobHasher};
 use crate::model::upload::ArtifactPart;
 use crate::principal::Account;
 use crate::runtime::account::{Charge, HeldFor, Holding, Recount};
@@ -49,9 +49,21 @@ struct Upload {
     hasher: BlobHasher,
     /// What the host is at: what has come once it is done.
     storing: Option<(OpId, u64, BlobHasher)>,
+    end: End,
     /// No part later than this.
     until: Timestamp,
     charge: Charge,
+}
+
+/// What becomes of all parts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing yet.
+    Open,
+    /// The host stores the whole.
+    Storing(OpId),
+    /// It has: nobody has heard so yet, and the whole stays while this does.
+    Stored,
 }
 
 /// What becomes of a part.
@@ -75,7 +87,6 @@ impl Uploads {
     }
 
     fn begin(&mut self, ctx: &mut Context, whose: &Whose, size: u64) {
-        let account = whose.0.account();
         self.last += 1;
         let upload = Upload {
             number: self.last,
@@ -83,12 +94,17 @@ impl Uploads {
             received: 0,
             hasher: BlobHasher::default(),
             storing: None,
+            end: End::Open,
             until: ctx.now.mono + LONGEST_PAUSE,
-            charge: ctx.accounts.of(&account).charge(HeldFor::Artifacts, ENTRY),
+            charge: ctx.accounts.of(&whose.0.account()).charge(HeldFor::Artifacts, ENTRY),
         };
+        self.insert(whose, upload);
+    }
+
+    fn insert(&mut self, whose: &Whose, upload: Upload) {
         self.by_end.insert((upload.until, whose.clone()));
-        let bytes = usize::try_from(size).unwrap_or(usize::MAX);
-        let (count, total) = self.totals.entry(account).or_default();
+        let bytes = usize::try_from(upload.size).unwrap_or(usize::MAX);
+        let (count, total) = self.totals.entry(whose.0.account()).or_default();
         (*count, *total) = (*count + 1, total.saturating_add(bytes));
         self.bytes = self.bytes.saturating_add(bytes);
         self.open.insert(whose.clone(), upload);
@@ -107,6 +123,15 @@ impl Uploads {
             }
         }
         Some(upload)
+    }
+
+    /// The next step may come so much later than now.
+    fn prolong(&mut self, ctx: &Context, whose: &Whose) {
+        if let Some(upload) = self.open.get_mut(whose) {
+            self.by_end.remove(&(upload.until, whose.clone()));
+            upload.until = ctx.now.mono + LONGEST_PAUSE;
+            self.by_end.insert((upload.until, whose.clone()));
+        }
     }
 
     /// Those of a principal.
@@ -194,7 +219,7 @@ impl Artifacts {
         self.check_room(ctx, principal, size)
     }
 
-    /// The host has stored a part, or could not: then all of them are lost.
+    /// The host has stored a part, or the whole, or could not: then all of them are lost.
     pub(super) fn on_part_stored(&mut self, ctx: &mut Context, op: OpId, stored: bool) {
         let Some(whose) = self.parts.remove(&op) else {
             return; // It was no part.
@@ -202,6 +227,15 @@ impl Artifacts {
         let Some(upload) = self.uploads.open.get_mut(&whose) else {
             return; // It was abandoned meanwhile.
         };
+        if upload.end == End::Storing(op) && stored {
+            upload.end = End::Stored;
+            self.pin(whose.1);
+            self.uploads.prolong(ctx, &whose);
+            return self.plan(ctx);
+        }
+        if upload.end == End::Storing(op) {
+            return self.abandon(ctx, &whose);
+        }
         let Some((_, received, hasher)) = upload.storing.take_if(|(storing, ..)| *storing == op) else {
             return; // Another one began meanwhile.
         };
@@ -209,14 +243,12 @@ impl Artifacts {
             return self.abandon(ctx, &whose);
         }
         (upload.received, upload.hasher) = (received, hasher);
-        let until = ctx.now.mono + LONGEST_PAUSE;
-        self.uploads.by_end.remove(&(upload.until, whose.clone()));
-        upload.until = until;
-        self.uploads.by_end.insert((until, whose));
+        self.uploads.prolong(ctx, &whose);
         self.plan(ctx);
     }
 
-    /// All parts have come: has the host store the whole, for the connection that says so.
+    /// All parts have come: has the host store the whole, for the connection that says so;
+    /// `None`: it has. Parts that have come stay until that is kept, whatever it is refused for.
     ///
     /// # Errors
     ///
@@ -226,7 +258,7 @@ impl Artifacts {
         ctx: &mut Context,
         (conn, principal): (ConnId, &Principal),
         terms: &ArtifactTerms,
-    ) -> Result<OpId, Violation> {
+    ) -> Result<Option<OpId>, Violation> {
         let whose = (principal.clone(), terms.digest);
         let missing = |why| Err(Violation::new(ErrorCode::FailedPrecondition, why));
         let Some(upload) = self.uploads.open.get(&whose) else {
@@ -236,29 +268,64 @@ impl Artifacts {
         if received != size || size != terms.size {
             return missing(format!("{received} of {} bytes have come", terms.size));
         }
+        match upload.end {
+            End::Open => {}
+            End::Storing(_) => return Err(Violation::new(ErrorCode::Unavailable, "it is being stored: ask again")),
+            End::Stored => return Ok(None),
+        }
         let came = upload.hasher.digest();
         if came != terms.digest {
             self.abandon(ctx, &whose);
             return Err(Violation::invalid(format!("`sha256` says {}, and what came has {came}", terms.digest)));
         }
-        // What it was to be makes room for what it is.
-        self.uploads.remove(&whose);
-        let begun = self
-            .check_put(ctx, principal, terms, Most::Whole)
-            .and_then(|_| self.begin(ctx, (Asker::Conn(conn), principal), terms.digest, true));
-        let step = match &begun {
-            Ok(op) => PartsStep::Finish { op: *op, upload: number, digest: terms.digest },
-            Err(_) => PartsStep::Abandon { upload: number },
-        };
-        ctx.output(Output::Parts(step));
-        self.plan(ctx);
-        begun
+        self.check_whole(ctx, &whose, terms)?;
+        let op = self.begin(ctx, (Asker::Conn(conn), principal), terms.digest, true)?;
+        self.parts.insert(op, whose.clone());
+        if let Some(upload) = self.uploads.open.get_mut(&whose) {
+            upload.end = End::Storing(op);
+        }
+        ctx.output(Output::Parts(PartsStep::Finish { op, upload: number, digest: terms.digest }));
+        Ok(Some(op))
+    }
+
+    /// Whether what has come in parts may be kept: what it was to be makes room for what it is.
+    fn check_whole(&mut self, ctx: &Context, whose: &Whose, terms: &ArtifactTerms) -> Result<(), Violation> {
+        let upload = self.uploads.remove(whose);
+        let checked = self.check_put(ctx, &whose.0, terms, Most::Whole);
+        if let Some(upload) = upload {
+            self.uploads.insert(whose, upload);
+        }
+        checked.map(drop)
+    }
+
+    /// The whole that the host has stored is an artifact from now on.
+    ///
+    /// # Errors
+    ///
+    /// Why not. What has come stays.
+    pub(in crate::runtime) fn keep_whole(
+        &mut self,
+        ctx: &mut Context,
+        (principal, session): (&Principal, SessionId),
+        terms: &ArtifactTerms,
+    ) -> Result<ArtifactRef, Violation> {
+        let whose = (principal.clone(), terms.digest);
+        self.check_whole(ctx, &whose, terms)?;
+        let by_chance = |ctx: &mut Context| ctx.entropy.ulid(ctx.now.utc);
+        let kept = self.keep(ctx, (principal, session, None), terms, by_chance);
+        self.abandon(ctx, &whose);
+        Ok(kept)
     }
 
     /// Nobody wants what has come of something any more.
     pub(in crate::runtime) fn abandon(&mut self, ctx: &mut Context, whose: &Whose) {
         if let Some(upload) = self.uploads.remove(whose) {
-            ctx.output(Output::Parts(PartsStep::Abandon { upload: upload.number }));
+            match upload.end {
+                End::Open | End::Storing(_) => {
+                    ctx.output(Output::Parts(PartsStep::Abandon { upload: upload.number }));
+                }
+                End::Stored => self.let_go_of(ctx, whose.1),
+            }
             self.plan(ctx);
         }
     }

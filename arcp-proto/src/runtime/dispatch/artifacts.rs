@@ -187,14 +187,13 @@ pub(super) fn on_keep_parts(
         artifacts.abandon(ctx, &(principal, digest));
         return Ok(Some(shown(asked, there)));
     }
-    if stored.is_none() {
-        let op = artifacts.begin_finish(ctx, (asked.conn, &principal), &terms)?;
+    if stored.is_none()
+        && let Some(op) = artifacts.begin_finish(ctx, (asked.conn, &principal), &terms)?
+    {
         connection::await_blob(connections, ctx, asked.conn, op, digest);
         return Ok(None);
     }
-    artifacts.check_put(ctx, &principal, &terms, Most::Whole)?;
-    let by_chance = |ctx: &mut Context| ctx.entropy.ulid(ctx.now.utc);
-    let kept = artifacts.keep(ctx, (&principal, asked.session, None), &terms, by_chance);
+    let kept = artifacts.keep_whole(ctx, (&principal, asked.session), &terms)?;
     Ok(Some(shown(asked, kept)))
 }
 
