@@ -156,6 +156,28 @@ fn a_cancel_answers_an_agent_that_leaves_something_and_nobody_has_its_bytes() {
 }
 
 #[test]
+fn who_leaves_artifacts_waits_for_a_submitter_that_reads_nothing() {
+    let mut world = world(6, |config| {
+        config.limits.delivery.pace_events = 8;
+        config.limits.delivery.agent_credit = 4;
+    });
+    let mut raw = hello(&mut world, "tok-a");
+    let job = running(&mut world, &mut raw);
+    world.stall(raw.conn, true);
+    let mut left = 0;
+    while world.waits().get(&job).is_none() && left < 100 {
+        left += 1;
+        world.offer(job, CallId(left), b"abc");
+        world.run_for(Duration::from_millis(100));
+    }
+    assert!(matches!(world.waits().get(&job), Some(Wait::Reader(_))), "{:?} after {left}", world.waits().get(&job));
+    world.stall(raw.conn, false);
+    world.settle();
+    assert!(world.waits().is_empty(), "it goes on when it reads");
+    world.finish();
+}
+
+#[test]
 fn a_crash_while_an_agent_leaves_something_keeps_all_of_it_or_nothing() {
     let mut came = [0; 2];
     for seed in 0..40 {

@@ -45,8 +45,12 @@ pub(in crate::runtime) fn answer(
         }
         // Its silence is counted from here.
         job.run.last_call = ctx.now.mono;
-        if let Ok(kept) = &kept {
-            job.append(ctx, JobEvent::Emitted { kind: EventKind::StoredArtifact, body: body(kept) }, false);
+        match &kept {
+            Ok(kept) => {
+                // What the call costs comes back with this.
+                job.append(ctx, JobEvent::Emitted { kind: EventKind::StoredArtifact, body: body(kept) }, true);
+            }
+            Err(_) => job.run.return_unrecorded(ctx, id, 1),
         }
         let answer = kept.map_or_else(AgentReply::from, |kept| AgentReply::Kept(Box::new(kept)));
         job.run.answer(ctx, (id, call), answer, true);

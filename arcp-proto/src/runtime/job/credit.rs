@@ -36,6 +36,17 @@ impl AgentRun {
         self.note_undurable();
     }
 
+    /// Nothing is recorded of so many of its calls that the host was at.
+    pub(super) fn return_unrecorded(&mut self, ctx: &mut Context, id: JobId, calls: usize) {
+        for _ in 0..calls {
+            self.allowance.return_last_call();
+        }
+        if calls > 0 {
+            ctx.effect(Effect::CreditOwed(id));
+        }
+        self.note_undurable();
+    }
+
     /// Gives its agent what it is owed, unless `reader`, who paces it, is far
     /// behind, or its submitter wants it to go slowly.
     fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {

@@ -210,7 +210,9 @@ pub(in crate::runtime) fn close_call(jobs: &mut Jobs, ctx: &mut Context, call: O
     let OpenCall { job: id, asked, bytes, before } = call;
     let recorded = ctx.log.last() > before;
     jobs.table.change(id, |job| {
-        job.run.spend_credit(ctx, id, bytes, recorded);
+        // What it leaves is recorded later, or refused.
+        let is_storing = answer.is_none() && asked.is_some_and(|asked| job.run.questions.storing.contains(&asked));
+        job.run.spend_credit(ctx, id, bytes, recorded || is_storing);
         if let Some((asked, answer)) = asked.zip(answer) {
             job.run.answer(ctx, (id, asked), answer, recorded);
         }

@@ -71,6 +71,7 @@ impl AgentRun {
             reply(ctx, job, id, AgentReply::Stopped);
         }
         let storing = core::mem::take(&mut self.questions.storing);
+        self.return_unrecorded(ctx, job, storing.len());
         for id in self.questions.renewing.take().into_iter().chain(storing) {
             reply(ctx, job, id, AgentReply::Stopped);
         }
