@@ -1,12 +1,13 @@
 //! Where the bytes of artifacts are kept: in memory, or in files beside the store.
 
 mod folder;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, SyncSender, channel};
 
 use arcp_proto::id::OpId;
 use arcp_proto::model::artifact::BlobDigest;
@@ -27,20 +28,6 @@ pub trait Blobs: Send {
     ///
     /// If they could not be stored.
     fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()>;
-
-    /// The same with bytes that are read from somewhere: so many, with this SHA-256.
-    ///
-    /// # Errors
-    ///
-    /// If they could not be read or stored, or are others.
-    fn store_from(&mut self, digest: BlobDigest, size: u64, from: &mut dyn Read) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        from.take(size.saturating_add(1)).read_to_end(&mut bytes)?;
-        match BlobDigest::of(&bytes) == digest {
-            true => self.store(digest, &bytes),
-            false => Err(others()),
-        }
-    }
 
     /// Reads bytes; `None`: they are not there.
     ///
@@ -102,11 +89,6 @@ pub trait Blobs: Send {
     fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()>;
 }
 
-/// That bytes are not those that were named: a file was changed while it was read.
-fn others() -> io::Error {
-    io::Error::other("its bytes are not those that were offered: were they changed meanwhile?")
-}
-
 /// Bytes in memory: gone with the process, as jobs in a store in memory are.
 #[derive(Debug, Default)]
 pub struct MemoryBlobs {
@@ -163,8 +145,16 @@ pub(crate) struct BlobThread {
 #[derive(Debug)]
 pub(crate) enum Wanted {
     Store(OpId, BlobDigest, Vec<u8>),
-    /// What an agent has offered, and how many bytes; `None`: it has taken it back.
+    /// What an agent has offered, and how many bytes; `None`: it has taken it back. A thread of
+    /// its own reads it.
     Take(OpId, BlobDigest, u64, Option<Offer>),
+    /// Bytes that such a thread has read, under a number; it goes on when it is told.
+    Piece {
+        upload: u64,
+        offset: u64,
+        bytes: Vec<u8>,
+        kept: SyncSender<io::Result<()>>,
+    },
     Read(OpId, BlobDigest, Option<BlobRange>),
     Parts(PartsStep),
     LetGo(BlobDigest),
@@ -190,6 +180,30 @@ impl BlobThread {
     }
 
     pub(crate) fn want(&self, wanted: Wanted) {
+        match wanted {
+            Wanted::Take(op, digest, size, Some(offer)) => self.take((op, digest, size), move || offer.reader()),
+            Wanted::Take(..)
+            | Wanted::Piece { .. }
+            | Wanted::Store(..)
+            | Wanted::Read(..)
+            | Wanted::Parts(_)
+            | Wanted::LetGo(_)
+            | Wanted::KeepOnly(_) => self.queue(wanted),
+        }
+    }
+
+    /// Stores what is read from somewhere, which may take as long as it likes: nobody but the
+    /// principal of that waits, as one of its `artifact_operations`.
+    fn take(&self, what: (OpId, BlobDigest, u64), from: impl FnOnce() -> io::Result<Box<dyn Read>> + Send + 'static) {
+        let (jobs, inbox) = (self.jobs.clone(), self.inbox.clone());
+        let work = move || taken::take(&jobs, inbox.as_ref(), what, from);
+        let begun = std::thread::Builder::new().name("artifact".to_string()).spawn(work);
+        if said(begun, "read", what.1).is_none() {
+            self.inbox.put(Input::BlobStored { op: what.0, stored: false });
+        }
+    }
+
+    fn queue(&self, wanted: Wanted) {
         if let Err(gone) = self.jobs.send(wanted)
             && let Some(input) = gone.0.undone()
         {
@@ -206,12 +220,11 @@ impl Wanted {
                 let stored = blobs.store(digest, &bytes);
                 Some(Input::BlobStored { op, stored: said(stored, "stored", digest).is_some() })
             }
-            Wanted::Take(op, digest, size, offer) => {
-                let taken = offer.is_some_and(|offer| {
-                    let stored = offer.reader().and_then(|mut from| blobs.store_from(digest, size, from.as_mut()));
-                    said(stored, "stored", digest).is_some()
-                });
-                Some(Input::BlobStored { op, stored: taken })
+            Wanted::Take(op, ..) => Some(Input::BlobStored { op, stored: false }),
+            Wanted::Piece { upload, offset, bytes, kept } => {
+                // Who offers it may have given up.
+                let _ = kept.send(blobs.append(upload, offset, &bytes));
+                None
             }
             Wanted::Read(op, digest, range) => {
                 let read = match range {
@@ -260,7 +273,8 @@ impl Wanted {
                 Some(Input::BlobStored { op, stored: false })
             }
             Wanted::Read(op, ..) => Some(Input::BlobRead { op, bytes: None }),
-            Wanted::Parts(PartsStep::Abandon { .. }) | Wanted::LetGo(_) | Wanted::KeepOnly(_) => None,
+            Wanted::Piece { .. } | Wanted::Parts(PartsStep::Abandon { .. }) => None,
+            Wanted::LetGo(_) | Wanted::KeepOnly(_) => None,
         }
     }
 }
@@ -277,7 +291,80 @@ fn failed(what: &str, which: &dyn Display, error: &io::Error) -> Line {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::Receiver;
+    use std::time::Duration;
+
     use super::*;
+
+    struct Told(Sender<Input>);
+
+    impl Inbox for Told {
+        fn put(&self, input: Input) {
+            drop(self.0.send(input));
+        }
+    }
+
+    /// Gives what comes here, whenever that is.
+    struct Slow(Receiver<Vec<u8>>);
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let bytes = self.0.recv().unwrap_or_default();
+            buffer[..bytes.len()].copy_from_slice(&bytes);
+            Ok(bytes.len())
+        }
+    }
+
+    fn thread() -> (BlobThread, Receiver<Input>) {
+        let (tell, told) = channel();
+        let thread = BlobThread::new(Box::<MemoryBlobs>::default(), Arc::new(Told(tell))).expect("a thread");
+        (thread, told)
+    }
+
+    fn next(told: &Receiver<Input>) -> (u64, Option<Vec<u8>>) {
+        match told.recv_timeout(Duration::from_secs(60)).expect("it is told") {
+            Input::BlobStored { op, stored } => (op.0, stored.then(Vec::new)),
+            Input::BlobRead { op, bytes } => (op.0, bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_an_agent_offers_and_nobody_can_read_holds_nobody_else_up() {
+        let (thread, told) = thread();
+        let digest = BlobDigest::of(b"abcdef");
+        let (give, slow) = channel();
+        thread.take((OpId(1), digest, 6), move || Ok(Box::new(Slow(slow))));
+        give.send(b"abc".to_vec()).expect("it reads");
+        let other = BlobDigest::of(b"xyz");
+        thread.want(Wanted::Store(OpId(2), other, b"xyz".to_vec()));
+        assert_eq!(next(&told), (2, Some(Vec::new())));
+        thread.want(Wanted::Read(OpId(3), other, None));
+        assert_eq!(next(&told), (3, Some(b"xyz".to_vec())));
+        give.send(b"def".to_vec()).expect("it reads");
+        drop(give);
+        assert_eq!(next(&told), (1, Some(Vec::new())));
+        thread.want(Wanted::Read(OpId(4), digest, None));
+        assert_eq!(next(&told), (4, Some(b"abcdef".to_vec())));
+    }
+
+    #[test]
+    fn what_an_agent_offers_is_stored_whole_or_not_at_all() {
+        let (thread, told) = thread();
+        let long = vec![7; 3 * taken::PIECE + 1];
+        for (op, bytes, is_it) in [(1, long.clone(), true), (2, b"abd".to_vec(), false), (3, b"abcd".to_vec(), false)] {
+            let digest = BlobDigest::of(if is_it { &long } else { b"abc" });
+            let size = if is_it { long.len() as u64 } else { 3 };
+            thread.take((OpId(op), digest, size), move || Ok(Box::new(io::Cursor::new(bytes))));
+            assert_eq!(next(&told), (op, is_it.then(Vec::new)));
+        }
+        thread.take((OpId(4), BlobDigest::of(b""), 0), || Ok(Box::new(io::empty())));
+        assert_eq!(next(&told), (4, Some(Vec::new())));
+        thread.want(Wanted::Read(OpId(5), BlobDigest::of(&long), None));
+        assert_eq!(next(&told), (5, Some(long)));
+        thread.want(Wanted::Take(OpId(6), BlobDigest::of(b"abc"), 3, None));
+        assert_eq!(next(&told), (6, None), "it was taken back");
+    }
 
     #[test]
     fn artifacts_that_a_full_disk_does_not_take_leave_room_in_the_log() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use arcp_proto::model::artifact::{BlobDigest, BlobHasher};
 use arcp_proto::runtime::BlobRange;
 
-use super::{Blobs, others};
+use super::Blobs;
 
 /// What a file is called before all of its bytes are there.
 const UNFINISHED: &str = "unfinished";
@@ -65,14 +65,10 @@ impl FolderBlobs {
     }
 }
 
-/// Writes so many bytes with this SHA-256 from somewhere.
-fn write(path: &Path, (digest, size): (BlobDigest, u64), from: &mut dyn Read) -> io::Result<()> {
+/// Writes a file, so that no crash takes it back.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = create(path)?;
-    let mut hashed = Hashed { from: from.take(size.saturating_add(1)), hasher: BlobHasher::default() };
-    io::copy(&mut hashed, &mut file)?;
-    if hashed.hasher.digest() != digest {
-        return Err(others());
-    }
+    file.write_all(bytes)?;
     file.sync_all()
 }
 
@@ -108,11 +104,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 impl Blobs for FolderBlobs {
-    fn store(&mut self, digest: BlobDigest, mut bytes: &[u8]) -> io::Result<()> {
-        self.store_from(digest, bytes.len() as u64, &mut bytes)
-    }
-
-    fn store_from(&mut self, digest: BlobDigest, size: u64, from: &mut dyn Read) -> io::Result<()> {
+    fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(digest);
         // What lies there may have been damaged since: then it is written anew.
         if self.is_whole(digest)? {
@@ -122,7 +114,7 @@ impl Blobs for FolderBlobs {
         let unfinished = self.folder.join(UNFINISHED);
         remove(&unfinished)?;
         // On a full disk what was written of it is room for others.
-        write(&unfinished, (digest, size), from).inspect_err(|_| drop(remove(&unfinished)))?;
+        write(&unfinished, bytes).inspect_err(|_| drop(remove(&unfinished)))?;
         fs::rename(&unfinished, &path)?;
         self.sync()
     }
