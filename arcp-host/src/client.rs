@@ -194,7 +194,7 @@ impl ClientLoop {
 
     /// The transport is open.
     pub fn connected(&mut self, framing: Framing, transport: &mut impl Transport) {
-        if framing.is_lines() {
+        if !framing.has_binary() {
             speak_in_lines(&mut self.machine);
         }
         self.framing = Some(framing);

@@ -1,12 +1,14 @@
 //! Bytes to frames and back, in memory: what adapters put between a transport
 //! and the core.
 
+mod beside;
 #[cfg(feature = "websocket")]
 mod websocket;
 
 use arcp_proto::runtime::CloseReason;
 use arcp_proto::wire::{Line, Lines};
 
+pub use self::beside::{Beside, PLACE};
 #[cfg(feature = "websocket")]
 use self::websocket::WebSocket;
 
@@ -47,13 +49,21 @@ enum Kind {
         lines: Lines,
         /// Outbound bytes.
         out: Vec<u8>,
+        /// Where binary messages go and come, if there is such a place.
+        beside: Option<Beside>,
     },
 }
 
 impl Framing {
     /// One frame a line, each of at most so many bytes.
     pub fn lines(frame_bytes: usize) -> Framing {
-        Framing(Kind::Lines { lines: Lines::new(frame_bytes), out: Vec::new() })
+        Framing(Kind::Lines { lines: Lines::new(frame_bytes), out: Vec::new(), beside: None })
+    }
+
+    /// One frame a line, and binary messages beside them, which take their place
+    /// among the lines by a [`PLACE`].
+    pub fn lines_beside(frame_bytes: usize, beside: Beside) -> Framing {
+        Framing(Kind::Lines { lines: Lines::new(frame_bytes), out: Vec::new(), beside: Some(beside) })
     }
 
     /// WebSocket messages, as a server takes them: each of at most so many
@@ -83,8 +93,11 @@ impl Framing {
         match &mut self.0 {
             #[cfg(feature = "websocket")]
             Kind::WebSocket(ws) => ws.next(),
-            Kind::Lines { lines, .. } => match lines.next_line()? {
-                Line::Frame(frame) => Some(Framed::Frame(frame)),
+            Kind::Lines { lines, beside, .. } => match lines.next_line()? {
+                Line::Frame(frame) => match beside.as_ref().filter(|_| frame == [PLACE]) {
+                    Some(beside) => Some(Framed::Binary(beside.take())),
+                    None => Some(Framed::Frame(frame)),
+                },
                 Line::TooLong => Some(Framed::TooLong),
             },
         }
@@ -102,12 +115,17 @@ impl Framing {
         }
     }
 
-    /// Adds a binary message to the outbound bytes. Lines have none: nobody agrees to them there.
+    /// Adds a binary message to the outbound bytes. Lines alone have none: nobody agrees to
+    /// them there.
     pub fn write_binary(&mut self, message: Vec<u8>) {
         match &mut self.0 {
             #[cfg(feature = "websocket")]
             Kind::WebSocket(ws) => ws.write_binary(message),
-            Kind::Lines { .. } => debug_assert!(message.is_empty(), "a line is a frame"),
+            Kind::Lines { out, beside: Some(beside), .. } => {
+                beside.queue(message);
+                out.extend_from_slice(&[PLACE, b'\n']);
+            }
+            Kind::Lines { beside: None, .. } => debug_assert!(message.is_empty(), "a line is a frame"),
         }
     }
 
@@ -121,9 +139,18 @@ impl Framing {
     }
 
     /// Whether frames are lines: what is read ends by itself then, with the peer still
-    /// reading, and there are no binary messages.
+    /// reading.
     pub(crate) fn is_lines(&self) -> bool {
         matches!(self.0, Kind::Lines { .. })
+    }
+
+    /// Whether binary messages can follow frames.
+    pub(crate) fn has_binary(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(_) => true,
+            Kind::Lines { beside, .. } => beside.is_some(),
+        }
     }
 
     /// The bytes to write; [`wrote`](Self::wrote) removes them.
@@ -152,7 +179,10 @@ impl Framing {
     pub fn take_up_to(&mut self, frame_bytes: usize) {
         match &mut self.0 {
             Kind::WebSocket(ws) => ws.take_up_to(frame_bytes),
-            Kind::Lines { lines, .. } => lines.take_up_to(frame_bytes),
+            Kind::Lines { lines, beside, .. } => {
+                lines.take_up_to(frame_bytes);
+                beside.iter().for_each(Beside::open);
+            }
         }
     }
 
@@ -167,7 +197,15 @@ impl Framing {
     pub fn partial(&self) -> usize {
         match &self.0 {
             Kind::WebSocket(ws) => ws.partial(),
-            Kind::Lines { lines, .. } => lines.partial(),
+            Kind::Lines { lines, beside, .. } => lines.partial() + beside.as_ref().map_or(0, Beside::came),
+        }
+    }
+
+    /// Bytes of binary messages that were written beside lines since this was asked.
+    pub(crate) fn written_beside(&self) -> usize {
+        match &self.0 {
+            Kind::WebSocket(_) => 0,
+            Kind::Lines { beside, .. } => beside.as_ref().map_or(0, Beside::written),
         }
     }
 

@@ -50,6 +50,8 @@ use self::connection::Phase;
 use self::connections::Connections;
 use crate::agent::Inbox;
 use crate::driver::{Driver, Fenced, Host, HostError};
+#[cfg(feature = "tls")]
+use crate::framing::Beside;
 use crate::framing::Framed;
 use crate::http::UpgradePolicy;
 use crate::server_log::log;
@@ -483,15 +485,17 @@ impl<S: Socket> ServerLoop<S> {
     }
 
     /// Adds a stream of a connection that carries others, with a frame a line. Its
-    /// client has shown these certificates.
+    /// client has shown these certificates; binary messages go beside lines if there is a
+    /// place for them.
     #[cfg(feature = "tls")]
     pub fn open_on(
         &mut self,
         carrier: ConnId,
         certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+        beside: Option<Beside>,
         socket: impl FnOnce(ConnId) -> io::Result<S>,
     ) {
-        self.connections.open_on(carrier, certificates, socket);
+        self.connections.open_on(carrier, certificates, beside, socket);
     }
 
     /// A connection is ready.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use arcp_host::framing::Beside;
 use arcp_host::server::{CarrierEnd, Origin, ServerConfig, ServerLoop};
 use arcp_host::tls::Certificates;
 use arcp_proto::id::ConnId;
@@ -55,6 +56,7 @@ pub(crate) enum News {
         carrier: ConnId,
         certificates: Vec<CertificateDer<'static>>,
         stream: Pin<Box<dyn ByteStream>>,
+        beside: Option<Beside>,
     },
     #[cfg(feature = "http2")]
     Refused(ConnId),
@@ -71,8 +73,9 @@ impl News {
                 }
             }
             News::Secure(conn) => serving.carrier_is_secure(conn),
-            News::Stream { carrier, certificates, stream } => {
-                serving.open_on(carrier, certificates, |conn| Ok(Polled::new(stream, readiness.waker(conn))));
+            News::Stream { carrier, certificates, stream, beside } => {
+                let socket = |conn| Ok(Polled::new(stream, readiness.waker(conn)));
+                serving.open_on(carrier, certificates, beside, socket);
             }
             #[cfg(feature = "http2")]
             News::Refused(conn) => serving.stream_failed(conn),
@@ -146,9 +149,14 @@ impl Carrier {
         self.say(News::Refused(self.conn)).await;
     }
 
-    pub(crate) async fn opened(&self, stream: impl ByteStream, certificates: Vec<CertificateDer<'static>>) {
+    pub(crate) async fn opened(
+        &self,
+        stream: impl ByteStream,
+        certificates: Vec<CertificateDer<'static>>,
+        beside: Option<Beside>,
+    ) {
         let stream: Pin<Box<dyn ByteStream>> = Box::pin(stream);
-        self.say(News::Stream { carrier: self.conn, certificates, stream }).await;
+        self.say(News::Stream { carrier: self.conn, certificates, stream, beside }).await;
     }
 
     pub(crate) async fn gone(self) {

@@ -93,8 +93,10 @@ async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize, within: Dur
         #[cfg(feature = "quic")]
         Target::Quic { host, port } => {
             let tls = tls.ok_or(io::ErrorKind::Unsupported)?;
-            let stream = crate::quic::dial(host, *port, tls.config, &tls.refusals, within).await?;
-            Ok((Box::pin(stream), Framing::lines(frame_bytes)))
+            let beside = arcp_host::framing::Beside::default();
+            let sidecars = crate::quic::Sidecars::of_client(beside.clone(), frame_bytes);
+            let stream = crate::quic::dial((host, *port), sidecars, tls.config, &tls.refusals, within).await?;
+            Ok((Box::pin(stream), Framing::lines_beside(frame_bytes, beside)))
         }
         #[cfg(not(feature = "quic"))]
         Target::Quic { .. } => Err(unsupported("quic")),

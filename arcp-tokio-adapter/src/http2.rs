@@ -147,7 +147,7 @@ async fn open(
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
             // Who is gone by now needs no stream.
             if let Ok(send) = respond.send_response(response, false) {
-                carrier.opened(Stream::new(send, body, None), certificates.to_vec()).await;
+                carrier.opened(Stream::new(send, body, None), certificates.to_vec(), None).await;
             }
         }
         Err((status, why)) => {

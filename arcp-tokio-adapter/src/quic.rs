@@ -1,15 +1,16 @@
-//! QUIC: a session is the one stream of a connection, with a frame a line.
+//! QUIC: a session is the one stream of a connection, with a frame a line, and
+//! unidirectional streams for bytes beside frames.
 
-use std::future::Future;
+mod stream;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arcp_host::client::QUIC;
+use arcp_host::framing::Beside;
 use arcp_host::server::CarrierEnd;
 use arcp_host::tls::{Certificates, Refusals};
 use arcp_proto::limits::Limits;
@@ -18,12 +19,14 @@ use quinn::{
     Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig,
     TransportConfig, VarInt,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{self, AlertDescription};
 
 use crate::carrier::{Carrier, Ports, first};
 use crate::server::Acceptor;
+
+pub(crate) use self::stream::Sidecars;
+use self::stream::{STREAMS, Stream};
 
 /// The codes with which connections are closed.
 const GOODBYE: VarInt = VarInt::from_u32(0);
@@ -95,21 +98,21 @@ fn config(certificates: &Certificates, limits: &Limits) -> io::Result<ServerConf
     let crypto = QuicServerConfig::try_from(certificates.config_for(QUIC)).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
-        .transport_config(Arc::new(transport(limits.stream.stream_bytes, 1)))
+        .transport_config(Arc::new(transport(limits.stream.stream_bytes, 1, 0)))
         .max_incoming(limits.connection.tls_handshakes)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES * limits.connection.tls_handshakes as u64);
     Ok(config)
 }
 
-/// One stream of the client's, no datagrams.
-fn transport(window: u32, streams: u32) -> TransportConfig {
+/// So many bytes of each stream; so many of them, and for sidecars; no datagrams.
+fn transport(window: u32, streams: u32, sidecars: u32) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(streams.into())
-        .max_concurrent_uni_streams(0u32.into())
+        .max_concurrent_uni_streams(sidecars.into())
         .stream_receive_window(window.into())
-        .receive_window(window.into())
+        .receive_window((window * (1 + sidecars)).into())
         .send_window(u64::from(window) * UNACKNOWLEDGED)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))));
@@ -128,8 +131,10 @@ async fn carry(incoming: Incoming, config: ServerConfig, mut carrier: Carrier, h
         let shown = connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
         let stream = carrier.unless_told(connection.accept_bi()).await;
         if let Ok(Ok((send, receive))) = stream {
-            let stream = Stream::new(send, receive, connection.clone(), None);
-            carrier.opened(stream, shown.map(|shown| *shown).unwrap_or_default()).await;
+            let beside = Beside::default();
+            let sidecars = Sidecars::of_server(beside.clone(), &carrier.acceptor.ports.limits);
+            let stream = Stream::new((send, receive), connection.clone(), sidecars, None);
+            carrier.opened(stream, shown.map(|shown| *shown).unwrap_or_default(), Some(beside)).await;
             let _ = carrier.unless_ended(connection.closed()).await.map_err(|why| close(&connection, why));
         } else if let Err(why) = stream {
             close(&connection, why);
@@ -151,8 +156,8 @@ fn close(connection: &Connection, why: CarrierEnd) {
 /// Opens the stream of a connection, within this time. A dead address takes its share of
 /// that, and no more.
 pub(crate) async fn dial(
-    host: &str,
-    port: u16,
+    (host, port): (&str, u16),
+    sidecars: Sidecars,
     tls: Arc<rustls::ClientConfig>,
     refusals: &Refusals,
     within: Duration,
@@ -160,7 +165,7 @@ pub(crate) async fn dial(
     // Whoever waits for us so long is told why first.
     let until = Instant::now() + within * 9 / 10;
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
-    let mut transport = transport(CLIENT_WINDOW, 0);
+    let mut transport = transport(CLIENT_WINDOW, 0, STREAMS);
     transport.keep_alive_interval(Some(KEEP_ALIVE));
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
@@ -170,7 +175,9 @@ pub(crate) async fn dial(
         let share = until.saturating_duration_since(Instant::now()) / left;
         let attempt = tokio::time::timeout(share, connect(host, address, config.clone(), refusals)).await;
         match attempt {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok((streams, connection, endpoint))) => {
+                return Ok(Stream::new(streams, connection, sidecars, Some(endpoint)));
+            }
             Ok(Err(error)) => last = error,
             Err(_) => {
                 let message = format!("nothing answers over QUIC at {address}");
@@ -186,7 +193,7 @@ async fn connect(
     address: SocketAddr,
     config: quinn::ClientConfig,
     refusals: &Refusals,
-) -> io::Result<Stream> {
+) -> io::Result<((SendStream, RecvStream), Connection, Endpoint)> {
     let own: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -194,8 +201,8 @@ async fn connect(
     let endpoint = Endpoint::client(own)?;
     let connecting = endpoint.connect_with(config, address, host).map_err(io::Error::other)?;
     let connection = connecting.await.map_err(|error| failed(error, refusals))?;
-    let (send, receive) = connection.open_bi().await.map_err(|error| failed(error, refusals))?;
-    Ok(Stream::new(send, receive, connection, Some(endpoint)))
+    let streams = connection.open_bi().await.map_err(|error| failed(error, refusals))?;
+    Ok((streams, connection, endpoint))
 }
 
 /// What TLS says, where it is TLS that failed.
@@ -212,56 +219,4 @@ fn failed(error: ConnectionError, refusals: &Refusals) -> io::Error {
         other => return other.into(),
     };
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-/// Both directions of the stream. The connection is closed with it.
-pub(crate) struct Stream {
-    send: SendStream,
-    receive: RecvStream,
-    connection: Connection,
-    /// Everything was written and has arrived.
-    arrived: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// A client's, which has it for this connection alone.
-    _endpoint: Option<Endpoint>,
-}
-
-impl Stream {
-    fn new(send: SendStream, receive: RecvStream, connection: Connection, endpoint: Option<Endpoint>) -> Stream {
-        Stream { send, receive, connection, arrived: None, _endpoint: endpoint }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Closing the connection would throw away what has not arrived.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.arrived.is_none() {
-            let _ = self.send.finish();
-            let stopped = self.send.stopped();
-            self.arrived = Some(Box::pin(async { drop(stopped.await) }));
-        }
-        match &mut self.arrived {
-            Some(arrived) => arrived.as_mut().poll(cx).map(Ok),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.connection.close(GOODBYE, b"goodbye");
-    }
 }

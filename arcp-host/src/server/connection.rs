@@ -139,6 +139,9 @@ impl<S: Socket> Connection<S> {
                 Err(error) => return Err(error),
             }
         }
+        if let Stage::Open(framing) = &self.stage {
+            written += framing.written_beside();
+        }
         match self.socket.flush() {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             Ok(()) | Err(_) => {}

@@ -20,6 +20,8 @@ use super::origin::{Origin, Source, Vouched};
 use super::partial::Partial;
 use super::{FIRST_CONN, Socket, pages};
 use crate::driver::{Driver, Sockets, WriteWindow};
+#[cfg(feature = "tls")]
+use crate::framing::Beside;
 use crate::framing::{Framed, Framing};
 use crate::http::{Answer, UpgradePolicy};
 use crate::metrics::Traffic;
@@ -214,26 +216,34 @@ impl<S: Socket> Connections<S> {
             Transport::WebSocket => Framing::websocket_server(frame.handshake_frame_bytes),
             // Whom an application hands over by name has nothing to prove.
             Transport::Lines if from == Origin::Unknown && vouched.peer.is_some() => Framing::lines(frame.frame_bytes),
-            Transport::Lines => Framing::lines(frame.handshake_frame_bytes),
+            Transport::Lines | Transport::LinesBeside => Framing::lines(frame.handshake_frame_bytes),
         };
+        // Beside lines are binary messages only where their place is known.
+        let transport = if framing.is_lines() { Transport::Lines } else { transport };
         let socket = |conn| socket(conn).map(Channel::Clear);
         if let Some(conn) = self.add(from, Stage::Open(framing), socket) {
             self.due.opened.extend(opened(conn, transport, from, vouched));
         }
     }
 
-    /// Adds a stream of a carrier, whose client has shown these certificates.
+    /// Adds a stream of a carrier, whose client has shown these certificates, with binary
+    /// messages beside its lines if there is a place for them.
     #[cfg(feature = "tls")]
     pub(super) fn open_on(
         &mut self,
         carrier: ConnId,
         certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+        beside: Option<Beside>,
         socket: impl FnOnce(ConnId) -> io::Result<S>,
     ) {
         let Some(from) = self.carriers.origin(carrier) else {
             return;
         };
-        let framing = Framing::lines(self.limits.frame.handshake_frame_bytes);
+        let bytes = self.limits.frame.handshake_frame_bytes;
+        let (transport, framing) = match beside {
+            Some(beside) => (Transport::LinesBeside, Framing::lines_beside(bytes, beside)),
+            None => (Transport::Lines, Framing::lines(bytes)),
+        };
         let socket = |conn| socket(conn).map(|socket| Channel::Carried(socket, certificates));
         // Before it is added: a peer whose carrier counted beside it would count twice.
         self.stream_began(carrier);
@@ -245,7 +255,7 @@ impl<S: Socket> Connections<S> {
             connection.carrier = Some(carrier);
         }
         let certified = self.certified(conn);
-        self.due.opened.extend(opened(conn, Transport::Lines, from, certified));
+        self.due.opened.extend(opened(conn, transport, from, certified));
     }
 
     /// Adds a connection. Another one goes where there are too many.

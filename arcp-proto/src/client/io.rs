@@ -190,8 +190,8 @@ pub enum ClientOutput {
         /// Valid JSON text without a line end.
         frame: String,
     },
-    /// Write one binary message: the bytes that the frame before it announces. Only on
-    /// a WebSocket: over another transport [`Feature::Sidecars`] is not to be offered.
+    /// Write one binary message: the bytes that the frame before it announces. Over
+    /// a transport that has no such messages [`Feature::Sidecars`] is not to be offered.
     SendSidecar {
         /// The message.
         message: Vec<u8>,

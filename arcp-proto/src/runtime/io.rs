@@ -445,6 +445,8 @@ pub enum Transport {
     WebSocket,
     /// A line each.
     Lines,
+    /// A line each, with binary messages beside them.
+    LinesBeside,
 }
 
 /// Something to be done outside, in the order given.
@@ -457,8 +459,8 @@ pub enum Output {
         /// The frame, valid JSON text without a line end.
         frame: String,
     },
-    /// Write one binary message: the bytes that the frame before it announces. Only
-    /// on a WebSocket.
+    /// Write one binary message: the bytes that the frame before it announces. Not on
+    /// [`Transport::Lines`].
     SendSidecar {
         /// The connection.
         conn: ConnId,

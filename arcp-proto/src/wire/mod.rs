@@ -182,6 +182,8 @@ pub struct View {
     pub profile: Profile,
     /// Whether frames are lines of a pipe.
     pub lines: bool,
+    /// Whether binary messages can follow frames.
+    pub beside: bool,
 }
 
 /// What a numbered frame is to its event, of which it may be one of several.
@@ -198,7 +200,7 @@ pub enum FrameRole {
 impl View {
     /// A peer that has not said anything yet.
     pub fn before_handshake(lines: bool) -> View {
-        View { family: Family::Hello, features: Features::default(), profile: Profile::Plain, lines }
+        View { family: Family::Hello, features: Features::default(), profile: Profile::Plain, lines, beside: !lines }
     }
 
     /// Whether a credential is shown to who may have it: published clients refuse a frame
@@ -212,8 +214,8 @@ impl View {
     pub fn negotiated(self, offered: Features, ours: Features) -> View {
         let known = self.family.implied().or(self.profile.implied());
         let view = View { features: offered.or(known).and(ours), ..self };
-        // Lines have no binary messages, and what is wrapped in another frame has none beside it.
-        if self.lines || self.profile.wraps_watched() { view.without_sidecars() } else { view }
+        // Not every transport has binary messages, and what is wrapped in another frame has none beside it.
+        if !self.beside || self.profile.wraps_watched() { view.without_sidecars() } else { view }
     }
 
     /// The classes of events that this peer gets, as one frame each or several.

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 mod carried;
 mod our_client;
 mod peer;
+mod quic_sidecars;
 mod sidecars;
 mod site;
 mod sockets;

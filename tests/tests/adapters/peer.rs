@@ -10,6 +10,8 @@ use arcp_tests::sidecars::read;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
+use crate::carried::{bytes, hex};
+
 /// A connection, and everything that came on it.
 pub struct Peer {
     wire: Wire,
@@ -63,8 +65,10 @@ impl Peer {
 
     /// Sends a binary message. Who is not listened to any more is not told.
     pub fn say_binary(&mut self, message: Vec<u8>) {
-        let Wire::WebSocket(socket) = &mut self.wire else { panic!("lines have no binary messages") };
-        let _ = socket.send(Message::binary(message));
+        match &mut self.wire {
+            Wire::WebSocket(socket) => _ = socket.send(Message::binary(message)),
+            Wire::Lines(_) => self.say_text(&format!("+{}", hex(&message))),
+        }
     }
 
     /// Reads up to a binary message.
@@ -112,13 +116,7 @@ impl Peer {
                             why.map_or((0, String::new()), |why| (why.code.into(), why.reason.to_string()));
                         return Ok(Came::Closed(json!({"closed with": code, "reason": reason})));
                     }
-                    Message::Binary(bytes) => {
-                        let (id, sequence, bytes) = read(&bytes);
-                        let bytes = BlobDigest::of(bytes).to_string();
-                        return Ok(Came::Frame(
-                            json!({"type": BINARY, "of": id, "sequence": sequence, "sha256": bytes}),
-                        ));
-                    }
+                    Message::Binary(bytes) => return Ok(Came::Frame(binary(&bytes))),
                     Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                 }
             },
@@ -126,6 +124,7 @@ impl Peer {
                 let mut line = String::new();
                 match socket.read_line(&mut line).map_err(|error| error.to_string())? {
                     0 => Ok(Came::Closed(json!("closed"))),
+                    _ if line.starts_with('+') => Ok(Came::Frame(binary(&bytes(line[1..].trim())))),
                     _ => Ok(Came::Frame(serde_json::from_str(&line).expect("JSON"))),
                 }
             }
@@ -164,4 +163,10 @@ impl Peer {
             }
         }
     }
+}
+
+/// A binary message as it is seen.
+fn binary(message: &[u8]) -> Value {
+    let (id, sequence, bytes) = read(message);
+    json!({"type": BINARY, "of": id, "sequence": sequence, "sha256": BlobDigest::of(bytes).to_string()})
 }

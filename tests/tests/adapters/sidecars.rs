@@ -13,7 +13,7 @@ use crate::our_client::OurClient;
 use crate::site::Adapter::{Blocking, Tokio};
 use crate::site::{Over, Site};
 use crate::transcript::same_over;
-use crate::{EVENT_LOOP, LINES, PORTS, SERVERS};
+use crate::{CARRIED, EVENT_LOOP, LINES, PORTS, SERVERS};
 
 const BYTES: &[u8] = &[0, 159, 146, 150, b'\n', 1];
 
@@ -23,9 +23,9 @@ fn with_artifacts(config: &mut Config) {
 
 #[test]
 fn bytes_go_beside_frames_alike() {
-    same_over(&[PORTS[0], PORTS[1], EVENT_LOOP], |adapter| {
+    same_over(&[PORTS[0], PORTS[1], EVENT_LOOP, CARRIED[2]], |adapter| {
         let site = Site::start(adapter, with_artifacts);
-        let mut peer = site.peer();
+        let mut peer = site.peer_beside();
         peer.say("h", "session.hello", offered(hello_payload("tok-a")));
         peer.until("session.welcome");
         peer.say(
@@ -71,8 +71,9 @@ fn our_clients_get_and_leave_the_same_bytes_over_everything() {
         let mut beside = Vec::new();
         same_over(SERVERS, |server| {
             let site = Site::start(server, with_artifacts);
+            let is_there = server.1 == Over::WebSocket || (client, server.1) == (Tokio, Over::Quic);
             let client = OurClient::connect(client, &site, None);
-            beside.push((server.1, client.welcome().features.has(Feature::Sidecars)));
+            beside.push((is_there, client.welcome().features.has(Feature::Sidecars)));
             let input = r#"{"chunks":3,"bytes":100000,"encoding":"base64"}"#;
             let job = client.submit("chunker", input).expect("it is accepted").rest();
             let kept = client.put(PutArtifact::new("a/b".parse().expect("a type"), BYTES.to_vec()));
@@ -81,8 +82,8 @@ fn our_clients_get_and_leave_the_same_bytes_over_everything() {
             client.close();
             vec![job]
         });
-        for (over, agreed) in beside {
-            assert_eq!(agreed, over == Over::WebSocket, "{over:?}");
+        for (at, (is_there, agreed)) in beside.into_iter().enumerate() {
+            assert_eq!(agreed, is_there, "{:?}", SERVERS[at]);
         }
     }
     assert!(LINES.iter().all(|way| way.1 != Over::WebSocket));

@@ -16,7 +16,7 @@ use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, websocket_to};
 use tokio::runtime::Runtime;
 
-use crate::carried::{certificates, stream};
+use crate::carried::{certificates, stream, stream_beside};
 use crate::event_loop::EventLoop;
 use crate::peer::Peer;
 use crate::registry;
@@ -124,6 +124,14 @@ impl Site {
             }
             Target::WebSocket { .. } | Target::Program(_) => Peer::by_websocket(websocket_to(self.address())),
         }
+    }
+
+    /// One that has binary messages.
+    pub fn peer_beside(&self) -> Peer {
+        let Target::Quic { .. } = &self.target else { return self.peer() };
+        let socket = stream_beside(&self.target, &self.security);
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Peer::by_lines(socket)
     }
 
     /// A peer with a session.

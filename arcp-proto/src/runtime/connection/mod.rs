@@ -279,8 +279,9 @@ impl Connections {
         }
         conn.session = Some(session);
         conn.principal = Some(principal.clone());
-        // No binary message follows a line.
-        conn.view = if conn.view.lines { view.without_sidecars() } else { view };
+        // Whether binary messages can follow frames is the connection's, wherever its session was before.
+        let own = View { beside: conn.view.beside, ..view };
+        conn.view = if own.beside { own } else { own.without_sidecars() };
         conn.answers.belong_to(account.principal().below());
         conn.answers.follow(0);
         (conn.welcomed, conn.held) = (false, false);

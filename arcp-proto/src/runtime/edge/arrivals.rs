@@ -135,7 +135,8 @@ impl Arrivals {
             ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
             return false;
         }
-        let (view, channel) = (View::before_handshake(transport == Transport::Lines), Channel::new(id));
+        let view = View::before_handshake(transport != Transport::WebSocket);
+        let (view, channel) = (View { beside: transport != Transport::Lines, ..view }, Channel::new(id));
         self.by_id.insert(id, Arrival { view, channel, handshake, replies: VecDeque::new() });
         ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.timing.handshake_timeout);
         ctx.ready(id);

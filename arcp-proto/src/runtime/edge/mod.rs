@@ -228,7 +228,11 @@ impl Edge {
         let Evidence { peer, outvoted: _, address, binding, scheme: _, nonce, failures } = evidence;
         let handed = HandOver {
             conn,
-            transport: if view.lines { Transport::Lines } else { Transport::WebSocket },
+            transport: match (view.lines, view.beside) {
+                (false, _) => Transport::WebSocket,
+                (true, false) => Transport::Lines,
+                (true, true) => Transport::LinesBeside,
+            },
             address,
             peer: peer.map(|peer| *peer),
             binding,
