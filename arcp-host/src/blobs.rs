@@ -321,6 +321,7 @@ mod tests {
         (thread, told)
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
     fn next(told: &Receiver<Input>) -> (u64, Option<Vec<u8>>) {
         match told.recv_timeout(Duration::from_secs(60)).expect("it is told") {
             Input::BlobStored { op, stored } => (op.0, stored.then(Vec::new)),
