@@ -323,11 +323,12 @@ mod tests {
 
     #[allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
     fn next(told: &Receiver<Input>) -> (u64, Option<Vec<u8>>) {
-        match told.recv_timeout(Duration::from_secs(60)).expect("it is told") {
-            Input::BlobStored { op, stored } => (op.0, stored.then(Vec::new)),
-            Input::BlobRead { op, bytes } => (op.0, bytes),
-            other => panic!("{other:?}"),
+        let input = told.recv_timeout(Duration::from_secs(60)).expect("it is told");
+        if let Input::BlobStored { op, stored } = input {
+            return (op.0, stored.then(Vec::new));
         }
+        let Input::BlobRead { op, bytes } = input else { panic!("{input:?}") };
+        (op.0, bytes)
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn main() {
         _ => panic!("reencode rust-2.0.0 | python-1.1.3"),
     };
     let offered = Features::new(&arcp_proto::model::feature::Feature::ALL);
-    let view = View { family, features: offered, profile, lines: false };
+    let view = View { family, features: offered, profile, ..View::before_handshake(false) };
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded").join(folder);
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("recorded").map(|entry| entry.expect("a file").path()).collect();

@@ -165,7 +165,7 @@ fn who_leaves_artifacts_waits_for_a_submitter_that_reads_nothing() {
     let job = running(&mut world, &mut raw);
     world.stall(raw.conn, true);
     let mut left = 0;
-    while world.waits().get(&job).is_none() && left < 100 {
+    while !world.waits().contains_key(&job) && left < 100 {
         left += 1;
         world.offer(job, CallId(left), b"abc");
         world.run_for(Duration::from_millis(100));

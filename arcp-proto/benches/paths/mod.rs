@@ -7,11 +7,10 @@ use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent};
-use arcp_proto::model::feature::Features;
 use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport, Verdict};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::raw::{self, EventFrame, EventSnapshot, Header, read_request};
-use arcp_proto::wire::{Family, FrameRole, Profile, View};
+use arcp_proto::wire::{Family, FrameRole, View};
 
 /// An envelope of a few hundred bytes.
 pub const SUBMIT: &str = r#"{"arcp":"1.1","id":"msg_01M7VD85KRK5GC3VYZPYNM59NA","type":"job.submit","session_id":"sess_01M7VD85KQE0Z5C979P0HMABF8","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","payload":{"agent":"echo@2.0.0","input":{"dataset":"s3://example/sales.csv","rows":[1,2,3,4,5,6,7,8],"note":"a little text to make it real"},"idempotency_key":"weekly-2026-W47","max_runtime_sec":300}}"#;
@@ -46,7 +45,7 @@ pub struct Envelope {
 impl Envelope {
     pub fn new(family: Family) -> Envelope {
         Envelope {
-            view: View { family, features: Features::default(), profile: Profile::Plain, lines: false },
+            view: View { family, ..View::before_handshake(false) },
             event: JobEvent::Emitted { kind: EventKind::Metric, body: tick() },
             request: WireId::new("msg_01M7VD85KQ9SZXPW6NX4X2SFJ9").expect("an id"),
         }

@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(1);
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A stream that nobody has spoken of yet, and until when somebody may.
+type Unclaimed = (RecvStream, Pin<Box<Sleep>>);
 
 /// Where binary messages go and come, and how many may.
 pub(crate) struct Sidecars {
@@ -214,7 +216,7 @@ struct Taking {
     /// A place was read: its message is awaited until then.
     awaited: Option<Pin<Box<Sleep>>>,
     /// The oldest stream that nobody has spoken of, and until when somebody may.
-    stream: Option<(RecvStream, Pin<Box<Sleep>>)>,
+    stream: Option<Unclaimed>,
     opening: Option<Doing<Result<RecvStream, ConnectionError>>>,
     /// Streams that were not opened in time: nobody wants them any more.
     late: u64,
@@ -294,7 +296,7 @@ impl Taking {
         cx: &mut Context<'_>,
         connection: &Connection,
         sidecars: &Sidecars,
-    ) -> Poll<Result<&mut (RecvStream, Pin<Box<Sleep>>), ConnectionError>> {
+    ) -> Poll<Result<&mut Unclaimed, ConnectionError>> {
         while self.stream.is_none() {
             let opening = self.opening.get_or_insert_with(|| {
                 let connection = connection.clone();
