@@ -140,6 +140,7 @@ impl Framing {
 
     /// Whether frames are lines: what is read ends by itself then, with the peer still
     /// reading.
+    #[cfg(feature = "websocket")]
     pub(crate) fn is_lines(&self) -> bool {
         matches!(self.0, Kind::Lines { .. })
     }

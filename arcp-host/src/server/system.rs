@@ -32,8 +32,8 @@ pub fn descriptors_for_connections() -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, |limit| limit - reserved(limit))
 }
 
-/// Descriptors kept for the store, its readers and the pipes of agents: a
-/// quarter of all, but no more than they can use.
+/// Descriptors kept for the store, its readers, and the pipes and folders of agents: a
+/// third of all, but no more than they can use.
 fn reserved(limit: usize) -> usize {
-    (limit / 4).min(1024)
+    (limit / 3).min(1024)
 }
