@@ -248,7 +248,7 @@ fn types_nobody_serves_are_told_from_extensions() {
     let (mut raw, _) = with_capabilities(&mut world, json!({"extensions": ["arcpx.test", "com.example.thing"]}));
     let optional = json!({"extensions": {"optional": true}});
     // Types of the protocol are not passed over, wished or not.
-    for kind in ["workflow.start", "checkpoint.create", "nonsense", "job.submit"] {
+    for kind in ["workflow.start", "nonsense", "job.submit"] {
         raw.send_with(&mut world, kind, json!({}), optional.clone());
         assert_eq!(code(&raw.expect(&mut world, "nack")), "UNIMPLEMENTED", "{kind}");
     }
