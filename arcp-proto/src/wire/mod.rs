@@ -183,6 +183,7 @@ pub struct View {
     /// Whether frames are lines of a pipe.
     pub lines: bool,
     /// Whether binary messages can follow frames.
+    #[serde(default)]
     pub beside: bool,
 }
 
