@@ -63,6 +63,7 @@
 
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub mod artifacts;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 pub mod client;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 mod dial;
@@ -74,6 +75,7 @@ mod open;
 pub mod server;
 #[cfg(feature = "stdio")]
 pub mod stdio;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 mod stream;
 
 #[cfg(any(feature = "websocket", feature = "stdio"))]
@@ -87,7 +89,8 @@ pub use client::{Checkpoints, Client, ClientError, Renewer};
 pub use job::Job;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use open::OpenClient;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use stream::StreamSender;
 
+#[cfg(feature = "websocket")]
 pub use server::{Listen, ListenError, Listener, Server, ServerConfig, ServerHandle, Stopped};
