@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use arcp_proto::id::{JobId, SessionId};
 use arcp_proto::json::Members;
 use arcp_proto::model::event::JobEvent;
-use arcp_proto::model::feature::Features;
+use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::raw::{
     self, EventFrame, EventSnapshot, Header, RequestToSend, RuntimeFrame, Stamp, read_request, read_runtime_frame,
@@ -30,7 +30,8 @@ fn main() {
         Some(name @ "python-1.1.3") => (name.to_string(), Family::Hello, Profile::Python113),
         _ => panic!("reencode rust-2.0.0 | python-1.1.3"),
     };
-    let offered = Features::new(&arcp_proto::model::feature::Feature::ALL);
+    // No published peer takes bytes beside its frames.
+    let offered = Features::new(&Feature::ALL).without(Feature::Sidecars);
     let view = View { family, features: offered, profile, ..View::before_handshake(false) };
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded").join(folder);
     let mut files: Vec<PathBuf> =
