@@ -90,9 +90,9 @@ class Copy:
         done = subprocess.run(command, cwd=self.tree, env=self.environment, stdout=subprocess.PIPE)
         return [json.loads(line) for line in done.stdout.splitlines()], done.returncode == 0
 
-    def tests(self):
-        """Builds all tests: the path of each to (executable, folder to run it in); nothing if that fails."""
-        messages, built = self.cargo("test", "--workspace", "--lib", "--bins", "--tests", "--no-run")
+    def tests(self, *targets):
+        """Builds all tests, or those of these targets: the path of each to (executable, folder to run it in); nothing if that fails."""
+        messages, built = self.cargo("test", "--workspace", *(targets or ["--lib", "--bins", "--tests"]), "--no-run")
         tests = {}
         for said in messages if built else []:
             if said.get("executable") and said["profile"]["test"]:
