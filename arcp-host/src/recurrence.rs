@@ -411,6 +411,32 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_names_as_many_times_as_it_may_and_begins_in_a_year_that_it_may() {
+        let first = |count: u32| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        let at = |hours, minutes, seconds| {
+            format!("BYHOUR={};BYMINUTE={};BYSECOND={}", first(hours), first(minutes), first(seconds))
+        };
+        let yearly = |begins: &str| format!("DTSTART:{begins}T000000Z\nRRULE:FREQ=YEARLY");
+        for (rule, is_read) in [
+            (format!("FREQ=YEARLY;{}", at(24, 1, 1)), true),
+            (format!("FREQ=MONTHLY;{}", at(5, 5, 1)), false),
+            (format!("FREQ=DAILY;{}", at(24, 60, 1)), true),
+            (format!("FREQ=WEEKLY;{}", at(24, 60, 2)), false),
+            (format!("FREQ=HOURLY;{}", at(1, 30, 2)), true),
+            (format!("FREQ=MINUTELY;{}", at(24, 6, 10)), true),
+            (format!("FREQ=HOURLY;{}", at(1, 31, 2)), false),
+            (format!("FREQ=SECONDLY;{}", at(24, 60, 60)), true),
+            (yearly("19700101"), true),
+            (yearly("19691231"), false),
+            (yearly("90000101"), true),
+            (yearly("90010101"), false),
+        ] {
+            let now = "2026-01-01T00:00:00Z";
+            assert_eq!(plan(&wanted(&rule, now, now, (0, 1))).is_ok(), is_read, "{rule}");
+        }
+    }
+
+    #[test]
     fn old_rules_are_found_as_fast_as_new_ones_and_say_the_same() {
         let from = "2025-12-31T23:59:59Z";
         for rule in [
