@@ -95,6 +95,9 @@ class Copy:
     def tests(self, *targets):
         """Builds all tests, or those of these targets: the path of each to (executable, folder to run it in); nothing if that fails."""
         messages, built = self.cargo("test", "--workspace", *(targets or ["--lib", "--bins", "--tests"]), "--no-run")
+        for said in [] if built else messages:
+            if said["reason"] == "compiler-message" and said["message"]["level"] == "error":
+                print(said["message"]["rendered"])
         tests = {}
         for said in messages if built else []:
             if said.get("executable") and said["profile"]["test"]:
