@@ -6,6 +6,7 @@ mod canonical;
 mod check;
 mod members;
 mod object;
+mod pass;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -19,9 +20,10 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) use check::check;
 pub use members::Members;
-pub(crate) use members::Text;
+pub(crate) use members::{Raw, Text};
 pub use object::Object;
 pub(crate) use object::push_string;
+pub(crate) use pass::{Member, Once, members};
 
 /// One JSON value, as the text it came in. Cloning is cheap.
 ///
@@ -86,6 +88,9 @@ impl Json {
     ///
     /// What makes the text unfit; see [`JsonError`].
     pub fn parse(text: &str) -> Result<Json, JsonError> {
+        if let Some(raw) = pass::value(text, Self::MAX_DEPTH) {
+            return Ok(Json::from_checked(raw));
+        }
         check(text, Self::MAX_DEPTH)?;
         let raw: &RawValue = serde_json::from_str(text).map_err(|e| JsonError::Syntax { at: e.column() })?;
         Ok(Json::from_checked(raw))
@@ -119,9 +124,10 @@ impl Json {
     }
 
     /// Keeps text that passed `check` and the parser as part of its frame.
-    pub(crate) fn from_checked(raw: &RawValue) -> Json {
-        let text = raw.get();
-        if !text.contains(['\n', '\r']) {
+    pub(crate) fn from_checked<'a>(raw: impl Into<Raw<'a>>) -> Json {
+        let Raw(text) = raw.into();
+        // Without a way out of the loop it is done many bytes at once.
+        if !text.bytes().fold(false, |found, byte| found | (byte == b'\n') | (byte == b'\r')) {
             return Json(Arc::from(text));
         }
         // No string holds one unescaped: these stand between tokens.

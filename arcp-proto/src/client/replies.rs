@@ -19,20 +19,19 @@ use crate::model::request::{Command, HandshakeRequest, Invocation, Request, Sess
 use crate::model::upload::ArtifactWish;
 use crate::time::UtcMs;
 use crate::wire::ServerProfile;
-use crate::wire::envelope::Header;
-use crate::wire::frame;
+use crate::wire::envelope::{Header, Unreadable};
 use crate::wire::sidecar::announced;
 use crate::wire::{RuntimeFrame, read_runtime_frame};
 
 /// Hears a frame, with the bytes that came beside it.
 pub(super) fn hear(client: &mut Client, bytes: &[u8], sidecar: Option<&[u8]>) {
     // A runtime may nest deeper than we would; what it wrote is taken.
-    let read = frame::ingest(bytes, client.config.limits.frame_bytes, 2 * crate::json::Json::MAX_DEPTH)
-        .map_err(|violation| violation.to_string())
-        .and_then(|text| Header::read(text).map_err(|unreadable| unreadable.violation.to_string()));
-    let header = match read {
+    let json_depth = 2 * crate::json::Json::MAX_DEPTH;
+    let header = match Header::receive(bytes, client.config.limits.frame_bytes, json_depth) {
         Ok(header) => Header { sidecar, ..header },
-        Err(why) => return client.drop_transport(&alloc::format!("the runtime sent what cannot be read: {why}")),
+        Err(Unreadable { violation: why, .. }) => {
+            return client.drop_transport(&alloc::format!("the runtime sent what cannot be read: {why}"));
+        }
     };
     let announced = if sidecar.is_none() && sidecars::are_agreed(client) { announced(&header) } else { None };
     if let Some(announced) = announced {

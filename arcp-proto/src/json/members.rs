@@ -25,13 +25,28 @@ impl<'a> Members<'a> {
         if !text.trim_start().starts_with('{') {
             return Err(JsonError::NotAnObject);
         }
-        let members: Members<'a> = serde_json::from_str(text).map_err(|e| JsonError::Syntax { at: e.column() })?;
+        let members = match Members::passed(text) {
+            Some(members) => members,
+            None => serde_json::from_str(text).map_err(|e| JsonError::Syntax { at: e.column() })?,
+        };
+        if members.0.len() < 2 {
+            return Ok(members);
+        }
         let mut names: Vec<&str> = members.0.iter().map(|(name, _)| name.as_ref()).collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(JsonError::Duplicate);
         }
         Ok(members)
+    }
+
+    fn passed(text: &'a str) -> Option<Members<'a>> {
+        let mut members = Vec::new();
+        super::members(text, usize::MAX, |member| {
+            members.push((Cow::Borrowed(member.name), member.value));
+            Some(())
+        })?;
+        Some(Members(members))
     }
 
     /// The raw text of a member.
@@ -87,9 +102,38 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 /// A string that borrows where it has no escapes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+/// A value as it stands in the text that it is a part of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Raw<'a>(pub(crate) &'a str);
+
+impl<'a> Raw<'a> {
+    pub(crate) fn get(self) -> &'a str {
+        self.0
+    }
+}
+
+/// It is what a passed text holds.
+impl<'a> From<&'a str> for Raw<'a> {
+    fn from(text: &'a str) -> Raw<'a> {
+        Raw(text)
+    }
+}
+
+impl<'a> From<&'a RawValue> for Raw<'a> {
+    fn from(raw: &'a RawValue) -> Raw<'a> {
+        Raw(raw.get())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Raw<'a>, D::Error> {
+        <&'de RawValue>::deserialize(deserializer).map(Raw::from)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,13 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::error::Violation;
 use crate::id::WireId;
-use crate::json::{Members, Text};
+use crate::json::{Member, Members, Once, Raw, Text, members};
 use crate::model::reply::{RefusedKind, Subject};
 use crate::wire::codec::bounded_trace;
+use crate::wire::frame::ingest;
 use crate::wire::shared::refused_kind;
 
 /// The header of one frame.
@@ -44,7 +44,7 @@ pub struct Header<'a> {
     /// The payload, undecoded; `{}` when absent or null.
     pub payload: &'a str,
     /// Members of extensions, as sent.
-    pub extensions: Option<&'a RawValue>,
+    pub extensions: Option<&'a str>,
     /// The bytes that came beside it.
     pub sidecar: Option<&'a [u8]>,
 }
@@ -61,7 +61,7 @@ pub struct Unreadable {
 
 const NO_OBJECT: &str = "a frame must be one JSON object";
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Fields<'a> {
     #[serde(borrow, default)]
     arcp: Option<Text<'a>>,
@@ -88,11 +88,11 @@ struct Fields<'a> {
     #[serde(default)]
     event_seq: Option<u64>,
     #[serde(borrow, default)]
-    timestamp: Option<&'a RawValue>,
+    timestamp: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    payload: Option<&'a RawValue>,
+    payload: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    extensions: Option<&'a RawValue>,
+    extensions: Option<Raw<'a>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -102,13 +102,33 @@ struct Extensions {
 }
 
 impl<'a> Header<'a> {
-    /// Reads the header of a frame that [`super::frame::ingest`] let pass.
+    /// Checks a frame as [`ingest`] does, and reads its header: at once, unless something
+    /// is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// `Unreadable` with the id of the message where one could be read.
+    pub fn receive(bytes: &'a [u8], frame_bytes: usize, json_depth: usize) -> Result<Header<'a>, Unreadable> {
+        let text = core::str::from_utf8(bytes).ok().filter(|text| text.len() <= frame_bytes);
+        match text.and_then(|text| Fields::passed(text, json_depth)) {
+            Some(fields) => Header::of(&fields),
+            None => match ingest(bytes, frame_bytes, json_depth) {
+                Ok(text) => Header::read(text),
+                Err(violation) => Err(Unreadable { subject: Subject::from_refused(bytes), violation }),
+            },
+        }
+    }
+
+    /// Reads the header of a frame that [`ingest`] let pass.
     ///
     /// # Errors
     ///
     /// `Unreadable` with the id of the message where one could be read.
     pub fn read(text: &'a str) -> Result<Header<'a>, Unreadable> {
-        let mut fields: Fields<'a> = match serde_json::from_str(text) {
+        if let Some(fields) = Fields::passed(text, usize::MAX) {
+            return Header::of(&fields);
+        }
+        let fields: Fields<'a> = match serde_json::from_str(text) {
             Ok(fields) if text.trim_start().starts_with('{') => fields,
             // A list of the members, in order, is none either.
             Ok(_) => {
@@ -116,65 +136,116 @@ impl<'a> Header<'a> {
             }
             Err(error) => return Err(unreadable(text, &error)),
         };
-        let id = wire_id(fields.id.take(), "id");
-        let known = |id: &Option<Text<'_>>| id.as_ref().and_then(|Text(text)| WireId::new(text));
-        let subject = Subject {
-            kind: fields.kind.as_ref().map_or(RefusedKind::Frame, |Text(kind)| refused_kind(kind)),
-            id: id.as_ref().ok().and_then(Clone::clone),
-            job: known(&fields.job_id),
-            trace: fields.trace_id.as_ref().and_then(|Text(trace)| bounded_trace(trace)),
-        };
-        Header::new(fields, id).map_err(|violation| Unreadable { subject, violation })
+        Header::of(&fields)
     }
 
     /// Whether the sender says that not knowing the type is fine.
     pub fn is_optional(&self) -> bool {
-        let said = self.extensions.and_then(|raw| serde_json::from_str::<Extensions>(raw.get()).ok());
+        let said = self.extensions.and_then(|raw| serde_json::from_str::<Extensions>(raw).ok());
         said.unwrap_or_default().optional
     }
 
-    fn new(fields: Fields<'a>, id: Result<Option<WireId>, Violation>) -> Result<Header<'a>, Violation> {
-        let id = id?.ok_or_else(|| Violation::invalid("the envelope has no `id`"))?;
-        let Some(Text(kind)) = fields.kind else {
+    fn of(fields: &Fields<'a>) -> Result<Header<'a>, Unreadable> {
+        let known = |id: &Option<Text<'_>>| id.as_ref().and_then(|Text(text)| WireId::new(text));
+        Header::new(fields).map_err(|violation| Unreadable {
+            subject: Subject {
+                kind: fields.kind.as_ref().map_or(RefusedKind::Frame, |Text(kind)| refused_kind(kind)),
+                id: known(&fields.id),
+                job: known(&fields.job_id),
+                trace: fields.trace_id.as_ref().and_then(|Text(trace)| bounded_trace(trace)),
+            },
+            violation,
+        })
+    }
+
+    fn new(fields: &Fields<'a>) -> Result<Header<'a>, Violation> {
+        let text = |field: &Option<Text<'a>>| field.as_ref().map(|Text(text)| text.clone());
+        let id = wire_id(&fields.id, "id")?.ok_or_else(|| Violation::invalid("the envelope has no `id`"))?;
+        let Some(kind) = text(&fields.kind) else {
             return Err(Violation::invalid("the envelope has no `type`"));
         };
-        let arcp = fields.arcp.map(|Text(text)| text);
         // Nothing differs between these versions.
-        if !matches!(arcp.as_deref(), None | Some("1.1" | "1.0" | "1")) {
+        if !matches!(fields.arcp.as_ref().map(|Text(arcp)| arcp.as_ref()), None | Some("1.1" | "1.0" | "1")) {
             return Err(Violation::invalid("`arcp` must be \"1.1\", \"1.0\" or \"1\""));
         }
-        let payload = match fields.payload.map(RawValue::get) {
+        let payload = match fields.payload.map(Raw::get) {
             None => "{}",
             Some(payload) if payload.starts_with('{') => payload,
             Some(_) => return Err(Violation::invalid("`payload` must be an object")),
         };
-        if fields.extensions.is_some_and(|raw| !raw.get().starts_with('{')) {
+        let extensions = fields.extensions.map(Raw::get);
+        if extensions.is_some_and(|extensions| !extensions.starts_with('{')) {
             return Err(Violation::invalid("`extensions` must be an object"));
         }
         Ok(Header {
             id,
             kind,
-            session: wire_id(fields.session_id, "session_id")?,
-            job: wire_id(fields.job_id, "job_id")?,
-            trace: fields.trace_id.map(|Text(text)| text),
-            span: fields.span_id.map(|Text(text)| text),
-            stream: fields.stream_id.map(|Text(text)| text),
-            priority: fields.priority.map(|Text(text)| text),
-            key: fields.idempotency_key.map(|Text(text)| text),
-            correlation: wire_id(fields.correlation_id, "correlation_id")?,
+            session: wire_id(&fields.session_id, "session_id")?,
+            job: wire_id(&fields.job_id, "job_id")?,
+            trace: text(&fields.trace_id),
+            span: text(&fields.span_id),
+            stream: text(&fields.stream_id),
+            priority: text(&fields.priority),
+            key: text(&fields.idempotency_key),
+            correlation: wire_id(&fields.correlation_id, "correlation_id")?,
             seq: fields.event_seq,
-            timestamp: fields.timestamp.map(RawValue::get),
+            timestamp: fields.timestamp.map(Raw::get),
             payload,
-            extensions: fields.extensions,
+            extensions,
             sidecar: None,
         })
     }
 }
 
-fn wire_id(text: Option<Text<'_>>, name: &str) -> Result<Option<WireId>, Violation> {
+impl<'a> Fields<'a> {
+    /// Those of a text in which nothing is wrong; `None` if something is, or that cannot be
+    /// told in one pass.
+    fn passed(text: &'a str, depth: usize) -> Option<Fields<'a>> {
+        let (mut fields, mut once) = (Fields::default(), Once::default());
+        members(text, depth, |member| fields.take(&mut once, member))?;
+        Some(fields)
+    }
+
+    fn take(&mut self, once: &mut Once, member: Member<'a>) -> Option<()> {
+        let (number, field) = match member.name {
+            "arcp" => (0, &mut self.arcp),
+            "id" => (1, &mut self.id),
+            "type" => (2, &mut self.kind),
+            "session_id" => (3, &mut self.session_id),
+            "job_id" => (4, &mut self.job_id),
+            "trace_id" => (5, &mut self.trace_id),
+            "span_id" => (6, &mut self.span_id),
+            "stream_id" => (7, &mut self.stream_id),
+            "priority" => (8, &mut self.priority),
+            "idempotency_key" => (9, &mut self.idempotency_key),
+            "correlation_id" => (10, &mut self.correlation_id),
+            "event_seq" => {
+                self.event_seq = member.u64()?;
+                return once.note(11);
+            }
+            "timestamp" => {
+                self.timestamp = member.raw();
+                return once.note(12);
+            }
+            "payload" => {
+                self.payload = member.raw();
+                return once.note(13);
+            }
+            "extensions" => {
+                self.extensions = member.raw();
+                return once.note(14);
+            }
+            _ => return Some(()),
+        };
+        *field = member.text()?;
+        once.note(number)
+    }
+}
+
+fn wire_id(text: &Option<Text<'_>>, name: &str) -> Result<Option<WireId>, Violation> {
     match text {
         None => Ok(None),
-        Some(Text(text)) => WireId::new(&text)
+        Some(Text(text)) => WireId::new(text)
             .map(Some)
             .ok_or_else(|| Violation::invalid(alloc::format!("`{name}` must have 1 to {} bytes", WireId::MAX))),
     }

@@ -37,7 +37,7 @@ use crate::runtime::expected::Expected as _;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
 use crate::wire::sidecar::announced;
-use crate::wire::{self, ReceivedRequest, View, frame};
+use crate::wire::{self, ReceivedRequest, View};
 
 /// What is not durable may grow to this many times its bound while drivers
 /// still hand over what they had read before they were told to pause.
@@ -171,11 +171,7 @@ impl Connections {
         let Some(session) = conn.session() else {
             return Heard::Nothing;
         };
-        let text = match frame::ingest(bytes, conn.most_bytes(ctx), ctx.config.limits.frame.json_depth) {
-            Ok(text) => text,
-            Err(violation) => return Heard::Refused(Subject::from_refused(bytes), violation),
-        };
-        let header = match Header::read(text) {
+        let header = match Header::receive(bytes, conn.most_bytes(ctx), ctx.config.limits.frame.json_depth) {
             Ok(header) => Header { sidecar, ..header },
             Err(unreadable) => return Heard::Refused(unreadable.subject, unreadable.violation),
         };

@@ -423,7 +423,7 @@ fn command_fingerprint(header: &Header<'_>, command: &Command) -> [u8; 32] {
         .chain_update(command.job().map_or("", WireId::as_str))
         .chain_update([0])
         .chain_update(header.payload);
-    let beside = [header.key.as_deref(), header.priority.as_deref(), header.extensions.map(|all| all.get())];
+    let beside = [header.key.as_deref(), header.priority.as_deref(), header.extensions];
     for (tag, said) in (1..).zip(beside).filter_map(|(tag, said): (u8, _)| Some((tag, said?))) {
         // Lengths first, so that no two of them read the same.
         digest = digest.chain_update([tag]).chain_update((said.len() as u64).to_be_bytes()).chain_update(said);

@@ -15,15 +15,15 @@ use super::handshake::{Handshake, Introduction, Opening, Want};
 use super::judging::Judging;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, OpId, WireId};
-use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
+use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply};
 use crate::model::request::{Credential, Open};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, HandOver, Notice, Output, Transport, Verdict};
 use crate::runtime::timers::Timer;
-use crate::wire::envelope::Header;
-use crate::wire::{self, Stamp, View, frame};
+use crate::wire::envelope::{Header, Unreadable};
+use crate::wire::{self, Stamp, View};
 
 /// Every peer that has no session yet, and what is being judged.
 #[derive(Debug, Default)]
@@ -154,16 +154,12 @@ impl Arrivals {
     pub(in crate::runtime) fn on_received(&mut self, ctx: &mut Context, id: ConnId, bytes: &[u8]) -> Option<Arrived> {
         let arrival = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none())?;
         let limits = &ctx.config.limits;
-        let header = match frame::ingest(bytes, limits.frame.handshake_frame_bytes, limits.frame.json_depth) {
-            Ok(text) => Header::read(text).map_err(|unreadable| (unreadable.subject, unreadable.violation)),
-            Err(violation) => Err((Subject::from_refused(bytes), violation)),
-        };
-        let want = match header {
+        let want = match Header::receive(bytes, limits.frame.handshake_frame_bytes, limits.frame.json_depth) {
             Ok(header) => {
                 let all_said = arrival.replies.is_empty();
                 arrival.handshake.hear(&mut arrival.view, &ctx.config, &header, all_said)
             }
-            Err((subject, violation)) => {
+            Err(Unreadable { subject, violation }) => {
                 self.turn_away(ctx, id, violation, subject.id);
                 return None;
             }

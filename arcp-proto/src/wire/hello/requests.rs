@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{OURS_PREFIX, Traceparent, feature_named, is_trace, trace_id};
 use crate::error::Violation;
-use crate::json::{Json, Text};
+use crate::json::{Json, Member, Once, Raw, Text, members};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{ClientInfo, Command, HandshakeRequest, Invocation, Open, SessionRequest, Submit};
@@ -16,6 +16,9 @@ use crate::wire::ReceivedRequest;
 use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{Fingerprint, Profile};
 use crate::wire::shared::{self, Auth, Resume, bounded, credential, job_of, object, present, reason};
+
+/// The type that submits a job.
+const SUBMIT: &str = "job.submit";
 
 pub(crate) fn opens(kind: &str) -> bool {
     matches!(kind, "session.hello" | "session.resume")
@@ -25,10 +28,14 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
     let mut profile = Profile::Plain;
     let received =
         |request, profile| ReceivedRequest { id: header.id.clone(), session: header.session.clone(), request, profile };
+    let kind = header.kind.as_ref();
+    if kind == SUBMIT {
+        // First, because it comes most often.
+        return Ok(received(Command::Submit(read_submit(header)?, read_invocation(header)).into(), profile));
+    }
     if let Some(request) = shared::read_request(header)? {
         return Ok(received(request, profile));
     }
-    let kind = header.kind.as_ref();
     let request = match kind {
         "session.hello" => {
             let (open, sender) = read_hello(header)?;
@@ -36,10 +43,9 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
             HandshakeRequest::Open(open).into()
         }
         "session.bye" => SessionRequest::Close { reason: reason(header)?, answered: false }.into(),
-        "job.submit" => Command::Submit(read_submit(header)?, read_invocation(header)).into(),
         shared::SCHEDULE => {
             let read = |header: &Header<'_>| Ok((read_submit(header)?, read_invocation(header)));
-            Command::Schedule(shared::read_schedule(header, "job.submit", read)?.into()).into()
+            Command::Schedule(shared::read_schedule(header, SUBMIT, read)?.into()).into()
         }
         "job.cancel" => Command::cancel(job_of(header, kind)?, reason(header)?).into(),
         vendor if vendor.starts_with("x-vendor.") => SessionRequest::Ignored.into(),
@@ -119,16 +125,16 @@ fn read_hello(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     Ok((open, profile))
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct SubmitFields<'a> {
     #[serde(borrow)]
     agent: Text<'a>,
     #[serde(borrow, default, deserialize_with = "present")]
-    input: Option<&'a RawValue>,
+    input: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    lease_request: Option<&'a RawValue>,
+    lease_request: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    lease_constraints: Option<&'a RawValue>,
+    lease_constraints: Option<Raw<'a>>,
     #[serde(borrow, default)]
     idempotency_key: Option<Text<'a>>,
     #[serde(default)]
@@ -139,8 +145,59 @@ struct SubmitFields<'a> {
     delegate_id: Option<Text<'a>>,
 }
 
+impl<'a> SubmitFields<'a> {
+    /// Those of a payload in which nothing is wrong, in one pass; `None` if that cannot be
+    /// told.
+    fn passed(text: &'a str) -> Option<SubmitFields<'a>> {
+        let (mut fields, mut once) = (SubmitFields::default(), Once::default());
+        let mut names_agent = false;
+        members(text, usize::MAX, |member: Member<'a>| {
+            let number = match member.name {
+                "agent" => {
+                    (fields.agent, names_agent) = (member.text()??, true);
+                    0
+                }
+                "input" => {
+                    fields.input = Some(Raw(member.value));
+                    1
+                }
+                "lease_request" => {
+                    fields.lease_request = member.raw();
+                    2
+                }
+                "lease_constraints" => {
+                    fields.lease_constraints = member.raw();
+                    3
+                }
+                "idempotency_key" => {
+                    fields.idempotency_key = member.text()?;
+                    4
+                }
+                "max_runtime_sec" => {
+                    fields.max_runtime_sec = member.u64()?;
+                    5
+                }
+                "parent_job_id" => {
+                    fields.parent_job_id = member.text()?;
+                    6
+                }
+                "delegate_id" => {
+                    fields.delegate_id = member.text()?;
+                    7
+                }
+                _ => return Some(()),
+            };
+            once.note(number)
+        })?;
+        names_agent.then_some(fields)
+    }
+}
+
 fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
-    let fields: SubmitFields<'_> = payload("job.submit", header.payload)?;
+    let fields = match SubmitFields::passed(header.payload) {
+        Some(fields) => fields,
+        None => payload(SUBMIT, header.payload)?,
+    };
     Ok(Submit {
         input: fields.input.map(Json::from_checked),
         lease_request: object("lease_request", fields.lease_request)?,

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{BINARY_ENCODING, TYPES, capability_named, extension_feature, names_sidecars, subscriptions, workflows};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
-use crate::json::{Json, Members, Object, Text};
+use crate::json::{Json, Member, Members, Object, Once, Raw, Text, members};
 use crate::model::agent::AgentRef;
 use crate::model::feature::{Feature, Features};
 use crate::model::request::{
@@ -23,6 +23,8 @@ use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{OpenFingerprint, Profile};
 use crate::wire::shared::{self, Auth, bounded, credential, object, present};
 
+/// The type that has a tool do something.
+const INVOKE: &str = "tool.invoke";
 /// How long an agent may take to stop where a cancel does not say.
 const CANCEL_DEADLINE_MS: u64 = 5000;
 const LONGEST_CANCEL_DEADLINE_MS: u64 = 600_000;
@@ -76,7 +78,12 @@ pub(crate) fn is_own(kind: &str) -> bool {
 pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Violation> {
     let mut profile = Profile::Plain;
     let priority = priority(header)?;
-    let request = match shared::read_request(header)? {
+    let shared = match header.kind.as_ref() {
+        // It comes most often.
+        INVOKE => None,
+        _ => shared::read_request(header)?,
+    };
+    let request = match shared {
         Some(request) => request,
         None => match header.kind.as_ref() {
             "session.open" => {
@@ -85,13 +92,13 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
                 HandshakeRequest::Open(open).into()
             }
             "session.authenticate" => HandshakeRequest::Authenticate(read_proof(header)?).into(),
-            "tool.invoke" => Command::Submit(read_invoke(header)?, read_invocation(header, priority)?).into(),
+            INVOKE => Command::Submit(read_invoke(header)?, read_invocation(header, priority)?).into(),
             workflows::KIND => Command::Submit(workflows::read(header)?, read_invocation(header, priority)?).into(),
             "agent.delegate" => Command::Submit(read_delegate(header)?, read_invocation(header, priority)?).into(),
             "cancel" => Command::Cancel(read_cancel(header)?).into(),
             shared::SCHEDULE => {
                 let read = |header: &Header<'_>| Ok((read_invoke(header)?, read_invocation(header, priority)?));
-                Command::Schedule(shared::read_schedule(header, "tool.invoke", read)?.into()).into()
+                Command::Schedule(shared::read_schedule(header, INVOKE, read)?.into()).into()
             }
             "ping" => {
                 let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
@@ -322,20 +329,20 @@ fn read_cancel(header: &Header<'_>) -> Result<Cancel, Violation> {
     Ok(Cancel { target, reason, deadline: Some(Duration::from_millis(deadline)) })
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Invoke<'a> {
     #[serde(borrow)]
     tool: Text<'a>,
     #[serde(borrow, default, deserialize_with = "present")]
-    arguments: Option<&'a RawValue>,
+    arguments: Option<Raw<'a>>,
     #[serde(borrow, default, alias = "cost.budget")]
-    cost_budget: Option<&'a RawValue>,
+    cost_budget: Option<Raw<'a>>,
     #[serde(borrow, default, alias = "model.use")]
-    model_use: Option<&'a RawValue>,
+    model_use: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    lease_request: Option<&'a RawValue>,
+    lease_request: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    lease_constraints: Option<&'a RawValue>,
+    lease_constraints: Option<Raw<'a>>,
     #[serde(default)]
     max_runtime_sec: Option<u64>,
     #[serde(borrow, default)]
@@ -351,8 +358,48 @@ fn read_invocation(header: &Header<'_>, priority: Priority) -> Result<Invocation
     })
 }
 
+impl<'a> Invoke<'a> {
+    /// Those of a payload in which nothing is wrong, in one pass; `None` if that cannot be
+    /// told.
+    fn passed(text: &'a str) -> Option<Invoke<'a>> {
+        let (mut fields, mut once) = (Invoke::default(), Once::default());
+        let mut names_tool = false;
+        members(text, usize::MAX, |member: Member<'a>| {
+            let (number, field) = match member.name {
+                "tool" => {
+                    (fields.tool, names_tool) = (member.text()??, true);
+                    return once.note(0);
+                }
+                "arguments" => {
+                    fields.arguments = Some(Raw(member.value));
+                    return once.note(1);
+                }
+                "idempotency_key" => {
+                    fields.idempotency_key = member.text()?;
+                    return once.note(2);
+                }
+                "max_runtime_sec" => {
+                    fields.max_runtime_sec = member.u64()?;
+                    return once.note(3);
+                }
+                "cost_budget" | "cost.budget" => (4, &mut fields.cost_budget),
+                "model_use" | "model.use" => (5, &mut fields.model_use),
+                "lease_request" => (6, &mut fields.lease_request),
+                "lease_constraints" => (7, &mut fields.lease_constraints),
+                _ => return Some(()),
+            };
+            *field = member.raw();
+            once.note(number)
+        })?;
+        names_tool.then_some(fields)
+    }
+}
+
 fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
-    let fields: Invoke<'_> = payload("tool.invoke", header.payload)?;
+    let fields = match Invoke::passed(header.payload) {
+        Some(fields) => fields,
+        None => payload(INVOKE, header.payload)?,
+    };
     let terms = Terms {
         cost_budget: fields.cost_budget,
         model_use: fields.model_use,
@@ -367,10 +414,10 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
 
 /// What is said of a job besides its agent and its input.
 pub(super) struct Terms<'a> {
-    pub(super) cost_budget: Option<&'a RawValue>,
-    pub(super) model_use: Option<&'a RawValue>,
-    pub(super) lease_request: Option<&'a RawValue>,
-    pub(super) lease_constraints: Option<&'a RawValue>,
+    pub(super) cost_budget: Option<Raw<'a>>,
+    pub(super) model_use: Option<Raw<'a>>,
+    pub(super) lease_request: Option<Raw<'a>>,
+    pub(super) lease_constraints: Option<Raw<'a>>,
     pub(super) max_runtime_sec: Option<u64>,
     pub(super) key: Option<Text<'a>>,
 }
@@ -469,8 +516,8 @@ fn patterns(value: &str) -> &str {
 /// with `_`, and some of them beside the lease.
 fn with_budgets(
     lease: Option<Json>,
-    cost: Option<&RawValue>,
-    models: Option<&RawValue>,
+    cost: Option<Raw<'_>>,
+    models: Option<Raw<'_>>,
 ) -> Result<Option<Json>, Violation> {
     const NAMES: [(&str, &str); 7] = [
         ("cost_budget", "cost.budget"),
@@ -481,6 +528,9 @@ fn with_budgets(
         ("tool_call", "tool.call"),
         ("agent_delegate", "agent.delegate"),
     ];
+    if lease.is_none() && cost.is_none() && models.is_none() {
+        return Ok(None);
+    }
     let mut out = Object::new();
     let mut any = false;
     let members = lease.as_ref().map(|lease| lease.members()).transpose();

@@ -3,11 +3,10 @@
 use alloc::string::String;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::requests::{Terms, submit_on};
 use crate::error::Violation;
-use crate::json::{Json, Object, Text};
+use crate::json::{Json, Object, Raw, Text};
 use crate::model::request::Submit;
 use crate::model::workflow::{self, Workflow};
 use crate::wire::envelope::{Header, payload};
@@ -18,17 +17,17 @@ pub(super) const KIND: &str = "workflow.start";
 #[derive(Deserialize)]
 struct Start<'a> {
     #[serde(borrow, default)]
-    workflow: Option<&'a RawValue>,
+    workflow: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    input: Option<&'a RawValue>,
+    input: Option<Raw<'a>>,
     #[serde(borrow, default, alias = "cost.budget")]
-    cost_budget: Option<&'a RawValue>,
+    cost_budget: Option<Raw<'a>>,
     #[serde(borrow, default, alias = "model.use")]
-    model_use: Option<&'a RawValue>,
+    model_use: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    lease_request: Option<&'a RawValue>,
+    lease_request: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    lease_constraints: Option<&'a RawValue>,
+    lease_constraints: Option<Raw<'a>>,
     #[serde(default)]
     max_runtime_sec: Option<u64>,
     #[serde(borrow, default)]

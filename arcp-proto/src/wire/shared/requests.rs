@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Violation;
 use crate::id::{IdempotencyKey, WireId};
-use crate::json::{Json, Text};
+use crate::json::{Json, Once, Raw, Text, members};
 use crate::model::agent::AgentRef;
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::RefusedKind;
@@ -31,7 +31,11 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
         }
         "session.close" => SessionRequest::Close { reason: reason(header)?, answered: true }.into(),
         "session.ping" => {
-            SessionRequest::Ping { nonce: nonce(&payload::<Nonce<'_>>(kind, header.payload)?.nonce)? }.into()
+            let said = match Nonce::passed(header.payload) {
+                Some(said) => said,
+                None => payload(kind, header.payload)?,
+            };
+            SessionRequest::Ping { nonce: nonce(&said.nonce)? }.into()
         }
         "session.pong" => {
             SessionRequest::Pong { nonce: nonce(&payload::<PongNonce<'_>>(kind, header.payload)?.ping_nonce)? }.into()
@@ -127,6 +131,22 @@ pub(in crate::wire) fn bounded(text: Option<Text<'_>>) -> String {
 struct Nonce<'a> {
     #[serde(borrow, default = "empty")]
     nonce: Text<'a>,
+}
+
+impl<'a> Nonce<'a> {
+    /// That of a payload in which nothing is wrong, in one pass; `None` if that cannot be
+    /// told.
+    fn passed(text: &'a str) -> Option<Nonce<'a>> {
+        let (mut nonce, mut once) = (empty(), Once::default());
+        members(text, usize::MAX, |member| {
+            if member.name == "nonce" {
+                nonce = member.text()??;
+                once.note(0)?;
+            }
+            Some(())
+        })?;
+        Some(Nonce { nonce })
+    }
 }
 
 #[derive(Deserialize)]
@@ -249,12 +269,14 @@ fn moment(name: &str, text: Option<Text<'_>>) -> Result<Option<UtcMs>, Violation
 }
 
 /// An explicit `null` is a value, unlike an absent member.
-pub(in crate::wire) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+pub(in crate::wire) fn present<'de, D: Deserializer<'de>, R: From<&'de RawValue>>(
+    deserializer: D,
+) -> Result<Option<R>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(|raw| Some(R::from(raw)))
 }
 
 /// An object member; the empty object counts as absent.
-pub(in crate::wire) fn object(name: &str, raw: Option<&RawValue>) -> Result<Option<Json>, Violation> {
+pub(in crate::wire) fn object<'a>(name: &str, raw: Option<impl Into<Raw<'a>>>) -> Result<Option<Json>, Violation> {
     let Some(json) = raw.map(Json::from_checked) else {
         return Ok(None);
     };
