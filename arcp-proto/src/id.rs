@@ -5,7 +5,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use ulid::Ulid;
+use ulid::{ULID_LEN, Ulid};
 
 use crate::error::ParseError;
 pub use crate::principal::{Issuer, Network, Principal};
@@ -155,15 +155,17 @@ macro_rules! runtime_id {
 
             /// Reads the wire form; `None` if this runtime cannot have made it.
             pub fn parse(text: &str) -> Option<$name> {
-                let id = $name::from_ulid(Ulid::from_string(text.strip_prefix($prefix)?).ok()?);
+                let text = text.strip_prefix($prefix)?;
+                let id = $name::from_ulid(Ulid::from_string(text).ok()?);
                 // The reader of ULIDs takes other spellings of the same number as well.
-                (id.to_string() == text).then_some(id)
+                (spelled(id.ulid(), &mut [0; ULID_LEN]) == text).then_some(id)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), self.ulid())
+                f.write_str($prefix)?;
+                f.write_str(spelled(self.ulid(), &mut [0; ULID_LEN]))
             }
         }
 
@@ -175,13 +177,13 @@ macro_rules! runtime_id {
 
         impl From<$name> for WireId {
             fn from(id: $name) -> WireId {
-                WireId(id.to_string())
+                WireId(id.into())
             }
         }
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.to_string()
+                prefixed($prefix, id.ulid())
             }
         }
 
@@ -323,8 +325,17 @@ impl TryFrom<String> for LogId {
     }
 }
 
+/// The text of a ULID, without the formatter's detours: every frame has several.
+fn spelled(ulid: Ulid, buffer: &mut [u8; ULID_LEN]) -> &str {
+    // It fails only in a buffer that is too short.
+    ulid.to_str(buffer).map_or("", |text| text)
+}
+
 pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {
-    alloc::format!("{prefix}{ulid}")
+    let mut text = String::with_capacity(prefix.len() + ULID_LEN);
+    text.push_str(prefix);
+    text.push_str(spelled(ulid, &mut [0; ULID_LEN]));
+    text
 }
 
 #[cfg(test)]

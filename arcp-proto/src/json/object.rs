@@ -5,6 +5,9 @@ use core::fmt::{self, Write as _};
 
 use super::Json;
 
+/// Room for what most objects hold, so that they seldom grow.
+const ROOM: usize = 126;
+
 /// Writes one JSON object, members in the order of the calls.
 #[derive(Debug)]
 pub struct Object {
@@ -20,7 +23,7 @@ impl Default for Object {
 impl Object {
     /// An empty object.
     pub fn new() -> Object {
-        Object { out: String::from("{") }
+        Object::with_capacity(ROOM)
     }
 
     /// An empty object with room for `bytes`.
@@ -56,7 +59,7 @@ impl Object {
     /// An unsigned number.
     pub fn u64(&mut self, name: &'static str, value: u64) -> &mut Object {
         self.name(name);
-        let _ = write!(self.out, "{value}");
+        push_number(&mut self.out, value);
         self
     }
 
@@ -142,6 +145,22 @@ impl Object {
     }
 }
 
+/// Appends a number in decimal digits.
+fn push_number(out: &mut String, mut value: u64) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    // Digits are text.
+    out.push_str(core::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
 /// Whether a byte stands in a string as it is.
 fn is_plain(byte: u8) -> bool {
     byte >= 0x20 && byte != b'"' && byte != b'\\'
@@ -182,6 +201,15 @@ pub(crate) fn push_string(out: &mut String, content: &str) {
 mod tests {
     use super::*;
     use alloc::string::ToString as _;
+
+    #[test]
+    fn numbers_are_written_in_decimal_digits() {
+        for number in [0, 7, 10, 99, 100, 12_345, u64::MAX / 10, u64::MAX] {
+            let mut object = Object::new();
+            object.u64("n", number);
+            assert_eq!(object.done(), alloc::format!("{{\"n\":{number}}}"));
+        }
+    }
 
     #[test]
     fn strings_round_trip() {

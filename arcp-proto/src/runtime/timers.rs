@@ -1,6 +1,8 @@
 //! Timers: set replaces, and a timer that fires is gone before it acts.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::mem::{Discriminant, discriminant};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,14 +127,27 @@ pub(super) struct Timers {
     /// Those that judge silence.
     silences: BTreeSet<(Timestamp, Timer)>,
     by_timer: BTreeMap<Timer, Timestamp>,
+    /// How many of each kind are set: of most kinds none is, and whoever ends clears all.
+    kinds: Vec<(Discriminant<Timer>, usize)>,
 }
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
-        if let Some(before) = self.by_timer.insert(timer, at) {
-            self.ordered(timer).remove(&(before, timer));
+        match self.by_timer.insert(timer, at) {
+            Some(before) => drop(self.ordered(timer).remove(&(before, timer))),
+            None => *self.kind(timer) += 1,
         }
         self.ordered(timer).insert((at, timer));
+    }
+
+    /// How many timers of this one's kind are set.
+    fn kind(&mut self, timer: Timer) -> &mut usize {
+        let kind = discriminant(&timer);
+        let at = self.kinds.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.kinds.push((kind, 0));
+            self.kinds.len() - 1
+        });
+        &mut self.kinds[at].1
     }
 
     fn ordered(&mut self, timer: Timer) -> &mut BTreeSet<(Timestamp, Timer)> {
@@ -147,7 +162,12 @@ impl Timers {
     }
 
     pub(super) fn clear(&mut self, timer: Timer) {
+        let kind = self.kind(timer);
+        if *kind == 0 {
+            return;
+        }
         if let Some(at) = self.by_timer.remove(&timer) {
+            *self.kind(timer) -= 1;
             self.ordered(timer).remove(&(at, timer));
         }
     }
