@@ -315,7 +315,8 @@ impl Driver {
         self.drain(sockets)
     }
 
-    /// Lets time pass, where a deadline is due. A deadline may be about
+    /// Lets time pass, where a deadline is due, and has the store make durable what the
+    /// turn has made. A deadline may be about
     /// silence, which is judged as of the moment when the loop began to wait:
     /// whatever had arrived by then was handed over in this turn, and what came
     /// while the turn was held up is heard first. Say with `all_heard` whether
@@ -328,17 +329,19 @@ impl Driver {
         self.is_alive()?;
         let heard = self.heard.judge(all_heard);
         let due = self.until_deadline() == Some(Duration::ZERO);
-        let Some(heard) = heard.filter(|_| due) else {
-            return Ok(());
-        };
-        self.input_at(heard, Input::Tick);
-        self.drain(sockets)
+        if let Some(heard) = heard.filter(|_| due) {
+            self.input_at(heard, Input::Tick);
+            self.drain(sockets)?;
+        }
+        self.commit_turn();
+        Ok(())
     }
 
     /// How long to wait at most before the next turn; `None`: until there is
     /// something to do. To be called right before each wait, and before it is
     /// looked which sockets have something: silence is judged as of then.
     pub fn next_wait(&mut self) -> Option<Duration> {
+        self.commit_turn();
         self.heard.wait_from(self.clock.now());
         if self.heard.has_more() { Some(Duration::ZERO) } else { self.until_deadline() }
     }
@@ -511,14 +514,22 @@ impl Driver {
         self.runtime.handle(arrived, input);
     }
 
-    /// Does everything the core asks for. What was given for durability is
-    /// committed as one group.
+    /// Does everything the core asks for. What was given for durability is one group with
+    /// what the rest of this turn gives.
     fn drain(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
         let drained = self.perform_all(sockets);
         if self.recording.as_mut().is_some_and(|recording| !recording.write()) {
             self.recording = None;
         }
         drained
+    }
+
+    /// What this turn has made goes to the store, as one group: for all that is committed
+    /// together its thread is woken once, and the disk waited for once.
+    fn commit_turn(&mut self) {
+        if let Some(outcome) = self.committer.hand_over() {
+            self.mailbox.post(outcome);
+        }
     }
 
     fn perform_all(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
@@ -530,7 +541,7 @@ impl Driver {
                 self.observed.spans.performs(&output);
                 self.perform(output, sockets);
             }
-            match self.committer.commit() {
+            match self.committer.commit_at_once() {
                 Some(outcome) => self.take(outcome)?,
                 None => return Ok(()),
             }
@@ -569,7 +580,11 @@ impl Driver {
             }
             Output::Persist(batch) => self.committer.add(batch),
             Output::Load { op, job, from, to, bytes } => self.load(WantedEvents { op, job, from, to, bytes }),
-            Output::StartAgent { job, spec } => self.runner.start(job, *spec),
+            Output::StartAgent { job, spec } => {
+                if let Some(exit) = self.runner.start_now(job, *spec) {
+                    self.input(exit);
+                }
+            }
             Output::StopAgent { job, force } => self.runner.stop(job, force),
             Output::AgentCredit { job, calls, bytes } => self.runner.credit(job, calls, bytes),
             Output::AgentReply { job, id, reply } => self.runner.reply(job, id, reply),

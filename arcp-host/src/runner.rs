@@ -84,6 +84,13 @@ impl Runner {
 
     /// Starts an agent.
     pub fn start(&mut self, job: JobId, spec: AgentSpec) {
+        if let Some(exit) = self.start_now(job, spec) {
+            self.inbox.put(exit);
+        }
+    }
+
+    /// Starts an agent; gives its end, if that is known at once.
+    pub(crate) fn start_now(&mut self, job: JobId, spec: AgentSpec) -> Option<Input> {
         let hosted = self.registry.read().unwrap_or_else(PoisonError::into_inner).get(&spec.agent);
         match hosted {
             Some(Hosted::Threaded(agent)) => {
@@ -96,25 +103,24 @@ impl Runner {
                     inbox.put(Input::AgentExited { job, exit });
                 };
                 let thread = std::thread::Builder::new().name(format!("{job}")).spawn(work);
-                if thread.is_err() {
-                    self.inbox.put(Input::AgentExited { job, exit: AgentExit::Lost });
-                }
+                thread.is_err().then_some(Input::AgentExited { job, exit: AgentExit::Lost })
             }
             Some(Hosted::Async(agent)) => {
                 let (context, counted) = self.begin(job, spec);
                 let begin = move |job, input| agent.begin(job, input);
                 (self.run_task)(run_task(begin, context, counted));
+                None
             }
             Some(Hosted::Inline(agent)) => {
                 let result = catch_unwind(AssertUnwindSafe(|| agent.answer(&spec)));
                 let exit = result.map_or(AgentExit::Lost, exit_of);
-                self.inbox.put(Input::AgentExited { job, exit });
+                Some(Input::AgentExited { job, exit })
             }
             // It was hosted when the job was accepted.
             None => {
                 let message = format!("`{}` is not hosted any more: submit the job again", spec.agent);
                 let exit = AgentExit::Failure(JobError::new(ErrorCode::AgentNotAvailable, message));
-                self.inbox.put(Input::AgentExited { job, exit });
+                Some(Input::AgentExited { job, exit })
             }
         }
     }

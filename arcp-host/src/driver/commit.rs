@@ -91,13 +91,12 @@ impl Committer {
         self.group.push(batch);
     }
 
-    /// Has the group committed; gives what the core is to be told, if that is
-    /// known at once.
-    pub(super) fn commit(&mut self) -> Option<Message> {
-        let from = self.group.first()?.first;
-        let (group, since) = (std::mem::take(&mut self.group), Instant::now());
+    /// Has the group committed, if that takes no thread; gives what the core is to be
+    /// told.
+    pub(super) fn commit_at_once(&mut self) -> Option<Message> {
         match &mut self.by {
-            By::Loop(store) => {
+            By::Loop(store) if !self.group.is_empty() => {
+                let (group, since) = (std::mem::take(&mut self.group), Instant::now());
                 let result = attempt(store.as_mut(), &group, &self.metrics);
                 if result.is_ok() {
                     count(&self.metrics, &group, &[since]);
@@ -107,12 +106,30 @@ impl Committer {
                 self.group.clear();
                 Some(outcome)
             }
+            By::Loop(_) | By::Thread(_) => None,
+        }
+    }
+
+    /// Hands the group over to the thread that commits it; gives what the core is to be
+    /// told, if there is none.
+    pub(super) fn hand_over(&mut self) -> Option<Message> {
+        match &mut self.by {
+            By::Loop(_) => None,
             // A store thread that is gone is a store that fails.
             By::Thread(thread) => {
+                let from = self.group.first()?.first;
+                let (group, since) = (std::mem::take(&mut self.group), Instant::now());
                 let gone = thread.send(Group { batches: group, since }).is_err();
                 gone.then(|| Message::new(Input::PersistFailed { from }, None))
             }
         }
+    }
+}
+
+impl Drop for Committer {
+    /// What was not handed over yet is committed as well.
+    fn drop(&mut self) {
+        self.hand_over();
     }
 }
 
