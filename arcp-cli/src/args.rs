@@ -243,6 +243,11 @@ pub struct Serve {
     /// one; implies --restartable and --answered; may be repeated.
     #[arg(long = "checkpoints", value_name = "NAME")]
     pub checkpoints: Vec<String>,
+    /// Run jobs of this agent before they are on the disk, and once more when the
+    /// runtime has ended under them: nothing comes of it but what it prints; may be
+    /// repeated.
+    #[arg(long = "pure", value_name = "NAME")]
+    pub pure: Vec<String>,
     /// Give this agent a pseudo-terminal as its stdout and stderr, so that it shows
     /// line by line what it would keep in a buffer; both count as stdout then, and
     /// TERM=dumb and NO_COLOR=1 ask for no colours.

@@ -120,7 +120,8 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
         registry.add(name.name(), name.version(), program);
     }
     let concurrency = OfAgent::find(&args.concurrency, name.name());
-    let terms = Terms { concurrency, observes_interrupts, takes_input, gives_checkpoints, ..Terms::default() };
+    let pure = args.pure.iter().any(|pure| pure == name.name());
+    let terms = Terms { concurrency, observes_interrupts, takes_input, pure, gives_checkpoints, ..Terms::default() };
     registry.set_terms(name.name(), terms);
     Ok(())
 }
@@ -142,6 +143,7 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
         ("--interrupts", &args.interrupts),
         ("--takes-input", &args.takes_input),
         ("--checkpoints", &args.checkpoints),
+        ("--pure", &args.pure),
         ("--pty", &args.pty),
     ];
     for (option, names) in of_commands {

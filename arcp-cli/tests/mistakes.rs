@@ -133,6 +133,7 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--allow-host", "https://my.host"], 2, &["'https://my.host'", "without scheme"]),
     (&["serve", "--samples", "--allow-origin", "my.page"], 2, &["'my.page'", "such as https://my.page"]),
     (&["serve", "--samples", "--restartable", "nobody"], 2, &["--restartable nobody", "give --agent nobody=COMMAND"]),
+    (&["serve", "--samples", "--pure", "nobody"], 2, &["--pure nobody", "give --agent nobody=COMMAND"]),
     (
         &["serve", "--samples", "--require-heartbeat", "nobody"],
         2,

@@ -120,6 +120,8 @@ struct Description {
     #[serde(default)]
     checkpoints: bool,
     #[serde(default)]
+    pure: bool,
+    #[serde(default)]
     pty: bool,
     working_directory: Option<Spanned<PathBuf>>,
     #[serde(default)]
@@ -408,6 +410,7 @@ impl Described<'_> {
             schema: self.schema(directory)?,
             observes_interrupts: self.said.interrupts,
             takes_input: self.said.input,
+            pure: self.said.pure,
             gives_checkpoints: self.said.checkpoints,
         })
     }

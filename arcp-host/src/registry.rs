@@ -47,6 +47,21 @@ pub struct Terms {
     pub observes_interrupts: bool,
     /// Whether clients may [open streams](crate::agent::StreamInput) to its jobs.
     pub takes_input: bool,
+    /// Whether it is pure: nothing comes of it but its events and its result, so that it may
+    /// run in vain, or once more. Then a job of it starts at once, while its acceptance is
+    /// still on its way to the disk, and all of it may be one commit; and where the runtime
+    /// ends under it, it runs again. Nothing is shown of it before that is on the disk. Of an
+    /// agent that writes, calls or pays anything this must not be said.
+    ///
+    /// ```
+    /// # use arcp_host::agent::Outcome;
+    /// # use arcp_host::registry::{Registry, Terms};
+    /// # use arcp_proto::runtime::AgentSpec;
+    /// # let mut registry = Registry::default();
+    /// registry.add_inline("echo", None, |spec: &AgentSpec| Ok(Outcome::Json(spec.input.clone())));
+    /// registry.set_terms("echo", Terms { pure: true, ..Terms::default() });
+    /// ```
+    pub pure: bool,
     /// Whether it makes a [checkpoint](crate::agent::WantedCheckpoint) when one is asked for:
     /// of an agent that can go on from it.
     pub gives_checkpoints: bool,
@@ -162,8 +177,15 @@ impl Registry {
             .iter()
             .map(|(name, versions)| {
                 let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
-                let Terms { concurrency, description, schema, observes_interrupts, takes_input, gives_checkpoints } =
-                    self.terms(name);
+                let Terms {
+                    concurrency,
+                    description,
+                    schema,
+                    observes_interrupts,
+                    takes_input,
+                    pure,
+                    gives_checkpoints,
+                } = self.terms(name);
                 AgentEntry {
                     name: name.clone(),
                     default: versions.last().cloned(),
@@ -172,6 +194,7 @@ impl Registry {
                     checks_input: schema.is_some(),
                     observes_interrupts,
                     takes_input,
+                    pure,
                     gives_checkpoints: gives_checkpoints && self.restartable.contains(name),
                     description,
                     input_schema: schema.map(|schema| schema.text().clone()),

@@ -64,6 +64,10 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("permitter", None, permitter);
     registry.add("streamer", None, streamer);
     registry.add("listener", None, listener);
+    // They look at their input alone, and are over soon.
+    for pure in ["echo", "failer"] {
+        registry.set_terms(pure, Terms { pure: true, ..Terms::default() });
+    }
     registry.set_terms("stepper", Terms { gives_checkpoints: true, ..Terms::default() });
     registry.set_terms("listener", Terms { observes_interrupts: true, ..Terms::default() });
 }

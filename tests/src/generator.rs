@@ -20,6 +20,8 @@ use crate::steward;
 use crate::stream_log::Streamed;
 use crate::world::{Options, World};
 
+/// Agents that may start before that is durable, in most worlds.
+const PURE: [&str; 4] = ["echo", "chatty", "chunker", "failer"];
 /// Agents that observe interrupts.
 const OBSERVERS: [&str; 4] = ["talker", "questioner", "steward", "waiter"];
 
@@ -129,6 +131,10 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     }
     for entry in &mut options.config.agents {
         entry.gives_checkpoints = options.config.restartable_agents.contains(&entry.name);
+    }
+    // Of the same kind as others, but that they may run before that is durable.
+    for entry in options.config.agents.iter_mut().filter(|entry| PURE.contains(&entry.name.as_str())) {
+        entry.pure = seed % 4 != 3;
     }
     authority::configure(&mut options.config, seed);
     options.config.authority.workflows = true;

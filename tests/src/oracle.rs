@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{ConnId, JobId, LogPos, Principal};
 use arcp_proto::model::event::{EventClass, JobEvent};
-use arcp_proto::runtime::{Batch, Firing, Input, Numbered, NumberedRun, Output, Record};
+use arcp_proto::runtime::{Batch, Config, Firing, Input, Numbered, NumberedRun, Output, Record};
 use serde_json::Value;
 
 use crate::canaries::Canaries;
@@ -34,6 +34,8 @@ pub struct Oracle {
     numbers: BTreeMap<(String, u64), (LogPos, String, u64)>,
     /// Agents that were started, with how often they had been before.
     started: BTreeSet<(JobId, u32)>,
+    /// Agents that may be started before that is durable, and jobs of which one was.
+    pure: (BTreeSet<String>, BTreeSet<JobId>),
     /// Where the job of each time of a schedule was accepted.
     fired: BTreeMap<Box<(Principal, Firing)>, LogPos>,
     /// Where each job ended.
@@ -72,6 +74,12 @@ pub struct Oracle {
 }
 
 impl Oracle {
+    /// Watches a runtime that is configured like this.
+    pub fn of(config: &Config) -> Oracle {
+        let pure = config.agents.iter().filter(|entry| entry.pure).map(|entry| entry.name.clone());
+        Oracle { pure: (pure.collect(), BTreeSet::new()), ..Oracle::default() }
+    }
+
     /// Watches an input.
     pub fn input(&mut self, input: &Input) {
         self.reasons.input(input);
@@ -161,7 +169,14 @@ impl Oracle {
             Output::AgentReply { job, id, reply } => self.ledger.reply(*job, *id, reply),
             Output::IssueCredentials { order, .. } => self.ledger.ordered(order),
             Output::StartAgent { job, spec } => {
-                assert!(self.accepted[&job.to_string()] <= self.durable, "b14_persist_before_send: {job} is started");
+                if self.pure.0.contains(spec.agent.name()) {
+                    self.pure.1.insert(*job);
+                } else {
+                    assert!(
+                        self.accepted[&job.to_string()] <= self.durable,
+                        "b14_persist_before_send: {job} is started"
+                    );
+                }
                 assert!(self.started.insert((*job, spec.restarts)), "the agent of {job} is started twice");
             }
             Output::Close { conn, .. } => {
@@ -196,6 +211,8 @@ impl Oracle {
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
+        // That it was started is lost: it may be again.
+        self.started.retain(|(job, _)| !self.pure.1.contains(job));
         self.fired.retain(|_, at| *at <= durable);
         for events in self.events.values_mut() {
             events.retain(|at| *at <= durable);

@@ -211,7 +211,7 @@ impl World {
             runtime,
             recorder,
             recording: String::new(),
-            oracle: Oracle::default(),
+            oracle: Oracle::of(&options.config),
             queue: BTreeMap::new(),
             order: 0,
             arrivals: BTreeMap::new(),

@@ -110,6 +110,11 @@ pub struct AgentEntry {
     /// [`Output::AskCheckpoint`](crate::runtime::Output::AskCheckpoint).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub gives_checkpoints: bool,
+    /// Whether it is pure: nothing comes of it but its events and its result, so that it may
+    /// run in vain, or once more. Its jobs start before their acceptance is durable, and
+    /// with it; of both nothing is shown before. After a restart a job that ran runs again.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub pure: bool,
     /// What it is, for people. Told to those that ask for the details of agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,

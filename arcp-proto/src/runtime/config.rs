@@ -322,6 +322,11 @@ impl Config {
         self.agents.iter().any(|entry| entry.observes_interrupts && entry.name == agent)
     }
 
+    /// Whether an agent does nothing but give events and a result.
+    pub(super) fn is_pure(&self, agent: &str) -> bool {
+        self.agents.iter().any(|entry| entry.pure && entry.name == agent)
+    }
+
     /// Whether clients may open streams to the jobs of an agent.
     pub(super) fn takes_input(&self, agent: &str) -> bool {
         self.agents.iter().any(|entry| entry.takes_input && entry.name == agent)

@@ -75,7 +75,7 @@ fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
     if is_workflow(job) {
         return None; // What of it was over is.
     }
-    if !ctx.config.restarts(&job.spec.agent) {
+    if !ctx.config.restarts(&job.spec.agent) && !slots::is_pure(job, ctx) {
         return Some(Cause::failed(
             "the runtime was restarted while the job ran: submit it again, if it had a key with a new one",
         ));

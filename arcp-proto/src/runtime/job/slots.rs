@@ -3,8 +3,10 @@
 //! Whatever says that an agent is started is durable before it is: no job runs
 //! twice because its runtime ended in between. A job that is accepted while a
 //! slot is free says so together with its acceptance; one that waited says so later.
+//!
+//! A pure agent is not waited with: what it does nobody sees before its start is durable,
+//! and if that is lost, so is all of it. It runs again where another one would be over.
 
-use alloc::string::ToString as _;
 use core::time::Duration;
 
 use super::checkpoint;
@@ -108,9 +110,18 @@ impl Job {
     fn start(&mut self, ctx: &mut Context) {
         let again = self.mark_started(ctx.now.utc);
         plan_time_limit(self, ctx);
-        let event = if again { restarted() } else { JobEvent::Started };
+        let event = if again { restarted(ctx.config.restarts(&self.spec.agent)) } else { JobEvent::Started };
         self.append(ctx, event, false);
+        if is_pure(self, ctx) {
+            ctx.effect(Effect::StartAgent(self.id));
+        }
     }
+}
+
+/// Whether a job may run before its start is durable, and again after a restart: its agent
+/// is pure, and nobody but the runtime has done anything for it.
+pub(super) fn is_pure(job: &Job, ctx: &Context) -> bool {
+    !job.run.credentials && ctx.config.is_pure(job.spec.agent.name())
 }
 
 /// A job was accepted, and whoever watches it is known: if it has a slot, it says that it
@@ -186,9 +197,12 @@ pub(super) fn hand_slot_up(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
 }
 
 /// What is said of a job that was started again.
-fn restarted() -> JobEvent {
+fn restarted(goes_on: bool) -> JobEvent {
+    let why = match goes_on {
+        true => "the runtime was restarted: the job goes on from its last checkpoint",
+        false => "the runtime was restarted: the job runs once more from its beginning",
+    };
     let mut body = Object::new();
-    let why = "the runtime was restarted: the job goes on from its last checkpoint".to_string();
-    body.str("phase", "restarted").str("message", &why);
+    body.str("phase", "restarted").str("message", why);
     JobEvent::Emitted { kind: EventKind::Status, body: body.json() }
 }
