@@ -1,5 +1,7 @@
 //! HTTP/2: a session is a `POST` whose body has a frame a line, both ways.
 
+mod calm;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -22,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use self::calm::Counted;
 use crate::carrier::{Carrier, first};
 use crate::server::Acceptor;
 use crate::socket::ByteStream;
@@ -84,7 +87,10 @@ async fn streams<T>(io: T, certificates: Vec<CertificateDer<'static>>, carrier: 
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let handshake = settings(&carrier.acceptor.ports.limits).handshake(io);
+    let limits = &carrier.acceptor.ports.limits;
+    let io = Counted::new(io, limits.stream.empty_frames);
+    let spent = io.spent();
+    let handshake = settings(limits).handshake(io);
     let Ok(Ok(mut connection)) = carrier.unless_ended(handshake).await else {
         return;
     };
@@ -92,7 +98,15 @@ where
         connection.graceful_shutdown();
     }
     loop {
-        let accepted = first(carrier.told(), poll_fn(|cx| connection.poll_accept(cx))).await;
+        let accept = poll_fn(|cx| match connection.poll_accept(cx) {
+            Poll::Pending if spent.is_so() => Poll::Ready(None),
+            accepted => accepted.map(Some),
+        });
+        let accepted = match first(carrier.told(), accept).await {
+            Ok(Some(accepted)) => Ok(accepted),
+            Ok(None) => Err(Some(CarrierEnd::TooMany)),
+            Err(told) => Err(told),
+        };
         match accepted {
             Ok(Some(Ok((request, respond)))) => open(request, respond, &certificates, carrier).await,
             // It has said why, if it could.

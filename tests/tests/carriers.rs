@@ -300,6 +300,51 @@ fn a_connection_whose_requests_come_to_no_session_is_ended() {
 }
 
 #[test]
+fn frames_that_carry_nothing_are_bounded_before_a_session_and_in_one() {
+    let site = Site::start("carriers-empty", |config| config.limits.stream.empty_frames = 100);
+    let hello = json!({"arcp": "1.1", "id": "h", "type": "session.hello", "payload": hello_payload("tok-a")});
+    let open = [frame(HEADERS, END_HEADERS, 1, &request()), frame(0, 0, 1, format!("{hello}\n").as_bytes())].concat();
+    for (what, empty) in [
+        ("PING", frame(6, 0, 0, &[7; 8])),
+        ("an answer to a PING", frame(6, 1, 0, &[7; 8])),
+        ("SETTINGS", frame(4, 0, 0, &[])),
+        ("PRIORITY", frame(2, 0, 3, &[0, 0, 0, 0, 9])),
+        ("WINDOW_UPDATE", frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("DATA", frame(0, 0, 1, &[])),
+        ("an unknown one", frame(99, 0, 0, b"x")),
+    ] {
+        let begun: &[&[u8]] = if what == "DATA" { &[&open] } else { &[b"", &open] };
+        for begun in begun {
+            let mut socket = site.connect();
+            socket.write_all(&[PREFACE, SETTINGS, begun].concat()).expect("written");
+            // Fewer are taken, and what is asked behind them is answered.
+            socket.write_all(&[empty.repeat(90), frame(6, 0, 0, b"answered")].concat()).expect("written");
+            while next_frame(&mut socket) != (6, 0, b"answered".to_vec()) {}
+            let _ = socket.write_all(&empty.repeat(500));
+            let seen = frames(&mut socket).unwrap_or_else(|| panic!("{what}: it goes on"));
+            assert_eq!(goaway(&seen), Some(ENHANCE_YOUR_CALM), "{what}, {} bytes before it: {seen:?}", begun.len());
+        }
+    }
+    // Who uses its connection gives back room as often as it has to.
+    runtime().block_on(async {
+        let [target, ..] = site.targets();
+        let client = client(target, &site.security()).await.expect("it is let in");
+        for _ in 0..60 {
+            works(&client).await;
+        }
+    });
+}
+
+/// The next frame: kind, stream, payload.
+fn next_frame(socket: &mut TcpStream) -> (u8, u32, Vec<u8>) {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).expect("it goes on");
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    socket.read_exact(&mut payload).expect("it goes on");
+    (head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
+}
+
+#[test]
 fn a_connection_carries_so_many_streams_and_each_counts_until_it_has_a_session() {
     let site = Site::start("carriers-streams", |config| {
         config.limits.stream.streams_per_connection = 3;
@@ -315,11 +360,7 @@ fn a_connection_carries_so_many_streams_and_each_counts_until_it_has_a_session()
     };
     let mut seen = Vec::new();
     while reset(&seen).len() < 2 {
-        let mut head = [0; 9];
-        socket.read_exact(&mut head).expect("it goes on");
-        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-        socket.read_exact(&mut payload).expect("it goes on");
-        seen.push((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload));
+        seen.push(next_frame(&mut socket));
     }
     let mut reset = reset(&seen);
     reset.sort_unstable();

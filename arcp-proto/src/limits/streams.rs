@@ -18,24 +18,31 @@ pub struct StreamLimits {
     /// Requests of one connection of HTTP/2 that came to no session (64). More: it is
     /// closed.
     pub failed_streams: u32,
+    /// Frames of one connection of HTTP/2 that carry nothing for any session, such as
+    /// `PING` and `SETTINGS` (1,024): as many come back in ten seconds, and a few with each
+    /// frame of data. More: it is closed.
+    pub empty_frames: u32,
 }
 
 impl Default for StreamLimits {
     fn default() -> StreamLimits {
-        StreamLimits { streams_per_connection: 16, stream_bytes: 64 << 10, failed_streams: 64 }
+        StreamLimits { streams_per_connection: 16, stream_bytes: 64 << 10, failed_streams: 64, empty_frames: 1024 }
     }
 }
 
 impl StreamLimits {
     /// For a device.
     pub(super) fn small() -> StreamLimits {
-        StreamLimits { streams_per_connection: 4, stream_bytes: 4 << 10, failed_streams: 8 }
+        StreamLimits { streams_per_connection: 4, stream_bytes: 4 << 10, failed_streams: 8, empty_frames: 64 }
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let limit = |name, value: u32, expected| ConfigError::Limit { name, value: u64::from(value), expected };
         if self.streams_per_connection == 0 {
             return Err(limit("streams_per_connection", 0, "1 or more"));
+        }
+        if self.empty_frames < 16 {
+            return Err(limit("empty_frames", self.empty_frames, "16 or more"));
         }
         if (1 << 10..=16 << 20).contains(&self.stream_bytes) {
             return Ok(());

@@ -1,0 +1,216 @@
+//! Frames of HTTP/2 that carry nothing for any session, and how many there may be.
+//!
+//! A `PING` or `SETTINGS` costs its sender next to nothing, and is answered; `PRIORITY`,
+//! `WINDOW_UPDATE`, an empty `DATA` and frames of unknown types are read and thrown away. The
+//! protocol bounds none of them. Here they are counted as they pass, on both sides of the
+//! TLS that they came in: what a connection may send of them comes back with time, and
+//! with the data that it sends or takes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// What a client says first.
+const PREFACE_BYTES: usize = 24;
+const HEADER_BYTES: usize = 9;
+/// How long it takes until everything that may be sent may be sent again.
+const REFILL: Duration = Duration::from_secs(10);
+/// What comes back with a frame of data, sent or taken: room for it is given back, twice,
+/// and whoever measures its path sends a `PING`.
+const WITH_DATA: u32 = 4;
+
+/// Types of frames.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+/// Whether a connection has sent too many of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spent(Arc<AtomicBool>);
+
+impl Spent {
+    /// Whether it has.
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The bytes of a connection, which is read no further once it has sent too many.
+#[derive(Debug)]
+pub(super) struct Counted<T> {
+    io: T,
+    /// What it may send at once, and how much of that it may send now.
+    most: u32,
+    left: u32,
+    since: Instant,
+    spent: Spent,
+    heard: Frames,
+    said: Frames,
+}
+
+impl<T> Counted<T> {
+    /// A connection that may send so many.
+    pub(super) fn new(io: T, most: u32) -> Counted<T> {
+        let (heard, said) = (Frames { preface: PREFACE_BYTES, ..Frames::default() }, Frames::default());
+        Counted { io, most, left: most, since: Instant::now(), spent: Spent::default(), heard, said }
+    }
+
+    /// Tells whether it has sent too many.
+    pub(super) fn spent(&self) -> Spent {
+        self.spent.clone()
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        let passed = self.since.elapsed().min(REFILL);
+        let back = u64::from(self.most) * passed.as_millis() as u64 / REFILL.as_millis() as u64;
+        if back > 0 {
+            self.since = Instant::now();
+            self.left = self.left.saturating_add(u32::try_from(back).unwrap_or(u32::MAX)).min(self.most);
+        }
+        let (most, mut left, mut is_spent) = (self.most, self.left, false);
+        self.heard.pass(bytes, |kind, is_empty| match kind {
+            DATA if !is_empty => left = left.saturating_add(WITH_DATA).min(most),
+            // Bounded by the streams that there may be, and the size of their headers.
+            HEADERS | RST_STREAM | GOAWAY | CONTINUATION => {}
+            _ => {
+                is_spent |= left == 0;
+                left = left.saturating_sub(1);
+            }
+        });
+        self.left = left;
+        if is_spent {
+            self.spent.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        let (most, mut left) = (self.most, self.left);
+        self.said.pass(bytes, |kind, is_empty| {
+            if kind == DATA && !is_empty {
+                left = left.saturating_add(WITH_DATA).min(most);
+            }
+        });
+        self.left = left;
+    }
+}
+
+/// Where in the frames of one direction the bytes are.
+#[derive(Debug, Default)]
+struct Frames {
+    /// Of what comes before them.
+    preface: usize,
+    header: [u8; HEADER_BYTES],
+    known: usize,
+    /// Of the payload of the one whose header has passed.
+    payload: usize,
+}
+
+impl Frames {
+    /// Gives the type of each frame that begins, and whether it is empty.
+    fn pass(&mut self, mut bytes: &[u8], mut began: impl FnMut(u8, bool)) {
+        while !bytes.is_empty() {
+            let skipped = (self.preface + self.payload).min(bytes.len());
+            if skipped > 0 {
+                bytes = &bytes[skipped..];
+                let of_preface = skipped.min(self.preface);
+                self.preface -= of_preface;
+                self.payload -= skipped - of_preface;
+                continue;
+            }
+            let taken = (HEADER_BYTES - self.known).min(bytes.len());
+            self.header[self.known..self.known + taken].copy_from_slice(&bytes[..taken]);
+            (self.known, bytes) = (self.known + taken, &bytes[taken..]);
+            if self.known == HEADER_BYTES {
+                let [a, b, c, kind, ..] = self.header;
+                self.known = 0;
+                self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                began(kind, self.payload == 0);
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.spent.is_so() {
+            // Whoever polls looks at it next.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        self.hear(came);
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(n)) = &written {
+            self.say(bytes.get(..*n).unwrap_or_default());
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, bytes: usize) -> Vec<u8> {
+        let length = u32::try_from(bytes).expect("short").to_be_bytes();
+        let mut frame = vec![length[1], length[2], length[3], kind, 0, 0, 0, 0, 1];
+        frame.extend(vec![kind; bytes]);
+        frame
+    }
+
+    #[test]
+    fn frames_are_told_apart_however_their_bytes_come() {
+        let mut bytes = vec![0; PREFACE_BYTES];
+        for (kind, size) in [(4, 0), (6, 8), (0, 70_000), (0, 0), (2, 5)] {
+            bytes.extend(frame(kind, size));
+        }
+        for piece in [1, 7, 24, 100_000] {
+            let mut frames = Frames { preface: PREFACE_BYTES, ..Frames::default() };
+            let mut found = Vec::new();
+            bytes.chunks(piece).for_each(|chunk| frames.pass(chunk, |kind, is_empty| found.push((kind, is_empty))));
+            assert_eq!(found, [(4, true), (6, false), (0, false), (0, true), (2, false)], "{piece}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_sent_comes_back_with_time_and_with_data() {
+        let mut counted = Counted::new((), 10);
+        counted.hear(&[0; PREFACE_BYTES]);
+        (0..10).for_each(|_| counted.hear(&frame(6, 8)));
+        assert!(!counted.spent().is_so());
+        counted.hear(&frame(DATA, 100));
+        counted.say(&frame(DATA, 100));
+        (0..8).for_each(|_| counted.hear(&frame(8, 4)));
+        assert!(!counted.spent().is_so(), "with data both ways");
+        tokio::time::advance(REFILL / 2).await;
+        (0..5).for_each(|_| counted.hear(&frame(DATA, 0)));
+        assert!(!counted.spent().is_so(), "with time");
+        // Answers to what it sends give nothing back.
+        counted.say(&frame(6, 8));
+        counted.hear(&frame(4, 0));
+        assert!(counted.spent().is_so());
+    }
+}
