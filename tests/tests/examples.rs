@@ -44,6 +44,8 @@ mod questions;
 mod result_in_pieces;
 #[path = "../../arcp-blocking/examples/resume.rs"]
 mod resume;
+#[path = "../../arcp-blocking/examples/schedules.rs"]
+mod schedules;
 #[path = "../../arcp-blocking/examples/streams.rs"]
 mod streams;
 #[path = "../../arcp-blocking/examples/submit_and_stream.rs"]
@@ -205,6 +207,11 @@ fn result_in_pieces_runs() {
 #[test]
 fn resume_runs() {
     resume::main().expect("it ends well");
+}
+
+#[test]
+fn schedules_runs() {
+    schedules::main().expect("it ends well");
 }
 
 #[test]
