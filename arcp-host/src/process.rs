@@ -67,6 +67,7 @@ mod said;
 mod streams;
 mod terminal;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -325,7 +326,7 @@ impl Agent for ProcessAgent {
             .spawn(job, confined.as_ref())
             .map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
-        let mut said = Said::new(self.format, answers.clone(), files);
+        let said = RefCell::new(Said::new(self.format, answers.clone(), files));
         let asked = answers.clone();
         let status = std::thread::scope(|scope| {
             let mut program = Program::new(job, child);
@@ -337,18 +338,24 @@ impl Agent for ProcessAgent {
             let mut broken_off = false;
             let exited = || {
                 asked.iter().for_each(|asked| asked.look(job));
+                // Whoever says nothing more of a job that is over finds out by its next line.
+                let _ = said.borrow_mut().go_on(job);
                 has_exited(group) && !stops_in_time(job)
             };
-            pipes.run(exited, &mut |source, line| {
-                let taken = said.line(job, source, line);
+            let waits = || said.borrow().waits();
+            pipes.run(exited, waits, &mut |source, line| {
+                let taken = said.borrow_mut().line(job, source, line);
                 broken_off |= taken.is_break();
                 taken
             })?;
             if broken_off {
                 program.kill();
+            } else {
+                said.borrow_mut().finish(job);
             }
             program.wait()
         });
+        let said = said.into_inner();
         let status = status.map_err(|e: io::Error| AgentError::failed(format!("the program was lost: {e}")))?;
         said.outcome(job, status)
     }

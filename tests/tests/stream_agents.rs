@@ -14,7 +14,11 @@ use arcp_proto::client::ResultData;
 use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::model::stream::{StreamEvent, StreamKind, StreamReader, StreamSays, StreamTerms};
-use arcp_tests::server::{PATIENCE, Running, submit};
+use arcp_tests::kept::Folder;
+use arcp_tests::raw::open_payload;
+use arcp_tests::server::{PATIENCE, Running, next, submit};
+use serde_json::{Value, json};
+use tungstenite::Message;
 
 /// What was read of the streams of a job.
 #[derive(Default)]
@@ -136,4 +140,59 @@ fn the_sample_streams_every_kind() {
         assert!(read.data == expected, "{kind}");
         assert!(matches!(read.result, Some(ResultData::Inline(json)) if json.as_str() == r#"{"chunks":4}"#));
     }
+}
+
+/// Opens two streams, and says things in the one that its reader holds, in the other, and
+/// beside them once a file is there; its result is in which order they were answered.
+const BESIDE: &str = r#"
+    read -r input
+    for n in 0 1; do echo '{"kind":"stream.open","id":'$n',"body":{"stream":"s'$n'"}}'; read -r answer; done
+    until [ -e "$GO_ON" ]; do sleep 0.02; done
+    for n in 11 12; do echo '{"kind":"stream.chunk","id":'$n',"body":{"stream":"s0","data":"'$n'"}}'; done
+    echo '{"kind":"stream.close","id":13,"body":{"stream":"s0"}}'
+    echo '{"kind":"stream.open","id":14,"body":{"stream":"s0"}}'
+    echo '{"kind":"stream.chunk","id":20,"body":{"stream":"s1","data":"beside"}}'
+    echo '{"kind":"progress","id":21,"body":{"current":1}}'
+    order=
+    for n in 1 2 3 4 5 6; do read -r line; id=${line#*'"id":'}; order="$order ${id%%,*}"; done
+    echo '{"result":"'$order'"}'
+"#;
+
+#[test]
+fn what_a_program_says_beside_a_stream_that_is_held_does_not_wait_for_it() {
+    let folder = Folder::new("beside");
+    let go_on = folder.0.join("go-on");
+    let mut registry = Registry::default();
+    registry.add("beside", None, ProcessAgent::shell(BESIDE).answered().with_variable("GO_ON", &go_on));
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let mut socket = server.websocket();
+    let mut say = |kind: &str, payload: Value, stream: &Value, is_last: &dyn Fn(&[Value]) -> bool| {
+        let mut frame = json!({"arcp": "1.0", "id": kind, "type": kind, "payload": payload});
+        if stream.is_string() {
+            frame["stream_id"] = stream.clone();
+        }
+        socket.send(Message::text(frame.to_string())).expect("sent");
+        let mut frames = Vec::new();
+        while !is_last(&frames) {
+            frames.push(next(&mut socket).unwrap_or_else(|| panic!("closed after {kind}: {frames:?}")));
+        }
+        frames
+    };
+    let comes = |kind: &'static str| move |frames: &[Value]| frames.last().is_some_and(|frame| frame["type"] == kind);
+    let mut hello = open_payload("tok-a");
+    hello["capabilities"]["streaming"] = json!(true);
+    say("session.open", hello, &Value::Null, &comes("session.accepted"));
+    let are_open = |frames: &[Value]| frames.iter().filter(|frame| frame["type"] == "stream.open").count() == 2;
+    let opened = say("tool.invoke", json!({"tool": "beside"}), &Value::Null, &are_open);
+    let slow = opened.iter().find(|frame| frame["type"] == "stream.open").expect("the first one")["stream_id"].clone();
+    // A chunk, and none for three seconds.
+    say("backpressure", json!({"desired_rate_per_second": 0.33}), &slow, &|_| true);
+    say("ping", json!({}), &Value::Null, &comes("pong"));
+    std::fs::write(&go_on, "").expect("written");
+    let frames = say("ping", json!({}), &Value::Null, &comes("job.completed"));
+    let ended = frames.last().expect("it ends").to_string();
+    let order = " 11 14 20 21 12 13";
+    assert!(ended.contains(order), "the chunk and the end of the stream waited, and nothing else: {ended}");
+    let of_slow: Vec<&Value> = frames.iter().filter(|frame| frame["stream_id"] == slow).map(|f| &f["type"]).collect();
+    assert_eq!(of_slow, ["stream.chunk", "stream.chunk", "stream.close"], "each in its order");
 }

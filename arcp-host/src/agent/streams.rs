@@ -124,20 +124,27 @@ pub(crate) fn is_over(job: &Context, number: u32) -> bool {
     job.link.state().streams.own.get(&number).is_none_or(|own| own.ended.is_some())
 }
 
-/// Waits until whoever reads a stream wants more of it. False for what is left out
-/// rather than waited for, here or for credit.
-pub(crate) fn wait_to_say(job: &Context, number: u32, low_priority: bool) -> bool {
+/// Whether whoever reads a stream wants more of it.
+pub(crate) fn may_say(job: &Context, number: u32) -> bool {
+    may_say_one_of(&job.link.state(), &[number])
+}
+
+/// The same, of what is left out rather than waited for, here or for credit.
+pub(crate) fn may_say_at_once(job: &Context, number: u32) -> bool {
+    let state = job.link.state();
+    may_say_one_of(&state, &[number]) && (state.over || state.has_credit())
+}
+
+/// Waits until whoever reads one of these streams wants more of it.
+pub(crate) fn wait_to_say(job: &Context, numbers: &[u32]) {
     let mut state = job.link.state();
-    loop {
-        let may_say = state.over || state.streams.may_say(number, state.stopping).is_some();
-        if low_priority {
-            return may_say && (state.over || state.has_credit());
-        }
-        if may_say {
-            return true;
-        }
+    while !may_say_one_of(&state, numbers) {
         state = job.link.wait(state, None);
     }
+}
+
+fn may_say_one_of(state: &ControlState, numbers: &[u32]) -> bool {
+    state.over || numbers.iter().any(|number| state.streams.may_say(*number, state.stopping).is_some())
 }
 
 /// What clients have said next of one of their streams, for a program that is to read
@@ -659,12 +666,12 @@ pub(crate) mod tests {
     fn what_a_program_says_of_low_priority_waits_neither_for_the_reader_nor_for_credit() {
         let (job, _) = job();
         let number = begin(&job);
-        assert!(wait_to_say(&job, number, true));
+        assert!(may_say_at_once(&job, number));
         job.link.hear_of_stream(number, StreamWord::Hold);
-        assert!(!wait_to_say(&job, number, true));
+        assert!(!may_say_at_once(&job, number));
         job.link.hear_of_stream(number, StreamWord::GoOn);
         job.link.change(|state| state.credit = 0);
-        assert!(!wait_to_say(&job, number, true));
+        assert!(!may_say_at_once(&job, number));
     }
 
     #[test]

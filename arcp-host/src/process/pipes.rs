@@ -19,6 +19,8 @@ const COUNTED_BYTES: u64 = 64 << 20;
 /// How long what the program has started may still print once it has exited
 /// itself, and how long its exit may go unseen while they hold its pipes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long it goes unseen that a stream goes on for which something waits.
+const HELD: Duration = Duration::from_millis(10);
 const READ_BYTES: usize = 16 << 10;
 
 /// A line that a program printed, without its end. Empty ones are skipped.
@@ -76,7 +78,8 @@ impl Pipes {
 
     /// Writes the input and gives every line, until `take` breaks off, all pipes
     /// are closed, or the program has exited and had its last words, whoever
-    /// still holds its pipes.
+    /// still holds its pipes. `exited` is asked often, and more often while something
+    /// `waits` for a stream.
     ///
     /// # Errors
     ///
@@ -84,11 +87,12 @@ impl Pipes {
     pub(super) fn run(
         mut self,
         mut exited: impl FnMut() -> bool,
+        waits: impl Fn() -> bool,
         take: &mut impl FnMut(Source, Line) -> ControlFlow<()>,
     ) -> io::Result<()> {
         let mut until = None;
         while self.is_open() {
-            let ready = self.wait()?;
+            let ready = self.wait(if waits() { HELD } else { LAST_WORDS })?;
             if ready.input {
                 self.input = self.input.take().and_then(Input::write);
             }
@@ -122,7 +126,7 @@ impl Pipes {
         self.input.as_ref().is_some_and(Input::has_more) || self.out.pipe.is_some() || self.err.pipe.is_some()
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&self, at_most: Duration) -> io::Result<Ready> {
         let (input, err) = (self.input.as_ref().filter(|input| input.has_more()), self.err.pipe.as_ref());
         let reads = !self.input.as_ref().is_some_and(Input::is_unread);
         let out = self.out.pipe.as_ref().filter(|_| reads);
@@ -130,7 +134,7 @@ impl Pipes {
         fds.extend(input.map(|input| PollFd::new(&input.pipe, PollFlags::OUT)));
         fds.extend(out.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         fds.extend(err.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        let span = Timespec { tv_sec: 0, tv_nsec: i64::from(LAST_WORDS.subsec_nanos()) };
+        let span = Timespec { tv_sec: 0, tv_nsec: i64::from(at_most.subsec_nanos()) };
         match poll(&mut fds, Some(&span)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -17,7 +17,7 @@ use super::asks;
 use super::files::{self, Files};
 use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
-use super::streams::{self, Streams};
+use super::streams::{self, Streams, Taken, Waiting};
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_turn, people, upstream};
 
 /// How much of the text becomes the result; the rest is only in the events.
@@ -57,6 +57,7 @@ impl Said {
 
     /// Takes a line; breaks off when the job cannot succeed any more.
     pub(super) fn line(&mut self, job: &Context, source: Source, line: Line) -> ControlFlow<()> {
+        let _ = self.go_on(job);
         // Of a job that is over nothing counts any more, but the program may
         // still have something to finish: what it prints is taken all the same.
         let _ = match (source, line) {
@@ -161,17 +162,7 @@ impl Said {
                 }
             }
             (Some(kind), body) if streams::KINDS.contains(&kind.as_str()) => {
-                match self.streams.call(job, &kind, &body.unwrap_or_else(Json::empty_object)) {
-                    Ok(Some(call)) => self.call(job, asked, call),
-                    Ok(None) => {
-                        self.answer(asked, Ok(AgentReply::Taken { event: None }));
-                        Ok(())
-                    }
-                    Err(why) => {
-                        self.refuse(asked, &why);
-                        job.log(Level::Warn, &format!("a `{kind}` was dropped: {why}"))
-                    }
-                }
+                self.in_stream(job, (&kind, asked), &body.unwrap_or_else(Json::empty_object))
             }
             (Some(kind), body) if asks::KINDS.contains(&kind.as_str()) => {
                 self.ask(job, asked, asks::call(&kind, body.as_ref()))
@@ -201,6 +192,53 @@ impl Said {
                 self.refuse(asked, "`kind` must be a text, and `body` be there");
                 self.foreign(job, text)
             }
+        }
+    }
+
+    /// Something about a stream, which waits if that is held.
+    fn in_stream(&mut self, job: &Context, (kind, asked): (&str, Option<&str>), body: &Json) -> Result<(), Stopped> {
+        loop {
+            match self.streams.take(job, (kind, asked), body) {
+                Ok(Taken::Call(call)) => return self.call(job, asked, call),
+                Ok(Taken::LeftOut) => {
+                    self.answer(asked, Ok(AgentReply::Taken { event: None }));
+                    return Ok(());
+                }
+                Ok(Taken::Waits) => return Ok(()),
+                Ok(Taken::NoRoom) => {
+                    self.streams.wait(job);
+                    self.go_on(job)?;
+                }
+                Err(why) => {
+                    self.refuse(asked, &why);
+                    return job.log(Level::Warn, &format!("a `{kind}` was dropped: {why}"));
+                }
+            }
+        }
+    }
+
+    /// Whether something waits for a stream that is held.
+    pub(super) fn waits(&self) -> bool {
+        self.streams.any_waits()
+    }
+
+    /// Says what has waited for its stream and need not any more.
+    pub(super) fn go_on(&mut self, job: &Context) -> Result<(), Stopped> {
+        while let Some(Waiting { call, asked, .. }) = self.streams.next_waiting(job) {
+            match call {
+                Some(call) => self.call(job, asked.as_deref(), call)?,
+                None => self.answer(asked.as_deref(), Ok(AgentReply::Taken { event: None })),
+            }
+        }
+        Ok(())
+    }
+
+    /// The program says nothing more: what waits is said as its streams go on.
+    pub(super) fn finish(&mut self, job: &Context) {
+        while self.waits() {
+            self.streams.wait(job);
+            // Of a job that is over what waits is dropped, a line at a time.
+            let _ = self.go_on(job);
         }
     }
 

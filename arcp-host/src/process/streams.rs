@@ -1,6 +1,6 @@
 //! Lines by which a program opens streams of its job and says something in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::Json;
@@ -19,26 +19,65 @@ const NAME_BYTES: usize = 127;
 /// may have open.
 const NAMES: usize = 1024;
 
+/// What is said in streams whose readers want nothing more for now waits, so that the
+/// other lines of its program do not: so many bytes of all of them, and so many lines. Beyond,
+/// the program is not heard until one of them goes on.
+const WAITING: (u64, u64) = (1 << 20, 256);
+
 /// The streams that a program has open, by the names that it gave them.
 #[derive(Default)]
 pub(super) struct Streams {
     by_name: BTreeMap<String, Open>,
+    /// Those that it has ended, of which not everything is said.
+    ending: Vec<Open>,
+    /// What waits, in bytes and lines.
+    waiting: (u64, u64),
 }
 
 /// One of them.
+#[derive(Default)]
 struct Open {
     number: u32,
     /// Chunks left out since the last one.
     shed: u32,
+    /// What is to be said in it, in order.
+    waiting: VecDeque<Waiting>,
+}
+
+/// A line that waits.
+pub(super) struct Waiting {
+    /// `None`: its stream is over, and nothing is said of that once more.
+    pub(super) call: Option<AgentCall>,
+    /// The id by which it is answered.
+    pub(super) asked: Option<String>,
+    bytes: u64,
+    is_end: bool,
+}
+
+/// What becomes of a line.
+pub(super) enum Taken {
+    /// It makes this call.
+    Call(AgentCall),
+    /// It is left out.
+    LeftOut,
+    /// It waits: for its stream, behind what waits for that already.
+    Waits,
+    /// As many wait as may.
+    NoRoom,
 }
 
 impl Streams {
-    /// The call that a line makes; `None` if it is left out.
+    /// What becomes of a line, which is answered by an id perhaps.
     ///
     /// # Errors
     ///
     /// What is wrong with the line.
-    pub(super) fn call(&mut self, job: &Context, kind: &str, body: &Json) -> Result<Option<AgentCall>, String> {
+    pub(super) fn take(
+        &mut self,
+        job: &Context,
+        (kind, asked): (&str, Option<&str>),
+        body: &Json,
+    ) -> Result<Taken, String> {
         let members = body.members().unwrap_or_default();
         let text = |name: &str| members.get_str(name);
         let name = text("stream").unwrap_or_default();
@@ -53,8 +92,8 @@ impl Streams {
                 encoding: text("encoding"),
             };
             let number = streams::begin(job);
-            self.by_name.insert(name, Open { number, shed: 0 });
-            return Ok(Some(AgentCall::Stream { stream: number, says: StreamCall::Open(terms) }));
+            self.by_name.insert(name, Open { number, ..Open::default() });
+            return Ok(Taken::Call(AgentCall::Stream { stream: number, says: StreamCall::Open(terms) }));
         }
         let Some(open) = self.by_name.get_mut(&name) else {
             return Err(format!("the stream {name:?} is not open: print a `stream.open` first"));
@@ -63,11 +102,10 @@ impl Streams {
         let says = match kind {
             "stream.chunk" => {
                 let (data, notes) = chunk(body)?;
-                if !streams::wait_to_say(job, stream, notes.low_priority) {
+                if notes.low_priority && !(open.waiting.is_empty() && streams::may_say_at_once(job, stream)) {
                     open.shed += 1;
-                    return Ok(None);
+                    return Ok(Taken::LeftOut);
                 }
-                open.shed = 0;
                 StreamCall::Chunk { data, notes, shed }
             }
             "stream.error" => {
@@ -77,13 +115,53 @@ impl Streams {
             }
             _ => StreamCall::Close { reason: text("reason"), shed },
         };
-        if kind != "stream.chunk" {
-            self.by_name.remove(&name);
-            if !streams::finish(job, stream) {
-                return Ok(None);
+        let (call, is_end) = (AgentCall::Stream { stream, says }, kind != "stream.chunk");
+        if open.waiting.is_empty() && (is_end || streams::may_say(job, stream)) {
+            open.shed = 0;
+            if is_end {
+                self.by_name.remove(&name);
+                return Ok(if streams::finish(job, stream) { Taken::Call(call) } else { Taken::LeftOut });
             }
+            return Ok(Taken::Call(call));
         }
-        Ok(Some(AgentCall::Stream { stream, says }))
+        let bytes = call.bytes();
+        let after = (self.waiting.0 + bytes, self.waiting.1 + 1);
+        if self.waiting.1 > 0 && (after.0 > WAITING.0 || after.1 > WAITING.1) {
+            return Ok(Taken::NoRoom);
+        }
+        (self.waiting, open.shed) = (after, 0);
+        open.waiting.push_back(Waiting { call: Some(call), asked: asked.map(String::from), bytes, is_end });
+        if is_end {
+            self.ending.extend(self.by_name.remove(&name));
+        }
+        Ok(Taken::Waits)
+    }
+
+    /// Whether something waits.
+    pub(super) fn any_waits(&self) -> bool {
+        self.waiting.1 > 0
+    }
+
+    /// Waits until something of it may be said.
+    pub(super) fn wait(&self, job: &Context) {
+        let waiting = self.by_name.values().chain(&self.ending).filter(|open| !open.waiting.is_empty());
+        let numbers: Vec<u32> = waiting.map(|open| open.number).collect();
+        if !numbers.is_empty() {
+            streams::wait_to_say(job, &numbers);
+        }
+    }
+
+    /// What waits and may be said by now: the next line of one of them.
+    pub(super) fn next_waiting(&mut self, job: &Context) -> Option<Waiting> {
+        let mut all = self.by_name.values_mut().chain(&mut self.ending);
+        let open = all.find(|open| !open.waiting.is_empty() && streams::may_say(job, open.number))?;
+        let (number, mut next) = (open.number, open.waiting.pop_front()?);
+        self.waiting = (self.waiting.0.saturating_sub(next.bytes), self.waiting.1.saturating_sub(1));
+        if next.is_end {
+            self.ending.retain(|open| open.number != number);
+            next.call = next.call.filter(|_| streams::finish(job, number));
+        }
+        Some(next)
     }
 
     /// Forgets names of streams that are over where another one needs the room.
@@ -136,8 +214,8 @@ mod tests {
     use super::*;
     use crate::agent::streams::tests::{job, refused};
 
-    fn say(streams: &mut Streams, job: &Context, kind: &str, body: &str) -> Result<Option<AgentCall>, String> {
-        streams.call(job, kind, &Json::parse(body).expect("JSON"))
+    fn say(streams: &mut Streams, job: &Context, kind: &str, body: &str) -> Result<Taken, String> {
+        streams.take(job, (kind, None), &Json::parse(body).expect("JSON"))
     }
 
     #[test]
