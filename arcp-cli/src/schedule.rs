@@ -172,7 +172,7 @@ fn time(text: &str) -> Result<UtcMs, String> {
 fn rule(text: &str) -> Result<Rule, String> {
     let lines: Vec<&str> = text.split_whitespace().collect();
     let rule: Rule = lines.join("\n").parse().map_err(|error| format!("{error}"))?;
-    let wanted = Wanted { rule: rule.clone(), after: now(), now: now(), missed: 0, coming: 1 };
+    let wanted = Wanted { rule: rule.clone(), after: now(), now: now(), missed: 0, coming: 1, ends: None };
     plan(&wanted).map(|_| rule).map_err(|fault| fault.reason)
 }
 
@@ -263,7 +263,7 @@ fn next(args: &Next) -> Result<Exit, Failure> {
     let (times, why_none) = match (&args.every, &args.id) {
         (Some(rule), _) => {
             let coming = usize::from(args.count);
-            let wanted = Wanted { rule: rule.clone(), after: now(), now: now(), missed: 0, coming };
+            let wanted = Wanted { rule: rule.clone(), after: now(), now: now(), missed: 0, coming, ends: None };
             let plan = plan(&wanted).map_err(|fault| Failure::usage(format!("--every: {}", fault.reason)))?;
             (plan.coming, "--every: the rule has no time to come".to_string())
         }

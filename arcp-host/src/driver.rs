@@ -575,8 +575,8 @@ impl Driver {
             Output::Parts(step) => self.blobs.want(blobs::Wanted::Parts(step)),
             Output::DropBlob { digest } => self.blobs.want(blobs::Wanted::LetGo(digest)),
             Output::KeepBlobs { digests } => self.blobs.want(blobs::Wanted::KeepOnly(digests.into_iter().collect())),
-            Output::PlanSchedule { op, rule, after, now, missed, coming } => {
-                recurrence::begin(op, Wanted { rule, after, now, missed, coming }, self.mailbox.clone());
+            Output::PlanSchedule { op, rule, after, now, missed, coming, ends } => {
+                recurrence::begin(op, Wanted { rule, after, now, missed, coming, ends }, self.mailbox.clone());
             }
             Output::Persist(batch) => self.committer.add(batch),
             Output::Load { op, job, from, to, bytes } => self.load(WantedEvents { op, job, from, to, bytes }),

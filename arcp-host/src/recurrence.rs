@@ -6,23 +6,33 @@
 //! comes once, and in order.
 //!
 //! A rule is what anybody may write. What it may hold is bounded before it is followed,
-//! and how far it is followed besides.
+//! and how far it is followed besides. However long ago it began, it is followed from
+//! just before the times that are wanted: what counts its times ends at the last of them,
+//! which is found once.
+
+mod often;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arcp_proto::id::OpId;
 use arcp_proto::model::schedule::{Plan, PlanFault, Rule};
 use arcp_proto::runtime::Input;
 use arcp_proto::time::UtcMs;
-use chrono::{DateTime, Datelike as _, Days, LocalResult, NaiveDateTime, TimeDelta, TimeZone as _, Timelike as _, Utc};
+use chrono::{
+    DateTime, Datelike as _, Days, LocalResult, Month, Months, NaiveDateTime, TimeDelta, TimeZone as _, Timelike as _,
+    Utc,
+};
 use chrono_tz::Tz;
 use rrule::{Frequency, RRule, RRuleSet, Unvalidated};
 
+use self::often::Often;
 use crate::agent::Inbox;
 
-/// Times that are followed at most to find those that are asked for.
-const STEPS: usize = 500_000;
+/// Steps that are taken at most to find the times that are asked for, those to come as
+/// those that were missed.
+const STEPS: usize = 100_000;
 /// Times of a day that a rule may name, and of one that is followed by the month or year.
 const TIMES_OF_DAY: (usize, usize) = (1440, 24);
 /// Times of an hour that a rule may name that is followed by the hour or more often: of
@@ -31,6 +41,8 @@ const TIMES_OF_HOUR: usize = 60;
 /// How far back times that were missed are looked for, a longer way if there are fewer
 /// than are wanted.
 const WAYS_BACK: [TimeDelta; 3] = [TimeDelta::hours(2), TimeDelta::days(2), TimeDelta::days(60)];
+/// How long a clock on a wall shows what it has shown before, at most.
+const LONGEST_TWICE: TimeDelta = TimeDelta::hours(3);
 /// How often a rule may come.
 const FREQUENCIES: &str = "YEARLY|MONTHLY|WEEKLY|DAILY|HOURLY|MINUTELY|SECONDLY";
 /// The shape of a time.
@@ -49,6 +61,8 @@ pub struct Wanted {
     pub missed: usize,
     /// How many of those to come are wanted.
     pub coming: usize,
+    /// The last of all, of a rule that counts them, as it was found before.
+    pub ends: Option<UtcMs>,
 }
 
 /// Finds the times of a rule.
@@ -57,7 +71,7 @@ pub struct Wanted {
 /// use arcp_host::recurrence::{Wanted, plan};
 /// let now = "2026-03-28T12:00:00Z".parse()?;
 /// let rule = "DTSTART;TZID=Europe/Berlin:20260101T023000\nRRULE:FREQ=DAILY".parse()?;
-/// let plan = plan(&Wanted { rule, after: now, now, missed: 0, coming: 2 }).expect("a rule");
+/// let plan = plan(&Wanted { rule, after: now, now, missed: 0, coming: 2, ends: None }).expect("a rule");
 /// let coming: Vec<String> = plan.coming.iter().map(ToString::to_string).collect();
 /// // On the 29th there is no half past two: the clock goes from two to three.
 /// assert_eq!(coming, ["2026-03-29T01:00:00.000Z", "2026-03-30T00:30:00.000Z"]);
@@ -72,18 +86,14 @@ pub fn plan(wanted: &Wanted) -> Result<Plan, PlanFault> {
     let (now, after) = (instant(wanted.now).map_err(no)?, instant(wanted.after).map_err(no)?);
     let read = Reading::new(wanted.rule.as_str(), now).map_err(no)?;
     let rule = read.text().parse().map_err(|why| no(format!("{why}")))?;
-    let ways = WAYS_BACK.into_iter().map(|back| now - back).filter(|from| *from > after);
-    let ways: Vec<DateTime<Utc>> =
-        if wanted.missed == 0 { vec![now.max(after)] } else { ways.chain([after]).collect() };
-    let mut found = Found::default();
-    for from in ways {
-        found = read.follow(from, now, (wanted.missed, wanted.coming)).map_err(no)?;
-        if found.missed.len() >= wanted.missed {
-            break;
-        }
-    }
-    let Found { missed, coming, is_all } = found;
-    Ok(Plan { rule, missed: missed.into_iter().collect(), coming, is_all })
+    let ends = match (wanted.ends, read.count) {
+        (Some(ends), _) => Some(ends),
+        (None, Some(count)) => read.last_of(count).map_err(no)?,
+        (None, None) => None,
+    };
+    let missed = read.missed(after, now, wanted.missed, ends).map_err(no)?;
+    let (coming, is_all) = read.coming(now.max(after), wanted.coming, ends).map_err(no)?;
+    Ok(Plan { rule, missed, coming, is_all, ends })
 }
 
 /// Finds the times of a rule on a thread of its own, and puts the answer into an inbox,
@@ -113,14 +123,6 @@ impl Drop for Answer {
     }
 }
 
-/// What was found.
-#[derive(Debug, Default)]
-struct Found {
-    missed: VecDeque<UtcMs>,
-    coming: Vec<UtcMs>,
-    is_all: bool,
-}
-
 /// A rule that was read.
 struct Reading {
     /// Where its times are on the wall.
@@ -130,9 +132,17 @@ struct Reading {
     says: String,
     /// Until when, on the wall.
     until: Option<NaiveDateTime>,
-    /// As it was given, without until when.
+    /// How many times it has.
+    count: Option<u32>,
+    /// As it was given, without until when and how many, and with the days that it has
+    /// from when it begins.
     rule: RRule<Unvalidated>,
+    /// The same, if it comes by the hour or more often.
+    often: Option<Often>,
 }
+
+/// The steps in which the times of a rule are found, on the wall: some find none.
+type Steps = Box<dyn Iterator<Item = Option<NaiveDateTime>>>;
 
 impl Reading {
     fn new(text: &str, now: DateTime<Utc>) -> Result<Reading, String> {
@@ -154,17 +164,22 @@ impl Reading {
         if !(1970..=9000).contains(&begins.year()) {
             return Err("`DTSTART` is of the years 1970 to 9000".to_string());
         }
-        let is_until = |part: &&str| part.trim_start().starts_with("UNTIL=");
-        let parts: Vec<&str> = says.split(';').collect();
-        let until = parts.iter().copied().find(is_until);
-        let until = until.map(|part| read_until(part.trim().trim_start_matches("UNTIL="), zone)).transpose()?;
-        let rest: Vec<&str> = parts.iter().copied().filter(|part| !is_until(part)).collect();
-        let frequency = parts.iter().find_map(|part| part.trim().strip_prefix("FREQ="));
-        if !frequency.is_some_and(|given| FREQUENCIES.split('|').any(|known| known.eq_ignore_ascii_case(given))) {
+        let parts: Vec<(&str, &str)> = says.split(';').filter_map(|part| part.trim().split_once('=')).collect();
+        let named = |name: &str| parts.iter().find(|part| part.0.eq_ignore_ascii_case(name)).map(|part| part.1);
+        let until = named("UNTIL").map(|until| read_until(until, zone)).transpose()?;
+        let not_counted = |_| "`COUNT` is a number from 1 to 4294967295".to_string();
+        let count = named("COUNT").map(|count| count.parse::<NonZeroU32>().map_err(not_counted)).transpose()?;
+        if !named("FREQ").is_some_and(|given| FREQUENCIES.split('|').any(|known| known.eq_ignore_ascii_case(given))) {
             return Err(no_rule(&says));
         }
-        let rule: RRule<Unvalidated> = format!("RRULE:{}", rest.join(";")).parse().map_err(|why| format!("{why}"))?;
-        let read = Reading { zone, begins, says, until, rule };
+        let is_end = |name: &str| ["UNTIL", "COUNT"].into_iter().any(|end| name.eq_ignore_ascii_case(end));
+        let rest = says.split(';').filter(|part| !part.split_once('=').is_some_and(|(name, _)| is_end(name.trim())));
+        let rest = rest.collect::<Vec<&str>>().join(";");
+        let rule: RRule<Unvalidated> = format!("RRULE:{rest}").parse().map_err(|why| format!("{why}"))?;
+        rule.clone().validate(on_wall(begins)).map_err(|why| format!("{why}"))?;
+        let rule = with_days(rule, begins);
+        let often = Often::of(&rule, begins);
+        let read = Reading { zone, begins, says, until, count: count.map(NonZeroU32::get), rule, often };
         read.check()?;
         Ok(read)
     }
@@ -197,69 +212,214 @@ impl Reading {
         Ok(())
     }
 
-    /// Where it may be followed from, so that nothing after a moment is left out: a rule
-    /// that does not count is the same some whole days later.
-    fn begins_before(&self, from: DateTime<Utc>) -> NaiveDateTime {
-        let interval = u64::from(self.rule.get_interval().max(1));
-        let days = match self.rule.get_freq() {
-            Frequency::Weekly => 7 * interval,
-            Frequency::Daily => interval,
-            Frequency::Hourly => whole_days(interval, 24),
-            Frequency::Minutely => whole_days(interval, 24 * 60),
-            Frequency::Secondly => whole_days(interval, 24 * 3600),
-            Frequency::Yearly | Frequency::Monthly => return self.begins,
+    /// The last of so many times; `None`: it has none, or its last is beyond all clocks.
+    fn last_of(&self, count: u32) -> Result<Option<UtcMs>, String> {
+        let mut last = None;
+        if let Some(period) = self.plain_period() {
+            let span = period.checked_mul(i64::from(count) - 1).and_then(TimeDelta::try_seconds);
+            last = span.and_then(|span| self.begins.checked_add_signed(span));
+        } else {
+            let mut found = 0;
+            for (step, time) in self.steps_after(self.begins - TimeDelta::seconds(1))?.enumerate() {
+                if step == STEPS && last.is_some() {
+                    let why = "takes too much to find: say `UNTIL` instead";
+                    return Err(format!("`COUNT` is {count}, and the last of so many times {why}"));
+                }
+                if step == STEPS || time.is_some_and(|time| self.is_over(time)) {
+                    break;
+                }
+                (last, found) = (time.or(last), found + u32::from(time.is_some()));
+                if found == count {
+                    break;
+                }
+            }
+        }
+        Ok(last.and_then(|last| moment(in_zone(self.zone, last))))
+    }
+
+    /// How far its times are from one another on the wall, in seconds, of a rule that names
+    /// nothing but how often it comes.
+    fn plain_period(&self) -> Option<i64> {
+        let rule = &self.rule;
+        let of_time = [rule.get_by_hour(), rule.get_by_minute(), rule.get_by_second(), rule.get_by_month()];
+        let is_plain =
+            of_time.iter().all(|named| named.is_empty()) && !names_days(rule) && rule.get_by_set_pos().is_empty();
+        let unit = match rule.get_freq() {
+            Frequency::Yearly | Frequency::Monthly => return None,
+            Frequency::Weekly => 7 * 24 * 3600,
+            Frequency::Daily => 24 * 3600,
+            Frequency::Hourly => 3600,
+            Frequency::Minutely => 60,
+            Frequency::Secondly => 1,
         };
-        let near = from.with_timezone(&self.zone).naive_local() - TimeDelta::days(2);
-        let between = u64::try_from((near - self.begins).num_days()).unwrap_or(0);
-        match self.rule.get_count() {
-            Some(_) => self.begins,
-            None => self.begins + Days::new(between / days * days),
+        is_plain.then(|| unit * i64::from(rule.get_interval()))
+    }
+
+    fn is_over(&self, time: NaiveDateTime) -> bool {
+        self.until.is_some_and(|until| time > until)
+    }
+
+    /// What a clock on the wall shows then.
+    fn on_its_wall(&self, at: DateTime<Utc>) -> NaiveDateTime {
+        let shown = at.with_timezone(&self.zone).naive_local();
+        shown.with_nanosecond(0).unwrap_or(shown)
+    }
+
+    /// Where it may be followed from, so that nothing after a time is left out: some whole
+    /// periods later it is the same. It is one that comes by the day or more seldom.
+    fn begins_before(&self, wall: NaiveDateTime) -> NaiveDateTime {
+        let interval = u32::from(self.rule.get_interval().max(1));
+        let by_days = |days: u32| {
+            let between = u64::try_from((wall - self.begins).num_days()).unwrap_or(0);
+            self.begins + Days::new(between / u64::from(days) * u64::from(days))
+        };
+        // It names its days: the first of a month will do, or of a year.
+        let by_months = |months: u32, first: Option<NaiveDateTime>| {
+            let first = first.unwrap_or(self.begins);
+            let number = |time: NaiveDateTime| i64::from(time.year()) * 12 + i64::from(time.month0());
+            let between = u32::try_from(number(wall) - number(first)).unwrap_or(0) / months * months;
+            let later = |between: u32| first.checked_add_months(Months::new(between)).filter(|later| *later <= wall);
+            let before = |between: u32| between.checked_sub(months).filter(|between| *between > 0);
+            let found = Some(between).filter(|between| *between > 0).and_then(later);
+            found.or_else(|| later(before(between)?)).unwrap_or(self.begins)
+        };
+        let first = self.begins.with_day(1);
+        match self.rule.get_freq() {
+            Frequency::Yearly => by_months(12 * interval, first.and_then(|first| first.with_month(1))),
+            Frequency::Monthly => by_months(interval, first),
+            Frequency::Weekly => by_days(7 * interval),
+            Frequency::Daily => by_days(interval),
+            Frequency::Hourly | Frequency::Minutely | Frequency::Secondly => self.begins,
         }
     }
 
-    fn follow(&self, after: DateTime<Utc>, now: DateTime<Utc>, most: (usize, usize)) -> Result<Found, String> {
-        let begins = on_wall(self.begins_before(after));
-        let rule = self.until.map_or_else(|| self.rule.clone(), |until| self.rule.clone().until(on_wall(until)));
-        let mut found = Found { is_all: true, ..Found::default() };
-        if self.until.is_some_and(|until| on_wall(until) < begins) {
-            return Ok(found);
+    /// Its times after one on the wall, in order, and perhaps some before it.
+    fn steps_after(&self, wall: NaiveDateTime) -> Result<Steps, String> {
+        if let Some(often) = self.often.clone() {
+            return Ok(Box::new(often.after(wall)));
         }
-        let rule = rule.validate(begins).map_err(|why| format!("{why}"))?;
-        let (mut steps, mut last) = (0, after);
-        for time in &RRuleSet::new(begins).rrule(rule).limit() {
-            steps += 1;
-            if steps > STEPS {
-                return Err("`RRULE` takes too much to follow: let it begin later, or come less often".to_string());
-            }
-            let time = in_zone(self.zone, time.naive_utc());
-            if time <= last {
+        let begins = on_wall(self.begins_before(wall));
+        let rule = self.rule.clone().validate(begins).map_err(|why| format!("{why}"))?;
+        let steps = RRuleSet::new(begins).rrule(rule).limit().into_iter();
+        Ok(Box::new(steps.map(|time| Some(time.naive_utc()))))
+    }
+
+    /// Its next times after a moment, and whether there are no more.
+    fn coming(&self, after: DateTime<Utc>, most: usize, ends: Option<UtcMs>) -> Result<(Vec<UtcMs>, bool), String> {
+        let (mut found, mut last) = (Vec::new(), after);
+        for time in self.steps_after(self.on_its_wall(after))?.take(STEPS) {
+            let Some(time) = time else { continue };
+            let at = in_zone(self.zone, time);
+            if at <= last {
                 continue;
             }
-            last = time;
-            let Ok(ms) = u64::try_from(time.timestamp_millis()) else { continue };
-            if time > now {
-                if found.coming.len() >= most.1 {
-                    found.is_all = false;
-                    break;
-                }
-                found.coming.push(UtcMs(ms));
-            } else {
-                found.missed.push_back(UtcMs(ms));
-                if found.missed.len() > most.0 {
-                    found.missed.pop_front();
+            let ms = moment(at).filter(|ms| !self.is_over(time) && ends.is_none_or(|ends| *ms <= ends));
+            let Some(ms) = ms else { return Ok((found, true)) };
+            if found.len() == most {
+                return Ok((found, false));
+            }
+            last = at;
+            found.push(ms);
+        }
+        // Whatever is so far behind the last is looked for from there.
+        let is_all = found.is_empty();
+        Ok((found, is_all))
+    }
+
+    /// The latest of its times after a moment, up to another.
+    fn missed(
+        &self,
+        after: DateTime<Utc>,
+        now: DateTime<Utc>,
+        most: usize,
+        ends: Option<UtcMs>,
+    ) -> Result<Vec<UtcMs>, String> {
+        let now = ends.and_then(|ends| instant(ends).ok()).map_or(now, |ends| ends.min(now));
+        if most == 0 || after >= now {
+            return Ok(Vec::new());
+        }
+        if let Some(often) = self.often.clone() {
+            return Ok(self.missed_often(often, (after, now), most));
+        }
+        let ways = WAYS_BACK.into_iter().map(|back| now - back).filter(|from| *from > after);
+        let mut found = VecDeque::new();
+        for from in ways.chain([after]) {
+            let Some(longer) = self.missed_since(from, now, most)? else { break };
+            found = longer;
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok(found.into())
+    }
+
+    /// The same, of a rule that is followed backwards.
+    fn missed_often(&self, often: Often, (after, now): (DateTime<Utc>, DateTime<Utc>), most: usize) -> Vec<UtcMs> {
+        let mut wall = self.on_its_wall(now);
+        if now - in_zone(self.zone, wall) >= TimeDelta::seconds(1) {
+            // It shows that for the second time: what was behind it the first time is over.
+            wall += LONGEST_TWICE;
+        }
+        let wall = self.until.map_or(wall, |until| until.min(wall));
+        let mut found = VecDeque::new();
+        for time in often.up_to(wall).take(STEPS) {
+            let Some(at) = time.map(|time| in_zone(self.zone, time)).filter(|at| *at <= now) else { continue };
+            if at <= after || found.len() == most {
+                break;
+            }
+            if let Some(ms) = moment(at).filter(|ms| found.front() != Some(ms)) {
+                found.push_front(ms);
+            }
+        }
+        found.into()
+    }
+
+    /// The latest after a moment, of all since then; `None`: they are too many.
+    fn missed_since(
+        &self,
+        from: DateTime<Utc>,
+        now: DateTime<Utc>,
+        most: usize,
+    ) -> Result<Option<VecDeque<UtcMs>>, String> {
+        let (mut found, mut last) = (VecDeque::new(), from);
+        for (step, time) in self.steps_after(self.on_its_wall(from))?.flatten().enumerate() {
+            let at = in_zone(self.zone, time);
+            if at > now || self.is_over(time) {
+                break;
+            }
+            if step == STEPS {
+                return Ok(None);
+            }
+            if at > last {
+                last = at;
+                found.extend(moment(at));
+                if found.len() > most {
+                    found.pop_front();
                 }
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 }
 
-fn whole_days(interval: u64, of_day: u64) -> u64 {
-    let (mut a, mut b) = (interval, of_day);
-    while b > 0 {
-        (a, b) = (b, a % b);
+fn names_days(rule: &RRule<Unvalidated>) -> bool {
+    !rule.get_by_week_no().is_empty()
+        || !rule.get_by_year_day().is_empty()
+        || !rule.get_by_month_day().is_empty()
+        || !rule.get_by_weekday().is_empty()
+}
+
+/// A rule with the day of a month, and the month of a year, that it has from when it
+/// begins.
+fn with_days(rule: RRule<Unvalidated>, begins: NaiveDateTime) -> RRule<Unvalidated> {
+    let day = i8::try_from(begins.day()).unwrap_or(1);
+    let month = u8::try_from(begins.month()).ok().and_then(|month| Month::try_from(month).ok());
+    match rule.get_freq() {
+        Frequency::Yearly | Frequency::Monthly if names_days(&rule) => rule,
+        Frequency::Yearly if rule.get_by_month().is_empty() => rule.by_month(month.as_slice()).by_month_day(vec![day]),
+        Frequency::Yearly | Frequency::Monthly => rule.by_month_day(vec![day]),
+        Frequency::Weekly | Frequency::Daily | Frequency::Hourly | Frequency::Minutely | Frequency::Secondly => rule,
     }
-    interval / a
 }
 
 /// A moment of a wall clock, as the crate follows rules: there it is one of UTC.
@@ -281,6 +441,11 @@ fn in_zone(zone: Tz, time: NaiveDateTime) -> DateTime<Utc> {
         }
     }
     Utc.from_utc_datetime(&time)
+}
+
+/// `None`: beyond what can be told.
+fn moment(at: DateTime<Utc>) -> Option<UtcMs> {
+    u64::try_from(at.timestamp_millis()).ok().filter(|_| at.year() <= 9999).map(UtcMs)
 }
 
 fn instant(at: UtcMs) -> Result<DateTime<Utc>, String> {
@@ -347,7 +512,7 @@ mod tests {
     }
 
     fn wanted(rule: &str, after: &str, now: &str, (missed, coming): (usize, usize)) -> Wanted {
-        Wanted { rule: rule.parse().expect("short"), after: utc(after), now: utc(now), missed, coming }
+        Wanted { rule: rule.parse().expect("short"), after: utc(after), now: utc(now), missed, coming, ends: None }
     }
 
     fn times(found: &[UtcMs]) -> Vec<String> {
@@ -398,8 +563,11 @@ mod tests {
             (format!("FREQ=YEARLY;{day}"), "86400 times of a day"),
             (format!("FREQ=DAILY;{day}"), "86400 times of a day"),
             (format!("FREQ=HOURLY;BYMINUTE={sixty};BYSECOND={sixty};BYMONTH=2;BYMONTHDAY=30"), "3600 times of an hour"),
-            ("DTSTART:19700101T000000Z\nRRULE:FREQ=SECONDLY;COUNT=4000000000".into(), "too much"),
+            ("DTSTART:20260101T000000Z\nRRULE:FREQ=SECONDLY;BYHOUR=9;COUNT=4000000000".into(), "say `UNTIL`"),
+            ("DTSTART:19700101T000000Z\nRRULE:FREQ=SECONDLY;COUNT=4000000000".into(), ""),
             ("DTSTART:19700101T000000Z\nRRULE:FREQ=SECONDLY;INTERVAL=0".into(), ""),
+            ("FREQ=SECONDLY;INTERVAL=2;BYSECOND=1;BYSETPOS=2".into(), ""),
+            ("FREQ=DAILY;COUNT=0".into(), "`COUNT` is a number"),
         ] {
             let fault = plan(&wanted(&rule, now, now, (1, 1)));
             let Err(fault) = fault else {
@@ -447,16 +615,139 @@ mod tests {
             "DTSTART:19700101T000000Z\nRRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=TU,SU",
         ] {
             let found = plan(&wanted(rule, from, from, (0, 5))).expect(rule);
-            // Followed from its beginning on.
-            let read = Reading::new(rule, instant(utc(from)).expect("a time")).expect(rule);
-            let (begins, after) = (on_wall(read.begins), on_wall(instant(utc(from)).expect("a time").naive_utc()));
-            let whole = RRuleSet::new(begins).rrule(read.rule.validate(begins).expect("a rule"));
-            let slow = whole.into_iter().filter(|time| *time > after).take(5);
-            let slow: Vec<UtcMs> = slow.map(|time| UtcMs(time.timestamp_millis().unsigned_abs())).collect();
+            let after = utc(from);
+            let slow: Vec<UtcMs> = whole(rule).filter(|time| *time > after).take(5).collect();
             assert_eq!(found.coming, slow, "{rule}");
         }
-        let secondly = "DTSTART:19700101T000000Z\nRRULE:FREQ=SECONDLY";
-        assert_eq!(coming(secondly, from, 1), ["2026-01-01T00:00"], "half a century costs no more than two days");
+    }
+
+    /// The times of a rule of UTC, as the crate follows it from its beginning on.
+    fn whole(rule: &str) -> impl Iterator<Item = UtcMs> {
+        let set: RRuleSet = rule.parse().expect(rule);
+        set.limit().into_iter().map(|time| UtcMs(time.timestamp_millis().unsigned_abs()))
+    }
+
+    #[test]
+    fn what_a_search_takes_does_not_grow_with_how_long_a_rule_has_been_followed() {
+        for (rule, most) in [
+            ("FREQ=SECONDLY", 2),
+            ("FREQ=SECONDLY;BYHOUR=9;BYMONTH=2;BYMONTHDAY=29", 4000),
+            ("FREQ=MINUTELY;INTERVAL=7", 2),
+            ("FREQ=HOURLY;BYDAY=MO", 10),
+            ("FREQ=DAILY;INTERVAL=3;BYHOUR=9,10,11", 8),
+            ("FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYHOUR=0,1,2,3", 60),
+            ("FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYHOUR=0,1,2,3", 200),
+            ("FREQ=MONTHLY;BYMONTHDAY=31", 2),
+            ("FREQ=MONTHLY", 2),
+            ("FREQ=YEARLY;INTERVAL=4", 2),
+            ("FREQ=YEARLY;BYWEEKNO=1,2;BYDAY=TU", 5),
+        ] {
+            for begins in ["19720229T101112", "20220131T101112", "20251031T101112"] {
+                let rule = format!("DTSTART;TZID=Europe/Berlin:{begins}\nRRULE:{rule}");
+                for now in ["2026-10-25T00:30:00Z", "2026-12-31T23:59:59Z", "2027-03-01T00:00:00Z"] {
+                    let now = instant(utc(now)).expect("a time");
+                    let read = Reading::new(&rule, now).expect(&rule);
+                    let steps = read.steps_after(read.on_its_wall(now)).expect(&rule);
+                    let is_after = |time: &NaiveDateTime| in_zone(read.zone, *time) > now;
+                    let steps = steps.take_while(|time| !time.as_ref().is_some_and(is_after)).count();
+                    assert!(steps <= most, "{rule}: {steps} at {now}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_counts_has_its_last_time_whenever_it_is_asked() {
+        for rule in [
+            "DTSTART:20250620T000000Z\nRRULE:FREQ=SECONDLY;INTERVAL=50000;COUNT=300",
+            "DTSTART:20251220T091500Z\nRRULE:FREQ=MINUTELY;INTERVAL=15;BYHOUR=9,17;COUNT=57",
+            "DTSTART:20251231T000000Z\nRRULE:FREQ=HOURLY;BYMINUTE=0,20,40;BYSETPOS=-1;COUNT=40",
+            "DTSTART:20251225T000000Z\nRRULE:FREQ=DAILY;COUNT=12",
+            "DTSTART:20251225T000000Z\nRRULE:FREQ=WEEKLY;BYDAY=TU,SU;COUNT=7",
+            "DTSTART:20250131T100000Z\nRRULE:FREQ=MONTHLY;COUNT=9",
+            "DTSTART:20240229T100000Z\nRRULE:FREQ=YEARLY;COUNT=3",
+            "DTSTART:20200101T100000Z\nRRULE:FREQ=YEARLY;BYDAY=MO;BYWEEKNO=1,53;COUNT=9",
+        ] {
+            let expected: Vec<UtcMs> = whole(rule).collect();
+            let (mut found, mut after, mut ends) = (Vec::new(), "2000-01-01T00:00:00Z".to_string(), None);
+            // Three at a time, as if it were asked in the course of time.
+            for _ in 0..200 {
+                let wanted = Wanted { ends, ..wanted(rule, &after, &after, (0, 3)) };
+                let plan = plan(&wanted).expect(rule);
+                ends = plan.ends;
+                assert!(ends.is_some() && plan.ends == expected.last().copied(), "{rule}: {ends:?}");
+                found.extend(plan.coming);
+                if plan.is_all {
+                    break;
+                }
+                after = found.last().expect("some").to_string();
+            }
+            assert_eq!(found, expected, "{rule}");
+            let late = "2040-01-01T00:00:00Z";
+            let missed = plan(&wanted(rule, "2000-01-01T00:00:00Z", late, (2, 1))).expect(rule);
+            assert_eq!((missed.missed.as_slice(), missed.is_all), (&expected[expected.len() - 2..], true), "{rule}");
+        }
+    }
+
+    #[test]
+    fn intervals_are_counted_from_the_beginning_also_where_hours_or_days_are_left_out() {
+        let begins = "2026-01-01T08:59:30Z";
+        let now = instant(utc(begins)).expect("a time");
+        for (says, unit, interval) in [
+            ("FREQ=SECONDLY;INTERVAL=7;BYHOUR=9,11;BYMINUTE=0,59", 1, 7),
+            ("FREQ=SECONDLY;INTERVAL=3601;BYMINUTE=0,1", 1, 3601),
+            ("FREQ=MINUTELY;INTERVAL=7;BYHOUR=9;BYSECOND=5,6", 60, 7),
+            ("FREQ=MINUTELY;INTERVAL=13;BYDAY=SA,SU;BYMINUTE=0", 60, 13),
+            ("FREQ=HOURLY;INTERVAL=5;BYHOUR=1,9;BYMINUTE=10,50", 3600, 5),
+            ("FREQ=HOURLY;INTERVAL=7;BYMONTHDAY=-31,-30,3;BYYEARDAY=1,2,3", 3600, 7),
+        ] {
+            let rule = format!("DTSTART:20260101T085930Z\nRRULE:{says}");
+            let read = Reading::new(&rule, now).expect(&rule);
+            let often = read.often.clone().expect("one of these");
+            // Every second of three days, as RFC 5545 says.
+            let rule = read.rule.clone().validate(on_wall(read.begins)).expect("a rule");
+            let is_of =
+                |named: &[u8], value: u32| named.is_empty() || named.contains(&u8::try_from(value).unwrap_or(99));
+            let days = |time: &NaiveDateTime| match says.split_once("BYDAY=") {
+                Some(_) => time.weekday().num_days_from_monday() >= 5,
+                None => !says.contains("BYMONTHDAY") || [1, 2, 3].contains(&time.day()),
+            };
+            let expected: Vec<NaiveDateTime> = (0..3 * 86_400)
+                .map(|second| read.begins + TimeDelta::seconds(second))
+                .filter(|time| {
+                    let at = |time: &NaiveDateTime| time.and_utc().timestamp().div_euclid(unit);
+                    (at(time) - at(&read.begins)) % interval == 0
+                        && is_of(rule.get_by_hour(), time.hour())
+                        && is_of(rule.get_by_minute(), time.minute())
+                        && is_of(rule.get_by_second(), time.second())
+                        && days(time)
+                })
+                .collect();
+            let last = read.begins + TimeDelta::seconds(3 * 86_400 - 1);
+            let before = read.begins - TimeDelta::days(3);
+            let there = often.clone().after(before).flatten().take_while(|time| *time <= last);
+            assert_eq!(there.collect::<Vec<_>>(), expected, "{says}");
+            let mut back: Vec<NaiveDateTime> = often.clone().up_to(last).flatten().collect();
+            back.reverse();
+            assert_eq!(back, expected, "{says}: backwards");
+            assert!(expected.len() > 1, "{says}: {}", expected.len());
+            for time in expected.iter().take(5) {
+                let next = often.clone().after(*time).flatten().next();
+                let before = often.clone().up_to(*time - TimeDelta::seconds(1)).flatten().next();
+                let place = expected.iter().position(|other| other == time).expect("it is one");
+                assert_eq!(next, expected.get(place + 1).copied(), "{says}");
+                assert_eq!(before, place.checked_sub(1).map(|place| expected[place]), "{says}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_missed_while_a_clock_showed_an_hour_twice_is_found() {
+        let often = "DTSTART;TZID=Europe/Berlin:20260101T000000\nRRULE:FREQ=MINUTELY;INTERVAL=20";
+        // At the second half past two: what was before three the first time has been.
+        let found = plan(&wanted(often, "2026-10-25T00:10:00Z", "2026-10-25T01:30:00Z", (9, 1))).expect("a rule");
+        assert_eq!(times(&found.missed), ["2026-10-25T00:20", "2026-10-25T00:40"]);
+        assert_eq!(times(&found.coming), ["2026-10-25T02:00"]);
     }
 
     #[test]

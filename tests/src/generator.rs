@@ -2,6 +2,7 @@
 //! in which everything owed must come.
 
 mod authority;
+mod schedules;
 mod streams;
 mod workflows;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::ledger::Authority;
 use crate::raw::{Raw, leases_payload, open_payload};
+use crate::schedule_log::Came;
 use crate::sidecars::message;
 use crate::steward;
 use crate::stream_log::Streamed;
@@ -58,6 +60,10 @@ struct Peer {
 pub struct Ran {
     /// Whether its peers ask for checkpoints.
     pub asks_for_checkpoints: bool,
+    /// Whether they have schedules.
+    pub keeps_schedules: bool,
+    /// What became of those.
+    pub scheduled: Came,
     /// Frames the oracle checked.
     pub frames: usize,
     /// Jobs that were accepted.
@@ -138,6 +144,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     }
     authority::configure(&mut options.config, seed);
     options.config.authority.workflows = true;
+    options.config.timing.schedules = true;
     options.config.limits.family.children_per_job = 3;
     options.config.limits.family.delegation_depth = 3;
     options.config.limits.delivery.open_calls_per_job = 1;
@@ -180,7 +187,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         (authority::OPERATOR_TOKEN, Family::Open),
     ];
     let mut peers: Vec<Peer> = PEERS.iter().map(|(token, family)| open(&mut world, token, *family)).collect();
-    let mut ran = Ran { asks_for_checkpoints: seed % 5 == 2, ..Ran::default() };
+    let mut ran = Ran { asks_for_checkpoints: seed % 5 == 2, keeps_schedules: seed % 5 == 4, ..Ran::default() };
     for n in 0..steps {
         let at = world.below(peers.len() as u64) as usize;
         act(&mut world, &mut peers, at, n, &mut ran);
@@ -205,6 +212,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     ran.gone = world.receiver.has.len();
     ran.steps = world.oracle.graphs.succeeded();
     ran.streamed = world.oracle.streams.check();
+    ran.scheduled = world.came_of_schedules();
     leave(&mut world, peers);
     authority::nothing_counts(&world);
     ran.frames = world.oracle.frames;
@@ -229,6 +237,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
             payload["capabilities"]["streaming"] = json!(true);
             payload["capabilities"]["checkpoints"] = json!(true);
             payload["capabilities"]["agent_handoff"] = json!(true);
+            payload["capabilities"]["scheduled_jobs"] = json!(true);
             Raw::open_with(world, payload)
         }
     };
@@ -265,6 +274,7 @@ fn hello(token: &str) -> Value {
         "x-vendor.arcp.agent_handoff",
         "x-vendor.arcp.sidecar",
         "x-vendor.arcp.checkpoints",
+        "x-vendor.arcp.scheduled_jobs",
     ];
     features.extend(more.map(Value::from));
     payload
@@ -378,6 +388,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             authority::hand_over(world, &mut peers[at], &to);
         }
         60 if ran.asks_for_checkpoints => checkpoint(world, &mut peers[at]),
+        61 | 62 if ran.keeps_schedules => schedules::act(world, &mut peers[at], n),
         60..63 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),
         63..68 => {
             let seq = peers[at].last;
@@ -650,6 +661,7 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
         // Whoever has long been silent would be given up before its next word.
         say(world, peer, "session.ping", json!({}));
     }
+    schedules::end(world, peers);
     for _ in 0..5 {
         readers_come_back(world, peers, ran);
     }

@@ -17,6 +17,7 @@ pub mod provider;
 pub mod raw;
 pub mod reasons;
 pub mod scene;
+pub mod schedule_log;
 pub mod script;
 pub mod server;
 pub mod sidecars;

@@ -14,6 +14,7 @@ use crate::canaries::Canaries;
 use crate::graphs::Graphs;
 use crate::ledger::Ledger;
 use crate::reasons::Reasons;
+use crate::schedule_log::ScheduleLog;
 use crate::sidecars::{Announced, as_announced};
 use crate::stream_log::StreamLog;
 
@@ -69,6 +70,8 @@ pub struct Oracle {
     announced: Announced,
     /// What is said in streams.
     pub streams: StreamLog,
+    /// What becomes of the times of schedules.
+    pub schedules: ScheduleLog,
     /// Frames checked.
     pub frames: usize,
 }
@@ -83,6 +86,7 @@ impl Oracle {
     /// Watches an input.
     pub fn input(&mut self, input: &Input) {
         self.reasons.input(input);
+        self.schedules.input(input);
         if let Input::Received { conn, frame } | Input::ReceivedBinary { conn, message: frame } = input {
             self.received(*conn, frame);
         }
@@ -208,6 +212,7 @@ impl Oracle {
         self.ledger.crash(durable);
         self.graphs.crash(durable);
         self.streams.crash(durable);
+        self.schedules.crash(durable);
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
@@ -238,6 +243,7 @@ impl Oracle {
         }
         self.ledger.batch(batch);
         self.streams.batch(batch);
+        self.schedules.batch(batch);
     }
 
     fn record(&mut self, at: LogPos, record: &Record) {

@@ -333,6 +333,7 @@ impl World {
             assert!(deadline.at > arrived.mono, "the deadline for {:?} has passed already", deadline.reason);
         }
         while let Some(output) = self.runtime.poll_output() {
+            self.oracle.schedules.output(arrived.utc, &output);
             self.oracle.output(&output);
             self.recorder.output(&output);
             self.perform(output);
@@ -776,6 +777,7 @@ impl World {
         self.input(Input::Operator(Operator::Shutdown));
         self.oracle.shut_down();
         self.settle();
+        self.oracle.schedules.check(&self.options.config.limits.schedule, false);
         for recording in self.recordings() {
             let replayed = arcp_proto::record::replay(&recording);
             assert!(replayed.is_ok(), "the recording does not replay: {replayed:?}");

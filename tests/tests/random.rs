@@ -17,6 +17,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     let (mut refused_again, mut provisioned, mut rotated, mut gone, mut done) = (0, 0, 0, 0, Authority::default());
     let mut steps = 0;
     let mut streamed = Streamed::default();
+    let (mut schedules, mut fired) = (0, 0);
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -34,6 +35,8 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         rotated += ran.rotated;
         gone += ran.gone;
         steps += ran.steps;
+        schedules += ran.scheduled.kept;
+        fired += ran.scheduled.fired;
         let Streamed { chunks, closed, failed, inbound, shed } = ran.streamed;
         streamed.chunks += chunks;
         streamed.closed += closed;
@@ -45,6 +48,8 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
     eprintln!("{children} children, {allowed} operations allowed, {costs} costs, {interrupted} interrupts");
     eprintln!("{gone} jobs sent away, {steps} steps of workflows, {streamed:?}");
+    eprintln!("{schedules} schedules, {fired} of their times had jobs");
+    assert!(schedules > 20 && fired > 40, "{schedules} schedules, {fired} firings");
     assert!(steps > 100, "{steps} steps of workflows have succeeded");
     let Streamed { chunks, closed, failed, inbound, shed: _ } = streamed;
     assert!(chunks > 1000 && closed > 20 && failed > 3 && inbound > 10, "{streamed:?}");

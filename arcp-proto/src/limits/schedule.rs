@@ -23,8 +23,9 @@ pub struct ScheduleLimits {
     /// without a job.
     pub queued_firings: usize,
     /// Rules whose times the host is asked for at once (8), and as many again for new
-    /// schedules; of what the others leave a principal may have its `principal_share` of
-    /// those. Beyond: they wait, and a new schedule is refused.
+    /// schedules and for inputs that are checked; of what the others leave a principal may
+    /// have its `principal_share` of each. Beyond: its schedules wait, those of others
+    /// before them in turn, and a new one is refused.
     pub schedule_plans: usize,
 }
 

@@ -358,6 +358,9 @@ pub struct Plan {
     pub coming: Vec<UtcMs>,
     /// Whether there are no more.
     pub is_all: bool,
+    /// The last of all, of a rule that counts them: so that nobody counts them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<UtcMs>,
 }
 
 /// Why the times of a rule are not known.

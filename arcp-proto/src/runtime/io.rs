@@ -589,6 +589,9 @@ pub enum Output {
         missed: usize,
         /// How many of those to come are wanted.
         coming: usize,
+        /// The last of all, of a rule that counts them, as an earlier plan said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ends: Option<UtcMs>,
     },
     /// Check whether a text is a JSON Schema, and whether a value fits it, which is an
     /// answer to a question or the default of one; answer with

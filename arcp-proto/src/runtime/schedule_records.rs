@@ -27,6 +27,9 @@ pub struct ScheduleRecord {
     pub job: ScheduledJob,
     /// When.
     pub times: Times,
+    /// The last of its times, of a rule that counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<UtcMs>,
     /// What becomes of times that were missed.
     #[serde(default)]
     pub missed: Missed,

@@ -8,6 +8,7 @@ use arcp_proto::model::schedule::PlanFault;
 use arcp_proto::runtime::{Input, InputFault, Output};
 
 use super::{Event, World};
+use crate::schedule_log::Came;
 
 /// The inputs that were to be checked.
 #[derive(Debug, Default)]
@@ -34,14 +35,25 @@ impl World {
 
     /// The times of a rule, as a host finds them.
     pub(super) fn plan_schedule(&mut self, output: Output) {
-        let Output::PlanSchedule { op, rule, after, now, missed, coming } = output else { return };
-        let wanted = Wanted { rule, after, now, missed, coming };
+        let Output::PlanSchedule { op, rule, after, now, missed, coming, ends } = output else { return };
+        let wanted = Wanted { rule, after, now, missed, coming, ends };
         let busy = || PlanFault { reason: "not now".into(), again: true };
         let plan = if self.checks.plans_fail { Err(busy()) } else { plan(&wanted) };
         self.checks.plans.push(wanted);
         if !self.checks.silent {
             self.later(Event::ToRuntime(Input::SchedulePlanned { op, plan }));
         }
+    }
+
+    /// What has become of schedules so far.
+    pub fn came_of_schedules(&mut self) -> Came {
+        self.oracle.schedules.check(&self.options.config.limits.schedule, false);
+        self.oracle.schedules.came
+    }
+
+    /// Every time of a schedule that has been had come to something, by now.
+    pub fn owes_no_firing(&mut self) {
+        self.oracle.schedules.check(&self.options.config.limits.schedule, true);
     }
 
     /// Every text is a schema, which fits as inputs fit agents.

@@ -165,7 +165,7 @@ fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: 
         match checked.filter(|(agent, _)| agent == new.agent()) {
             Some((_, Ok(()))) => {}
             Some((_, Err(why))) => return Decided::Refused(why),
-            None if !schedules.may_check(ctx) => return Decided::Later,
+            None if !schedules.may_check(ctx, &record.principal) => return Decided::Later,
             None => {
                 let (op, agent) = (ctx.next_op(), new.agent().clone());
                 let input = record.job.input.clone().unwrap_or_else(Json::empty_object);
@@ -261,7 +261,8 @@ pub(super) fn on_schedule(asked: &mut RequestHandler<'_>, wish: &NewSchedule) ->
         (_, times) => times,
     };
     let Runtime { ctx, schedules, .. } = &mut *asked.runtime;
-    schedules.keep(ctx, ScheduleRecord { times, ..record }, plan);
+    let ends = plan.as_ref().and_then(|plan| plan.ends);
+    schedules.keep(ctx, ScheduleRecord { times, ends, ..record }, plan);
     Ok(Some(answer(asked, id)))
 }
 
@@ -331,6 +332,7 @@ fn check(
         fingerprint,
         job: wish.job.clone(),
         times,
+        ends: None,
         missed: wish.missed,
         overlap: wish.overlap,
         created_at: now,

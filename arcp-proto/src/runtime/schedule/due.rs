@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use super::{AGAIN, JobId, LogPos, Missed, Operation, Overlap, Phase, Schedule, Schedules, UtcMs, Violation};
+use super::{
+    AGAIN, JobId, LogPos, Missed, Operation, Overlap, Phase, Principal, Schedule, Schedules, UtcMs, Violation,
+};
 use crate::id::OpId;
 use crate::model::agent::AgentRef;
 use crate::runtime::context::Context;
@@ -173,25 +175,27 @@ impl Schedules {
             }
             Decided::Checked(op, agent) => {
                 schedule.phase = Phase::Checking(op);
-                self.running.insert(op, Operation::Check(turn.at, agent));
+                let account = schedule.record.principal.account();
+                self.running.insert(op, (account, Operation::Check(turn.at, agent)));
                 turn.stops = true;
             }
         }
     }
 
-    /// Whether the host may be asked to check one more input.
-    pub(in crate::runtime) fn may_check(&self, ctx: &Context) -> bool {
-        let checks = self.running.values().filter(|operation| matches!(operation, Operation::Check(..)));
-        checks.count() < ctx.config.limits.schedule.schedule_plans
+    /// Whether the host may be asked to check one more input, of a principal.
+    pub(in crate::runtime) fn may_check(&self, ctx: &Context, principal: &Principal) -> bool {
+        let is_check: fn(&Operation) -> bool = |operation| matches!(operation, Operation::Check(..));
+        let running = super::held_of(&self.running, ctx, &principal.account(), is_check);
+        running.check(1, ctx.config.limits.job.principal_share).is_ok()
     }
 
     /// The host has checked an input: gives the schedule that waits for that, and the
     /// agent that it was checked for.
     pub(in crate::runtime) fn on_input_checked(&mut self, op: OpId) -> Option<(LogPos, AgentRef)> {
-        let Some(Operation::Check(..)) = self.running.get(&op) else {
+        let Some((_, Operation::Check(..))) = self.running.get(&op) else {
             return None;
         };
-        let Some(Operation::Check(at, agent)) = self.running.remove(&op) else {
+        let Some((_, Operation::Check(at, agent))) = self.running.remove(&op) else {
             return None; // It was one.
         };
         let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Checking(op))?;

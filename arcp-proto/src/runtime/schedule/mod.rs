@@ -20,6 +20,7 @@
 
 mod due;
 mod held;
+mod line;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,6 +42,7 @@ use crate::principal::Account;
 use crate::time::UtcMs;
 
 pub(super) use due::Decided;
+use line::Line;
 
 /// Times to come that are asked for at once.
 const AHEAD: usize = 16;
@@ -66,10 +68,13 @@ pub(super) struct Schedules {
     by_job: BTreeMap<JobId, LogPos>,
     counts: BTreeMap<Account, usize>,
     /// What the host is at.
-    running: BTreeMap<OpId, Operation>,
-    /// Those whose times are wanted, in turn.
-    unplanned: VecDeque<LogPos>,
+    running: Running,
+    /// Those whose times are wanted, account by account.
+    unplanned: Line,
 }
+
+/// Operations of the host, and for whom it is at them.
+type Running = BTreeMap<OpId, (Account, Operation)>;
 
 #[derive(Debug)]
 struct Schedule {
@@ -84,8 +89,8 @@ struct Schedule {
     due: VecDeque<UtcMs>,
     /// Whether it has no more times than these.
     is_all: bool,
-    /// Whether it is in line to have its times found.
-    is_in_line: bool,
+    /// Its number in the line of those that have their times found.
+    in_line: Option<u64>,
     /// When it is looked at.
     next: Option<UtcMs>,
     charge: Charge,
@@ -110,7 +115,7 @@ enum Phase {
 #[derive(Debug)]
 enum Operation {
     /// The times of a schedule that a connection asks for.
-    New(ConnId, Account),
+    New(ConnId),
     /// The times of one that is kept.
     Plan(LogPos),
     /// Whether the input of a job fits its agent, this one.
@@ -199,19 +204,14 @@ impl Schedules {
         rule: &Rule,
     ) -> Result<OpId, Violation> {
         let (limits, account) = (&ctx.config.limits, principal.account());
-        let new =
-            |operation: &Operation| if let Operation::New(_, whose) = operation { Some(whose.clone()) } else { None };
-        let (mut own, mut all) = (0, 0);
-        for whose in self.running.values().filter_map(new) {
-            all += 1;
-            own += usize::from(whose == account);
-        }
-        let running = Holding { own, all, total: limits.schedule.schedule_plans };
+        let is_new: fn(&Operation) -> bool = |operation| matches!(operation, Operation::New(_));
+        let running = held_of(&self.running, ctx, &account, is_new);
         let what = "rules whose times are being found";
         running.admit(1, limits.job.principal_share, account.bound_of(), "schedule_plans", what)?;
         let (op, now) = (ctx.next_op(), ctx.now.utc);
-        self.running.insert(op, Operation::New(conn, account));
-        ctx.output(Output::PlanSchedule { op, rule: rule.clone(), after: now, now, missed: 0, coming: AHEAD });
+        self.running.insert(op, (account, Operation::New(conn)));
+        let rule = rule.clone();
+        ctx.output(Output::PlanSchedule { op, rule, after: now, now, missed: 0, coming: AHEAD, ends: None });
         Ok(op)
     }
 
@@ -250,7 +250,7 @@ impl Schedules {
             coming,
             due,
             is_all,
-            is_in_line: false,
+            in_line: None,
             next: None,
             charge,
         };
@@ -309,10 +309,13 @@ impl Schedules {
     }
 
     fn remove(&mut self, at: LogPos) -> Option<LogPos> {
-        let Schedule { record, state, state_at, next, .. } = self.kept.remove(&at)?;
+        let Schedule { record, state, state_at, next, in_line, .. } = self.kept.remove(&at)?;
         next.map(|next| self.by_next.remove(&(next, at)));
         state.last.map(|(_, job)| self.by_job.remove(&job));
         let account = record.principal.account();
+        if let Some(number) = in_line {
+            self.unplanned.leave(&account, number);
+        }
         if let Some(count) = self.counts.get_mut(&account) {
             *count -= 1;
             if *count == 0 {
@@ -327,13 +330,13 @@ impl Schedules {
     /// waits for them, or the schedule that is to be looked at.
     pub(super) fn on_planned(&mut self, ctx: &mut Context, op: OpId, plan: Result<Plan, PlanFault>) -> Option<Planned> {
         match self.running.remove(&op)? {
-            Operation::New(conn, _) => Some(Planned::New(conn, plan)),
-            Operation::Plan(at) => {
+            (_, Operation::New(conn)) => Some(Planned::New(conn, plan)),
+            (_, Operation::Plan(at)) => {
                 self.take_plan(ctx, at, op, plan);
                 self.ask_for_plans(ctx);
                 Some(Planned::Kept)
             }
-            other @ Operation::Check(..) => {
+            other @ (_, Operation::Check(..)) => {
                 debug_assert!(false, "a check finds no times");
                 self.running.insert(op, other);
                 None
@@ -395,25 +398,20 @@ impl Schedules {
 
     /// The times of a schedule are to be found, in turn.
     fn want_plan(&mut self, ctx: &mut Context, at: LogPos) {
-        if let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| !schedule.is_in_line) {
-            schedule.is_in_line = true;
-            self.unplanned.push_back(at);
+        if let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| schedule.in_line.is_none()) {
+            schedule.in_line = Some(self.unplanned.enter(&schedule.record.principal.account(), at));
         }
         self.ask_for_plans(ctx);
     }
 
     /// Has the host find times, of as many as it may be at.
     fn ask_for_plans(&mut self, ctx: &mut Context) {
-        let plans = |running: &BTreeMap<OpId, Operation>| {
-            running.values().filter(|operation| matches!(operation, Operation::Plan(_))).count()
-        };
-        while plans(&self.running) < ctx.config.limits.schedule.schedule_plans
-            && let Some(at) = self.unplanned.pop_front()
-        {
+        while let Some(at) = next_unplanned(&self.running, &mut self.unplanned, ctx) {
             let Some(schedule) = self.kept.get_mut(&at) else {
-                continue; // It is over.
+                debug_assert!(false, "what is over leaves the line");
+                continue;
             };
-            schedule.is_in_line = false;
+            schedule.in_line = None;
             if schedule.phase != Phase::Unplanned || schedule.state.paused.is_some() {
                 continue; // It was paused meanwhile.
             }
@@ -427,9 +425,10 @@ impl Schedules {
                 Missed::None => 0,
             };
             let (op, now, after) = (ctx.next_op(), ctx.now.utc, schedule.last_known());
+            let ends = schedule.record.ends;
             schedule.phase = Phase::Planning(op);
-            self.running.insert(op, Operation::Plan(at));
-            ctx.output(Output::PlanSchedule { op, rule, after, now, missed, coming: AHEAD });
+            self.running.insert(op, (schedule.record.principal.account(), Operation::Plan(at)));
+            ctx.output(Output::PlanSchedule { op, rule, after, now, missed, coming: AHEAD, ends });
         }
     }
 
@@ -452,6 +451,27 @@ impl Schedules {
         schedule.state.at = ctx.now.utc;
         schedule.state_at = ctx.append(Record::ScheduleMoved(Box::new(schedule.state.clone())));
     }
+}
+
+/// The next in line that may have its times found.
+fn next_unplanned(running: &Running, unplanned: &mut Line, ctx: &Context) -> Option<LogPos> {
+    let is_plan: fn(&Operation) -> bool = |operation| matches!(operation, Operation::Plan(_));
+    let limits = &ctx.config.limits;
+    let all = running.values().filter(|(_, operation)| is_plan(operation)).count();
+    if all >= limits.schedule.schedule_plans {
+        return None;
+    }
+    unplanned.next(|account| held_of(running, ctx, account, is_plan).check(1, limits.job.principal_share).is_ok())
+}
+
+/// How many of these operations are of a kind, of an account and in all.
+fn held_of(running: &Running, ctx: &Context, account: &Account, is_one: fn(&Operation) -> bool) -> Holding {
+    let mut held = Holding { own: 0, all: 0, total: ctx.config.limits.schedule.schedule_plans };
+    for (whose, _) in running.values().filter(|(_, operation)| is_one(operation)) {
+        held.all += 1;
+        held.own += usize::from(whose == account);
+    }
+    held
 }
 
 /// Whose times were found.

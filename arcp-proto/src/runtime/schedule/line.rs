@@ -1,0 +1,64 @@
+//! The line in which schedules wait to have their times found.
+
+use alloc::collections::BTreeMap;
+
+use super::{Account, LogPos};
+
+/// Accounts in turn, each with its schedules: whoever has many waits for itself.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    turns: BTreeMap<u64, Account>,
+    queues: BTreeMap<Account, Queue>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    turn: u64,
+    /// Each by the number under which it came.
+    schedules: BTreeMap<u64, LogPos>,
+}
+
+impl Line {
+    /// A schedule waits from now on; gives its number.
+    pub(super) fn enter(&mut self, account: &Account, at: LogPos) -> u64 {
+        self.last += 1;
+        let number = self.last;
+        let queue = self.queues.entry(account.clone()).or_insert_with(|| {
+            self.turns.insert(number, account.clone());
+            Queue { turn: number, schedules: BTreeMap::new() }
+        });
+        queue.schedules.insert(number, at);
+        number
+    }
+
+    /// One is over.
+    pub(super) fn leave(&mut self, account: &Account, number: u64) {
+        let Some(queue) = self.queues.get_mut(account) else {
+            return; // It did not wait.
+        };
+        queue.schedules.remove(&number);
+        if queue.schedules.is_empty() {
+            self.turns.remove(&queue.turn);
+            self.queues.remove(account);
+        }
+    }
+
+    /// The next one, of the account whose turn came first among those that may have one;
+    /// that account has its next turn after everybody else's.
+    pub(super) fn next(&mut self, may: impl Fn(&Account) -> bool) -> Option<LogPos> {
+        let (turn, account) = self.turns.iter().find(|(_, account)| may(account))?;
+        let (turn, account) = (*turn, account.clone());
+        let queue = self.queues.get_mut(&account)?;
+        let (_, at) = queue.schedules.pop_first()?;
+        self.turns.remove(&turn);
+        if queue.schedules.is_empty() {
+            self.queues.remove(&account);
+        } else {
+            self.last += 1;
+            queue.turn = self.last;
+            self.turns.insert(self.last, account);
+        }
+        Some(at)
+    }
+}
