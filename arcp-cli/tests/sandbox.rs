@@ -11,6 +11,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
@@ -518,6 +519,36 @@ fn an_older_kernel_restricts_what_it_can() {
     for done in ["cat @/in/a && echo x > @/in/a", &signal] {
         assert!(ground.tries(&server.url(), &lease, done).0, "{done}");
     }
+}
+
+#[test]
+fn a_program_that_puts_another_folder_in_the_place_of_a_granted_one_leaves_nothing_of_it() {
+    let Some(mut ground) = Ground::new() else { return };
+    let command = r#"read -r input
+        mv in old && mv out in && echo moved
+        cat in/secret && echo READ
+        for path in in/secret in/a old/a; do
+            echo '{"kind":"artifact","id":1,"path":"'$path'"}'; read -r answer; echo "$path $answer"
+        done"#;
+    let sandbox =
+        Sandbox::new(Mode::Auto, Kernel::of_this_machine(), Base::default(), &[ARCP, "exec"]).expect("it can");
+    let mut registry = Registry::default();
+    let agent = ProcessAgent::shell(command).answered().in_directory(&ground.root).confined(sandbox);
+    registry.add("run", None, agent);
+    ground.home.variables.push(("ARCP_TOKEN", "tok-a"));
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |config| {
+        config.timing.artifact_retention = Some(Duration::from_secs(600));
+    }));
+    let said = stdout(&ground.submit(&server.url(), &["fs.read=@/in/**", "fs.write=@/**"], ""));
+    assert!(said.contains("moved\n") && !said.contains("READ"), "it may move what it may not read: {said}");
+    let answer = |path: &str| said.lines().find(|line| line.starts_with(path)).expect("it is answered").to_string();
+    assert!(answer("in/secret").contains(r#""ok":false"#) && !said.contains("SECRET"), "{said}");
+    assert!(answer("old/a").contains(r#""ok":false"#), "no pattern names it: {said}");
+    let kept = answer("in/a");
+    assert!(kept.contains(r#""ok":true"#), "what was granted is what it was: {said}");
+    let id = kept.split("art_").nth(1).and_then(|rest| rest.split('"').next()).expect("an id");
+    let fetched = ground.home.run(&["artifact", "get", &format!("art_{id}"), "--url", &server.url()]);
+    assert_eq!(stdout(&fetched), "inside", "{}", stderr(&fetched));
 }
 
 #[test]

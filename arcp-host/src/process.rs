@@ -319,7 +319,7 @@ impl Agent for ProcessAgent {
             None => None,
         };
         let directory = self.directory.clone().map_or_else(std::env::current_dir, Ok);
-        let own = confined.as_ref().map(Confined::folder);
+        let own = confined.as_ref().map(|confined| (confined.folder(), confined.readable.clone()));
         let files = directory.and_then(|directory| Files::within(&directory, own));
         let files = files.map_err(|e| AgentError::failed(format!("the working directory is lost: {e}")))?;
         let (child, terminal) = self

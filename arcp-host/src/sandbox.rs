@@ -23,6 +23,7 @@ mod hierarchy;
 mod kernel;
 #[cfg(target_os = "linux")]
 mod landlock;
+mod readable;
 mod ruleset;
 #[cfg(target_os = "linux")]
 mod seccomp;
@@ -43,11 +44,12 @@ use tempfile::TempDir;
 pub use self::base::{Base, BaseError};
 pub use self::hierarchy::Hierarchy;
 pub use self::kernel::{Feature, Kernel};
+pub(crate) use self::readable::{Found, Readable, reopen};
 pub use self::ruleset::{Unenforced, Why};
 pub use self::step::become_program;
 
 use self::ruleset::{Right, Ruleset};
-use crate::agent::{AgentError, Context, Level};
+use crate::agent::{AgentError, Context, Level, artifact_bytes};
 
 /// What is done if the kernel cannot enforce everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +131,9 @@ impl Sandbox {
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|error| AgentError::failed(format!("the sandbox has no temporary folder: {error}")))?;
+        // Descriptors are scarce: they are for what it may leave.
+        let leaves = artifact_bytes(job) > 0;
+        let readable = if leaves { ruleset.open_readable().into() } else { Arc::default() };
         ruleset.add_base(self.base.read(), &[Right::Read]);
         ruleset.add_base(self.base.write(), &[Right::Read, Right::Write, Right::Ioctl]);
         ruleset.add_base([folder.path()], &[Right::Read, Right::Write]);
@@ -138,7 +143,7 @@ impl Sandbox {
         }
         let preamble = step::preamble(&ruleset)
             .map_err(|error| AgentError::failed(format!("the sandbox cannot be described: {error}")))?;
-        Ok(Some(Confined { step: self.step.clone(), preamble, folder }))
+        Ok(Some(Confined { step: self.step.clone(), preamble, folder, readable }))
     }
 }
 
@@ -150,6 +155,8 @@ pub(crate) struct Confined {
     /// What the step reads before the program reads.
     pub(crate) preamble: Vec<u8>,
     folder: TempDir,
+    /// What its lease lets it read, as it was then.
+    pub(crate) readable: Arc<[Readable]>,
 }
 
 impl Confined {
@@ -169,6 +176,12 @@ impl Confined {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// What a lease lets a program read, as it is opened for one.
+#[cfg(test)]
+pub(crate) fn readable_of(lease: &Lease) -> Arc<[Readable]> {
+    Ruleset::of(lease, &Kernel::with([Feature::Files].into())).0.open_readable().into()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
@@ -13,14 +14,22 @@ use arcp_proto::model::artifact::{ArtifactRef, MediaType};
 use arcp_proto::model::event::JobError;
 
 use crate::agent::{CallError, Context, NewArtifact, Stopped, artifact_bytes, may_leave};
+use crate::sandbox::{Found, Readable, reopen};
 
 /// Where the program of a job works. The folders are opened before it is started: it could
 /// put another one where they are.
 pub(super) struct Files {
     directory: Folder,
-    /// The temporary folder of its own, if it is confined: what else it leaves its lease
-    /// has to let it read.
-    own: Option<Folder>,
+    /// What else it may use, if it is confined.
+    own: Option<Own>,
+}
+
+/// What a confined program may leave files of.
+struct Own {
+    /// The temporary folder of its own.
+    folder: Folder,
+    /// What its lease lets it read.
+    readable: Arc<[Readable]>,
 }
 
 struct Folder {
@@ -43,13 +52,18 @@ impl Folder {
 }
 
 impl Files {
-    /// Those of a program that is started in a folder. `own`: the temporary folder of one that is confined.
+    /// Those of a program that is started in a folder. `own`: of one that is confined the
+    /// temporary folder, and what its lease lets it read.
     ///
     /// # Errors
     ///
     /// If one of them is not there.
-    pub(super) fn within(directory: &Path, own: Option<&Path>) -> io::Result<Files> {
-        Ok(Files { directory: Folder::open(directory)?, own: own.map(Folder::open).transpose()? })
+    pub(super) fn within(directory: &Path, own: Option<(&Path, Arc<[Readable]>)>) -> io::Result<Files> {
+        let own = match own {
+            Some((path, readable)) => Some(Own { folder: Folder::open(path)?, readable }),
+            None => None,
+        };
+        Ok(Files { directory: Folder::open(directory)?, own })
     }
 
     /// Leaves the file that a line names.
@@ -108,14 +122,65 @@ impl Files {
             let inside = self.directory.inside(path).unwrap_or(path);
             return beneath(&self.directory.opened, inside, Links::Inside).map_err(failed);
         };
-        if let Some(inside) = own.inside(path) {
-            return beneath(&own.opened, inside, Links::No).map_err(failed);
+        if let Some(inside) = own.folder.inside(path) {
+            return beneath(&own.folder.opened, inside, Links::No).map_err(failed);
         }
         let inside = self.directory.inside(path).unwrap_or(path);
-        // Asked first: why not is all that it learns of what it may not read. Without links
-        // nothing else is opened than is named.
-        may_read(&self.directory.real.join(inside).to_string_lossy())?;
-        beneath(&self.directory.opened, inside, Links::No).map_err(failed)
+        let named = plain(&self.directory.real.join(inside));
+        if !named.starts_with(&self.directory.real) {
+            return Err(failed(elsewhere()));
+        }
+        // Asked first: why not is all that it learns of what it may not read.
+        may_read(&named.to_string_lossy())?;
+        own.open(&named).map_err(failed)
+    }
+}
+
+impl Own {
+    /// Opens what is within what its lease let the program read when it was started: by the
+    /// same folders as it is confined to, whatever has their names by now.
+    fn open(&self, named: &Path) -> io::Result<(File, u64)> {
+        let why = "the sandbox does not let its program read it";
+        let mut refused = io::Error::new(io::ErrorKind::PermissionDenied, why);
+        for found in self.readable.iter().filter_map(|readable| readable.find(named)) {
+            let opened = match found {
+                Found::Beneath(folder, inside) => beneath(folder, inside, Links::No),
+                Found::Is(file) => reopen(file).and_then(regular),
+            };
+            match opened {
+                Ok(opened) => return Ok(opened),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// A path without `.` and `..`: where no link is followed, they lead where they say.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) | Component::Normal(_) => plain.push(component),
+        }
+    }
+    plain
+}
+
+/// That a path leads out of the folder.
+fn elsewhere() -> io::Error {
+    let why = "it is not beneath the working directory, or a link on its way leads out of that";
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
+}
+
+/// A file, if it is a regular one, and how large it is.
+fn regular(file: File) -> io::Result<(File, u64)> {
+    let about = file.metadata()?;
+    match about.is_file() {
+        true => Ok((file, about.len())),
+        false => Err(io::Error::other("it is no regular file")),
     }
 }
 
@@ -172,10 +237,7 @@ fn beneath(folder: &OwnedFd, path: &Path, links: Links) -> io::Result<(File, u64
         Links::No => resolve | ResolveFlags::NO_SYMLINKS,
     };
     let file = match tried(|| openat2(folder, path, flags, Mode::empty(), resolve)) {
-        Err(Errno::XDEV) => {
-            let why = "it is not beneath the working directory, or a link on its way leads out of that";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
+        Err(Errno::XDEV) => return Err(elsewhere()),
         Err(Errno::LOOP) => {
             let why = match links {
                 Links::Inside => "there are too many links on its way",
@@ -194,11 +256,7 @@ fn beneath(folder: &OwnedFd, path: &Path, links: Links) -> io::Result<(File, u64
         Err(Errno::NXIO) => return Err(io::Error::other("it is no regular file")),
         opened => File::from(opened?),
     };
-    let about = file.metadata()?;
-    match about.is_file() {
-        true => Ok((file, about.len())),
-        false => Err(io::Error::other("it is no regular file")),
-    }
+    regular(file)
 }
 
 /// Tries again while folders above it are being renamed; a file that its program has leased
@@ -228,9 +286,12 @@ mod tests {
     use std::io::Read as _;
     use std::os::unix::fs::symlink;
 
+    use arcp_proto::json::Json;
+    use arcp_proto::lease::Lease;
     use rustix::io::Errno;
 
     use super::*;
+    use crate::sandbox::readable_of;
 
     fn code<T>(refused: Result<T, CallError>) -> ErrorCode {
         match refused {
@@ -258,7 +319,9 @@ mod tests {
             true => Ok(()),
             false => Err(refused(ErrorCode::LeaseSubsetViolation, "not granted".to_string())),
         };
-        let files = Files::within(&root.join("named"), Some(&root.join("own"))).expect("they are there");
+        let lease = Lease::parse(&Json::parse(&format!(r#"{{"fs.read":["{granted}/**"]}}"#)).expect("JSON"));
+        let readable = readable_of(&lease.expect("a lease"));
+        let files = Files::within(&root.join("named"), Some((&root.join("own"), readable))).expect("they are there");
         // Another folder where it was started is not its working directory.
         fs::remove_file(root.join("named")).expect("deleted");
         symlink("job/secret", root.join("named")).expect("a link");
@@ -275,6 +338,40 @@ mod tests {
         for path in ["secret/key", "secret/none"] {
             assert_eq!(code(files.open(Path::new(path), may_read)), ErrorCode::LeaseSubsetViolation, "{path}");
         }
+        fs::remove_dir_all(&root).expect("deleted");
+    }
+
+    #[test]
+    fn what_takes_the_name_of_something_granted_is_not_left() {
+        let root = std::env::temp_dir().join(format!("arcp-swapped-{}", std::process::id()));
+        for folder in ["job/public", "job/secret", "own"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        for (file, text) in
+            [("secret/a", "SECRET"), ("secret/key", "SECRET"), ("public/a", "inside"), ("one", "inside")]
+        {
+            fs::write(root.join("job").join(file), text).expect("written");
+        }
+        let job = root.canonicalize().expect("a path").join("job");
+        let lease = format!(r#"{{"fs.read":["{0}/public/**","{0}/one"]}}"#, job.display());
+        let lease = Lease::parse(&Json::parse(&lease).expect("JSON")).expect("a lease");
+        let files = Files::within(&job, Some((&root.join("own"), readable_of(&lease)))).expect("they are there");
+        let read = |path: &str| {
+            let (mut file, _) = files.open(Path::new(path), |_| Ok(()))?;
+            let mut text = String::new();
+            file.read_to_string(&mut text).expect("readable");
+            Ok(text)
+        };
+        let all = ["public/a", "./public/../public/a", "one"];
+        assert_eq!(all.map(|path| read(path).expect("granted")), ["inside"; 3]);
+        assert_eq!(code(read("public/../secret/a")), ErrorCode::PermissionDenied);
+        assert_eq!(code(read("public/../../own/a")), ErrorCode::PermissionDenied, "it is not beneath");
+        for (from, to) in [("public", "old"), ("secret", "public"), ("one", "two"), ("public/key", "one")] {
+            fs::rename(job.join(from), job.join(to)).expect("moved");
+        }
+        assert_eq!(all.map(|path| read(path).expect("granted")), ["inside"; 3], "what was granted is what it was");
+        assert_eq!(code(read("public/key")), ErrorCode::InvalidRequest, "it never was there");
+        assert_eq!(code(read("old/a")), ErrorCode::PermissionDenied, "nobody has granted that name");
         fs::remove_dir_all(&root).expect("deleted");
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use arcp_proto::lease::{Lease, Namespace, Pattern, Port};
@@ -11,6 +12,11 @@ use super::hierarchy::Hierarchy;
 use super::kernel::{Feature, Kernel};
 #[cfg(target_os = "linux")]
 use super::landlock as system;
+use super::readable::Readable;
+
+/// What is open at once of what one lease lets its program read: a client chooses how many
+/// patterns it names, and descriptors are everybody's.
+const READABLE: usize = 64;
 
 /// What may be done with files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,8 +126,8 @@ impl Ruleset {
     /// Takes out what cannot be granted as things are: the step would fail on it.
     pub(super) fn drop_unusable(&mut self) -> Vec<Unenforced> {
         let mut unenforced = Vec::new();
-        self.granted.retain(|(hierarchy, right)| match look(hierarchy) {
-            Ok(()) => true,
+        self.granted.retain(|(hierarchy, right)| match open(hierarchy) {
+            Ok(_) => true,
             Err(why) => {
                 let namespace = if *right == Right::Read { Namespace::FsRead } else { Namespace::FsWrite };
                 let pattern = match hierarchy {
@@ -133,6 +139,13 @@ impl Ruleset {
             }
         });
         unenforced
+    }
+
+    /// Opens what the lease lets the program read, the first of it. What is gone meanwhile is
+    /// not granted either.
+    pub(super) fn open_readable(&self) -> Vec<Readable> {
+        let read = self.granted.iter().filter(|(_, right)| *right == Right::Read).take(READABLE);
+        read.filter_map(|(hierarchy, _)| Some(Readable::new(hierarchy.clone(), open(hierarchy).ok()?))).collect()
     }
 
     /// Any of them, also of others: the operator says so.
@@ -150,12 +163,12 @@ impl Ruleset {
 }
 
 #[cfg(target_os = "linux")]
-fn look(hierarchy: &Hierarchy) -> Result<(), Why> {
-    system::open(hierarchy).map(drop)
+fn open(hierarchy: &Hierarchy) -> Result<OwnedFd, Why> {
+    system::open(hierarchy)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn look(_: &Hierarchy) -> Result<(), Why> {
+fn open(_: &Hierarchy) -> Result<OwnedFd, Why> {
     Err(Why::Unreachable)
 }
 
