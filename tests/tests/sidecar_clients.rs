@@ -2,6 +2,8 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
+use arcp_proto::client::artifacts::ask;
+use arcp_proto::client::streams::say;
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, ResultData};
 use arcp_proto::entropy::Seeds;
 use arcp_proto::error::ErrorCode;
@@ -10,6 +12,8 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::artifact::{BlobDigest, PutArtifact};
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::request::{Credential, Submit};
+use arcp_proto::model::stream::{StreamRequest, StreamSaid};
+use arcp_proto::model::upload::{ArtifactPart, ArtifactWish};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::sidecars::{message, read};
 use serde_json::{Value, json};
@@ -207,5 +211,41 @@ fn bytes_are_left_beside_the_frame_where_both_sides_take_them() {
         } else {
             assert_eq!((&frame["payload"]["data"], peer.messages.len()), (&json!("AP8K"), 0));
         }
+    }
+}
+
+#[test]
+fn chunks_to_agents_and_parts_of_artifacts_go_beside_their_frames_where_both_sides_take_them() {
+    let features = [FEATURES, &["x-vendor.arcp.open_surfaces"]].concat();
+    let without: Vec<&str> = features.iter().copied().filter(|name| !name.ends_with("sidecar")).collect();
+    for (features, beside) in [(&features, true), (&without, false)] {
+        let mut peer = Peer::opened(features, false);
+        let (job, stream) = (WireId::new("job_1").expect("an id"), WireId::new("mine").expect("an id"));
+        let chunk = |says| StreamRequest { job: job.clone(), stream: stream.clone(), says };
+        let part = |data: &[u8]| {
+            let part = ArtifactPart { digest: BlobDigest::of(b"whole"), size: 5, offset: 2, data: data.to_vec() };
+            ArtifactWish::Part(part)
+        };
+        let mut session = peer.client.session().expect("open");
+        say(&mut session, chunk(StreamSaid::chunk(3, BYTES, None))).expect("given");
+        say(&mut session, chunk(StreamSaid::chunk(4, b"text", Some("text")))).expect("given");
+        ask(&mut session, part(BYTES)).expect("given");
+        ask(&mut session, part(b"")).expect("given");
+        peer.put(ClientInput::Tick);
+        let [bytes, text, part, question] = &peer.sent[peer.sent.len() - 4..] else { panic!("four frames") };
+        let id = |frame: &Value| frame["id"].as_str().expect("an id").to_string();
+        let messages: Vec<_> = peer.messages.iter().map(|message| read(message)).collect();
+        assert_eq!((&text["payload"]["data"], &text["payload"]["sidecar"]), (&json!("text"), &Value::Null));
+        assert_eq!(question["payload"]["data"], "", "one without bytes asks");
+        if beside {
+            assert_eq!(messages, [(id(bytes), 3, BYTES), (id(part), 0, BYTES)]);
+            assert_eq!((&bytes["payload"]["sidecar"], &part["payload"]["sidecar"]), (&said(BYTES), &said(BYTES)));
+            assert_eq!(bytes["payload"]["encoding"], "sidecar");
+        } else {
+            assert_eq!(messages, []);
+            assert_eq!((&bytes["payload"]["data"], &bytes["payload"]["encoding"]), (&json!("AP8K"), &json!("base64")));
+        }
+        let data = |frame: &Value| frame["payload"]["data"].is_string();
+        assert_eq!([data(bytes), data(part)], [!beside; 2]);
     }
 }

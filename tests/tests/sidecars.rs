@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
-use arcp_proto::client::{ClientConfig, ClientEvent, ResultData};
-use arcp_proto::id::{JobId, Principal};
+use arcp_proto::client::{ClientConfig, ClientEvent, ResultData, artifacts, streams};
+use arcp_proto::id::{JobId, Principal, WireId};
 use arcp_proto::json::decode_base64;
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::model::artifact::{BlobDigest, PutArtifact};
+use arcp_proto::model::artifact::{ArtifactTerms, BlobDigest, PutArtifact};
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::request::{Credential, Submit};
-use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
+use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamRequest, StreamSaid, StreamTerms};
+use arcp_proto::model::upload::{ArtifactPart, ArtifactWish};
 use arcp_proto::runtime::{
     AgentCall, AgentExit, ChunkData, Config, HeldFor, Input, StreamCall, StreamWord, held_bytes,
 };
@@ -335,6 +336,70 @@ fn our_client_leaves_and_fetches_bytes_and_gets_a_result_beside_frames() {
         assert_eq!(!world.sidecars_of(conn).is_empty(), takes, "{family} {takes}");
         world.finish();
     }
+}
+
+#[test]
+fn our_client_says_chunks_and_parts_beside_its_frames_and_the_runtime_takes_them() {
+    for family in FAMILIES {
+        let mut world = configured(15, |config| {
+            let waiter = config.agents.iter_mut().find(|entry| entry.name == "waiter").expect("it is hosted");
+            waiter.takes_input = true;
+        });
+        world.family = family;
+        let client = world.add_client("a");
+        world.until(client, |event| matches!(event, ClientEvent::Accepted { .. }));
+        let submit = Submit::new(AgentRef::parse("waiter").expect("a name"));
+        world.command(client, |c| c.session().expect("open").submit(submit)).expect("given");
+        let submitted = world.until(client, |event| matches!(event, ClientEvent::Submitted { .. }));
+        let ClientEvent::Submitted { accepted, .. } = submitted else { panic!("{submitted:?}") };
+        let (job, stream) = (accepted.job, WireId::new("mine").expect("an id"));
+        let terms = StreamTerms::new(StreamKind::Binary);
+        let says = [StreamSaid::Open(terms), StreamSaid::chunk(0, BYTES, None), StreamSaid::chunk(1, BYTES, None)];
+        for says in says {
+            let request = StreamRequest { job: job.clone(), stream: stream.clone(), says };
+            world.command(client, |c| streams::say(&mut c.session().expect("open"), request)).expect("given");
+        }
+        world.settle();
+        let words = world.stream_words.iter().filter_map(|(_, _, word)| match word {
+            StreamWord::Chunk { data, .. } => Some(data.as_slice()),
+            _ => None,
+        });
+        assert_eq!(words.collect::<Vec<_>>(), [BYTES; 2]);
+        let part = ArtifactPart { digest: BlobDigest::of(BYTES), size: 7, offset: 0, data: BYTES.to_vec() };
+        let part = ArtifactWish::Part(part);
+        world.command(client, |c| artifacts::ask(&mut c.session().expect("open"), part)).expect("given");
+        let terms = ArtifactTerms::new("a/b".parse().expect("a type"), 7, BlobDigest::of(BYTES));
+        world.command(client, |c| artifacts::keep(&mut c.session().expect("open"), terms)).expect("given");
+        world.until(client, |event| matches!(event, ClientEvent::ArtifactKept { .. }));
+        assert_eq!(world.blobs.stored.values().collect::<Vec<_>>(), [BYTES]);
+        let said = world.recordings().concat();
+        assert_eq!(said.matches("\"ReceivedBinary\"").count(), 3, "{family}: beside its frames");
+        world.finish();
+    }
+}
+
+#[test]
+fn a_part_has_its_bytes_beside_it_or_in_its_frame_and_not_both() {
+    let mut world = world(16);
+    let mut raw = beside(&mut world, Family::Open, "tok-a");
+    let digest = BlobDigest::of(BYTES).to_string();
+    let said = json!({"bytes": BYTES.len(), "frames": 1, "sha256": digest});
+    let part = json!({"sha256": digest, "size": BYTES.len(), "offset": 0});
+    for (more, beside, expected) in [
+        (json!({"sidecar": said, "data": "AP8K"}), true, "nack"),
+        (json!({}), false, "nack"),
+        (json!({"sidecar": said}), true, "x-vendor.arcp.artifact.received"),
+    ] {
+        let mut payload = part.clone();
+        payload.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let id = raw.send(&mut world, "x-vendor.arcp.artifact.part", payload);
+        if beside {
+            world.send_binary(raw.conn, message(&id, 0, BYTES));
+        }
+        let answer = raw.expect_any(&mut world, &["nack", "x-vendor.arcp.artifact.received"]);
+        assert_eq!(answer["type"], expected, "{answer}");
+    }
+    world.finish();
 }
 
 /// What is wrong, and what came of it: one refusal for each, and the session goes on.

@@ -268,7 +268,7 @@ impl Client {
                 request: &pending.request,
                 sidecars,
             };
-            let beside = sidecar::of_request(&to_send).map_or(0, |message| message.len());
+            let beside = sidecar::of_request(family, &to_send).map_or(0, |message| message.len());
             write_request(family, &to_send).map_or(0, |frame| frame.len().max(beside))
         };
         if let Some((bytes, handle, pending)) = self.commands.take_largest(size) {
@@ -395,7 +395,8 @@ impl Client {
         };
         self.reconnector.last_sent = self.now.mono;
         self.outputs.push_back(ClientOutput::Send { frame });
-        let beside = sidecar::of_request(&to_send).map(|message| ClientOutput::SendSidecar { message });
+        let beside =
+            sidecar::of_request(self.config.family, &to_send).map(|message| ClientOutput::SendSidecar { message });
         self.outputs.extend(beside);
     }
 

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{ParseError, Violation};
 use crate::id::{SessionId, WireId};
+use crate::json::{Json, Object};
 use crate::time::UtcMs;
 
 /// The SHA-256 of some bytes: 64 lower-case hex digits.
@@ -259,6 +260,37 @@ impl ArtifactRef {
     /// Its address: `arcp://session/SESSION/artifact/ID`.
     pub fn uri(&self) -> String {
         alloc::format!("arcp://session/{}/artifact/{}", self.session, self.id)
+    }
+
+    /// What both families say of it: `artifact_id`, `uri`, `media_type`, `size`, `sha256`
+    /// and `expires_at` (RFC §16).
+    pub fn to_json(&self) -> Json {
+        let mut object = Object::new();
+        self.write_members(&mut object);
+        object.json()
+    }
+
+    /// Writes the same into an object.
+    pub(crate) fn write_members(&self, out: &mut Object) {
+        out.str("artifact_id", self.id.as_str())
+            .str("uri", &self.uri())
+            .str("media_type", self.media_type.as_str())
+            .u64("size", self.size)
+            .display("sha256", self.digest)
+            .display("expires_at", self.expires_at);
+    }
+
+    /// How a result that is this artifact is told to who knows no such results: an object
+    /// with `result_ref`.
+    pub fn as_result(&self) -> Json {
+        let mut object = Object::new();
+        object.object("result_ref", |reference| self.write_members(reference));
+        object.json()
+    }
+
+    /// Bytes that its texts hold.
+    pub(crate) fn weight(&self) -> usize {
+        self.id.as_str().len() + self.media_type.as_str().len()
     }
 }
 

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use super::envelope::{Header, payload};
 use super::payload::RuntimeFrame;
-use super::shared::stream_of;
+use super::shared::{PART, stream_of};
 use super::{EventFrame, Family, Stamp, View};
 use crate::error::Violation;
 use crate::id::{WireId, prefixed};
@@ -30,7 +30,9 @@ use crate::model::artifact::BlobDigest;
 use crate::model::event::{ChunkEncoding, EventKind, JobEvent, ResultChunk};
 use crate::model::feature::Feature;
 use crate::model::reply::{Reply, SessionReply};
-use crate::model::request::{Command, Request};
+use crate::model::request::{Command, Request, SessionRequest};
+use crate::model::stream::StreamSaid;
+use crate::model::upload::ArtifactWish;
 use crate::wire::RequestToSend;
 
 /// The member of a payload that announces a sidecar, and what stands for the encoding of its bytes.
@@ -79,9 +81,24 @@ pub(super) fn beside(view: &View, chunk: &ResultChunk) -> Option<Vec<u8>> {
 fn beside_stream(view: &View, event: &JobEvent) -> Option<(u64, Vec<u8>)> {
     let JobEvent::Emitted { kind: EventKind::StreamChunk, body } = event else { return None };
     let members = body.members().ok().filter(|_| view.takes_sidecars())?;
-    let data = members.get_str("data").filter(|_| members.get("encoding") == Some("\"base64\""))?;
-    let bytes = decode_base64(&data).filter(|bytes| !bytes.is_empty())?;
-    Some((members.get("sequence")?.parse().ok()?, bytes))
+    Some((members.get("sequence")?.parse().ok()?, bytes_of_chunk(&members)?))
+}
+
+/// The bytes that a chunk says in base64; `None` if there are none.
+pub(super) fn bytes_of_chunk(said: &Members<'_>) -> Option<Vec<u8>> {
+    let data = said.get_str("data").filter(|_| said.get("encoding") == Some("\"base64\""))?;
+    decode_base64(&data).filter(|bytes| !bytes.is_empty())
+}
+
+/// Writes what a chunk says, with its bytes announced instead of in base64.
+pub(super) fn announce_chunk(out: &mut Object, said: &Members<'_>, bytes: &[u8]) {
+    for (name, value) in &said.0 {
+        match name.as_ref() {
+            "data" => announce(out, bytes, BlobDigest::of(bytes)),
+            "encoding" => drop(out.str("encoding", SIDECAR)),
+            _ => drop(out.member(name, value)),
+        }
+    }
 }
 
 /// A chunk of a binary stream as its frame has it, if its bytes go beside that.
@@ -89,13 +106,7 @@ pub(super) fn announcing(view: &View, event: &JobEvent) -> Option<JobEvent> {
     let (_, bytes) = beside_stream(view, event)?;
     let JobEvent::Emitted { kind, body } = event else { return None };
     let mut said = Object::new();
-    for (name, value) in &body.members().ok()?.0 {
-        match name.as_ref() {
-            "data" => announce(&mut said, &bytes, BlobDigest::of(&bytes)),
-            "encoding" => drop(said.str("encoding", SIDECAR)),
-            _ => drop(said.member(name, value)),
-        }
-    }
+    announce_chunk(&mut said, &body.members().ok()?, &bytes);
     Some(JobEvent::Emitted { kind: kind.clone(), body: said.json() })
 }
 
@@ -146,9 +157,24 @@ pub(crate) fn of_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<Vec<u
 }
 
 /// What follows the frame of a request.
-pub(crate) fn of_request(out: &RequestToSend<'_>) -> Option<Vec<u8>> {
+pub(crate) fn of_request(family: Family, out: &RequestToSend<'_>) -> Option<Vec<u8>> {
     match out.request {
         Request::Command(Command::PutArtifact(put)) if out.sidecars => Some(message(&id(out.id), 0, &put.data)),
+        Request::Session(SessionRequest::AboutArtifacts(ArtifactWish::Part(part)))
+            if out.sidecars && !part.data.is_empty() =>
+        {
+            Some(message(&id(out.id), 0, &part.data))
+        }
+        Request::Command(Command::Stream(request)) if out.sidecars => {
+            let StreamSaid::Chunk { sequence, body } = &request.says else { return None };
+            let bytes = bytes_of_chunk(&body.members().ok()?)?;
+            // As the envelope of the family names it.
+            let named = match family {
+                Family::Open => String::from(request.stream.as_str()),
+                Family::Hello => id(out.id),
+            };
+            Some(message(&named, *sequence, &bytes))
+        }
         Request::Command(_) | Request::Session(_) | Request::Handshake(_) => None,
     }
 }
@@ -220,7 +246,7 @@ pub(crate) fn announced(header: &Header<'_>) -> Option<Announcement> {
     }
     let whole = Members::parse(header.payload).ok()?;
     let body = match header.kind.as_ref() {
-        "artifact.put" | "artifact.ref" | "job.result_chunk" | "stream.chunk" => None,
+        "artifact.put" | "artifact.ref" | "job.result_chunk" | "stream.chunk" | PART => None,
         "job.event" if matches!(whole.get_str("kind").as_deref(), Some("result_chunk" | "x-vendor.arcp.stream")) => {
             Some(Members::parse(whole.get("body")?).ok()?)
         }

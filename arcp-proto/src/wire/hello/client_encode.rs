@@ -39,7 +39,7 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
 fn write_payload(out: &RequestToSend<'_>) -> Option<(&'static str, String)> {
     match out.request {
         Request::Handshake(request) => write_handshake_request(request),
-        Request::Session(request) => write_session_request(request, out.at),
+        Request::Session(request) => write_session_request(request, (out.at, out.sidecars)),
         Request::Command(command) => write_command(command, out.sidecars),
     }
 }
@@ -52,7 +52,7 @@ fn write_handshake_request(request: &HandshakeRequest) -> Option<(&'static str, 
     }
 }
 
-fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'static str, String)> {
+fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)) -> Option<(&'static str, String)> {
     Some(match request {
         SessionRequest::Close { reason, answered } => {
             let kind = if *answered { "session.close" } else { "session.bye" };
@@ -64,7 +64,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'stati
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
         SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
-        SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish),
+        SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish, sidecars),
         SessionRequest::ListCheckpoints { job } => shared::write_checkpoint_query(job),
         SessionRequest::Echo { .. }
         | SessionRequest::Replay(_)
@@ -87,7 +87,7 @@ fn write_command(command: &Command, sidecars: bool) -> Option<(&'static str, Str
         Command::Answer(answering) => shared::write_answer(answering),
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
-        Command::Stream(request) => shared::write_stream(request),
+        Command::Stream(request) => shared::write_stream(request, sidecars),
         Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::PutArtifact(put) => shared::write_put(put, sidecars),
         Command::KeepParts(terms) => shared::write_keep(terms),

@@ -66,7 +66,7 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
 fn write_payload<'a>(out: &RequestToSend<'a>) -> Option<(&'a str, String)> {
     match out.request {
         Request::Handshake(request) => Some(write_handshake_request(request)),
-        Request::Session(request) => write_session_request(request, out.at),
+        Request::Session(request) => write_session_request(request, (out.at, out.sidecars)),
         Request::Command(command) => Some(write_command(command, out.sidecars)),
     }
 }
@@ -79,7 +79,7 @@ fn write_handshake_request(request: &HandshakeRequest) -> (&'static str, String)
     }
 }
 
-fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, String)> {
+fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)) -> Option<(&str, String)> {
     let mut payload = Object::new();
     Some(match request {
         SessionRequest::Close { reason, .. } => {
@@ -96,7 +96,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
         SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
-        SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish),
+        SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish, sidecars),
         SessionRequest::ListCheckpoints { job } => shared::write_checkpoint_query(job),
         SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
         SessionRequest::Pace { every, .. } => {
@@ -123,7 +123,7 @@ fn write_command(command: &Command, sidecars: bool) -> (&'static str, String) {
         Command::Answer(answering) => shared::write_answer(answering),
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
-        Command::Stream(request) => shared::write_stream(request),
+        Command::Stream(request) => shared::write_stream(request, sidecars),
         Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::PutArtifact(put) => shared::write_put(put, sidecars),
         Command::KeepParts(terms) => shared::write_keep(terms),

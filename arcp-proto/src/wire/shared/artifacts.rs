@@ -137,15 +137,15 @@ pub(in crate::wire) fn write_release(id: &WireId) -> (&'static str, String) {
 /// inside of `artifact`, or beside it.
 pub(in crate::wire) fn write_ref(artifact: &ArtifactRef) -> (&'static str, String) {
     let mut payload = Object::new();
-    payload.object("artifact", |nested| write_members(nested, artifact));
-    write_members(&mut payload, artifact);
+    payload.object("artifact", |nested| artifact.write_members(nested));
+    artifact.write_members(&mut payload);
     (REF, payload.done())
 }
 
 /// Type and payload of the bytes of an artifact.
 pub(in crate::wire) fn write_fetched(view: &View, fetched: &FetchedArtifact) -> (&'static str, String) {
     let mut payload = Object::new();
-    write_members(&mut payload, &fetched.artifact);
+    fetched.artifact.write_members(&mut payload);
     let is_part = fetched.offset > 0 || (fetched.data.len() as u64) < fetched.artifact.size;
     if is_part {
         payload.u64("offset", fetched.offset);
@@ -174,15 +174,6 @@ pub(super) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     BASE64.decode(text.as_bytes())
 }
 
-pub(super) fn write_members(out: &mut Object, artifact: &ArtifactRef) {
-    out.str("artifact_id", artifact.id.as_str())
-        .str("uri", &artifact.uri())
-        .str("media_type", artifact.media_type.as_str())
-        .u64("size", artifact.size)
-        .display("sha256", artifact.digest)
-        .display("expires_at", artifact.expires_at);
-}
-
 /// Reads what a runtime answers to requests about artifacts; `None` for any other
 /// message. The reference that a job's stream holds is numbered.
 pub(in crate::wire) fn read_reply(
@@ -206,7 +197,8 @@ pub(in crate::wire) fn read_reply(
     }))
 }
 
-pub(super) fn read_members(members: &Members<'_>) -> Option<ArtifactRef> {
+/// Reads what an artifact is known by; `None` if not all of that is said.
+pub(in crate::wire) fn read_members(members: &Members<'_>) -> Option<ArtifactRef> {
     let text = |name: &str| members.get_str(name).map(|text| text.to_string());
     let session = |uri: String| SessionId::parse(uri.strip_prefix("arcp://session/")?.split('/').next()?);
     Some(ArtifactRef {

@@ -36,7 +36,9 @@ pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,
 };
 pub(super) use streams::{stream_data, stream_of, write_stream};
-pub(super) use uploads::{read_reply as read_of_artifacts, write_answer as write_of_artifacts, write_keep, write_wish};
+pub(super) use uploads::{
+    PART, read_reply as read_of_artifacts, write_answer as write_of_artifacts, write_keep, write_wish,
+};
 pub(super) use written::{
     DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed,
     write_credentials, write_jobs, write_lease_bounds, write_list_jobs, write_ping, write_pong, write_resume,

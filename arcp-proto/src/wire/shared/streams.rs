@@ -48,8 +48,9 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Command>, Viola
     Ok(Some(Command::Stream(StreamRequest { job, stream, says }.into())))
 }
 
-/// Type and payload of what a client says in a stream.
-pub(in crate::wire) fn write_stream(request: &StreamRequest) -> (&'static str, String) {
+/// Type and payload of what a client says in a stream; with `sidecars` its bytes go beside
+/// it.
+pub(in crate::wire) fn write_stream(request: &StreamRequest, sidecars: bool) -> (&'static str, String) {
     let StreamRequest { job, stream, says } = request;
     let mut payload = Object::new();
     payload.str("job_id", job.as_str()).str("stream_id", stream.as_str());
@@ -62,8 +63,14 @@ pub(in crate::wire) fn write_stream(request: &StreamRequest) -> (&'static str, S
         }
         StreamSaid::Chunk { sequence, body } => {
             payload.u64("sequence", *sequence);
-            for (name, value) in &body.members().unwrap_or_default().0 {
-                payload.member(name, value);
+            let members = body.members().unwrap_or_default();
+            match sidecar::bytes_of_chunk(&members).filter(|_| sidecars) {
+                Some(bytes) => sidecar::announce_chunk(&mut payload, &members, &bytes),
+                None => {
+                    for (name, value) in &members.0 {
+                        payload.member(name, value);
+                    }
+                }
             }
             CHUNK
         }

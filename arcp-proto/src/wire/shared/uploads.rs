@@ -8,7 +8,7 @@ use core::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::artifacts::{decode, encode, id, read_members, write_fetch, write_members};
+use super::artifacts::{decode, encode, id, read_members, write_fetch};
 use crate::error::Violation;
 use crate::id::{JobId, WireId};
 use crate::json::{Members, Object, Text};
@@ -17,8 +17,9 @@ use crate::model::reply::{Reply, SessionReply};
 use crate::model::request::{Command, Request, SessionRequest};
 use crate::model::upload::{ArtifactAnswer, ArtifactPage, ArtifactPart, ArtifactQuery, ArtifactWish, ListedArtifact};
 use crate::wire::envelope::{Header, payload};
+use crate::wire::sidecar;
 
-const PART: &str = "x-vendor.arcp.artifact.part";
+pub(in crate::wire) const PART: &str = "x-vendor.arcp.artifact.part";
 const KEEP: &str = "x-vendor.arcp.artifact.keep";
 const ABANDON: &str = "x-vendor.arcp.artifact.abandon";
 const LIST: &str = "x-vendor.arcp.artifacts.list";
@@ -32,8 +33,8 @@ struct Part<'a> {
     size: u64,
     #[serde(default)]
     offset: u64,
-    #[serde(borrow)]
-    data: Text<'a>,
+    #[serde(borrow, default)]
+    data: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +77,12 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Viola
     Ok(Some(match kind {
         PART => {
             let Part { sha256, size, offset, data } = payload(kind, header.payload)?;
-            let data = decode(&data.0).map_err(|why| wrong(kind, "data", &why))?;
+            let data = match (data, header.sidecar) {
+                (Some(data), None) => decode(&data.0).map_err(|why| wrong(kind, "data", &why))?,
+                (None, Some(bytes)) => bytes.to_vec(),
+                (Some(_), Some(_)) => return Err(wrong(kind, "sidecar", &"there is `data` as well")),
+                (None, None) => return Err(Violation::invalid(alloc::format!("`{kind}`: missing field `data`"))),
+            };
             let part = ArtifactPart { digest: digest(&sha256)?, size, offset, data };
             SessionRequest::AboutArtifacts(ArtifactWish::Part(part)).into()
         }
@@ -108,13 +114,19 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Viola
     }))
 }
 
-/// Type and payload of a wish.
-pub(in crate::wire) fn write_wish(wish: &ArtifactWish) -> (&'static str, String) {
+/// Type and payload of a wish; with `sidecars` its bytes go beside it.
+pub(in crate::wire) fn write_wish(wish: &ArtifactWish, sidecars: bool) -> (&'static str, String) {
     let mut payload = Object::new();
     let kind = match wish {
         ArtifactWish::Fetch { id, range } => return write_fetch(id, *range),
         ArtifactWish::Part(ArtifactPart { digest, size, offset, data }) => {
-            payload.display("sha256", digest).u64("size", *size).u64("offset", *offset).str("data", &encode(data));
+            payload.display("sha256", digest).u64("size", *size).u64("offset", *offset);
+            // One without bytes asks how many have come.
+            if sidecars && !data.is_empty() {
+                sidecar::announce(&mut payload, data, BlobDigest::of(data));
+            } else {
+                payload.str("data", &encode(data));
+            }
             PART
         }
         ArtifactWish::Abandon(digest) => {
@@ -165,7 +177,7 @@ pub(in crate::wire) fn write_answer(answer: &ArtifactAnswer) -> (&'static str, S
 
 fn write_listed(listed: &ListedArtifact) -> String {
     let mut entry = Object::new();
-    write_members(&mut entry, &listed.artifact);
+    listed.artifact.write_members(&mut entry);
     if let Some(job) = listed.job {
         entry.display("job_id", job);
     }
