@@ -1,7 +1,7 @@
 //! `arcp artifact`.
 
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use arcp_proto::model::upload::ArtifactQuery;
 
 use crate::args::Where;
 use crate::connect::Chosen;
+use crate::deliver::{failure, fetch_to};
 use crate::exit::{Exit, Failure};
 use crate::list::find;
 use crate::output::{self, Cell, Printing, Row};
@@ -238,28 +239,8 @@ fn get(args: &Get) -> Result<Exit, Failure> {
         artifacts::stream(&client, &args.id, &mut io::stdout().lock()).map_err(failed)?;
         return Ok(Exit::Success);
     };
-    let unusable = |error: io::Error| Failure::new(Exit::Failed, format!("--file {}: {error}", file.display()));
-    let mut partial = file.clone().into_os_string();
-    partial.push(".partial");
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut into = options.open(&partial).map_err(unusable)?;
-    if let Err(error) = artifacts::download(&client, &args.id, &mut into) {
-        let is_empty = into.metadata().is_ok_and(|about| about.len() == 0);
-        if is_empty || matches!(error, TransferError::Damaged(_)) {
-            drop(fs::remove_file(&partial));
-        }
-        return Err(failed(error));
-    }
-    into.sync_all().and_then(|()| fs::rename(&partial, file)).map_err(unusable)?;
+    fetch_to(&client, &args.id, file).map_err(|error| error.told("--file", file, failed))?;
     Ok(Exit::Success)
-}
-
-fn failure(error: TransferError) -> Failure {
-    match error {
-        TransferError::Client(error) => error.into(),
-        TransferError::File(_) | TransferError::Damaged(_) => Failure::new(Exit::Failed, error.to_string()),
-    }
 }
 
 fn rm(args: &Rm) -> Result<Exit, Failure> {
@@ -284,12 +265,9 @@ fn row(kept: &ArtifactRef, job: Option<JobId>) -> Row {
     let id = kept.id.as_str().to_string();
     let cells = [id.as_str(), kept.media_type.as_str(), &kept.size.to_string(), &local(kept.expires_at)];
     let mut json = Object::new();
-    json.str("artifact_id", &id)
-        .str("uri", &kept.uri())
-        .str("media_type", kept.media_type.as_str())
-        .u64("size", kept.size)
-        .display("sha256", kept.digest)
-        .display("expires_at", kept.expires_at);
+    for (name, value) in &kept.to_json().members().unwrap_or_default().0 {
+        json.member(name, value);
+    }
     if let Some(job) = job {
         json.display("job_id", job);
     }

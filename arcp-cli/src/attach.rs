@@ -15,8 +15,9 @@ use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex,
 
 use crate::args::Where;
 use crate::connect::Chosen;
+use crate::deliver::deliver;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
-use crate::follow::{interrupted, print_result, spoken, visible_lines, why_ended};
+use crate::follow::{interrupted, spoken, visible_lines, why_ended};
 use crate::list::find;
 use crate::watch::watched;
 
@@ -68,7 +69,7 @@ pub fn run(args: &Attach) -> Result<Exit, Failure> {
             JobUpdate::Ended { terminal, result, .. } => {
                 drop(input);
                 if !shown.any {
-                    print_result(&result)?;
+                    deliver(&client, &result, None)?;
                 }
                 if let Some(error) = &terminal.error {
                     say(format_args!("arcp: {}", visible(&why_ended(&terminal, error))));

@@ -130,6 +130,7 @@ fn create(args: &Create) -> Result<Exit, Failure> {
 }
 
 fn restore(args: Restore) -> Result<Exit, Failure> {
+    args.following.check(args.detach)?;
     let client = connect(&args.place)?;
     let wish = RestoreCheckpoint { checkpoint: args.checkpoint.clone(), key: args.key };
     let job = client.checkpoints().restore(wish).map_err(|error| refused(error, args.checkpoint.as_str()))?;

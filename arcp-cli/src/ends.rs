@@ -34,12 +34,13 @@ fn news(end: &End) -> Option<News> {
     Some(News { id, what, variables, json: json.done(), at: end.event.at, until: None })
 }
 
-/// A result in pieces is not told: `arcp result` has it.
+/// Of a result that is an artifact it is told what that is known by. One in pieces is not told: `arcp result` has it.
 fn write_terminal(json: &mut Object, terminal: &Terminal) {
     match &terminal.result {
         Some(JobResult::Inline(result) | JobResult::Streamed { inline: Some(result), .. }) => {
             json.raw("result", result.as_str());
         }
+        Some(JobResult::Stored(stored)) => drop(json.raw("result_ref", stored.to_json().as_str())),
         Some(JobResult::Streamed { inline: None, .. }) | None => {}
     }
     if let Some(error) = &terminal.error {

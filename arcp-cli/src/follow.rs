@@ -1,6 +1,7 @@
 //! Following a job on a terminal, in a pipe, or as JSON lines.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,12 +17,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::args::Output;
 use crate::asking::Asker;
+use crate::deliver::deliver;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
 use crate::graph::Graph;
 use crate::handoff::handed;
+use crate::tls;
 
 /// How a job is followed.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Following {
     /// How to print.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
@@ -30,6 +33,27 @@ pub struct Following {
     /// it is asked if stdin and stderr are a terminal].
     #[arg(long)]
     pub no_ask: bool,
+    /// Write the result to this file instead of stdout; of one that is an artifact, its
+    /// bytes.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+}
+
+impl Following {
+    /// Whether there is anybody to do it.
+    ///
+    /// # Errors
+    ///
+    /// If a result is to be saved that nobody waits for.
+    pub fn check(&self, detach: bool) -> Result<(), Failure> {
+        match (&self.save, detach) {
+            (Some(_), true) => Err(Failure::usage(
+                "--save: nobody waits for the result with --detach: `arcp result` has it in the end",
+            )),
+            (Some(file), false) => tls::can_write(file),
+            (None, _) => Ok(()),
+        }
+    }
 }
 
 /// Shows a job until it ends; asks on a terminal what it asks.
@@ -39,7 +63,7 @@ pub fn follow(client: &Client, job: &Job, how: Following) -> Result<Exit, Failur
 
 /// The same; tells how it ended, if it did.
 pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit, Option<Terminal>), Failure> {
-    let Following { output, no_ask } = how;
+    let Following { output, no_ask, save } = how;
     let interrupted = interrupted()?;
     let mut view: Box<dyn View> = match output {
         Output::Text => Box::new(Text::new()),
@@ -70,6 +94,11 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
                 asker.iter_mut().for_each(|asker| asker.hear(&event));
             }
             JobUpdate::Ended { seq, terminal, result } => {
+                let goes_out = output == Output::Text && !view.has_shown(&result);
+                if goes_out || save.is_some() {
+                    view.clear();
+                    deliver(client, &result, save.as_deref())?;
+                }
                 view.ended(seq, &terminal, &result)?;
                 if let ResultData::Broken { why } = &result {
                     return Err(Failure::new(Exit::Lost, format!("the result is not whole: {why}")));
@@ -111,7 +140,10 @@ pub fn interrupted() -> io::Result<Arc<AtomicBool>> {
 trait View {
     fn accepted(&mut self, job: &Job) -> io::Result<()>;
     fn event(&mut self, seq: u64, at: Option<UtcMs>, event: &JobEvent) -> io::Result<()>;
+    /// The job has ended; its result has gone where it goes, unless this shows it.
     fn ended(&mut self, seq: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()>;
+    /// Whether people have seen all of a result before.
+    fn has_shown(&self, result: &ResultData) -> bool;
     fn note(&mut self, text: &str);
     fn clear(&mut self);
 }
@@ -141,6 +173,10 @@ impl View for Lines {
         line.str("type", "ended").u64("event_seq", seq);
         write_end(&mut line, terminal, result);
         writeln!(self.out, "{}", line.done())
+    }
+
+    fn has_shown(&self, _: &ResultData) -> bool {
+        false
     }
 
     fn note(&mut self, text: &str) {
@@ -182,6 +218,7 @@ pub fn write_end(line: &mut Object, terminal: &Terminal, result: &ResultData) {
                 line.str("result", &String::from_utf8_lossy(bytes));
             }
         }
+        ResultData::Stored(stored) => drop(line.raw("result_ref", stored.to_json().as_str())),
         ResultData::Broken { why } => {
             line.str("broken", why);
         }
@@ -193,32 +230,6 @@ pub fn write_end(line: &mut Object, terminal: &Terminal, result: &ResultData) {
         });
     }
     line.opt_str("summary", terminal.summary.as_deref());
-}
-
-/// A result as people want it: a text as it is, anything else as JSON. On a
-/// terminal it steers nothing.
-pub fn print_result(result: &ResultData) -> io::Result<()> {
-    let out = io::stdout();
-    let on_terminal = out.is_terminal();
-    write_result(&mut out.lock(), result, on_terminal)
-}
-
-fn write_result(out: &mut impl io::Write, result: &ResultData, on_terminal: bool) -> io::Result<()> {
-    let shown = |text: String| if on_terminal { visible_lines(&text) } else { text };
-    match result {
-        ResultData::Inline(json) => {
-            let text = json.decode::<String>().unwrap_or_else(|_| json.to_string());
-            writeln!(out, "{}", shown(text))?;
-        }
-        ResultData::Streamed { bytes, .. } if on_terminal => {
-            // What comes next begins on a line of its own.
-            let end = if bytes.is_empty() || bytes.ends_with(b"\n") { "" } else { "\n" };
-            write!(out, "{}{end}", visible_lines(&String::from_utf8_lossy(bytes)))?;
-        }
-        ResultData::Streamed { bytes, .. } => out.write_all(bytes)?,
-        ResultData::None | ResultData::Broken { .. } => {}
-    }
-    out.flush()
 }
 
 /// A text of several lines as a terminal may have it.
@@ -346,13 +357,12 @@ impl View for Text {
         Ok(())
     }
 
-    fn ended(&mut self, _: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()> {
+    fn has_shown(&self, result: &ResultData) -> bool {
+        matches!(result, ResultData::Inline(json) if json.decode::<String>().is_ok_and(|text| self.was_shown(&text)))
+    }
+
+    fn ended(&mut self, _: u64, terminal: &Terminal, _: &ResultData) -> io::Result<()> {
         self.clear();
-        let is_shown = matches!(result, ResultData::Inline(json)
-            if json.decode::<String>().is_ok_and(|text| self.was_shown(&text)));
-        if !is_shown {
-            print_result(result)?;
-        }
         if let Some(error) = &terminal.error {
             say(format_args!("arcp: {}", visible(&why_ended(terminal, error))));
         }
@@ -466,25 +476,4 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         | EventKind::Vendor(_) => format!("{} {body}", kind.as_str()),
     };
     visible(line.trim_end())
-}
-
-#[cfg(test)]
-mod tests {
-    use arcp_proto::json::Json;
-
-    use super::*;
-
-    #[test]
-    fn a_result_steers_no_terminal_and_is_as_it_is_elsewhere() {
-        let text = "a\tb\n\u{1b}[2Jc\n";
-        let inline = ResultData::Inline(Json::string(text));
-        let streamed = ResultData::Streamed { bytes: text.as_bytes().to_vec(), text: true };
-        for (result, end) in [(inline, "\n"), (streamed, "")] {
-            for (on_terminal, expected) in [(false, text), (true, "a\tb\n\\u{1b}[2Jc\n")] {
-                let mut out = Vec::new();
-                write_result(&mut out, &result, on_terminal).expect("memory");
-                assert_eq!(String::from_utf8_lossy(&out), format!("{expected}{end}"));
-            }
-        }
-    }
 }

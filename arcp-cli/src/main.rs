@@ -21,6 +21,7 @@ mod counts;
 mod courier;
 mod credentials;
 mod delegation;
+mod deliver;
 mod demo;
 mod doctor;
 mod drain;

@@ -1,6 +1,7 @@
 //! `arcp result`.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use arcp_blocking::JobUpdate;
 use arcp_host::stderr::{say, visible};
@@ -10,8 +11,9 @@ use arcp_proto::model::job::JobStatus;
 
 use crate::args::Where;
 use crate::connect::Chosen;
+use crate::deliver::deliver;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
-use crate::follow::{print_result, why_ended, write_end};
+use crate::follow::{why_ended, write_end};
 use crate::list::summary;
 use crate::output::{Format, Printing};
 use crate::values;
@@ -23,6 +25,9 @@ pub struct ResultOf {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
+    /// Write it to this file instead of stdout; of one that is an artifact, its bytes.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
     /// How to print.
     #[command(flatten)]
     pub printing: Printing,
@@ -48,8 +53,11 @@ pub fn run(args: &ResultOf) -> Result<Exit, Failure> {
                     return Err(Failure::new(Exit::Lost, format!("the result is not whole: {why}")));
                 }
                 let mut out = io::stdout();
+                if args.printing.output == Format::Table || args.save.is_some() {
+                    deliver(&client, &result, args.save.as_deref())?;
+                }
                 match args.printing.output {
-                    Format::Table => print_result(&result)?,
+                    Format::Table => {}
                     Format::Id => writeln!(out, "{}", job.job)?,
                     Format::Json | Format::Jsonl => {
                         let mut line = Object::new();

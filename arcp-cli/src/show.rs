@@ -15,6 +15,7 @@ use arcp_proto::time::UtcMs;
 
 use crate::args::Where;
 use crate::connect::Chosen;
+use crate::deliver::line_of;
 use crate::exit::{Exit, Failure};
 use crate::follow::error_beside;
 use crate::list::{self, summary};
@@ -234,6 +235,10 @@ fn write_end_of(client: &Client, job: &JobSummary, facts: &mut KnownFacts, json:
         ResultData::Inline(result) => {
             facts.push(("result", Cell::from(result.as_str())));
             json.raw("result", result.as_str());
+        }
+        ResultData::Stored(stored) => {
+            facts.push(("result", Cell::from(line_of(&stored))));
+            json.raw("result_ref", stored.to_json().as_str());
         }
         ResultData::Streamed { .. } | ResultData::Broken { .. } => {
             facts.push(("result", Cell::from(format!("in pieces: see arcp result {}", job.job))));

@@ -67,6 +67,7 @@ pub fn place(
     following: Following,
     credentials: Option<&Path>,
 ) -> Result<Exit, Failure> {
+    following.check(detach)?;
     let chosen = Chosen::of_starting(place)?;
     if detach {
         chosen.can_be_left().map_err(|why| Failure::usage(format!("--detach: {why}")))?;

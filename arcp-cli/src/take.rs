@@ -39,6 +39,7 @@ pub struct Take {
 
 /// Takes a job.
 pub fn run(args: &Take) -> Result<Exit, Failure> {
+    args.following.check(args.detach)?;
     let client = Chosen::of(&args.place)?.connect_for_handoff()?;
     let session = &client.welcome().session;
     say(format_args!("arcp: waiting for a job that is handed over to session {session}"));
@@ -50,7 +51,7 @@ pub fn run(args: &Take) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     say(format_args!("arcp: {} of {} is yours", job.id, job.agent));
-    follow(&client, &job, args.following)
+    follow(&client, &job, args.following.clone())
 }
 
 /// The next job; `None`: it is not waited for any more.

@@ -97,7 +97,7 @@ fn show(
 /// Follows a job in the terminal itself, until its end or Ctrl-C.
 fn watch(client: &Client, job: &WireId) -> Result<(), Failure> {
     let (followed, _) = watched(client, job, job.as_str())?;
-    let following = Following { output: Output::Text, no_ask: false };
+    let following = Following { output: Output::Text, no_ask: false, save: None };
     match follow(client, &followed, following) {
         Ok(_) => say(format_args!("arcp: Enter goes back to the table")),
         Err(failure) => say(format_args!("arcp: {}; Enter goes back to the table", failure.message)),

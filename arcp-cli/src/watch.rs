@@ -15,6 +15,7 @@ use crate::notify::Program;
 
 /// Follows a job from its beginning, or from what is kept of it.
 pub fn run(args: args::Watch) -> Result<Exit, Failure> {
+    args.following.check(false)?;
     let client = Chosen::of(&args.place)?.connect()?;
     let id = find(&client, &args.job)?;
     let (job, _) = watched(&client, &id, &args.job)?;

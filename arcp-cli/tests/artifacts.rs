@@ -131,6 +131,55 @@ fn a_file_larger_than_a_frame_is_left_in_parts_fetched_on_from_where_it_was_and_
 }
 
 #[test]
+fn a_result_that_is_an_artifact_goes_where_results_go_also_after_a_crash() {
+    let mut home = Home::new(ARCP);
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let store = home.dir.join("jobs.db").to_str().expect("text").to_string();
+    let args = ["--samples", "--store", &store, "--token", "tok-a=alice", "--token", "tok-b=bob"];
+    let url = home.serve(&args);
+    let run = |home: &Home, url: &str, args: &[&str]| home.run(&[args, &["--url", url, "--token", "tok-a"]].concat());
+    let letters = "abcdefghijklmnopqrstuvwxyzabcd";
+    let submit = ["submit", "artist", "--input", r#"{"bytes": 30, "as_result": true}"#];
+    for family in ["hello", "open"] {
+        let made = run(&home, &url, &[&submit[..], &["--family", family]].concat());
+        assert_eq!((code(&made), stdout(&made).as_str()), (0, letters), "{}", stderr(&made));
+    }
+    let (copy, later) = (home.dir.join("copy.txt"), home.dir.join("later.txt"));
+    let told = run(&home, &url, &[&submit[..], &["-o", "jsonl", "--save", copy.to_str().expect("text")]].concat());
+    let ended: Value = serde_json::from_str(stdout(&told).lines().last().expect("an end")).expect("JSON");
+    assert_eq!(fs::read_to_string(&copy).expect("written"), letters);
+    let (id, size) = (&ended["result_ref"]["artifact_id"], &ended["result_ref"]["size"]);
+    let id = id.as_str().expect("an id").to_string();
+    assert_eq!(*size, 30, "{ended}");
+    let accepted: Value = serde_json::from_str(stdout(&told).lines().next().expect("a line")).expect("JSON");
+    let job = accepted["job_id"].as_str().expect("an id").to_string();
+    home.signal("KILL");
+    let url = home.serve(&args);
+    let again = run(&home, &url, &["result", &job]);
+    assert_eq!((code(&again), stdout(&again).as_str()), (0, letters), "{}", stderr(&again));
+    let watched = run(&home, &url, &["watch", &job, "--save", later.to_str().expect("text")]);
+    assert_eq!((code(&watched), stdout(&watched).as_str()), (0, ""), "{}", stderr(&watched));
+    assert_eq!(fs::read_to_string(&later).expect("written"), letters);
+    let shown = stdout(&run(&home, &url, &["show", &job]));
+    assert!(shown.contains(&id) && shown.contains("arcp artifact get"), "{shown}");
+    // Any other result is saved as it would be printed.
+    let echoed = run(&home, &url, &["submit", "echo", "--input", r#""hi""#, "--save", copy.to_str().expect("text")]);
+    assert_eq!((code(&echoed), stdout(&echoed).as_str()), (0, ""), "{}", stderr(&echoed));
+    assert_eq!(fs::read_to_string(&copy).expect("written"), "hi\n");
+    assert_eq!(code(&run(&home, &url, &["artifact", "rm", &id])), 0);
+    let gone = run(&home, &url, &["result", &job]);
+    assert!(code(&gone) == 1 && stderr(&gone).contains(&id) && stderr(&gone).contains("not kept"), "{}", stderr(&gone));
+    for (args, exit, said) in [
+        (&["submit", "echo", "--detach", "--save", "x"][..], 2, "--save"),
+        (&["submit", "echo", "--save", "/nowhere/x"], 1, "/nowhere/x"),
+    ] {
+        let output = run(&home, &url, args);
+        assert!(code(&output) == exit && stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
+    }
+    home.signal("TERM");
+}
+
+#[test]
 fn what_a_kill_leaves_of_a_file_that_was_half_put_is_gone_at_the_next_start() {
     let mut home = Home::new(ARCP);
     fs::create_dir_all(&home.dir).expect("a folder");

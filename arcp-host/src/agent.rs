@@ -5,6 +5,7 @@ mod checkpoints;
 mod child;
 mod credentials;
 mod interrupts;
+mod outcome;
 pub(crate) mod people;
 mod replies;
 mod says;
@@ -23,8 +24,7 @@ use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::{Json, JsonError};
 use arcp_proto::lease::{Amount, Currency, Namespace};
 use arcp_proto::model::event::{EventKind, JobError};
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData, Input, Remaining};
-use serde::Serialize;
+use arcp_proto::runtime::{AgentCall, AgentReply, AgentSpec, ChunkData, Input, Remaining};
 use serde::de::DeserializeOwned;
 
 pub use self::artifacts::NewArtifact;
@@ -33,6 +33,8 @@ pub use self::checkpoints::{WantedCheckpoint, checkpoint_wanted_within};
 pub use self::child::{AsyncChild, Child};
 pub use self::credentials::{credentials, renew_credential, renew_credential_of};
 pub use self::interrupts::Interrupt;
+pub use self::outcome::Outcome;
+pub(crate) use self::outcome::exit_of;
 pub use self::people::Answered;
 use self::replies::{allowed, authorize, event_of, remaining_of};
 pub use self::streams::{AsyncStreamInput, AsyncStreamWriter, StreamInput, StreamWriter};
@@ -84,31 +86,6 @@ where
 {
     fn answer(&self, spec: &AgentSpec) -> Result<Outcome, AgentError> {
         self(spec)
-    }
-}
-
-/// How a job succeeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Without a result.
-    Empty,
-    /// With this result.
-    Json(Json),
-    /// With what was sent by [`Context::chunk`], and one line about it.
-    Streamed {
-        /// The line.
-        summary: Option<String>,
-    },
-}
-
-impl Outcome {
-    /// A result of any type with a JSON form.
-    ///
-    /// # Errors
-    ///
-    /// If it has none.
-    pub fn of<T: Serialize + ?Sized>(result: &T) -> Result<Outcome, AgentError> {
-        Ok(Outcome::Json(Json::from_value(result)?))
     }
 }
 
@@ -779,15 +756,5 @@ impl CreditWait {
             control.waited.inc_by(since.elapsed().as_secs_f64());
         }
         spent
-    }
-}
-
-/// What the core is told when an agent returns.
-pub(crate) fn exit_of(result: Result<Outcome, AgentError>) -> AgentExit {
-    match result {
-        Ok(Outcome::Empty) => AgentExit::Success { result: None, summary: None },
-        Ok(Outcome::Json(json)) => AgentExit::Success { result: Some(json), summary: None },
-        Ok(Outcome::Streamed { summary }) => AgentExit::Success { result: None, summary },
-        Err(AgentError(error)) => AgentExit::Failure(error),
     }
 }

@@ -7,8 +7,8 @@
 //! | prints `{"kind": "heartbeat"}` | a sign of life, and nothing else |
 //! | prints `{"kind": "checkpoint", "body": {"state": ...}}` | what it can go on from; `label` may be there too |
 //! | prints `{"kind": "stream.open", "body": {"stream": NAME, "kind": "text"}}` | a stream of its job, by a name of its own; then `stream.chunk` with `data`, perhaps `"encoding": "base64"`, `attributes`, `role`, `redacted`, `sha256` or `"priority": "low"`, and `stream.close` or `stream.error` |
-//! | prints `{"kind": "artifact", "path": ...}` | that file, beneath its working directory, as an artifact; `media_type` and `retain_seconds` may be there too |
-//! | prints `{"result": ...}` last | the result |
+//! | prints `{"kind": "artifact", "path": ...}` | that file, beneath its working directory, as an artifact; `media_type` and `retain_seconds` may be there too; with `"result": true` it is the result |
+//! | prints `{"result": ...}` last | the result; `{"result_ref": ID}` of an artifact that it has left |
 //! | prints any other line | a `log` event with `{"stream": "stdout"}` in its `attributes`; all of them together are the result if no other is given, up to 1 MiB |
 //! | prints on stderr | a `log` event with `{"stream": "stderr"}` |
 //! | exits with 0 | success |

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{CallId, JobId};
+use arcp_proto::id::{CallId, JobId, WireId};
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec};
 
@@ -25,6 +25,8 @@ pub struct Running {
     open: Option<CallId>,
     /// The child that it made last.
     child: Option<JobId>,
+    /// What it has left last.
+    left: Option<WireId>,
     /// Interrupts that it goes on from as soon as it may call.
     interrupts: VecDeque<u32>,
     /// Whether it does.
@@ -65,6 +67,7 @@ impl Running {
             asked: 0,
             open: None,
             child: None,
+            left: None,
             interrupts: VecDeque::new(),
             goes_on: spec.agent.name() != "waiter",
             state: (spec.agent.name() != "waiter").then(|| spec.checkpoint.clone().unwrap_or_else(|| vec![0])),
@@ -86,6 +89,9 @@ impl Running {
         self.open.take_if(|open| *open == id);
         if let AgentReply::Delegated { job } = reply {
             self.child = Some(*job);
+        }
+        if let AgentReply::Kept(kept) = reply {
+            self.left = Some(kept.id.clone());
         }
     }
 
@@ -164,6 +170,10 @@ impl Running {
                 Act::Sleep(span)
             }
             Some(Step::Exit(exit)) => Act::Exit(exit),
+            Some(Step::ExitStored) => {
+                let artifact = self.left.clone().unwrap_or_else(|| WireId::new("art_none").expect("an id"));
+                Act::Exit(AgentExit::Stored { artifact, summary: None })
+            }
             Some(
                 Step::Call(_)
                 | Step::Ask(_)
@@ -198,6 +208,7 @@ impl Running {
                 | Step::AwaitChild
                 | Step::Sleep(_)
                 | Step::Exit(_)
+                | Step::ExitStored
                 | Step::UntilStopped
                 | Step::Stubborn
                 | Step::FinishWhenStopped,

@@ -21,6 +21,7 @@ fn jobs() -> Vec<(&'static str, Value, Option<u64>, bool)> {
         ("slow", json!({"ticks": 2}), None, false),
         ("chunker", json!({"chunks": 2, "bytes": 4}), None, false),
         ("artist", json!({"bytes": 4}), None, false),
+        ("artist", json!({"bytes": 4, "as_result": true}), None, false),
         ("stepper", json!({"steps": 1}), None, false),
         ("failer", json!({}), None, false),
         ("waiter", json!({}), None, true),

@@ -105,11 +105,7 @@ impl Answers {
                 line.bool("ok", true).opt_json("credential", shown.as_ref());
             }
             Ok(AgentReply::Kept(kept)) => {
-                line.bool("ok", true).object("artifact", |out| {
-                    out.str("artifact_id", kept.id.as_str()).str("uri", &kept.uri());
-                    out.str("media_type", kept.media_type.as_str()).u64("size", kept.size);
-                    out.display("sha256", kept.digest).display("expires_at", kept.expires_at);
-                });
+                line.bool("ok", true).raw("artifact", kept.to_json().as_str());
             }
             Ok(AgentReply::Refused(error)) => write_error(&mut line, &error),
             Ok(AgentReply::Stopped) | Err(Stopped) => {

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::sync::LazyLock;
 
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::JobId;
+use arcp_proto::id::{JobId, WireId};
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
@@ -34,6 +34,8 @@ pub(super) struct Said {
     end: Option<Result<Json, JobError>>,
     /// The result line, while nothing came after it.
     result: Option<String>,
+    /// The file that it has left last as its result.
+    stored: Option<WireId>,
     text: String,
     /// Whether a line had no room there.
     text_is_full: bool,
@@ -84,7 +86,7 @@ impl Said {
         let json = Json::parse(&text).ok().filter(Json::is_object);
         match json.as_ref().and_then(|json| json.members().ok()) {
             Some(members) if members.get("kind").is_some() => self.event(job, &members, &text),
-            Some(members) if members.get("result").is_some() && members.0.len() == 1 => {
+            Some(members) if members.0.len() == 1 && members.get("result").or(members.get("result_ref")).is_some() => {
                 self.result = Some(text);
                 self.end = None;
                 Ok(())
@@ -280,11 +282,21 @@ impl Said {
 
     /// Leaves a file with the runtime. Nobody waits for a line without an id: why not is
     /// in the log then.
-    fn leave(&self, job: &Context, asked: Option<&str>, line: &Members<'_>) -> Result<(), Stopped> {
+    fn leave(&mut self, job: &Context, asked: Option<&str>, line: &Members<'_>) -> Result<(), Stopped> {
         let Some(files) = &self.files else { return Ok(()) };
-        let kept = files.leave(job, line).map(|kept| AgentReply::Kept(Box::new(kept))).or_else(files::told);
+        let is_result = line.get("result") == Some("true");
+        let kept = files.leave(job, line);
+        if let (Ok(kept), true) = (&kept, is_result) {
+            self.stored = Some(kept.id.clone());
+        }
+        let kept = kept.map(|kept| AgentReply::Kept(Box::new(kept))).or_else(files::told);
         if let (None, Ok(AgentReply::Refused(why))) = (asked, &kept) {
-            job.log(Level::Warn, &format!("a file was not kept as an artifact: {}", why.message))?;
+            let message = format!("a file was not kept as an artifact: {}", why.message);
+            match is_result {
+                // There is no other result, whatever it prints.
+                true => self.failure = Some(JobError { message, ..why.clone() }),
+                false => job.log(Level::Warn, &message)?,
+            }
         }
         let stopped = kept.is_err();
         self.answer(asked, kept);
@@ -327,7 +339,15 @@ impl Said {
         }
         if let Some(line) = &self.result {
             let members = Members::parse(line)?;
+            if members.get("result_ref").is_some() {
+                let named = members.get_str("result_ref").and_then(|id| WireId::new(&id));
+                let artifact = named.ok_or_else(|| AgentError::failed("`result_ref` must be the id of an artifact"))?;
+                return Ok(Outcome::Stored { artifact, summary: None });
+            }
             return Ok(Outcome::Json(Json::parse(members.get("result").unwrap_or("null"))?));
+        }
+        if let Some(artifact) = self.stored {
+            return Ok(Outcome::Stored { artifact, summary: None });
         }
         if self.streamed {
             return Ok(Outcome::Streamed { summary: None });

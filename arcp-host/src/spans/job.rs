@@ -127,11 +127,11 @@ impl JobSpans {
     pub(super) fn exit(&mut self, exit: &AgentExit) {
         if let Some(span) = self.run.take() {
             let (outcome, code) = match exit {
-                AgentExit::Success { .. } => ("done", None),
+                AgentExit::Success { .. } | AgentExit::Stored { .. } => ("done", None),
                 AgentExit::Failure(error) => ("failed", Some(error.code.as_str())),
                 AgentExit::Lost => ("lost", None),
             };
-            begin::fail(&span, !matches!(exit, AgentExit::Success { .. }));
+            begin::fail(&span, outcome != "done");
             span.record("arcp.outcome", outcome).record("arcp.error.code", code);
         }
         self.tools.clear();

@@ -231,6 +231,8 @@ impl Assembly {
             },
             Some(JobResult::Inline(_)) if pieces => broken("a result came inline after pieces of one".to_string()),
             Some(JobResult::Inline(json)) => ResultData::Inline(json.clone()),
+            Some(JobResult::Stored(_)) if pieces => broken("a result is an artifact after pieces of one".to_string()),
+            Some(JobResult::Stored(stored)) => ResultData::Stored(stored.clone()),
             // Without any piece, the inline copy is what this client can use.
             Some(JobResult::Streamed { inline: Some(json), .. }) if !pieces => ResultData::Inline(json.clone()),
             Some(JobResult::Streamed { result_id, size, .. }) => {

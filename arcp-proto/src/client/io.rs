@@ -1,5 +1,6 @@
 //! What goes into a client and what comes out of it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -414,6 +415,8 @@ pub enum ResultData {
         /// Whether they were sent as text.
         text: bool,
     },
+    /// An artifact that the agent has left, which is fetched by its id.
+    Stored(Box<ArtifactRef>),
     /// Pieces are missing or contradict each other.
     Broken {
         /// What is wrong.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Members, Object};
+use crate::model::artifact::ArtifactRef;
 use crate::model::job::FinalStatus;
 
 /// One event of a job's stream.
@@ -170,6 +171,7 @@ impl JobEvent {
                     Some(JobResult::Inline(json) | JobResult::Streamed { inline: Some(json), .. }) => {
                         json.as_str().len()
                     }
+                    Some(JobResult::Stored(artifact)) => size_of::<ArtifactRef>() + artifact.weight(),
                     Some(JobResult::Streamed { inline: None, .. }) | None => 0,
                 },
             }
@@ -590,6 +592,8 @@ pub enum JobResult {
         /// The same again, for peers that cannot read chunks.
         inline: Option<Json>,
     },
+    /// In an artifact that the agent has left (RFC §16).
+    Stored(Box<ArtifactRef>),
 }
 
 /// Why a job did not succeed.

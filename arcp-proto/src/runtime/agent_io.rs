@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::delegation::Delegation;
 use super::stream_io::{ChunkData, StreamCall};
-use crate::id::JobId;
+use crate::id::{JobId, WireId};
 use crate::json::Json;
 use crate::lease::Budget;
 use crate::model::artifact::{ArtifactRef, ArtifactTerms};
@@ -197,9 +197,7 @@ impl AgentReply {
             }
             AgentReply::Answered { value, by, .. } => value.as_str().len() + by.len(),
             AgentReply::Renewed(credential) => credential.bytes(),
-            AgentReply::Kept(kept) => {
-                size_of::<ArtifactRef>() + kept.id.as_str().len() + kept.media_type.as_str().len()
-            }
+            AgentReply::Kept(kept) => size_of::<ArtifactRef>() + kept.weight(),
             AgentReply::Taken { .. }
             | AgentReply::Remaining(_)
             | AgentReply::Stopped
@@ -245,6 +243,13 @@ pub enum AgentExit {
         /// The result; `None` after chunks, or for a success without any.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
         result: Option<Json>,
+        /// One line about it.
+        summary: Option<String>,
+    },
+    /// With an artifact as its result, which it has left before.
+    Stored {
+        /// What that is known by.
+        artifact: WireId,
         /// One line about it.
         summary: Option<String>,
     },

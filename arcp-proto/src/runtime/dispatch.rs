@@ -55,6 +55,9 @@ impl Runtime {
                 Effect::Checking { op, job } => prompt::begin_check(&mut self.jobs, &mut self.ctx, op, job),
                 Effect::Unheard(conn) => provisioning::abandon(&mut self.jobs, &mut self.ctx, conn),
                 Effect::JobEnded(job) => self.on_job_ended(job),
+                Effect::ResultStored { job, artifact, until } => {
+                    self.artifacts.prolong(&mut self.ctx, (job, artifact), until);
+                }
                 Effect::StartAgent(job) if self.jobs.get(job).is_some_and(is_workflow) => {
                     workflows::begin(self, job);
                 }
@@ -111,7 +114,8 @@ impl Runtime {
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
         note_cause(self, id);
         let ended_before = self.jobs.get(id).is_some_and(|job| job.is_terminal());
-        self.agents().on_exited(id, exit);
+        let stored = artifacts::ended_with(self, id, &exit);
+        self.agents().on_exited(id, exit, stored);
         self.carry();
         self.retention().on_agent_gone(id, ended_before);
         self.jobs.fill_slots(&mut self.ctx);

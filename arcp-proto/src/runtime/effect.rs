@@ -4,10 +4,10 @@
 use alloc::vec::Vec;
 
 use super::io::CloseReason;
-use crate::id::{ConnId, JobId, OpId, Principal, SessionId};
+use crate::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use crate::model::event::EventClass;
 use crate::model::reply::{Refusal, Reply};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, UtcMs};
 
 #[derive(Debug)]
 pub(super) enum Effect {
@@ -28,6 +28,9 @@ pub(super) enum Effect {
     Unheard(ConnId),
     /// A job is over: its end comes before.
     JobEnded(JobId),
+    /// A job has ended with an artifact of its agent as its result, which is kept until
+    /// then at least.
+    ResultStored { job: JobId, artifact: WireId, until: UtcMs },
     /// The job of a step of a workflow has ended.
     StepEnded { workflow: JobId, job: JobId },
     /// A workflow is told to stop, or has ended.

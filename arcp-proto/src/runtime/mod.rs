@@ -65,7 +65,8 @@ pub use prompt_records::{
     AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenInterrupt, OpenPrompt,
 };
 pub use recount::{
-    Unrevoked, held_bytes, held_bytes_of, is_draining, miscounts, owes, unacknowledged, unrevoked_credentials,
+    Unrevoked, held_bytes, held_bytes_of, is_draining, kept_artifacts, miscounts, owes, unacknowledged,
+    unrevoked_credentials,
 };
 
 use crate::entropy::Seeds;

@@ -20,6 +20,12 @@ pub fn held_bytes_of(runtime: &Runtime, principal: &Principal, held_for: HeldFor
     runtime.ctx.accounts.bytes(&principal.account(), held_for)
 }
 
+/// How many artifacts a runtime keeps, and how many bytes they have: all of them, or those of
+/// a principal, with those that share their network with it if nobody vouches for that one.
+pub fn kept_artifacts(runtime: &Runtime, principal: Option<&Principal>) -> (usize, u64) {
+    runtime.artifacts.kept_of(principal.map(Principal::account).as_ref())
+}
+
 /// Jobs whose credentials, or some of them, ought to be revoked and may count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unrevoked {

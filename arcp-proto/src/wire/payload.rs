@@ -2,6 +2,7 @@
 //! published spelling.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -12,7 +13,9 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Header, payload};
 use super::names::status_named;
-use super::shared::{DETAILS, SESSIONS, read_artifact, read_checkpoint_reply, read_of_artifacts, read_schedule_reply};
+use super::shared::{
+    DETAILS, SESSIONS, read_artifact, read_checkpoint_reply, read_of_artifacts, read_reference, read_schedule_reply,
+};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -304,14 +307,24 @@ impl Payload<'_, '_> {
         })
     }
 
-    pub(super) fn result(&self) -> Option<JobResult> {
-        let inline = self.json(&["result", "output"]);
-        match (self.string(&["result_id"]), inline) {
-            (Some(result_id), inline) => {
-                Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]), inline })
-            }
-            (None, inline) => inline.map(JobResult::Inline),
+    /// The result of a success; `names`: under which one that is no reference stands.
+    pub(super) fn result(&self, names: &[&str]) -> Option<JobResult> {
+        let inline = self.json(names);
+        if let Some(result_id) = self.string(&["result_id"]) {
+            return Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]), inline });
         }
+        let reference = self.raw(&["result_ref"]).filter(|raw| *raw != "null");
+        let stored = reference.and_then(|raw| Members::parse(raw).ok()).and_then(|said| read_reference(&said));
+        // One that does not say all of it, or is no artifact, is shown as it is rather than lost.
+        let whole = || {
+            let mut said = Object::new();
+            said.raw("result_ref", reference?);
+            Some(JobResult::Inline(said.json()))
+        };
+        stored
+            .map(|stored| JobResult::Stored(Box::new(stored)))
+            .or_else(|| inline.map(JobResult::Inline))
+            .or_else(whole)
     }
 }
 

@@ -642,6 +642,50 @@ fn a_result_in_pieces_is_named_to_who_reads_pieces_and_written_out_for_others() 
 }
 
 #[test]
+fn a_result_that_is_an_artifact_is_read_as_it_was_written_and_shown_to_who_knows_none() {
+    let stored = shared::read_reference(
+        &crate::json::Members::parse(
+            r#"{"artifact_id":"art_1","uri":"arcp://session/sess_01ARZ3NDEKTSV4RRFFQ69G5FAV/artifact/art_1","media_type":"a/b",
+                "size":3,"sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+                "expires_at":"2026-01-01T00:00:00Z"}"#,
+        )
+        .expect("an object"),
+    );
+    let stored = stored.expect("all of it");
+    let ended = |result| JobEvent::Ended(Terminal::success(Some(result), None));
+    let event = ended(JobResult::Stored(Box::new(stored.clone())));
+    for family in [Family::Hello, Family::Open] {
+        let text = written(&View { family, ..View::before_handshake(false) }, &event);
+        let read = |text: &str| {
+            let frame = read_runtime_frame(family, &Header::read(text).expect("a frame"), AT).expect("readable");
+            let RuntimeFrame::Event { event, .. } = frame else { panic!("{frame:?}") };
+            event
+        };
+        assert_eq!(read(&text), event, "{text}");
+        let header = Header::read(&text).expect("a frame");
+        let payload = crate::json::Members::parse(header.payload).expect("an object");
+        let shown = payload.get("result");
+        assert_eq!(shown, (family == Family::Hello).then(|| stored.as_result()).as_ref().map(Json::as_str), "{text}");
+        // What is no artifact of ours is shown as it came.
+        let odd = text.replace("\"size\":3,", "");
+        let JobEvent::Ended(Terminal { result: Some(JobResult::Inline(result)), .. }) = read(&odd) else {
+            panic!("{odd}")
+        };
+        assert!(result.as_str().contains("art_1"), "{result}");
+    }
+    // An invocation that is answered at once ends alike (RFC §6.3).
+    let said = alloc::format!(
+        r#"{{"id":"m","type":"tool.result","job_id":"job_1","payload":{{"result_ref":{}}}}}"#,
+        stored.to_json()
+    );
+    let frame = read_runtime_frame(Family::Open, &Header::read(&said).expect("a frame"), AT);
+    assert!(matches!(
+        frame,
+        Ok(RuntimeFrame::Event { event: JobEvent::Ended(Terminal { result: Some(JobResult::Stored(_)), .. }), .. })
+    ));
+}
+
+#[test]
 fn a_value_stands_under_both_published_names_up_to_a_size() {
     let view = View { family: Family::Open, ..View::before_handshake(false) };
     for (bytes, both) in [(shared::WRITTEN_TWICE, true), (shared::WRITTEN_TWICE + 1, false)] {

@@ -2,7 +2,7 @@
 
 use arcp_blocking::{ClientError, JobUpdate, Target};
 use arcp_host::client::Welcome;
-use arcp_proto::client::ClientConfig;
+use arcp_proto::client::{ClientConfig, ResultData};
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
 use arcp_proto::model::reply::{FetchedArtifact, JobPage};
@@ -153,6 +153,21 @@ impl OurJob<'_> {
                 JobUpdate::Missed { events } => return Some(json!({"missed": events})),
                 JobUpdate::Gone(refusal) => return Some(json!(format!("{refusal:?}"))),
                 JobUpdate::Lost(end) => return Some(json!(format!("{end:?}"))),
+            }
+        }
+    }
+
+    /// The artifact that its job ends with.
+    pub fn stored(mut self) -> ArtifactRef {
+        loop {
+            let update = match &mut self {
+                OurJob::Blocking(job) => job.next_update(),
+                OurJob::Tokio(runtime, job) => runtime.block_on(job.next_update()),
+            };
+            match update.expect("it ends") {
+                JobUpdate::Ended { result: ResultData::Stored(stored), .. } => return *stored,
+                JobUpdate::Event { .. } => {}
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -79,6 +79,8 @@ fn our_clients_get_and_leave_the_same_bytes_over_everything() {
             let kept = client.put(PutArtifact::new("a/b".parse().expect("a type"), BYTES.to_vec()));
             let fetched = client.fetch(kept.id);
             assert_eq!(fetched.data, BYTES, "{server:?}");
+            let made = client.submit("artist", r#"{"bytes":30,"as_result":true}"#).expect("it is accepted").stored();
+            assert_eq!(client.fetch(made.id).data, b"abcdefghijklmnopqrstuvwxyzabcd", "{server:?}");
             client.close();
             vec![job]
         });

@@ -356,6 +356,25 @@ impl Artifacts {
         self.kept.insert(key, Artifact { record, at, charge });
     }
 
+    /// What the agent of a job has left is kept until then at least: the job has ended with it
+    /// as its result. Its record is written anew.
+    pub(super) fn prolong(&mut self, ctx: &mut Context, left: (JobId, WireId), until: UtcMs) {
+        let Some(key) = self.by_job.get(&left).map(|whose| (whose.clone(), left.1)) else {
+            return; // It was released meanwhile, or its time is over.
+        };
+        let record = self.kept.get(&key).map(|artifact| artifact.record.clone());
+        let Some(record) = record.filter(|record| record.until < until) else {
+            return; // It is kept for longer.
+        };
+        // Its bytes stay: nothing lets go of them between these two.
+        let forgotten = self.remove(&key).map(|(at, _)| at);
+        ctx.append(Record::ArtifactsForgotten { entries: forgotten.into_iter().collect() });
+        let record = ArtifactRecord { until, ..record };
+        let at = ctx.append(Record::ArtifactKept(Box::new(record.clone())));
+        self.add(ctx, at, record);
+        self.plan(ctx);
+    }
+
     /// An artifact is let go of by whose it is. One that is not there is gone already.
     pub(super) fn release(&mut self, ctx: &mut Context, principal: &Principal, id: &WireId) {
         if let Some(gone) = self.remove(&(principal.clone(), id.clone())) {
@@ -480,6 +499,16 @@ impl Artifacts {
             ctx.output(Output::KeepBlobs { digests: self.blobs.keys().copied().collect() });
         }
         self.plan(ctx);
+    }
+
+    /// How many are kept of an account, or of all, and bytes of them.
+    pub(super) fn kept_of(&self, account: Option<&Account>) -> (usize, u64) {
+        let of_all = Total { count: self.kept.len(), bytes: self.bytes };
+        let Total { count, bytes } = match account {
+            Some(account) => self.totals.get(account).copied().unwrap_or_default(),
+            None => of_all,
+        };
+        (count, bytes as u64)
     }
 
     /// All of them, for a digest of the runtime.

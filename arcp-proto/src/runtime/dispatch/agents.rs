@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::id::{CallId, JobId};
 use crate::model::agent::AgentEntry;
+use crate::model::artifact::ArtifactRef;
 use crate::runtime::Runtime;
 use crate::runtime::config::validate_agents;
 use crate::runtime::context::Context;
@@ -36,10 +37,11 @@ impl AgentHandler<'_> {
         jobs.on_agent_call(ctx, id, asked, call, |ctx| terms(delivery, ctx, id, is_child));
     }
 
-    pub(super) fn on_exited(self, id: JobId, exit: AgentExit) {
+    /// An agent is gone; `stored`: the artifact that it ends with, if it has left that.
+    pub(super) fn on_exited(self, id: JobId, exit: AgentExit, stored: Option<ArtifactRef>) {
         let AgentHandler { ctx, jobs, delivery } = self;
         let is_child = jobs.get(id).and_then(|job| job.spec().parent()).is_some();
-        jobs.on_agent_exited(ctx, id, exit, |ctx| terms(delivery, ctx, id, is_child));
+        jobs.on_agent_exited(ctx, id, (exit, stored), |ctx| terms(delivery, ctx, id, is_child));
     }
 
     /// The host hosts these agents from now on: who waits for a slot may have one

@@ -23,7 +23,7 @@ use crate::runtime::authority::Act;
 use crate::runtime::connection::{self, Blob};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
-use crate::runtime::io::BlobRange;
+use crate::runtime::io::{AgentExit, BlobRange};
 use crate::runtime::job::artifact;
 use crate::runtime::session::Outcome;
 
@@ -102,6 +102,13 @@ fn on_taken(runtime: &mut Runtime, (id, call): (JobId, CallId), terms: &Artifact
     });
     artifact::answer(jobs, ctx, (id, call), kept);
     runtime.carry();
+}
+
+/// The artifact that an agent ends its job with; `None` if it has left none such, or that is
+/// gone.
+pub(super) fn ended_with(runtime: &Runtime, id: JobId, exit: &AgentExit) -> Option<ArtifactRef> {
+    let AgentExit::Stored { artifact, .. } = exit else { return None };
+    runtime.artifacts.of_agent(artifact).filter(|(job, _)| *job == id).map(|(_, artifact)| artifact)
 }
 
 /// Keeps bytes, or has the host store them first: then `None`, and it is heard again.

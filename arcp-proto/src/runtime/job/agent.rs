@@ -1,5 +1,6 @@
 //! What agents say and ask, and how they end.
 
+use alloc::boxed::Box;
 use alloc::string::ToString as _;
 
 use super::cause::{Cause, Fault};
@@ -11,7 +12,8 @@ use super::{interrupt, prompt, prompts, streams};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId};
 use crate::json::{Json, Object};
-use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
+use crate::model::artifact::ArtifactRef;
+use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply};
 
@@ -189,12 +191,12 @@ impl Job {
     pub(super) fn conclude(
         &mut self,
         ctx: &mut Context,
-        exit: AgentExit,
+        (exit, stored): (AgentExit, Option<ArtifactRef>),
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Terminal {
         let (streamed, terms) = (self.run.sends.result.is_some(), terms(ctx));
         match in_a_frame(exit, terms.budget()) {
-            AgentExit::Success { result: Some(_), .. } if streamed => {
+            AgentExit::Success { result: Some(_), .. } | AgentExit::Stored { .. } if streamed => {
                 internal("the agent gave a result after sending one in pieces")
             }
             AgentExit::Success { result: None, summary } if streamed => self.end_stream(ctx, summary, terms),
@@ -202,6 +204,12 @@ impl Job {
                 self.end_with(ctx, result, summary, terms).unwrap_or_else(|Fault(why)| internal(why))
             }
             AgentExit::Success { result: None, summary } => Terminal::success(None, summary),
+            AgentExit::Stored { artifact, summary } => match stored {
+                Some(stored) => Terminal::success(Some(JobResult::Stored(Box::new(stored))), summary),
+                None => internal(&alloc::format!(
+                    "the result was to be the artifact `{artifact}`: the job's agent has left none such, or it is gone"
+                )),
+            },
             AgentExit::Failure(error) => Terminal::failure(error),
             AgentExit::Lost => internal("the agent failed unexpectedly"),
         }
@@ -222,6 +230,9 @@ fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
     match exit {
         AgentExit::Success { result, summary } => {
             AgentExit::Success { result, summary: summary.map(|summary| beginning(&summary, bytes / 4)) }
+        }
+        AgentExit::Stored { artifact, summary } => {
+            AgentExit::Stored { artifact, summary: summary.map(|summary| beginning(&summary, bytes / 4)) }
         }
         AgentExit::Failure(error) => {
             let message = beginning(&error.message, bytes / 2);

@@ -488,6 +488,7 @@ pub(super) fn ended(job: &Job) -> Result<ChildEnd, Violation> {
             let pieces = alloc::format!("the result of {} is too large to be handed over", job.id);
             return Err(Violation::new(ErrorCode::FailedPrecondition, pieces));
         }
+        Some(JobResult::Stored(stored)) => Some(stored.as_result()),
         None => None,
     };
     Ok(ChildEnd { job: job.id, status: *status, result, error: error.clone() })

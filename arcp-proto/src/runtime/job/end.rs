@@ -15,7 +15,8 @@ use super::slots;
 use super::streams;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs, Wait, is_over, is_workflow};
 use crate::id::JobId;
-use crate::model::event::JobEvent;
+use crate::model::artifact::ArtifactRef;
+use crate::model::event::{JobEvent, JobResult, Terminal};
 use crate::model::job::FinalStatus;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -160,12 +161,13 @@ impl Jobs {
         }
     }
 
-    /// The agent of a job is gone, and with it what it held.
+    /// The agent of a job is gone, and with it what it held. `stored`: the artifact that it
+    /// ends with, if it has left that.
     pub(in crate::runtime) fn on_agent_exited(
         &mut self,
         ctx: &mut Context,
         id: JobId,
-        exit: AgentExit,
+        (exit, stored): (AgentExit, Option<ArtifactRef>),
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) {
         self.table.change(id, |job| {
@@ -179,7 +181,7 @@ impl Jobs {
         if !was_over {
             // The pieces of a result that nobody gets any more are not sent.
             let exit = if job.state.is_cancelling() { AgentExit::Lost } else { exit };
-            if let Some(terminal) = self.table.change(id, |job| job.conclude(ctx, exit, terms)) {
+            if let Some(terminal) = self.table.change(id, |job| job.conclude(ctx, (exit, stored), terms)) {
                 self.end(ctx, id, Cause::Exited(terminal));
             }
         }
@@ -209,7 +211,8 @@ pub(super) fn finish(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause
 /// From here on the end of a job is seen; gives how it ends, if it had not.
 fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Option<FinalStatus> {
     let job = jobs.table.get(id)?;
-    let terminal = cause.terminal(job)?;
+    let mut terminal = cause.terminal(job)?;
+    keep_result(ctx, id, &mut terminal);
     let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
     // It holds for the children that it leaves behind.
     match status == FinalStatus::Success && !job.children.is_empty() {
@@ -230,6 +233,17 @@ fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Opti
     ctx.observe(Notice::JobEnded { job: id, status });
     ctx.effect(Effect::JobEnded(id));
     Some(status)
+}
+
+/// A result that is an artifact is kept for as long as its job, unless the runtime keeps none
+/// for so long, or its owner lets go of it.
+fn keep_result(ctx: &mut Context, id: JobId, terminal: &mut Terminal) {
+    if let Some(JobResult::Stored(stored)) = &mut terminal.result {
+        let span = ctx.config.retention().min(ctx.config.timing.longest_artifact_retention);
+        let until = ctx.now.utc.plus(span);
+        ctx.effect(Effect::ResultStored { job: id, artifact: stored.id.clone(), until });
+        stored.expires_at = stored.expires_at.max(until);
+    }
 }
 
 /// Plans until when a job is kept that ended then, and until when what its clients

@@ -220,7 +220,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
         Wait::Slot => {
             let first = jobs.table().ids().next().expect("it holds the slot");
             let done = AgentExit::Success { result: None, summary: None };
-            jobs.on_agent_exited(ctx, first, done, |_| TERMS);
+            jobs.on_agent_exited(ctx, first, (done, None), |_| TERMS);
             settle(jobs, ctx, None);
         }
         Wait::Reader(_) => jobs.return_credit(ctx, job, None),
@@ -302,7 +302,7 @@ fn a_job_ends_by_the_first_cause_that_holds() {
     };
     let success = || AgentExit::Success { result: None, summary: None };
     let cancel = |jobs: &mut Jobs, ctx: &mut Context, job| jobs.cancel(ctx, job, None, Duration::from_secs(30));
-    let exit = |jobs: &mut Jobs, ctx: &mut Context, job| jobs.on_agent_exited(ctx, job, success(), |_| TERMS);
+    let exit = |jobs: &mut Jobs, ctx: &mut Context, job| jobs.on_agent_exited(ctx, job, (success(), None), |_| TERMS);
 
     assert_eq!(code_after(&exit), (FinalStatus::Success, None));
     let limited = code_after(&|jobs, ctx, job| {
@@ -385,7 +385,7 @@ fn with_events(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
 /// The same of a job that is over.
 fn ended(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
     let job = with_events(ctx, jobs, events - 1);
-    jobs.on_agent_exited(ctx, job, AgentExit::Success { result: None, summary: None }, |_| TERMS);
+    jobs.on_agent_exited(ctx, job, (AgentExit::Success { result: None, summary: None }, None), |_| TERMS);
     settle(jobs, ctx, None);
     job
 }
@@ -609,7 +609,7 @@ fn a_full_table_loses_the_first_of_the_principals_own_jobs_that_ended_or_else_of
         job
     };
     let over = |ctx: &mut Context, jobs: &mut Jobs, job| {
-        jobs.on_agent_exited(ctx, job, AgentExit::Success { result: None, summary: None }, |_| TERMS);
+        jobs.on_agent_exited(ctx, job, (AgentExit::Success { result: None, summary: None }, None), |_| TERMS);
         settle(jobs, ctx, None);
     };
     let first = of(&mut ctx, &mut jobs, "q");

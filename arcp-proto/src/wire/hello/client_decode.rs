@@ -169,7 +169,9 @@ impl HelloFrame<'_, '_> {
             Some(_) | None => FinalStatus::Error,
         };
         let terminal = match status {
-            FinalStatus::Success => Terminal::success(self.payload.result(), self.payload.string(&["summary"])),
+            FinalStatus::Success => {
+                Terminal::success(self.payload.result(&["result", "output"]), self.payload.string(&["summary"]))
+            }
             FinalStatus::Error | FinalStatus::Cancelled | FinalStatus::TimedOut => self.failure(status),
         };
         let seq = self.payload.header.seq;

@@ -147,6 +147,11 @@ fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> St
                 }
             }
         },
+        // The family has no word for it: as a result it says of itself what it is.
+        Some(JobResult::Stored(stored)) => {
+            write_inline(view, &mut payload, &stored.as_result());
+            payload.object("result_ref", |reference| stored.write_members(reference));
+        }
         None => {}
     }
     payload.opt_str("summary", terminal.summary.as_deref()).display("completed_at", at);

@@ -9,7 +9,7 @@ use super::{BINARY_ENCODING, IMPLIED, capability_named, extension_feature, names
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
-use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
+use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::FinalStatus;
 use crate::model::reply::{
@@ -220,13 +220,7 @@ impl OpenFrame<'_, '_> {
     }
 
     fn completed(&self) -> Terminal {
-        let inline = self.payload.json(&["value", "result"]);
-        let result = match self.payload.string(&["result_id"]) {
-            Some(result_id) => {
-                Some(JobResult::Streamed { result_id, size: self.payload.u64(&["result_size"]), inline })
-            }
-            None => inline.map(JobResult::Inline),
-        };
+        let result = self.payload.result(&["value", "result"]);
         Terminal::success(result, self.payload.string(&["summary"]))
     }
 

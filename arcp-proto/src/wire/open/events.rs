@@ -299,6 +299,9 @@ fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {
                 payload.u64("result_size", *size);
             }
         }
+        Some(JobResult::Stored(stored)) => {
+            payload.object("result_ref", |reference| stored.write_members(reference));
+        }
         None => {}
     }
     payload.opt_str("summary", terminal.summary.as_deref());

@@ -16,7 +16,9 @@ mod written;
 /// look for one or the other: a frame is not twice as large as what it says.
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
-pub(super) use artifacts::{read_reply as read_artifact, write_fetched, write_put, write_ref, write_release};
+pub(super) use artifacts::{
+    read_members as read_reference, read_reply as read_artifact, write_fetched, write_put, write_ref, write_release,
+};
 pub(super) use checkpoints::{
     read_reply as read_checkpoint_reply, write_create as write_create_checkpoint, write_list as write_checkpoints,
     write_made as write_checkpoint, write_query as write_checkpoint_query, write_restore as write_restore_checkpoint,
