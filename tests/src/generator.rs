@@ -1,6 +1,7 @@
 //! Random runs: a generator that picks among what exists, and a calm phase
 //! in which everything owed must come.
 
+mod artifacts;
 mod authority;
 mod schedules;
 mod streams;
@@ -14,6 +15,7 @@ use arcp_proto::runtime::{AgentReply, CloseReason, Wait};
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
+use crate::artifact_log::Fetched;
 use crate::ledger::Authority;
 use crate::raw::{Raw, leases_payload, open_payload};
 use crate::schedule_log::Came;
@@ -94,10 +96,14 @@ pub struct Ran {
     pub steps: usize,
     /// What was said in streams.
     pub streamed: Streamed,
+    /// What became of artifacts.
+    pub fetched: Fetched,
     /// What became of permissions, and which jobs were handed over.
     pub authority: Authority,
     /// Questions that somebody has answered.
     answers: BTreeSet<String>,
+    /// What somebody has left.
+    left: artifacts::Left,
     /// What went in and came out, of each runtime in turn.
     pub recordings: Vec<String>,
 }
@@ -127,7 +133,7 @@ pub fn run(seed: u64, steps: u64) -> Ran {
 pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     let mut options = Options::new(seed);
     options.choices = choices.to_vec();
-    for agent in ["talker", "asker", "questioner", "steward", "streamer"] {
+    for agent in ["talker", "asker", "questioner", "steward", "streamer", "curator"] {
         options.config = options.config.with_agent(agent, &[]);
     }
     options.config.restartable_agents.extend(["asker", "questioner", "steward"].map(String::from));
@@ -143,6 +149,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         entry.pure = seed % 4 != 3;
     }
     authority::configure(&mut options.config, seed);
+    artifacts::configure(&mut options.config, seed);
     options.config.authority.workflows = true;
     options.config.timing.schedules = true;
     options.config.limits.family.children_per_job = 3;
@@ -175,7 +182,9 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         options.config.auditors = [Principal::new("c").expect("a name")].into();
     }
     let needs_trust = options.config.authority.needs_trust.clone();
+    let config = options.config.clone();
     let mut world = World::new(options);
+    artifacts::watch(&mut world, &config);
     world.oracle.ledger.needs_trust = needs_trust;
     authority::bound(&mut world, seed);
     const PEERS: [(&str, Family); 6] = [
@@ -214,6 +223,8 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     ran.streamed = world.oracle.streams.check();
     ran.scheduled = world.came_of_schedules();
     leave(&mut world, peers);
+    artifacts::nothing_is_left(&world);
+    ran.fetched = world.oracle.artifacts.came;
     authority::nothing_counts(&world);
     ran.frames = world.oracle.frames;
     ran.recordings = world.recordings();
@@ -235,6 +246,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
             payload["capabilities"]["binary_encoding"] = json!(["base64", "sidecar"]);
             payload["capabilities"]["interrupt"] = json!(true);
             payload["capabilities"]["streaming"] = json!(true);
+            payload["capabilities"]["artifacts"] = json!(true);
             payload["capabilities"]["checkpoints"] = json!(true);
             payload["capabilities"]["agent_handoff"] = json!(true);
             payload["capabilities"]["scheduled_jobs"] = json!(true);
@@ -275,6 +287,7 @@ fn hello(token: &str) -> Value {
         "x-vendor.arcp.sidecar",
         "x-vendor.arcp.checkpoints",
         "x-vendor.arcp.scheduled_jobs",
+        "x-vendor.arcp.artifacts",
     ];
     features.extend(more.map(Value::from));
     payload
@@ -296,6 +309,7 @@ impl Peer {
                 self.last = self.last.max(seq);
             }
             self.streams.look(&frame);
+            ran.left.look(&frame);
             let numbered = !frame["event_seq"].is_null();
             if let Some(job) = frame["job_id"].as_str().filter(|_| numbered) {
                 *self.told.entry(job.into()).or_default() += 1;
@@ -351,6 +365,9 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
     let dice = world.below(100);
     if peers[at].raw.is_none() {
         return reconnect(world, &mut peers[at], ran);
+    }
+    if world.below(12) == 0 {
+        return artifacts::act(world, &mut peers[at], &ran.left);
     }
     match dice {
         // People answer soon, or hardly ever.
@@ -423,7 +440,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
                 world.store.fill(room);
             }
         },
-        92 => world.crash(),
+        92 => artifacts::crash(world),
         93 => {
             let ahead = 15_000 - world.below(30_000) as i64;
             world.set_clock(ahead);
@@ -540,7 +557,9 @@ fn junk(world: &mut World, peer: &mut Peer) {
 }
 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
-    const AGENTS: [&str; 24] = [
+    const AGENTS: [&str; 26] = [
+        "curator",
+        "curator",
         "streamer",
         "streamer",
         "echo",
@@ -580,6 +599,9 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
         if world.seed() % 4 == 3 {
             input["raises"] = json!(true);
         }
+    }
+    if agent == "curator" {
+        input["rounds"] = json!(1 + world.below(4));
     }
     let mut key = Value::Null;
     if world.below(2) == 0 {
@@ -646,6 +668,7 @@ fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
 fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     world.store.mend();
     authority::mend(world);
+    artifacts::mend(world);
     world.set_clock(0);
     for peer in peers.iter_mut() {
         if let Some(raw) = &peer.raw {

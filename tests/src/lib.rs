@@ -2,6 +2,7 @@
 //! that watch it. One thread, one seed, no clock.
 
 pub mod agents;
+pub mod artifact_log;
 pub mod canaries;
 pub mod certificates;
 pub mod fuzz;

@@ -10,12 +10,13 @@ use arcp_proto::model::event::{EventClass, JobEvent};
 use arcp_proto::runtime::{Batch, Config, Firing, Input, Numbered, NumberedRun, Output, Record};
 use serde_json::Value;
 
+use crate::artifact_log::ArtifactLog;
 use crate::canaries::Canaries;
 use crate::graphs::Graphs;
 use crate::ledger::Ledger;
 use crate::reasons::Reasons;
 use crate::schedule_log::ScheduleLog;
-use crate::sidecars::{Announced, as_announced};
+use crate::sidecars::{Announced, as_announced, read};
 use crate::stream_log::StreamLog;
 
 /// Watches one run.
@@ -72,6 +73,8 @@ pub struct Oracle {
     pub streams: StreamLog,
     /// What becomes of the times of schedules.
     pub schedules: ScheduleLog,
+    /// What is left with the runtime.
+    pub artifacts: ArtifactLog,
     /// Frames checked.
     pub frames: usize,
 }
@@ -213,6 +216,7 @@ impl Oracle {
         self.graphs.crash(durable);
         self.streams.crash(durable);
         self.schedules.crash(durable);
+        self.artifacts.crash(durable);
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
@@ -244,6 +248,7 @@ impl Oracle {
         self.ledger.batch(batch);
         self.streams.batch(batch);
         self.schedules.batch(batch);
+        self.artifacts.batch(batch);
     }
 
     fn record(&mut self, at: LogPos, record: &Record) {
@@ -304,6 +309,7 @@ impl Oracle {
         assert!(!self.closed.contains(&conn), "a message after the close of {conn:?}");
         self.credit.entry(conn).or_default().0 -= message.len() as i64;
         self.announced.message(conn, message);
+        self.artifacts.sidecar(conn, self.principals.get(&conn).map(String::as_str), read(message).2);
     }
 
     fn frame(&mut self, conn: ConnId, text: &str) {
@@ -333,7 +339,9 @@ impl Oracle {
         }
         self.message_ids(conn, &frame);
         self.ledger.frame(&frame);
-        self.streams.frame(self.principals.get(&conn).map(String::as_str), &frame);
+        let principal = self.principals.get(&conn).map(String::as_str);
+        self.streams.frame(principal, &frame);
+        self.artifacts.frame(conn, principal, &frame);
         if kind == "job.accepted" {
             let job = frame["payload"]["job_id"].as_str().expect("accepted names its job");
             assert!(self.accepted[job] <= self.durable, "b14_persist_before_send: acceptance of {job}");

@@ -9,6 +9,7 @@ use arcp_proto::model::prompt::{Choice, Question};
 use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, StreamCall};
 
+use crate::artifact_log::letter;
 use crate::steward;
 use crate::stream_log;
 
@@ -180,6 +181,16 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             let mut steps: Vec<Step> = (0..number("count", 1)).flat_map(leave).collect();
             let as_result = input.as_str().contains("\"as_result\":true");
             steps.push(if as_result { Step::ExitStored } else { success("null") });
+            steps
+        }
+        // Leaves what tells whose it is, sometimes too much of it, and ends with the last.
+        "curator" => {
+            let letter = letter(&spec.principal.to_string());
+            let leave =
+                |n: u64| [Step::Leave(vec![letter; 1 + (n * 37) as usize]), Step::Sleep(Duration::from_millis(40))];
+            let rounds = number("rounds", 2);
+            let mut steps: Vec<Step> = (0..rounds).flat_map(leave).collect();
+            steps.push(if rounds == 1 { success("null") } else { Step::ExitStored });
             steps
         }
         "steward" => steward::script(spec),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arcp_tests::artifact_log::Fetched;
 use arcp_tests::generator::run;
 use arcp_tests::ledger::Authority;
 use arcp_tests::stream_log::Streamed;
@@ -18,6 +19,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     let mut steps = 0;
     let mut streamed = Streamed::default();
     let (mut schedules, mut fired) = (0, 0);
+    let mut artifacts = Fetched::default();
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -43,6 +45,12 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         streamed.failed += failed;
         streamed.inbound += inbound;
         streamed.shed += shed;
+        let Fetched { kept, forgotten, shown, to_watchers, results } = ran.fetched;
+        artifacts.kept += kept;
+        artifacts.forgotten += forgotten;
+        artifacts.shown += shown;
+        artifacts.to_watchers += to_watchers;
+        artifacts.results += results;
         add(&mut done, ran.authority);
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
@@ -50,6 +58,9 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     eprintln!("{gone} jobs sent away, {steps} steps of workflows, {streamed:?}");
     eprintln!("{schedules} schedules, {fired} of their times had jobs");
     assert!(schedules > 20 && fired > 40, "{schedules} schedules, {fired} firings");
+    eprintln!("{artifacts:?}");
+    let Fetched { kept, forgotten, shown, to_watchers, results } = artifacts;
+    assert!(kept > 200 && forgotten > 100 && shown > 20 && to_watchers > 0 && results > 20, "{artifacts:?}");
     assert!(steps > 100, "{steps} steps of workflows have succeeded");
     let Streamed { chunks, closed, failed, inbound, shed: _ } = streamed;
     assert!(chunks > 1000 && closed > 20 && failed > 3 && inbound > 10, "{streamed:?}");

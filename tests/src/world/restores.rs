@@ -15,6 +15,7 @@ impl World {
             return;
         }
         let lived = self.runtime.digest();
+        self.oracle.artifacts.is_counted(&self.runtime, lived.at);
         let mut store = self.store.clone();
         store.mend();
         // Of what was given again after a failure it may have a part.
