@@ -67,12 +67,12 @@ impl Often {
             if self.is_empty() {
                 return None;
             }
-            if next == 0 {
-                if let Some(span) = self.skips(on_wall(at)?) {
-                    let free = (at.div_euclid(span) + 1) * span;
-                    at += (free - at + self.period - 1).div_euclid(self.period) * self.period;
-                    return Some(None);
-                }
+            if next == 0
+                && let Some(span) = self.skips(on_wall(at)?)
+            {
+                let free = (at.div_euclid(span) + 1) * span;
+                at += (free - at + self.period - 1).div_euclid(self.period) * self.period;
+                return Some(None);
             }
             let found = self.moments.get(next).map(|moment| at + moment);
             next += 1;
@@ -93,12 +93,12 @@ impl Often {
             if at < first || self.is_empty() {
                 return None;
             }
-            if left == self.moments.len() {
-                if let Some(span) = self.skips(on_wall(at)?) {
-                    let begins = at.div_euclid(span) * span;
-                    at -= ((at - begins).div_euclid(self.period) + 1) * self.period;
-                    return Some(None);
-                }
+            if left == self.moments.len()
+                && let Some(span) = self.skips(on_wall(at)?)
+            {
+                let begins = at.div_euclid(span) * span;
+                at -= ((at - begins).div_euclid(self.period) + 1) * self.period;
+                return Some(None);
             }
             left = left.saturating_sub(1);
             let found = self.moments.get(left).map(|moment| at + moment);
