@@ -1,6 +1,7 @@
 //! Every kind of event, every request and every answer, through both families:
 //! one that is added and forgotten somewhere fails here.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::iter::successors;
