@@ -84,6 +84,11 @@ use clap::FromArgMatches as _;
 
 use crate::exit::{Exit, Failure};
 
+/// An event is many small pieces of memory, freed by another thread than asked for them: a fifth of what it costs with
+/// the allocator of glibc.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let result = parse().and_then(run);
     let exit = result.unwrap_or_else(|failure| {
