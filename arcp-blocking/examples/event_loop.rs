@@ -87,9 +87,9 @@ impl Peers {
 }
 
 impl Sockets for Peers {
-    fn send(&mut self, conn: ConnId, frame: String) {
+    fn send(&mut self, conn: ConnId, frame: &str) {
         if let Some(connection) = self.open(conn) {
-            connection.window.queued(&frame);
+            connection.window.queued(frame);
             // Errors show up when it is flushed.
             let _ = connection.socket.write(Message::text(frame));
             self.dirty.insert(conn);

@@ -77,10 +77,10 @@ struct Pipes {
 }
 
 impl Sockets for Pipes {
-    fn send(&mut self, _: ConnId, frame: String) {
+    fn send(&mut self, _: ConnId, frame: &str) {
         if let Some(frames) = &self.frames {
             // A writer that is gone is a parent that is gone.
-            let _ = frames.send(frame);
+            let _ = frames.send(frame.to_string());
         }
     }
 

@@ -354,7 +354,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
-        self.call(says::event(kind.as_str(), body.clone()))
+        self.call(says::event(kind.clone(), body.clone()))
     }
 
     /// The same, and waits until it is durable: everybody who may see it will.
@@ -365,7 +365,7 @@ impl Context {
     /// [`CallError::Refused`] if it does not fit its kind, or is too large;
     /// [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn emit_durably(&self, kind: &EventKind, body: &Json) -> Result<u64, CallError> {
-        event_of(self.ask(says::event(kind.as_str(), body.clone()))?)
+        event_of(self.ask(says::event(kind.clone(), body.clone()))?)
     }
 
     /// What is left of the job: the time until it is made to stop, and what it may
@@ -605,7 +605,9 @@ pub(crate) struct ControlState {
     pub(crate) over: bool,
     /// Its work is done; nobody needs to be told anything.
     pub(crate) done: bool,
-    /// Who waits for a change without a thread of their own.
+    /// Threads that wait for a change: only those are told, by a call of the system.
+    sleeping: usize,
+    /// Who waits for one without a thread of their own.
     waiting: Vec<Waker>,
 }
 
@@ -690,9 +692,11 @@ impl AgentControl {
     pub(crate) fn change(&self, change: impl FnOnce(&mut ControlState)) {
         let mut state = self.state();
         change(&mut state);
-        let waiting = std::mem::take(&mut state.waiting);
+        let (waiting, sleeps) = (std::mem::take(&mut state.waiting), state.sleeping > 0);
         drop(state);
-        self.changed.notify_all();
+        if sleeps {
+            self.changed.notify_all();
+        }
         waiting.into_iter().for_each(Waker::wake);
     }
 
@@ -733,13 +737,16 @@ impl AgentControl {
 
     pub(crate) fn wait<'a>(
         &self,
-        state: MutexGuard<'a, ControlState>,
+        mut state: MutexGuard<'a, ControlState>,
         span: Option<Duration>,
     ) -> MutexGuard<'a, ControlState> {
-        match span {
+        state.sleeping += 1;
+        let mut state = match span {
             Some(span) => self.changed.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner).0,
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-        }
+        };
+        state.sleeping -= 1;
+        state
     }
 }
 

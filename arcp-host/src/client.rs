@@ -414,7 +414,7 @@ impl ClientLoop {
                 ClientOutput::Connect => transport.dial(),
                 ClientOutput::Send { frame } => {
                     if let Some(framing) = &mut self.framing {
-                        framing.write(frame);
+                        framing.write(&frame);
                         written = true;
                     }
                 }

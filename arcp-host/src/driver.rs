@@ -19,8 +19,8 @@
 //! struct Peer(Vec<String>);
 //!
 //! impl Sockets for Peer {
-//!     fn send(&mut self, _: ConnId, frame: String) {
-//!         self.0.push(frame);
+//!     fn send(&mut self, _: ConnId, frame: &str) {
+//!         self.0.push(frame.to_string());
 //!     }
 //!     fn send_sidecar(&mut self, _: ConnId, _: Vec<u8>) {}
 //!     fn close(&mut self, _: ConnId, _: CloseReason) {}
@@ -67,9 +67,9 @@ mod recording;
 mod restoring;
 mod window;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use arcp_proto::error::Violation;
@@ -77,8 +77,8 @@ use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{
-    Authority, CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, may_judge, unfinished,
-    unrevoked_credentials,
+    Authority, CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, may_judge, take_back,
+    unfinished, unrevoked_credentials,
 };
 use arcp_proto::time::Now;
 
@@ -117,7 +117,7 @@ const TURN: usize = 1024;
 pub trait Sockets {
     /// Queues a frame for a connection. What is written of it is told with
     /// [`Input::Credit`]; see [`WriteWindow`].
-    fn send(&mut self, conn: ConnId, frame: String);
+    fn send(&mut self, conn: ConnId, frame: &str);
 
     /// Queues a binary message for a connection that is a WebSocket, right behind the
     /// frame before it; as [`send`](Self::send).
@@ -175,7 +175,8 @@ pub struct Driver {
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
     observed: Observed,
-    messages: Receiver<Message>,
+    /// What was taken out of the mailbox and not handed over.
+    messages: VecDeque<Message>,
     mailbox: Arc<Mailbox>,
     heard: Heard,
     store_error: Option<StoreError>,
@@ -213,8 +214,7 @@ impl Driver {
         let mut clock = Clock::new();
         let now = clock.now();
         let seeds = crate::entropy::seeds()?;
-        let (sender, messages) = channel();
-        let mailbox = Arc::new(Mailbox::new(sender, wake));
+        let mailbox = Arc::new(Mailbox::new(wake));
         let history = store.history()?;
         let base = Roles { operators: config.operators.clone(), auditors: config.auditors.clone() };
         let Roles { operators, auditors } = access::roles_of(&credentials, &base);
@@ -272,7 +272,7 @@ impl Driver {
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
             recording,
             observed: Observed::new(metrics, spans, observer, extensions),
-            messages,
+            messages: VecDeque::new(),
             mailbox,
             heard: Heard::new(now),
             store_error: None,
@@ -303,14 +303,20 @@ impl Driver {
     /// As [`handle`](Self::handle).
     pub fn take_inbox(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
         self.is_alive()?;
-        self.mailbox.listen();
-        for _ in 0..TURN {
-            let Ok(message) = self.messages.try_recv() else {
-                self.heard.take_all();
+        if self.messages.is_empty() {
+            self.mailbox.take(&mut self.messages);
+        }
+        let most = self.messages.len().saturating_sub(TURN);
+        while self.messages.len() > most {
+            let clock = &self.clock;
+            let Some(message) = inbox::next(&mut self.messages, |arrived| clock.at(arrived).utc) else {
                 break;
             };
             self.heard.take_up_to(self.clock.at(message.arrived));
             self.take(message)?;
+        }
+        if self.messages.is_empty() {
+            self.heard.take_all();
         }
         self.drain(sockets)
     }
@@ -343,7 +349,8 @@ impl Driver {
     pub fn next_wait(&mut self) -> Option<Duration> {
         self.commit_turn();
         self.heard.wait_from(self.clock.now());
-        if self.heard.has_more() { Some(Duration::ZERO) } else { self.until_deadline() }
+        let waits = !self.heard.has_more() && self.mailbox.may_sleep();
+        if waits { self.until_deadline() } else { Some(Duration::ZERO) }
     }
 
     /// Where other threads put inputs, such as [`Input::Operator`].
@@ -550,7 +557,10 @@ impl Driver {
 
     fn perform(&mut self, output: Output, sockets: &mut impl Sockets) {
         match output {
-            Output::Send { conn, frame } => sockets.send(conn, frame),
+            Output::Send { conn, frame } => {
+                sockets.send(conn, &frame);
+                take_back(&mut self.runtime, frame);
+            }
             Output::SendSidecar { conn, message } => sockets.send_sidecar(conn, message),
             Output::Close { conn, reason } => sockets.close(conn, reason),
             Output::PauseRead { conn } => sockets.pause_reading(conn),

@@ -104,7 +104,7 @@ impl Framing {
     }
 
     /// Adds a frame to the outbound bytes.
-    pub fn write(&mut self, frame: String) {
+    pub fn write(&mut self, frame: &str) {
         match &mut self.0 {
             #[cfg(feature = "websocket")]
             Kind::WebSocket(ws) => ws.write(frame),

@@ -172,6 +172,7 @@ impl Spans {
             | Input::Persisted { .. }
             | Input::PersistFailed { .. }
             | Input::Agent { .. }
+            | Input::AgentSays { .. }
             | Input::Loaded { .. }
             | Input::ExtensionTaken { .. }
             | Input::SendExtension { .. }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p arcp-proto --bench instructions -- ping 200
+//! cargo bench -p arcp-proto --bench instructions -- event/10000_idle 200
 //! ```
 
 mod paths;
@@ -10,6 +11,9 @@ use std::hint::black_box;
 
 use arcp_proto::wire::Family;
 use paths::{Envelope, Stage, decode_header, decode_submit};
+
+/// Events that an agent says in a row, and that a client misses.
+const TOGETHER: u64 = 100;
 
 fn main() {
     // `cargo bench` adds an argument of its own.
@@ -23,12 +27,33 @@ fn main() {
         "decode_submit" => repeat(times, decode_submit),
         "encode_hello" => encode(Family::Hello, times),
         "encode_open" => encode(Family::Open, times),
-        "event_hello" => events(Family::Hello, times, 0),
-        "event_hello_100_idle" => events(Family::Hello, times, 100),
-        "event_open" => events(Family::Open, times, 0),
-        "job" => on_stage(times, Stage::job),
-        "ping" => on_stage(times, Stage::ping),
-        other => panic!("no path is called {other}"),
+        "event_open" => events(Stage::new(0, Family::Open), times),
+        "events_together" => {
+            let mut stage = Stage::new(0, Family::Hello);
+            repeat(times.div_ceil(TOGETHER), || stage.events(TOGETHER as usize));
+        }
+        "events_together_open" => {
+            let mut stage = Stage::new(0, Family::Open);
+            repeat(times.div_ceil(TOGETHER), || stage.events(TOGETHER as usize));
+        }
+        "ping" => on(Stage::new(0, Family::Hello), times, Stage::ping),
+        other => {
+            let (path, beside) = other.split_once('/').unwrap_or((other, ""));
+            let stage = match beside {
+                "" => Stage::new(0, Family::Hello),
+                "10000_idle" => Stage::new(10_000, Family::Hello),
+                "100000_ended" => Stage::after_jobs(100_000),
+                "1000_watchers" => Stage::beside_watchers(1000),
+                other => panic!("nothing is called {other}"),
+            };
+            match path {
+                "event" => events(stage, times),
+                "job" => on(stage, times, Stage::job),
+                "handshake" => on(stage, times, Stage::handshake),
+                "replayed" => replayed(stage, times),
+                other => panic!("no path is called {other}"),
+            }
+        }
     }
 }
 
@@ -38,8 +63,7 @@ fn repeat<T>(times: u64, mut path: impl FnMut() -> T) {
     }
 }
 
-fn on_stage(times: u64, path: fn(&mut Stage)) {
-    let mut stage = Stage::new(0, Family::Hello);
+fn on(mut stage: Stage, times: u64, path: fn(&mut Stage)) {
     repeat(times, || path(&mut stage));
     // What it takes to let go of all of it is of no path.
     std::mem::forget(stage);
@@ -50,9 +74,16 @@ fn encode(family: Family, times: u64) {
     repeat(times, || envelope.encode());
 }
 
-fn events(family: Family, times: u64, idle: u64) {
-    let mut stage = Stage::new(idle, family);
+fn events(mut stage: Stage, times: u64) {
     let before = stage.sent;
     repeat(times, || stage.event());
     assert!(stage.sent - before >= times, "all of them are sent");
+}
+
+/// Events that were sent before, so many at once, are sent again.
+fn replayed(mut stage: Stage, times: u64) {
+    stage.events(TOGETHER as usize);
+    let before = stage.sent;
+    repeat(times.div_ceil(TOGETHER), || stage.replay());
+    assert!(stage.sent - before >= times, "all of them are sent again");
 }

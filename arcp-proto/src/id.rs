@@ -5,7 +5,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use ulid::{ULID_LEN, Ulid};
+use ulid::Ulid;
 
 use crate::error::ParseError;
 pub use crate::principal::{Issuer, Network, Principal};
@@ -153,19 +153,22 @@ macro_rules! runtime_id {
                 Ulid::from_bytes(self.0.to_be_bytes())
             }
 
+            /// The wire form.
+            pub(crate) fn text(self) -> IdText {
+                IdText::new($prefix, self.ulid())
+            }
+
             /// Reads the wire form; `None` if this runtime cannot have made it.
             pub fn parse(text: &str) -> Option<$name> {
-                let text = text.strip_prefix($prefix)?;
-                let id = $name::from_ulid(Ulid::from_string(text).ok()?);
+                let id = $name::from_ulid(Ulid::from_string(text.strip_prefix($prefix)?).ok()?);
                 // The reader of ULIDs takes other spellings of the same number as well.
-                (spelled(id.ulid(), &mut [0; ULID_LEN]) == text).then_some(id)
+                (id.text().as_str() == text).then_some(id)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str($prefix)?;
-                f.write_str(spelled(self.ulid(), &mut [0; ULID_LEN]))
+                f.write_str(self.text().as_str())
             }
         }
 
@@ -325,17 +328,46 @@ impl TryFrom<String> for LogId {
     }
 }
 
-/// The text of a ULID, without the formatter's detours: every frame has several.
-fn spelled(ulid: Ulid, buffer: &mut [u8; ULID_LEN]) -> &str {
-    // It fails only in a buffer that is too short.
-    ulid.to_str(buffer).map_or("", |text| text)
+pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {
+    IdText::new(prefix, ulid).as_str().to_string()
 }
 
-pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {
-    let mut text = String::with_capacity(prefix.len() + ULID_LEN);
-    text.push_str(prefix);
-    text.push_str(spelled(ulid, &mut [0; ULID_LEN]));
-    text
+/// The text of an id, without a place of its own in memory: every frame has three.
+pub(crate) struct IdText {
+    text: [u8; IdText::MOST],
+    length: usize,
+}
+
+impl IdText {
+    /// The digits of a ULID.
+    const DIGITS: usize = 26;
+    /// The longest prefix and those.
+    const MOST: usize = 6 + IdText::DIGITS;
+
+    /// A prefix of at most six letters, and a ULID.
+    pub(crate) fn new(prefix: &str, ulid: Ulid) -> IdText {
+        const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let (mut text, before) = ([0; IdText::MOST], prefix.len());
+        text[..before].copy_from_slice(prefix.as_bytes());
+        // Twelve digits are sixty bits: the word is shifted, not the whole number.
+        let whole = u128::from_be_bytes(ulid.to_bytes());
+        let words = [(whole >> 120) as u64, (whole >> 60) as u64, whole as u64];
+        let digits = &mut text[before..before + IdText::DIGITS];
+        let (first, rest) = digits.split_at_mut(2);
+        let (middle, last) = rest.split_at_mut(12);
+        for (digits, mut word) in [first, middle, last].into_iter().zip(words) {
+            for digit in digits.iter_mut().rev() {
+                *digit = ALPHABET[(word & 0x1f) as usize];
+                word >>= 5;
+            }
+        }
+        IdText { text, length: before + IdText::DIGITS }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // Letters and digits are text.
+        core::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -352,6 +384,15 @@ mod tests {
             assert_eq!(JobId::parse(id), None, "{id}");
         }
         assert_eq!(SessionId::parse(&job.to_string()), None);
+    }
+
+    #[test]
+    fn an_id_is_written_as_its_ulid_is() {
+        for n in (0..128).map(|bit| 1_u128 << bit).chain([0, u128::MAX, 0x0123_4567_89AB_CDEF_1122_3344_5566_7788]) {
+            let ulid = Ulid(n);
+            assert_eq!(IdText::new("lease_", ulid).as_str(), alloc::format!("lease_{ulid}"));
+            assert_eq!(JobId::from_ulid(ulid).to_string(), alloc::format!("job_{ulid}"));
+        }
     }
 
     #[test]

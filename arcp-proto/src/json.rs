@@ -4,6 +4,7 @@
 
 mod canonical;
 mod check;
+mod entries;
 mod members;
 mod object;
 mod pass;
@@ -19,6 +20,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use check::check;
+pub(crate) use entries::Entries;
 pub use members::Members;
 pub(crate) use members::{Raw, Text};
 pub use object::Object;
@@ -139,6 +141,11 @@ impl Json {
         Json(text.into())
     }
 
+    /// Keeps a copy of text this crate wrote itself.
+    pub(crate) fn copied(text: &str) -> Json {
+        Json(text.into())
+    }
+
     /// The text, exactly as it came.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -160,6 +167,18 @@ impl Json {
     /// `NotAnObject`, or `Duplicate` if a member comes twice.
     pub fn members(&self) -> Result<Members<'_>, JsonError> {
         Members::parse(&self.0)
+    }
+
+    /// The same one after the other, each name as it is written: for texts in which names
+    /// of ours have no escapes.
+    pub(crate) fn entries(&self) -> Entries<'_> {
+        Entries::new(&self.0)
+    }
+
+    /// The raw text of a member of an object whose names of ours have no escapes, as those
+    /// of events that are kept.
+    pub(crate) fn member(&self, name: &str) -> Option<&str> {
+        self.entries().find(|(member, _)| *member == name).map(|(_, value)| value)
     }
 
     /// Whether the value is an object.

@@ -83,22 +83,14 @@ impl UtcMs {
         u64::try_from(utc).ok().filter(|ms| *ms <= MAX_UTC_MS).map(UtcMs)
     }
 
-    /// Adds a span, saturating.
-    #[must_use]
-    pub fn plus(self, span: Duration) -> UtcMs {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        UtcMs(self.0.saturating_add(millis))
-    }
-}
-
-impl fmt::Display for UtcMs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// As it is displayed, without a place of its own in memory: most frames have one.
+    pub(crate) fn text(self) -> TimeText {
         let ms = self.0.min(MAX_UTC_MS);
         let (year, month, day) = civil_from_days(ms / DAY_MS);
         let of_day = ms % DAY_MS;
         let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
         let (second, milli) = (of_day / 1000 % 60, of_day % 1000);
-        let text = [
+        TimeText([
             b'0' + (year / 1000) as u8,
             b'0' + (year / 100 % 10) as u8,
             b'0' + (year / 10 % 10) as u8,
@@ -123,9 +115,30 @@ impl fmt::Display for UtcMs {
             b'0' + (milli / 10 % 10) as u8,
             b'0' + (milli % 10) as u8,
             b'Z',
-        ];
-        // Digits and punctuation are text. At once: every envelope has a time.
-        f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+        ])
+    }
+
+    /// Adds a span, saturating.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> UtcMs {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        UtcMs(self.0.saturating_add(millis))
+    }
+}
+
+impl fmt::Display for UtcMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().as_str())
+    }
+}
+
+/// The text of a moment.
+pub(crate) struct TimeText([u8; 24]);
+
+impl TimeText {
+    pub(crate) fn as_str(&self) -> &str {
+        // Digits and punctuation are text.
+        core::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

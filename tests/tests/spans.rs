@@ -104,9 +104,9 @@ struct Peer {
 }
 
 impl Sockets for Peer {
-    fn send(&mut self, _: ConnId, frame: String) {
-        self.window.queued(&frame);
-        self.frames.push(serde_json::from_str(&frame).expect("JSON"));
+    fn send(&mut self, _: ConnId, frame: &str) {
+        self.window.queued(frame);
+        self.frames.push(serde_json::from_str(frame).expect("JSON"));
     }
 
     fn send_sidecar(&mut self, _: ConnId, message: Vec<u8>) {

@@ -203,7 +203,7 @@ impl AsyncContext {
     ///
     /// [`Stopped`] if the job is over.
     pub async fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
-        self.call(says::event(kind.as_str(), body.clone())).await
+        self.call(says::event(kind.clone(), body.clone())).await
     }
 
     /// The same, and waits until it is durable: everybody who may see it will.
@@ -213,7 +213,7 @@ impl AsyncContext {
     ///
     /// As [`Context::emit_durably`].
     pub async fn emit_durably(&self, kind: &EventKind, body: &Json) -> Result<u64, CallError> {
-        event_of(self.ask(says::event(kind.as_str(), body.clone())).await?)
+        event_of(self.ask(says::event(kind.clone(), body.clone())).await?)
     }
 
     /// What is left of the job.

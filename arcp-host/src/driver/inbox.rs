@@ -1,10 +1,11 @@
 //! What other threads have for the runtime.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use arcp_proto::runtime::Input;
-use arcp_proto::time::Timestamp;
+use arcp_proto::id::JobId;
+use arcp_proto::runtime::{AgentCall, Input};
+use arcp_proto::time::{Timestamp, UtcMs};
 
 use crate::agent::Inbox;
 use crate::clock;
@@ -26,32 +27,90 @@ impl Message {
     }
 }
 
+/// Takes the next message. What an agent says in one millisecond, by `when`, and nobody
+/// else in between, is one input: its events are of the same time.
+pub(super) fn next(messages: &mut VecDeque<Message>, when: impl Fn(Timestamp) -> UtcMs) -> Option<Message> {
+    let mut first = messages.pop_front()?;
+    let Some(job) = says(&first) else {
+        return Some(first);
+    };
+    let at = when(first.arrived);
+    let is_next = |next: &&Message| says(next) == Some(job) && when(next.arrived) == at;
+    let more = messages.iter().take_while(is_next).count();
+    if more > 0 {
+        let mut calls = Vec::with_capacity(more + 1);
+        let arrived = messages[more - 1].arrived;
+        let together = std::iter::once(first).chain(messages.drain(..more)).map(|message| message.input);
+        calls
+            .extend(together.filter_map(|input| if let Input::Agent { call, .. } = input { Some(call) } else { None }));
+        first = Message { input: Input::AgentSays { job, calls }, error: None, arrived };
+    }
+    Some(first)
+}
+
+/// The job whose agent has said an event by this.
+fn says(message: &Message) -> Option<JobId> {
+    if let Input::Agent { job, call: AgentCall::Emit { .. } } = &message.input { Some(*job) } else { None }
+}
+
+/// What waits for the loop.
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Message>,
+    /// The loop waits, or is about to: whoever puts something in has to wake it.
+    asleep: bool,
+}
+
 /// Agents, the store, authenticators and operators put inputs in here. What
 /// agents put is bounded by their credit, and the rest by what the core has
 /// asked for.
 pub(super) struct Mailbox {
-    sender: Sender<Message>,
+    waiting: Mutex<Waiting>,
     wake: Box<dyn Fn() + Send + Sync>,
-    /// The loop was woken and has not listened since.
-    woken: AtomicBool,
 }
 
+/// Room that is kept in an empty queue, in messages.
+const KEPT: usize = 2048;
+
 impl Mailbox {
-    pub(super) fn new(sender: Sender<Message>, wake: impl Fn() + Send + Sync + 'static) -> Mailbox {
-        Mailbox { sender, wake: Box::new(wake), woken: AtomicBool::new(false) }
+    pub(super) fn new(wake: impl Fn() + Send + Sync + 'static) -> Mailbox {
+        // Until the loop has said that it waits it may do so all the same.
+        let waiting = Waiting { asleep: true, ..Waiting::default() };
+        Mailbox { waiting: Mutex::new(waiting), wake: Box::new(wake) }
     }
 
+    /// The loop is woken once when it waits, and never while it runs: it looks before
+    /// it waits.
     pub(super) fn post(&self, message: Message) {
-        // The loop is gone only when everything ends. It is woken once for all
-        // that is put in until it looks.
-        if self.sender.send(message).is_ok() && !self.woken.swap(true, Ordering::SeqCst) {
+        let mut waiting = self.waiting();
+        waiting.messages.push_back(message);
+        let wakes = std::mem::take(&mut waiting.asleep);
+        drop(waiting);
+        if wakes {
             (self.wake)();
         }
     }
 
-    /// The loop is about to look into the inbox.
-    pub(super) fn listen(&self) {
-        self.woken.store(false, Ordering::SeqCst);
+    /// Takes all that there is into a queue that is empty.
+    pub(super) fn take(&self, into: &mut VecDeque<Message>) {
+        if into.capacity() > KEPT {
+            *into = VecDeque::new();
+        }
+        let mut waiting = self.waiting();
+        waiting.asleep = false;
+        std::mem::swap(&mut waiting.messages, into);
+    }
+
+    /// Whether the loop may wait until it is woken: there is nothing for it.
+    pub(super) fn may_sleep(&self) -> bool {
+        let mut waiting = self.waiting();
+        waiting.asleep = waiting.messages.is_empty();
+        waiting.asleep
+    }
+
+    /// A panic elsewhere leaves whole messages.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,26 +123,30 @@ impl Inbox for Mailbox {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicU32;
-    use std::sync::mpsc::channel;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
     #[test]
-    fn the_loop_is_woken_once_for_all_that_is_put_in_until_it_looks() {
-        let (sender, messages) = channel();
+    fn a_loop_that_waits_is_woken_once_and_one_that_runs_never() {
         let wakes = Arc::new(AtomicU32::new(0));
         let counted = wakes.clone();
-        let mailbox = Mailbox::new(sender, move || {
+        let mailbox = Mailbox::new(move || {
             counted.fetch_add(1, Ordering::SeqCst);
         });
+        let put_five = || (0..5).for_each(|_| mailbox.put(Input::Tick));
+        let mut taken = VecDeque::new();
         for turn in 1..=3 {
-            for _ in 0..5 {
-                mailbox.put(Input::Tick);
-            }
-            assert_eq!(wakes.load(Ordering::SeqCst), turn);
-            mailbox.listen();
-            assert_eq!(messages.try_iter().count(), 5);
+            put_five();
+            assert_eq!(wakes.load(Ordering::SeqCst), turn, "it waits");
+            mailbox.take(&mut taken);
+            assert_eq!(taken.drain(..).count(), 5);
+            put_five();
+            assert_eq!(wakes.load(Ordering::SeqCst), turn, "it runs");
+            assert!(!mailbox.may_sleep(), "and sees them before it waits");
+            mailbox.take(&mut taken);
+            assert_eq!(taken.drain(..).count(), 5);
+            assert!(mailbox.may_sleep());
         }
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct WebSocket {
     context: WebSocketContext,
     pipe: Pipe,
     closing: bool,
+    is_server: bool,
     pongs: Pongs,
     /// The most bytes of a message in one WebSocket frame, if there is a bound.
     fragment_bytes: Option<usize>,
@@ -83,6 +84,25 @@ impl Write for Pipe {
     }
 }
 
+impl Pipe {
+    /// Adds a text message in one frame that is not masked (RFC 6455 §5.2).
+    fn write_text(&mut self, text: &str) {
+        const TEXT: u8 = 0x81;
+        match (u8::try_from(text.len()), u16::try_from(text.len())) {
+            (Ok(length @ 0..126), _) => self.output.extend_from_slice(&[TEXT, length]),
+            (_, Ok(length)) => {
+                self.output.extend_from_slice(&[TEXT, 126]);
+                self.output.extend_from_slice(&length.to_be_bytes());
+            }
+            (_, Err(_)) => {
+                self.output.extend_from_slice(&[TEXT, 127]);
+                self.output.extend_from_slice(&(text.len() as u64).to_be_bytes());
+            }
+        }
+        self.output.extend_from_slice(text.as_bytes());
+    }
+}
+
 impl WebSocket {
     pub(super) fn server(frame_bytes: usize) -> WebSocket {
         WebSocket::new(Role::Server, frame_bytes)
@@ -102,7 +122,8 @@ impl WebSocket {
         let context = WebSocketContext::new(role, Some(config));
         let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
         let pipe = Pipe::default();
-        WebSocket { context, pipe, closing: false, pongs, fragment_bytes: None, partial: 0, deaf: false }
+        let is_server = role == Role::Server;
+        WebSocket { context, pipe, closing: false, is_server, pongs, fragment_bytes: None, partial: 0, deaf: false }
     }
 
     pub(super) fn take_up_to(&mut self, frame_bytes: usize) {
@@ -134,10 +155,18 @@ impl WebSocket {
         self.partial += bytes.len();
     }
 
-    pub(super) fn write(&mut self, frame: String) {
+    pub(super) fn write(&mut self, frame: &str) {
+        if self.is_server && self.fragment_bytes.is_none_or(|most| frame.len() <= most) {
+            // What a server says is not masked, and nothing waits in the context: with a header
+            // before it, a frame goes out as it is. Nothing follows a close.
+            if !self.closing {
+                self.pipe.write_text(frame);
+            }
+            return;
+        }
         // The pipe takes everything: only a closed context refuses.
         match self.fragment_bytes {
-            Some(most) if frame.len() > most => self.write_in_fragments(&frame, most),
+            Some(most) if frame.len() > most => self.write_in_fragments(frame, most),
             _ => drop(self.context.write(&mut self.pipe, Message::text(frame))),
         }
         let _ = self.context.flush(&mut self.pipe);
@@ -362,9 +391,9 @@ mod tests {
     #[test]
     fn a_pong_leaves_although_frames_follow_without_end() {
         let mut framing = pinged(0..3);
-        framing.write("frame".to_string());
+        framing.write("frame");
         framing.wrote(6);
-        framing.write("frame".to_string());
+        framing.write("frame");
         assert!(framing.output().ends_with(b"\x81\x05frame"));
         assert!(framing.output().windows(3).any(|bytes| bytes == pong(2)));
     }

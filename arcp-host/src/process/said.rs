@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, WireId};
 use arcp_proto::json::{Json, Members, Object};
-use arcp_proto::model::event::JobError;
+use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
 use arcp_proto::secret::Secret;
 
@@ -189,7 +189,9 @@ impl Said {
                     job.log(Level::Warn, "a checkpoint without a `state` was dropped")
                 }
             },
-            (Some(kind), Some(body)) => self.call(job, asked, AgentCall::Emit { kind, body }),
+            (Some(kind), Some(body)) => {
+                self.call(job, asked, AgentCall::Emit { kind: EventKind::from(kind.as_str()), body })
+            }
             _ => {
                 self.refuse(asked, "`kind` must be a text, and `body` be there");
                 self.foreign(job, text)
@@ -265,7 +267,7 @@ impl Said {
             out.str("code", error.code.as_str()).str("message", &error.message).bool("retryable", error.retryable);
             out.opt_json("details", error.details.as_ref());
         });
-        self.call(job, asked, AgentCall::Emit { kind: "tool_result".to_string(), body: result.json() })
+        self.call(job, asked, AgentCall::Emit { kind: EventKind::ToolResult, body: result.json() })
     }
 
     /// Asks people, and goes on: they are answered in their own time.

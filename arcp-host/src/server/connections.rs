@@ -559,11 +559,11 @@ impl<S: Socket> Connections<S> {
 }
 
 impl<S: Socket> Sockets for Connections<S> {
-    fn send(&mut self, conn: ConnId, frame: String) {
+    fn send(&mut self, conn: ConnId, frame: &str) {
         let Some(connection) = self.known(conn) else {
             return;
         };
-        connection.window.queued(&frame);
+        connection.window.queued(frame);
         if let Some(framing) = connection.framing() {
             framing.write(frame);
             self.due.dirty.insert(conn);

@@ -3,7 +3,11 @@
 use alloc::string::String;
 use core::fmt::{self, Write as _};
 
+use ulid::Ulid;
+
 use super::Json;
+use crate::id::IdText;
+use crate::time::UtcMs;
 
 /// Room for what most objects hold, so that they seldom grow.
 const ROOM: usize = 126;
@@ -33,6 +37,14 @@ impl Object {
         Object { out }
     }
 
+    /// An empty object with room for `bytes` in a buffer that was used before.
+    pub(crate) fn reusing(mut buffer: String, bytes: usize) -> Object {
+        buffer.clear();
+        buffer.reserve(bytes + 2);
+        buffer.push('{');
+        Object { out: buffer }
+    }
+
     /// A string member.
     pub fn str(&mut self, name: &'static str, value: &str) -> &mut Object {
         self.name(name);
@@ -53,6 +65,33 @@ impl Object {
         self.name(name);
         // Writing to a `String` cannot fail.
         let _ = write!(self.out, "\"{value}\"");
+        self
+    }
+
+    /// An id, as text.
+    pub(crate) fn id(&mut self, name: &'static str, prefix: &str, ulid: Ulid) -> &mut Object {
+        self.name(name);
+        self.out.push('"');
+        self.out.push_str(IdText::new(prefix, ulid).as_str());
+        self.out.push('"');
+        self
+    }
+
+    /// Members that were written before, each after the other; perhaps none.
+    pub(crate) fn members(&mut self, written: &str) -> &mut Object {
+        if !written.is_empty() {
+            self.next();
+            self.out.push_str(written);
+        }
+        self
+    }
+
+    /// A moment, as text.
+    pub(crate) fn time(&mut self, name: &'static str, at: UtcMs) -> &mut Object {
+        self.name(name);
+        self.out.push('"');
+        self.out.push_str(at.text().as_str());
+        self.out.push('"');
         self
     }
 
@@ -78,6 +117,16 @@ impl Object {
     /// A member whose name somebody else has chosen, and whose value is JSON text already.
     pub fn member(&mut self, name: &str, json: &str) -> &mut Object {
         self.any_name(name);
+        self.out.push_str(json);
+        self
+    }
+
+    /// A member of another object, with its name as it is written there.
+    pub(crate) fn written(&mut self, name: &str, json: &str) -> &mut Object {
+        self.next();
+        self.out.push('"');
+        self.out.push_str(name);
+        self.out.push_str("\":");
         self.out.push_str(json);
         self
     }
@@ -116,6 +165,32 @@ impl Object {
     pub fn done(mut self) -> String {
         self.out.push('}');
         self.out
+    }
+
+    /// Its members, to be written into other objects.
+    pub(crate) fn into_members(mut self) -> String {
+        self.out.remove(0);
+        self.out
+    }
+
+    /// An empty object in a buffer that was used before: see [`json_and_buffer`](Self::json_and_buffer).
+    pub fn in_buffer(buffer: String) -> Object {
+        Object::reusing(buffer, 0)
+    }
+
+    /// The finished object as [`Json`], and the buffer that it was written in, for whoever
+    /// writes many: each takes one place in memory, of its size.
+    ///
+    /// ```
+    /// use arcp_proto::json::Object;
+    /// let mut object = Object::in_buffer(String::with_capacity(64));
+    /// object.u64("a", 1);
+    /// let (json, buffer) = object.json_and_buffer();
+    /// assert_eq!((json.as_str(), buffer.capacity()), (r#"{"a":1}"#, 64));
+    /// ```
+    pub fn json_and_buffer(mut self) -> (Json, String) {
+        self.out.push('}');
+        (Json::copied(&self.out), self.out)
     }
 
     /// The finished object, as [`Json`].

@@ -13,6 +13,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Members, Object};
 use crate::model::artifact::ArtifactRef;
 use crate::model::job::FinalStatus;
+use crate::model::stored_form::is_stored_form;
 
 /// One event of a job's stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +155,12 @@ impl EventClasses {
 
     /// Its classes, in order.
     pub fn iter(self) -> impl Iterator<Item = EventClass> {
-        EventClass::ALL.into_iter().filter(move |class| self.has(*class))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let class = EventClass::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(*class)
+        })
     }
 }
 
@@ -356,17 +362,19 @@ impl EventKind {
     ///
     /// `INVALID_REQUEST` with the member that is missing or wrong.
     pub fn normalise(&self, body: &Json) -> Result<Json, Violation> {
-        let error = if *self == EventKind::ToolResult { whole_error(body) } else { None };
-        let mut m = body.members().map_err(|e| self.bad(&e.to_string()))?;
+        if is_stored_form(self, body) { Ok(body.clone()) } else { rewritten(self, body) }
+    }
+
+    fn to_stored_form<'a>(&self, m: &mut Members<'a>, error: Option<&'a Json>) -> Result<(), Violation> {
         match self {
-            EventKind::Log => self.log(&mut m)?,
-            EventKind::Thought => self.need_str(&m, "text")?,
+            EventKind::Log => self.log(m)?,
+            EventKind::Thought => self.need_str(m, "text")?,
             EventKind::ToolCall => {
                 m.rename(&["tool_call_id"], "call_id");
                 m.rename(&["name"], "tool");
                 m.rename(&["arguments"], "args");
-                self.need_str(&m, "tool")?;
-                self.need_str(&m, "call_id")?;
+                self.need_str(m, "tool")?;
+                self.need_str(m, "call_id")?;
                 match m.0.iter_mut().find(|(name, _)| name == "args") {
                     Some((_, args)) if *args == "null" => *args = "{}",
                     Some((_, args)) if !args.starts_with('{') => return Err(self.bad("`args` must be an object")),
@@ -377,22 +385,22 @@ impl EventKind {
             EventKind::ToolResult => {
                 m.rename(&["tool_call_id"], "call_id");
                 m.rename(&["output"], "result");
-                self.need_str(&m, "call_id")?;
+                self.need_str(m, "call_id")?;
                 if let Some((_, given)) = m.0.iter_mut().find(|(name, _)| name == "error") {
-                    *given = error.as_ref().map_or("null", Json::as_str);
+                    *given = error.map_or("null", Json::as_str);
                 }
                 m.0.retain(|(name, value)| name != "error" || *value != "null");
             }
-            EventKind::Status => self.need_str(&m, "phase")?,
-            EventKind::Metric => self.metric(&mut m)?,
+            EventKind::Status => self.need_str(m, "phase")?,
+            EventKind::Metric => self.metric(m)?,
             EventKind::Artifact => {
                 m.rename(&["size_bytes"], "byte_size");
                 m.rename(&["media_type"], "content_type");
-                self.need_str(&m, "uri")?;
+                self.need_str(m, "uri")?;
             }
             EventKind::Delegate => {}
-            EventKind::Checkpoint => self.need_str(&m, "checkpoint_id")?,
-            EventKind::Progress => self.progress(&m)?,
+            EventKind::Checkpoint => self.need_str(m, "checkpoint_id")?,
+            EventKind::Progress => self.progress(m)?,
             EventKind::InputRequest
             | EventKind::ChoiceRequest
             | EventKind::PermissionRequest
@@ -412,7 +420,7 @@ impl EventKind {
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
         }
-        Ok(m.to_json())
+        Ok(())
     }
 
     /// Whether it is about a question to people, or what follows from the answer:
@@ -448,8 +456,7 @@ impl EventKind {
 
     /// Whether it is about a stream: both families have messages of its name.
     pub(crate) fn is_of_streams(&self) -> bool {
-        const NAMES: [&str; 4] = ["stream.open", "stream.chunk", "stream.close", "stream.error"];
-        NAMES.contains(&self.as_str())
+        matches!(self, EventKind::StreamOpen | EventKind::StreamChunk | EventKind::StreamClose | EventKind::StreamError)
     }
 
     fn log(&self, m: &mut Members<'_>) -> Result<(), Violation> {
@@ -511,6 +518,14 @@ impl EventKind {
         let name: String = self.as_str().chars().take(64).collect();
         Violation::invalid(alloc::format!("event of kind `{name}`: {why}"))
     }
+}
+
+/// The form of a body that is stored, where that may be another one than its own.
+pub(super) fn rewritten(kind: &EventKind, body: &Json) -> Result<Json, Violation> {
+    let error = if *kind == EventKind::ToolResult { whole_error(body) } else { None };
+    let mut members = body.members().map_err(|e| kind.bad(&e.to_string()))?;
+    kind.to_stored_form(&mut members, error.as_ref())?;
+    Ok(members.to_json())
 }
 
 /// The error of a tool's result with all that strict readers need of one.

@@ -15,6 +15,7 @@ pub mod reply;
 pub mod request;
 pub mod schedule;
 pub mod session;
+mod stored_form;
 pub mod stream;
 pub mod upload;
 pub mod workflow;

@@ -448,8 +448,8 @@ pub(crate) fn redacted(event: &JobEvent) -> Option<JobEvent> {
     let JobEvent::Emitted { kind, body } = event else {
         return None;
     };
-    let hides = matches!(kind, EventKind::Thought | EventKind::StreamChunk);
-    let members = body.members().ok().filter(|members| hides && members.get("redacted") == Some("true"))?;
+    matches!(kind, EventKind::Thought | EventKind::StreamChunk).then_some(())?;
+    let members = body.members().ok().filter(|members| members.get("redacted") == Some("true"))?;
     let mut shown = Object::new();
     for (name, value) in &members.0 {
         match name.as_ref() {

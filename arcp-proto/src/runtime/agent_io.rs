@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::lease::Budget;
 use crate::model::artifact::{ArtifactRef, ArtifactTerms};
 use crate::model::credential::ProvisionedCredential;
-use crate::model::event::JobError;
+use crate::model::event::{EventKind, JobError};
 use crate::model::job::FinalStatus;
 use crate::model::prompt::Question;
 use crate::secret::Secret;
@@ -27,8 +27,9 @@ pub enum AgentCall {
     /// An event.
     #[serde(alias = "Say")]
     Emit {
-        /// The name of its kind.
-        kind: String,
+        /// Its kind; a recording has its name.
+        #[serde(with = "by_name")]
+        kind: EventKind,
         /// Its body, an object.
         body: Json,
     },
@@ -136,6 +137,23 @@ impl AgentCall {
             AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } | AgentCall::GoOn { .. } => 0,
         };
         bytes as u64
+    }
+}
+
+/// Kinds of events as their names.
+mod by_name {
+    use alloc::string::String;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::EventKind;
+
+    pub(super) fn serialize<S: Serializer>(kind: &EventKind, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(kind.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EventKind, D::Error> {
+        String::deserialize(deserializer).map(|name| EventKind::from(name.as_str()))
     }
 }
 

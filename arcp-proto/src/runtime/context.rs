@@ -9,7 +9,7 @@ use super::account::Accounts;
 use super::audit::Trail;
 use super::audit_records::AuditEntry;
 use super::config::Config;
-use super::effect::Effect;
+use super::effect::{Effect, Effects};
 use super::io::{Deadline, EventRecord, Input, Notice, Output, Record};
 use super::log::Log;
 use super::ready::Ready;
@@ -43,7 +43,7 @@ pub(super) struct Context {
     pub(super) events: u64,
     last_op: u64,
     outputs: VecDeque<Output>,
-    effects: VecDeque<Effect>,
+    effects: Effects,
     /// Connections that may have something to send.
     ready: Ready,
 }
@@ -69,7 +69,7 @@ impl Context {
             events: 0,
             last_op: 0,
             outputs: VecDeque::new(),
-            effects: VecDeque::new(),
+            effects: Effects::default(),
             ready: Ready::default(),
         })
     }
@@ -190,11 +190,16 @@ impl Context {
 
     /// Says something to the other parts.
     pub(super) fn effect(&mut self, effect: Effect) {
-        self.effects.push_back(effect);
+        self.effects.put(effect);
+    }
+
+    /// Whether events that follow each other are told of together.
+    pub(super) fn join_events(&mut self, together: bool) {
+        self.effects.joins = together;
     }
 
     pub(super) fn next_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.effects.take()
     }
 
     /// A connection may have something to send: it is looked at before this

@@ -12,7 +12,6 @@ use crate::model::event::{EventKind, JobEvent};
 use crate::model::request::Submit;
 
 /// The kind of an event that asks for a child.
-const DELEGATE: &str = "delegate";
 /// Members of such an event that the runtime writes.
 const OWN: [&str; 7] = ["delegate_id", "child_job_id", "agent", "lease", "input", "lease_request", "lease_constraints"];
 /// Characters shown of the name of an agent that there is not.
@@ -56,11 +55,6 @@ impl Delegation {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
         let texts = self.agent.len() + self.delegate_id.as_ref().map_or(0, String::len);
         texts + json(&self.input) + json(&self.lease_request) + json(&self.lease_constraints)
-    }
-
-    /// Whether an event of this kind may ask for a child.
-    pub(super) fn is_event(kind: &str) -> bool {
-        kind == DELEGATE
     }
 
     /// What such an event asks for. One that names its child tells of what was done

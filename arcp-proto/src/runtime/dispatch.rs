@@ -24,6 +24,7 @@ mod submit;
 mod workflows;
 mod writer;
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use super::Runtime;
@@ -51,7 +52,9 @@ impl Runtime {
     pub(super) fn carry(&mut self) {
         while let Some(effect) = self.ctx.next_effect() {
             match effect {
-                Effect::Appended { job, n, class, grown, but } => self.on_appended(job, (n, class), grown, but),
+                Effect::Appended { job, events, class, grown, but } => {
+                    self.on_appended(job, (events, class), grown, but);
+                }
                 Effect::Checking { op, job } => prompt::begin_check(&mut self.jobs, &mut self.ctx, op, job),
                 Effect::Unheard(conn) => provisioning::abandon(&mut self.jobs, &mut self.ctx, conn),
                 Effect::JobEnded(job) => self.on_job_ended(job),
@@ -93,11 +96,18 @@ impl Runtime {
         }
     }
 
-    /// An event is numbered for everyone who is shown its job, and perhaps
-    /// others make room for it.
-    fn on_appended(&mut self, id: JobId, (n, class): (u64, EventClass), grown: bool, but: Option<SessionId>) {
-        self.delivery.number_for_all(&mut self.ctx, &self.jobs, id, n, but);
-        self.retention().on_appended(id, n, grown);
+    /// Events are numbered for everyone who is shown their job, and perhaps
+    /// others make room for them.
+    fn on_appended(
+        &mut self,
+        id: JobId,
+        (events, class): (RangeInclusive<u64>, EventClass),
+        grown: bool,
+        but: Option<SessionId>,
+    ) {
+        let last = *events.end();
+        self.delivery.number_for_all(&mut self.ctx, &self.jobs, id, events, but);
+        self.retention().on_appended(id, last, grown);
         if !class.is_end() {
             self.delivery.check_lag(&mut self.ctx, &self.jobs, id);
         }

@@ -1,7 +1,9 @@
 //! What one part says to the others. [`Runtime::carry`](super::Runtime) takes
 //! it to them, in order, before anything else is done.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use super::io::CloseReason;
 use crate::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
@@ -11,11 +13,12 @@ use crate::time::{Timestamp, UtcMs};
 
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// A job has one more event.
+    /// A job has more events.
     Appended {
         job: JobId,
-        /// Its number in the job.
-        n: u64,
+        /// Their numbers in the job: several only where they were said together.
+        events: RangeInclusive<u64>,
+        /// What the last of them is.
         class: EventClass,
         /// Whether with it a good many events have come that may go together.
         grown: bool,
@@ -69,6 +72,50 @@ pub(super) enum Effect {
         /// When its client gave its last sign of life.
         alive: Timestamp,
     },
+}
+
+/// What was said and not taken to the others yet.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    queue: VecDeque<Effect>,
+    /// Whether events of a job that follow each other are one thing to say.
+    pub(super) joins: bool,
+}
+
+impl Effects {
+    pub(super) fn put(&mut self, effect: Effect) {
+        let apart = match self.queue.back_mut().filter(|_| self.joins) {
+            Some(last) => last.join(effect),
+            None => Some(effect),
+        };
+        self.queue.extend(apart);
+    }
+
+    pub(super) fn take(&mut self) -> Option<Effect> {
+        self.queue.pop_front()
+    }
+}
+
+impl Effect {
+    /// Takes in that a job has still more events, if that is the same news; otherwise gives
+    /// it back.
+    fn join(&mut self, next: Effect) -> Option<Effect> {
+        let (Effect::Appended { job, events, class, grown, but }, Effect::Appended { job: of, events: more, .. }) =
+            (&mut *self, &next)
+        else {
+            return Some(next);
+        };
+        let joins = (*of, *more.start()) == (*job, events.end() + 1) && !class.is_end();
+        if let Effect::Appended { events: more, class: last, grown: grows, but: none, .. } = &next
+            && joins
+            && but == none
+            && !last.is_end()
+        {
+            (*events, *class, *grown) = (*events.start()..=*more.end(), *last, *grown || *grows);
+            return None;
+        }
+        Some(next)
+    }
 }
 
 /// How far a session is that is attached to a connection.

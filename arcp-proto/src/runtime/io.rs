@@ -23,7 +23,7 @@ use crate::model::schedule::{Plan, PlanFault, Rule};
 use crate::policy::Roles;
 use crate::scope::Scopes;
 use crate::secret::SecretDigest;
-use crate::time::{Timestamp, UtcMs};
+use crate::time::UtcMs;
 use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
 
@@ -41,7 +41,7 @@ pub use super::records::{
 };
 pub use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
 pub use super::stream_io::{ChunkData, INBOUND, OpenedStream, StreamCall, StreamWord};
-pub use super::timers::Timer;
+pub use super::timers::{Deadline, Timer};
 pub use super::workflow_records::{StepRecord, StepState};
 
 /// Something that happened outside.
@@ -144,6 +144,14 @@ pub enum Input {
         job: JobId,
         /// What it says.
         call: AgentCall,
+    },
+    /// An agent says several things, one after the other, of which each costs and does
+    /// what [`Agent`](Self::Agent) would: they become durable together.
+    AgentSays {
+        /// Its job.
+        job: JobId,
+        /// What it says.
+        calls: Vec<AgentCall>,
     },
     /// An agent says or asks something and wants to know what becomes of it. It
     /// gets exactly one [`Output::AgentReply`] with this id, unless it exits
@@ -787,13 +795,4 @@ fn is_none(bytes: &u64) -> bool {
 /// As of every agent in recordings that knew no leases.
 fn grants_nothing(lease: &Json) -> bool {
     *lease == Json::empty_object()
-}
-
-/// When the core wants to be called again, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline {
-    /// Not earlier than this.
-    pub at: Timestamp,
-    /// What for.
-    pub reason: Timer,
 }

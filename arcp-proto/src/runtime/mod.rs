@@ -30,6 +30,7 @@ mod operator;
 mod prompt_records;
 mod proofs;
 mod ready;
+mod recent;
 mod records;
 mod recount;
 mod schedule;
@@ -218,6 +219,7 @@ impl Runtime {
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
             Input::Agent { job, call } => CallHandler::on_call(self, job, None, call),
+            Input::AgentSays { job, calls } => CallHandler::on_calls(self, job, calls),
             Input::AgentAsked { job, id, call } => CallHandler::on_call(self, job, Some(id), call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
@@ -463,6 +465,12 @@ impl Runtime {
 /// `RESOURCE_EXHAUSTED` if too many that came from there were wrong: when to try again.
 pub fn may_judge(runtime: &Runtime, now: Now, address: IpAddr, credential: &Credential) -> Result<(), Violation> {
     connection::may_judge(&runtime.connections, (&runtime.ctx, now.mono), address, credential.digest())
+}
+
+/// Takes a frame back that was written out: others are written in its place. Nothing
+/// depends on it but how much memory is asked for.
+pub fn take_back(runtime: &mut Runtime, frame: String) {
+    runtime.delivery.buffers.keep_frame(frame);
 }
 
 /// Counts of a [`Runtime`].

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ConnId, JobId, SessionId};
 use crate::time::Timestamp;
 
+/// When the core wants to be called again, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// Not earlier than this.
+    pub at: Timestamp,
+    /// What for.
+    pub reason: Timer,
+}
+
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Timer {

@@ -10,6 +10,7 @@ use super::profile::Profile;
 use super::{Family, FrameRole, View, hello, open, shared, sidecar};
 use crate::error::Violation;
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
+use crate::json::Object;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::reply::{RefusedKind, Reply, Subject};
 use crate::model::request::{Priority, Request};
@@ -145,20 +146,66 @@ pub struct EventSnapshot<'a> {
 /// The payload of one frame of a job event, out of `View::roles`, as every
 /// session with this view gets it.
 pub fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
+    render_event_in(String::new(), view, snapshot, role)
+}
+
+/// The same, perhaps in a buffer that was used before.
+pub(crate) fn render_event_in(buffer: String, view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
     let announcing = sidecar::announcing(view, snapshot.event);
     let snapshot = &EventSnapshot { event: announcing.as_ref().unwrap_or(snapshot.event), ..*snapshot };
     match view.family {
         // Here every event is one frame.
-        Family::Hello => hello::render_event(view, snapshot.job, snapshot.at, snapshot.event),
-        Family::Open => open::render_event(view, snapshot, role),
+        Family::Hello => hello::render_event(view, snapshot.job, snapshot.at, snapshot.event, buffer),
+        Family::Open => open::render_event(view, snapshot, role, buffer),
     }
 }
 
 /// A numbered frame around a rendered event.
 pub fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
+    write_event_in(String::new(), view, &prepare(view, frame), frame)
+}
+
+/// What is the same in the envelope of every event of one job for one session and family,
+/// written once.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    text: String,
+    /// Where the second of its two parts begins.
+    split: usize,
+}
+
+impl Prepared {
+    pub(super) fn new(ids: Object, context: Object) -> Prepared {
+        let (mut text, context) = (ids.into_members(), context.into_members());
+        let split = text.len();
+        text.push_str(&context);
+        Prepared { text, split }
+    }
+
+    /// Session and job, and in the hello family the trace.
+    pub(super) fn ids(&self) -> &str {
+        &self.text[..self.split]
+    }
+
+    /// In the open family trace and span, if there are any.
+    pub(super) fn context(&self) -> &str {
+        &self.text[self.split..]
+    }
+}
+
+/// Prepares the frames of a job for a session.
+pub(crate) fn prepare(view: &View, frame: &EventFrame<'_>) -> Prepared {
     match view.family {
-        Family::Hello => hello::write_event(view, frame),
-        Family::Open => open::write_event(view, frame),
+        Family::Hello => hello::prepare(frame),
+        Family::Open => open::prepare(frame),
+    }
+}
+
+/// The same in a buffer that was used before, with what was prepared.
+pub(crate) fn write_event_in(buffer: String, view: &View, about: &Prepared, frame: &EventFrame<'_>) -> String {
+    match view.family {
+        Family::Hello => hello::write_event(view, about, frame, buffer),
+        Family::Open => open::write_event(view, about, frame, buffer),
     }
 }
 

@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use ulid::Ulid;
 
+use super::raw::{render_event, write_event};
 use super::*;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{IdempotencyKey, JobId, Principal, SessionId};

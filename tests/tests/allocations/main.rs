@@ -3,6 +3,7 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "what is not counted costs nothing")]
 
+mod events;
 mod hostile_worlds;
 mod metered;
 mod promised;

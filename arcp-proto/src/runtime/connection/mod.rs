@@ -27,6 +27,7 @@ use super::context::Context;
 use super::edge::{Arrivals, Arrived, NewConnection, Opening, late, too_long};
 use super::effect::{Effect, Position};
 use super::io::{CloseReason, HandOver, Notice, Output};
+use super::recent::Recent;
 use super::session::Sessions;
 use super::timers::Timer;
 use crate::error::Violation;
@@ -49,7 +50,7 @@ pub(super) struct Connections {
     /// Those whose peer is not known yet.
     arrivals: Arrivals,
     /// Those whose peer is known.
-    by_id: BTreeMap<ConnId, Conn>,
+    by_id: Recent<ConnId, Conn>,
     /// How many of these have no session yet that they can do anything in.
     opening: usize,
     /// Checks of inputs that go on.
@@ -237,7 +238,7 @@ impl Connections {
     /// Counts once more the answers, and the frames that wait until an input is
     /// checked.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
-        for (id, conn) in &self.by_id {
+        for (id, conn) in self.by_id.iter() {
             recount.know(&alloc::format!("connection {}", id.0), conn.account());
             recount.add(conn.account(), HeldFor::Answers, conn.answers.recount());
             recount.add(conn.account(), HeldFor::Frames, conn.check.recount() + conn.beside.recount());

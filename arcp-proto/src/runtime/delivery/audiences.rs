@@ -1,7 +1,7 @@
 //! Audiences: which sessions watch a job, own it and have asked for it. Every
 //! pair of a session and a job is kept both ways, and let go with either.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 
 use super::audience::Audience;
 use super::requests::weight;
@@ -11,14 +11,15 @@ use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AboutJob, Record};
 use crate::runtime::job::Jobs;
+use crate::runtime::recent::Recent;
 
 /// What a session and a job hold to know of each other, roughly.
 const ENTRY: usize = 96;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Audiences {
-    by_job: BTreeMap<JobId, Audience>,
-    by_session: BTreeMap<SessionId, SessionJobs>,
+    by_job: Recent<JobId, Audience>,
+    by_session: Recent<SessionId, SessionJobs>,
 }
 
 /// How one session stands to jobs.
@@ -74,7 +75,7 @@ impl Audiences {
 
     /// Counts once more what sessions watch, own and have asked for.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
-        for (id, of_session) in &self.by_session {
+        for (id, of_session) in self.by_session.iter() {
             let audiences = of_session.requested.iter().filter_map(|job| self.by_job.get(job));
             let requests = audiences.map(|audience| audience.requests.weight(*id)).sum();
             recount.add(of_session.charge.balance(), HeldFor::Watches, of_session.weight(requests));

@@ -2,7 +2,7 @@
 //! by the tag of its message ids, and by the jobs that its index points to.
 //! Numbers are given in `numbering`, and let go in `release`.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 
 use super::audience::Audience;
 use super::feed::Feed;
@@ -13,12 +13,13 @@ use crate::runtime::account::{Balance, HeldFor, Recount};
 use crate::runtime::authority::Viewer;
 use crate::runtime::context::Context;
 use crate::runtime::job::{Jobs, prompts};
+use crate::runtime::recent::Recent;
 use crate::runtime::timers::Timer;
 use crate::wire::View;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Feeds {
-    pub(super) by_session: BTreeMap<SessionId, Feed>,
+    pub(super) by_session: Recent<SessionId, Feed>,
     /// By what the message ids of a session have in common.
     by_tag: BTreeSet<(u64, SessionId)>,
     pub(super) refs: IndexRefs,

@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::audiences::Audiences;
+use super::buffers::Buffers;
+use super::feed::Feed;
 use super::feeds::Feeds;
 use super::history_pool::HistoryPool;
 use super::index::{EventEntry, IndexEntry};
@@ -27,6 +29,7 @@ pub(super) struct FrameWriter<'a> {
     pub(super) audiences: &'a Audiences,
     pub(super) history: &'a mut HistoryPool,
     pub(super) rendered: &'a mut Rendered,
+    pub(super) buffers: &'a mut Buffers,
     /// Who holds payloads, and how many bytes of them may be kept.
     pub(super) keeps: (&'a Balance, usize),
 }
@@ -87,33 +90,32 @@ impl FrameWriter<'_> {
         let job = log.job()?;
         let owner = self.jobs.get(job)?;
         let audience = self.audiences.get(job)?;
-        let in_full = self.feeds.get(numbered).is_some_and(|feed| owner.spec().submitted_by() == feed.principal());
-        let redacted = |stored: &Stored| if in_full { None } else { stored.redacted(n) };
-        let of_stored = |stored: &Stored| (stored.at, stored.event.clone(), stored.render(view, job, role));
-        let (at, event, payload) = match owner.event(n) {
-            Some(held) if redacted(held).is_some() => of_stored(&redacted(held)?),
-            Some(held) if self.feeds.is_shared(log) => {
-                let payload = self.rendered.get(log, n, view, role).unwrap_or_else(|| {
-                    let written = held.render(view, job, role);
+        let (held, is_held) = match owner.event(n) {
+            Some(held) => (held, true),
+            None => (self.history.take(reader, job, n)?, false),
+        };
+        let submitted = |feed: &Feed| owner.spec().submitted_by() == feed.principal();
+        let shown = held.redacted(n).filter(|_| !self.feeds.get(numbered).is_some_and(submitted));
+        let is_shared = is_held && shown.is_none() && self.feeds.is_shared(log);
+        let stored = shown.as_ref().unwrap_or(held);
+        let buffer = core::mem::take(&mut self.buffers.payload);
+        let (payload, shared) = match own {
+            Some(body) => {
+                let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body });
+                let own = Stored::kept(LogPos(0), EventRecord { n, at: stored.at, thoughts: 0, event });
+                (own.render(buffer, view, job, role), None)
+            }
+            None if is_shared => {
+                let kept = self.rendered.get(log, n, view, role).unwrap_or_else(|| {
+                    let written: Arc<str> = stored.render(String::new(), view, job, role).into();
                     self.rendered.keep(self.keeps, (log, n), view, role, written.clone());
                     written
                 });
-                (held.at, held.event.clone(), payload)
+                (buffer, Some(kept))
             }
-            Some(held) => of_stored(held),
-            None => {
-                let read = self.history.take(reader, job, n)?;
-                redacted(read).map_or_else(|| of_stored(read), |shown| of_stored(&shown))
-            }
+            None => (stored.render(buffer, view, job, role), None),
         };
-        let payload = match own {
-            Some(body) => {
-                let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body });
-                Stored::kept(LogPos(0), EventRecord { n, at, thoughts: 0, event }).render(view, job, role)
-            }
-            None => payload,
-        };
-        let Stamp { id, session, seq } = stamp(at);
+        let Stamp { id, session, seq } = stamp(stored.at);
         let session = session?;
         let frame = EventFrame {
             id,
@@ -124,11 +126,17 @@ impl FrameWriter<'_> {
             span: owner.spec().invocation.span.as_deref(),
             request: audience.requests().get(numbered, request),
             own: !view.profile.wraps_watched() || audience.owners().contains(&session),
-            event: &event,
+            event: &stored.event,
             role,
-            payload: &payload,
+            payload: shared.as_deref().unwrap_or(&payload),
         };
-        Some((at, Written { frame: wire::write_event(view, &frame), sidecar: sidecar::of_event(view, &frame) }))
+        let buffer = self.buffers.take_frame();
+        let about = self.buffers.about((session, job, view.family), || wire::prepare(view, &frame));
+        let written = wire::write_event_in(buffer, view, about, &frame);
+        let written = Written { frame: written, sidecar: sidecar::of_event(view, &frame) };
+        let at = stored.at;
+        self.buffers.keep_payload(payload);
+        Some((at, written))
     }
 
     /// What a subscription is shown: the envelope as the job's submitter has
@@ -164,7 +172,7 @@ fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) ->
     body.str("phase", phase).str("message", message);
     let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body: body.json() });
     let stored = Stored::kept(LogPos(0), EventRecord { n: 0, at: local.at, thoughts: 0, event });
-    let payload = stored.render(view, about.job, FrameRole::Whole);
+    let payload = stored.render(String::new(), view, about.job, FrameRole::Whole);
     let frame = EventFrame {
         id,
         session,
@@ -178,7 +186,7 @@ fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) ->
         role: FrameRole::Whole,
         payload: &payload,
     };
-    Some(wire::write_event(view, &frame))
+    Some(wire::write_event_in(String::new(), view, &wire::prepare(view, &frame), &frame))
 }
 
 fn observed(session: SessionId, view: &View, stamp: Stamp, subscription: u32, envelope: &str) -> String {

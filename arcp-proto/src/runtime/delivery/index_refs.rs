@@ -4,12 +4,13 @@
 use alloc::collections::BTreeMap;
 
 use crate::id::{LogId, SessionId};
+use crate::runtime::recent::Recent;
 
 /// The sessions whose index points to a log, each with its number of runs, for
 /// every log there is.
 #[derive(Debug, Default)]
 pub(super) struct IndexRefs {
-    by_log: BTreeMap<LogId, BTreeMap<SessionId, u32>>,
+    by_log: Recent<LogId, BTreeMap<SessionId, u32>>,
 }
 
 impl IndexRefs {

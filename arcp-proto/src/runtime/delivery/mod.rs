@@ -21,6 +21,7 @@
 mod audience;
 mod audiences;
 mod backfill;
+mod buffers;
 mod feed;
 mod feeds;
 mod filter;
@@ -68,6 +69,7 @@ use crate::model::request::Filter;
 use crate::runtime::expected::Expected as _;
 use crate::wire::View;
 use audiences::Audiences;
+use buffers::Buffers;
 use feeds::Feeds;
 pub(super) use feeds::unacknowledged;
 use frame::FrameWriter;
@@ -87,6 +89,7 @@ pub(super) struct Delivery {
     pub(super) history: HistoryPool,
     pub(super) pacing: Pacing,
     pub(super) rendered: Rendered,
+    pub(super) buffers: Buffers,
 }
 
 impl Delivery {
@@ -161,20 +164,21 @@ impl Delivery {
         }
     }
 
-    /// Numbers an event that has just come, with 0 the job's acceptance, for
+    /// Numbers events that have just come, with 0 the job's acceptance, for
     /// everyone who is shown the job.
     pub(super) fn number_for_all(
         &mut self,
         ctx: &mut Context,
         jobs: &Jobs,
         job: JobId,
-        n: u64,
+        events: RangeInclusive<u64>,
         but: Option<SessionId>,
     ) {
-        if let Some(audience) = self.audiences.get(job).filter(|_| n > 0) {
+        let is_acceptance = *events.start() == 0;
+        if let Some(audience) = self.audiences.get(job).filter(|_| !is_acceptance) {
             for watcher in audience.watchers().iter().filter(|watcher| Some(**watcher) != but) {
                 let request = audience.requests().latest(*watcher);
-                self.feeds.number(ctx, jobs, Reader::watcher(*watcher, request), job, n..=n);
+                self.feeds.number(ctx, jobs, Reader::watcher(*watcher, request).live(), job, events.clone());
             }
         }
         for (session, number) in self.subscriptions.of_job(job).iter().filter(|(session, _)| Some(*session) != but) {
@@ -183,8 +187,8 @@ impl Delivery {
                 continue;
             };
             let first = self.feeds.head(*session) + 1;
-            self.feeds.number(ctx, jobs, Reader::subscription(*session, *number, filter), job, n..=n);
-            if n == 0 {
+            self.feeds.number(ctx, jobs, Reader::subscription(*session, *number, filter).live(), job, events.clone());
+            if is_acceptance {
                 self.feeds.gate(ctx, *session, first);
             }
         }
@@ -317,13 +321,14 @@ impl Delivery {
     }
 
     fn frames<'a>(&'a mut self, ctx: &'a Context, jobs: &'a Jobs) -> FrameWriter<'a> {
-        let Delivery { feeds, audiences, history, rendered, .. } = self;
+        let Delivery { feeds, audiences, history, rendered, buffers, .. } = self;
         FrameWriter {
             jobs,
             feeds,
             audiences,
             history,
             rendered,
+            buffers,
             keeps: (ctx.accounts.runtime(), ctx.config.limits.delivery.rendered_bytes),
         }
     }

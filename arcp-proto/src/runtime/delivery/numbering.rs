@@ -22,8 +22,7 @@ use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{LocalFrame, LocalWord, Numbered, NumberedRun, Record, Shown};
-use crate::runtime::job::History;
-use crate::runtime::job::Jobs;
+use crate::runtime::job::{History, Jobs, Stored};
 use crate::wire::FrameRole;
 
 /// For whom events of a job are numbered.
@@ -35,6 +34,9 @@ pub(super) struct Reader<'a> {
     /// The subscription that they are shown to, if the session does not watch
     /// the job.
     pub(super) subscription: Option<(u32, &'a EventFilter)>,
+    /// Whether the events have just come: other events that are numbered together are
+    /// history.
+    is_live: bool,
 }
 
 /// What is common to the frames that are numbered together.
@@ -50,12 +52,17 @@ struct Frames<'a> {
 impl<'a> Reader<'a> {
     /// A session that watches a job.
     pub(super) fn watcher(session: SessionId, request: u32) -> Reader<'a> {
-        Reader { session, request, subscription: None }
+        Reader { session, request, subscription: None, is_live: false }
     }
 
     /// A subscription of a session, whose copies follow from no request.
     pub(super) fn subscription(session: SessionId, number: u32, filter: &'a EventFilter) -> Reader<'a> {
-        Reader { session, request: 0, subscription: Some((number, filter)) }
+        Reader { session, request: 0, subscription: Some((number, filter)), is_live: false }
+    }
+
+    /// The same, for events that have just come.
+    pub(super) fn live(self) -> Reader<'a> {
+        Reader { is_live: true, ..self }
     }
 
     /// The number of the subscription; 0 for a watcher.
@@ -91,11 +98,11 @@ impl Feeds {
             None => feed.view.classes(),
         };
         let frames = Frames { log, history: job.history(), reader, classes };
-        // What is numbered together is history.
-        let live = (events.start() == events.end()).then(|| job.event(*events.start())).flatten();
-        let runs = feed.number(frames, events);
-        if let Some(event) = live.filter(|_| !runs.is_empty()) {
-            feed.owe_bytes(event.weight());
+        let runs = feed.number(frames, events.clone());
+        if !runs.is_empty() && (reader.is_live || events.start() == events.end()) {
+            let alone = events.start() == events.end();
+            let shown = |n: &u64| alone || job.history().class(*n).is_some_and(|class| classes.has(class));
+            feed.owe_bytes(events.filter(shown).filter_map(|n| job.event(n)).map(Stored::weight).sum());
         }
         let new = u32::try_from(feed.index.runs() - before).unwrap_or(u32::MAX);
         self.refs.add(log, reader.session, new);

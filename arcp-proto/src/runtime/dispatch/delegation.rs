@@ -1,5 +1,7 @@
 //! Children and credentials that agents ask for: what takes more than their own job.
 
+use alloc::vec::Vec;
+
 use super::{artifacts, note_cause};
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
@@ -16,10 +18,28 @@ impl CallHandler<'_> {
     /// An agent calls; with `asked`, it wants to know what becomes of that.
     pub(in crate::runtime) fn on_call(runtime: &mut Runtime, id: JobId, asked: Option<CallId>, call: AgentCall) {
         note_cause(runtime, id);
+        CallHandler { runtime }.take(id, asked, call);
+    }
+
+    /// An agent makes several calls: its events are numbered together.
+    pub(in crate::runtime) fn on_calls(runtime: &mut Runtime, id: JobId, calls: Vec<AgentCall>) {
+        note_cause(runtime, id);
+        runtime.ctx.join_events(true);
+        for call in calls {
+            CallHandler { runtime }.take(id, None, call);
+        }
+        runtime.ctx.join_events(false);
+    }
+
+    fn take(self, id: JobId, asked: Option<CallId>, call: AgentCall) {
         let bytes = call.bytes();
-        match delegation::wider_call(&runtime.jobs, id, asked, call) {
-            Ok(call) => CallHandler { runtime }.on_wider_call((id, asked, bytes), call),
-            Err(call) => runtime.agents().on_call(id, asked, call),
+        match delegation::wider_call(&self.runtime.jobs, id, asked, call) {
+            Ok(call) => {
+                // What it has said before comes before what others see of this.
+                self.runtime.carry();
+                self.on_wider_call((id, asked, bytes), call);
+            }
+            Err(call) => self.runtime.agents().on_call(id, asked, call),
         }
     }
 
@@ -61,7 +81,7 @@ impl CallHandler<'_> {
         delivery.add_job(job);
         delivery.audiences.own(session, job);
         delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
-        delivery.number_for_all(ctx, jobs, job, 0, None);
+        delivery.number_for_all(ctx, jobs, job, 0..=0, None);
         self.runtime.carry();
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         slots::start_accepted(jobs, ctx, job);

@@ -187,7 +187,7 @@ fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: 
     let Runtime { ctx, jobs, delivery, .. } = &mut *runtime;
     delivery.add_job(job);
     delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
-    delivery.number_for_all(ctx, jobs, job, 0, None);
+    delivery.number_for_all(ctx, jobs, job, 0..=0, None);
     runtime.carry();
     let Runtime { ctx, jobs, .. } = &mut *runtime;
     lease::show_taken(jobs, ctx, job, &taken);

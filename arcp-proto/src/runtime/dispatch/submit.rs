@@ -230,7 +230,7 @@ pub(super) fn submit_at(
     delivery.audiences.own(asked.session, job);
     delivery.audiences.join(asked.session, job);
     delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
-    delivery.number_for_all(ctx, jobs, job, 0, None);
+    delivery.number_for_all(ctx, jobs, job, 0..=0, None);
     asked.runtime.carry();
     asked.say_accepted(job);
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;

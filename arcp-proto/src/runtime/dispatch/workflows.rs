@@ -379,7 +379,7 @@ fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Begun
     delivery.add_job(child);
     delivery.audiences.own(session, child);
     delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), child);
-    delivery.number_for_all(ctx, jobs, child, 0, None);
+    delivery.number_for_all(ctx, jobs, child, 0..=0, None);
     runtime.carry();
     let Runtime { ctx, jobs, .. } = &mut *runtime;
     lease::show_taken(jobs, ctx, child, &taken);

@@ -164,6 +164,7 @@ impl Edge {
             | Input::Persisted { .. }
             | Input::PersistFailed { .. }
             | Input::Agent { .. }
+            | Input::AgentSays { .. }
             | Input::AgentAsked { .. }
             | Input::AgentExited { .. }
             | Input::Loaded { .. }

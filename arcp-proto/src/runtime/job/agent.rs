@@ -102,7 +102,7 @@ impl Job {
             | AgentCall::AwaitChild { .. } => Ok(()),
             AgentCall::Emit { kind, body } => {
                 // Nothing is lost without a trace.
-                if let Err(why) = emit(self, ctx, &kind, &body, false) {
+                if let Err(why) = emit(self, ctx, kind, &body, false) {
                     self.append(ctx, warning(&alloc::format!("an event was dropped: {why}")), true);
                 }
                 Ok(())
@@ -166,7 +166,7 @@ impl Job {
                 return Some(interrupt::go_on(self, ctx, interrupt).map_or_else(AgentReply::from, taken));
             }
             AgentCall::Emit { kind, body } => {
-                return Some(match emit(self, ctx, &kind, &body, true) {
+                return Some(match emit(self, ctx, kind, &body, true) {
                     Ok(Emitted { n, denied: None }) => AgentReply::Taken { event: Some(n) },
                     Ok(Emitted { denied: Some(why), .. }) | Err(why) => why.into(),
                 });
@@ -249,7 +249,7 @@ fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
 /// # Errors
 ///
 /// Why nothing is said.
-fn emit(job: &mut Job, ctx: &mut Context, kind: &str, body: &Json, asked: bool) -> Result<Emitted, Violation> {
+fn emit(job: &mut Job, ctx: &mut Context, kind: EventKind, body: &Json, asked: bool) -> Result<Emitted, Violation> {
     let event = emitted(kind, body, ctx.config.limits.frame.event_body_bytes)?;
     let (cost, reported) = (lease::cost_of(job, &event)?, Reported::by(&event));
     job.append(ctx, event, true);
@@ -270,8 +270,7 @@ struct Emitted {
 }
 
 /// The event that an agent emits.
-fn emitted(kind: &str, body: &Json, bound: usize) -> Result<JobEvent, Violation> {
-    let kind = EventKind::from(kind);
+fn emitted(kind: EventKind, body: &Json, bound: usize) -> Result<JobEvent, Violation> {
     let bytes = body.as_str().len();
     if bytes > bound {
         return Err(Violation::invalid(alloc::format!("it has {bytes} bytes: at most {bound}")));

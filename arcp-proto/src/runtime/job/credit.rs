@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::run::{AgentRun, Credit};
 use super::table::Table;
-use super::{Jobs, Wait};
+use super::{Job, Jobs, Wait};
 use crate::id::{JobId, SessionId};
 use crate::limits::Limits;
 use crate::runtime::context::Context;
@@ -114,8 +114,9 @@ impl Table {
     /// Calls of agents are durable, one entry for each: gives the jobs to which
     /// something is owed for that.
     pub(in crate::runtime) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
-        for id in calls {
-            self.change(*id, |job| job.run.allowance.return_call());
+        for of_job in calls.chunk_by(|one, next| one == next) {
+            let return_all = |job: &mut Job| of_job.iter().for_each(|_| job.run.allowance.return_call());
+            self.change(of_job[0], return_all);
         }
         calls.iter().copied().collect()
     }

@@ -150,12 +150,12 @@ pub(in crate::runtime) fn wider_call(
         AgentCall::AwaitChild { job } => Ok(WiderCall::Await(job)),
         AgentCall::RenewCredential { id, value } => Ok(WiderCall::Renew(id, value)),
         AgentCall::PutArtifact(terms) => Ok(WiderCall::Keep(terms)),
-        AgentCall::Emit { kind, body } if Delegation::is_event(&kind) => {
+        AgentCall::Emit { kind: EventKind::Delegate, body } => {
             let has_lease = |job: &Job| job.spec.lease != Json::empty_object();
             let counts = asked.is_some() || jobs.table.get(id).is_some_and(has_lease);
             match Delegation::of_event(&body).filter(|_| counts) {
                 Some(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: Some(body) })),
-                None => Err(AgentCall::Emit { kind, body }),
+                None => Err(AgentCall::Emit { kind: EventKind::Delegate, body }),
             }
         }
         call @ (AgentCall::Emit { .. }

@@ -2,6 +2,7 @@
 //! themselves.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::history::History;
@@ -189,9 +190,9 @@ impl Stored {
         Some(Stored::kept(self.pos, EventRecord { n, at: self.at, thoughts: self.thoughts, event }))
     }
 
-    /// Writes the payload for a view.
-    pub(in crate::runtime) fn render(&self, view: &View, job: JobId, role: FrameRole) -> Arc<str> {
+    /// Writes the payload for a view, in a buffer that was used before if that is of use.
+    pub(in crate::runtime) fn render(&self, buffer: String, view: &View, job: JobId, role: FrameRole) -> String {
         let snapshot = EventSnapshot { job, at: self.at, thoughts: self.thoughts, event: &self.event };
-        wire::render_event(view, &snapshot, role).into()
+        wire::render_event_in(buffer, view, &snapshot, role)
     }
 }

@@ -138,6 +138,9 @@ impl History {
             return u64::from(self.class(*events.end()).is_some_and(|class| classes.has(class)));
         }
         let before = events.start().saturating_sub(1).max(self.gone);
+        if self.classes.are_all(classes) {
+            return (*events.end()).min(self.count()).saturating_sub(before);
+        }
         self.classes.up_to(classes, *events.end()).saturating_sub(self.classes.up_to(classes, before))
     }
 
@@ -155,6 +158,10 @@ impl History {
     pub(in crate::runtime) fn before(&self, n: u64, classes: EventClasses, more: u64) -> Option<u64> {
         if more == 0 && self.class(n.saturating_sub(1)).is_some_and(|class| classes.has(class)) {
             return Some(n - 1);
+        }
+        if self.classes.are_all(classes) {
+            let last = n.saturating_sub(1).min(self.count());
+            return last.checked_sub(more).filter(|n| *n > self.gone);
         }
         let nth = self.classes.up_to(classes, n.saturating_sub(1)).checked_sub(more)?;
         self.classes.nth(classes, nth).filter(|n| *n > self.gone)
@@ -291,6 +298,11 @@ impl Classes {
             self.counts.pop_front();
             self.before += BLOCK as u64;
         }
+    }
+
+    /// Whether nothing else has come since they are counted: then nobody has to look.
+    fn are_all(&self, classes: EventClasses) -> bool {
+        self.all.of(EventClasses::ALL.without(classes)) == 0
     }
 
     /// How many events up to `n` are of such classes, since they are counted.

@@ -472,7 +472,7 @@ fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, 
     let pos = ctx.append_event(job.id, record.clone(), of_call);
     let keep_until = ctx.now.mono + ctx.config.timing.resume_window;
     let grown = job.events.add(pos, record, keep_until);
-    ctx.effect(Effect::Appended { job: job.id, n, class, grown, but });
+    ctx.effect(Effect::Appended { job: job.id, events: n..=n, class, grown, but });
     pos
 }
 

@@ -12,10 +12,11 @@ use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::policy::Roles;
 use crate::runtime::account::{HeldFor, Recount};
 use crate::runtime::context::Context;
+use crate::runtime::recent::Recent;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Table {
-    by_id: BTreeMap<JobId, Job>,
+    by_id: Recent<JobId, Job>,
     by_principal: BTreeSet<(Principal, JobId)>,
     /// Those that were handed over, by who asked for them.
     handed_over: BTreeSet<(Principal, JobId)>,

@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, PromptId, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::{JobEvent, Terminal};
+use crate::model::event::{EventKind, JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::prompt::{PromptAnswer, Question};
 use crate::model::request::{Invocation, Submit};
@@ -139,7 +139,7 @@ fn call(jobs: &mut Jobs, ctx: &mut Context, job: JobId, call: AgentCall) {
 
 fn say() -> AgentCall {
     let body = Json::parse(r#"{"level":"info","message":"m"}"#).expect("JSON");
-    AgentCall::Emit { kind: "log".to_string(), body }
+    AgentCall::Emit { kind: EventKind::Log, body }
 }
 
 /// A job whose agent runs.
@@ -365,7 +365,7 @@ fn an_event_that_is_nested_too_deep_to_be_read_again_is_dropped_and_said_so() {
     let deep = alloc::format!("{}{}", "[".repeat(Json::MAX_DEPTH), "]".repeat(Json::MAX_DEPTH));
     let mut body = crate::json::Object::new();
     body.str("level", "info").str("message", "m").raw("attributes", &alloc::format!("{{\"data\":{deep}}}"));
-    call(&mut jobs, &mut ctx, job, AgentCall::Emit { kind: "log".to_string(), body: body.json() });
+    call(&mut jobs, &mut ctx, job, AgentCall::Emit { kind: EventKind::Log, body: body.json() });
     let count = jobs.get(job).map_or(0, super::Job::count);
     let event = jobs.get(job).and_then(|job| job.event(count)).map(|stored| stored.event.clone());
     let Some(JobEvent::Emitted { body, .. }) = event.as_deref() else { panic!("{event:?}") };

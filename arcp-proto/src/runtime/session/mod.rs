@@ -32,6 +32,7 @@ use super::context::Context;
 use super::effect::Effect;
 use super::io::{Notice, Record, Verdict};
 use super::job::Jobs;
+use super::recent::Recent;
 use super::timers::Timer;
 use crate::error::Violation;
 use crate::id::{Principal, SessionId};
@@ -93,7 +94,7 @@ pub(super) struct KeptSession {
 /// All sessions, and the traces of those that ended.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    by_id: BTreeMap<SessionId, Session>,
+    by_id: Recent<SessionId, Session>,
     by_token: BTreeMap<SecretDigest, SessionId>,
     per_principal: BTreeMap<Principal, usize>,
     seen: SeenOfPrincipals,
@@ -281,7 +282,7 @@ impl Sessions {
     /// Counts once more the commands that are remembered and the messages of
     /// extensions that are not taken.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
-        for (id, session) in &self.by_id {
+        for (id, session) in self.by_id.iter() {
             recount.know(&id.to_string(), &session.account);
             recount.add(&session.account, HeldFor::Commands, session.seen.recount());
             recount.add(&session.account, HeldFor::Extensions, session.extensions.untaken_bytes());

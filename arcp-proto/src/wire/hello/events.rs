@@ -4,24 +4,33 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
 use super::replies::write_error;
-use super::{Envelope, message_id, shown_as, shown_trace, timestamp};
+use super::{shown_as, shown_trace, timestamp};
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
+use crate::wire::codec::Prepared;
 use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, View};
 
-/// The payload of an event; the same for every session with this view.
-pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent) -> String {
+/// The payload of an event, perhaps in this buffer; the same for every session with this
+/// view.
+pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent, buffer: String) -> String {
+    let said = |kind: &str, at: UtcMs, body: &str| {
+        let mut payload = Object::reusing(buffer, body.len() + 80);
+        payload.str("kind", kind).time("ts", at).raw("body", body);
+        payload.done()
+    };
     match event {
         JobEvent::Started => said("status", at, "{\"phase\":\"running\"}"),
         JobEvent::Emitted { kind: EventKind::Progress, body } if view.profile.whole_progress() => {
             said("progress", at, whole_progress(body).as_str())
         }
-        JobEvent::Emitted { kind: EventKind::Metric, body } => said("metric", at, write_metric(body).as_str()),
+        JobEvent::Emitted { kind: EventKind::Metric, body } if let Some(body) = metric_with_dims(body) => {
+            said("metric", at, body.as_str())
+        }
         JobEvent::Emitted { kind, body } if let Some(other) = shown_as(kind) => {
             // Type and payload of the other family, for who reads them.
             if view.features.has(Feature::OpenSurfaces) {
@@ -44,27 +53,38 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
     }
 }
 
-/// The frame around a rendered payload.
-pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
+/// What is the same in every frame of a job to a session.
+pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
+    let mut about = Object::new();
+    about.id("session_id", "sess_", frame.session.ulid()).id("job_id", "job_", frame.job.ulid());
+    about.opt_str("trace_id", shown_trace(Some(frame.trace)));
+    Prepared::new(about, Object::new())
+}
+
+/// The frame around a rendered payload, in this buffer.
+pub(crate) fn write_event(view: &View, about: &Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
     let ends = matches!(frame.event, JobEvent::Ended(_));
     let correlation = frame.request.filter(|_| ends && frame.own && view.profile.correlates_ends());
-    let envelope = Envelope {
-        id: message_id(frame.id),
-        kind: kind_of(view, frame.event),
-        at: timestamp(view, frame.id),
-        session: Some(Cow::Owned(frame.session.to_string())),
-        job: Some(Cow::Owned(frame.job.to_string())),
-        trace: shown_trace(Some(frame.trace)),
-        correlation: correlation.map(WireId::as_str),
-        seq: frame.seq,
+    let around = |kind: &str, payload: &str, buffer: String| {
+        let mut envelope = Object::reusing(buffer, payload.len() + 256);
+        envelope.raw("arcp", "\"1.1\"").id("id", "msg_", frame.id).str("type", kind);
+        if let Some(at) = timestamp(view, frame.id) {
+            envelope.time("timestamp", at);
+        }
+        envelope.members(about.ids()).opt_str("correlation_id", correlation.map(WireId::as_str));
+        if let Some(seq) = frame.seq {
+            envelope.u64("event_seq", seq);
+        }
+        envelope.raw("payload", payload);
+        envelope.done()
     };
-    let written = envelope.around(frame.payload);
+    let written = around(kind_of(view, frame.event), frame.payload, buffer);
     if frame.own || !view.profile.wraps_watched() {
         return written;
     }
     let mut payload = Object::with_capacity(written.len() + 16);
     payload.raw("event", &written);
-    Envelope { kind: "subscribe.event", ..envelope }.around(&payload.done())
+    around("subscribe.event", &payload.done(), String::new())
 }
 
 fn kind_of<'a>(view: &View, event: &'a JobEvent) -> &'a str {
@@ -86,24 +106,12 @@ fn ends_as_result(view: &View, terminal: &Terminal) -> bool {
     }
 }
 
-fn said(kind: &str, at: UtcMs, body: &str) -> String {
-    let mut payload = Object::with_capacity(body.len() + 80);
-    payload.str("kind", kind).display("ts", at).raw("body", body);
-    payload.done()
-}
-
-/// A metric; readers disagree on the name of its dimensions.
-fn write_metric(body: &Json) -> Json {
-    let Ok(mut members) = body.members() else {
-        return body.clone();
-    };
-    match members.get("dimensions") {
-        Some(dimensions) if dimensions.len() <= WRITTEN_TWICE && members.get("dims").is_none() => {
-            members.0.push((Cow::Borrowed("dims"), dimensions));
-            members.to_json()
-        }
-        Some(_) | None => body.clone(),
-    }
+/// A metric under both names that readers look for its dimensions by, if it has some.
+fn metric_with_dims(body: &Json) -> Option<Json> {
+    let dimensions = body.member("dimensions").filter(|dimensions| dimensions.len() <= WRITTEN_TWICE)?;
+    let mut members = body.members().ok().filter(|members| members.get("dims").is_none())?;
+    members.0.push((Cow::Borrowed("dims"), dimensions));
+    Some(members.to_json())
 }
 
 /// Progress with its numbers cut to whole ones.

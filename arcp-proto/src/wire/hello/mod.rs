@@ -27,7 +27,7 @@ use crate::wire::shared::Words;
 pub(crate) use client_decode::read_runtime_frame;
 pub(crate) use client_encode::write_request;
 
-pub(crate) use events::{render_event, write_event};
+pub(crate) use events::{prepare, render_event, write_event};
 pub(crate) use replies::write_reply;
 pub(crate) use requests::{opens, read_request};
 
@@ -203,7 +203,7 @@ impl Envelope<'_> {
         let mut frame = Object::with_capacity(payload.len() + 256);
         frame.str("arcp", "1.1").str("id", &self.id).str("type", self.kind);
         if let Some(at) = self.at {
-            frame.display("timestamp", at);
+            frame.time("timestamp", at);
         }
         frame.opt_str("session_id", self.session.as_deref());
         frame.opt_str("job_id", self.job.as_deref());

@@ -1,24 +1,25 @@
 //! Job events for open clients, written.
 
-use alloc::borrow::Cow;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 
 use super::replies::write_failure;
-use super::{Envelope, code_name, correlation, shown, stream_id};
+use super::{code_name, correlation, priority_name, shown, stream_id};
 use crate::error::ErrorCode;
 use crate::json::{Json, Object};
 use crate::model::event::{EventClass, EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::model::request::Priority;
+use crate::time::UtcMs;
+use crate::wire::codec::Prepared;
 use crate::wire::profile::OneName;
 use crate::wire::shared::{self, WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, EventSnapshot, FrameRole, View};
 
-/// The payload of one frame of an event; the same for every session with
-/// this view.
-pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
-    let mut payload = Object::new();
+/// The payload of one frame of an event, perhaps in this buffer; the same for
+/// every session with this view.
+pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole, buffer: String) -> String {
+    let mut payload = Object::reusing(buffer, 64);
     match (role, snapshot.event) {
         (FrameRole::StreamOpen, _) => {
             payload.str("kind", "thought").str("content_type", "text/plain; charset=utf-8");
@@ -29,32 +30,45 @@ pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: Fram
         (FrameRole::Whole, JobEvent::Started) => {
             payload.display("job_id", snapshot.job).display("started_at", snapshot.at);
         }
-        (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, snapshot, kind, body),
+        (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, snapshot, kind, body, payload.done()),
         (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, view, chunk),
         (_, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
     }
     payload.done()
 }
 
-/// The frame around a rendered payload.
-pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
+/// What is the same in every frame of a job to a session: before the stream that a frame
+/// is of, and after it.
+pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
+    let (mut ids, mut context) = (Object::new(), Object::new());
+    ids.id("session_id", "sess_", frame.session.ulid()).id("job_id", "job_", frame.job.ulid());
+    context.opt_str("trace_id", Some(frame.trace).filter(|trace| !trace.is_empty())).opt_str("span_id", frame.span);
+    Prepared::new(ids, context)
+}
+
+/// The frame around a rendered payload, in this buffer.
+pub(crate) fn write_event(view: &View, about: &Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
     let kind = kind_of(frame.event.class(), frame.role);
-    let streamed = kind.starts_with("stream.");
     let priority = priority_of(frame.event.class(), frame.role);
-    let envelope = Envelope {
-        id: frame.id,
-        kind: if reads(view, kind) { kind } else { "event.emit" },
-        session: Some(Cow::Owned(frame.session.to_string())),
-        job: Some(Cow::Owned(frame.job.to_string())),
-        stream: streamed.then(|| Cow::Owned(shared::stream_of(frame.event).unwrap_or_else(|| stream_id(frame.job)))),
-        trace: Some(frame.trace),
-        span: frame.span,
-        correlation: correlation(view, frame.request),
-        priority: shown(view, priority),
-        seq: frame.seq,
-        ..Envelope::default()
-    };
-    envelope.around(frame.payload)
+    let mut envelope = Object::reusing(buffer, frame.payload.len() + 384);
+    envelope
+        .raw("arcp", "\"1.1\"")
+        .id("id", "msg_", frame.id)
+        .time("timestamp", UtcMs(frame.id.timestamp_ms()))
+        .members(about.ids());
+    if kind.starts_with("stream.") {
+        let stream = shared::stream_of(frame.event).unwrap_or_else(|| stream_id(frame.job));
+        envelope.str("stream_id", &stream);
+    }
+    envelope
+        .members(about.context())
+        .opt_str("correlation_id", correlation(view, frame.request))
+        .opt_str("priority", shown(view, priority).map(priority_name));
+    if let Some(seq) = frame.seq {
+        envelope.u64("event_seq", seq);
+    }
+    envelope.str("type", if reads(view, kind) { kind } else { "event.emit" }).raw("payload", frame.payload);
+    envelope.done()
 }
 
 /// How urgent one frame of an event is.
@@ -106,7 +120,13 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
     }
 }
 
-fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, body: &Json) -> String {
+fn render_emitted(
+    view: &View,
+    snapshot: &EventSnapshot<'_>,
+    kind: &EventKind,
+    body: &Json,
+    mut buffer: String,
+) -> String {
     let own = kind_of(snapshot.event.class(), FrameRole::Whole);
     let said = match kind {
         EventKind::Log
@@ -121,12 +141,16 @@ fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, b
         | EventKind::LeaseRevoked
         | EventKind::StreamOpen
         | EventKind::WorkflowComplete
-        | EventKind::StreamClose => body.as_str().to_string(),
+        | EventKind::StreamClose => {
+            buffer.clear();
+            buffer.push_str(body.as_str());
+            buffer
+        }
         EventKind::StreamError => write_stream_error(view, body),
         EventKind::StreamChunk => write_stream_chunk(view, body),
         EventKind::Thought => write_thought(view, snapshot.thoughts, body),
-        EventKind::Metric => write_metric(body),
-        EventKind::Progress => write_progress(body),
+        EventKind::Metric => write_metric(body, buffer),
+        EventKind::Progress => write_progress(body, buffer),
         EventKind::Checkpoint => write_checkpoint(snapshot, body),
         EventKind::StoredArtifact => write_stored(body),
         EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => {
@@ -201,34 +225,32 @@ fn write_stream_error(view: &View, body: &Json) -> String {
 
 /// A metric with the unit that strict readers need and the name they know
 /// the dimensions by.
-fn write_metric(body: &Json) -> String {
-    let members = body.members().unwrap_or_default();
-    let mut payload = Object::new();
-    for (name, value) in members.0.iter().filter(|(name, _)| !matches!(name.as_ref(), "unit" | "dimensions" | "dims")) {
-        payload.member(name, value);
+fn write_metric(body: &Json, buffer: String) -> String {
+    let mut payload = Object::reusing(buffer, body.as_str().len() + 16);
+    for (name, value) in body.entries().filter(|(name, _)| !matches!(*name, "unit" | "dimensions" | "dims")) {
+        payload.written(name, value);
     }
-    if let Some(dimensions) = members.get("dims").or(members.get("dimensions")) {
+    if let Some(dimensions) = body.member("dims").or(body.member("dimensions")) {
         payload.raw("dims", dimensions);
     }
-    match members.get("unit").filter(|unit| unit.starts_with('"')) {
+    match body.member("unit").filter(|unit| unit.starts_with('"')) {
         Some(unit) => payload.raw("unit", unit),
         None => payload.str("unit", "1"),
     };
     payload.done()
 }
 
-fn write_progress(body: &Json) -> String {
-    let members = body.members().unwrap_or_default();
-    let number = |name: &str| members.get(name).and_then(|raw| raw.parse::<f64>().ok());
-    let mut payload = Object::new();
-    for (name, value) in members.0.iter().filter(|(name, value)| name != "percent" && *value != "null") {
-        payload.member(name, value);
+fn write_progress(body: &Json, buffer: String) -> String {
+    let number = |name: &str| body.member(name).and_then(|raw| raw.parse::<f64>().ok());
+    let mut payload = Object::reusing(buffer, body.as_str().len() + 32);
+    for (name, value) in body.entries().filter(|(name, value)| *name != "percent" && *value != "null") {
+        payload.written(name, value);
     }
     if let (Some(current), Some(total)) = (number("current"), number("total"))
         && total > 0.0
     {
         payload.raw("percent", &alloc::format!("{}", percent(current, total)));
-    } else if let Some(percent) = members.get("percent").filter(|_| number("percent").is_some()) {
+    } else if let Some(percent) = body.member("percent").filter(|_| number("percent").is_some()) {
         payload.raw("percent", percent);
     }
     payload.done()

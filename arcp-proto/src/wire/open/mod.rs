@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use ulid::Ulid;
 
 use crate::error::ErrorCode;
-use crate::id::{WireId, prefixed};
+use crate::id::{IdText, WireId, prefixed};
 use crate::json::{Object, Text};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::{FinalStatus, JobStatus};
@@ -29,7 +29,7 @@ use crate::wire::{Profile, View};
 
 pub(crate) use client_decode::read_runtime_frame;
 pub(crate) use client_encode::write_request;
-pub(crate) use events::{render_event, write_event};
+pub(crate) use events::{prepare, render_event, write_event};
 pub(crate) use replies::write_reply;
 pub(crate) use requests::{is_own, opens, read_request};
 pub(crate) use subscriptions::{observed_type, observed_types, write_boundary, write_observed};
@@ -189,8 +189,8 @@ impl Envelope<'_> {
         let mut frame = Object::with_capacity(payload.len() + 384);
         frame
             .str("arcp", "1.1")
-            .str("id", &prefixed("msg_", self.id))
-            .display("timestamp", UtcMs(self.id.timestamp_ms()))
+            .str("id", IdText::new("msg_", self.id).as_str())
+            .time("timestamp", UtcMs(self.id.timestamp_ms()))
             .opt_str("session_id", self.session.as_deref())
             .opt_str("job_id", self.job.as_deref())
             .opt_str("stream_id", self.stream.as_deref())

@@ -1,0 +1,55 @@
+//! Buffers that frames are written in, again and again: every event is a frame, and one
+//! that was written out is needed no more.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::{JobId, SessionId};
+use crate::wire::{Family, Prepared};
+
+/// Frames of a turn, as many as a connection may have in flight by its driver's window.
+const FRAMES: usize = 512;
+/// A buffer with room for more is let go: few frames are so long, and all of these hold
+/// no more than half a megabyte.
+const MOST_BYTES: usize = 1 << 10;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Buffers {
+    frames: Vec<String>,
+    /// What the payload of a frame is written in before that is.
+    pub(super) payload: String,
+    /// What the envelopes have in common that were written last.
+    about: Option<(About, Prepared)>,
+}
+
+/// The session that gets an event, the job that it is of, and the family of its reader.
+type About = (SessionId, JobId, Family);
+
+impl Buffers {
+    /// An empty one, perhaps with room.
+    pub(super) fn take_frame(&mut self) -> String {
+        self.frames.pop().unwrap_or_default()
+    }
+
+    /// A frame was written out.
+    pub(in crate::runtime) fn keep_frame(&mut self, frame: String) {
+        if self.frames.len() < FRAMES && frame.capacity() <= MOST_BYTES {
+            self.frames.push(frame);
+        }
+    }
+
+    /// What the envelopes of a job for a session have in common. A turn writes one
+    /// connection after the other, so what was written last is mostly wanted next.
+    pub(super) fn about(&mut self, wanted: About, prepare: impl FnOnce() -> Prepared) -> &Prepared {
+        let about = self.about.take().filter(|(known, _)| *known == wanted);
+        &self.about.insert(about.unwrap_or_else(|| (wanted, prepare()))).1
+    }
+
+    /// A payload stands in its frame.
+    pub(super) fn keep_payload(&mut self, payload: String) {
+        if payload.capacity() <= MOST_BYTES {
+            self.payload = payload;
+        }
+    }
+}

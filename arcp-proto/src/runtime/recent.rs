@@ -1,0 +1,149 @@
+//! A map that knows where it has looked last. Whatever is done about one job or session
+//! looks it up a dozen times in a row: with ten thousand others beside it each time would
+//! be a walk through them.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::fmt;
+use core::ops::{Index, RangeBounds};
+
+/// A map in the order of its keys.
+pub(super) struct Recent<K, V> {
+    /// Which slot each is in.
+    places: BTreeMap<K, usize>,
+    slots: Vec<Option<Box<V>>>,
+    free: Vec<usize>,
+    /// The key that was found last, and its slot.
+    last: Cell<Option<(K, usize)>>,
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Recent<K, V> {
+        Recent { places: BTreeMap::new(), slots: Vec::new(), free: Vec::new(), last: Cell::new(None) }
+    }
+}
+
+impl<K: Copy + Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for Recent<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<K: Copy + Ord, V> Recent<K, V> {
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        self.slots.get(self.place(key)?)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let place = self.place(key)?;
+        self.slots.get_mut(place)?.as_deref_mut()
+    }
+
+    pub(super) fn contains_key(&self, key: &K) -> bool {
+        self.place(key).is_some()
+    }
+
+    /// Puts a value in; gives the one that it takes the place of.
+    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let value = Some(Box::new(value));
+        if let Some(place) = self.place(&key) {
+            return core::mem::replace(&mut self.slots[place], value).map(|before| *before);
+        }
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.slots[place] = value;
+                place
+            }
+            None => {
+                self.slots.push(value);
+                self.slots.len() - 1
+            }
+        };
+        self.places.insert(key, place);
+        None
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        self.last.set(None);
+        let place = self.places.remove(key)?;
+        let gone = self.slots[place].take().map(|gone| *gone);
+        self.free.push(place);
+        if self.places.is_empty() {
+            // Once there were many, perhaps.
+            *self = Recent::default();
+        }
+        gone
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.places.keys()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
+    }
+
+    /// All values, in no order.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.iter_mut().flatten().map(|value| &mut **value)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.range(..)
+    }
+
+    pub(super) fn range(&self, keys: impl RangeBounds<K>) -> impl Iterator<Item = (&K, &V)> {
+        self.places.range(keys).filter_map(|(key, place)| Some((key, self.slots.get(*place)?.as_deref()?)))
+    }
+
+    /// The slot of a key. That of the last one is known.
+    fn place(&self, key: &K) -> Option<usize> {
+        if let Some((last, place)) = self.last.get()
+            && last == *key
+        {
+            return Some(place);
+        }
+        let place = *self.places.get(key)?;
+        self.last.set(Some((*key, place)));
+        Some(place)
+    }
+}
+
+impl<K: Copy + Ord, V> Index<&K> for Recent<K, V> {
+    type Output = V;
+
+    fn index(&self, key: &K) -> &V {
+        self.get(key).expect("whoever indexes knows that it is there")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_same_map_whatever_was_looked_up_before() {
+        let (mut recent, mut plain) = (Recent::default(), BTreeMap::new());
+        let mut random = 1_u32;
+        for step in 0..10_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (key, what) = (random >> 16 & 15, random >> 8 & 3);
+            match what {
+                0 => assert_eq!(recent.insert(key, step), plain.insert(key, step)),
+                1 => assert_eq!(recent.remove(&key), plain.remove(&key)),
+                2 => assert_eq!(recent.get_mut(&key), plain.get_mut(&key)),
+                _ => assert_eq!(recent.get(&key), plain.get(&key)),
+            }
+            assert_eq!(recent.contains_key(&(key ^ 1)), plain.contains_key(&(key ^ 1)));
+            assert!(recent.iter().eq(plain.iter()) && recent.len() == plain.len());
+            assert!(recent.range(3..9).eq(plain.range(3..9)));
+        }
+        assert!(recent.slots.len() <= 16, "slots are used again");
+    }
+}
