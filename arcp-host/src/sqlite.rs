@@ -8,6 +8,7 @@
 //! Every row has a checksum, compared whenever it is read. What a file says
 //! besides is [checked](check), [repaired](repair()) and [backed up](backup) here.
 
+mod atom;
 mod file;
 mod inspect;
 mod layout;
@@ -30,6 +31,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 pub use self::inspect::{Damage, backup, check};
 pub use self::repair::{Repaired, repair};
 
+use self::atom::Atom;
 use self::file::Held;
 use self::layout::{APPLICATION, End, VERSION, WITH_SUMS};
 use self::read::Reader;
@@ -42,6 +44,8 @@ use crate::store::{History, Store, StoreError, following};
 const CHECKED_BYTES: u64 = 64 << 20;
 /// After how many pages the log is copied into the file.
 const LOG_PAGES: usize = 1000;
+/// Statements that stay prepared: all that commits and tidying up take, and some.
+const STATEMENTS: usize = 32;
 /// Pages that a small commit writes, and their size, roughly.
 const COMMIT_PAGES: usize = 4;
 const PAGE_BYTES: usize = 4096;
@@ -233,6 +237,7 @@ fn check_structure(connection: &Connection, path: &Path) -> Result<(), OpenError
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::ZERO)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     keep_prepared(&connection)?;
     // Refused at once where another program writes to it.
     connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
@@ -274,7 +279,7 @@ impl Store for SqliteStore {
             return Ok(());
         };
         self.held.is_in_place()?;
-        let transaction = self.connection.transaction().map_err(failed)?;
+        let transaction = Atom::begin(&self.connection).map_err(failed)?;
         let mut rows = Rows::default();
         for (at, record) in new.into_iter().flat_map(Batch::entries) {
             rows.put(&transaction, at, record)?;
@@ -302,7 +307,7 @@ impl Store for SqliteStore {
             self.copy_log()?;
         }
         if self.untidy {
-            let transaction = self.connection.transaction().map_err(failed)?;
+            let transaction = Atom::begin(&self.connection).map_err(failed)?;
             let more = rows::tidy(&transaction)?;
             transaction.commit().map_err(failed)?;
             self.untidy = more;

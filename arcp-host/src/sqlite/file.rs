@@ -25,6 +25,8 @@ pub(super) struct Held {
     /// Without symbolic links.
     path: PathBuf,
     file: File,
+    /// Which one it is.
+    own: Identity,
     /// The log beside it, once there is one.
     log: Option<Identity>,
 }
@@ -56,8 +58,9 @@ impl Held {
             let path = named.canonicalize().map_err(unusable)?;
             let (ours, there) = (file.metadata().map_err(unusable)?, path.metadata().map_err(unusable)?);
             // Otherwise it was replaced before it was locked.
-            if identity(&ours) == identity(&there) {
-                return Ok(Held { path, file, log: None });
+            let own = identity(&ours);
+            if own == identity(&there) {
+                return Ok(Held { path, file, own, log: None });
             }
         }
     }
@@ -98,8 +101,7 @@ impl Held {
     ///
     /// `Unavailable` while one is missing, `Fenced` when another is in its place.
     pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
-        let own = self.file.metadata().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        in_place(&self.path, identity(&own))?;
+        in_place(&self.path, self.own)?;
         self.log.map_or(Ok(()), |log| in_place(&log_of(&self.path), log))
     }
 }

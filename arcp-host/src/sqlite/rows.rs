@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{EventRecord, Numbered, Record};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use ulid::Ulid;
 
 use super::sums::{Table, sum};
@@ -57,7 +57,7 @@ impl EventRow {
         self.last - self.first + 1 >= ROW_EVENTS || self.body.len() >= ROW_BYTES
     }
 
-    fn write(mut self, tx: &Transaction<'_>, job: JobId) -> Result<(), StoreError> {
+    fn write(mut self, tx: &Connection, job: JobId) -> Result<(), StoreError> {
         self.body.push(b']');
         let (pos, job, first, last) = (number(self.at.0), key(job.ulid()), number(self.first), number(self.last));
         let sum = sum(Table::Events, &[Some(pos), Some(first), Some(last)], &[Some(&job), None, Some(&self.body)]);
@@ -69,7 +69,7 @@ impl EventRow {
 
 impl Rows {
     /// Writes a record, or adds it to a row that is written later.
-    pub(super) fn put(&mut self, tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(), StoreError> {
+    pub(super) fn put(&mut self, tx: &Connection, at: LogPos, record: &Record) -> Result<(), StoreError> {
         if let Some(undone) = record.undoes() {
             execute(tx, "DELETE FROM records WHERE pos = ?1", [number(undone.0)])?;
         }
@@ -145,13 +145,13 @@ impl Rows {
     }
 
     /// Notes that what is up to `upto` may be deleted.
-    fn discard(&mut self, tx: &Transaction<'_>, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
+    fn discard(&mut self, tx: &Connection, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
         self.garbage = true;
         Garbage { owner, upto }.put(tx)
     }
 
     /// Writes the rows that were growing; gives the bytes of all.
-    pub(super) fn finish(mut self, tx: &Transaction<'_>) -> Result<usize, StoreError> {
+    pub(super) fn finish(mut self, tx: &Connection) -> Result<usize, StoreError> {
         for (job, row) in self.events {
             self.bytes += row.body.len();
             row.write(tx, job)?;
@@ -175,7 +175,7 @@ const DELETE_NUMBERS: &str = "DELETE FROM numbers WHERE pos IN \
      (SELECT pos FROM numbers WHERE session = ?1 AND last <= ?2 ORDER BY last LIMIT ?3)";
 
 /// Deletes a little of what is garbage; true if there may be more.
-pub(super) fn tidy(tx: &Transaction<'_>) -> Result<bool, StoreError> {
+pub(super) fn tidy(tx: &Connection) -> Result<bool, StoreError> {
     let first = "SELECT owner, upto, sum FROM garbage LIMIT 1";
     let first = tx.prepare_cached(first).and_then(|mut first| first.query_row([], Garbage::read).optional());
     let Some(Garbage { owner, upto }) = first.map_err(failed)?.transpose()? else {
@@ -208,7 +208,7 @@ impl Garbage {
     }
 
     /// Writes it, unless more is noted already.
-    pub(super) fn put(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, tx: &Connection) -> Result<(), StoreError> {
         let sum = sum(Table::Garbage, &[Some(self.upto)], &[Some(&self.owner)]);
         let note = "INSERT INTO garbage (owner, upto, sum) VALUES (?1, ?2, ?3) ON CONFLICT (owner) \
                     DO UPDATE SET upto = excluded.upto, sum = excluded.sum WHERE excluded.upto > upto";
@@ -227,7 +227,7 @@ impl Garbage {
 }
 
 /// Gives the bytes of its row.
-fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usize, StoreError> {
+fn write_record(tx: &Connection, at: LogPos, record: &Record) -> Result<usize, StoreError> {
     let latest = match record {
         Record::TokenRotated { .. } => Some(1),
         Record::Released { .. } => Some(2),
@@ -282,7 +282,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
     Ok(body.len())
 }
 
-fn execute(tx: &Transaction<'_>, sql: &str, row: impl rusqlite::Params) -> Result<usize, StoreError> {
+fn execute(tx: &Connection, sql: &str, row: impl rusqlite::Params) -> Result<usize, StoreError> {
     tx.prepare_cached(sql).and_then(|mut statement| statement.execute(row)).map_err(failed)
 }
 
@@ -333,6 +333,7 @@ mod tests {
     use rusqlite::StatementStatus;
 
     use super::*;
+    use crate::sqlite::atom::Atom;
     use crate::sqlite::{Durability, SqliteStore};
     use crate::store::Store as _;
 
@@ -359,10 +360,10 @@ mod tests {
 
     #[test]
     fn what_is_deleted_at_every_commit_stays_prepared() {
-        let mut connection = super::super::connect(Path::new(":memory:")).expect("it opens");
+        let connection = super::super::connect(Path::new(":memory:")).expect("it opens");
         super::super::layout::create(&connection).expect("tables");
         for round in 1..=10 {
-            let tx = connection.transaction().expect("a transaction");
+            let tx = Atom::begin(&connection).expect("it begins");
             let mut rows = Rows::default();
             rows.discard(&tx, KEPT, i64::from(round)).expect("noted");
             rows.discard(&tx, [round; 16], i64::from(round)).expect("noted");
