@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use arcp_proto::runtime::CloseReason;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::protocol::frame::{CloseFrame, Frame};
+use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
@@ -14,9 +14,10 @@ use super::Framed;
 #[derive(Debug)]
 pub(super) struct WebSocket {
     context: WebSocketContext,
+    /// Whether what it sends is masked.
+    masks: bool,
     pipe: Pipe,
     closing: bool,
-    is_server: bool,
     pongs: Pongs,
     /// The most bytes of a message in one WebSocket frame, if there is a bound.
     fragment_bytes: Option<usize>,
@@ -44,8 +45,8 @@ struct Pongs {
 /// Bytes of unwritten pongs of a connection that has no other bound.
 const PONG_BYTES: usize = 4 << 10;
 
-/// Bytes that tungstenite takes from its input at once.
-const READ_BYTES: usize = 4 << 10;
+/// Bytes that tungstenite takes from its input at once, and holds for as long as it lives.
+const READ_BYTES: usize = 1 << 10;
 
 /// A duplex without another end: what is not there yet would block.
 #[derive(Debug, Default)]
@@ -84,25 +85,6 @@ impl Write for Pipe {
     }
 }
 
-impl Pipe {
-    /// Adds a text message in one frame that is not masked (RFC 6455 §5.2).
-    fn write_text(&mut self, text: &str) {
-        const TEXT: u8 = 0x81;
-        match (u8::try_from(text.len()), u16::try_from(text.len())) {
-            (Ok(length @ 0..126), _) => self.output.extend_from_slice(&[TEXT, length]),
-            (_, Ok(length)) => {
-                self.output.extend_from_slice(&[TEXT, 126]);
-                self.output.extend_from_slice(&length.to_be_bytes());
-            }
-            (_, Err(_)) => {
-                self.output.extend_from_slice(&[TEXT, 127]);
-                self.output.extend_from_slice(&(text.len() as u64).to_be_bytes());
-            }
-        }
-        self.output.extend_from_slice(text.as_bytes());
-    }
-}
-
 impl WebSocket {
     pub(super) fn server(frame_bytes: usize) -> WebSocket {
         WebSocket::new(Role::Server, frame_bytes)
@@ -122,8 +104,8 @@ impl WebSocket {
         let context = WebSocketContext::new(role, Some(config));
         let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
         let pipe = Pipe::default();
-        let is_server = role == Role::Server;
-        WebSocket { context, pipe, closing: false, is_server, pongs, fragment_bytes: None, partial: 0, deaf: false }
+        let masks = role == Role::Client;
+        WebSocket { context, masks, pipe, closing: false, pongs, fragment_bytes: None, partial: 0, deaf: false }
     }
 
     pub(super) fn take_up_to(&mut self, frame_bytes: usize) {
@@ -156,20 +138,10 @@ impl WebSocket {
     }
 
     pub(super) fn write(&mut self, frame: &str) {
-        if self.is_server && self.fragment_bytes.is_none_or(|most| frame.len() <= most) {
-            // What a server says is not masked, and nothing waits in the context: with a header
-            // before it, a frame goes out as it is. Nothing follows a close.
-            if !self.closing {
-                self.pipe.write_text(frame);
-            }
-            return;
-        }
-        // The pipe takes everything: only a closed context refuses.
         match self.fragment_bytes {
             Some(most) if frame.len() > most => self.write_in_fragments(frame, most),
-            _ => drop(self.context.write(&mut self.pipe, Message::text(frame))),
+            _ => self.put(Data::Text, frame, true),
         }
-        let _ = self.context.flush(&mut self.pipe);
     }
 
     pub(super) fn write_binary(&mut self, message: Vec<u8>) {
@@ -178,13 +150,30 @@ impl WebSocket {
                 let last = message.len().div_ceil(most) - 1;
                 for (at, fragment) in message.chunks(most).enumerate() {
                     let kind = if at == 0 { Data::Binary } else { Data::Continue };
-                    let frame = Frame::message(fragment.to_vec(), OpCode::Data(kind), at == last);
-                    let _ = self.context.write(&mut self.pipe, Message::Frame(frame));
+                    self.put(kind, fragment, at == last);
                 }
             }
-            _ => drop(self.context.write(&mut self.pipe, Message::binary(message))),
+            _ => self.put(Data::Binary, message, true),
         }
-        let _ = self.context.flush(&mut self.pipe);
+    }
+
+    /// Writes a frame. What is not masked goes to the output as it is: tungstenite would
+    /// copy it twice, and hold a buffer of that size for as long as it lives.
+    fn put(&mut self, kind: Data, payload: impl AsRef<[u8]> + Into<Vec<u8>>, is_final: bool) {
+        let opcode = OpCode::Data(kind);
+        if self.masks {
+            // The pipe takes everything: only a closed context refuses.
+            let frame = Frame::message(payload.into(), opcode, is_final);
+            let _ = self.context.write(&mut self.pipe, Message::Frame(frame));
+            let _ = self.context.flush(&mut self.pipe);
+        } else if !self.closing {
+            let header = FrameHeader { is_final, opcode, ..FrameHeader::default() };
+            let (payload, output) = (payload.as_ref(), &mut self.pipe.output);
+            output.reserve(payload.len() + header.len(payload.len() as u64));
+            // A vector takes everything.
+            let _ = header.format(payload.len() as u64, output);
+            output.extend_from_slice(payload);
+        }
     }
 
     pub(super) fn close(&mut self, reason: CloseReason) {
@@ -273,8 +262,7 @@ impl WebSocket {
         let (mut rest, mut kind) = (message, Data::Text);
         while !rest.is_empty() {
             let (fragment, after) = rest.split_at(rest.floor_char_boundary(most));
-            let frame = Frame::message(fragment.as_bytes().to_vec(), OpCode::Data(kind), after.is_empty());
-            let _ = self.context.write(&mut self.pipe, Message::Frame(frame));
+            self.put(kind, fragment, after.is_empty());
             (rest, kind) = (after, Data::Continue);
         }
     }

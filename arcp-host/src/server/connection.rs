@@ -13,7 +13,7 @@ use crate::driver::WriteWindow;
 use crate::framing::Framing;
 
 /// An output buffer that is empty gives back what is beyond this.
-const KEPT_OUTPUT: usize = 16 << 10;
+const KEPT_OUTPUT: usize = 512;
 
 pub(super) struct Connection<S> {
     pub(super) socket: Channel<S>,

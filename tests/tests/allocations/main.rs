@@ -5,6 +5,7 @@
 
 mod events;
 mod hostile_worlds;
+mod idle;
 mod metered;
 mod promised;
 
