@@ -168,6 +168,10 @@ impl Server {
             }
         }
         self.serving.turn(events.iter().count() < events.capacity())?;
+        // An end that was noted with what came before it is noted once.
+        for event in events.iter().filter(|event| event.is_read_closed()) {
+            self.serving.note(ConnId(event.token().0 as u64), true, false);
+        }
         if self.serving.accept_is_due() {
             (0..self.listening.len()).for_each(|at| self.accept(at));
         }
@@ -276,6 +280,10 @@ impl Socket for Registered {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
+    }
+
+    fn notes_what_follows(&self) -> bool {
+        true
     }
 }
 

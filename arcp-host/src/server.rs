@@ -93,6 +93,12 @@ pub trait Socket: Read + Write {
     ///
     /// `WouldBlock` to be asked again once it is noted as writable.
     fn shut_down(&mut self) -> io::Result<()>;
+
+    /// Whether it is noted once more when anything comes after a read that gave less than
+    /// there was room for: then nothing else is there, and it is not asked.
+    fn notes_what_follows(&self) -> bool {
+        false
+    }
 }
 
 /// Where and for whom to listen.
@@ -673,12 +679,16 @@ impl<S: Socket> ServerLoop<S> {
                 Ok(n) if connection.phase != Phase::Open => taken += n,
                 Ok(n) => {
                     taken += n;
+                    let is_all = n < self.buffer.len() && connection.socket.notes_what_follows();
                     self.connections.traffic.received(n);
                     let (connections, buffer) = (&mut self.connections, &self.buffer[..n]);
                     for input in connections.take(conn, buffer, &self.upgrades, &mut self.driver) {
                         self.hand_over(input)?;
                     }
                     self.frames(conn)?;
+                    if is_all {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -96,4 +96,15 @@ impl<S: Socket> Socket for Channel<S> {
             Channel::Carried(socket, _) => socket.shut_down(),
         }
     }
+
+    fn notes_what_follows(&self) -> bool {
+        match self {
+            Channel::Clear(socket) => socket.notes_what_follows(),
+            // What was read of the socket may be more than was given.
+            #[cfg(feature = "tls")]
+            Channel::Tls(_) => false,
+            #[cfg(feature = "tls")]
+            Channel::Carried(socket, _) => socket.notes_what_follows(),
+        }
+    }
 }
