@@ -164,6 +164,7 @@ fn a_page_of_artifacts_ends_where_a_frame_does_and_has_as_many_as_were_asked_for
     loop {
         let asked = if after.is_null() { json!({"limit": 1000}) } else { json!({"limit": 1000, "after": after}) };
         let (_, page) = ask(&mut world, &mut raw, LIST, asked);
+        assert_eq!(page["correlation_id"], raw.last_id());
         assert!(page.to_string().len() <= 4096, "{}", page.to_string().len());
         let ids = page["payload"]["artifacts"].as_array().expect("a list").iter();
         seen.extend(ids.map(|one| one["artifact_id"].as_str().expect("an id").to_string()));
