@@ -17,8 +17,11 @@ fn open(world: &mut World, token: &str) -> Raw {
     Raw::open_with(world, payload).0
 }
 
+/// The name of what was done, the job, the reason, what was granted, and whether it was refused.
+type Shown = (String, Option<JobId>, Option<String>, Option<String>, bool);
+
 /// What was written down since `from` entries, without who did it and where.
-fn since(world: &World, from: usize) -> Vec<(String, Option<JobId>, Option<String>, Option<String>, bool)> {
+fn since(world: &World, from: usize) -> Vec<Shown> {
     let shown = |entry: &AuditEntry| {
         let granted = entry.granted.as_ref().map(ToString::to_string);
         (entry.act.as_str().to_string(), entry.job, entry.reason.clone(), granted, entry.refused.is_some())
