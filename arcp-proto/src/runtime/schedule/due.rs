@@ -82,8 +82,15 @@ impl Schedules {
     pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos) -> Option<Turn> {
         let now = ctx.now.utc;
         let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_none())?;
-        if let Phase::Checking(_) = schedule.phase {
-            return None; // It goes on with the verdict.
+        let is_lost = |op: OpId| self.running.get(&op).is_none_or(|(_, _, until)| *until <= now);
+        match schedule.phase {
+            Phase::Checking(op) if is_lost(op) => schedule.phase = Phase::Waiting,
+            Phase::Planning(op) if is_lost(op) => schedule.phase = Phase::Stalled,
+            Phase::Checking(_) => {
+                self.look(ctx, at, None);
+                return None; // It goes on with the verdict.
+            }
+            Phase::Unplanned | Phase::Planning(_) | Phase::Waiting | Phase::Stalled => {}
         }
         while schedule.coming.front().is_some_and(|time| *time <= now)
             && let Some(time) = schedule.coming.pop_front()
@@ -176,7 +183,7 @@ impl Schedules {
             Decided::Checked(op, agent) => {
                 schedule.phase = Phase::Checking(op);
                 let account = schedule.record.principal.account();
-                self.running.insert(op, (account, Operation::Check(turn.at, agent)));
+                self.running.insert(op, (account, Operation::Check(turn.at, agent), now.plus(super::PATIENCE)));
                 turn.stops = true;
             }
         }
@@ -192,10 +199,10 @@ impl Schedules {
     /// The host has checked an input: gives the schedule that waits for that, and the
     /// agent that it was checked for.
     pub(in crate::runtime) fn on_input_checked(&mut self, op: OpId) -> Option<(LogPos, AgentRef)> {
-        let Some((_, Operation::Check(..))) = self.running.get(&op) else {
+        let Some((_, Operation::Check(..), _)) = self.running.get(&op) else {
             return None;
         };
-        let Some((_, Operation::Check(at, agent))) = self.running.remove(&op) else {
+        let Some((_, Operation::Check(at, agent), _)) = self.running.remove(&op) else {
             return None; // It was one.
         };
         let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Checking(op))?;

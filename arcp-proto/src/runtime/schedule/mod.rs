@@ -50,6 +50,9 @@ const AHEAD: usize = 16;
 const REFILL: usize = 2;
 /// How often the wall clock is looked at, which may step.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long the host may be at something. Then it is asked again, and what it says
+/// later counts for nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// When what could not be done for now is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 /// What holding one takes besides its texts, generously.
@@ -73,8 +76,8 @@ pub(super) struct Schedules {
     unplanned: Line,
 }
 
-/// Operations of the host, and for whom it is at them.
-type Running = BTreeMap<OpId, (Account, Operation)>;
+/// Operations of the host, for whom it is at them, and until when an answer counts.
+type Running = BTreeMap<OpId, (Account, Operation, UtcMs)>;
 
 #[derive(Debug)]
 struct Schedule {
@@ -203,13 +206,14 @@ impl Schedules {
         (conn, principal): (ConnId, &Principal),
         rule: &Rule,
     ) -> Result<OpId, Violation> {
-        let (limits, account) = (&ctx.config.limits, principal.account());
+        let (limits, account, now) = (&ctx.config.limits, principal.account(), ctx.now.utc);
+        self.running.retain(|_, (_, _, until)| *until > now);
         let is_new: fn(&Operation) -> bool = |operation| matches!(operation, Operation::New(_));
         let running = held_of(&self.running, ctx, &account, is_new);
         let what = "rules whose times are being found";
         running.admit(1, limits.job.principal_share, account.bound_of(), "schedule_plans", what)?;
-        let (op, now) = (ctx.next_op(), ctx.now.utc);
-        self.running.insert(op, (account, Operation::New(conn)));
+        let op = ctx.next_op();
+        self.running.insert(op, (account, Operation::New(conn), now.plus(PATIENCE)));
         let rule = rule.clone();
         ctx.output(Output::PlanSchedule { op, rule, after: now, now, missed: 0, coming: AHEAD, ends: None });
         Ok(op)
@@ -330,13 +334,13 @@ impl Schedules {
     /// waits for them, or the schedule that is to be looked at.
     pub(super) fn on_planned(&mut self, ctx: &mut Context, op: OpId, plan: Result<Plan, PlanFault>) -> Option<Planned> {
         match self.running.remove(&op)? {
-            (_, Operation::New(conn)) => Some(Planned::New(conn, plan)),
-            (_, Operation::Plan(at)) => {
+            (_, Operation::New(conn), _) => Some(Planned::New(conn, plan)),
+            (_, Operation::Plan(at), _) => {
                 self.take_plan(ctx, at, op, plan);
                 self.ask_for_plans(ctx);
                 Some(Planned::Kept)
             }
-            other @ (_, Operation::Check(..)) => {
+            other @ (_, Operation::Check(..), _) => {
                 debug_assert!(false, "a check finds no times");
                 self.running.insert(op, other);
                 None
@@ -389,6 +393,11 @@ impl Schedules {
         let Some(schedule) = self.kept.get_mut(&at) else {
             return; // It is over.
         };
+        let waits = match schedule.phase {
+            Phase::Planning(op) | Phase::Checking(op) => self.running.get(&op).map(|(_, _, until)| *until),
+            Phase::Unplanned | Phase::Waiting | Phase::Stalled => None,
+        };
+        let next = next.into_iter().chain(waits).min();
         if let Some(before) = core::mem::replace(&mut schedule.next, next) {
             self.by_next.remove(&(before, at));
         }
@@ -406,6 +415,8 @@ impl Schedules {
 
     /// Has the host find times, of as many as it may be at.
     fn ask_for_plans(&mut self, ctx: &mut Context) {
+        let now = ctx.now.utc;
+        self.running.retain(|_, (_, _, until)| *until > now);
         while let Some(at) = next_unplanned(&self.running, &mut self.unplanned, ctx) {
             let Some(schedule) = self.kept.get_mut(&at) else {
                 debug_assert!(false, "what is over leaves the line");
@@ -424,11 +435,13 @@ impl Schedules {
                 Missed::All => ctx.config.limits.schedule.missed_firings,
                 Missed::None => 0,
             };
-            let (op, now, after) = (ctx.next_op(), ctx.now.utc, schedule.last_known());
+            let (op, after, next) = (ctx.next_op(), schedule.last_known(), schedule.next);
             let ends = schedule.record.ends;
             schedule.phase = Phase::Planning(op);
-            self.running.insert(op, (schedule.record.principal.account(), Operation::Plan(at)));
+            let account = schedule.record.principal.account();
+            self.running.insert(op, (account, Operation::Plan(at), now.plus(PATIENCE)));
             ctx.output(Output::PlanSchedule { op, rule, after, now, missed, coming: AHEAD, ends });
+            self.look(ctx, at, next);
         }
     }
 
@@ -457,7 +470,8 @@ impl Schedules {
 fn next_unplanned(running: &Running, unplanned: &mut Line, ctx: &Context) -> Option<LogPos> {
     let is_plan: fn(&Operation) -> bool = |operation| matches!(operation, Operation::Plan(_));
     let limits = &ctx.config.limits;
-    let all = running.values().filter(|(_, operation)| is_plan(operation)).count();
+    let now = ctx.now.utc;
+    let all = running.values().filter(|(_, operation, until)| is_plan(operation) && *until > now).count();
     if all >= limits.schedule.schedule_plans {
         return None;
     }
@@ -467,7 +481,8 @@ fn next_unplanned(running: &Running, unplanned: &mut Line, ctx: &Context) -> Opt
 /// How many of these operations are of a kind, of an account and in all.
 fn held_of(running: &Running, ctx: &Context, account: &Account, is_one: fn(&Operation) -> bool) -> Holding {
     let mut held = Holding { own: 0, all: 0, total: ctx.config.limits.schedule.schedule_plans };
-    for (whose, _) in running.values().filter(|(_, operation)| is_one(operation)) {
+    let now = ctx.now.utc;
+    for (whose, _, _) in running.values().filter(|(_, operation, until)| is_one(operation) && *until > now) {
         held.all += 1;
         held.own += usize::from(whose == account);
     }
