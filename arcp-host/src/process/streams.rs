@@ -153,6 +153,9 @@ impl Streams {
 
     /// What waits and may be said by now: the next line of one of them.
     pub(super) fn next_waiting(&mut self, job: &Context) -> Option<Waiting> {
+        if !self.any_waits() {
+            return None;
+        }
         let mut all = self.by_name.values_mut().chain(&mut self.ending);
         let open = all.find(|open| !open.waiting.is_empty() && streams::may_say(job, open.number))?;
         let (number, mut next) = (open.number, open.waiting.pop_front()?);

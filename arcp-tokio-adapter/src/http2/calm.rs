@@ -161,6 +161,27 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         written
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        if let Poll::Ready(Ok(n)) = &written {
+            let mut left = *n;
+            for part in parts {
+                let said = left.min(part.len());
+                self.say(part.get(..said).unwrap_or_default());
+                left -= said;
+            }
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
