@@ -61,6 +61,7 @@ mod elsewhere;
 mod heard;
 mod host;
 mod inbox;
+mod judges;
 mod observed;
 mod read_back;
 mod recording;
@@ -613,16 +614,13 @@ impl Driver {
         if let Some(verdict) = self.access.judge(&credential) {
             return self.input(Input::Authenticated { op, verdict });
         }
-        // One thread each; their number is bounded by the connections that
-        // may be in their handshake.
         let authenticator = self.access.authenticator();
         let judgement = Judgement { op, mailbox: self.mailbox.clone(), judged: Err(NotJudged) };
-        let judge = move || {
+        // Where there is no thread, the judgement is dropped with it, and so given.
+        self.access.judges.begin(move || {
             let mut judgement = judgement;
             judgement.judged = authenticator.judge(&credential);
-        };
-        // Where there is no thread, the judgement is dropped with it, and so given.
-        let _ = std::thread::Builder::new().name("authenticate".to_string()).spawn(judge);
+        });
     }
 
     fn load(&mut self, wanted: WantedEvents) {

@@ -11,6 +11,7 @@ use arcp_proto::runtime::{Config, Input, Operator, Verdict};
 use arcp_proto::time::UtcMs;
 
 use super::inbox::Mailbox;
+use super::judges::Judges;
 use crate::agent::Inbox as _;
 use crate::auth::{Authenticator, CredentialSource, Roles};
 
@@ -20,12 +21,14 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Access {
     authenticator: Arc<dyn Authenticator>,
     overseers: BTreeSet<Principal>,
+    /// Where credentials are judged that take time.
+    pub(super) judges: Judges,
 }
 
 impl Access {
     pub(super) fn new(authenticator: Arc<dyn Authenticator>, config: &Config) -> Access {
         let overseers = config.operators.union(&config.auditors).cloned().collect();
-        Access { authenticator, overseers }
+        Access { authenticator, overseers, judges: Judges::default() }
     }
 
     /// Learns who oversees from now on.

@@ -1,0 +1,109 @@
+//! The threads on which credentials are judged that somebody else knows, such as an
+//! identity provider: so many at once, however many connections come.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many credentials are judged at once.
+const AT_ONCE: usize = 64;
+/// How many wait for that. More: they are not judged, as if nobody had answered.
+const WAITING: usize = 4096;
+
+/// What judges one, and says so; or says that it is not judged, if it is dropped.
+type Judge = Box<dyn FnOnce() + Send>;
+
+/// All of them.
+#[derive(Clone, Default)]
+pub(super) struct Judges(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    threads: usize,
+    waiting: VecDeque<Judge>,
+}
+
+impl Judges {
+    /// Has a credential judged, in its turn.
+    pub(super) fn begin(&self, judge: impl FnOnce() + Send + 'static) {
+        let mut state = self.state();
+        if state.waiting.len() >= WAITING {
+            drop(state);
+            return drop(judge);
+        }
+        state.waiting.push_back(Box::new(judge));
+        if state.threads == AT_ONCE {
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        let judges = self.clone();
+        if std::thread::Builder::new().name("authenticate".to_string()).spawn(move || judges.work()).is_err() {
+            let mut state = self.state();
+            state.threads -= 1;
+            // The others come to them; where there are none, nobody would.
+            let dropped = if state.threads == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+            drop(state);
+            drop(dropped);
+        }
+    }
+
+    fn work(&self) {
+        while let Some(judge) = self.next() {
+            // Whatever is wrong with it, it says that it has not judged, and others are judged.
+            let _ = catch_unwind(AssertUnwindSafe(judge));
+        }
+    }
+
+    /// The next one; without one a thread ends.
+    fn next(&self) -> Option<Judge> {
+        let mut state = self.state();
+        let next = state.waiting.pop_front();
+        if next.is_none() {
+            state.threads -= 1;
+        }
+        next
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn so_many_are_judged_at_once_all_are_in_the_end_and_what_is_beyond_is_dropped() {
+        const MANY: usize = AT_ONCE + WAITING + 10;
+        let (judges, most, now) = (Judges::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let gate = Arc::new(Mutex::new(()));
+        let (told, ended) = channel();
+        let held = gate.lock().expect("nobody panicked");
+        for n in 0..MANY {
+            let (most, at_it, gate, told) = (most.clone(), now.clone(), gate.clone(), told.clone());
+            judges.begin(move || {
+                most.fetch_max(at_it.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                drop(gate.lock());
+                at_it.fetch_sub(1, Ordering::SeqCst);
+                told.send(n).expect("awaited");
+                assert!(n % 7 > 0, "one that is broken");
+            });
+            // All threads are at one each before others wait.
+            while n < AT_ONCE && now.load(Ordering::SeqCst) <= n {
+                std::thread::yield_now();
+            }
+        }
+        drop(told);
+        drop(held);
+        assert_eq!(ended.iter().count(), AT_ONCE + WAITING);
+        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+        while judges.state().threads > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
