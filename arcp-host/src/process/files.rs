@@ -83,12 +83,12 @@ impl Files {
             None | Some("null") => None,
             Some(raw) => Some(raw.parse().map_err(|_| wrong("`retain_seconds` must be a whole number of seconds"))?),
         };
-        let may_read = |target: &str| job.authorize(&Namespace::FsRead, target).map(drop);
-        let (file, size) = self.open(Path::new(&path), may_read)?;
         let most = artifact_bytes(job);
         if most == 0 {
             return Err(refused(ErrorCode::Unimplemented, "this runtime keeps no artifacts".to_string()));
         }
+        let may_read = |target: &str| job.authorize(&Namespace::FsRead, target).map(drop);
+        let (file, size) = self.open(Path::new(&path), may_read)?;
         if size > most {
             let why = format!("`{path}` has {size} bytes: an artifact may have at most {most}");
             return Err(refused(ErrorCode::ResourceExhausted, why));
