@@ -56,14 +56,9 @@ impl Entropy {
     /// A new id: its time is `utc`, and ids of one generator always grow.
     pub(crate) fn ulid(&mut self, utc: UtcMs) -> Ulid {
         let fresh = Ulid::from_parts(utc.0, self.random_80());
-        let next = if fresh.timestamp_ms() > self.last.timestamp_ms() {
-            fresh
-        } else {
-            // Only 2^80 ids in one millisecond could overflow this.
-            self.last.increment().unwrap_or(fresh)
-        };
-        self.last = next;
-        next
+        let is_later = fresh.timestamp_ms() > self.last.timestamp_ms();
+        self.last = if is_later { fresh } else { after(self.last, fresh.random()) };
+        self.last
     }
 
     /// Ids made from now on are larger than this one.
@@ -88,9 +83,45 @@ impl Entropy {
     }
 }
 
+/// An id after this one, and far from it: people name ids by how they begin, and those of one
+/// millisecond would differ in their last characters only.
+fn after(last: Ulid, random: u128) -> Ulid {
+    // Sixteen million steps fit a millisecond.
+    let grown = last.random() + 1 + (random >> 24);
+    match grown >> Ulid::RAND_BITS {
+        0 => Ulid::from_parts(last.timestamp_ms(), grown),
+        _ => Ulid::from_parts(last.timestamp_ms() + 1, random),
+    }
+}
+
 fn mixed(old: &mut ChaCha20Rng, fresh: &[u8; 32]) -> ChaCha20Rng {
     let mut drawn = [0; 32];
     old.fill_bytes(&mut drawn);
     let seed: [u8; 32] = Sha256::new().chain_update(drawn).chain_update(fresh).finalize().into();
     ChaCha20Rng::from_seed(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::string::{String, ToString as _};
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn ids_of_one_millisecond_grow_and_none_begins_as_another() {
+        let mut entropy = Entropy::new(&Seeds { public: [1; 32], secret: [2; 32] });
+        let ids: Vec<String> = (0..2000).map(|_| entropy.ulid(UtcMs(5)).to_string()).collect();
+        assert!(ids.is_sorted(), "{ids:?}");
+        let beginnings: BTreeSet<&str> = ids.iter().map(|id| &id[..id.len() - 3]).collect();
+        assert_eq!(beginnings.len(), ids.len(), "how an id begins names it");
+    }
+
+    #[test]
+    fn ids_grow_though_a_millisecond_is_full() {
+        let last = Ulid::from_parts(5, (1 << Ulid::RAND_BITS) - 1);
+        assert!(after(last, 7) > last && after(last, 7).timestamp_ms() == 6);
+        assert!(after(Ulid::from_parts(5, 0), 0) > Ulid::from_parts(5, 0));
+    }
 }
