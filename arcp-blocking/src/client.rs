@@ -462,7 +462,7 @@ impl Client {
     }
 
     /// Where the answer to a command will come.
-    fn asked<T: Send + 'static>(
+    pub(crate) fn asked<T: Send + 'static>(
         &self,
         command: impl FnOnce(Answer<T>) -> Command,
     ) -> Result<Receiver<Result<T, ClientError>>, ClientError> {
@@ -472,7 +472,7 @@ impl Client {
         Ok(answered)
     }
 
-    fn follower(&self) -> (Follower, Receiver<Held>) {
+    pub(crate) fn follower(&self) -> (Follower, Receiver<Held>) {
         follower(&self.unread)
     }
 

@@ -68,7 +68,11 @@ pub mod client;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 mod dial;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
+pub mod inbox;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 mod job;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
+mod job_tokens;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 mod open;
 #[cfg(feature = "websocket")]
@@ -87,6 +91,8 @@ pub use arcp_host::driver::{Host, HostError};
 pub use client::{Checkpoints, Client, ClientError, Renewer};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use job::Job;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
+pub use job_tokens::JobTokens;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use open::OpenClient;
 #[cfg(any(feature = "websocket", feature = "stdio"))]

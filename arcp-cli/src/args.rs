@@ -25,9 +25,9 @@ use crate::output::Printing;
 use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, artifact, attach, audit, checkpoint, completions, doctor, handoff, inbox, interrupt, lease, login,
-    logs, man, policy, result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top, tree, wait,
-    workflow,
+    agents, answer, artifact, attach, audit, checkpoint, completions, doctor, handoff, inbox, interrupt, job_token,
+    lease, login, logs, man, policy, result, retry, sandbox, schedule, sessions, show, stop, take, tls, token, top,
+    tree, wait, workflow,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -85,6 +85,8 @@ pub enum Command {
     Cancel(Cancel),
     /// Say something to the agent of a job while it runs.
     Interrupt(interrupt::Interrupt),
+    /// Print a token for the rest of a job.
+    JobToken(job_token::OfJob),
     /// Make a job somebody else's while it goes on, or hand one that waits to another
     /// runtime (--to-runtime).
     Handoff(handoff::Handoff),
@@ -598,8 +600,12 @@ pub struct Submit {
 #[derive(Debug, clap::Args)]
 pub struct Watch {
     /// The job.
-    #[arg(value_parser = values::id)]
-    pub job: String,
+    #[arg(value_parser = values::id, required_unless_present = "job_token", conflicts_with = "job_token")]
+    pub job: Option<String>,
+    /// Go on with the job whose token is in this file, or on stdin (-), from where
+    /// `arcp job-token` made it.
+    #[arg(long, value_name = "FILE")]
+    pub job_token: Option<PathBuf>,
     /// Run this shell command when it has ended. It gets a JSON object on stdin,
     /// and ARCP_JOB_ID, ARCP_STATUS and ARCP_AGENT.
     #[arg(long, value_name = "COMMAND")]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
+use arcp_blocking::inbox::next_prompt;
 use arcp_blocking::{Client, ClientError, Job, JobUpdate};
 use arcp_host::stderr::say;
 use arcp_proto::error::ErrorCode;
@@ -25,18 +27,17 @@ use crate::times::local;
 use crate::watch::from_now;
 
 const HEADER: [&str; 5] = ["QUESTION", "KIND", "JOB", "EXPIRES", "ASKS"];
-/// Between two looks for jobs that have begun to ask, and between two at what
-/// was heard of those that have.
-const LOOK: Duration = Duration::from_secs(1);
-const HEAR: Duration = Duration::from_millis(100);
+/// Between two looks for an interrupt.
+const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks for jobs that have begun to ask, at a runtime that does not say so.
+const POLL: Duration = Duration::from_secs(1);
 
 /// List what jobs ask people, the oldest job first.
 ///
 /// `arcp answer`, `approve` and `deny` answer it.
 #[derive(Debug, clap::Args)]
 pub struct Inbox {
-    /// Go on: show each question when it is asked, and say what became of it. A job
-    /// that asks for the first time is found within a second; Ctrl-C ends.
+    /// Go on: show each question when it is asked, and say what became of it; Ctrl-C ends.
     #[arg(long, short)]
     pub follow: bool,
     /// How to print.
@@ -117,17 +118,38 @@ pub fn open_in(client: &Client, job: &WireId) -> Result<Vec<Question>, ClientErr
 /// Shows what is asked, and what becomes of it, until it is interrupted.
 fn follow(client: &Client, printing: Printing) -> Result<Exit, Failure> {
     let interrupted = interrupted()?;
-    let mut following = Following { client, shown: Shown { printing, header: false }, asking: BTreeMap::new() };
+    let (teller, told) = channel();
+    let shown = Shown { printing, header: false, noted: String::new() };
+    let mut following = Following { client, shown, asking: BTreeMap::new(), teller, looks_at: None };
+    following.await_prompt()?;
     loop {
-        following.look()?;
-        for _ in 0..LOOK.as_millis() / HEAR.as_millis() {
-            following.hear()?;
-            if interrupted.load(Ordering::SeqCst) {
-                return Ok(Exit::Interrupted);
+        if interrupted.load(Ordering::SeqCst) {
+            return Ok(Exit::Interrupted);
+        }
+        match told.recv_timeout(LOOK) {
+            Ok(News::Asked(Ok(()))) => {
+                // What is asked while this looks is told of by the next answer.
+                following.await_prompt()?;
+                following.look()?;
             }
-            std::thread::sleep(HEAR);
+            Ok(News::Asked(Err(ClientError::Refused(_)))) => following.looks_at = Some(Instant::now()),
+            Ok(News::Asked(Err(error))) => return Err(error.into()),
+            Ok(News::Of(job, update)) => following.hear(&job, update)?,
+            Err(_) => {}
+        }
+        if following.looks_at.is_some_and(|at| at <= Instant::now()) {
+            following.looks_at = Some(Instant::now() + POLL);
+            following.look()?;
         }
     }
+}
+
+/// What is told to who follows.
+enum News {
+    /// People are asked something, somewhere.
+    Asked(Result<(), ClientError>),
+    /// Something has come of a job that asks.
+    Of(WireId, JobUpdate),
 }
 
 /// The jobs that have asked something and are not over.
@@ -135,67 +157,84 @@ struct Following<'a> {
     client: &'a Client,
     shown: Shown,
     asking: BTreeMap<WireId, Asking>,
+    teller: Sender<News>,
+    /// When it looks by itself, at a runtime that does not say when something is asked.
+    looks_at: Option<Instant>,
 }
 
 /// A job that has asked something.
 struct Asking {
     job: JobSummary,
-    /// It is watched until its end: what it asks next is shown at once.
-    updates: Job,
     /// Every question that was shown. A new session is shown again what is open.
     asked: Vec<String>,
     open: Vec<String>,
 }
 
 impl Following<'_> {
-    /// Finds jobs that ask for the first time.
+    /// Waits for the next question, aside.
+    fn await_prompt(&self) -> Result<(), Failure> {
+        let (asked, teller) = (next_prompt(self.client)?, self.teller.clone());
+        // Whoever drops the client ends it.
+        let wait = move || asked.recv().map(|answer| teller.send(News::Asked(answer)));
+        std::thread::Builder::new().spawn(wait)?;
+        Ok(())
+    }
+
+    /// Finds jobs that ask for the first time. Each is watched until its end: what it asks
+    /// next is shown at once.
     fn look(&mut self) -> Result<(), Failure> {
         for job in all(self.client, blocked())? {
             if !self.asking.contains_key(&job.job)
                 && let Some(updates) = watch(self.client, &job.job)?
             {
-                let asking = Asking { updates, asked: Vec::new(), open: Vec::new(), job };
+                let (id, teller) = (job.job.clone(), self.teller.clone());
+                let tell = move || updates.updates().all(|update| teller.send(News::Of(id.clone(), update)).is_ok());
+                std::thread::Builder::new().spawn(tell)?;
+                let asking = Asking { asked: Vec::new(), open: Vec::new(), job };
                 self.asking.insert(asking.job.job.clone(), asking);
             }
         }
         Ok(())
     }
 
-    /// Shows what has come of those that there are.
-    fn hear(&mut self) -> Result<(), Failure> {
+    /// Shows what has come of one that there is.
+    fn hear(&mut self, id: &WireId, update: JobUpdate) -> Result<(), Failure> {
         let Following { shown, asking, .. } = self;
-        let (mut over, mut notes) = (Vec::new(), Vec::new());
-        for (id, asking) in asking.iter_mut() {
-            while let Some(update) = asking.updates.next_update_in(Duration::ZERO) {
-                match update {
-                    JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => {
-                        if let Some(question) = Question::of(&kind, &body) {
-                            asking.ask(shown, &question)?;
-                        } else if let Some(closed) = Closed::of(&kind, &body) {
-                            asking.close(shown, &closed)?;
-                        }
-                    }
-                    JobUpdate::Event { .. } => {}
-                    JobUpdate::Ended { .. } => over.push((id.clone(), "the job is over")),
-                    JobUpdate::Gone(_) => over.push((id.clone(), "the job is not shown any more")),
-                    JobUpdate::Missed { events } => notes.push(format!("{events} events of {id} were missed")),
-                    // The same for each of them.
-                    JobUpdate::Reconnecting { attempt, why, .. } => {
-                        notes.push(format!("reconnecting (attempt {attempt}): {why}"));
-                    }
-                    JobUpdate::Reconnected { .. } => notes.push("reconnected".to_string()),
-                    JobUpdate::Lost(end) => return Err(Failure::new(of_end(&end), end.to_string())),
+        let Some(job) = asking.get_mut(id) else {
+            return Ok(()); // It is over.
+        };
+        let over = match update {
+            JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => {
+                if let Some(question) = Question::of(&kind, &body) {
+                    job.ask(shown, &question)?;
+                } else if let Some(closed) = Closed::of(&kind, &body) {
+                    job.close(shown, &closed)?;
                 }
+                None
             }
-        }
-        for (id, why) in over {
-            if let Some(mut asking) = asking.remove(&id) {
-                asking.withdraw(shown, why)?;
+            JobUpdate::Event { .. } => None,
+            JobUpdate::Ended { .. } => Some("the job is over"),
+            JobUpdate::Gone(_) => Some("the job is not shown any more"),
+            JobUpdate::Missed { events } => {
+                shown.note(format!("{events} events of {id} were missed"));
+                None
             }
+            // The same for each of them.
+            JobUpdate::Reconnecting { attempt, why, .. } => {
+                shown.note(format!("reconnecting (attempt {attempt}): {why}"));
+                None
+            }
+            JobUpdate::Reconnected { .. } => {
+                shown.note("reconnected".to_string());
+                None
+            }
+            JobUpdate::Lost(end) => return Err(Failure::new(of_end(&end), end.to_string())),
+        };
+        if let Some(why) = over
+            && let Some(mut job) = asking.remove(id)
+        {
+            job.withdraw(shown, why)?;
         }
-        notes.sort();
-        notes.dedup();
-        notes.iter().for_each(|note| say(format_args!("arcp: {note}")));
         Ok(())
     }
 }
@@ -232,9 +271,19 @@ struct Shown {
     printing: Printing,
     /// Whether the header was.
     header: bool,
+    /// The last note.
+    noted: String,
 }
 
 impl Shown {
+    /// Says something aside, once in a row.
+    fn note(&mut self, note: String) {
+        if self.noted != note {
+            say(format_args!("arcp: {note}"));
+            self.noted = note;
+        }
+    }
+
     fn put(&mut self, row: Row) -> io::Result<()> {
         let no_header = self.printing.no_header || std::mem::replace(&mut self.header, true);
         output::rows(Printing { no_header, ..self.printing }, &HEADER, &[row])

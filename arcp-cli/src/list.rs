@@ -193,7 +193,7 @@ pub fn status(job: &JobSummary) -> Cell {
 
 /// At which place a job waits, in words.
 fn place(job: &JobSummary) -> Option<String> {
-    let place = job.place?;
+    let place = job.waits.place?;
     let ending = match (place % 10, place % 100) {
         (_, 11..=13) => "th",
         (1, _) => "st",
@@ -226,8 +226,9 @@ pub fn json(job: &JobSummary) -> Object {
         .opt_str("ended_at", job.ended_at.map(|at| at.to_string()).as_deref())
         .opt_str("owner", job.owner.as_deref())
         .opt_str("trust_level", job.trust.map(TrustLevel::as_str))
-        .opt_json("place", job.place.and_then(|place| Json::from_value(&place).ok()).as_ref())
+        .opt_json("place", job.waits.place.and_then(|place| Json::from_value(&place).ok()).as_ref())
         .u64("last_event_seq", job.last_event)
+        .opt_json("waits_for", Json::from_value(&job.waits.what).ok().as_ref().filter(|_| !job.waits.what.is_empty()))
         .opt_json("lease", Some(&job.lease).filter(|lease| **lease != Json::empty_object()))
         .opt_str("trace_id", job.trace.as_deref())
         .opt_str("parent_job_id", job.parent.as_ref().map(WireId::as_str));

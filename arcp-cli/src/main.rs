@@ -34,6 +34,7 @@ mod handoff;
 mod hosting;
 mod inbox;
 mod interrupt;
+mod job_token;
 mod lease;
 mod list;
 mod login;
@@ -129,6 +130,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Logs(args) => logs::run(&args),
         args::Command::Cancel(args) => cancel::run(args),
         args::Command::Interrupt(args) => interrupt::run(args),
+        args::Command::JobToken(args) => job_token::run(&args),
         args::Command::Handoff(args) => handoff::run(args),
         args::Command::Take(args) => take::run(&args),
         args::Command::Inbox(args) => inbox::run(&args),

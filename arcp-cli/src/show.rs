@@ -160,6 +160,9 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
     facts.extend(job.owner.as_ref().map(|owner| ("owner", Cell::from(owner))));
     facts.extend(job.created_at.map(|created| ("submitted", Cell::from(local_and_age(created)))));
     facts.extend(job.ended_at.map(|_| ("took", Cell::from(list::took(&job)))));
+    if !job.waits.what.is_empty() {
+        facts.push(("waits for", Cell::from(waits_for(&job.waits.what))));
+    }
     facts.push(("events", Cell::from(job.last_event.to_string())));
     if let Some(parent) = &job.parent {
         facts.push(("parent", Cell::from(parent.as_str())));
@@ -173,6 +176,34 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
     }
     write_end_of(&client, &job, &mut facts, &mut json)?;
     Ok(Facts { id: job.job.to_string(), facts, json: json.done() })
+}
+
+/// What a job waits for, as people say it. A word that is not known stands as it came.
+fn waits_for(words: &[String]) -> String {
+    static SAID: [(&str, &str); 17] = [
+        ("agent", "its agent, which fell silent"),
+        ("answer", "the store, to answer its agent"),
+        ("artifact", "what it leaves to be stored"),
+        ("check", "a check of what it asks, or of arguments of a step"),
+        ("child", "a job below it"),
+        ("credential", "a credential to be renewed"),
+        ("departure", "another runtime to take it"),
+        ("interrupt", "its agent, which was interrupted"),
+        ("pace", "the pace that was asked for"),
+        ("people", "an answer (`arcp inbox`)"),
+        ("reader", "whoever submitted it to read on"),
+        ("retry", "the time to try a step again"),
+        ("revocation", "its credentials to be revoked"),
+        ("room", "room for a step"),
+        ("slot", "a slot"),
+        ("store", "the store"),
+        ("stream_pace", "the pace that was asked for in a stream"),
+    ];
+    let said = words.iter().map(|word| {
+        let known = SAID.iter().find(|(known, _)| known == word);
+        known.map_or(word.as_str(), |(_, said)| *said)
+    });
+    said.collect::<Vec<&str>>().join(", ")
 }
 
 /// Whether credentials of a job count, or ought not to: the store knows it, if it is on

@@ -210,7 +210,7 @@ fn granted(job: &JobSummary) -> Budget {
 mod tests {
     use arcp_proto::json::Json;
     use arcp_proto::lease::Constraints;
-    use arcp_proto::model::job::FinalStatus;
+    use arcp_proto::model::job::{FinalStatus, JobWaits};
 
     use super::*;
 
@@ -231,7 +231,7 @@ mod tests {
             ended_at: None,
             owner: None,
             trust: None,
-            place: None,
+            waits: JobWaits::default(),
         }
     }
 

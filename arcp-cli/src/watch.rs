@@ -10,15 +10,22 @@ use crate::args;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::follow::follow_to_end;
+use crate::job_token::redeem;
 use crate::list::{find, unknown};
 use crate::notify::Program;
 
-/// Follows a job from its beginning, or from what is kept of it.
+/// Follows a job from its beginning, or from what is kept of it; by a token, from where
+/// that was made.
 pub fn run(args: args::Watch) -> Result<Exit, Failure> {
     args.following.check(false)?;
     let client = Chosen::of(&args.place)?.connect()?;
-    let id = find(&client, &args.job)?;
-    let (job, _) = watched(&client, &id, &args.job)?;
+    let job = match (&args.job_token, &args.job) {
+        (Some(token), _) => redeem(&client, token)?,
+        (None, named) => {
+            let named = named.as_deref().unwrap_or_default();
+            watched(&client, &find(&client, named)?, named)?.0
+        }
+    };
     let (exit, terminal) = follow_to_end(&client, &job, args.following)?;
     if let (Some(command), Some(terminal)) = (&args.notify, &terminal) {
         let mut json = Object::new();

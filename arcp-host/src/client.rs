@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arcp_proto::client::{
     Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, artifacts,
-    checkpoints, schedules, speak_in_lines, streams,
+    checkpoints, job_tokens, prompts, schedules, speak_in_lines, streams,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -300,6 +300,10 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| session.answer(answering));
                 self.await_answer(given, answer, Waiting::Answer);
             }
+            Command::AwaitPrompt(answer) => {
+                let given = session.and_then(|mut session| prompts::await_next(&mut session));
+                self.await_answer(given, answer, Waiting::Answer);
+            }
             Command::Sessions(query, answer) => {
                 let given = session.and_then(|mut session| session.sessions(query));
                 self.await_answer(given, answer, Waiting::Sessions);
@@ -359,6 +363,18 @@ impl ClientLoop {
             Command::Checkpoints(job, answer) => {
                 let given = session.and_then(|mut session| checkpoints::list(&mut session, job));
                 self.await_answer(given, answer, Waiting::Checkpoints);
+            }
+            Command::IssueToken(job, answer) => {
+                let given = session.and_then(|mut session| job_tokens::issue(&mut session, job));
+                self.await_answer(given, answer, Waiting::Token);
+            }
+            Command::ExchangeToken(wish, follower, answer) => {
+                let job = wish.token.job().clone();
+                let given = session.and_then(|mut session| job_tokens::exchange(&mut session, wish));
+                if let Ok(handle) = given {
+                    self.jobs.entry(job.clone()).or_default().push((Some(handle), follower));
+                }
+                self.await_answer(given, answer, |answer| Waiting::Watch(job, answer));
             }
             Command::Interrupt(job, prompt, answer) => {
                 let given = session.and_then(|mut session| session.interrupt(job, prompt));
@@ -544,6 +560,11 @@ impl ClientLoop {
             ClientEvent::Checkpoints { handle, list } => {
                 if let Some(Waiting::Checkpoints(answer)) = self.answers.remove(&handle) {
                     answer(Ok(list));
+                }
+            }
+            ClientEvent::Token { handle, issued } => {
+                if let Some(Waiting::Token(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(issued));
                 }
             }
             ClientEvent::Evicted { handle } => {

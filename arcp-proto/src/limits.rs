@@ -2,6 +2,7 @@
 //! thing that happens when it is hit.
 
 mod artifact;
+mod family;
 mod schedule;
 mod streams;
 mod workflow;
@@ -15,6 +16,7 @@ use crate::lease::Fuel;
 use crate::principal::Account;
 
 pub use self::artifact::ArtifactLimits;
+pub use self::family::FamilyLimits;
 pub use self::schedule::ScheduleLimits;
 pub use self::streams::StreamLimits;
 pub use self::workflow::WorkflowLimits;
@@ -341,31 +343,7 @@ impl Default for JobLimits {
     }
 }
 
-/// Jobs that have each other done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct FamilyLimits {
-    /// Children of one job that have not ended (64). More: the agent that asks is
-    /// refused.
-    pub children_per_job: usize,
-    /// Jobs below one another that had each other done (8; 0: none has). More: the
-    /// agent that asks is refused.
-    pub delegation_depth: usize,
-    /// Jobs below one that nobody delegated, which have not ended or have such below
-    /// them (256). More: the agent that asks is refused.
-    pub jobs_per_family: usize,
-    /// Jobs that are being handed over to other runtimes (256); an account may have its
-    /// `principal_share`. More: refused.
-    pub departing_jobs: usize,
-}
-
-impl Default for FamilyLimits {
-    fn default() -> FamilyLimits {
-        FamilyLimits { children_per_job: 64, delegation_depth: 8, jobs_per_family: 256, departing_jobs: 256 }
-    }
-}
-
-/// Credentials that are issued for jobs.
+/// Credentials that are issued for jobs, and tokens for the rest of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CredentialLimits {
@@ -375,11 +353,13 @@ pub struct CredentialLimits {
     pub jobs_with_credentials: usize,
     /// Credentials of one job (8). More: revoked at once.
     pub credentials_per_job: usize,
+    /// Tokens of one job that count at once (4). One more takes the place of the first.
+    pub tokens_per_job: usize,
 }
 
 impl Default for CredentialLimits {
     fn default() -> CredentialLimits {
-        CredentialLimits { jobs_with_credentials: 4096, credentials_per_job: 8 }
+        CredentialLimits { jobs_with_credentials: 4096, credentials_per_job: 8, tokens_per_job: 4 }
     }
 }
 
@@ -681,7 +661,7 @@ impl Limits {
                 index_bytes: 512 << 10,
                 ..DeliveryLimits::default()
             },
-            credential: CredentialLimits { jobs_with_credentials: 4, credentials_per_job: 2 },
+            credential: CredentialLimits { jobs_with_credentials: 4, credentials_per_job: 2, tokens_per_job: 2 },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8, departing_jobs: 4 },
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
             artifact: ArtifactLimits::small(),

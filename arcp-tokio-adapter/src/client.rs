@@ -442,7 +442,7 @@ impl Client {
         answered.await.unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))
     }
 
-    fn follower(&self) -> (Follower, mpsc::UnboundedReceiver<Held>) {
+    pub(crate) fn follower(&self) -> (Follower, mpsc::UnboundedReceiver<Held>) {
         follower(&self.unread)
     }
 

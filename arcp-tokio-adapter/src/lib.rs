@@ -72,7 +72,9 @@ pub mod client;
 mod dial;
 #[cfg(feature = "http2")]
 mod http2;
+pub mod inbox;
 mod job;
+mod job_tokens;
 #[cfg(feature = "quic")]
 mod quic;
 mod readiness;
@@ -91,6 +93,7 @@ pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
 pub use client::{Checkpoints, Client, OpenClient};
 pub use dial::open_lines;
 pub use job::Job;
+pub use job_tokens::JobTokens;
 pub use server::{Acceptor, Listen, ListenError, Listener, Server, serve};
 pub use socket::ByteStream;
 pub use stream::StreamSender;

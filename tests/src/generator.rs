@@ -5,6 +5,7 @@ mod artifacts;
 mod authority;
 mod schedules;
 mod streams;
+mod tokens;
 mod workflows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,6 +101,8 @@ pub struct Ran {
     pub fetched: Fetched,
     /// What became of permissions, and which jobs were handed over.
     pub authority: Authority,
+    /// Tokens of jobs that were issued.
+    tokens: tokens::Tokens,
     /// Questions that somebody has answered.
     answers: BTreeSet<String>,
     /// What somebody has left.
@@ -196,7 +199,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         (authority::OPERATOR_TOKEN, Family::Open),
     ];
     let mut peers: Vec<Peer> = PEERS.iter().map(|(token, family)| open(&mut world, token, *family)).collect();
-    let mut ran = Ran { asks_for_checkpoints: seed % 5 == 2, keeps_schedules: seed % 5 == 4, ..Ran::default() };
+    let mut ran = Ran { asks_for_checkpoints: seed % 5 != 0, keeps_schedules: seed % 5 == 4, ..Ran::default() };
     for n in 0..steps {
         let at = world.below(peers.len() as u64) as usize;
         act(&mut world, &mut peers, at, n, &mut ran);
@@ -250,6 +253,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
             payload["capabilities"]["checkpoints"] = json!(true);
             payload["capabilities"]["agent_handoff"] = json!(true);
             payload["capabilities"]["scheduled_jobs"] = json!(true);
+            payload["capabilities"]["extensions"] = json!(["arcpx.arcp.job_tokens.v1"]);
             Raw::open_with(world, payload)
         }
     };
@@ -288,6 +292,7 @@ fn hello(token: &str) -> Value {
         "x-vendor.arcp.checkpoints",
         "x-vendor.arcp.scheduled_jobs",
         "x-vendor.arcp.artifacts",
+        "x-vendor.arcp.job_tokens",
     ];
     features.extend(more.map(Value::from));
     payload
@@ -310,6 +315,7 @@ impl Peer {
             }
             self.streams.look(&frame);
             ran.left.look(&frame);
+            ran.tokens.look(&frame);
             let numbered = !frame["event_seq"].is_null();
             if let Some(job) = frame["job_id"].as_str().filter(|_| numbered) {
                 *self.told.entry(job.into()).or_default() += 1;
@@ -406,6 +412,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
         }
         60 if ran.asks_for_checkpoints => checkpoint(world, &mut peers[at]),
         61 | 62 if ran.keeps_schedules => schedules::act(world, &mut peers[at], n),
+        61 => ran.tokens.drive(world, &mut peers[at]),
         60..63 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),
         63..68 => {
             let seq = peers[at].last;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{JobId, LogPos};
+use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::workflow::AGENT;
 use arcp_proto::runtime::{JobRecord, Record, StepRecord, StepState};
 use serde_json::Value;
@@ -15,6 +16,8 @@ pub struct Graphs {
     needs: BTreeMap<JobId, Vec<Vec<usize>>>,
     /// How steps have stood, in order, and since when.
     moves: Vec<(LogPos, StepRecord)>,
+    /// Where it was said what the steps of one have come to.
+    said: BTreeMap<JobId, LogPos>,
     /// What children are known by to their parents, and where they were accepted.
     names: BTreeMap<(JobId, String), LogPos>,
 }
@@ -26,6 +29,21 @@ impl Graphs {
             self.accepted(at, job);
         } else if let Record::StepMoved(step) = record {
             self.moved(at, step);
+        } else if let Record::JobEvent { job, event } = record {
+            self.event(at, *job, &event.event);
+        }
+    }
+
+    /// However one ends, it was said before what its steps have come to.
+    fn event(&mut self, at: LogPos, job: JobId, event: &JobEvent) {
+        match event {
+            JobEvent::Emitted { kind: EventKind::WorkflowComplete, .. } => {
+                assert!(self.said.insert(job, at).is_none(), "{job} says twice what its steps have come to");
+            }
+            JobEvent::Ended(_) if self.needs.contains_key(&job) => {
+                assert!(self.said.contains_key(&job), "{job} ends and has not said what its steps have come to");
+            }
+            JobEvent::Ended(_) | JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => {}
         }
     }
 
@@ -65,6 +83,7 @@ impl Graphs {
     pub fn crash(&mut self, durable: LogPos) {
         self.moves.retain(|(at, _)| *at <= durable);
         self.names.retain(|_, at| *at <= durable);
+        self.said.retain(|_, at| *at <= durable);
     }
 
     /// How many steps have succeeded.

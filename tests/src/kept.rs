@@ -183,6 +183,7 @@ impl Restart {
                 | Record::Audited(_)
                 | Record::HandedOver { .. }
                 | Record::Departing { .. }
+                | Record::TokensIssued { .. }
                 | Record::AuditForgotten { .. }
                 | Record::ArtifactKept(_)
                 | Record::ArtifactsForgotten { .. }

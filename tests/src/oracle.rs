@@ -337,6 +337,9 @@ impl Oracle {
         if let Some(token) = frame["payload"]["resume_token"].as_str() {
             self.secrets.push((conn, token.into()));
         }
+        if let Some(token) = frame["payload"]["token"].as_str().filter(|token| token.starts_with("jtk_")) {
+            self.secrets.push((conn, token.into()));
+        }
         self.message_ids(conn, &frame);
         self.ledger.frame(&frame);
         let principal = self.principals.get(&conn).map(String::as_str);

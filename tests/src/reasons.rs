@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::workflow::AGENT;
-use arcp_proto::runtime::{AgentReply, DepartureRecord, Input, Output, Record, StreamWord, Wait};
+use arcp_proto::runtime::{AgentReply, DepartureRecord, Input, Output, Record, StepState, StreamWord, Wait};
 use serde_json::Value;
 
 /// What is known of everything that a job can wait for.
@@ -50,6 +50,10 @@ pub struct Reasons {
     provisioned: BTreeSet<JobId>,
     /// Jobs that the runtime runs itself.
     workflows: BTreeSet<JobId>,
+    /// Those whose watchers were told that a step waits.
+    put_off: BTreeSet<JobId>,
+    /// Their steps that have failed and are tried again.
+    retried: BTreeSet<(JobId, u32)>,
     /// Jobs that are to go to another runtime, and the position of the record that says so.
     departing: BTreeMap<JobId, LogPos>,
 }
@@ -159,9 +163,20 @@ impl Reasons {
         match record {
             Record::JobEvent { job, event } => {
                 self.events.insert((*job, event.n), at);
-                if matches!(*event.event, JobEvent::Ended(_)) {
-                    self.over.insert(*job, at);
+                match &*event.event {
+                    JobEvent::Ended(_) => drop(self.over.insert(*job, at)),
+                    JobEvent::Emitted { body, .. } if self.workflows.contains(job) => {
+                        self.put_off.extend(body.as_str().contains(" waits: ").then_some(*job));
+                    }
+                    _ => {}
                 }
+            }
+            Record::StepMoved(step) => {
+                let is_tried_again = matches!(step.state, StepState::Backoff { .. });
+                match is_tried_again {
+                    true => self.retried.insert((step.job, step.step)),
+                    false => self.retried.remove(&(step.job, step.step)),
+                };
             }
             Record::Prompted { job, prompts } => {
                 note(&mut self.prompts, *job, !prompts.open.is_empty());
@@ -204,6 +219,16 @@ impl Reasons {
             }
             _ => {}
         }
+    }
+
+    /// The jobs that the runtime runs itself, and that are not over.
+    pub fn workflows_that_go_on(&self) -> impl Iterator<Item = JobId> {
+        self.workflows.iter().copied().filter(|job| !self.over.contains_key(job))
+    }
+
+    /// Whether the store fails.
+    pub fn is_failing(&self) -> bool {
+        self.failing
     }
 
     /// Whether a job may wait for this, `running` agents holding a slot.
@@ -254,7 +279,16 @@ impl Reasons {
                 assert!(is_held && !self.over.contains_key(&job), "{job} waits for the pace of a stream that has none");
             }
             Wait::Check => {
-                assert!(self.asked.contains_key(&job), "{job} waits for a check, and its agent asks nothing")
+                let asks = self.asked.contains_key(&job) || self.workflows.contains(&job);
+                assert!(asks, "{job} waits for a check, and its agent asks nothing")
+            }
+            Wait::Retry => {
+                let is_tried_again = self.retried.range((job, 0)..=(job, u32::MAX)).next().is_some();
+                assert!(self.failing || is_tried_again, "{job} waits to try a step again, and none has failed");
+            }
+            Wait::Room => {
+                assert!(self.workflows.contains(&job), "{job} waits for room for a step, and is no workflow");
+                assert!(self.failing || self.put_off.contains(&job), "{job} waits for room, and has not said so");
             }
             Wait::Prompt => {
                 assert!(self.failing || self.prompts.contains(&job), "{job} is blocked, and has no open question");

@@ -48,7 +48,7 @@ impl VirtualStore {
         let (mut forgotten, mut ended) = (BTreeSet::<JobId>::new(), BTreeSet::<SessionId>::new());
         let (mut over, mut released) = (BTreeSet::<JobId>::new(), BTreeMap::<SessionId, u64>::new());
         let (mut trimmed, mut left) = (BTreeMap::<JobId, u64>::new(), BTreeMap::<JobId, LogPos>::new());
-        let mut departing = BTreeMap::<JobId, LogPos>::new();
+        let (mut departing, mut tokens) = (BTreeMap::<JobId, LogPos>::new(), BTreeMap::<JobId, LogPos>::new());
         let (mut prompted, mut handed) = (BTreeMap::<JobId, LogPos>::new(), BTreeMap::<JobId, LogPos>::new());
         let mut prolonged = BTreeMap::<JobId, LogPos>::new();
         let (mut undone, mut unsubscribed) = (BTreeSet::<LogPos>::new(), BTreeMap::<SessionId, LogPos>::new());
@@ -85,6 +85,9 @@ impl VirtualStore {
             if let Record::Departing { job, .. } = record {
                 departing.insert(*job, *at);
             }
+            if let Record::TokensIssued { job, .. } = record {
+                tokens.insert(*job, *at);
+            }
         }
         let mut given: Vec<(LogPos, Record)> = Vec::new();
         let (mut numbers, mut terminals) = (Vec::new(), BTreeMap::new());
@@ -98,6 +101,7 @@ impl VirtualStore {
                 Record::Unsubscribed { session, .. } if unsubscribed.get(session).is_some_and(|last| last != at) => {}
                 Record::HandedOver { job, .. } if handed.get(job).is_some_and(|last| last != at) => {}
                 Record::Departing { job, .. } if departing.get(job).is_some_and(|last| last != at) => {}
+                Record::TokensIssued { job, .. } if tokens.get(job).is_some_and(|last| last != at) => {}
                 Record::Prompted { job, .. } if prompted.get(job).is_some_and(|last| last != at) => {}
                 Record::GrantsProlonged { job, .. } if prolonged.get(job).is_some_and(|last| last != at) => {}
                 Record::BudgetLeft { job, .. } if left.get(job).is_some_and(|last| last != at) => {}

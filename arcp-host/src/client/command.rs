@@ -5,6 +5,7 @@ use std::time::Duration;
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, PutArtifact};
 use arcp_proto::model::checkpoint::{CheckpointList, CheckpointRef, CreateCheckpoint, RestoreCheckpoint};
+use arcp_proto::model::job_token::{ExchangeToken, IssuedToken};
 use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{Answering, Credential, Extension, HandOver, Invocation, ListQuery, Submit, Watch};
 use arcp_proto::model::schedule::{NewSchedule, ScheduleChange, SchedulePage, ScheduleQuery, Scheduled};
@@ -28,6 +29,8 @@ pub enum Command {
     Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
     /// An answer to a question of a job.
     Answer(Answering, Answer<()>),
+    /// To be told when people are asked something.
+    AwaitPrompt(Answer<()>),
     /// That this decides on permissions that followed jobs ask for from now on.
     DecidePermissions(Box<dyn PermissionHandler>),
     /// A page of sessions.
@@ -56,6 +59,10 @@ pub enum Command {
     RestoreCheckpoint(RestoreCheckpoint, Follower, Answer<Accepted>),
     /// The checkpoints of a job.
     Checkpoints(WireId, Answer<CheckpointList>),
+    /// A token for the rest of a job.
+    IssueToken(WireId, Answer<IssuedToken>),
+    /// To follow the rest of the job of a token.
+    ExchangeToken(ExchangeToken, Follower, Answer<Watching>),
     /// That a session is taken from its client.
     Evict(Eviction, Answer<()>),
     /// To be known by another credential from now on.
@@ -91,6 +98,7 @@ pub(super) enum Waiting {
     Schedules(Answer<SchedulePage>),
     Checkpoint(Answer<CheckpointRef>),
     Checkpoints(Answer<CheckpointList>),
+    Token(Answer<IssuedToken>),
     Fetch(Answer<FetchedArtifact>),
     OfArtifacts(Answer<ArtifactAnswer>),
     Evict(Answer<()>),
@@ -115,6 +123,7 @@ impl Waiting {
             Waiting::Schedules(answer) => answer(Err(error)),
             Waiting::Checkpoint(answer) => answer(Err(error)),
             Waiting::Checkpoints(answer) => answer(Err(error)),
+            Waiting::Token(answer) => answer(Err(error)),
             Waiting::Fetch(answer) => answer(Err(error)),
             Waiting::OfArtifacts(answer) => answer(Err(error)),
         }

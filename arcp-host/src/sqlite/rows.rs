@@ -136,6 +136,7 @@ impl Rows {
             | Record::Audited(_)
             | Record::HandedOver { .. }
             | Record::Departing { .. }
+            | Record::TokensIssued { .. }
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
             | Record::KeyKept { .. } => {}
@@ -240,6 +241,7 @@ fn write_record(tx: &Connection, at: LogPos, record: &Record) -> Result<usize, S
         Record::Departing { .. } => Some(9),
         Record::SessionClosed { .. } => Some(10),
         Record::GrantsProlonged { .. } => Some(11),
+        Record::TokensIssued { .. } => Some(12),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

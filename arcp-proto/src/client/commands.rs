@@ -133,7 +133,9 @@ impl Commands {
                         | Command::HandOver(_)
                         | Command::ReleaseArtifact { .. }
                         | Command::ChangeSchedule(_)
-                ) | Request::Session(SessionRequest::AboutArtifacts(ArtifactWish::Abandon(_)))
+                ) | Request::Session(
+                    SessionRequest::AboutArtifacts(ArtifactWish::Abandon(_)) | SessionRequest::AwaitPrompt
+                )
             );
             done || is_answer(request)
         };

@@ -13,6 +13,7 @@ use crate::model::artifact::ArtifactRef;
 use crate::model::checkpoint::{CheckpointList, CheckpointRef};
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
+use crate::model::job_token::IssuedToken;
 use crate::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, Watching};
 use crate::model::request::{ClientInfo, Credential, Extension, Proof, ResumeClaim};
 use crate::model::schedule::{SchedulePage, Scheduled};
@@ -77,6 +78,7 @@ impl ClientConfig {
                 Feature::Workflows,
                 Feature::Sidecars,
                 Feature::Checkpoints,
+                Feature::JobTokens,
             ]),
             family: Family::default(),
             extensions: Vec::new(),
@@ -321,6 +323,13 @@ pub enum ClientEvent {
         handle: Handle,
         /// It.
         checkpoint: CheckpointRef,
+    },
+    /// A token was issued for a job.
+    Token {
+        /// The command.
+        handle: Handle,
+        /// It.
+        issued: IssuedToken,
     },
     /// The checkpoints of a job.
     Checkpoints {

@@ -117,6 +117,13 @@ impl Client {
                     self.tell(ClientEvent::Checkpoint { handle, checkpoint });
                 }
             }
+            Reply::Command(CommandReply::Token(issued)) => {
+                let asked = |r: &Request| matches!(r, Request::Command(Command::IssueToken { .. }));
+                let named = self.commands.request_of(issued.request.as_ref(), id);
+                if let Some((handle, _)) = self.commands.answered(named, asked) {
+                    self.tell(ClientEvent::Token { handle, issued });
+                }
+            }
             // Nothing here asks for subscriptions.
             Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }) => {}
         }
@@ -205,7 +212,10 @@ impl Client {
     }
 
     fn on_watching(&mut self, watching: Watching, id: &WireId) {
-        let of_job = |r: &Request| matches!(r, Request::Command(Command::Watch(asked)) if asked.job == watching.job);
+        let of_job = |r: &Request| {
+            let watches = matches!(r, Request::Command(Command::Watch(_) | Command::ExchangeToken(_)));
+            watches && r.job() == Some(&watching.job)
+        };
         let Some((handle, pending)) =
             self.commands.answered(self.commands.request_of(watching.request.as_ref(), id), of_job)
         else {
@@ -421,6 +431,10 @@ impl Client {
                     } else {
                         self.followed.remove(&watch.job);
                     }
+                }
+                if let Request::Command(Command::ExchangeToken(wish)) = &pending.request {
+                    refusal.job.get_or_insert_with(|| wish.token.job().clone());
+                    self.followed.remove_unconfirmed(wish.token.job());
                 }
                 let handle = pending.is_asked().then_some(handle);
                 self.tell(ClientEvent::Refused { handle, refusal });

@@ -74,11 +74,13 @@ pub enum Feature {
     Streaming = 27,
     /// Asking for checkpoints, and beginning jobs at them (RFC §19).
     Checkpoints = 26,
+    /// Tokens for the rest of a job: an extension of ours.
+    JobTokens = 28,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 28] = [
+    pub const ALL: [Feature; 29] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -107,6 +109,7 @@ impl Feature {
         Feature::Sidecars,
         Feature::Streaming,
         Feature::Checkpoints,
+        Feature::JobTokens,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -141,6 +144,7 @@ impl Feature {
             Feature::Sidecars => "sidecar",
             Feature::Streaming => "streaming",
             Feature::Checkpoints => "checkpoints",
+            Feature::JobTokens => "job_tokens",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The life of a job as everybody sees it (1.1 §7.3, RFC §10.2).
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
@@ -134,8 +135,17 @@ pub struct JobSummary {
     /// How far it is trusted while nothing elevates it; `None` from peers that do not
     /// say it.
     pub trust: Option<TrustLevel>,
+    /// What it waits for; nothing from peers that do not say it.
+    pub waits: JobWaits,
+}
+
+/// What a job waits for, as listings say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobWaits {
     /// At which place it waits for a slot, from 1: how many jobs are started up to
-    /// it if nobody else comes. `None` if it does not wait or is far behind, and
-    /// from peers that do not say it.
+    /// it if nobody else comes. `None` if it does not wait or is far behind.
     pub place: Option<u64>,
+    /// What it waits for but its agent, each as one word of
+    /// [`Wait`](crate::runtime::Wait::as_str) and once.
+    pub what: Vec<String>,
 }

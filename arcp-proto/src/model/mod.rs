@@ -10,6 +10,7 @@ pub mod event;
 pub mod feature;
 pub mod handoff;
 pub mod job;
+pub mod job_token;
 pub mod prompt;
 pub mod reply;
 pub mod request;

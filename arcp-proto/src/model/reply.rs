@@ -16,6 +16,7 @@ use crate::model::checkpoint::{CheckpointList, CheckpointRef};
 use crate::model::credential::ProvisionedCredential;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
+use crate::model::job_token::IssuedToken;
 use crate::model::request::{ClientInfo, Extension, Target};
 use crate::model::schedule::{SchedulePage, ScheduleSummary, Scheduled};
 use crate::model::session::SessionPage;
@@ -169,6 +170,8 @@ pub enum CommandReply {
         /// The request it answers.
         request: Option<WireId>,
     },
+    /// A token was issued for a job: an extension of ours (RFC §21).
+    Token(IssuedToken),
 }
 
 impl From<HandshakeReply> for Reply {
@@ -220,6 +223,7 @@ impl Reply {
                 CommandReply::Accepted(accepted) => accepted.request.as_ref(),
                 CommandReply::Watching(watching) => watching.request.as_ref(),
                 CommandReply::Scheduled(scheduled) => scheduled.request.as_ref(),
+                CommandReply::Token(issued) => issued.request.as_ref(),
                 CommandReply::CancelTaken { request, .. }
                 | CommandReply::Subscribed { request, .. }
                 | CommandReply::Unsubscribed { request, .. }
@@ -256,6 +260,7 @@ impl Reply {
                 CommandReply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
                 CommandReply::CancelTaken { target, .. } => (target.job(), None),
                 CommandReply::Checkpoint { checkpoint, .. } => (Some(&checkpoint.job), None),
+                CommandReply::Token(issued) => (Some(issued.token.job()), None),
                 CommandReply::Subscribed { .. }
                 | CommandReply::Unsubscribed { .. }
                 | CommandReply::Artifact { .. }
@@ -314,7 +319,10 @@ impl CommandReply {
             CommandReply::Watching(watching) => json_bytes(&watching.lease) + text_bytes(&watching.trace),
             CommandReply::Unsubscribed { reason, .. } => reason.len(),
             CommandReply::Checkpoint { checkpoint, .. } => checkpoint.weight(),
-            CommandReply::Subscribed { .. } | CommandReply::Artifact { .. } | CommandReply::Scheduled(_) => 0,
+            CommandReply::Subscribed { .. }
+            | CommandReply::Artifact { .. }
+            | CommandReply::Scheduled(_)
+            | CommandReply::Token(_) => 0,
         }
     }
 }

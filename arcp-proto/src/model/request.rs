@@ -13,6 +13,7 @@ use crate::model::artifact::{ArtifactTerms, PutArtifact};
 use crate::model::checkpoint::{CreateCheckpoint, RestoreCheckpoint};
 use crate::model::feature::Features;
 use crate::model::job::JobStatus;
+use crate::model::job_token::ExchangeToken;
 use crate::model::prompt::PromptAnswer;
 use crate::model::schedule::{NewSchedule, ScheduleChange, ScheduleQuery};
 use crate::model::session::{Eviction, SessionQuery};
@@ -80,6 +81,9 @@ pub enum SessionRequest {
     ListSessions(SessionQuery),
     /// List schedules: an extension of ours (RFC §21).
     ListSchedules(ScheduleQuery),
+    /// Be told when people are asked something, in a job that the session may see: an
+    /// extension of ours (RFC §21).
+    AwaitPrompt,
     /// List the checkpoints of a job: an extension of ours (RFC §21).
     ListCheckpoints {
         /// The job.
@@ -150,6 +154,13 @@ pub enum Command {
     CreateCheckpoint(CreateCheckpoint),
     /// Run a job that begins at a checkpoint (RFC §19).
     RestoreCheckpoint(RestoreCheckpoint),
+    /// Issue a token for the rest of a job: an extension of ours (RFC §21).
+    IssueToken {
+        /// The job.
+        job: WireId,
+    },
+    /// Give the rest of a job for its token: an extension of ours (RFC §21).
+    ExchangeToken(ExchangeToken),
 }
 
 /// A wish to make a job that goes on somebody else's, with the right to cancel it.
@@ -228,6 +239,8 @@ impl Command {
             Command::Unwatch { job } => Some(job),
             Command::HandOver(wish) => Some(&wish.job),
             Command::CreateCheckpoint(wish) => Some(&wish.job),
+            Command::IssueToken { job } => Some(job),
+            Command::ExchangeToken(wish) => Some(wish.token.job()),
             Command::Submit(..)
             | Command::Subscribe(_)
             | Command::Unsubscribe { .. }

@@ -39,6 +39,8 @@ pub(super) enum Act {
     Checkpoint,
     /// Run another one that begins at a checkpoint of it.
     Restore,
+    /// Have a token for the rest of it.
+    Token,
 }
 
 /// Who looks at jobs.
@@ -103,6 +105,8 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         // What a child may and spends is its parent's.
         Act::Delegate | Act::Restore if is_own && (owns || !bounded) => Ok(()),
         Act::Interrupt | Act::HandOver | Act::Input | Act::Checkpoint if is_own && (owns || !bounded) => Ok(()),
+        // Nobody who oversees it has what its submitter gives to whom it likes.
+        Act::Token if is_own && (owns || !bounded) => Ok(()),
         Act::Interrupt | Act::HandOver | Act::Checkpoint if oversees() => Ok(()),
         Act::Cancel
         | Act::Pace
@@ -112,6 +116,7 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         | Act::HandOver
         | Act::Input
         | Act::Checkpoint
+        | Act::Token
         | Act::Restore => Err(Reason::NotSubmitter(act)),
     }
 }
@@ -176,6 +181,10 @@ impl From<Reason> for Violation {
             Reason::NotSubmitter(Act::Checkpoint) => Violation::new(
                 ErrorCode::PermissionDenied,
                 "this session may watch the job, not ask for its checkpoints: that is for its principal and operators",
+            ),
+            Reason::NotSubmitter(Act::Token) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not have a token for it: that is for its principal",
             ),
             Reason::NotSubmitter(Act::Restore) => Violation::new(
                 ErrorCode::PermissionDenied,

@@ -369,6 +369,7 @@ impl Config {
             Feature::Sessions,
             Feature::AgentHandoff,
             Feature::Sidecars,
+            Feature::JobTokens,
         ]);
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         let all = if self.history { all.with(Feature::DurableJobs) } else { all };

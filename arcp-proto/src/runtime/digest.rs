@@ -163,6 +163,11 @@ impl Parts<'_> {
         if let Some(prompts) = prompts::kept(job).filter(|prompts| prompts.last > 0 || prompts.interrupted > 0) {
             digest.fact(format!("{id} prompts"), format!("{prompts:?}"));
         }
+        for issued in self.jobs.tokens.of(id) {
+            // The digest of a token is nobody's to see.
+            let token = hex(&Sha256::digest(issued.digest.0));
+            digest.fact(format!("{id} token {token}"), issued.after.to_string());
+        }
         for kept in checkpoint::all(job) {
             digest.fact(format!("{id} {}", kept.id.as_str()), format!("{kept:?} {:?}", checkpoint::is_whole(job)));
         }

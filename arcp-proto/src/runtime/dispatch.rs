@@ -13,14 +13,17 @@ mod delegation;
 mod handoff;
 mod hearing;
 mod interrupts;
+mod job_tokens;
 mod opening;
 mod policy;
+mod prompts;
 mod requests;
 mod restore;
 mod retention;
 mod schedules;
 mod streams;
 mod submit;
+mod watches;
 mod workflows;
 mod writer;
 
@@ -66,6 +69,7 @@ impl Runtime {
                 }
                 Effect::StartAgent(job) => self.agents().start_agent(job),
                 Effect::StepEnded { workflow, job } => workflows::on_child_ended(self, workflow, job),
+                Effect::WorkflowEnds(job) => workflows::on_ending(self, job),
                 Effect::StopWorkflow(job) => workflows::on_stop(self, job),
                 Effect::CreditOwed(job) => self.agents().return_credit(job),
                 Effect::Unreferenced(job) => self.retention().forget_if_done(job),
@@ -108,6 +112,7 @@ impl Runtime {
         let last = *events.end();
         self.delivery.number_for_all(&mut self.ctx, &self.jobs, id, events, but);
         self.retention().on_appended(id, last, grown);
+        prompts::on_appended(self, id, class);
         if !class.is_end() {
             self.delivery.check_lag(&mut self.ctx, &self.jobs, id);
         }

@@ -36,6 +36,8 @@ pub(super) enum Effect {
     ResultStored { job: JobId, artifact: WireId, until: UtcMs },
     /// The job of a step of a workflow has ended.
     StepEnded { workflow: JobId, job: JobId },
+    /// A workflow ends once it was said what its steps have come to.
+    WorkflowEnds(JobId),
     /// A workflow is told to stop, or has ended.
     StopWorkflow(JobId),
     /// That an agent is started is durable: it is.

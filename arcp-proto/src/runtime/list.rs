@@ -5,7 +5,7 @@ mod schedules;
 mod sessions;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 use super::authority::Viewer;
 use super::context::Context;
-use super::job::{Job, Jobs, lease};
+use super::job::{Job, Jobs, Wait, lease, waits};
 use super::schedule::Schedules;
 use super::session::{Session, Sessions};
 use super::{Runtime, authority};
@@ -25,7 +25,7 @@ use crate::error::Violation;
 use crate::id::{JobId, Principal, WireId};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
-use crate::model::job::{JobStatus, JobSummary};
+use crate::model::job::{JobStatus, JobSummary, JobWaits};
 use crate::model::reply::{JobPage, SessionReply};
 use crate::model::request::ListQuery;
 use crate::policy::Roles;
@@ -129,7 +129,8 @@ impl JobListing {
             }
             seen = Some(id);
             if authority::sees(&ctx.config, viewer, job) && matches(job, query) {
-                let entry = JobSummary { place: jobs.lines().place(&ctx.config, job), ..summary(id, job) };
+                let mut entry = summary(id, job);
+                entry.waits.place = jobs.lines().place(&ctx.config, job);
                 bytes += ENTRY_BYTES + entry.lease.as_str().len() + entry.owner.as_ref().map_or(0, String::len);
                 found.push(entry);
             }
@@ -153,6 +154,11 @@ pub fn unfinished_by_agent(runtime: &Runtime) -> BTreeMap<(&str, JobStatus), usi
     let mut counts = BTreeMap::new();
     going.for_each(|(_, job)| *counts.entry((job.spec().agent.name(), job.status())).or_default() += 1);
     counts
+}
+
+/// All that a job waits for but its agent: [`Runtime::waits`] has the first of it.
+pub fn waits_of(runtime: &Runtime, job: JobId) -> Vec<Wait> {
+    runtime.jobs.get(job).map(|job| waits(job).collect()).unwrap_or_default()
 }
 
 /// The agent of a job, as long as that is held.
@@ -215,8 +221,14 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         ended_at: job.end().map(|end| end.at),
         owner: Some(job.spec().principal.to_string()),
         trust: Some(lease::trust(job)),
-        place: None,
+        waits: JobWaits { place: None, what: waits_for(job) },
     }
+}
+
+/// What a job waits for, without who or which.
+fn waits_for(job: &Job) -> Vec<String> {
+    let words: BTreeSet<&str> = waits(job).map(Wait::as_str).collect();
+    words.into_iter().map(String::from).collect()
 }
 
 #[cfg(test)]

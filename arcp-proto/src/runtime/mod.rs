@@ -38,6 +38,7 @@ mod schedule_records;
 mod session;
 mod stream_io;
 mod timers;
+mod token_records;
 mod workflow;
 mod workflow_records;
 
@@ -59,9 +60,10 @@ pub use io::{
     Operator, Output, ParentRecord, PartsStep, Record, Remaining, ScheduleRecord, ScheduleState, Shown, StepRecord,
     StepState, StreamCall, StreamWord, Timer, Transport, Verdict,
 };
+pub use token_records::TokenRecord;
 
 pub use job::Wait;
-pub use list::{agent_of, unfinished, unfinished_by_agent};
+pub use list::{agent_of, unfinished, unfinished_by_agent, waits_of};
 pub use prompt_records::{
     AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenInterrupt, OpenPrompt,
 };

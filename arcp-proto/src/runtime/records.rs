@@ -14,6 +14,7 @@ use super::numbered::Numbered;
 use super::prompt_records::KeptPrompts;
 use super::schedule_records::{Firing, ScheduleRecord, ScheduleState};
 use super::stream_io::OpenedStream;
+use super::token_records::TokenRecord;
 use super::workflow_records::StepRecord;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
@@ -293,6 +294,14 @@ pub enum Record {
         /// Where they stand.
         entries: Vec<LogPos>,
     },
+    /// The tokens of a job that count. The latest one counts, until the job is
+    /// [`HandedOver`](Record::HandedOver).
+    TokensIssued {
+        /// The job.
+        job: JobId,
+        /// What each is known by, the first one first.
+        tokens: Vec<TokenRecord>,
+    },
     /// Credentials are wanted for a job that is to be accepted: from here on some may
     /// count. What they are is not kept.
     CredentialsWanted {
@@ -347,6 +356,7 @@ impl Record {
             | Record::GrantsProlonged { job, .. }
             | Record::HandedOver { job, .. }
             | Record::Departing { job, .. }
+            | Record::TokensIssued { job, .. }
             | Record::Joined { job, .. }
             | Record::Left { job, .. }
             | Record::CredentialsWanted { job, .. }
@@ -398,6 +408,7 @@ impl Record {
             | Record::GrantsProlonged { .. }
             | Record::HandedOver { .. }
             | Record::Departing { .. }
+            | Record::TokensIssued { .. }
             | Record::KeyKept { .. }
             | Record::Audited(_)
             | Record::AuditForgotten { .. }
@@ -439,6 +450,7 @@ impl Record {
                 Record::GrantsProlonged { until, .. } => size_of_val(until.as_slice()),
                 Record::Audited(entry) => entry.bytes(),
                 Record::Departing { departure, .. } => departure.bytes(),
+                Record::TokensIssued { tokens, .. } => size_of_val(tokens.as_slice()),
                 Record::AuditForgotten { entries }
                 | Record::ArtifactsForgotten { entries }
                 | Record::CheckpointsForgotten { entries, .. }
@@ -509,6 +521,7 @@ impl Record {
             | Record::Prompted { .. }
             | Record::HandedOver { .. }
             | Record::Departing { .. }
+            | Record::TokensIssued { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Numbered { run: Numbered::Events(_), .. }

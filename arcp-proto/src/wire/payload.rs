@@ -15,6 +15,7 @@ use super::envelope::{Header, payload};
 use super::names::status_named;
 use super::shared::{
     DETAILS, SESSIONS, read_artifact, read_checkpoint_reply, read_of_artifacts, read_reference, read_schedule_reply,
+    read_token_reply,
 };
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
@@ -23,7 +24,7 @@ use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
-use crate::model::job::{JobStatus, JobSummary};
+use crate::model::job::{JobStatus, JobSummary, JobWaits};
 use crate::model::reply::{Accepted, CommandReply, JobPage, Refusal, RefusedKind, Reply, SessionReply, Watching};
 use crate::model::session::{SessionPage, SessionSummary};
 use crate::secret::Secret;
@@ -96,7 +97,9 @@ impl Payload<'_, '_> {
                 let other = || read_schedule_reply(self.header, &self.members, self.request());
                 let found = artifact.map_or_else(other, |artifact| Ok(Some(artifact)))?;
                 let checkpoint = || read_checkpoint_reply(self.header, &self.members, self.request());
-                return found.map_or_else(checkpoint, |found| Ok(Some(found)));
+                let found = found.map_or_else(checkpoint, |found| Ok(Some(found)))?;
+                let token = || read_token_reply(self.header, &self.members, self.request());
+                return found.map_or_else(token, |found| Ok(Some(found)));
             }
         }))
     }
@@ -243,8 +246,13 @@ impl Payload<'_, '_> {
             ended_at: self.time(&["ended_at"]),
             owner: self.string(&["principal"]),
             trust: self.string(&["trust_level"]).and_then(|level| level.parse().ok()),
-            place: self.u64(&["place"]),
+            waits: JobWaits { place: self.u64(&["place"]), what: self.words("waits_for") },
         })
+    }
+
+    /// A list of words; of anything else none.
+    fn words(&self, name: &str) -> Vec<String> {
+        self.raw(&[name]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
     }
 
     pub(super) fn status(&self, names: &[&str]) -> Option<JobStatus> {

@@ -21,6 +21,7 @@ use crate::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, PutArtifact
 use crate::model::checkpoint::{CheckpointList, CheckpointRef, CreateCheckpoint, RestoreCheckpoint};
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
+use crate::model::job_token::{ExchangeToken, IssuedToken, JobToken};
 use crate::model::prompt::PromptAnswer;
 use crate::model::reply::{
     Accepted, Challenge, CommandReply, FetchedArtifact, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply,
@@ -164,7 +165,8 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
             SessionRequest::ListSchedules(ScheduleQuery { after: Some(id("s")), everybody: true, limit: Some(7) })
         }
         Some(SessionRequest::ListSchedules(_)) => SessionRequest::ListCheckpoints { job: id("job_1") },
-        Some(SessionRequest::ListCheckpoints { .. }) => fetch_of(None),
+        Some(SessionRequest::ListCheckpoints { .. }) => SessionRequest::AwaitPrompt,
+        Some(SessionRequest::AwaitPrompt) => fetch_of(None),
         Some(SessionRequest::AboutArtifacts(ArtifactWish::Fetch { range: None, .. })) => {
             fetch_of(Some(ByteRange { offset: 3, length: 5 }))
         }
@@ -276,7 +278,9 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
         Some(Command::CreateCheckpoint(_)) => {
             Command::RestoreCheckpoint(RestoreCheckpoint { checkpoint: id("chk_1"), key: IdempotencyKey::new("k") })
         }
-        Some(Command::RestoreCheckpoint(_)) => return None,
+        Some(Command::RestoreCheckpoint(_)) => Command::IssueToken { job: id("job_1") },
+        Some(Command::IssueToken { .. }) => Command::ExchangeToken(ExchangeToken { token: a_token(), after: Some(3) }),
+        Some(Command::ExchangeToken(_)) => return None,
     })
 }
 
@@ -285,6 +289,10 @@ fn schedule_of(when: When) -> Command {
     job.input = Some(Json::string("hi"));
     let (missed, overlap) = (Missed::All, Overlap::Queue);
     Command::Schedule(NewSchedule { id: WireId::new("s"), missed, overlap, ..NewSchedule::new(job, when) }.into())
+}
+
+fn a_token() -> JobToken {
+    JobToken::new(JobId::from_ulid(Ulid::from_parts(AT.0, 1)), [7; 32])
 }
 
 fn a_checkpoint() -> CheckpointRef {
@@ -360,6 +368,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | SessionRequest::ListSchedules(_)
             | SessionRequest::AboutArtifacts(_)
             | SessionRequest::ListCheckpoints { .. }
+            | SessionRequest::AwaitPrompt
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_)
@@ -368,7 +377,7 @@ fn refused_as(request: &Request) -> RefusedKind {
         Request::Command(command) => match command {
             Command::Submit(..) | Command::RestoreCheckpoint(_) => RefusedKind::Submit,
             Command::Cancel(_) => RefusedKind::Cancel,
-            Command::Watch(_) => RefusedKind::Watch,
+            Command::Watch(_) | Command::ExchangeToken(_) => RefusedKind::Watch,
             Command::Unwatch { .. } => RefusedKind::Job,
             Command::Subscribe(_)
             | Command::Unsubscribe { .. }
@@ -382,6 +391,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | Command::ChangeSchedule(_)
             | Command::Stream(_)
             | Command::CreateCheckpoint(_)
+            | Command::IssueToken { .. }
             | Command::Interrupt(_) => RefusedKind::Frame,
         },
     }
@@ -545,11 +555,16 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             let checkpoints = alloc::vec![a_checkpoint()];
             Reply::Session(SessionReply::Checkpoints(CheckpointList { request, job: id("job_1"), checkpoints }))
         }
+        Some(Reply::Session(SessionReply::Checkpoints(_))) => {
+            Reply::Command(CommandReply::Token(IssuedToken { token: a_token(), after: 3, request }))
+        }
         // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
         Some(
-            Reply::Session(SessionReply::Checkpoints(_) | SessionReply::JobHeartbeat(_))
+            Reply::Session(SessionReply::JobHeartbeat(_))
             | Reply::Handshake(HandshakeReply::Opened(_))
-            | Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }),
+            | Reply::Command(
+                CommandReply::Token(_) | CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. },
+            ),
         ) => return None,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use arcp_proto::id::JobId;
-use arcp_proto::runtime::{AgentExit, Input, Wait};
+use arcp_proto::runtime::{AgentExit, Input, Wait, waits_of};
 
 use super::{Event, World};
 use crate::agents::{Act, Running};
@@ -98,8 +98,14 @@ impl World {
         for (job, _) in self.running.iter().filter(|(_, running)| running.has_open_call()) {
             assert!(waits.contains_key(job), "the agent of {job} is not answered, and waits for nothing");
         }
-        for (job, wait) in &waits {
-            self.oracle.reasons.check(*job, *wait, self.runtime.stats().running_agents);
+        for job in waits.keys() {
+            for wait in waits_of(&self.runtime, *job) {
+                self.oracle.reasons.check(*job, wait, self.runtime.stats().running_agents);
+            }
+        }
+        for job in self.oracle.reasons.workflows_that_go_on() {
+            let runs = self.runtime.waits().iter().any(|(waits, _)| *waits == job);
+            assert!(runs || self.oracle.reasons.is_failing(), "the workflow {job} goes on, and waits for nothing");
         }
         waits
     }

@@ -30,6 +30,8 @@ const SEEN: u64 = 512;
 const SUBSCRIPTION: u64 = 512;
 const REQUEST: u64 = 128;
 const KEY: u64 = 256;
+/// A token of a job.
+const TOKEN: u64 = 128;
 const ENDED_SESSION: u64 = 256;
 /// Who has sent wrong credentials, and a credential that was right.
 const SOURCE: u64 = 768;
@@ -76,6 +78,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.job.lease_bytes, 1)
         + of(limits.job.checkpoint_bytes, 1)
         + of(limits.job.requests_per_job, REQUEST)
+        + of(limits.credential.tokens_per_job + 1, TOKEN)
         + of(limits.prompt.open_streams_per_job, of(limits.prompt.stream_input_bytes, 1))
         + of(limits.history.kept_job_events, EVENT);
     let owned = of(connections, CONNECTION)

@@ -7,6 +7,7 @@ mod authentication;
 mod check;
 mod conn;
 mod heartbeat;
+mod prompts;
 mod sidecars;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ use crate::time::Timestamp;
 use crate::wire::envelope::Header;
 use crate::wire::sidecar::announced;
 use crate::wire::{self, ReceivedRequest, View};
+use prompts::PromptWaiters;
 
 /// What is not durable may grow to this many times its bound while drivers
 /// still hand over what they had read before they were told to pause.
@@ -53,6 +55,8 @@ pub(super) struct Connections {
     by_id: Recent<ConnId, Conn>,
     /// How many of these have no session yet that they can do anything in.
     opening: usize,
+    /// Who waits to be told of questions to people.
+    pub(super) prompts: PromptWaiters,
     /// Checks of inputs that go on.
     checking: BTreeMap<OpId, check::Running>,
 }
@@ -345,6 +349,7 @@ impl Connections {
     /// Drops a connection; its session becomes resumable.
     fn forget(&mut self, ctx: &mut Context, id: ConnId, alive: Timestamp) {
         self.arrivals.forget(ctx, id);
+        self.prompts.forget(id);
         let Some(conn) = self.by_id.remove(&id) else {
             return; // It is an arrival, or gone.
         };

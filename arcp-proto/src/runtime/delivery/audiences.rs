@@ -272,14 +272,21 @@ impl Audiences {
         }
     }
 
+    /// Notes that a session may cancel a job from here on that it is shown already.
+    pub(in crate::runtime) fn note_owner(&mut self, ctx: &mut Context, session: SessionId, job: JobId) {
+        let number = self.by_job.get(&job).map_or(0, |audience| audience.requests.latest(session));
+        self.note_joined(ctx, session, job, Joining { owner: true, number, request: None });
+    }
+
     /// Notes that a session watches a job from here on, and by which request: it
-    /// is told before the history is numbered.
+    /// is told before the history is numbered. `owner`: it may cancel it from here on.
     pub(in crate::runtime) fn note_watch(
         &mut self,
         ctx: &mut Context,
         session: SessionId,
         job: JobId,
         request: &WireId,
+        owner: bool,
     ) {
         let most = ctx.config.limits.job.requests_per_job;
         let requests = self.by_job.get(&job).map(Audience::requests);
@@ -287,9 +294,9 @@ impl Audiences {
         // Where there are too many, frames follow from the one before.
         let joining = if is_new && requests.is_some_and(|requests| requests.count() < most) {
             let number = self.note_request(session, job, request);
-            Joining { owner: false, request: (number > 0).then(|| request.clone()), number }
+            Joining { owner, request: (number > 0).then(|| request.clone()), number }
         } else {
-            Joining { number: requests.map_or(0, |requests| requests.latest(session)), ..Joining::default() }
+            Joining { owner, number: requests.map_or(0, |requests| requests.latest(session)), request: None }
         };
         self.note_joined(ctx, session, job, joining);
     }

@@ -24,7 +24,8 @@ pub(in crate::runtime) struct WatchPlan {
 }
 
 impl WatchPlan {
-    /// What a watch of a job would come to.
+    /// What a watch of a job would come to. `counts_in_job`: events are counted as the job
+    /// counts them, whatever clients like this one mean.
     ///
     /// # Errors
     ///
@@ -33,9 +34,9 @@ impl WatchPlan {
         ctx: &Context,
         jobs: &Jobs,
         delivery: &Delivery,
-        session: SessionId,
-        job_id: JobId,
+        (session, job_id): (SessionId, JobId),
         watch: &Watch,
+        counts_in_job: bool,
     ) -> Result<WatchPlan, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "no such job");
         let feed = delivery.feeds.get(session).ok_or_else(gone)?;
@@ -48,7 +49,7 @@ impl WatchPlan {
             return Err(Violation::exhausted("watches_per_session", BoundOf::Session, most as u64, full));
         }
         // Some published clients count events as the submitter's session does.
-        let counts_in_submitter = feed.view.profile.counts_in_submitter();
+        let counts_in_submitter = !counts_in_job && feed.view.profile.counts_in_submitter();
         let from = match delivery.feeds.get(job.submitter()).filter(|_| counts_in_submitter) {
             _ if !replayed => job.count(),
             Some(submitter) => submitter.index().event_at_or_before(job_id, watch.after.unwrap_or(0), jobs),

@@ -36,6 +36,8 @@ pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Opti
         | Command::ChangeSchedule(_)
         | Command::CreateCheckpoint(_)
         | Command::RestoreCheckpoint(_)
+        | Command::IssueToken { .. }
+        | Command::ExchangeToken(_)
         | Command::Answer(_) => None,
     }
 }
@@ -61,6 +63,7 @@ pub(super) fn note(
             (AuditAct::Interrupt, job, Some(interrupt.prompt.as_str()).filter(|said| !said.is_empty()))
         }
         Command::Watch(watch) => (AuditAct::Watch, named(watch.job.as_str()), None),
+        Command::ExchangeToken(wish) => (AuditAct::Watch, named(wish.token.job().as_str()), None),
         Command::Subscribe(_) => (AuditAct::Subscribe, None, None),
         Command::Answer(answering) => {
             let asked = answered(handler, answering);
@@ -87,6 +90,7 @@ pub(super) fn note(
         | Command::Unsubscribe { .. }
         | Command::PutArtifact(_)
         | Command::KeepParts(_)
+        | Command::IssueToken { .. }
         | Command::ReleaseArtifact { .. } => return,
     };
     let principal = session.principal();

@@ -8,19 +8,20 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, artifacts, audit, checkpoints, handoff, interrupts, policy, schedules, streams};
+use super::{
+    answers, artifacts, audit, checkpoints, handoff, interrupts, job_tokens, policy, schedules, streams, watches,
+};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
-use crate::model::request::{Cancel, Command, Replay as ReplayRequest, Subscribe, Target, Watch};
+use crate::model::request::{Cancel, Command, Replay as ReplayRequest, Subscribe, Target};
 use crate::model::session::Eviction;
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act, Reason};
 use crate::runtime::connection::{Conn, Content};
-use crate::runtime::delivery::{Replay, WatchPlan};
-use crate::runtime::io::Notice;
+use crate::runtime::delivery::Replay;
 use crate::runtime::session::{Outcome, Session};
 use crate::wire::envelope::Header;
 
@@ -56,7 +57,7 @@ impl RequestHandler<'_> {
                 }
             },
             Command::Cancel(cancel) => self.on_cancel(cancel),
-            Command::Watch(watch) => self.on_watch(watch),
+            Command::Watch(watch) => watches::on_watch(self, watch),
             Command::Unwatch { job } => self.on_unwatch(job),
             Command::Subscribe(subscribe) => self.on_subscribe(subscribe, fingerprint),
             Command::Unsubscribe { subscription } => self.on_unsubscribe(subscription),
@@ -87,6 +88,8 @@ impl RequestHandler<'_> {
             },
             Command::ChangeSchedule(change) => schedules::on_change(self, change),
             Command::CreateCheckpoint(wish) => checkpoints::on_create(self, wish),
+            Command::IssueToken { job } => job_tokens::on_issue(self, job),
+            Command::ExchangeToken(wish) => job_tokens::on_exchange(self, wish),
             Command::RestoreCheckpoint(wish) => match checkpoints::on_restore(self, wish, fingerprint) {
                 Ok(None) => return,
                 Ok(Some(accepted)) => Ok(accepted),
@@ -141,8 +144,10 @@ impl RequestHandler<'_> {
                     Command::ReleaseArtifact { .. } => self.answer(self.done(artifacts::DONE)),
                     Command::ChangeSchedule(change) => self.answer(self.done(schedules::changed(change))),
                     Command::CreateCheckpoint(wish) => checkpoints::create_again(self, wish)?,
+                    Command::IssueToken { job } => drop(job_tokens::on_issue(self, job)?),
                     Command::Submit(..)
                     | Command::Watch(_)
+                    | Command::ExchangeToken(_)
                     | Command::Subscribe(_)
                     | Command::PutArtifact(_)
                     | Command::KeepParts(_)
@@ -181,6 +186,8 @@ impl RequestHandler<'_> {
             Command::Submit(submit, _) => (RefusedKind::Submit, None, submit.trace.as_ref()),
             Command::Cancel(cancel) => (RefusedKind::Cancel, Some(cancel.target.id()), None),
             Command::Watch(watch) => (RefusedKind::Watch, Some(&watch.job), None),
+            Command::ExchangeToken(wish) => (RefusedKind::Watch, Some(wish.token.job()), None),
+            Command::IssueToken { job } => (RefusedKind::Frame, Some(job), None),
             Command::Unwatch { job } => (RefusedKind::Job, Some(job), None),
             Command::CreateCheckpoint(wish) => (RefusedKind::Frame, Some(&wish.job), None),
             Command::RestoreCheckpoint(_) => (RefusedKind::Submit, None, None),
@@ -290,40 +297,6 @@ impl RequestHandler<'_> {
             return Err(ended.with_details(details.json()));
         }
         Ok(target)
-    }
-
-    fn on_watch(&mut self, watch: &Watch) -> Result<Outcome, Violation> {
-        let gone = || Violation::new(ErrorCode::JobNotFound, "no such job");
-        let features = self.runtime.sessions.get(self.session).ok_or_else(gone)?.view().features;
-        if !features.has(Feature::WatchJobs) {
-            return Err(Violation::invalid("watching jobs needs the feature `subscribe`, which was not negotiated"));
-        }
-        let id = self.permitted(Act::See, &watch.job)?;
-        let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
-        let plan = WatchPlan::new(ctx, jobs, delivery, self.session, id, watch)?;
-        let job = jobs.get(id).ok_or_else(gone)?;
-        let reply = Reply::Command(CommandReply::Watching(job.watching(&self.id, plan.from, plan.replayed)));
-        let outcome = Outcome::Watching { job: id, from: plan.from, replayed: plan.replayed };
-        if plan.already {
-            self.answer(reply);
-            return Ok(outcome);
-        }
-        if !features.has(Feature::ResultChunk) {
-            // As far as it can be done: no watch is refused for it.
-            let _ = self.put_result_together(id);
-        }
-        let Runtime { ctx, delivery, .. } = &mut *self.runtime;
-        delivery.audiences.note_watch(ctx, self.session, id, &self.id);
-        self.answer(reply);
-        let Runtime { ctx, jobs, delivery, connections, .. } = &mut *self.runtime;
-        let asked = delivery.begin_watch(ctx, jobs, self.session, id, plan.from);
-        if let Some((conn, seq)) = connections.get_mut(self.conn).zip(asked) {
-            // Whoever asks for anything afterwards was shown what is open.
-            conn.follow(seq);
-        }
-        ctx.observe(Notice::JobWatched { job: id, session: self.session });
-        self.runtime.carry();
-        Ok(outcome)
     }
 
     fn on_unwatch(&mut self, job: &WireId) -> Result<Outcome, Violation> {

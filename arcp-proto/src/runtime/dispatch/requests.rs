@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use super::policy;
+use super::{policy, prompts};
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
@@ -135,6 +135,10 @@ impl<'r> RequestHandler<'r> {
             SessionRequest::Replay(asked) => self.on_replay(named, &asked),
             SessionRequest::Pace { stream, every } => self.on_pace(&stream, every),
             SessionRequest::AboutArtifacts(wish) => self.on_artifact_wish(&wish),
+            SessionRequest::AwaitPrompt => {
+                let due = self.runtime.connections.prompts.await_next(self.conn, &self.id);
+                due.into_iter().for_each(|request| self.answer(prompts::told(request)));
+            }
             SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
         }
     }
@@ -215,6 +219,7 @@ fn may_come_before_resuming(request: &Request) -> bool {
             | SessionRequest::ListSchedules(_)
             | SessionRequest::AboutArtifacts(_)
             | SessionRequest::ListCheckpoints { .. }
+            | SessionRequest::AwaitPrompt
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_) => false,

@@ -13,6 +13,7 @@ use crate::runtime::io::{EventRecord, JobRecord, Record, StepRecord};
 use crate::runtime::job::{Job, Jobs, account_of, checkpoint, departure, grants, handoff, lease, prompt, provisioning};
 use crate::runtime::schedule::Schedules;
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions, restore_closed};
+use crate::runtime::token_records::TokenRecord;
 use crate::runtime::workflow::Workflows;
 use crate::time::UtcMs;
 
@@ -134,6 +135,7 @@ impl Restorer<'_> {
             Record::HandedOver { job, principal, session, by } => {
                 self.restore_handed_over(job, (&principal, session), by.as_ref());
             }
+            Record::TokensIssued { job, tokens } => self.restore_tokens(job, tokens),
             Record::Departing { job, departure } => departure::restore(self.jobs, self.ctx, job, *departure),
             Record::Audited(entry) => self.ctx.trail.restore(at, &entry),
             Record::AuditForgotten { entries } => self.ctx.trail.restore_forgotten(&entries),
@@ -218,6 +220,12 @@ impl Restorer<'_> {
         self.jobs.get(id).into_iter().for_each(|job| self.workflows.give(id, account_of(job)));
         self.delivery.audiences.own(session, id);
         hand_over(self.delivery, self.ctx, self.jobs, id, session);
+    }
+
+    fn restore_tokens(&mut self, id: JobId, tokens: Vec<TokenRecord>) {
+        if let Some(owner) = self.jobs.get(id).map(|job| job.spec().principal.clone()) {
+            self.jobs.tokens.restore(self.ctx, id, &owner, tokens);
+        }
     }
 
     fn restore_event(&mut self, id: JobId, pos: LogPos, event: EventRecord) {

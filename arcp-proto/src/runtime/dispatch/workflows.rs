@@ -18,10 +18,10 @@ use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::io::{AgentExit, InputFault, Output};
 use crate::runtime::job::delegation::{self, Delegating};
 use crate::runtime::job::{
-    NewJob, Submission, SubmitContext, account_of, has_workflows_only, is_workflow, lease, no_credentials, submit_of,
-    workflow,
+    NewJob, Submission, SubmitContext, account_of, end_workflow, has_workflows_only, is_workflow, lease,
+    no_credentials, submit_of, workflow,
 };
-use crate::runtime::workflow::Next;
+use crate::runtime::workflow::{Next, StepWaits};
 use crate::runtime::workflow_records::StepState;
 
 /// When what could not be done for now is tried again.
@@ -95,6 +95,24 @@ pub(super) fn on_stop(runtime: &mut Runtime, id: JobId) {
     go_on(runtime, id);
 }
 
+/// A workflow ends, and not by itself: what its steps have come to is said before.
+pub(super) fn on_ending(runtime: &mut Runtime, id: JobId) {
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    let Some((status, input)) = workflow::ending(jobs, id) else {
+        return; // It has ended by now.
+    };
+    let account = jobs.get(id).map(|job| account_of(job).clone());
+    if let (false, Some((account, input))) = (workflows.runs(id), account.zip(input))
+        && let Ok(graph) = Workflow::of_job(&input)
+    {
+        workflows.begin(&account, id, graph, &input);
+    }
+    // The end follows before anybody else is heard: what waits in line may count on it.
+    let body = workflows.outcomes(id, status.as_str(), ctx.config.limits.frame.event_body_bytes);
+    workflow::say(jobs, ctx, id, EventKind::WorkflowComplete, body);
+    end_workflow(jobs, ctx, id);
+}
+
 /// The time has come to look at a workflow.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime, id: JobId) {
     go_on(runtime, id);
@@ -121,6 +139,7 @@ pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, faul
 /// Does what is to be done of a workflow now.
 fn go_on(runtime: &mut Runtime, id: JobId) {
     if workflow::is_stopping(&runtime.jobs, id) {
+        workflow::wait_for(&mut runtime.jobs, id, StepWaits::default());
         if runtime.workflows.children(id).next().is_none() {
             finish(runtime, id, "cancelled", AgentExit::Lost);
         }
@@ -154,6 +173,7 @@ fn go_on(runtime: &mut Runtime, id: JobId) {
     }
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     if workflow::goes_on(jobs, id) {
+        workflow::wait_for(jobs, id, workflows.waits(ctx, id));
         workflows.plan(ctx, id);
     }
 }

@@ -9,6 +9,7 @@ use crate::id::JobId;
 use crate::json::{Json, Object};
 use crate::model::event::{JobError, Terminal};
 use crate::model::handoff::{Destination, key};
+use crate::model::job::FinalStatus;
 
 /// Why a job ends. Where several hold, the first of these counts: whatever came
 /// later, a job that was cancelled ends as cancelled.
@@ -36,6 +37,19 @@ impl Cause {
     /// A failure of the agent, or of what it runs in.
     pub(super) fn failed(message: &str) -> Cause {
         Cause::Failed(JobError::new(ErrorCode::Internal, message))
+    }
+
+    /// How a job that goes on ends by it.
+    pub(super) fn status(&self, job: &Job) -> FinalStatus {
+        match self {
+            Cause::HandedOver(_) | Cause::InDoubt(_) => FinalStatus::Error,
+            Cause::GraceOver | Cause::Cancelled => FinalStatus::Cancelled,
+            _ if job.state.is_cancelling() => FinalStatus::Cancelled,
+            Cause::TimeLimit => FinalStatus::TimedOut,
+            Cause::LeaseExpired => FinalStatus::Error,
+            Cause::Failed(error) => Terminal::failure(error.clone()).status,
+            Cause::Exited(terminal) => terminal.status,
+        }
     }
 
     /// What is said of the end of a job that goes on.

@@ -13,6 +13,7 @@ use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
 use super::streams;
+use super::workflow;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs, Wait, is_over, is_workflow};
 use crate::id::JobId;
 use crate::model::artifact::ArtifactRef;
@@ -27,7 +28,8 @@ use crate::time::{Timestamp, UtcMs};
 
 impl Jobs {
     /// Ends a job, and its agent unless that was told to stop before. One that
-    /// is over stays as it is.
+    /// is over stays as it is. A workflow ends once it was said what its steps have come to,
+    /// in the same input.
     pub(super) fn end(&mut self, ctx: &mut Context, id: JobId, cause: Cause) {
         let Some(job) = self.table.get(id).expected("who ends a job has found it") else {
             return;
@@ -35,48 +37,10 @@ impl Jobs {
         if is_over(job) {
             return; // It has ended, or is about to.
         }
-        let is_told =
-            matches!(cause, Cause::TimeLimit | Cause::LeaseExpired | Cause::Failed(_)) && !job.state.is_cancelling();
-        let has_credentials = job.run.credentials;
-        let paces = [Timer::Pace(id), Timer::StreamPace(id)];
-        for timer in [Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id)].into_iter().chain(paces)
-        {
-            ctx.timers.clear(timer);
+        if is_workflow(job) && !matches!(cause, Cause::Exited(_)) {
+            return workflow::say_first(self, ctx, id, cause);
         }
-        departure::on_ending(self, ctx, id);
-        let mut gave_slot_back = false;
-        let runs = self.table.change(id, |job| {
-            if job.run.state == AgentState::Idle {
-                checkpoint::drop_input(job);
-                self.lines.leave(&ctx.config, job);
-                gave_slot_back = self.shares.return_slot(job);
-                job.run.state = AgentState::Gone;
-            }
-            job.run.sends.result = None;
-            checkpoint::end(job, ctx);
-            job.run.stop_questions(ctx, id);
-            prompt::end(job, ctx);
-            job.run.state == AgentState::Running
-        });
-        let at_once = match has_credentials {
-            true => self.credentials.revoke_before_end(ctx, id, cause),
-            false => Some(cause),
-        };
-        if at_once.is_none() {
-            self.table.change(id, |job| job.run.waits = BTreeSet::from([Wait::Revocation]));
-        }
-        let ended = at_once.and_then(|cause| show_end(self, ctx, id, cause));
-        match runs {
-            Some(true) if is_told => stop_agent(self, ctx, id, ctx.config.timing.cancel_grace),
-            Some(true) => {}
-            Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
-        }
-        if gave_slot_back {
-            slots::hand_slot_up(self, ctx, id);
-        }
-        if let Some(status) = ended {
-            delegation::end_family(self, ctx, id, status);
-        }
+        end_now(self, ctx, id, cause);
     }
 
     /// Whoever may cancel has asked for it; the agent has until `grace` is
@@ -198,6 +162,61 @@ impl Jobs {
         if was_over {
             self.table.settle(id);
         }
+    }
+}
+
+/// It was said what the steps of a workflow have come to that ends, and not by itself.
+pub(in crate::runtime) fn end_workflow(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    if let Some(cause) = jobs.ending.remove(&id) {
+        end_now(jobs, ctx, id, cause);
+    }
+}
+
+/// Nothing has to be said before a job ends.
+fn end_now(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
+    let Some(job) = jobs.table.get(id).expected("who ends a job has found it") else {
+        return;
+    };
+    let is_told =
+        matches!(cause, Cause::TimeLimit | Cause::LeaseExpired | Cause::Failed(_)) && !job.state.is_cancelling();
+    let has_credentials = job.run.credentials;
+    let paces = [Timer::Pace(id), Timer::StreamPace(id)];
+    for timer in [Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id)].into_iter().chain(paces) {
+        ctx.timers.clear(timer);
+    }
+    departure::on_ending(jobs, ctx, id);
+    let mut gave_slot_back = false;
+    let runs = jobs.table.change(id, |job| {
+        if job.run.state == AgentState::Idle {
+            checkpoint::drop_input(job);
+            jobs.lines.leave(&ctx.config, job);
+            gave_slot_back = jobs.shares.return_slot(job);
+            job.run.state = AgentState::Gone;
+        }
+        job.run.sends.result = None;
+        checkpoint::end(job, ctx);
+        job.run.stop_questions(ctx, id);
+        prompt::end(job, ctx);
+        job.run.state == AgentState::Running
+    });
+    let at_once = match has_credentials {
+        true => jobs.credentials.revoke_before_end(ctx, id, cause),
+        false => Some(cause),
+    };
+    if at_once.is_none() {
+        jobs.table.change(id, |job| job.run.waits = BTreeSet::from([Wait::Revocation]));
+    }
+    let ended = at_once.and_then(|cause| show_end(jobs, ctx, id, cause));
+    match runs {
+        Some(true) if is_told => stop_agent(jobs, ctx, id, ctx.config.timing.cancel_grace),
+        Some(true) => {}
+        Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
+    }
+    if gave_slot_back {
+        slots::hand_slot_up(jobs, ctx, id);
+    }
+    if let Some(status) = ended {
+        delegation::end_family(jobs, ctx, id, status);
     }
 }
 

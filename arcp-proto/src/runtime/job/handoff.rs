@@ -134,6 +134,8 @@ pub(in crate::runtime) fn give(
     if waits {
         jobs.table.change(id, |job| jobs.lines.enter(&ctx.config, job));
     }
+    // They were issued to whoever had it.
+    jobs.tokens.forget(id);
 }
 
 /// Says so on a job: for whoever watched it, too.

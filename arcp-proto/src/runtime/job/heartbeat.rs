@@ -75,6 +75,8 @@ impl Jobs {
                         | Wait::Renewal
                         | Wait::Artifact
                         | Wait::StreamPace
+                        | Wait::Retry
+                        | Wait::Room
                 )
             };
             if job.run.allowance.credit.is_spent() || job.run.waits.iter().any(is_asking) {

@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::cause::Cause;
 use super::credentials::Credentials;
 use super::departures::Departures;
 use super::idempotency::Keys;
@@ -11,6 +12,7 @@ use super::lines::Lines;
 use super::purge;
 use super::shares::Shares;
 use super::table::{Table, recount_table};
+use super::tokens::Tokens;
 use super::{Job, Wait, is_workflow};
 use crate::id::{JobId, OpId, Principal, SessionId};
 use crate::limits::Limits;
@@ -30,8 +32,13 @@ pub(in crate::runtime) struct Jobs {
     pub(in crate::runtime) credentials: Credentials,
     /// Jobs that go to other runtimes.
     pub(in crate::runtime) departures: Departures,
+    /// By which sessions come to jobs that did not submit them.
+    pub(in crate::runtime) tokens: Tokens,
     /// Jobs whose questions are being checked.
     pub(in crate::runtime) checking: BTreeMap<OpId, JobId>,
+    /// Workflows that end as soon as it is said what their steps have come to, and why:
+    /// in this input.
+    pub(super) ending: BTreeMap<JobId, Cause>,
     /// Which sessions have opened streams to which jobs that go on.
     pub(super) inputs: BTreeSet<(SessionId, JobId)>,
 }
@@ -170,6 +177,7 @@ impl Jobs {
     pub(in crate::runtime) fn remove(&mut self, id: JobId) -> Option<Job> {
         self.unlist(id);
         self.departures.forget(id);
+        self.tokens.forget(id);
         self.table.remove(id)
     }
 }
@@ -180,6 +188,7 @@ pub(in crate::runtime) fn recount(jobs: &Jobs, recount: &mut Recount<'_>) {
     jobs.keys.recount(recount);
     jobs.credentials.recount(recount);
     jobs.departures.recount(recount);
+    jobs.tokens.recount(recount);
 }
 
 /// Whether no job of a principal goes on but workflows.

@@ -57,6 +57,7 @@ mod submit;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod waits;
 pub(in crate::runtime) mod workflow;
 mod workflow_check;
@@ -81,6 +82,7 @@ use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{Firing, JobBounds, KeyRecord, ParentRecord};
 use crate::time::UtcMs;
+pub(in crate::runtime) use end::end_workflow;
 pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
 pub(in crate::runtime) use jobs::{Jobs, has_workflows_only, recount};
@@ -480,6 +482,11 @@ fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, 
 /// says does not count any more.
 fn is_over(job: &Job) -> bool {
     job.is_terminal() || (job.run.credentials && job.run.waits.contains(&Wait::Revocation))
+}
+
+/// All that a job waits for but its agent, while it goes on.
+pub(in crate::runtime) fn waits(job: &Job) -> impl Iterator<Item = Wait> {
+    job.run.held_up_by().filter(|_| !job.is_terminal())
 }
 
 /// Whether a job is a workflow, which the runtime runs itself.

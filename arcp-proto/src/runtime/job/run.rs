@@ -105,18 +105,23 @@ impl AgentRun {
 
     /// The first thing that holds it up, if anything does but its agent.
     pub(super) fn wait(&self) -> Option<Wait> {
+        self.held_up_by().next()
+    }
+
+    /// All that holds it up but its agent.
+    pub(super) fn held_up_by(&self) -> impl Iterator<Item = Wait> {
         let may_call = self.state == AgentState::Running && !self.allowance.credit.is_spent();
         debug_assert!(
             self.state != AgentState::Running || may_call || !self.waits.is_empty(),
             "an agent that may not call has a waker"
         );
-        let holds_up = |wait: &&Wait| match wait {
+        let holds_up = move |wait: &&Wait| match wait {
             Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
             Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Interrupt | Wait::Revocation | Wait::Renewal => true,
-            Wait::Departure | Wait::Artifact | Wait::StreamPace => true,
+            Wait::Departure | Wait::Artifact | Wait::StreamPace | Wait::Retry | Wait::Room => true,
             Wait::Store | Wait::Pace => !may_call,
         };
-        self.waits.iter().find(holds_up).copied()
+        self.waits.iter().filter(holds_up).copied()
     }
 }
 

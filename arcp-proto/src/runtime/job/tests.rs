@@ -184,6 +184,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
         Wait::Departure => unreachable!("another runtime takes a host: `departures.rs` of the suite"),
         Wait::Artifact => unreachable!("bytes take a host: `artifacts.rs` of the suite"),
         Wait::StreamPace => unreachable!("a reader asks for it: `streams.rs` of the suite"),
+        Wait::Retry | Wait::Room => unreachable!("steps take a workflow: `workflow_ends.rs` of the suite"),
         Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Answer => {
             let job = running(ctx, jobs, None);
@@ -238,6 +239,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
         Wait::Departure => unreachable!("another runtime takes a host: `departures.rs` of the suite"),
         Wait::Artifact => unreachable!("bytes take a host: `artifacts.rs` of the suite"),
         Wait::StreamPace => unreachable!("a reader asks for it: `streams.rs` of the suite"),
+        Wait::Retry | Wait::Room => unreachable!("steps take a workflow: `workflow_ends.rs` of the suite"),
         Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Check => {
             let fault = InputFault { pointer: String::new(), reason: "no schema".into() };

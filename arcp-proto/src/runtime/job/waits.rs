@@ -3,7 +3,8 @@
 //! wait for ever.
 //!
 //! Those for a slot are in `lines`, that for the agent in `heartbeat`, that for an
-//! answer in `questions`, that for a renewal in `provisioning`, that for a stream in `streams`, and those of what an agent may say in `credit`.
+//! answer in `questions`, that for a renewal in `provisioning`, that for a stream in `streams`, those of steps in `workflow`, and those
+//! of what an agent may say in `credit`.
 
 use crate::id::{JobId, SessionId};
 
@@ -41,8 +42,8 @@ pub enum Wait {
     /// Another runtime, which is asked to take it. It goes on with
     /// [`Input::HandedOff`](crate::runtime::Input::HandedOff), or with time.
     Departure,
-    /// The host, which checks what its agent asks people. It goes on with
-    /// [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two
+    /// The host, which checks what its agent asks people, or the arguments of a step of a
+    /// workflow. It goes on with [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two
     /// seconds.
     Check,
     /// People, as its agent asks them something: its job is blocked. It goes on when
@@ -54,4 +55,35 @@ pub enum Wait {
     /// The pace that its submitter asked for in a stream of its agent, which may wait for
     /// that. It goes on with time, or when the stream is over or read faster.
     StreamPace,
+    /// The time for a step of a workflow to be tried again that has failed. It goes on with
+    /// time.
+    Retry,
+    /// Room for a step of a workflow that was refused for now. It is asked for again with
+    /// time.
+    Room,
+}
+
+impl Wait {
+    /// The word for it, as it is shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Wait::Revocation => "revocation",
+            Wait::Store => "store",
+            Wait::Slot => "slot",
+            Wait::Reader(_) => "reader",
+            Wait::Pace => "pace",
+            Wait::Silence => "agent",
+            Wait::Answer => "answer",
+            Wait::Child(_) => "child",
+            Wait::Renewal => "credential",
+            Wait::Artifact => "artifact",
+            Wait::Departure => "departure",
+            Wait::Check => "check",
+            Wait::Prompt => "people",
+            Wait::Interrupt => "interrupt",
+            Wait::StreamPace => "stream_pace",
+            Wait::Retry => "retry",
+            Wait::Room => "room",
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Jobs that are workflows: the runtime runs them itself, in no slot, and their steps are
 //! their children.
 
+use alloc::collections::btree_map::Entry;
+
+use super::cause::Cause;
 use super::delegation::ended;
 use super::family::gone;
 use super::{AgentState, Job, JobState, Jobs, Wait, account_of};
@@ -11,6 +14,8 @@ use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::job::FinalStatus;
 use crate::runtime::account::Balance;
 use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::workflow::StepWaits;
 
 /// What became of the job of a step.
 pub(in crate::runtime) type StepEnd = Result<Option<Json>, JobError>;
@@ -30,14 +35,43 @@ pub(in crate::runtime) fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -
     })
 }
 
+/// A workflow ends because of that once it was said what its steps have come to. The first
+/// cause counts.
+pub(super) fn say_first(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
+    if let Entry::Vacant(none) = jobs.ending.entry(id) {
+        none.insert(cause);
+        ctx.effect(Effect::WorkflowEnds(id));
+    }
+}
+
+/// How a workflow ends that is to say first what its steps have come to, with its input if
+/// it never ran.
+pub(in crate::runtime) fn ending(jobs: &Jobs, id: JobId) -> Option<(FinalStatus, Option<Json>)> {
+    let (job, cause) = jobs.table.get(id).zip(jobs.ending.get(&id))?;
+    Some((cause.status(job), job.input.as_ref().map(|waiting| waiting.input.clone())))
+}
+
+/// A workflow waits for that, and for nothing else of its kind.
+pub(in crate::runtime) fn wait_for(jobs: &mut Jobs, id: JobId, waits: StepWaits) {
+    jobs.table.change(id, |job| {
+        for (wait, is) in [(Wait::Retry, waits.retry), (Wait::Room, waits.room), (Wait::Check, waits.check)] {
+            if is && job.is_heard() {
+                job.run.waits.insert(wait)
+            } else {
+                job.run.waits.remove(&wait)
+            };
+        }
+    });
+}
+
 /// Whether steps of a workflow may be begun.
 pub(in crate::runtime) fn goes_on(jobs: &Jobs, id: JobId) -> bool {
-    jobs.table.get(id).is_some_and(|job| job.is_heard() && !job.state.is_cancelling())
+    !jobs.ending.contains_key(&id) && jobs.table.get(id).is_some_and(|job| job.is_heard() && !job.state.is_cancelling())
 }
 
 /// Whether it is told to stop, and has not ended.
 pub(in crate::runtime) fn is_stopping(jobs: &Jobs, id: JobId) -> bool {
-    jobs.table.get(id).is_some_and(|job| job.is_heard() && job.state.is_cancelling())
+    !jobs.ending.contains_key(&id) && jobs.table.get(id).is_some_and(|job| job.is_heard() && job.state.is_cancelling())
 }
 
 /// Says something on the job of a workflow.

@@ -72,6 +72,17 @@ pub(super) enum Next {
     Wait,
 }
 
+/// What a workflow waits for besides the jobs of its steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct StepWaits {
+    /// A step has failed and is tried again.
+    pub(super) retry: bool,
+    /// A step was refused for now.
+    pub(super) room: bool,
+    /// The host checks the arguments of a step.
+    pub(super) check: bool,
+}
+
 impl Workflows {
     /// Whether there is room for one more.
     ///
@@ -294,6 +305,11 @@ impl Workflows {
         if let Some(run) = self.runs.get_mut(&job) {
             run.put_off = run.put_off.filter(|until| *until > now);
         }
+    }
+
+    /// What it waits for besides the jobs of its steps.
+    pub(super) fn waits(&self, ctx: &Context, job: JobId) -> StepWaits {
+        self.runs.get(&job).map(|run| run.waits(ctx.now.utc)).unwrap_or_default()
     }
 
     /// Sees to it that it goes on when it is to.

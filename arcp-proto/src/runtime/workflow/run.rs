@@ -14,6 +14,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::StepWaits;
 use crate::id::{JobId, LogPos, OpId};
 use crate::json::{Json, Object};
 use crate::model::event::JobError;
@@ -112,6 +113,15 @@ impl Run {
                 None
             }
         })
+    }
+
+    /// What it waits for besides the jobs of its steps.
+    pub(super) fn waits(&self, now: UtcMs) -> StepWaits {
+        StepWaits {
+            retry: self.steps.values().any(|(state, _)| matches!(state, StepState::Backoff { .. })),
+            room: self.put_off.is_some_and(|until| until > now),
+            check: !self.checking.is_empty(),
+        }
     }
 
     /// When it goes on by itself, if it is to later than now.

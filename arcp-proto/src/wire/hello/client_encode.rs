@@ -66,6 +66,7 @@ fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)
         SessionRequest::ListSchedules(query) => shared::write_schedule_query(query),
         SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish, sidecars),
         SessionRequest::ListCheckpoints { job } => shared::write_checkpoint_query(job),
+        SessionRequest::AwaitPrompt => shared::write_await_prompt(),
         SessionRequest::Echo { .. }
         | SessionRequest::Replay(_)
         | SessionRequest::Pace { .. }
@@ -96,6 +97,8 @@ fn write_command(command: &Command, sidecars: bool) -> Option<(&'static str, Str
         Command::ChangeSchedule(change) => shared::write_schedule_change(change),
         Command::CreateCheckpoint(wish) => shared::write_create_checkpoint(wish),
         Command::RestoreCheckpoint(wish) => shared::write_restore_checkpoint(wish),
+        Command::IssueToken { job } => shared::write_issue_token(job),
+        Command::ExchangeToken(wish) => shared::write_exchange_token(wish),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }

@@ -71,6 +71,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::Workflows => Some("x-vendor.arcp.workflows"),
         Feature::Sidecars => Some("x-vendor.arcp.sidecar"),
         Feature::Checkpoints => Some("x-vendor.arcp.checkpoints"),
+        Feature::JobTokens => Some("x-vendor.arcp.job_tokens"),
         Feature::BlockOnSilence
         | Feature::FilterSubscriptions
         | Feature::DurableJobs

@@ -79,6 +79,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> Option<(&'static st
         CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
         CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
         CommandReply::Checkpoint { checkpoint, request } => shared::write_checkpoint(checkpoint, request.as_ref()),
+        CommandReply::Token(issued) => shared::write_token(issued),
         CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } => return None,
     })
 }

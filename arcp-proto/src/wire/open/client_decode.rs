@@ -74,10 +74,26 @@ impl OpenFrame<'_, '_> {
                 request: self.payload.header.correlation.clone(),
             }),
             "job.accepted" => Reply::Command(CommandReply::Accepted(self.payload.accepted()?)),
+            "subscribe.accepted" => Reply::Command(CommandReply::Subscribed {
+                subscription: self.subscription()?,
+                request: self.payload.header.correlation.clone(),
+            }),
+            "subscribe.closed" => Reply::Command(CommandReply::Unsubscribed {
+                subscription: self.subscription()?,
+                code: self.payload.error().0,
+                reason: self.payload.string(&["reason"]).unwrap_or_default(),
+                request: self.payload.header.correlation.clone(),
+            }),
             "job.heartbeat" => return Ok(RuntimeFrame::Heartbeat { job: self.payload.job()? }),
             _ => return self.job_event(),
         };
         Ok(self.answer(reply))
+    }
+
+    fn subscription(&self) -> Result<WireId, Violation> {
+        let missing =
+            || Violation::invalid(alloc::format!("`{}`: `subscription_id` is missing", self.payload.header.kind));
+        self.payload.id(&["subscription_id"]).ok_or_else(missing)
     }
 
     /// A message that is part of a job's stream.
@@ -90,6 +106,8 @@ impl OpenFrame<'_, '_> {
             "job.status" => self.whole_body(EventKind::Status)?,
             "job.checkpoint" => self.whole_body(EventKind::Checkpoint)?,
             "workflow.complete" => self.whole_body(EventKind::WorkflowComplete)?,
+            // No runtime of ours says it: it is shown as it came.
+            "trace.span" => self.whole_body(EventKind::from("trace.span"))?,
             kind if EventKind::from(kind).is_of_prompts() => self.whole_body(EventKind::from(kind))?,
             "agent.delegate" => self.whole_body(EventKind::Delegate)?,
             "artifact.ref" => self.artifact()?,

@@ -55,12 +55,13 @@ fn names_sidecars(list: &str) -> Option<Feature> {
 }
 
 /// The extensions that stand for features of which the RFC has no capability.
-const EXTENSIONS: [(Feature, &str); 5] = [
+const EXTENSIONS: [(Feature, &str); 6] = [
     (Feature::CancelAnywhere, "arcpx.arcp.cancel_anywhere.v1"),
     (Feature::ListDetails, "arcpx.arcp.list_details.v1"),
     (Feature::AgentDetails, "arcpx.arcp.agent_details.v1"),
     (Feature::Sessions, "arcpx.arcp.sessions.v1"),
     (Feature::Workflows, "arcpx.arcp.workflows.v1"),
+    (Feature::JobTokens, "arcpx.arcp.job_tokens.v1"),
 ];
 
 /// The feature that an extension stands for.
@@ -108,6 +109,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         | Feature::OpenSurfaces
         | Feature::Sessions
         | Feature::Workflows
+        | Feature::JobTokens
         | Feature::Sidecars => return None,
     })
 }

@@ -87,6 +87,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> (&'static str, Stri
         CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
         CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
         CommandReply::Checkpoint { checkpoint, request } => shared::write_checkpoint(checkpoint, request.as_ref()),
+        CommandReply::Token(issued) => shared::write_token(issued),
         CommandReply::CancelTaken { target, deadline_ms, .. } => {
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
             ("cancel.accepted", payload.done())

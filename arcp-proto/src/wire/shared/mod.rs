@@ -4,6 +4,7 @@ mod artifacts;
 mod checkpoints;
 mod handoff;
 mod interrupt;
+mod job_tokens;
 mod prompts;
 mod requests;
 mod schedules;
@@ -25,7 +26,11 @@ pub(super) use checkpoints::{
 };
 pub(super) use handoff::write_hand_over;
 pub(super) use interrupt::write_interrupt;
-pub(super) use prompts::{correlates, write_answer};
+pub(super) use job_tokens::{
+    read_reply as read_token_reply, write_exchange as write_exchange_token, write_issue as write_issue_token,
+    write_issued as write_token,
+};
+pub(super) use prompts::{correlates, write_answer, write_await as write_await_prompt};
 pub(super) use requests::{
     Auth, Resume, bounded, credential, delegate_id, job_of, key, max_runtime, nonce, object, parent, present,
     read_request, reason, refused_kind,

@@ -16,6 +16,8 @@ use crate::model::prompt::PromptAnswer;
 use crate::model::request::Answering;
 use crate::wire::envelope::{Header, payload};
 
+/// The wish to be told when people are asked something: an extension of ours, of both families.
+pub(super) const AWAIT: &str = "x-vendor.arcp.prompts.await";
 const VALUE: &str = "human.input.response";
 const CHOICE: &str = "human.choice.response";
 const GRANT: &str = "permission.grant";
@@ -93,6 +95,11 @@ pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Viol
         Violation::invalid(alloc::format!("`{kind}`: {why}"))
     })?;
     Ok(Some(Answering { prompt, answer }))
+}
+
+/// Type and payload of the wish to be told when people are asked something.
+pub(in crate::wire) fn write_await() -> (&'static str, String) {
+    (AWAIT, Object::new().done())
 }
 
 /// Type and payload of an answer.

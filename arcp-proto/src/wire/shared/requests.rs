@@ -49,6 +49,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
         }
         "job.unsubscribe" => Command::Unwatch { job: job_of(header, kind)? }.into(),
         "interrupt" => Command::Interrupt(super::interrupt::read_interrupt(header)?).into(),
+        super::prompts::AWAIT => SessionRequest::AwaitPrompt.into(),
         super::handoff::KIND => Command::HandOver(super::handoff::read_hand_over(header)?).into(),
         _ => {
             let answer = super::prompts::read_answer(header)?.map(|answering| Command::Answer(answering).into());
@@ -60,6 +61,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
             let answer = answer.map_or_else(said, |answer| Ok(Some(answer)))?;
             let answer = answer.map_or_else(|| super::schedules::read_request(header), |answer| Ok(Some(answer)))?;
             let answer = answer.map_or_else(|| super::checkpoints::read_request(header), |answer| Ok(Some(answer)))?;
+            let answer = answer.map_or_else(|| super::job_tokens::read_request(header), |answer| Ok(Some(answer)))?;
             return answer.map_or_else(|| super::sessions::read_request(header), |answer| Ok(Some(answer)));
         }
     }))
@@ -70,7 +72,7 @@ pub(in crate::wire) fn refused_kind(kind: &str) -> RefusedKind {
     match kind {
         "job.submit" | "tool.invoke" | "agent.delegate" | "checkpoint.restore" => RefusedKind::Submit,
         "job.cancel" | "cancel" => RefusedKind::Cancel,
-        "job.subscribe" => RefusedKind::Watch,
+        "job.subscribe" | super::job_tokens::EXCHANGE => RefusedKind::Watch,
         "job.unsubscribe" => RefusedKind::Job,
         "session.list_jobs" => RefusedKind::Listing,
         "session.authenticate" => RefusedKind::Proof,

@@ -93,8 +93,11 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
         if !job.raised.is_empty() {
             entry.raw("budget_raised", job.raised.to_json().as_str());
         }
-        if let Some(place) = job.place {
+        if let Some(place) = job.waits.place {
             entry.u64("place", place);
+        }
+        if !job.waits.what.is_empty() {
+            entry.array("waits_for", job.waits.what.iter().map(|word| quoted(word)));
         }
     }
     entry.done()

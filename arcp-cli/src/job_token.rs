@@ -1,0 +1,100 @@
+//! `arcp job-token`, and where tokens of jobs are read.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use arcp_blocking::{Client, ClientError, Job, JobTokens};
+use arcp_host::stderr::{say, visible};
+use arcp_proto::error::ErrorCode;
+use arcp_proto::model::feature::Feature;
+use arcp_proto::model::job_token::{ExchangeToken, JobToken};
+
+use crate::args::Where;
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure, of_refusal};
+use crate::list::find;
+use crate::tls;
+
+/// More than any token has.
+const LONGEST: u64 = 4096;
+
+/// Print a token for the rest of a job: with it, `arcp watch --job-token` goes on with the
+/// job in any session of the same principal, and may cancel it there.
+///
+/// It counts as long as the job is kept. Each job has a few; one more takes the place of the
+/// first.
+#[derive(Debug, clap::Args)]
+pub struct OfJob {
+    /// The job.
+    pub job: String,
+    /// Write it to this file, which nobody else may read, and not to stdout.
+    #[arg(long, short, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Has a token issued.
+pub fn run(args: &OfJob) -> Result<Exit, Failure> {
+    if let Some(file) = &args.file {
+        // Where nothing can be written, nothing is issued.
+        tls::can_write(file)?;
+    }
+    let client = Chosen::of(&args.place)?.connect()?;
+    check(&client)?;
+    let job = find(&client, &args.job)?;
+    let issued = JobTokens::of(&client).issue(job.clone()).map_err(|error| refused(error, job.as_str()))?;
+    let text = format!("{}\n", issued.token.secret().expose());
+    match &args.file {
+        Some(file) => tls::write(file, &text, 0o600)?,
+        None => std::io::stdout().write_all(text.as_bytes())?,
+    }
+    Ok(Exit::Success)
+}
+
+/// The job of the token in a file, or on stdin (`-`), from where the token was issued.
+pub fn redeem(client: &Client, file: &Path) -> Result<Job, Failure> {
+    let token = read(file)?;
+    check(client)?;
+    let exchange = |after| JobTokens::of(client).exchange(ExchangeToken { token: token.clone(), after });
+    let mut job = exchange(None);
+    if let Err(ClientError::Refused(refusal)) = &job
+        && let Some(kept) = refusal.history_after()
+    {
+        say(format_args!("arcp: the first {kept} events of this job are no longer kept"));
+        job = exchange(Some(kept));
+    }
+    job.map_err(|error| refused(error, token.job().as_str()))
+}
+
+fn read(file: &Path) -> Result<JobToken, Failure> {
+    let shown = if file == Path::new("-") { "stdin".to_string() } else { file.display().to_string() };
+    let mut text = String::new();
+    let read = match shown.as_str() {
+        "stdin" => std::io::stdin().take(LONGEST).read_to_string(&mut text),
+        _ => std::fs::File::open(file).and_then(|file| file.take(LONGEST).read_to_string(&mut text)),
+    };
+    read.map_err(|error| Failure::new(Exit::Failed, format!("{shown}: {error}")))?;
+    JobToken::parse(text.trim()).ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            format!("{shown} has no token of a job: `arcp job-token JOB --file {shown}` makes one"),
+        )
+    })
+}
+
+fn check(client: &Client) -> Result<(), Failure> {
+    if client.welcome().features.has(Feature::JobTokens) {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, "this runtime issues no tokens of jobs: `arcp watch JOB` follows a job by its id"))
+}
+
+fn refused(error: ClientError, job: &str) -> Failure {
+    let ClientError::Refused(refusal) = &error else {
+        return error.into();
+    };
+    let advice = if refusal.code == ErrorCode::JobNotFound { ": `arcp ls` shows what there is" } else { "" };
+    Failure::new(of_refusal(refusal), format!("{job}: {}{advice}", visible(&refusal.message)))
+}

@@ -1,0 +1,73 @@
+//! Tokens of jobs: who is given one, and what it is exchanged for.
+
+use super::requests::RequestHandler;
+use super::watches::{Watched, show};
+use crate::error::{ErrorCode, Violation};
+use crate::id::WireId;
+use crate::model::feature::Feature;
+use crate::model::job_token::{ExchangeToken, IssuedToken};
+use crate::model::reply::{CommandReply, Reply};
+use crate::model::request::Watch;
+use crate::runtime::Runtime;
+use crate::runtime::authority::{Act, Reason};
+use crate::runtime::job::{Job, lease};
+use crate::runtime::session::{Outcome, Session};
+use crate::time::InWords;
+
+/// Issues a token for a job. The same message once more is answered with another token:
+/// what the first one was nobody knows.
+///
+/// # Errors
+///
+/// If the session may not have one.
+pub(super) fn on_issue(asked: &mut RequestHandler<'_>, job: &WireId) -> Result<Outcome, Violation> {
+    check_negotiated(asked)?;
+    let id = asked.permitted(Act::Token, job)?;
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
+    let known = jobs.get(id).map(|job| (job.spec().principal.clone(), job.count()));
+    let (owner, after) = known.ok_or_else(|| Reason::unknown(&ctx.config))?;
+    let token = jobs.tokens.issue(ctx, id, &owner, after);
+    let request = Some(asked.id.clone());
+    asked.answer(Reply::Command(CommandReply::Token(IssuedToken { token, after, request })));
+    Ok(Outcome::Done)
+}
+
+/// Shows the session the rest of the job that a token is for, its end in any case, as one
+/// that submitted it.
+///
+/// # Errors
+///
+/// If it is nobody's token, or of somebody else's job: both look alike.
+pub(super) fn on_exchange(asked: &mut RequestHandler<'_>, wish: &ExchangeToken) -> Result<Outcome, Violation> {
+    check_negotiated(asked)?;
+    let Runtime { ctx, sessions, jobs, .. } = &mut *asked.runtime;
+    let session = sessions.get(asked.session);
+    let is_of = |job: &Job| session.is_some_and(|session| job.spec().principal == *session.principal());
+    let found = jobs.tokens.redeem(&wish.token);
+    let found = found.filter(|(id, _)| jobs.get(*id).is_some_and(|job| !job.is_expired() && is_of(job)));
+    let (id, issued) = found.ok_or_else(|| {
+        let kept = InWords(ctx.config.retention());
+        let why = alloc::format!(
+            "no job that this token was issued for is here, for you: ended jobs are kept for {kept}, and a newer \
+             token may have taken its place"
+        );
+        Violation::new(ErrorCode::JobNotFound, why)
+    })?;
+    let is_within = session.zip(jobs.get(id)).map_or(Ok(false), |(session, job)| {
+        ctx.prove(session.principal(), |_, fuel| Ok(lease::is_within(job, session.allowance().ceilings(), fuel)))
+    })?;
+    // How it ended is said in any case: whoever follows it waits for that.
+    let last = jobs.get(id).map_or(0, |job| job.count() - u64::from(job.is_terminal()));
+    let after = Some(wish.after.unwrap_or(issued).min(last));
+    let watch = Watch { job: id.into(), after, history: Some(true) };
+    show(asked, id, &watch, Watched { counts_in_job: true, owns: is_within })
+}
+
+fn check_negotiated(asked: &RequestHandler<'_>) -> Result<(), Violation> {
+    let session = asked.runtime.sessions.get(asked.session);
+    if session.is_some_and(|session: &Session| session.view().features.has(Feature::JobTokens)) {
+        return Ok(());
+    }
+    let why = "tokens of jobs were not negotiated: offer the feature `job_tokens`";
+    Err(Violation::new(ErrorCode::Unimplemented, why))
+}
