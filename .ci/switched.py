@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,19 +113,21 @@ def run(test, patience_s, cpu_s=None, **environment):
     """Runs one test: how it exits, nothing if it takes too long. It sees no process but its own, for a mutant may signal all
     that there are; what it started ends with it."""
     executable, path, folder = test
-    environment = {**os.environ, "RUST_BACKTRACE": "0", **environment}
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    mapped = [] if os.geteuid() == 0 else ["--map-current-user"]
-    alone = ["unshare", *mapped, "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]
-    command = [*alone, f'ulimit -S -t {cpu_s or "unlimited"}; "$@"; exit $?', "sh", executable, "--exact", path]
-    running = subprocess.Popen(command, cwd=folder, env=environment, **quiet)
-    try:
-        return running.wait(patience_s)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        running.kill()
-        running.wait()
+    with tempfile.TemporaryDirectory(prefix="arcp-", ignore_cleanup_errors=True) as own:
+        # Folders are called by process ids, which are the same for all that see only their own.
+        environment = {**os.environ, "RUST_BACKTRACE": "0", "TMPDIR": own, **environment}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        mapped = [] if os.geteuid() == 0 else ["--map-current-user"]
+        alone = ["unshare", *mapped, "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]
+        command = [*alone, f'ulimit -S -t {cpu_s or "unlimited"}; "$@"; exit $?', "sh", executable, "--exact", path]
+        running = subprocess.Popen(command, cwd=folder, env=environment, **quiet)
+        try:
+            return running.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            running.kill()
+            running.wait()
 
 
 def passes(test, patience_s, **environment):
