@@ -3,7 +3,7 @@
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
-use super::{Peer, ask};
+use super::{Peer, ask, say};
 use crate::world::World;
 
 /// How many a peer has at most.
@@ -20,7 +20,11 @@ pub(super) fn act(world: &mut World, peer: &mut Peer, n: u64) {
     match world.below(8) {
         0..4 => {
             let wish = wish(world, &id, peer.family == Family::Hello, n);
-            ask(world, peer, "job.schedule", wish);
+            match peer.family {
+                // The answer does not say to what.
+                Family::Hello => say(world, peer, "job.schedule", wish),
+                Family::Open => ask(world, peer, "job.schedule", wish),
+            }
         }
         4 => ask(world, peer, "x-vendor.arcp.schedules.pause", json!({"schedule_id": id})),
         5 => ask(world, peer, "x-vendor.arcp.schedules.resume", json!({"schedule_id": id})),
