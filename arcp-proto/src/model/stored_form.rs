@@ -7,10 +7,13 @@ use crate::json::Json;
 /// Bodies with more members are taken apart.
 const MOST: usize = 16;
 
+/// The name of a member, and what holds of its value.
+type Need = (&'static str, fn(&str) -> bool);
+
 /// What a body of a kind needs to be kept as it is.
 struct Form {
-    /// Members that are there, and what holds of their values.
-    needs: &'static [(&'static str, fn(&str) -> bool)],
+    /// Members that are there.
+    needs: &'static [Need],
     /// Members that are not: they get another name, or another value.
     changed: &'static [&'static str],
 }
