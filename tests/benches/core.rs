@@ -5,6 +5,7 @@
 //! cargo bench -p arcp-tests --bench core
 //! ```
 
+#[allow(dead_code, reason = "what is counted beside others is not timed")]
 #[path = "../../arcp-proto/benches/paths/mod.rs"]
 mod paths;
 

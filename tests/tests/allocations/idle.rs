@@ -68,7 +68,7 @@ fn a_websocket_that_is_written_out_holds_no_frame() {
         framing.feed(&hello);
         assert_eq!(framing.next_frame(), Some(Framed::Frame(vec![b'a'; 600])));
         assert_eq!(framing.next_frame(), None);
-        framing.write("w".repeat(3000));
+        framing.write(&"w".repeat(3000));
         let bytes = framing.output().len();
         framing.wrote(bytes);
         // As connections give it back.
