@@ -95,6 +95,8 @@ fn so_does_one_whose_steps_do_not_stop_when_it_is_cancelled() {
     let job = accepted["job_id"].as_str().and_then(JobId::parse).expect("a job");
     raw.settle(&mut world);
     raw.send(&mut world, "job.cancel", json!({"job_id": job, "reason": "enough"}));
+    world.settle();
+    assert_eq!(waits_of(world.runtime(), job), [Wait::Child(child(&world, job))], "it waits for its steps");
     world.run_for(Duration::from_secs(120));
     let (said, last) = end(&raw.take(&world), job);
     assert_eq!((&said["status"], &last["payload"]["final_status"]), (&json!("cancelled"), &json!("cancelled")));

@@ -140,7 +140,10 @@ pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, faul
 fn go_on(runtime: &mut Runtime, id: JobId) {
     if workflow::is_stopping(&runtime.jobs, id) {
         workflow::wait_for(&mut runtime.jobs, id, StepWaits::default());
-        if runtime.workflows.children(id).next().is_none() {
+        let Runtime { jobs, workflows, .. } = &mut *runtime;
+        // A cancel takes back what agents wait for; a workflow still waits for its steps.
+        workflows.children(id).for_each(|child| workflow::await_step(jobs, id, child));
+        if workflows.children(id).next().is_none() {
             finish(runtime, id, "cancelled", AgentExit::Lost);
         }
         return;
