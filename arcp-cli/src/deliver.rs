@@ -87,16 +87,16 @@ pub fn line_of(stored: &ArtifactRef) -> String {
 }
 
 fn lost(error: TransferError, stored: &ArtifactRef) -> Failure {
-    match error {
-        TransferError::Client(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound => {
-            let id = &stored.id;
-            let why = format!(
-                "the result is the artifact {id}, which is not kept any more: it was released, or its time is over"
-            );
-            Failure::new(Exit::Failed, why)
-        }
-        error => failure(error),
+    if let TransferError::Client(ClientError::Refused(refusal)) = &error
+        && refusal.code == ErrorCode::JobNotFound
+    {
+        let id = &stored.id;
+        let why = format!(
+            "the result is the artifact {id}, which is not kept any more: it was released, or its time is over"
+        );
+        return Failure::new(Exit::Failed, why);
     }
+    failure(error)
 }
 
 /// Why a file was not fetched.

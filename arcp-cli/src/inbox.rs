@@ -175,7 +175,7 @@ impl Following<'_> {
     fn await_prompt(&self) -> Result<(), Failure> {
         let (asked, teller) = (next_prompt(self.client)?, self.teller.clone());
         // Whoever drops the client ends it.
-        let wait = move || asked.recv().map(|answer| teller.send(News::Asked(answer)));
+        let wait = move || asked.recv().is_ok_and(|answer| teller.send(News::Asked(answer)).is_ok());
         std::thread::Builder::new().spawn(wait)?;
         Ok(())
     }

@@ -268,7 +268,7 @@ fn write_end_of(client: &Client, job: &JobSummary, facts: &mut KnownFacts, json:
             json.raw("result", result.as_str());
         }
         ResultData::Stored(stored) => {
-            facts.push(("result", Cell::from(line_of(&stored))));
+            facts.push(("result", Cell::from(line_of(stored))));
             json.raw("result_ref", stored.to_json().as_str());
         }
         ResultData::Streamed { .. } | ResultData::Broken { .. } => {

@@ -100,7 +100,8 @@ where
     loop {
         let accept = poll_fn(|cx| match connection.poll_accept(cx) {
             Poll::Pending if spent.is_so() => Poll::Ready(None),
-            accepted => accepted.map(Some),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
         });
         let accepted = match first(carrier.told(), accept).await {
             Ok(Some(accepted)) => Ok(accepted),

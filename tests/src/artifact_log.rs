@@ -2,6 +2,8 @@
 //! for what the agent of a job has left whom the job is shown to; what a runtime says that it
 //! holds is what the log keeps; and no bound is passed.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "an oracle looks at what it knows")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{ConnId, JobId, LogPos, Principal};

@@ -199,7 +199,8 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         (authority::OPERATOR_TOKEN, Family::Open),
     ];
     let mut peers: Vec<Peer> = PEERS.iter().map(|(token, family)| open(&mut world, token, *family)).collect();
-    let mut ran = Ran { asks_for_checkpoints: seed % 5 != 0, keeps_schedules: seed % 5 == 4, ..Ran::default() };
+    let mut ran =
+        Ran { asks_for_checkpoints: !seed.is_multiple_of(5), keeps_schedules: seed % 5 == 4, ..Ran::default() };
     for n in 0..steps {
         let at = world.below(peers.len() as u64) as usize;
         act(&mut world, &mut peers, at, n, &mut ran);

@@ -1,5 +1,7 @@
 //! Workflows that end, and not by themselves; and what those wait for that go on.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
+
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;

@@ -164,11 +164,11 @@ impl OurJob<'_> {
                 OurJob::Blocking(job) => job.next_update(),
                 OurJob::Tokio(runtime, job) => runtime.block_on(job.next_update()),
             };
-            match update.expect("it ends") {
-                JobUpdate::Ended { result: ResultData::Stored(stored), .. } => return *stored,
-                JobUpdate::Event { .. } => {}
-                other => panic!("{other:?}"),
+            let update = update.expect("it ends");
+            if let JobUpdate::Ended { result: ResultData::Stored(stored), .. } = update {
+                return *stored;
             }
+            assert!(matches!(update, JobUpdate::Event { .. }), "{update:?}");
         }
     }
 
