@@ -9,9 +9,12 @@ use arcp_host::provisioner::InMemoryProvisioner;
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{CallId, JobId};
+use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{AgentCall, AgentReply, Config, Input, Models, Notice, Wait, unrevoked_credentials};
 use arcp_proto::secret::Secret;
+use arcp_proto::time::Now;
 use arcp_tests::canaries::CANARY;
 use arcp_tests::kept::Folder;
 use arcp_tests::raw::{Raw, code, credentials_payload};
@@ -333,4 +336,18 @@ fn samples_and_programs_renew_their_credentials_and_are_told_the_value() {
         assert_eq!(server::expect(&mut socket, "job.result")["payload"]["result"], result);
         assert!(provisioner.counting().is_empty(), "it ended before it was revoked");
     }
+}
+
+#[test]
+fn a_value_that_an_agent_says_among_other_things_is_in_no_recording() {
+    let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+    let mut recorder = Recorder::new(&Config::new("test", "1"), &seeds, Now::default());
+    let job = JobId::parse("job_01ARZ3NDEKTSV4RRFFQ69G5FAV").expect("an id");
+    // The second one cannot be used, and is refused.
+    let calls = ["sk-live-1234567890", "sk live 1234567890"]
+        .map(|value| AgentCall::RenewCredential { id: "cred-1".into(), value: Some(Secret::new(value.into())) });
+    recorder.input(Now::default(), &Input::AgentSays { job, calls: calls.into() });
+    let recording = recorder.take();
+    let recorded = recording.lines().last().expect("an input");
+    assert!(recorded.contains("AgentSays") && !recorded.contains("live"), "{recorded}");
 }

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{CallId, JobId, OpId};
+use crate::id::{JobId, OpId};
 use crate::model::credential::{Issuance, Revocation, check_value};
 use crate::runtime::{AgentCall, Input, Output};
 use crate::secret::Secret;
@@ -62,11 +62,14 @@ impl Redaction {
             let values = job.and_then(|job| self.of_jobs.remove(&job));
             values.into_iter().for_each(|values| self.retire(values));
         }
-        if let Input::Agent { job, call } | Input::AgentAsked { job, call, .. } = input
-            && let AgentCall::RenewCredential { id, value: Some(value) } = call
-        {
-            let asked = if let Input::AgentAsked { id, .. } = input { Some(*id) } else { None };
-            return self.learn_wish((*job, asked), id, value);
+        if let Input::Agent { job, call } = input {
+            return self.learn_wish(*job, call).map(|call| Input::Agent { job: *job, call });
+        }
+        if let Input::AgentAsked { job, id, call } = input {
+            return self.learn_wish(*job, call).map(|call| Input::AgentAsked { job: *job, id: *id, call });
+        }
+        if let Input::AgentSays { job, calls } = input {
+            return self.learn_wishes(*job, calls).map(|calls| Input::AgentSays { job: *job, calls });
         }
         let Input::CredentialsIssued { op, issuance } = input else {
             return None;
@@ -92,8 +95,12 @@ impl Redaction {
         (!is_usable).then_some(Input::CredentialsIssued { op: *op, issuance: Issuance::Issued(recorded) })
     }
 
-    /// Looks for a value that an agent wants for a credential.
-    fn learn_wish(&mut self, (job, asked): (JobId, Option<CallId>), id: &str, value: &Secret) -> Option<Input> {
+    /// Looks for a value that an agent wants for a credential, if the call says one. Gives
+    /// what is recorded instead of it, if it cannot be used.
+    fn learn_wish(&mut self, job: JobId, call: &AgentCall) -> Option<AgentCall> {
+        let AgentCall::RenewCredential { id, value: Some(value) } = call else {
+            return None;
+        };
         if check_value(value).is_ok() {
             let values: Vec<String> = self.add(value.expose()).into_iter().collect();
             match self.of_jobs.get_mut(&job) {
@@ -104,11 +111,18 @@ impl Redaction {
         }
         // As long, for what is counted in bytes, and as little to be used.
         let instead = Secret::new(" ".repeat(value.expose().len()));
-        let call = AgentCall::RenewCredential { id: id.into(), value: Some(instead) };
-        Some(match asked {
-            Some(id) => Input::AgentAsked { job, id, call },
-            None => Input::Agent { job, call },
-        })
+        Some(AgentCall::RenewCredential { id: id.clone(), value: Some(instead) })
+    }
+
+    /// The same, of several calls.
+    fn learn_wishes(&mut self, job: JobId, calls: &[AgentCall]) -> Option<Vec<AgentCall>> {
+        let mut recorded: Option<Vec<AgentCall>> = None;
+        for (at, call) in calls.iter().enumerate() {
+            if let Some(instead) = self.learn_wish(job, call) {
+                recorded.get_or_insert_with(|| calls.to_vec())[at] = instead;
+            }
+        }
+        recorded
     }
 
     /// Looks for a value; gives it back.
