@@ -1,12 +1,15 @@
 //! Who waits for questions to people is told when one is asked.
 
+use std::path::Path;
+
+use arcp_host::policy_file;
 use arcp_proto::client::{ClientEvent, Session, prompts};
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::prompt::Question;
-use arcp_proto::runtime::{AgentCall, Config, Input};
+use arcp_proto::runtime::{AgentCall, Config, Input, Operator};
 use arcp_proto::wire::Family;
-use arcp_tests::raw::Raw;
+use arcp_tests::raw::{Raw, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -86,6 +89,59 @@ fn whoever_waits_for_questions_is_told_when_one_is_asked_and_piles_up_nothing() 
         assert_eq!(told(&world, &mut phone).len(), 0);
         ask(&mut world, job, 4);
         assert_eq!(told(&world, &mut phone).len(), 1);
+        world.finish();
+    }
+}
+
+/// Waits, after what there was before.
+fn wait_from_now(world: &mut World, raw: &mut Raw) {
+    raw.settle(world);
+    wait(world, raw);
+    wait(world, raw);
+    assert_eq!(told(world, raw).len(), 1);
+}
+
+#[test]
+fn who_is_handed_a_job_that_has_asked_something_is_told() {
+    let mut world = World::seeded(4);
+    let mut hands_over = |token: &str| {
+        let mut payload = open_payload(token);
+        payload["capabilities"]["agent_handoff"] = json!(true);
+        Raw::open_with(&mut world, payload).0
+    };
+    let [mut alice, mut bob, mut carol] = ["tok-a", "tok-b", "tok-c"].map(&mut hands_over);
+    let [quiet, asking] = [(); 2].map(|()| run(&mut world, &mut alice, Family::Open));
+    for raw in [&mut alice, &mut bob, &mut carol] {
+        wait_from_now(&mut world, raw);
+    }
+    ask(&mut world, asking, 1);
+    assert_eq!([told(&world, &mut alice).len(), told(&world, &mut bob).len()], [1, 0]);
+    for (job, is_told) in [(quiet, 0), (asking, 1)] {
+        alice.send_with(&mut world, "agent.handoff", json!({"target": "b"}), json!({"job_id": job}));
+        world.settle();
+        assert_eq!(told(&world, &mut bob).len(), is_told, "{job}");
+        assert_eq!(told(&world, &mut carol).len(), 0, "it is nothing to somebody else");
+    }
+    world.finish();
+}
+
+#[test]
+fn who_may_see_more_by_another_policy_is_told_to_look() {
+    for family in BOTH {
+        let mut world = World::seeded(5);
+        let mut alice = person(&mut world, family, "tok-a");
+        let job = run(&mut world, &mut alice, family);
+        let (mut bob, mut carol) = (person(&mut world, family, "tok-b"), person(&mut world, family, "tok-c"));
+        for raw in [&mut bob, &mut carol] {
+            wait_from_now(&mut world, raw);
+        }
+        ask(&mut world, job, 1);
+        let text = "[[rule]]\nname = \"all\"\nprincipals = [\"**\"]\nagents = [\"**\"]\n\
+                    [[rule]]\nname = \"watches\"\nprincipals = [\"b\"]\nwatch = [\"a\"]\n";
+        let policy = policy_file::parse(Path::new("policy.toml"), text).expect("it is one");
+        world.input(Input::Operator(Operator::Policy(Some(Box::new(policy)))));
+        world.settle();
+        assert_eq!([told(&world, &mut bob).len(), told(&world, &mut carol).len()], [1, 0], "{family:?}");
         world.finish();
     }
 }

@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
+use super::prompts;
 use super::requests::RequestHandler;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId};
@@ -85,6 +86,7 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     // Whoever gave it may have a slot that it held, and whoever has it one that it waits for.
     jobs.fill_slots(ctx);
     asked.runtime.carry();
+    prompts::on_given(asked.runtime, job);
     asked.answer(asked.done(done(wish)));
     Ok(Outcome::Done)
 }

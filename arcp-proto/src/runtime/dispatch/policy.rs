@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::prompts;
 use crate::error::{ErrorCode, Violation};
 use crate::id::SessionId;
 use crate::model::request::Submit;
@@ -26,6 +27,9 @@ pub(in crate::runtime) fn on_policy(runtime: &mut Runtime, policy: Option<Box<Po
     count_roles(&mut runtime.sessions, &runtime.ctx.config);
     for session in runtime.sessions.ids().collect::<Vec<SessionId>>() {
         judge_anew(runtime, session);
+    }
+    for conn in runtime.connections.prompts.conns() {
+        prompts::look_again(runtime, conn);
     }
 }
 

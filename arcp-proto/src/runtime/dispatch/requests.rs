@@ -189,6 +189,7 @@ impl<'r> RequestHandler<'r> {
             Some(detail) => {
                 if self.runtime.ctx.config.authority.policy.is_some() {
                     policy::judge_anew(self.runtime, self.session);
+                    prompts::look_again(self.runtime, self.conn);
                 }
                 self.answer(Answer::free(self.done(detail)));
             }
