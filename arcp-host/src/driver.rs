@@ -78,8 +78,8 @@ use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{
-    Authority, CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, may_judge, take_back,
-    unfinished, unrevoked_credentials,
+    Authority, CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, judged_for, may_judge,
+    take_back, unfinished, unrevoked_credentials,
 };
 use arcp_proto::time::Now;
 
@@ -617,7 +617,7 @@ impl Driver {
         let authenticator = self.access.authenticator();
         let judgement = Judgement { op, mailbox: self.mailbox.clone(), judged: Err(NotJudged) };
         // Where there is no thread, the judgement is dropped with it, and so given.
-        self.access.judges.begin(move || {
+        self.access.judges.begin(judged_for(&self.runtime, op), move || {
             let mut judgement = judgement;
             judgement.judged = authenticator.judge(&credential);
         });

@@ -1,9 +1,12 @@
 //! The threads on which credentials are judged that somebody else knows, such as an
-//! identity provider: so many at once, however many connections come.
+//! identity provider: so many at once, however many connections come, and network by
+//! network: whoever sends many waits for itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arcp_proto::id::Network;
 
 /// How many credentials are judged at once.
 const AT_ONCE: usize = 64;
@@ -20,18 +23,47 @@ pub(super) struct Judges(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     threads: usize,
-    waiting: VecDeque<Judge>,
+    /// Those that wait, of each network; one comes from none over a pipe or a Unix socket.
+    waiting: BTreeMap<Option<Network>, VecDeque<Judge>>,
+    /// The networks of which some do, each once, and how many all are.
+    turns: VecDeque<Option<Network>>,
+    count: usize,
+}
+
+impl State {
+    fn put(&mut self, of: Option<Network>, judge: Judge) {
+        let line = self.waiting.entry(of).or_default();
+        if line.is_empty() {
+            self.turns.push_back(of);
+        }
+        line.push_back(judge);
+        self.count += 1;
+    }
+
+    /// The first one of the network whose turn it is, which has its next turn after all others.
+    fn take(&mut self) -> Option<Judge> {
+        let of = self.turns.pop_front()?;
+        let line = self.waiting.get_mut(&of)?;
+        let judge = line.pop_front()?;
+        self.count -= 1;
+        if line.is_empty() {
+            self.waiting.remove(&of);
+        } else {
+            self.turns.push_back(of);
+        }
+        Some(judge)
+    }
 }
 
 impl Judges {
-    /// Has a credential judged, in its turn.
-    pub(super) fn begin(&self, judge: impl FnOnce() + Send + 'static) {
+    /// Has a credential judged that came from a network, in its turn.
+    pub(super) fn begin(&self, of: Option<Network>, judge: impl FnOnce() + Send + 'static) {
         let mut state = self.state();
-        if state.waiting.len() >= WAITING {
+        if state.count >= WAITING {
             drop(state);
             return drop(judge);
         }
-        state.waiting.push_back(Box::new(judge));
+        state.put(of, Box::new(judge));
         if state.threads == AT_ONCE {
             return;
         }
@@ -42,7 +74,8 @@ impl Judges {
             let mut state = self.state();
             state.threads -= 1;
             // The others come to them; where there are none, nobody would.
-            let dropped = if state.threads == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+            let threads = state.threads;
+            let dropped = if threads == 0 { std::mem::take(&mut *state) } else { State::default() };
             drop(state);
             drop(dropped);
         }
@@ -58,7 +91,7 @@ impl Judges {
     /// The next one; without one a thread ends.
     fn next(&self) -> Option<Judge> {
         let mut state = self.state();
-        let next = state.waiting.pop_front();
+        let next = state.take();
         if next.is_none() {
             state.threads -= 1;
         }
@@ -86,7 +119,7 @@ mod tests {
         let held = gate.lock().expect("nobody panicked");
         for n in 0..MANY {
             let (most, at_it, gate, told) = (most.clone(), now.clone(), gate.clone(), told.clone());
-            judges.begin(move || {
+            judges.begin(None, move || {
                 most.fetch_max(at_it.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 drop(gate.lock());
                 at_it.fetch_sub(1, Ordering::SeqCst);
@@ -105,5 +138,23 @@ mod tests {
         while judges.state().threads > 0 {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_network_that_sends_many_waits_behind_others() {
+        let (mut state, judged) = (State::default(), Arc::new(Mutex::new(Vec::new())));
+        let network = |address: &str| Some(Network::new(address.parse().expect("an address")));
+        let from = [("10.0.0.1", 3), ("10.0.0.2", 1), ("10.0.0.3", 2)];
+        for (address, n) in from.into_iter().flat_map(|(address, many)| (1..=many).map(move |n| (address, n))) {
+            let judged = judged.clone();
+            state.put(network(address), Box::new(move || judged.lock().expect("alone").push((address, n))));
+        }
+        while let Some(judge) = state.take() {
+            judge();
+        }
+        let turns =
+            [("10.0.0.1", 1), ("10.0.0.2", 1), ("10.0.0.3", 1), ("10.0.0.1", 2), ("10.0.0.3", 2), ("10.0.0.1", 3)];
+        assert_eq!(*judged.lock().expect("alone"), turns);
+        assert!(state.waiting.is_empty() && state.count == 0, "nothing is left behind");
     }
 }

@@ -74,8 +74,9 @@ pub use recount::{
 
 use crate::entropy::Seeds;
 use crate::error::{ConfigError, ErrorCode, Violation};
-use crate::id::{JobId, LogPos};
+use crate::id::{JobId, LogPos, OpId};
 use crate::model::request::Credential;
+use crate::principal::Network;
 use crate::time::Now;
 use artifact::Artifacts;
 use connection::Connections;
@@ -467,6 +468,12 @@ impl Runtime {
 /// `RESOURCE_EXHAUSTED` if too many that came from there were wrong: when to try again.
 pub fn may_judge(runtime: &Runtime, now: Now, address: IpAddr, credential: &Credential) -> Result<(), Violation> {
     connection::may_judge(&runtime.connections, (&runtime.ctx, now.mono), address, credential.digest())
+}
+
+/// From where a credential came that is being judged; `None` if its peer is of no network, as
+/// over a pipe or a Unix socket. A host that judges few at once does so network by network.
+pub fn judged_for(runtime: &Runtime, op: OpId) -> Option<Network> {
+    connection::judged_for(&runtime.connections, op)
 }
 
 /// Takes a frame back that was written out: others are written in its place. Nothing

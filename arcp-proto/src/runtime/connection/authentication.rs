@@ -9,6 +9,7 @@ use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind};
 use crate::model::request::Proof;
+use crate::principal::Network;
 use crate::runtime::context::Context;
 use crate::runtime::edge::{Opening, Source, wrong_proof};
 use crate::runtime::effect::Position;
@@ -125,6 +126,11 @@ pub(in crate::runtime) fn may_judge(
     credential: SecretDigest,
 ) -> Result<(), Violation> {
     connections.arrivals.judging().check((&ctx.config, now.max(ctx.now.mono)), address, credential)
+}
+
+/// From where a credential came that is being judged.
+pub(in crate::runtime) fn judged_for(connections: &Connections, op: OpId) -> Option<Network> {
+    connections.arrivals.judging().network(op)
 }
 
 /// A credential was judged that came from an address, and by no connection.

@@ -14,7 +14,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString as _;
 
 pub(super) use answers::{Answer, Content, Next};
-pub(super) use authentication::{Judged, may_judge, on_judged_elsewhere, on_not_judged};
+pub(super) use authentication::{Judged, judged_for, may_judge, on_judged_elsewhere, on_not_judged};
 pub(super) use check::{
     Blob, Checked, Held, Ordered, await_blob, await_credentials, await_plan, await_room, on_blob, on_credentials,
     on_plan, on_room,

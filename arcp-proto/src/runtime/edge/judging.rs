@@ -9,6 +9,7 @@ use super::wrong_credentials::{Source, WrongCredentials};
 use crate::error::{BoundOf, Violation};
 use crate::id::{ConnId, OpId};
 use crate::model::request::Credential;
+use crate::principal::Network;
 use crate::runtime::config::Config;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
@@ -72,6 +73,12 @@ impl Judging {
     /// For which connection a credential is judged.
     pub(in crate::runtime) fn conn(&self, op: OpId) -> Option<ConnId> {
         self.asked.get(&op).map(|asked| asked.conn)
+    }
+
+    /// From which network a credential came, if it came from one.
+    pub(in crate::runtime) fn network(&self, op: OpId) -> Option<Network> {
+        let mut sources = self.asked.get(&op)?.sources.iter();
+        sources.find_map(|source| if let Source::Network(network) = source { Some(*network) } else { None })
     }
 
     /// A credential was judged, and counts or does not.
