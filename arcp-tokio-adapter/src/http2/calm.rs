@@ -1,8 +1,8 @@
 //! Frames of HTTP/2 that carry nothing for any session, and how many there may be.
 //!
 //! A `PING` or `SETTINGS` costs its sender next to nothing, and is answered; `PRIORITY`,
-//! `WINDOW_UPDATE`, an empty `DATA` and frames of unknown types are read and thrown away. The
-//! protocol bounds none of them. Here they are counted as they pass, on both sides of the
+//! `WINDOW_UPDATE`, a `DATA` that is empty or all padding, `RST_STREAM` of what is over and frames
+//! of unknown types are read and thrown away. The protocol bounds none of them. Here they are counted as they pass, on both sides of the
 //! TLS that they came in: what a connection may send of them comes back with time, and
 //! with the data that it sends or takes.
 
@@ -28,9 +28,10 @@ const WITH_DATA: u32 = 4;
 /// Types of frames.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
+/// The flag of a `DATA` that has padding, and how much of it that may be, with its length.
+const PADDED: u8 = 8;
+const PADDING: usize = 256;
 
 /// Whether a connection has sent too many of them.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +80,7 @@ impl<T> Counted<T> {
         self.heard.pass(bytes, |kind, is_empty| match kind {
             DATA if !is_empty => left = left.saturating_add(WITH_DATA).min(most),
             // Bounded by the streams that there may be, and the size of their headers.
-            HEADERS | RST_STREAM | GOAWAY | CONTINUATION => {}
+            HEADERS | CONTINUATION => {}
             _ => {
                 is_spent |= left == 0;
                 left = left.saturating_sub(1);
@@ -114,7 +115,8 @@ struct Frames {
 }
 
 impl Frames {
-    /// Gives the type of each frame that begins, and whether it is empty.
+    /// Gives the type of each frame that begins, and whether it is empty, or may be but for
+    /// padding.
     fn pass(&mut self, mut bytes: &[u8], mut began: impl FnMut(u8, bool)) {
         while !bytes.is_empty() {
             let skipped = (self.preface + self.payload).min(bytes.len());
@@ -129,10 +131,11 @@ impl Frames {
             self.header[self.known..self.known + taken].copy_from_slice(&bytes[..taken]);
             (self.known, bytes) = (self.known + taken, &bytes[taken..]);
             if self.known == HEADER_BYTES {
-                let [a, b, c, kind, ..] = self.header;
+                let [a, b, c, kind, flags, ..] = self.header;
                 self.known = 0;
                 self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                began(kind, self.payload == 0);
+                let padding = if kind == DATA && flags & PADDED > 0 { PADDING } else { 0 };
+                began(kind, self.payload <= padding);
             }
         }
     }
@@ -229,6 +232,16 @@ mod tests {
         tokio::time::advance(REFILL / 2).await;
         (0..5).for_each(|_| counted.hear(&frame(DATA, 0)));
         assert!(!counted.spent().is_so(), "with time");
+        // Padding is no data, and what ends a stream that is over ends nothing.
+        let padded = |bytes: usize| {
+            let mut frame = frame(DATA, bytes);
+            frame[4] = PADDED;
+            frame
+        };
+        (0..4).for_each(|_| counted.hear(&padded(300)));
+        [padded(1), padded(200), frame(3, 4), frame(7, 8)].iter().for_each(|bytes| counted.hear(bytes));
+        assert_eq!((counted.left, counted.spent().is_so()), (6, false));
+        counted.left = 0;
         // Answers to what it sends give nothing back.
         counted.say(&frame(6, 8));
         counted.hear(&frame(4, 0));
