@@ -124,7 +124,7 @@ impl ScheduleLog {
                     let (principal, Firing { schedule, at }) = &**fired;
                     let of = named(&mut kept, principal, schedule);
                     let of = of.unwrap_or_else(|| panic!("{schedule} of {principal} is over, and fires at {at}"));
-                    let is_one = times(&of.record, UtcMs(at.0 - 1), *at) == [*at] && *at > of.record.created_at;
+                    let is_one = times(&of.record, UtcMs(at.0 - 1), *at) == [*at] && *at >= of.record.created_at;
                     assert!(is_one, "{schedule} fires at {at}, which is no time of {:?}", of.record.times);
                     assert!(*at <= now, "{schedule} fires at {at}, and it is {now}");
                     of.fired.insert(*at);

@@ -201,7 +201,7 @@ mod tests {
     use crate::model::agent::AgentRef;
     use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
     use crate::record::Recorder;
-    use crate::runtime::{Config, Input, Output};
+    use crate::runtime::{AgentCall, Config, Input, Output};
     use crate::secret::Secret;
     use crate::time::Now;
 
@@ -256,5 +256,20 @@ mod tests {
         assert!(!recorded(&mut recorder, "sk-longest-living").contains("sk-"));
         revoked(&mut recorder, 1);
         assert!(!recorded(&mut recorder, "sk-longest-living").contains("sk-"), "it may be said late");
+    }
+
+    #[test]
+    fn a_value_that_an_agent_wants_among_other_things_is_recorded_nowhere() {
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut recorder = Recorder::new(&Config::new("test", "1"), &seeds, Now::default());
+        let job = JobId::from_ulid(Ulid::from_parts(1, 0));
+        issued(&mut recorder, 1, "sk-the-first-value");
+        recorder.take();
+        let wants = |value: &str| AgentCall::RenewCredential { id: "c".into(), value: Some(Secret::new(value.into())) };
+        let calls = [AgentCall::Heartbeat, wants("sk-the-next-value"), wants("sk-\"unusable\"")].into();
+        recorder.input(Now::default(), &Input::AgentSays { job, calls });
+        let line = recorder.take();
+        assert!(line.contains("Heartbeat") && !line.contains("next-value") && !line.contains("unusable"), "{line}");
+        assert!(!recorded(&mut recorder, "a sk-the-next-value").contains("sk-"));
     }
 }
