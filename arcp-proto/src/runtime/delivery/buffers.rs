@@ -32,9 +32,10 @@ impl Buffers {
         self.frames.pop().unwrap_or_default()
     }
 
-    /// A frame was written out.
-    pub(in crate::runtime) fn keep_frame(&mut self, frame: String) {
+    /// A frame was written out. It may have said a secret.
+    pub(in crate::runtime) fn keep_frame(&mut self, mut frame: String) {
         if self.frames.len() < FRAMES && frame.capacity() <= MOST_BYTES {
+            frame.clear();
             self.frames.push(frame);
         }
     }
@@ -47,9 +48,25 @@ impl Buffers {
     }
 
     /// A payload stands in its frame.
-    pub(super) fn keep_payload(&mut self, payload: String) {
+    pub(super) fn keep_payload(&mut self, mut payload: String) {
         if payload.capacity() <= MOST_BYTES {
+            payload.clear();
             self.payload = payload;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_and_shows_nothing_of_what_was_written_in_it() {
+        let mut buffers = Buffers::default();
+        buffers.keep_frame(String::from("a resume token"));
+        buffers.keep_payload(String::from("a credential"));
+        let shown = alloc::format!("{buffers:?}");
+        assert!(!shown.contains("token") && !shown.contains("credential"), "{shown}");
+        assert!(buffers.take_frame().capacity() >= 14 && buffers.payload.capacity() >= 12);
     }
 }
