@@ -7,7 +7,7 @@ use core::ops::RangeInclusive;
 
 use super::io::CloseReason;
 use crate::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
-use crate::model::event::EventClass;
+use crate::model::event::{EventClass, EventClasses};
 use crate::model::reply::{Refusal, Reply};
 use crate::time::{Timestamp, UtcMs};
 
@@ -76,6 +76,16 @@ pub(super) enum Effect {
     },
 }
 
+/// What somebody waits for: an event of these is told of by itself.
+const ALONE: EventClasses = EventClasses::new(&[
+    EventClass::InputRequest,
+    EventClass::ChoiceRequest,
+    EventClass::PermissionRequest,
+    EventClass::Succeeded,
+    EventClass::Failed,
+    EventClass::Cancelled,
+]);
+
 /// What was said and not taken to the others yet.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
@@ -107,11 +117,11 @@ impl Effect {
         else {
             return Some(next);
         };
-        let joins = (*of, *more.start()) == (*job, events.end() + 1) && !class.is_end();
+        let joins = (*of, *more.start()) == (*job, events.end() + 1) && !ALONE.has(*class);
         if let Effect::Appended { events: more, class: last, grown: grows, but: none, .. } = &next
             && joins
             && but == none
-            && !last.is_end()
+            && !ALONE.has(*last)
         {
             (*events, *class, *grown) = (*events.start()..=*more.end(), *last, *grown || *grows);
             return None;
@@ -142,5 +152,33 @@ impl Withdrawn {
     pub(super) fn moved(&self, seq: u64) -> u64 {
         let before = self.numbers.iter().take_while(|(first, _)| *first <= seq);
         seq - before.map(|(first, last)| seq.min(*last) + 1 - first).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+
+    #[test]
+    fn events_are_told_of_together_but_for_those_whose_class_somebody_waits_for() {
+        use EventClass::{ChoiceRequest, InputRequest, Log, Metric, PermissionRequest, Succeeded};
+        let job = JobId::from_ulid(Ulid(1));
+        let told = |classes: &[EventClass]| {
+            let mut effects = Effects { joins: true, ..Effects::default() };
+            for (n, class) in (1..).zip(classes) {
+                effects.put(Effect::Appended { job, events: n..=n, class: *class, grown: false, but: None });
+            }
+            let mut told = Vec::new();
+            while let Some(Effect::Appended { events, class, .. }) = effects.take() {
+                told.push((events, class));
+            }
+            told
+        };
+        assert_eq!(told(&[Log, Metric, Log]), [(1..=3, Log)]);
+        for class in [InputRequest, ChoiceRequest, PermissionRequest, Succeeded] {
+            assert_eq!(told(&[Log, Metric, class, Log]), [(1..=2, Metric), (3..=3, class), (4..=4, Log)]);
+        }
     }
 }
