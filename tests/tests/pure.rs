@@ -147,6 +147,29 @@ fn a_pure_job_that_waited_for_a_slot_starts_when_its_turn_comes_and_is_not_lost_
 }
 
 #[test]
+fn a_pure_job_that_may_have_gone_down_with_its_runtime_starts_once_that_is_durable() {
+    let mut world = World::configured(9, |config| {
+        pure(config);
+        config.limits.job.running_jobs = 1;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let first = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].as_str().expect("an id").to_string();
+    raw.submit(&mut world, json!({"agent": "echo", "input": 7}));
+    world.settle();
+    let job = first.parse().expect("an id");
+    world.input(Input::AgentExited { job, exit: AgentExit::Success { result: None, summary: None } });
+    assert_eq!(world.started.len(), 2, "its turn came");
+    for _ in 0..3 {
+        // Its start takes the runtime down each time: otherwise nobody would count that.
+        world.crash_with(0, false);
+        assert_eq!(world.started.len(), 2, "nothing says that it is started");
+    }
+    world.settle();
+    assert_eq!(world.started[2].agent.name(), "echo");
+    world.finish();
+}
+
+#[test]
 fn a_pure_job_that_goes_down_with_its_runtime_again_and_again_is_given_up() {
     let mut world = World::configured(6, |config| {
         pure(config);

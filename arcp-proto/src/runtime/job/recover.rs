@@ -38,7 +38,12 @@ impl Jobs {
         match &job.state {
             JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
             JobState::Accepting | JobState::Queued if job.run.credentials => self.end(ctx, id, provisioning::lost()),
-            JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),
+            JobState::Accepting | JobState::Queued => {
+                if slots::is_pure(job, ctx) {
+                    self.table.change(id, |job| job.run.perhaps_started = true);
+                }
+                self.on_durable(ctx, id);
+            }
             JobState::Running | JobState::Cancelling(_) => self.recover_running_job(ctx, id),
             JobState::Ended(end) => {
                 plan_retention(ctx, id, end.at);

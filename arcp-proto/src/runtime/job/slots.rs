@@ -112,7 +112,8 @@ impl Job {
         plan_time_limit(self, ctx);
         let event = if again { restarted(ctx.config.restarts(&self.spec.agent)) } else { JobEvent::Started };
         self.append(ctx, event, false);
-        if is_pure(self, ctx) {
+        // One that an earlier run may have started is counted first: it may be what ended that.
+        if is_pure(self, ctx) && !self.run.perhaps_started {
             ctx.effect(Effect::StartAgent(self.id));
         }
     }
