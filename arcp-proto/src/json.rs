@@ -120,6 +120,12 @@ impl Json {
         Json("{}".into())
     }
 
+    /// Whether it is written as [`empty_object`](Self::empty_object) is. Each event asks that
+    /// of a lease: nothing is made for it.
+    pub(crate) fn is_empty_object(&self) -> bool {
+        &*self.0 == "{}"
+    }
+
     /// `null`.
     pub fn null() -> Json {
         Json("null".into())

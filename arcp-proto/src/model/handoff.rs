@@ -64,7 +64,7 @@ impl HandoffOrder {
 
     /// What the receiver is asked, the same each time.
     pub fn submit(&self) -> Submit {
-        let asked = |json: &Json| Some(json.clone()).filter(|json| *json != Json::empty_object());
+        let asked = |json: &Json| Some(json.clone()).filter(|json| !json.is_empty_object());
         Submit {
             input: Some(self.input.clone()),
             lease_request: asked(&self.lease),

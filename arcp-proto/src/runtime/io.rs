@@ -794,5 +794,5 @@ fn is_none(bytes: &u64) -> bool {
 
 /// As of every agent in recordings that knew no leases.
 fn grants_nothing(lease: &Json) -> bool {
-    *lease == Json::empty_object()
+    lease.is_empty_object()
 }

@@ -107,7 +107,7 @@ pub(super) fn note(
         Err(why) => return handler.runtime.ctx.audit_refused(entry, why),
         Ok(Outcome::Accepted(job)) => {
             // A key that is used again grants nothing.
-            let new = |job: &&Job| job.accepted_at() > before && job.spec().lease != Json::empty_object();
+            let new = |job: &&Job| job.accepted_at() > before && !job.spec().lease.is_empty_object();
             match handler.runtime.jobs.get(*job).filter(new) {
                 Some(accepted) => AuditEntry { job: Some(*job), granted: Some(accepted.spec().lease.clone()), ..entry },
                 None => return,

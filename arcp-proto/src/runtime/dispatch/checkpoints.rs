@@ -177,7 +177,7 @@ fn check_lasts(job: &Job, now: crate::time::UtcMs) -> Result<(), Violation> {
 /// What a job may do, with what is left of its budget; `None` if it asked for nothing.
 fn left_of(job: &Job) -> Option<Json> {
     let granted = &job.spec().lease;
-    if *granted == Json::empty_object() {
+    if granted.is_empty_object() {
         return None;
     }
     let bounded = Lease::parse(granted).ok().filter(|lease| !lease.budget().is_empty());

@@ -112,7 +112,7 @@ fn fire(runtime: &mut Runtime, at: LogPos, time: UtcMs, checked: Option<Checked>
             ctx.observe(Notice::FiringRefused { principal, schedule, at: time, reason });
         }
         Decided::Fired(job) => {
-            let lease = jobs.get(*job).map(|job| &job.spec().lease).filter(|lease| **lease != Json::empty_object());
+            let lease = jobs.get(*job).map(|job| &job.spec().lease).filter(|lease| !lease.is_empty_object());
             if let Some(granted) = lease.cloned() {
                 ctx.audit(AuditEntry { job: Some(*job), granted: Some(granted), ..entry });
             }

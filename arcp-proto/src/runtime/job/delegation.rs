@@ -151,7 +151,7 @@ pub(in crate::runtime) fn wider_call(
         AgentCall::RenewCredential { id, value } => Ok(WiderCall::Renew(id, value)),
         AgentCall::PutArtifact(terms) => Ok(WiderCall::Keep(terms)),
         AgentCall::Emit { kind: EventKind::Delegate, body } => {
-            let has_lease = |job: &Job| job.spec.lease != Json::empty_object();
+            let has_lease = |job: &Job| !job.spec.lease.is_empty_object();
             let counts = asked.is_some() || jobs.table.get(id).is_some_and(has_lease);
             match Delegation::of_event(&body).filter(|_| counts) {
                 Some(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: Some(body) })),

@@ -241,7 +241,7 @@ impl Purse {
     /// As of a lease that an earlier run granted. One that cannot be read bounds
     /// nothing, and grants nothing.
     pub(super) fn of_granted(lease: &Json) -> Option<Box<Purse>> {
-        if *lease == Json::empty_object() {
+        if lease.is_empty_object() {
             return None;
         }
         Purse::with(Lease::parse(lease).ok()?.budget().clone())
@@ -555,7 +555,7 @@ pub(in crate::runtime) fn is_within(job: &Job, ceilings: [Option<&Ceiling>; 2], 
 /// Whether it has a lease: it was asked for, or policy gave one, or its parent has
 /// one. Who has none has not said what is allowed.
 fn is_bound(job: &Job) -> bool {
-    job.spec.lease != Json::empty_object() || job.spec.bounds.parent.is_some()
+    !job.spec.lease.is_empty_object() || job.spec.bounds.parent.is_some()
 }
 
 /// Whether what an agent reports is within its lease: for who asks always, for

@@ -298,7 +298,7 @@ fn write_heartbeat(heartbeat: &JobHeartbeat) -> String {
 fn write_accepted(view: &View, accepted: &Accepted) -> String {
     let mut payload = Object::new();
     payload.str("job_id", accepted.job.as_str()).str("agent", &accepted.agent);
-    if accepted.lease != Json::empty_object() {
+    if !accepted.lease.is_empty_object() {
         payload.raw("lease", accepted.lease.as_str());
     }
     write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
