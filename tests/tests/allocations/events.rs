@@ -112,7 +112,7 @@ fn allocations(family: Family) -> (u64, u64) {
 }
 
 #[test]
-fn an_event_costs_two_allocations_from_its_agents_call_to_the_write_buffer() {
+fn an_event_costs_two_allocations_beside_what_is_done_once_for_its_millisecond() {
     for family in [Family::Hello, Family::Open] {
         let (said, shown) = allocations(family);
         assert!(said <= EVENTS + BESIDES / 10, "{family:?}: {said} by its agent");
