@@ -21,7 +21,7 @@ const EVENTS: u64 = 200;
 const EACH: u64 = 2;
 /// Those of tables that grow, and of what is done once for what is said in a millisecond:
 /// on a slow machine that is little.
-const BESIDES: u64 = EVENTS / 2;
+const BESIDES: u64 = EVENTS / 4;
 /// Rounds of which the cheapest counts, so that a machine that does something else besides
 /// measures the same.
 const ROUNDS: usize = 30;
