@@ -1,6 +1,6 @@
 //! One pass over JSON text that is as it has to be, which most of it is: syntax, depth,
 //! strings and numbers are looked at once. Whatever it does not vouch for is left to
-//! [`check`](super::check) and the parser, which say what is wrong with it, if anything is.
+//! [`check`](mod@super::check) and the parser, which say what is wrong with it, if anything is.
 
 use alloc::borrow::Cow;
 
