@@ -17,7 +17,8 @@ fn is_counted(tokio: bool) {
             for family in Family::ALL {
                 let round = row.round(&program, &server, family, 0.001);
                 let figure = round.unwrap_or_else(|fault| panic!("{}, {}: {fault}", row.name, family.name())).figure;
-                assert!(figure > 0.0, "{}, {}: {figure}", row.name, family.name());
+                // Ten sessions may find the memory that others gave back.
+                assert!(figure > 0.0 || row.name.starts_with("memory"), "{}, {}: {figure}", row.name, family.name());
             }
         }
     }
