@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::pages;
 use arcp_tests::until::until;
 use serde_json::{Value, json};
 
@@ -327,27 +328,10 @@ fn who_runs_as_the_runtime_s_user_is_its_owner_and_a_token_goes_before_that() {
 
 #[test]
 fn what_the_page_says_can_be_pasted() {
-    let page = include_str!("../../docs/transports.md");
-    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let commands: String = blocks
-        .flat_map(str::lines)
-        .filter_map(|line| line.strip_prefix("$ "))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let commands = pages::commands(include_str!("../../docs/transports.md"));
     assert!(commands.lines().count() > 5, "{commands}");
     let folder = arcp_tests::kept::Folder::new("transports-page");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let here = folder.0.display().to_string();
-    let commands = commands.replace("7777", &port.to_string()).replace("/run/arcp", &here);
-    let path =
-        format!("{}:{}", Path::new(ARCP).parent().expect("a folder").display(), std::env::var("PATH").expect("set"));
-    let mut shell = Command::new("bash");
-    shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
-    let mut shell = shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-    let script = format!("trap 'arcp stop --all > stopped 2>&1' EXIT\n{commands}echo all of it\n");
-    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
-    let output = shell.wait_with_output().expect("it ends");
-    let all = String::from_utf8_lossy(&output.stdout);
-    assert!(all.lines().any(|line| line == "all of it"), "{all}");
+    pages::paste(ARCP, &folder, &commands.replace("/run/arcp", &here));
     until("it has ended", || (!folder.0.join("arcp.sock").exists()).then_some(()));
 }

@@ -1,12 +1,12 @@
 //! A runtime that goes by a policy, and the commands that explain it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::pages;
 use arcp_tests::until::until;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::KeyPair;
@@ -180,23 +180,8 @@ fn no_command_leaves_a_session_that_keeps_its_user_out() {
 
 #[test]
 fn what_the_page_says_can_be_pasted() {
-    let page = include_str!("../../docs/policy.md");
-    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let script: String =
-        blocks.flat_map(str::lines).map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect();
-    let folder = arcp_tests::kept::Folder::new("policy-page");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let path =
-        format!("{}:{}", Path::new(ARCP).parent().expect("a folder").display(), std::env::var("PATH").expect("set"));
-    let mut shell = Command::new("bash");
-    shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
-    shell.current_dir(&folder.0).env("ARCP_LISTEN", format!("127.0.0.1:{port}"));
-    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-    let script = format!("trap 'arcp stop > stopped 2>&1' EXIT\n{script}echo all of it\n");
-    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
-    let output = shell.wait_with_output().expect("it ends");
-    let all = String::from_utf8_lossy(&output.stdout);
-    assert!(all.lines().any(|line| line == "all of it"), "{all}");
+    let commands = pages::script(include_str!("../../docs/policy.md"));
+    let all = pages::paste(ARCP, &arcp_tests::kept::Folder::new("policy-page"), &commands);
     assert!(all.contains("submit echo: allow, by rule `ci`"), "{all}");
 }
 

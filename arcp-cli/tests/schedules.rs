@@ -1,13 +1,11 @@
 //! Schedules, as a user makes them and a crash finds them.
 
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::kept::Folder;
+use arcp_tests::pages;
 use arcp_tests::until::until;
 use serde_json::Value;
 
@@ -111,22 +109,7 @@ fn what_cannot_be_scheduled_is_said_with_what_was_given() {
 
 #[test]
 fn what_the_page_says_can_be_pasted() {
-    let page = include_str!("../../docs/schedules.md");
-    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let lines = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
-    let commands: String = lines.map(|line| format!("{line}\n")).collect();
+    let commands = pages::commands(include_str!("../../docs/schedules.md"));
     assert!(commands.lines().count() > 5, "{commands}");
-    let folder = Folder::new("schedules-page");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let programs = Path::new(ARCP).parent().expect("a folder").display().to_string();
-    let path = format!("{programs}:{}", std::env::var("PATH").expect("set"));
-    let mut shell = Command::new("bash");
-    shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
-    shell.env("ARCP_LISTEN", format!("127.0.0.1:{port}"));
-    let mut shell = shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-    let script = format!("trap 'arcp stop > stopped 2>&1' EXIT\n{commands}echo all of it\n");
-    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
-    let output = shell.wait_with_output().expect("it ends");
-    let all = String::from_utf8_lossy(&output.stdout);
-    assert!(all.lines().any(|line| line == "all of it"), "{all}");
+    pages::paste(ARCP, &Folder::new("schedules-page"), &commands);
 }

@@ -1,12 +1,8 @@
 //! Commands over HTTP/2 and QUIC, which another adapter speaks than theirs.
 
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::kept::Folder;
+use arcp_tests::pages;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 
@@ -74,22 +70,6 @@ fn a_place_with_tls_needs_a_certificate_and_one_without_this_machine() {
 #[test]
 fn what_the_pages_say_can_be_pasted() {
     for page in [include_str!("../../docs/http2.md"), include_str!("../../docs/quic.md")] {
-        let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
-        let script: String =
-            blocks.flat_map(str::lines).map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect();
-        let folder = Folder::new("transports-page");
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-        let programs = Path::new(ARCP).parent().expect("a folder").display().to_string();
-        let path = format!("{programs}:{}", std::env::var("PATH").expect("set"));
-        let mut shell = Command::new("bash");
-        shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
-        let mut shell =
-            shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-        let script = script.replace("7777", &port.to_string());
-        let script = format!("trap 'arcp stop > stopped 2>&1' EXIT\n{script}echo all of it\n");
-        shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
-        let output = shell.wait_with_output().expect("it ends");
-        let all = String::from_utf8_lossy(&output.stdout);
-        assert!(all.lines().any(|line| line == "all of it"), "{all}");
+        pages::paste(ARCP, &Folder::new("transports-page"), &pages::script(page));
     }
 }

@@ -1,12 +1,11 @@
 //! Workflows, as a user runs them and a crash finds them.
 
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::Output;
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::kept::Folder;
+use arcp_tests::pages;
 use arcp_tests::until::until;
 use serde_json::Value;
 
@@ -138,24 +137,9 @@ fn what_is_wrong_with_a_workflow_is_said_with_the_file_and_the_step() {
 
 #[test]
 fn what_the_page_says_can_be_pasted() {
-    let page = include_str!("../../docs/workflows.md");
-    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
     // What a command reads stands without a prompt.
-    let lines = blocks.flat_map(str::lines).map(|line| line.strip_prefix("$ ").unwrap_or(line));
-    let commands: String = lines.map(|line| format!("{line}\n")).collect();
+    let commands = pages::script(include_str!("../../docs/workflows.md"));
     assert!(commands.matches("arcp ").count() > 5, "{commands}");
-    let folder = Folder::new("workflows-page");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let programs = Path::new(ARCP).parent().expect("a folder").display().to_string();
-    let path = format!("{programs}:{}", std::env::var("PATH").expect("set"));
-    let mut shell = Command::new("bash");
-    shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
-    shell.env("ARCP_LISTEN", format!("127.0.0.1:{port}"));
-    let mut shell = shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-    let script = format!("trap 'arcp stop > stopped 2>&1' EXIT\n{commands}echo all of it\n");
-    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
-    let output = shell.wait_with_output().expect("it ends");
-    let all = String::from_utf8_lossy(&output.stdout);
-    assert!(all.lines().any(|line| line == "all of it"), "{all}");
+    let all = pages::paste(ARCP, &Folder::new("workflows-page"), &commands);
     assert!(all.contains(r#"{"text":"world"}"#) && all.contains("greet succeeded"), "{all}");
 }

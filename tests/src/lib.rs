@@ -14,6 +14,7 @@ pub mod kept;
 pub mod ledger;
 pub mod model_proxy;
 pub mod oracle;
+pub mod pages;
 pub mod provider;
 pub mod raw;
 pub mod reasons;

@@ -1,0 +1,51 @@
+//! Commands of the pages, run as they are pasted: in their order, in one shell, which ends
+//! with the first that fails.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::kept::Folder;
+
+/// Where a page has a runtime listen if it says so; one that does not say it is told by a variable.
+const PORT: &str = "7777";
+/// What is shown once every command has worked.
+const ALL_OF_IT: &str = "all of it";
+
+/// The commands of a page, a line each.
+pub fn commands(page: &str) -> String {
+    of_blocks(page).filter_map(|line| line.strip_prefix("$ ")).map(|line| format!("{line}\n")).collect()
+}
+
+/// The same, with what they read, which stands behind them without a prompt.
+pub fn script(page: &str) -> String {
+    of_blocks(page).map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect()
+}
+
+fn of_blocks(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines)
+}
+
+/// Runs commands in a folder, which is the home of whoever pastes them, with this program
+/// as `arcp`, on a free port; gives what they show. Runtimes that they have begun end with them.
+pub fn paste(program: &str, folder: &Folder, commands: &str) -> String {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string();
+    let programs = Path::new(program).parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").expect("set"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
+    if !commands.contains(PORT) {
+        shell.env("ARCP_LISTEN", format!("127.0.0.1:{port}"));
+    }
+    let commands = commands.replace(PORT, &port);
+    shell.current_dir(&folder.0).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = shell.spawn().expect("a shell");
+    let script = format!("trap 'arcp stop --all > stopped 2>&1' EXIT\n{commands}echo {ALL_OF_IT}\n");
+    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
+    let output = shell.wait_with_output().expect("it ends");
+    let all = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(all.lines().any(|line| line == ALL_OF_IT), "not every command works:\n{all}");
+    all
+}
