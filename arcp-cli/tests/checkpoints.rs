@@ -90,3 +90,11 @@ fn what_the_page_says_can_be_pasted() {
     assert!(commands.lines().count() > 5, "{commands}");
     pages::paste(ARCP, &Folder::new("checkpoints-page"), &commands);
 }
+
+#[test]
+fn what_the_page_of_samples_says_can_be_pasted() {
+    let commands = pages::commands(include_str!("../../docs/samples.md"));
+    assert!(commands.lines().count() > 2, "{commands}");
+    let said = pages::paste(ARCP, &Folder::new("samples-page"), &commands);
+    assert!(said.lines().any(|line| line == "red"), "nobody chose, and the default counts: {said}");
+}

@@ -14,7 +14,7 @@ use arcp_proto::json::{Json, Object};
 use arcp_proto::lease::{Amount, Namespace};
 use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::{EventKind, JobError};
-use arcp_proto::model::prompt::{PermissionRequest, Question};
+use arcp_proto::model::prompt::{Choice, PermissionRequest, Question};
 use arcp_proto::model::stream::{ChunkNotes, StreamKind};
 use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
 use arcp_proto::secret::Secret;
@@ -61,6 +61,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("rotator", None, rotator);
     registry.add("artist", None, artist);
     registry.add("delegator", None, delegator);
+    registry.add("asker", None, asker);
     registry.add("permitter", None, permitter);
     registry.add("streamer", None, streamer);
     registry.add("listener", None, listener);
@@ -242,6 +243,53 @@ fn operation(member: &str, named: &str) -> Result<Namespace, AgentError> {
         let message = format!("`{member}`: `{named}`: {error}");
         AgentError::with_code(ErrorCode::InvalidRequest, message)
     })
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Asker {
+    prompt: String,
+    /// What the answer must fit; without it, any JSON will do.
+    schema: Option<Json>,
+    /// What there is to choose from; without it, it asks for a value.
+    choices: Option<Vec<Named>>,
+    default: Option<Json>,
+    expires_ms: u64,
+}
+
+/// An option: a text that people read and that is the answer, or both apart.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Named {
+    Short(String),
+    Whole(Choice),
+}
+
+impl Default for Asker {
+    fn default() -> Asker {
+        Asker { prompt: "?".to_string(), schema: None, choices: None, default: None, expires_ms: 60_000 }
+    }
+}
+
+/// Asks people, and ends with what they answer.
+fn asker(job: &Context) -> Result<Outcome, AgentError> {
+    let Asker { prompt, schema, choices, default, expires_ms } = job.parse()?;
+    at_most("expires_ms", expires_ms, RUN_MS)?;
+    let wrong = |message: &str| AgentError::with_code(ErrorCode::InvalidRequest, message);
+    let question = match (choices, schema) {
+        (Some(_), Some(_)) => return Err(wrong("`schema` and `choices`: a choice has no schema, leave one away")),
+        (None, schema) => Question::Input { prompt, schema: schema.unwrap_or_else(Json::empty_object), default },
+        (Some(choices), None) => {
+            let options = choices.into_iter().map(|named| match named {
+                Named::Short(id) => Choice { label: id.clone(), id },
+                Named::Whole(choice) => choice,
+            });
+            let id =
+                |json: Json| json.decode::<String>().map_err(|_| wrong("`default` of a choice is the id of an option"));
+            Question::Choice { prompt, options: options.collect(), default: default.map(id).transpose()? }
+        }
+    };
+    Ok(Outcome::Json(job.ask_people(question, Some(Duration::from_millis(expires_ms)))?.value))
 }
 
 #[derive(Deserialize)]
