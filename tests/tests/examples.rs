@@ -14,6 +14,8 @@ mod artifacts;
 mod budget;
 #[path = "../../arcp-blocking/examples/cancel.rs"]
 mod cancel;
+#[path = "../../arcp-blocking/examples/checkpoints.rs"]
+mod checkpoints;
 #[path = "../../arcp-blocking/examples/credentials.rs"]
 mod credentials;
 #[path = "../../arcp-blocking/examples/custom_authenticator.rs"]
@@ -28,6 +30,10 @@ mod handoff;
 mod heartbeat;
 #[path = "../../arcp-blocking/examples/idempotent_retry.rs"]
 mod idempotent_retry;
+#[path = "../../arcp-blocking/examples/interrupts.rs"]
+mod interrupts;
+#[path = "../../arcp-blocking/examples/job_tokens.rs"]
+mod job_tokens;
 #[path = "../../arcp-blocking/examples/leases.rs"]
 mod leases;
 #[path = "../../arcp-blocking/examples/list_jobs.rs"]
@@ -40,12 +46,18 @@ mod permissions;
 mod progress;
 #[path = "../../arcp-blocking/examples/questions.rs"]
 mod questions;
+#[path = "../../arcp-blocking/examples/redacted_thoughts.rs"]
+mod redacted_thoughts;
 #[path = "../../arcp-blocking/examples/result_in_pieces.rs"]
 mod result_in_pieces;
 #[path = "../../arcp-blocking/examples/resume.rs"]
 mod resume;
 #[path = "../../arcp-blocking/examples/schedules.rs"]
 mod schedules;
+#[path = "../../arcp-blocking/examples/sidecars.rs"]
+mod sidecars;
+#[path = "../../arcp-blocking/examples/stream_resume.rs"]
+mod stream_resume;
 #[path = "../../arcp-blocking/examples/streams.rs"]
 mod streams;
 #[path = "../../arcp-blocking/examples/submit_and_stream.rs"]
@@ -91,6 +103,13 @@ fn every_example_is_in_the_index_with_its_sections() {
         let link = format!("](../arcp-blocking/examples/{name}.rs)");
         let row = index.lines().find(|line| line.contains(&link)).unwrap_or_else(|| panic!("{name}.rs is not there"));
         assert!(row.contains('§') || name == "event_loop", "no section: {row}");
+    }
+    // Programs, and what says how they are hosted.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/agents");
+    let entries = std::fs::read_dir(root).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    for name in entries.map(|name| name.to_string_lossy().into_owned()) {
+        let is_program = Path::new(&name).extension().is_some_and(|extension| extension == "sh" || extension == "py");
+        assert!(!is_program || index.contains(&format!("](../examples/agents/{name})")), "{name} is not there");
     }
     for link in index.split("](../").skip(1).filter_map(|rest| rest.split(')').next()) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
@@ -237,4 +256,34 @@ fn watch_runs() {
 #[test]
 fn workflow_runs() {
     workflow::main().expect("it ends well");
+}
+
+#[test]
+fn interrupts_runs() {
+    interrupts::main().expect("it ends well");
+}
+
+#[test]
+fn checkpoints_runs() {
+    checkpoints::main().expect("it ends well");
+}
+
+#[test]
+fn redacted_thoughts_runs() {
+    redacted_thoughts::main().expect("it ends well");
+}
+
+#[test]
+fn sidecars_runs() {
+    sidecars::main().expect("it ends well");
+}
+
+#[test]
+fn job_tokens_runs() {
+    job_tokens::main().expect("it ends well");
+}
+
+#[test]
+fn stream_resume_runs() {
+    stream_resume::main().expect("it ends well");
 }
