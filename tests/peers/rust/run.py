@@ -12,6 +12,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "python")]
@@ -92,10 +93,11 @@ async def key(peer):
 
 
 class Both:
-    """One server of ours, and both published peers."""
+    """One server of ours, both published peers, and our client."""
 
-    def __init__(self, url, their_rust):
+    def __init__(self, url, their_rust, arcp):
         self.url, self.their_rust = url, their_rust
+        self.ours = Ours(arcp, url)
         self.python = their_client.Place(url=url)
 
     async def rust(self, *args):
@@ -167,6 +169,61 @@ async def one_listing(both):
         assert listed[job] == "success", listed
 
 
+GRAPH = {"steps": [
+    {"id": "first", "tool": "echo", "arguments": {"n": 1}},
+    {"id": "second", "tool": "stepper", "arguments": {"steps": 2, "step_ms": 10}, "needs": ["first"]},
+]}
+
+
+async def interrupted_once(ours, job):
+    """Interrupts a job as soon as it runs, and answers what its agent asks then."""
+    for left in reversed(range(100)):
+        try:
+            await ours.run("interrupt", job, "why?")
+            break
+        except AssertionError:
+            assert left, "it never ran"
+    for left in reversed(range(100)):
+        asked = [line["prompt_id"] for line in await ours.lines("inbox") if line["job_id"] == job]
+        if asked:
+            break
+        assert left, "it never asked"
+    await ours.run("answer", asked[0], '"because"')
+
+
+@cross.case("one connection from Rust watches jobs of every sort, and runs echo in the end")
+async def rust_holds(both):
+    jobs = {}
+    submitted = {f"streamer {kind}": ("streamer", {"kind": kind, "chunks": 3})
+                 for kind in ["text", "binary", "event", "log", "metric", "thought"]}
+    submitted |= {
+        "artist": ("artist", {"bytes": 10}),
+        "asker": ("asker", {"default": 1, "expires_ms": 300}),
+        "choice": ("asker", {"choices": ["a", "b"], "default": "b", "expires_ms": 300}),
+        "listener": ("listener", {"ms": 3000}),
+        "stepper": ("stepper", {"steps": 3, "step_ms": 10}),
+    }
+    for name, (agent, input) in submitted.items():
+        out, _ = await both.ours.run("submit", agent, "--input", json.dumps(input), "--detach")
+        jobs[out.strip()] = name
+    await interrupted_once(both.ours, next(job for job, name in jobs.items() if name == "listener"))
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(GRAPH, file)
+        file.flush()
+        out, _ = await both.ours.run("workflow", "run", file.name, "--detach")
+    jobs[out.strip()] = "workflow"
+    *seen, end = await lines_of(await both.rust("holds", *jobs))
+    assert end == {"result": "still here"}, end
+    assert [line["job"] for line in seen] == list(jobs), seen
+    for line in seen:
+        name, types = jobs[line["job"]], line["types"]
+        assert types[-1] == "job.completed", (name, types)
+        if name.startswith("streamer"):
+            assert types.count("stream.chunk") == 3 and types.count("stream.close") == 1, (name, types)
+        else:
+            assert len(types) > 3, (name, types)
+
+
 async def main(arcp, their_rust):
     programs = Programs(arcp)
     results = []
@@ -177,7 +234,7 @@ async def main(arcp, their_rust):
             print(their.stderr)
         results.append((0, their.returncode))
         results.append(await ours.run(Ours(arcp, programs.theirs([their_rust, "serve"]), "open")))
-        results.append(await cross.run(Both(url, their_rust)))
+        results.append(await cross.run(Both(url, their_rust, arcp)))
     finally:
         programs.stop()
     passed, failed = (sum(numbers) for numbers in zip(*results))

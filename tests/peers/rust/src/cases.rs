@@ -27,6 +27,7 @@ pub async fn run(url: &str) -> ExitCode {
     ran.case("its client: cancel ends the job", client_cancels(url())).await;
     ran.case("its client: artifacts that were not agreed on are refused, not ignored", client_artifact(url())).await;
     ran.case("its client: an artifact is kept, fetched and released", client_keeps_artifacts(url())).await;
+    ran.case("its client: jobs of every sort, and its connection holds", client_holds(url())).await;
     ran.case("handshake: none is refused, on the loopback too", handshake_none(url())).await;
     ran.case("handshake: signed_jwt is refused by who cannot judge it", handshake_jwt(url())).await;
     ran.case("handshake: challenge, wrong proof, right proof", handshake_challenge(url())).await;
@@ -128,6 +129,43 @@ async fn client_keeps_artifacts(url: String) {
     session.release_artifact(kept.artifact_id.clone()).await.expect("sent");
     let error = session.fetch_artifact(kept.artifact_id).await.expect_err("it is gone");
     assert!(error.to_string().contains("no such artifact"), "{error}");
+}
+
+/// Whatever its jobs say, the session goes on.
+async fn client_holds(url: String) {
+    let transport = WebSocketTransport::dial(&url).await.expect("a connection");
+    let credentials = Credentials { scheme: AuthScheme::Bearer, token: Some("tok-alice".into()) };
+    let all = Some(true);
+    let capabilities = Capabilities {
+        streaming: all,
+        durable_jobs: all,
+        checkpoints: all,
+        binary_streams: all,
+        artifacts: all,
+        interrupt: all,
+        binary_encoding: vec!["base64".into()],
+        ..Capabilities::default()
+    };
+    let client = ARCPClient::new(transport).open().expect("open");
+    let session = client.authenticate(credentials, identity(), capabilities).await.expect("accepted");
+    let kinds = ["text", "binary", "event", "log", "metric", "thought"];
+    let streamers = kinds.map(|kind| ("streamer", json!({"kind": kind, "chunks": 3}), json!({"chunks": 3})));
+    let others = [
+        ("asker", json!({"default": {"n": 1}, "expires_ms": 300}), json!({"n": 1})),
+        ("asker", json!({"choices": ["a", "b"], "default": "b", "expires_ms": 300}), json!("b")),
+        ("listener", json!({"ms": 300}), json!({"interrupts": 0, "answers": []})),
+        ("stepper", json!({"steps": 3, "step_ms": 10}), json!({"steps": 3, "restarts": 0})),
+    ];
+    for (agent, input, result) in streamers.into_iter().chain(others) {
+        let job = session.invoke(agent, input.clone()).await.expect("accepted");
+        assert_eq!(job.join().await.expect("a result"), result, "{agent} {input}");
+    }
+    let job = session.invoke("artist", json!({"bytes": 10})).await.expect("accepted");
+    let kept = job.join().await.expect("a result")["artifact_id"].as_str().map(str::to_string).expect("a reference");
+    let fetched = session.fetch_artifact(kept.parse().expect("an id")).await.expect("it is there");
+    assert_eq!(fetched, ("YWJjZGVmZ2hpag==".to_string(), "text/plain".to_string()));
+    let job = session.invoke("echo", json!("still here")).await.expect("accepted");
+    assert_eq!(job.join().await.expect("a result"), json!("still here"));
 }
 
 async fn opened(url: &str, auth: Value) -> Value {

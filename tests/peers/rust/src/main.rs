@@ -5,6 +5,7 @@
 //! their-rust cases URL                  its client and transport against a server of ours
 //! their-rust invoke URL TOKEN TOOL ARGS its client, for a script
 //! their-rust watch URL TOKEN JOB        its transport, for a script
+//! their-rust holds URL TOKEN JOB...     its transport: jobs are watched, then `echo` runs over the same connection
 //! their-rust decode                     its reader over the frames on stdin
 //! ```
 
@@ -24,9 +25,10 @@ async fn main() -> ExitCode {
         ["cases", url] => return cases::run(url).await,
         ["invoke", url, token, tool, input] => script::invoke(url, token, tool, input).await,
         ["watch", url, token, job] => script::watch(url, token, job).await,
+        ["holds", url, token, jobs @ ..] => script::holds(url, token, jobs).await,
         ["decode"] => return script::decode(),
         _ => {
-            eprintln!("usage: their-rust serve | cases URL | invoke ... | watch ... | decode");
+            eprintln!("usage: their-rust serve | cases URL | invoke ... | watch ... | holds ... | decode");
             return ExitCode::from(2);
         }
     }

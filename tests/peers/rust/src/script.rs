@@ -45,6 +45,20 @@ pub async fn watch(url: &str, token: &str, job: &str) {
     }
 }
 
+/// Watches jobs one after another over one connection, from their beginning to their end, and then
+/// runs `echo` over it: the types of the frames of each, then the result.
+pub async fn holds(url: &str, token: &str, jobs: &[&str]) {
+    let wire = Wire::open(url, token).await;
+    for job in jobs {
+        wire.send("job.subscribe", json!({"job_id": job, "history": true, "from_event_seq": 0})).await;
+        let frames = wire.until(&["job.completed", "job.failed", "job.cancelled", "nack"]).await;
+        let types: Vec<&Value> = frames.iter().map(|frame| &frame["type"]).collect();
+        println!("{}", json!({"job": job, "types": types}));
+    }
+    let frames = wire.run(json!({"tool": "echo", "arguments": "still here"})).await;
+    println!("{}", json!({"result": frames.last().expect("an end")["payload"]["value"]}));
+}
+
 /// Decodes each line of stdin, `{"was": frame, "now": frame}`: what it took it
 /// must take again.
 pub fn decode() -> ExitCode {
