@@ -127,7 +127,7 @@ impl ScheduleLog {
                     let is_one = times(&of.record, UtcMs(at.0 - 1), *at) == [*at] && *at >= of.record.created_at;
                     assert!(is_one, "{schedule} fires at {at}, which is no time of {:?}", of.record.times);
                     assert!(*at <= now, "{schedule} fires at {at}, and it is {now}");
-                    of.fired.insert(*at);
+                    assert!(of.fired.insert(*at), "{schedule} fires twice at {at}");
                     self.came.fired += 1;
                 }
                 Said::Moved(state) => {

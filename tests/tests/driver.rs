@@ -2,6 +2,7 @@
 //! runtime whose store fails, and what is recorded of it.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -89,7 +90,7 @@ impl Loop {
         let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: owner };
         self.driver.handle(opened, &mut self.peer).expect("the store works");
         self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peer).expect("the store works");
-        let capabilities = json!({"encodings": ["json"], "features": ["subscribe"]});
+        let capabilities = json!({"encodings": ["json"], "features": ["subscribe", "x-vendor.arcp.scheduled_jobs"]});
         self.say("session.hello", json!({"capabilities": capabilities})).expect("the store works");
         self.until(|peer| peer.count("session.welcome") as u64 == conn.0).expect("the store works");
     }
@@ -216,6 +217,54 @@ fn a_runtime_whose_store_is_somebody_elses_ends_and_shows_nothing_more() {
         assert_eq!(looped.peer.frames[shown..], [] as [Value; 0], "instant: {instant}");
         assert!(!looped.peer.closed, "no goodbye");
         was_stopped.recv_timeout(PATIENCE).expect("agents are told to stop");
+    }
+}
+
+#[test]
+fn a_time_of_a_schedule_that_comes_while_its_runtime_is_fenced_has_one_job_at_the_successor() {
+    for has_fired in [false, true] {
+        let (store, ran) = (Failing::default(), Arc::new(AtomicUsize::new(0)));
+        let start = |store: &Failing| {
+            let ran = ran.clone();
+            Loop::start(store.clone(), move |mut host| {
+                host.config.timing.schedules = true;
+                host.registry.add("once", None, move |_: &Context| {
+                    ran.fetch_add(1, Ordering::SeqCst);
+                    Ok(Outcome::Empty)
+                });
+                host
+            })
+        };
+        let fired = || {
+            let records = store.inner.lock().expect("no panic").records(false);
+            let is_firing = |record: &Record| matches!(record, Record::JobAccepted(job) if job.bounds.firing.is_some());
+            records.iter().filter(|(_, record)| is_firing(record)).count()
+        };
+        let mut first = start(&store);
+        let job = json!({"type": "job.submit", "payload": {"agent": "once"}});
+        let wish = json!({"job": job, "when": {"after": 1}, "schedule_id": "s"});
+        first.say("job.schedule", wish).expect("the store works");
+        first.until(|peer| peer.has("ack")).expect("the store works");
+        if has_fired {
+            first.turn_until(|_| fired() == 1).expect("the store works");
+        }
+        store.set(Some(StoreError::Fenced("node 2 has it".into())));
+        if has_fired {
+            let _ = first.submit("echo", json!(1));
+        }
+        // Otherwise it is told when the time has come, and its job is to be written down.
+        assert_eq!(first.until(|_| false), Err(Fenced("node 2 has it".into())), "has fired: {has_fired}");
+        assert_eq!(fired(), usize::from(has_fired));
+        assert!(has_fired || ran.load(Ordering::SeqCst) == 0, "what is not durable is not begun");
+
+        let mut second = start(&Failing { inner: store.inner.clone(), ..Failing::default() });
+        if !has_fired {
+            second.turn_until(|_| ran.load(Ordering::SeqCst) == 1).expect("the store works");
+        }
+        second.submit("echo", json!(1)).expect("the store works");
+        second.until(|peer| peer.has("job.result")).expect("the store works");
+        assert_eq!(fired(), 1, "has fired: {has_fired}");
+        assert!(ran.load(Ordering::SeqCst) <= 1, "its agent ran once at most");
     }
 }
 
