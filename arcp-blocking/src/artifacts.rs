@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
 
 use arcp_host::client::Command;
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, ArtifactTerms, BlobDigest, BlobHasher, MediaType};
 use arcp_proto::model::reply::FetchedArtifact;
@@ -42,12 +43,27 @@ pub fn terms_of(media_type: MediaType, from: &mut (impl Read + Seek)) -> io::Res
 }
 
 /// Leaves bytes with the runtime in parts. Where an earlier attempt of the last minutes
-/// left off, this one goes on.
+/// left off, this one goes on; if the runtime ends meanwhile and what it had is gone, this
+/// begins again, once.
 ///
 /// # Errors
 ///
 /// If the runtime refuses them, they cannot be read, or the session is over.
 pub fn upload(
+    client: &Client,
+    terms: ArtifactTerms,
+    from: &mut (impl Read + Seek),
+) -> Result<ArtifactRef, TransferError> {
+    match upload_rest(client, terms.clone(), from) {
+        Err(TransferError::Client(ClientError::Refused(refusal))) if refusal.code == ErrorCode::FailedPrecondition => {
+            upload_rest(client, terms, from)
+        }
+        left => left,
+    }
+}
+
+/// Leaves what the runtime has not got yet.
+fn upload_rest(
     client: &Client,
     terms: ArtifactTerms,
     from: &mut (impl Read + Seek),
@@ -145,9 +161,7 @@ fn fetch_behind(
         let range = ByteRange { offset, length: PART_BYTES as u64 };
         let fetched = match fetch_range(client, id.clone(), range) {
             // There is more than there is of the artifact.
-            Err(ClientError::Refused(refusal))
-                if offset > 0 && refusal.code == arcp_proto::error::ErrorCode::InvalidRequest =>
-            {
+            Err(ClientError::Refused(refusal)) if offset > 0 && refusal.code == ErrorCode::InvalidRequest => {
                 return Err(TransferError::Damaged(hasher.digest()));
             }
             fetched => fetched?,

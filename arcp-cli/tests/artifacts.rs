@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use arcp_blocking::{Client, artifacts};
 use arcp_proto::client::ClientConfig;
@@ -10,7 +10,9 @@ use arcp_proto::model::artifact::BlobDigest;
 use arcp_proto::model::request::Credential;
 use arcp_proto::model::upload::ArtifactPart;
 use arcp_proto::secret::Secret;
+use arcp_tests::cut::{Carried, Carrier};
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::until::until;
 use serde_json::Value;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
@@ -209,5 +211,37 @@ fn what_a_kill_leaves_of_a_file_that_was_half_put_is_gone_at_the_next_start() {
     let kept = artifacts::upload(&client, terms, &mut source).expect("kept");
     assert_eq!(files(&folder), [kept.digest.to_string()]);
     drop(client);
+    home.signal("TERM");
+}
+
+#[test]
+fn a_kill_of_the_runtime_in_the_middle_of_a_put_begins_it_again() {
+    let mut home = Home::new(ARCP);
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let store = home.dir.join("jobs.db").to_str().expect("text").to_string();
+    let args = ["--samples", "--store", &store, "--token", "tok-a=alice"];
+    let address = |url: &str| {
+        let address = url.trim_start_matches("ws://").trim_end_matches("/arcp");
+        address.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
+    };
+    let file = home.dir.join("large.bin");
+    let bytes: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(&file, &bytes).expect("written");
+    let carrier = Carrier::to(address(&home.serve(&args)));
+    // Some parts have come, and one is on its way.
+    carrier.cut_after(Carried { up: 2_300_000, down: u64::MAX });
+    let mut put = home.arcp(&["artifact", "put", file.to_str().expect("text"), "--id", "large", "-o", "jsonl"]);
+    put.args(["--url", &carrier.url(), "--token", "tok-a"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let put = put.spawn().expect("it runs");
+    until("the cut", || carrier.is_cut().then_some(()));
+    home.signal("KILL");
+    let url = home.serve(&args);
+    carrier.mend(address(&url));
+    let kept = json(&put.wait_with_output().expect("it ends"));
+    assert_eq!((&kept["artifact_id"], &kept["size"]), (&"large".into(), &4_000_000.into()), "{kept}");
+    assert!(carrier.carried().up > 2_300_000 + 4_000_000, "all of it was sent again: {:?}", carrier.carried());
+    let fetched = home.run(&["artifact", "get", "large", "--url", &url, "--token", "tok-a"]);
+    assert!(fetched.stdout == bytes, "{}", stderr(&fetched));
+    assert_eq!(files(&home.dir.join("jobs.db.artifacts")), [kept["sha256"].as_str().expect("a digest")]);
     home.signal("TERM");
 }

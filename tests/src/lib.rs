@@ -5,6 +5,7 @@ pub mod agents;
 pub mod artifact_log;
 pub mod canaries;
 pub mod certificates;
+pub mod cut;
 pub mod fuzz;
 pub mod generator;
 pub mod globs;
