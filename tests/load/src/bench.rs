@@ -93,10 +93,17 @@ fn run(asked: &Asked, arcp: &Path, folder: &Path) -> Result<(), String> {
     let text = done?;
     if asked.write {
         let path = Path::new(ROOT).join("BENCHMARKS.md");
+        let text = with_other_parts(text, &std::fs::read_to_string(&path).unwrap_or_default());
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         println!("written to {}", path.display());
     }
     Ok(())
+}
+
+/// What another bench has written of its own stays, behind all rows.
+fn with_other_parts(rows: String, page: &str) -> String {
+    let others = page.find("\n## ").map_or("", |at| &page[at..]);
+    rows + others
 }
 
 /// Raises how many files this process and those that it starts may open.
@@ -216,4 +223,17 @@ fn compare<'a>(
         }
     }
     servers.into_iter().map(|server| Some(server?.1.map(|(_, figures)| figures))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_bench_has_written_stays_behind_the_rows() {
+        let page = "# Benchmarks\n\n### Old\n\n| 1 |\n\n## Bytes\n\n| 2 |\n";
+        let rows = || "# Benchmarks\n\n### New\n\n| 3 |\n".to_string();
+        assert_eq!(with_other_parts(rows(), page), format!("{}\n## Bytes\n\n| 2 |\n", rows()));
+        assert_eq!(with_other_parts(rows(), ""), rows());
+    }
 }
