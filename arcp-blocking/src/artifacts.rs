@@ -87,7 +87,7 @@ fn upload_rest(
             },
         }
     }
-    Ok(client.ask(|answer| Command::KeepParts(terms, answer))?)
+    Ok(keep_parts(client, terms)?)
 }
 
 /// Sends some of the bytes of an artifact that is to be; gives how many have come. None of
@@ -102,6 +102,15 @@ pub fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, ClientError
         ArtifactAnswer::Received { received, .. } => Ok(received),
         ArtifactAnswer::Page(_) => Ok(offset),
     }
+}
+
+/// Has the runtime keep what has come in parts.
+///
+/// # Errors
+///
+/// If the runtime refuses it, or the session is over.
+pub fn keep_parts(client: &Client, terms: ArtifactTerms) -> Result<ArtifactRef, ClientError> {
+    client.ask(|answer| Command::KeepParts(terms, answer))
 }
 
 /// The bytes of a part that a runtime takes which takes fewer than it was sent.

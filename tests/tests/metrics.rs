@@ -19,7 +19,9 @@ use arcp_tests::until::until;
 use prometheus_parse::{Scrape, Value as Sample};
 use serde_json::{Value, json};
 
-const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: localhost";
+const PLAIN: &str = "GET /metrics HTTP/1.1\r\nHost: localhost";
+const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\
+                      Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
 
 /// The page as a scraper reads it.
 struct Page {
@@ -306,4 +308,24 @@ fn the_documentation_names_every_metric_and_no_other() {
         page.families.iter().map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.clone() });
     let all: BTreeSet<String> = series.chain(["arcp_jobs".to_string()]).collect();
     assert_eq!(documented, all, "left: in the documentation, right: what there is");
+}
+
+#[test]
+fn who_reads_no_open_metrics_is_given_the_same_counts_as_prometheus_text() {
+    let server = in_memory(|_| {});
+    make_busy(&server);
+    let open = Page::of(&server);
+    let answer = server.http(PLAIN);
+    let (head, text) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    assert!(head.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    let lines = text.lines().map(|line| Ok(line.to_string()));
+    let samples = Scrape::parse(lines).expect("a page that a scraper reads").samples;
+    let names =
+        |samples: &[prometheus_parse::Sample]| samples.iter().map(|one| one.metric.clone()).collect::<BTreeSet<_>>();
+    let (open, plain) = (names(&open.samples), names(&samples));
+    assert!(open.iter().all(|name| plain.iter().any(|plain| name.starts_with(plain.as_str()))), "{open:?} {plain:?}");
+    // The kind of a counter is found by the name of its sample here.
+    let submitted = samples.iter().find(|sample| sample.metric == "arcp_sessions_opened_total").expect("it is counted");
+    assert!(matches!(submitted.value, Sample::Counter(_)), "{submitted:?}");
 }

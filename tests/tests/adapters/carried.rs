@@ -1,5 +1,6 @@
-//! Streams of connections that carry others: HTTP/2 and QUIC.
+//! Streams of connections that carry others: TLS, HTTP/2 and QUIC.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -7,10 +8,13 @@ use arcp_blocking::{Security, Target, Trust};
 use arcp_host::client::QUIC;
 use arcp_host::tls::{Certificates, client_config};
 use arcp_tests::kept::Folder;
-use arcp_tests::server::PATIENCE;
+use arcp_tests::server::{PATIENCE, connect_to};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, split};
+use tokio_rustls::TlsConnector;
+use tungstenite::WebSocket;
 
 use crate::site::{LISTEN, runtime};
 
@@ -38,6 +42,25 @@ pub fn stream(target: &Target, security: &Security) -> UnixStream {
         });
     });
     near
+}
+
+/// A WebSocket over TLS, which somebody between does.
+pub fn websocket_over_tls(address: SocketAddr, security: &Security) -> WebSocket<TcpStream> {
+    let between = TcpListener::bind(LISTEN).expect("a port");
+    let near = connect_to(between.local_addr().expect("an address"));
+    let (far, _) = between.accept().expect("a connection");
+    far.set_nonblocking(true).expect("set");
+    let connector = TlsConnector::from(client_config(&security.trust, None).expect("a configuration"));
+    std::thread::spawn(move || {
+        runtime().block_on(async {
+            let socket = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            let name = ServerName::from(address.ip());
+            let mut secured = connector.connect(name, socket).await.expect("it is trusted");
+            let mut far = tokio::net::TcpStream::from_std(far).expect("a stream");
+            let _ = tokio::io::copy_bidirectional(&mut secured, &mut far).await;
+        });
+    });
+    tungstenite::client(format!("ws://{address}/arcp"), near).expect("a WebSocket").0
 }
 
 /// A connection of QUIC by hand, which takes four streams for binary messages.

@@ -21,6 +21,7 @@ use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, connect_to, submit, websocket_to};
 use serde_json::{Value, json};
 
+mod calls;
 mod carried;
 mod our_client;
 mod peer;
@@ -74,14 +75,18 @@ fn registry() -> Registry {
 }
 
 const PORTS: &[Way] = &[Way(Blocking, Over::WebSocket), Way(Tokio, Over::WebSocket)];
+const SECURED: &[Way] = &[Way(Blocking, Over::Tls), Way(Tokio, Over::Tls)];
 const SOCKETS: &[Way] = &[Way(Blocking, Over::Unix), Way(Tokio, Over::Unix)];
 /// What carries several sessions, or one of a connection, as streams.
 const CARRIED: &[Way] = &[Way(Tokio, Over::H2c), Way(Tokio, Over::H2), Way(Tokio, Over::Quic)];
 /// Where a frame is a line.
 const LINES: &[Way] = &[SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2]];
-const SERVERS: &[Way] = &[PORTS[0], PORTS[1], SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2]];
+const SERVERS: &[Way] =
+    &[PORTS[0], PORTS[1], SECURED[0], SECURED[1], SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2]];
 const EVENT_LOOP: Way = Way(Adapter::EventLoop, Over::WebSocket);
-const ALL: &[Way] = &[PORTS[0], PORTS[1], EVENT_LOOP, SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2]];
+const ALL: &[Way] = &[
+    PORTS[0], PORTS[1], EVENT_LOOP, SECURED[0], SECURED[1], SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2],
+];
 
 #[test]
 fn a_job_of_every_kind_of_agent_is_told_alike() {
@@ -134,7 +139,7 @@ fn a_message_that_is_too_long_ends_a_websocket_and_is_passed_over_on_lines() {
         let mut peer = site.session();
         peer.say_text(&"x".repeat(65 << 10));
         peer.until("session.error");
-        if adapter.1 != Over::WebSocket {
+        if !matches!(adapter.1, Over::WebSocket | Over::Tls) {
             peer.say("1", "session.ping", json!({}));
             peer.until("session.pong");
             peer.say("2", "session.close", json!({}));
@@ -142,6 +147,7 @@ fn a_message_that_is_too_long_ends_a_websocket_and_is_passed_over_on_lines() {
         vec![stranger.until_closed(), peer.until_closed()]
     };
     same_over(PORTS, play);
+    same_over(SECURED, play);
     same_over(LINES, play);
 }
 

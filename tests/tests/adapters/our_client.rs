@@ -6,9 +6,10 @@ use arcp_proto::client::{ClientConfig, ResultData};
 use arcp_proto::id::WireId;
 use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
 use arcp_proto::model::reply::{FetchedArtifact, JobPage};
-use arcp_proto::model::request::{Credential, ListQuery, ResumeClaim, Watch};
+use arcp_proto::model::request::{Credential, Extension, ListQuery, ResumeClaim, Watch};
 use arcp_proto::secret::Secret;
-use arcp_tests::server::submit;
+use arcp_proto::wire::Family;
+use arcp_tests::server::{PATIENCE, submit};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -30,9 +31,14 @@ pub enum OurJob<'a> {
 
 impl OurClient {
     pub fn connect(adapter: Adapter, site: &Site, resume: Option<ResumeClaim>) -> OurClient {
+        OurClient::connect_as(adapter, site, resume, Family::Hello)
+    }
+
+    pub fn connect_as(adapter: Adapter, site: &Site, resume: Option<ResumeClaim>, family: Family) -> OurClient {
         let target = site.target.clone();
         let mut config = ClientConfig::new("test", "1", Credential::Bearer(Secret::new("tok-a".into())));
-        config.resume = resume;
+        config.extensions = vec!["arcpx.acme".into()];
+        (config.resume, config.family) = (resume, family);
         match adapter {
             // It does not speak what carries others.
             Blocking if matches!(target, Target::Http2 { .. } | Target::Quic { .. }) => {
@@ -41,7 +47,10 @@ impl OurClient {
                 let client = arcp_blocking::Client::connect_over(target, &site.security, open, config);
                 OurClient::Blocking(client.expect("a session"))
             }
-            Blocking => OurClient::Blocking(arcp_blocking::Client::connect(target, config).expect("a session")),
+            Blocking => {
+                let client = arcp_blocking::Client::connect_with(target, &site.security, config);
+                OurClient::Blocking(client.expect("a session"))
+            }
             Tokio => {
                 let runtime = runtime();
                 let client = runtime.block_on(arcp_tokio_adapter::Client::connect_with(target, &site.security, config));
@@ -102,6 +111,14 @@ impl OurClient {
             OurClient::Tokio(runtime, client) => runtime.block_on(client.fetch_artifact(id)),
         }
         .expect("it is there")
+    }
+
+    /// The next message of an extension.
+    pub fn next_extension(&self) -> Option<Extension> {
+        match self {
+            OurClient::Blocking(client) => client.open()?.next_extension_in(PATIENCE),
+            OurClient::Tokio(runtime, client) => runtime.block_on(async { client.open()?.next_extension().await }),
+        }
     }
 
     pub fn cut(&self) {
@@ -174,9 +191,14 @@ impl OurJob<'_> {
 
     /// Up to where a `gate` says that it waits.
     pub fn until_it_waits(&mut self) -> Vec<Value> {
+        self.until("waiting")
+    }
+
+    /// Up to an update that has this word.
+    pub fn until(&mut self, word: &str) -> Vec<Value> {
         let mut seen = Vec::new();
-        while !seen.last().is_some_and(|update: &Value| update.to_string().contains("waiting")) {
-            seen.push(self.next().expect("it waits"));
+        while !seen.last().is_some_and(|update: &Value| update.to_string().contains(word)) {
+            seen.push(self.next().unwrap_or_else(|| panic!("it ends before `{word}`: {seen:?}")));
         }
         seen
     }

@@ -71,7 +71,7 @@ fn our_clients_get_and_leave_the_same_bytes_over_everything() {
         let mut beside = Vec::new();
         same_over(SERVERS, |server| {
             let site = Site::start(server, with_artifacts);
-            let is_there = server.1 == Over::WebSocket || (client, server.1) == (Tokio, Over::Quic);
+            let is_there = matches!(server.1, Over::WebSocket | Over::Tls) || (client, server.1) == (Tokio, Over::Quic);
             let client = OurClient::connect(client, &site, None);
             beside.push((is_there, client.welcome().features.has(Feature::Sidecars)));
             let input = r#"{"chunks":3,"bytes":100000,"encoding":"base64"}"#;

@@ -10,13 +10,15 @@ use std::time::Duration;
 use arcp_blocking::{Host, HostError, Listen, Security, Server, ServerConfig, ServerHandle, Stopped, Target};
 use arcp_host::registry::Registry;
 use arcp_host::store::{MemoryStore, Store};
+use arcp_proto::id::SessionId;
+use arcp_proto::model::request::Extension;
 use arcp_proto::runtime::{Config, Notice};
 use arcp_tests::kept::Folder;
 use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, websocket_to};
 use tokio::runtime::Runtime;
 
-use crate::carried::{certificates, stream, stream_beside};
+use crate::carried::{certificates, stream, stream_beside, websocket_over_tls};
 use crate::event_loop::EventLoop;
 use crate::peer::Peer;
 use crate::registry;
@@ -35,6 +37,8 @@ pub enum Adapter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
     WebSocket,
+    /// The same over TLS.
+    Tls,
     /// A Unix socket: one frame a line.
     Unix,
     /// HTTP/2, in cleartext, and over TLS: one frame a line.
@@ -55,6 +59,7 @@ pub struct Site {
     /// How its certificate is trusted, if it has one.
     pub security: Security,
     notices: Receiver<Notice>,
+    extensions: Receiver<(SessionId, Extension)>,
     handle: Option<ServerHandle>,
     thread: Option<JoinHandle<Result<Stopped, HostError>>>,
     _folder: Folder,
@@ -77,17 +82,20 @@ impl Site {
             change(config);
         });
         let host = host.observed_by(move |notice| drop(sender.send(notice.clone())));
+        let (sender, extensions) = channel();
+        let host = host.with_extensions(move |session, message| drop(sender.send((session, message))));
         let folder = folder();
         let mut config = ServerConfig::new(LISTEN);
         let (address, mut security) = (LISTEN, Security::default());
         config.listen = vec![match over {
-            Over::WebSocket => Listen::WebSocket { address, tls: None },
+            Over::WebSocket => Listen::WebSocket { address, tls: Some(false) },
+            Over::Tls => Listen::WebSocket { address, tls: Some(true) },
             Over::Unix => Listen::Unix { path: folder.0.join("socket"), mode: 0o600 },
             Over::H2c => Listen::Http2 { address, tls: false },
             Over::H2 => Listen::Http2 { address, tls: true },
             Over::Quic => Listen::Quic { address },
         }];
-        if matches!(over, Over::H2 | Over::Quic) {
+        if matches!(over, Over::Tls | Over::H2 | Over::Quic) {
             let (certificates, trusted) = certificates(&folder);
             (config.tls, security) = (Some(certificates), trusted);
         }
@@ -96,7 +104,7 @@ impl Site {
             Adapter::Tokio => serve_tokio(config, host),
             Adapter::EventLoop => serve_event_loop(host),
         };
-        Site { target, security, notices, handle, thread, _folder: folder }
+        Site { target, security, notices, extensions, handle, thread, _folder: folder }
     }
 
     /// The address of its port.
@@ -122,6 +130,9 @@ impl Site {
                 socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
                 Peer::by_lines(socket)
             }
+            Target::WebSocket { tls: true, .. } => {
+                Peer::by_websocket(websocket_over_tls(self.address(), &self.security))
+            }
             Target::WebSocket { .. } | Target::Program(_) => Peer::by_websocket(websocket_to(self.address())),
         }
     }
@@ -144,6 +155,12 @@ impl Site {
 
     pub fn handle(&self) -> &ServerHandle {
         self.handle.as_ref().expect("it can be told to stop")
+    }
+
+    /// Sends a message of an extension back to whoever sends one.
+    pub fn answer_extension(&self, answer: &Extension) {
+        let (session, _) = self.extensions.recv_timeout(PATIENCE).expect("a message comes");
+        self.handle().send_extension(session, answer.clone());
     }
 
     /// Waits for it to end by itself; gives how many jobs were cut.
