@@ -59,6 +59,8 @@ pub(crate) struct Scrape {
     /// Asked by a name of this machine, and passed on by nobody: where it comes from
     /// is where it was asked.
     pub(crate) direct: bool,
+    /// Whether it reads OpenMetrics; else Prometheus text.
+    pub(crate) open_metrics: bool,
 }
 
 impl UpgradePolicy {
@@ -171,7 +173,10 @@ impl UpgradePolicy {
                 let forwarded = |name: &str| FORWARDED.iter().any(|forwarded| name.eq_ignore_ascii_case(forwarded));
                 let is_forwarded = request.headers.iter().any(|h| forwarded(h.name));
                 let is_named_here = header("host").is_some_and(|host| is_loopback(host_name(host)));
-                Answer::Page(Page::Metrics(Scrape { bearer: bearer(), direct: is_named_here && !is_forwarded }))
+                let accepted = header("accept").unwrap_or_default().split([',', ';']);
+                let open_metrics = accepted.map(str::trim).any(|kind| kind == "application/openmetrics-text");
+                let direct = is_named_here && !is_forwarded;
+                Answer::Page(Page::Metrics(Scrape { bearer: bearer(), direct, open_metrics }))
             }
             // Published clients are given an address without a path, and ask so.
             path if path == self.path || path == "/" => {
@@ -396,7 +401,8 @@ mod tests {
             ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.7\r\n", false),
             ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nforwarded: for=203.0.113.7\r\n", false),
         ] {
-            assert_eq!(ask(head), Answer::Page(Page::Metrics(Scrape { bearer: None, direct })), "{head}");
+            let scrape = Scrape { bearer: None, direct, open_metrics: false };
+            assert_eq!(ask(head), Answer::Page(Page::Metrics(scrape)), "{head}");
         }
     }
 

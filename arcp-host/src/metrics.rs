@@ -1,10 +1,12 @@
 //! What a runtime has counted, and how much there is of everything: the page of
-//! `GET /metrics`, as OpenMetrics text.
+//! `GET /metrics`, as OpenMetrics or Prometheus text.
 //!
 //! Labels are names of agents that the operator hosts, and words of this program:
 //! never a principal, a session, a job or anything else that a peer chooses. What
 //! there is of everything is looked up when the page is asked for; what happens is
 //! counted where it is rare, or once for a whole group, read or write.
+
+mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +24,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::spans::SpanCounts;
+
+pub(crate) use text::prometheus_text;
 
 /// The label of what has no name that may be shown.
 const OTHER: &str = "other";

@@ -10,9 +10,11 @@ use subtle::ConstantTimeEq as _;
 use super::stats;
 use crate::driver::Driver;
 use crate::http::{Page, Scrape, response, response_of};
+use crate::metrics::prometheus_text;
 
-/// What the parser of OpenMetrics is chosen by.
+/// What the parser of a scraper is chosen by.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The whole response to who asks for a page from an address. `metrics_token` is by
 /// which `/metrics` may be asked for.
@@ -29,8 +31,9 @@ pub(super) fn answer(
             Ok(()) => response(200, "OK", &stats::json(&driver.stats(), unrevoked(driver))),
             Err(refused) => refused,
         },
-        Page::Metrics(scrape) => match check_scrape(driver, scrape, metrics_token, address) {
-            Ok(()) => response_of(200, "OK", OPEN_METRICS, &driver.metrics()),
+        Page::Metrics(scrape) => match check_scrape(driver, &scrape, metrics_token, address) {
+            Ok(()) if scrape.open_metrics => response_of(200, "OK", OPEN_METRICS, &driver.metrics()),
+            Ok(()) => response_of(200, "OK", PROMETHEUS, &prometheus_text(&driver.metrics())),
             Err(refused) => refused,
         },
     }
@@ -91,15 +94,15 @@ fn check_overseer(driver: &mut Driver, bearer: Option<Secret>, address: Option<I
 /// The whole response that refuses it.
 fn check_scrape(
     driver: &mut Driver,
-    Scrape { bearer, direct }: Scrape,
+    Scrape { bearer, direct, .. }: &Scrape,
     token: Option<&SecretDigest>,
     address: Option<IpAddr>,
 ) -> Result<(), String> {
-    let is_local = direct && address.is_some_and(|address| address.to_canonical().is_loopback());
+    let is_local = *direct && address.is_some_and(|address| address.to_canonical().is_loopback());
     let has_token = |token: &SecretDigest| bearer.as_ref().is_some_and(|given| token.0.ct_eq(&given.digest().0).into());
     let may = match token {
         Some(token) => has_token(token),
         None => is_local && bearer.is_none(),
     };
-    if may { Ok(()) } else { check_overseer(driver, bearer, address) }
+    if may { Ok(()) } else { check_overseer(driver, bearer.clone(), address) }
 }
