@@ -96,7 +96,7 @@ pub use job_tokens::JobTokens;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use open::OpenClient;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use stream::StreamSender;
+pub use stream::{StreamSender, Streams};
 
 #[cfg(feature = "websocket")]
 pub use server::{Listen, ListenError, Listener, Server, ServerConfig, ServerHandle, Stopped};

@@ -642,10 +642,10 @@ pub struct List {
     pub place: Where,
 }
 
-/// Cancel jobs.
+/// Cancel jobs, or streams of jobs that go on.
 #[derive(Debug, clap::Args)]
 pub struct Cancel {
-    /// The jobs.
+    /// The jobs, or streams (str_...) as `arcp watch` shows them.
     #[arg(value_parser = values::id, value_name = "JOB", required_unless_present = "filter", conflicts_with = "filter")]
     pub jobs: Vec<String>,
     /// Every job that is not over and meets this: status=STATUS, agent=NAME,

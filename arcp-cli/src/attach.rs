@@ -17,7 +17,7 @@ use crate::args::Where;
 use crate::connect::Chosen;
 use crate::deliver::deliver;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
-use crate::follow::{interrupted, spoken, visible_lines, why_ended};
+use crate::follow::{interrupted, not_whole, spoken, visible_lines, why_ended};
 use crate::list::find;
 use crate::watch::watched;
 
@@ -81,6 +81,7 @@ pub fn run(args: &Attach) -> Result<Exit, Failure> {
             }
             JobUpdate::Reconnected { .. } => say(format_args!("arcp: reconnected")),
             JobUpdate::Missed { events } => {
+                shown.reader = StreamReader::default();
                 say(format_args!("arcp: {events} events are no longer kept and were missed"));
             }
             JobUpdate::Gone(refusal) => {
@@ -242,7 +243,7 @@ impl Shown {
         match self.reader.read(event) {
             Some(Ok(StreamEvent { says: StreamSays::Chunk { data, .. }, .. })) => return Ok(self.put(&data)?),
             Some(Ok(_)) => return Ok(()),
-            Some(Err(why)) => return Err(Failure::new(Exit::Lost, format!("a stream is not whole: {why}"))),
+            Some(Err(why)) => return Err(not_whole(&why)),
             None => {}
         }
         match event {

@@ -1,6 +1,6 @@
 //! `arcp cancel`.
 
-use arcp_blocking::{Client, ClientError};
+use arcp_blocking::{Client, ClientError, Streams};
 use arcp_host::stderr::say;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
@@ -20,9 +20,20 @@ use crate::state::{State, Submission};
 use crate::submit::{in_open, request};
 use crate::watch::from_now;
 
-/// Cancels jobs. Nothing is cancelled before all of them are known.
+/// How the id of a stream begins.
+const OF_STREAM: &str = "str_";
+
+/// Cancels jobs, or streams of jobs that go on. Nothing is cancelled before all of them are
+/// known.
 pub fn run(args: args::Cancel) -> Result<Exit, Failure> {
     let chosen = Chosen::of(&args.place)?;
+    match args.jobs.iter().filter(|id| id.starts_with(OF_STREAM)).count() {
+        0 => {}
+        streams if streams < args.jobs.len() => {
+            return Err(Failure::usage("either jobs or streams: nothing was cancelled"));
+        }
+        _ => return cancel_streams(&args, &chosen),
+    }
     let client = chosen.connect()?;
     let jobs = if args.filter.is_empty() { named(&args, &client)? } else { filtered(&args, &client)? };
     if args.dry_run {
@@ -38,15 +49,44 @@ pub fn run(args: args::Cancel) -> Result<Exit, Failure> {
             Err(failure) => failures.push(failure),
         }
     }
+    end(failures, &format!("{} jobs", jobs.len()))
+}
+
+fn end(mut failures: Vec<Failure>, of: &str) -> Result<Exit, Failure> {
     match failures.len() {
         0 => Ok(Exit::Success),
         1 => Err(failures.remove(0)),
         several => {
             let messages: Vec<String> = failures.iter().map(|failure| failure.message.clone()).collect();
-            let message = format!("{several} of {} jobs were not cancelled:\n{}", jobs.len(), messages.join("\n"));
+            let message = format!("{several} of {of} were not cancelled:\n{}", messages.join("\n"));
             Err(Failure::new(failures.remove(0).exit, message))
         }
     }
+}
+
+/// Ends streams; their jobs go on.
+fn cancel_streams(args: &args::Cancel, chosen: &Chosen) -> Result<Exit, Failure> {
+    if args.dry_run || args.deadline.is_some() {
+        return Err(Failure::usage("streams end at once: without --dry-run and --deadline"));
+    }
+    let client = chosen.connect()?;
+    let mut failures = Vec::new();
+    for named in &args.jobs {
+        let stream =
+            WireId::new(named).ok_or_else(|| Failure::usage(format!("`{named}` is not the id of a stream")))?;
+        match Streams::of(&client).cancel(stream, args.reason.clone()) {
+            Ok(()) => say(format_args!("arcp: {named} is cancelled, and its job goes on")),
+            Err(ClientError::Refused(refused)) if refused.code == ErrorCode::JobNotFound => {
+                let none = format!("there is no stream {named}: `arcp watch JOB` names those of a job");
+                failures.push(Failure::new(Exit::Failed, none));
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                failures.push(Failure::new(failure.exit, format!("{named}: {}", failure.message)));
+            }
+        }
+    }
+    end(failures, &format!("{} streams", args.jobs.len()))
 }
 
 fn named(args: &args::Cancel, client: &Client) -> Result<Vec<WireId>, Failure> {

@@ -9,8 +9,10 @@ use std::time::Duration;
 use arcp_blocking::{Client, Job, JobUpdate};
 use arcp_host::stderr::{say, visible};
 use arcp_proto::client::ResultData;
+use arcp_proto::error::Violation;
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobError, JobEvent, Terminal};
+use arcp_proto::model::stream::StreamReader;
 use arcp_proto::time::UtcMs;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -72,6 +74,7 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
     let asks = !no_ask && output == Output::Text;
     let mut asker = asks.then(|| Asker::on_terminal(client)).flatten();
     let mut whose = None;
+    let mut streams = StreamReader::default();
     view.accepted(job)?;
     loop {
         if interrupted.load(Ordering::SeqCst) {
@@ -89,6 +92,7 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
         asker.iter_mut().for_each(Asker::pause);
         match update {
             JobUpdate::Event { seq, at, event } => {
+                check_stream(&mut streams, &event).inspect_err(|_| view.clear())?;
                 view.event(seq, at, &event)?;
                 whose = handed(&event).or(whose);
                 asker.iter_mut().for_each(|asker| asker.hear(&event));
@@ -110,7 +114,10 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
             }
             JobUpdate::Reconnected { resumed: true } => view.note("reconnected, no events lost"),
             JobUpdate::Reconnected { resumed: false } => view.note("reconnected in a new session"),
-            JobUpdate::Missed { events } => view.note(&format!("{events} events are no longer kept and were missed")),
+            JobUpdate::Missed { events } => {
+                streams = StreamReader::default();
+                view.note(&format!("{events} events are no longer kept and were missed"));
+            }
             JobUpdate::Gone(refusal) => {
                 view.clear();
                 let message = match whose {
@@ -125,6 +132,24 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
             }
         }
     }
+}
+
+/// Holds what is said in streams of a job against what their frames promise: before it is
+/// shown.
+///
+/// # Errors
+///
+/// If a chunk is missing, or its data is not what its `sha256` says.
+pub fn check_stream(streams: &mut StreamReader, event: &JobEvent) -> Result<(), Failure> {
+    match streams.read(event) {
+        None | Some(Ok(_)) => Ok(()),
+        Some(Err(why)) => Err(not_whole(&why)),
+    }
+}
+
+/// That a stream is not what its frames promise.
+pub fn not_whole(why: &Violation) -> Failure {
+    Failure::new(Exit::Lost, format!("a stream is not whole: {}", visible(&why.to_string())))
 }
 
 /// Becomes true once the command is to end: whoever looks at it closes its session first,

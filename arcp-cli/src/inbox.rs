@@ -38,6 +38,7 @@ const POLL: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub struct Inbox {
     /// Go on: show each question when it is asked, and say what became of it; Ctrl-C ends.
+    /// With -o json as with -o jsonl: one object per line.
     #[arg(long, short)]
     pub follow: bool,
     /// How to print.
@@ -50,12 +51,11 @@ pub struct Inbox {
 
 /// Lists the questions that nobody has answered.
 pub fn run(args: &Inbox) -> Result<Exit, Failure> {
-    if args.follow && args.printing.output == Format::Json {
-        return Err(Failure::usage("--follow shows one question after the other, and no single document: -o jsonl"));
-    }
     let client = Chosen::of(&args.place)?.connect()?;
     if args.follow {
-        return follow(&client, args.printing);
+        // What goes on is no single document: it is one for each question, and its end.
+        let output = if args.printing.output == Format::Json { Format::Jsonl } else { args.printing.output };
+        return follow(&client, Printing { output, ..args.printing });
     }
     let mut rows = Vec::new();
     for job in all(&client, blocked())? {

@@ -6,12 +6,13 @@ use arcp_blocking::JobUpdate;
 use arcp_host::stderr::visible;
 use arcp_proto::json::Object;
 use arcp_proto::model::event::{EventKind, JobEvent};
+use arcp_proto::model::stream::StreamReader;
 use arcp_proto::time::UtcMs;
 
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure, of_end, of_refusal};
-use crate::follow::{event_line, spoken, why_ended, write_end};
+use crate::follow::{check_stream, event_line, spoken, why_ended, write_end};
 use crate::list::summary;
 use crate::output::{Format, Printing};
 use crate::times::local;
@@ -48,11 +49,13 @@ pub fn run(args: &Logs) -> Result<Exit, Failure> {
     let job = summary(&client, &args.job)?;
     let (watched, gone) = watched(&client, &job.job, &args.job)?;
     let mut shown = Shown { args, held: Vec::new(), first: true };
+    let mut streams = StreamReader::default();
     let mut last = gone;
     while args.follow || last < job.last_event {
         match watched.next_update() {
             Some(JobUpdate::Event { at, event, .. }) => {
                 last += 1;
+                check_stream(&mut streams, &event)?;
                 shown.event(last, at, &event)?;
             }
             Some(JobUpdate::Ended { terminal, result, .. }) => {
@@ -70,7 +73,10 @@ pub fn run(args: &Logs) -> Result<Exit, Failure> {
                 return Err(Failure::new(of_refusal(&refusal), format!("{}: {}", job.job, refusal.message)));
             }
             Some(JobUpdate::Lost(end)) => return Err(Failure::new(of_end(&end), end.to_string())),
-            Some(JobUpdate::Missed { events }) => last += events,
+            Some(JobUpdate::Missed { events }) => {
+                streams = StreamReader::default();
+                last += events;
+            }
             Some(JobUpdate::Reconnecting { .. } | JobUpdate::Reconnected { .. }) => {}
             None => break,
         }

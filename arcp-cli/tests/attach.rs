@@ -1,5 +1,5 @@
 //! `arcp attach`: stdin to a job and what it says, from a pipe and from a terminal, and
-//! over a runtime that is killed.
+//! over a runtime that is killed. Streams that are cancelled, and that are not what they say.
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
@@ -126,4 +126,66 @@ fn a_killed_runtime_ends_the_streams_of_both_directions_with_their_job() {
     drop(typed);
     attach.kill().expect("it is there");
     attach.wait().expect("it ends");
+}
+
+#[test]
+fn a_stream_is_cancelled_from_the_command_line_and_its_job_goes_on() {
+    let (mut home, options) = home();
+    serve(&mut home, &options);
+    for family in ["hello", "open"] {
+        home.variables.push(("ARCP_FAMILY", family));
+        let job = running(&home, "deaf");
+        let logs = |home: &Home| stdout(&home.run(&["logs", &job]));
+        let said = logs(&home);
+        let stream = said.split_whitespace().find(|word| word.starts_with("str_")).expect("it is named").to_string();
+        let cancelled = home.run(&["cancel", &stream, "--reason", "enough"]);
+        assert_eq!(code(&cancelled), 0, "{}", stderr(&cancelled));
+        assert!(stderr(&cancelled).contains("its job goes on"), "{}", stderr(&cancelled));
+        until("the stream is over", || logs(&home).contains("breaks off: enough").then_some(()));
+        assert!(stdout(&home.run(&["show", &job])).contains("running"), "{family}");
+        let again = home.run(&["cancel", &stream]);
+        assert_eq!(code(&again), 1, "{}", stderr(&again));
+        assert!(stderr(&again).contains("over already"), "{}", stderr(&again));
+        assert_eq!(code(&home.run(&["cancel", &job])), 0);
+    }
+    let none = home.run(&["cancel", "str_01M7VD85KQ9SZXPW6NX4X2SFJ9_1"]);
+    assert_eq!(code(&none), 1);
+    assert!(stderr(&none).contains("there is no stream") && stderr(&none).contains("arcp watch"), "{}", stderr(&none));
+    for mistake in [&["cancel", "str_1_1", "job_1"][..], &["cancel", "str_1_1", "--dry-run"]] {
+        let refused = home.run(mistake);
+        assert_eq!(code(&refused), 2, "{mistake:?}: {}", stderr(&refused));
+    }
+}
+
+/// A runtime of one job that says something in a stream, whose digest is that of `DATA`.
+const THEIRS: &str = r#"
+while read -r frame; do
+    case "$frame" in
+    *session.hello*) printf '%s\n' '{"id":"w","type":"session.welcome","session_id":"s","payload":{"session_id":"s","resume_token":"t","resume_window_sec":600,"runtime":{"name":"theirs","version":"1"},"capabilities":{"features":["ack","subscribe","list_jobs","result_chunk"]}}}' ;;
+    *job.submit*)
+        printf '%s\n' '{"id":"a","type":"job.accepted","session_id":"s","job_id":"job_1","payload":{"job_id":"job_1","agent":"it","lease":{}}}'
+        event='{"id":"e","type":"job.event","session_id":"s","job_id":"job_1"'
+        body='"payload":{"kind":"x-vendor.arcp.stream","ts":"2026-01-01T00:00:00Z","body":{"stream_id":"str_1_1"'
+        printf '%s\n' "$event,\"event_seq\":1,$body,\"type\":\"stream.open\",\"kind\":\"text\"}}}"
+        printf '%s\n' "$event,\"event_seq\":2,$body,\"type\":\"stream.chunk\",\"sequence\":0,\"data\":\"DATA\",\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"}}}"
+        printf '%s\n' '{"id":"r","type":"job.result","session_id":"s","job_id":"job_1","event_seq":3,"payload":{"final_status":"success","job_id":"job_1","result":1}}' ;;
+    esac
+done
+"#;
+
+#[test]
+fn a_chunk_that_is_not_what_its_digest_says_is_not_shown_and_is_one_error() {
+    let home = Home::new(ARCP);
+    for (data, exit) in [("abc", 0), ("forged", 7)] {
+        let script = home.dir.join(format!("{data}.sh"));
+        fs::write(&script, THEIRS.replace("DATA", data)).expect("written");
+        let url = format!("exec:sh {}", script.display());
+        for output in ["text", "jsonl"] {
+            let shown = home.run(&["submit", "it", "--url", &url, "--output", output]);
+            let said = format!("{}{}", stdout(&shown), stderr(&shown));
+            assert_eq!(code(&shown), exit, "{data}: {said}");
+            assert_eq!(said.contains(data), exit == 0, "{data}: {said}");
+            assert_eq!(said.matches("a stream is not whole").count(), usize::from(exit != 0), "{data}: {said}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! [`Transport`], hands over what that receives, and waits: in a thread
 //! (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
 
+mod asking;
 mod command;
 mod job_update;
 mod permissions;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::client::{
-    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd, artifacts,
-    checkpoints, job_tokens, prompts, schedules, speak_in_lines, streams,
+    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, SessionEnd, artifacts, checkpoints,
+    job_tokens, prompts, schedules, speak_in_lines, streams,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -26,10 +27,11 @@ use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Refusal, RefusedKind, Watching};
-use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, ResumeClaim, Submit};
+use arcp_proto::model::request::{Answering, ClientInfo, Extension, ResumeClaim};
 use arcp_proto::model::upload::ArtifactWish;
 use arcp_proto::time::Now;
 
+use self::asking::{cancel_on, open_session, submit_on};
 pub use self::command::Command;
 use self::command::Waiting;
 pub use self::job_update::{JobEnd, JobUpdate, Last};
@@ -384,6 +386,14 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| streams::say(&mut session, request));
                 self.await_answer(given, answer, Waiting::Answer);
             }
+            Command::CancelStream(stream, reason, answer) => {
+                let given = session.and_then(|mut session| streams::cancel(&mut session, stream.clone(), reason));
+                self.await_answer(given, answer, |answer| Waiting::Cancel(stream, answer));
+            }
+            Command::PaceStream(stream, every, answer) => {
+                let said = session.and_then(|mut session| streams::pace(&mut session, stream, every));
+                answer(said.map_err(ClientError::from));
+            }
             Command::HandOver(wish, answer) => {
                 let given = session.and_then(|mut session| session.hand_over(wish));
                 self.await_answer(given, answer, Waiting::HandOver);
@@ -695,30 +705,6 @@ fn because(why: String, said: Option<String>) -> String {
     match said {
         Some(said) => format!("{why}: {said}"),
         None => why,
-    }
-}
-
-/// Commands of the open family are given only by what speaks it.
-fn open_session(session: Session<'_>) -> Result<OpenSession<'_>, ApiMisuse> {
-    session.into_open().map_err(|_| ApiMisuse::Argument("this session does not speak the open family"))
-}
-
-fn submit_on(mut session: Session<'_>, submit: Submit, invocation: Option<Invocation>) -> Result<Handle, ApiMisuse> {
-    match invocation {
-        None => session.submit(submit),
-        Some(invocation) => open_session(session)?.submit_as(submit, invocation),
-    }
-}
-
-fn cancel_on(
-    mut session: Session<'_>,
-    job: WireId,
-    reason: Option<String>,
-    deadline: Option<Duration>,
-) -> Result<Handle, ApiMisuse> {
-    match deadline {
-        None => session.cancel(job, reason),
-        Some(deadline) => open_session(session)?.cancel_within(job, reason, deadline),
     }
 }
 

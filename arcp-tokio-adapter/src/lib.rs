@@ -96,4 +96,4 @@ pub use job::Job;
 pub use job_tokens::JobTokens;
 pub use server::{Acceptor, Listen, ListenError, Listener, Server, serve};
 pub use socket::ByteStream;
-pub use stream::StreamSender;
+pub use stream::{StreamSender, Streams};

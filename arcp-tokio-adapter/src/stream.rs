@@ -1,8 +1,8 @@
-//! A stream to the agent of a job.
+//! Streams: one to the agent of a job, and an end or another pace for what agents say.
 
 use std::time::Duration;
 
-use arcp_host::client::ClientError;
+use arcp_host::client::{ClientError, Command};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
 use arcp_proto::model::stream::{StreamRequest, StreamSaid, StreamTerms};
@@ -91,5 +91,41 @@ impl<'c> StreamSender<'c> {
 
     async fn say(&self, says: StreamSaid) -> Result<(), ClientError> {
         self.client.say_in_stream(StreamRequest { job: self.job.clone(), stream: self.stream.clone(), says }).await
+    }
+}
+
+/// What can be asked of streams that agents have opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams<'c> {
+    client: &'c Client,
+}
+
+impl Streams<'_> {
+    /// Of this session.
+    pub fn of(client: &Client) -> Streams<'_> {
+        Streams { client }
+    }
+
+    /// Ends a stream, and not its job; waits until that is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `JobNotFound` if there is no such stream,
+    /// `FailedPrecondition` if it is over. Also if the runtime has no word for it, or the
+    /// session is over.
+    pub async fn cancel(&self, stream: WireId, reason: Option<String>) -> Result<(), ClientError> {
+        self.client.ask(|answer| Command::CancelStream(stream, reason, answer)).await
+    }
+
+    /// Has the agent say something in a stream no more often than once in so long, from 1 µs
+    /// to 1,000 s; `None`: as often as it likes. For the session that submitted the job: what
+    /// the runtime refuses is not heard of. It is sent once: say it again after a lost
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime has no word for it, or the session is over.
+    pub async fn pace(&self, stream: WireId, every: Option<Duration>) -> Result<(), ClientError> {
+        self.client.ask(|answer| Command::PaceStream(stream, every, answer)).await
     }
 }

@@ -76,7 +76,8 @@ fn said(view: &View, header: &Header<'_>) -> Option<String> {
             raw::write_reply(view, stamp, &reply)
         }
         RuntimeFrame::Event { event, .. } => Some(event_frame(view, header, id, session, &event)),
-        RuntimeFrame::Goodbye { .. }
+        RuntimeFrame::Echo { .. }
+        | RuntimeFrame::Goodbye { .. }
         | RuntimeFrame::Counted
         | RuntimeFrame::Heartbeat { .. }
         | RuntimeFrame::Unknown => None,

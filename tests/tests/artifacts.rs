@@ -361,3 +361,37 @@ fn whoever_asks_for_many_artifacts_at_once_gets_them_all_however_slowly_it_reads
     }
     world.finish();
 }
+
+#[test]
+fn a_runtime_says_for_how_long_it_keeps_artifacts_to_whoever_may_leave_some() {
+    let mut world = configured(40, |config| {
+        config.timing.artifact_retention = Some(HOUR);
+        config.timing.longest_artifact_retention = 2 * HOUR;
+    });
+    let expected = json!({"default_seconds": 3600, "max_seconds": 7200});
+    let mut payload = open_payload("tok-a");
+    payload["capabilities"]["artifacts"] = json!(true);
+    let (_, accepted) = Raw::open_with(&mut world, payload);
+    assert_eq!(accepted["payload"]["capabilities"]["artifact_retention"], expected);
+    let (_, accepted) = Raw::open(&mut world, "tok-a");
+    assert_eq!(accepted["payload"]["capabilities"]["artifact_retention"], Value::Null, "not agreed on");
+    for (agreed, expected) in [(true, expected), (false, Value::Null)] {
+        let mut payload = hello_payload("tok-a");
+        if agreed {
+            payload["capabilities"]["features"].as_array_mut().expect("a list").push(json!("x-vendor.arcp.artifacts"));
+        }
+        let mut raw = Raw::connect(&mut world);
+        raw.send(&mut world, "session.hello", payload);
+        let welcome = raw.expect(&mut world, "session.welcome");
+        assert_eq!(welcome["payload"]["capabilities"]["x-vendor.arcp.artifact_retention"], expected);
+    }
+    world.finish();
+    // What is usual is no longer than the longest.
+    let mut world = configured(41, |config| config.timing.longest_artifact_retention = HOUR / 2);
+    let mut payload = open_payload("tok-a");
+    payload["capabilities"]["artifacts"] = json!(true);
+    let (_, accepted) = Raw::open_with(&mut world, payload);
+    let retention = &accepted["payload"]["capabilities"]["artifact_retention"];
+    assert_eq!(*retention, json!({"default_seconds": 1800, "max_seconds": 1800}));
+    world.finish();
+}

@@ -1,9 +1,11 @@
 //! Every type of message of RFC §6.2, with what 1.1 adds: our runtime and our client read
 //! those that the other side sends, or refuse or pass over them by name.
 
+use arcp_proto::client::{self, ClientConfig, ClientInput, ClientOutput};
+use arcp_proto::entropy::Seeds;
 use arcp_proto::error::ErrorCode;
-use arcp_proto::model::request::{Request, SessionRequest};
-use arcp_proto::time::UtcMs;
+use arcp_proto::model::request::{Credential, Request, SessionRequest};
+use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 use arcp_proto::wire::raw::{Header, RuntimeFrame, read_request, read_runtime_frame};
 
@@ -109,9 +111,8 @@ const TYPES: [(&str, By, &str); 79] = [
 ];
 
 /// What our client passes over, of all that a runtime may send it, and why.
-const PASSED_OVER: [(&str, &str); 4] = [
-    ("ping", "what keeps a connection open is `session.ping`"),
-    ("backpressure", "it sends no faster than it is asked"),
+const PASSED_OVER: [(&str, &str); 3] = [
+    ("backpressure", "each of its chunks waits for the answer to the one before, which paces them"),
     ("agent.handoff", "a handoff is shown as a status of the job"),
     ("subscribe.event", "it asks for no subscriptions"),
 ];
@@ -137,7 +138,7 @@ fn our_runtime_reads_every_type_that_clients_send_and_refuses_the_others_by_name
         }
         let request = read.unwrap_or_else(|refused| panic!("{kind}: {}", refused.message));
         // An answer to an answer would never end.
-        let is_answer = matches!(kind, "pong" | "ack" | "nack");
+        let is_answer = matches!(kind, "ack" | "nack");
         assert_eq!(matches!(request, Request::Session(SessionRequest::Ignored)), is_answer, "{kind}");
         let passed = matches!(request, Request::Session(SessionRequest::Extension(_)));
         assert!(!passed, "{kind} is taken for an extension");
@@ -153,7 +154,7 @@ fn our_client_reads_every_type_that_runtimes_send_or_passes_it_over_by_name() {
         let read = read.unwrap_or_else(|refused| panic!("{kind}: {}", refused.message));
         let is_read = match &read {
             RuntimeFrame::Reply { .. } | RuntimeFrame::Event { .. } | RuntimeFrame::Heartbeat { .. } => true,
-            RuntimeFrame::Goodbye { .. } => true,
+            RuntimeFrame::Echo { .. } | RuntimeFrame::Goodbye { .. } => true,
             RuntimeFrame::Counted | RuntimeFrame::Unknown => false,
         };
         let is_passed_over = PASSED_OVER.iter().any(|(name, _)| *name == kind);
@@ -163,4 +164,29 @@ fn our_client_reads_every_type_that_runtimes_send_or_passes_it_over_by_name() {
             Both | Runtime => assert_eq!(is_read, !is_passed_over, "{kind}: {read:?}"),
         }
     }
+}
+
+#[test]
+fn our_client_says_back_what_a_runtime_wants_said_back() {
+    let config = ClientConfig { family: Family::Open, ..ClientConfig::new("it", "1", Credential::Anonymous) };
+    let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
+    let mut client = client::Client::new(config, Seeds { public: [1; 32], secret: [2; 32] }, now).expect("it works");
+    let mut said = Vec::new();
+    let mut hear = |frame: Option<String>| {
+        let input = frame.map_or(ClientInput::Connected, |frame| ClientInput::Received { frame: frame.into_bytes() });
+        client.handle(now, input);
+        while let Some(output) = client.poll_output() {
+            if let ClientOutput::Send { frame } = output {
+                said.push(frame);
+            }
+        }
+        std::mem::take(&mut said)
+    };
+    hear(None);
+    let (_, _, accepted) = TYPES.iter().find(|(kind, ..)| *kind == "session.accepted").expect("it is there");
+    hear(Some(frame("session.accepted", accepted)));
+    let said = hear(Some(frame("ping", r#"{"nonce":"n\u00e9"}"#)));
+    let [pong] = said.as_slice() else { panic!("{said:?}") };
+    assert!(pong.contains(r#""type":"pong""#) && pong.contains("\"nonce\":\"n\u{e9}\""), "{pong}");
+    assert_eq!(hear(Some(frame("pong", "{}"))), Vec::<String>::new(), "an answer has none");
 }

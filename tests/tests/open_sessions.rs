@@ -146,6 +146,7 @@ fn capabilities_are_what_both_sides_have() {
     let offered = json!({
         "result_chunk": true, "streaming": true, "artifacts": true, "cost_budget": true, "future_thing": {"a": 1},
         "heartbeat_recovery": "block", "extensions": ["arcpx.test", "arcpx.other"], "agents": ["x"],
+        "binary_streams": true, "binary_encoding": ["base64", "sidecar"],
     });
     let (_, accepted) = with_capabilities(&mut world, offered);
     let capabilities = &accepted["payload"]["capabilities"];
@@ -153,12 +154,27 @@ fn capabilities_are_what_both_sides_have() {
     assert_eq!(capabilities["heartbeat_recovery"], "block");
     assert_eq!(capabilities["extensions"], json!(["arcpx.test"]));
     assert_eq!(capabilities["cost_budget"], true);
-    for absent in ["streaming", "artifacts", "future_thing", "anonymous", "heartbeat_interval_seconds"] {
+    // Every agent may say something in streams, of bytes too.
+    assert_eq!((&capabilities["streaming"], &capabilities["binary_streams"]), (&json!(true), &json!(true)));
+    assert_eq!(capabilities["binary_encoding"], json!(["base64", "sidecar"]));
+    for absent in ["artifacts", "artifact_retention", "future_thing", "anonymous", "heartbeat_interval_seconds"] {
         assert!(capabilities[absent].is_null(), "{absent} is advertised");
     }
     let (_, accepted) = with_capabilities(&mut world, json!({}));
     assert!(accepted["payload"]["capabilities"]["result_chunk"].is_null());
     assert_eq!(accepted["payload"]["capabilities"]["heartbeat_recovery"], "fail");
+    assert_eq!(accepted["payload"]["capabilities"]["binary_encoding"], json!(["base64"]));
+    assert_eq!(accepted["payload"]["capabilities"]["streaming"], Value::Null);
+    // Lines have no bytes beside them.
+    let mut raw = Raw::on(world.open_vouched("alice"));
+    raw.send(
+        &mut world,
+        "session.open",
+        json!({"auth": {"scheme": "bearer", "token": "tok-alice"},
+        "client": {"kind": "k", "version": "1"}, "capabilities": {"binary_encoding": ["base64", "sidecar"]}}),
+    );
+    let accepted = raw.expect(&mut world, "session.accepted");
+    assert_eq!(accepted["payload"]["capabilities"]["binary_encoding"], json!(["base64"]));
     world.finish();
 }
 
@@ -176,7 +192,8 @@ fn whoever_requires_jobs_that_outlive_the_runtime_is_refused_where_none_does() {
 fn what_is_required_and_not_there_is_refused() {
     for (required, accepted) in [
         (json!(["result_chunk"]), true),
-        (json!(["streaming"]), false),
+        (json!(["streaming", "binary_streams", "binary_encoding"]), true),
+        (json!(["artifacts"]), false),
         (json!(["cost_budget"]), true),
         (json!(["x"]), false),
     ] {

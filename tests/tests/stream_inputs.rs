@@ -154,10 +154,12 @@ fn only_the_principal_of_a_job_says_anything_to_it_and_only_if_its_agent_takes_t
     raw.send_with(&mut world, "stream.open", binary(), json!({"job_id": job, "stream_id": "another"}));
     assert_eq!(code(&raw.expect(&mut world, "nack")), "RESOURCE_EXHAUSTED");
     assert_eq!(heard(&world), [opened()]);
-    // Where no agent takes any, nobody is told that one does.
+    // Where no agent takes any, there are streams all the same, and each is told apart.
     let mut other = World::seeded(4);
-    let (_, accepted) = person(&mut other, "tok-a");
-    assert_ne!(accepted["payload"]["capabilities"]["streaming"], true);
+    let (mut asking, accepted) = person(&mut other, "tok-a");
+    assert_eq!(accepted["payload"]["capabilities"]["streaming"], true);
+    let deaf = run(&mut other, &mut asking, "waiter");
+    assert_eq!(say(&mut other, &mut asking, deaf, "stream.open", binary()), "UNIMPLEMENTED");
     other.finish();
     world.finish();
 }

@@ -27,6 +27,10 @@ pub enum Command {
     List(ListQuery, Answer<JobPage>),
     /// That a job ends; of the open family only with a deadline.
     Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
+    /// That a stream ends, and not its job.
+    CancelStream(WireId, Option<String>, Answer<()>),
+    /// How often something may be said in a stream. The answer is that it was sent.
+    PaceStream(WireId, Option<Duration>, Answer<()>),
     /// An answer to a question of a job.
     Answer(Answering, Answer<()>),
     /// To be told when people are asked something.

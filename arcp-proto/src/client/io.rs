@@ -71,6 +71,7 @@ impl ClientConfig {
                 Feature::HumanInput,
                 Feature::Interrupts,
                 Feature::Streaming,
+                Feature::BinaryStreams,
                 Feature::OpenSurfaces,
                 Feature::Sessions,
                 Feature::Artifacts,
@@ -262,11 +263,11 @@ pub enum ClientEvent {
         /// The page.
         page: JobPage,
     },
-    /// A cancel was taken; the terminal follows.
+    /// A cancel was taken; the end of what it is aimed at follows.
     CancelTaken {
         /// The command, if it was ours.
         handle: Option<Handle>,
-        /// The job.
+        /// The job, stream or schedule.
         job: WireId,
     },
     /// An answer to a question counts, an interrupt is kept for its agent, an artifact is

@@ -69,6 +69,7 @@ impl Client {
         match frame {
             RuntimeFrame::Reply { reply, job, trace } => self.on_reply(reply, job, trace, id),
             RuntimeFrame::Event { job, seq, at, event } => return self.on_event(job, seq, at, event, id),
+            RuntimeFrame::Echo { nonce } => self.send(&Request::Session(SessionRequest::Echoed { nonce })),
             RuntimeFrame::Goodbye { reason } => self.on_goodbye(reason),
             RuntimeFrame::Counted | RuntimeFrame::Heartbeat { .. } | RuntimeFrame::Unknown => {}
         }

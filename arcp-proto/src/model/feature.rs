@@ -70,17 +70,19 @@ pub enum Feature {
     Workflows = 24,
     /// Bytes beside their frames, as binary messages of a WebSocket (RFC §11.3).
     Sidecars = 25,
-    /// Streams to agents of jobs that take input (RFC §11).
+    /// Streams of jobs, also to agents that take input (RFC §11).
     Streaming = 27,
     /// Asking for checkpoints, and beginning jobs at them (RFC §19).
     Checkpoints = 26,
     /// Tokens for the rest of a job: an extension of ours.
     JobTokens = 28,
+    /// Streams of bytes (RFC §11.1).
+    BinaryStreams = 29,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 29] = [
+    pub const ALL: [Feature; 30] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -110,6 +112,7 @@ impl Feature {
         Feature::Streaming,
         Feature::Checkpoints,
         Feature::JobTokens,
+        Feature::BinaryStreams,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -145,6 +148,7 @@ impl Feature {
             Feature::Streaming => "streaming",
             Feature::Checkpoints => "checkpoints",
             Feature::JobTokens => "job_tokens",
+            Feature::BinaryStreams => "binary_streams",
         }
     }
 }

@@ -342,6 +342,17 @@ pub struct RuntimeInfo {
     pub program: ClientInfo,
     /// By which it is known again.
     pub fingerprint: Option<String>,
+    /// For how long it keeps artifacts, where it keeps any.
+    pub artifact_retention: Option<ArtifactRetention>,
+}
+
+/// For how long artifacts are kept (RFC §16.3), in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArtifactRetention {
+    /// Those of which nothing is said.
+    pub default_s: u64,
+    /// The longest.
+    pub max_s: u64,
 }
 
 /// An artifact that was asked for.

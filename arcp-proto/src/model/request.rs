@@ -70,6 +70,11 @@ pub enum SessionRequest {
         /// Said back in the answer.
         nonce: Option<String>,
     },
+    /// The answer to a runtime that has something said back (RFC §6.2).
+    Echoed {
+        /// What it is.
+        nonce: Option<String>,
+    },
     /// Everything up to here is processed (1.1 §6.5).
     Ack {
         /// The last sequence number processed.

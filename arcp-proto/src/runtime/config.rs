@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::feature::{Feature, Features};
 use crate::model::handoff::Receiver;
+use crate::model::reply::ArtifactRetention;
 use crate::model::request::ClientInfo;
 use crate::policy::{Policy, Subject};
 use crate::trust::TrustLevel;
@@ -342,6 +343,13 @@ impl Config {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)
     }
 
+    /// For how long artifacts are kept, if there are any.
+    pub(super) fn artifact_retention(&self) -> Option<ArtifactRetention> {
+        let longest = self.timing.longest_artifact_retention;
+        let usual = self.timing.artifact_retention?.min(longest);
+        Some(ArtifactRetention { default_s: usual.as_secs(), max_s: longest.as_secs() })
+    }
+
     /// Bytes that one artifact may have; none if there are no artifacts.
     pub(super) fn largest_artifact(&self) -> u64 {
         self.timing.artifact_retention.map_or(0, |_| self.limits.artifact.whole_artifact_bytes as u64)
@@ -370,12 +378,13 @@ impl Config {
             Feature::AgentHandoff,
             Feature::Sidecars,
             Feature::JobTokens,
+            Feature::Streaming,
+            Feature::BinaryStreams,
         ]);
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         let all = if self.history { all.with(Feature::DurableJobs) } else { all };
         let observed = self.agents.iter().any(|entry| entry.observes_interrupts);
         let all = if observed { all.with(Feature::Interrupts) } else { all };
-        let all = if self.agents.iter().any(|entry| entry.takes_input) { all.with(Feature::Streaming) } else { all };
         let all = if self.timing.artifact_retention.is_some() { all.with(Feature::Artifacts) } else { all };
         let all = if self.timing.schedules { all.with(Feature::Schedules) } else { all };
         let all = if self.authority.workflows { all.with(Feature::Workflows) } else { all };

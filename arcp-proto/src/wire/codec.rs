@@ -12,6 +12,7 @@ use crate::error::Violation;
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
 use crate::model::event::{EventClass, JobEvent};
+use crate::model::feature::Feature;
 use crate::model::reply::{RefusedKind, Reply, Subject};
 use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
@@ -27,6 +28,8 @@ pub struct ReceivedRequest {
     pub request: Request,
     /// The published client that sent it, as far as its opening tells.
     pub profile: Profile,
+    /// What its session must have agreed to, for a message of the other family.
+    pub needs: Option<Feature>,
 }
 
 impl Subject {

@@ -166,6 +166,14 @@ impl Family {
         }
     }
 
+    /// What a session needs to end streams and to pace them; `None`: nothing.
+    pub(crate) fn steers_streams_with(self) -> Option<Feature> {
+        match self {
+            Family::Hello => Some(Feature::OpenSurfaces),
+            Family::Open => None,
+        }
+    }
+
     /// Whether the end of a job always has a number.
     pub(crate) fn numbers_every_end(self) -> bool {
         self == Family::Hello

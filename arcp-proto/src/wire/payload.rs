@@ -25,7 +25,10 @@ use crate::model::agent::AgentEntry;
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
 use crate::model::job::{JobStatus, JobSummary, JobWaits};
-use crate::model::reply::{Accepted, CommandReply, JobPage, Refusal, RefusedKind, Reply, SessionReply, Watching};
+use crate::model::reply::{
+    Accepted, ArtifactRetention, CommandReply, JobPage, Refusal, RefusedKind, Reply, SessionReply, Watching,
+};
+use crate::model::request::Target;
 use crate::model::session::{SessionPage, SessionSummary};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -52,6 +55,11 @@ pub enum RuntimeFrame {
         at: Option<UtcMs>,
         /// The event.
         event: JobEvent,
+    },
+    /// The runtime has something said back.
+    Echo {
+        /// What it is.
+        nonce: Option<String>,
     },
     /// The runtime says goodbye.
     Goodbye {
@@ -102,6 +110,24 @@ impl Payload<'_, '_> {
                 return found.map_or_else(token, |found| Ok(Some(found)));
             }
         }))
+    }
+
+    /// That a cancel was taken. What it is aimed at is known to who asked.
+    pub(super) fn cancel_taken(&self) -> Result<CommandReply, Violation> {
+        Ok(CommandReply::CancelTaken {
+            target: Target::Job(self.id(&["target_id"]).map_or_else(|| self.job(), Ok)?),
+            reason: None,
+            deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
+            request: self.header.correlation.clone(),
+        })
+    }
+
+    /// For how long artifacts are kept, as a member of the capabilities says.
+    pub(super) fn artifact_retention(&self, name: &str) -> Option<ArtifactRetention> {
+        let capabilities = Members::parse(self.raw(&["capabilities"])?).ok()?;
+        let retention = Members::parse(capabilities.get(name)?).ok()?;
+        let seconds = |name: &str| retention.get(name)?.parse().ok();
+        Some(ArtifactRetention { default_s: seconds("default_seconds")?, max_s: seconds("max_seconds")? })
     }
 
     pub(super) fn header_trace(&self) -> Option<String> {

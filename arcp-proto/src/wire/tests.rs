@@ -156,7 +156,8 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
         Some(SessionRequest::Close { .. }) => SessionRequest::Ping { nonce: nonce() },
         Some(SessionRequest::Ping { .. }) => SessionRequest::Pong { nonce: nonce() },
         Some(SessionRequest::Pong { .. }) => SessionRequest::Echo { nonce: Some(nonce()) },
-        Some(SessionRequest::Echo { .. }) => SessionRequest::Ack { seq: 7 },
+        Some(SessionRequest::Echo { .. }) => SessionRequest::Echoed { nonce: Some(nonce()) },
+        Some(SessionRequest::Echoed { .. }) => SessionRequest::Ack { seq: 7 },
         Some(SessionRequest::Ack { .. }) => SessionRequest::List(ListQuery::default()),
         Some(SessionRequest::List(_)) => {
             SessionRequest::ListSessions(SessionQuery { after: Some(id("sess_0")), limit: Some(7) })
@@ -363,6 +364,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | SessionRequest::Ping { .. }
             | SessionRequest::Pong { .. }
             | SessionRequest::Echo { .. }
+            | SessionRequest::Echoed { .. }
             | SessionRequest::Ack { .. }
             | SessionRequest::ListSessions(_)
             | SessionRequest::ListSchedules(_)

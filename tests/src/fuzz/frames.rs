@@ -72,7 +72,8 @@ fn rewrite_reply(view: &View, header: &Header<'_>) -> Option<String> {
             raw::write_reply(view, Stamp { id, session: Some(session), seq: header.seq }, &reply)?
         }
         RuntimeFrame::Event { event, at, .. } => event_frame(view, header, session, at.unwrap_or(AT), &event),
-        RuntimeFrame::Goodbye { .. }
+        RuntimeFrame::Echo { .. }
+        | RuntimeFrame::Goodbye { .. }
         | RuntimeFrame::Counted
         | RuntimeFrame::Heartbeat { .. }
         | RuntimeFrame::Unknown => return None,

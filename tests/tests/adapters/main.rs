@@ -307,7 +307,10 @@ fn every_call(adapter: Adapter, site: &Site) -> Transcript {
     let (client, other) = (OurClient::connect(adapter, site, None), OurClient::connect(adapter, site, None));
     let agents = client.welcome().agents.iter().map(|agent| json!(agent.name)).collect();
     let reported = client.submit("reporter", r#"{"of":1}"#).expect("it is accepted").rest();
-    let refused = client.submit("nobody", "{}").err().map(|error| json!(error.to_string()));
+    let nobody = client.submit("nobody", "{}").err();
+    let nothing = client.steer(&"str_01M7VD85KQ9SZXPW6NX4X2SFJ9_1".parse().expect("an id")).err();
+    let refused: Vec<Value> = [nobody, nothing].iter().flatten().map(|error| json!(error.to_string())).collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
 
     let mut cancelled = client.submit("gate", "{}").expect("it is accepted");
     let first = cancelled.until_it_waits();
@@ -329,7 +332,6 @@ fn every_call(adapter: Adapter, site: &Site) -> Transcript {
     let resumed = vec![json!(back.welcome().resumed)];
     back.close();
     other.close();
-    let refused = refused.into_iter().collect();
     vec![agents, reported, refused, first, also, cancelled, watched, listed, opened, over_a_cut, resumed]
 }
 

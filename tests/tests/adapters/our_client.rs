@@ -1,5 +1,7 @@
 //! Our clients.
 
+use std::time::Duration;
+
 use arcp_blocking::{ClientError, JobUpdate, Target};
 use arcp_host::client::Welcome;
 use arcp_proto::client::{ClientConfig, ResultData};
@@ -94,6 +96,23 @@ impl OurClient {
         match self {
             OurClient::Blocking(client) => client.cancel(job, None),
             OurClient::Tokio(runtime, client) => runtime.block_on(client.cancel(job, None)),
+        }
+    }
+
+    /// Paces a stream that is not there, and cancels it.
+    pub fn steer(&self, stream: &WireId) -> Result<(), ClientError> {
+        let slowly = Some(Duration::from_secs(1));
+        match self {
+            OurClient::Blocking(client) => {
+                let streams = arcp_blocking::Streams::of(client);
+                streams.pace(stream.clone(), slowly)?;
+                streams.cancel(stream.clone(), None)
+            }
+            OurClient::Tokio(runtime, client) => runtime.block_on(async {
+                let streams = arcp_tokio_adapter::Streams::of(client);
+                streams.pace(stream.clone(), slowly).await?;
+                streams.cancel(stream.clone(), None).await
+            }),
         }
     }
 

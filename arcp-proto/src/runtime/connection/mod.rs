@@ -390,6 +390,11 @@ fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<
         Ok(received) => received,
         Err(violation) => return Heard::Refused(Subject::from_header(&header), violation),
     };
+    if let Some(feature) = received.needs.filter(|feature| !view.features.has(*feature)) {
+        let kind = header.kind.as_ref();
+        let why = alloc::format!("`{kind}` needs the feature `{feature}`, which was not negotiated");
+        return Heard::Refused(Subject::from_header(&header), Violation::invalid(why));
+    }
     let foreign = received.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
     let of_another = matches!(
         received.request,

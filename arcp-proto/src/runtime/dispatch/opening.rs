@@ -181,7 +181,11 @@ impl<'r> OpeningHandler<'r> {
                 .map(|interval| interval.as_secs()),
             features: view.features,
             agents: agents_for(config, session.subject(), view.features),
-            runtime: RuntimeInfo { program: config.runtime.clone(), fingerprint: fingerprint.clone() },
+            runtime: RuntimeInfo {
+                program: config.runtime.clone(),
+                fingerprint: fingerprint.clone(),
+                artifact_retention: config.artifact_retention(),
+            },
             accepted_at: ctx.now.utc,
             expires_at: session.expires_at(),
             extensions: session.extensions().names().to_vec(),

@@ -139,7 +139,7 @@ impl<'r> RequestHandler<'r> {
                 let due = self.runtime.connections.prompts.await_next(self.conn, &self.id);
                 due.into_iter().for_each(|request| self.answer(prompts::told(request)));
             }
-            SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
+            SessionRequest::Pong { .. } | SessionRequest::Echoed { .. } | SessionRequest::Ignored => {}
         }
     }
 
@@ -213,6 +213,7 @@ fn may_come_before_resuming(request: &Request) -> bool {
             | SessionRequest::Ping { .. }
             | SessionRequest::Pong { .. }
             | SessionRequest::Echo { .. }
+            | SessionRequest::Echoed { .. }
             | SessionRequest::Ack { .. }
             | SessionRequest::Ignored => true,
             SessionRequest::List(_)

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{EVICTED, feature_named, shown_as};
+use super::{EVICTED, RETENTION, feature_named, shown_as};
 use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Members};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
@@ -52,6 +52,7 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
             deadline_ms: 0,
             request: p.header.correlation.clone(),
         }),
+        "cancel.accepted" => Reply::Command(p.cancel_taken()?),
         "ack" => Reply::Session(SessionReply::Done {
             detail: p.string(&["detail", "note"]).unwrap_or_default(),
             request: p.header.correlation.clone(),
@@ -115,6 +116,7 @@ impl HelloFrame<'_, '_> {
             runtime: RuntimeInfo {
                 program: ClientInfo { name: runtime.name, version: runtime.version },
                 fingerprint: runtime.fingerprint,
+                artifact_retention: self.payload.artifact_retention(RETENTION),
             },
             accepted_at: self.payload.time(&["accepted_at"]).unwrap_or(self.payload.now),
             expires_at: None,

@@ -67,9 +67,10 @@ fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)
         SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish, sidecars),
         SessionRequest::ListCheckpoints { job } => shared::write_checkpoint_query(job),
         SessionRequest::AwaitPrompt => shared::write_await_prompt(),
+        SessionRequest::Replay(replay) => shared::write_replay(replay),
+        SessionRequest::Pace { stream, every } => shared::write_pace(stream, *every),
         SessionRequest::Echo { .. }
-        | SessionRequest::Replay(_)
-        | SessionRequest::Pace { .. }
+        | SessionRequest::Echoed { .. }
         | SessionRequest::Extension(_)
         | SessionRequest::Ignored => return None,
     })
@@ -78,11 +79,11 @@ fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)
 fn write_command(command: &Command, sidecars: bool) -> Option<(&'static str, String)> {
     Some(match command {
         Command::Submit(submit, _) => ("job.submit", write_submit(submit)),
-        // Published runtimes need a reason, and some the id in here.
-        Command::Cancel(cancel) => (
-            "job.cancel",
-            write_reason(cancel.reason.as_deref().unwrap_or("client.cancel"), Some(cancel.target.job()?)),
-        ),
+        Command::Cancel(cancel) => match cancel.target.job() {
+            // Published runtimes need a reason, and some the id in here.
+            Some(job) => ("job.cancel", write_reason(cancel.reason.as_deref().unwrap_or("client.cancel"), Some(job))),
+            None => shared::write_cancel(cancel),
+        },
         Command::Watch(watch) => shared::write_watch(watch),
         Command::Unwatch { job } => shared::write_unwatch(job),
         Command::Answer(answering) => shared::write_answer(answering),

@@ -37,6 +37,8 @@ const OURS: &str = "x-vendor.arcp.native";
 const REQUEST: &str = SHOWN_AS[0];
 
 const OURS_PREFIX: &str = "x-vendor.arcp.";
+/// The capability that says for how long artifacts are kept.
+const RETENTION: &str = "x-vendor.arcp.artifact_retention";
 /// The kind of events that show what happens in a stream to who reads no messages of
 /// the other family.
 const STREAM: &str = SHOWN_AS[1];
@@ -77,7 +79,8 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         | Feature::DurableJobs
         | Feature::HumanInput
         | Feature::Interrupts
-        | Feature::Streaming => None,
+        | Feature::Streaming
+        | Feature::BinaryStreams => None,
     }
 }
 

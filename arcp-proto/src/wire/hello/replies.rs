@@ -4,7 +4,9 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use super::{EVICTED, Envelope, code_name, code_retryable, feature_name, message_id, shown_trace, timestamp, words};
+use super::{
+    EVICTED, Envelope, RETENTION, code_name, code_retryable, feature_name, message_id, shown_trace, timestamp, words,
+};
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
@@ -29,8 +31,14 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
         Reply::Session(SessionReply::Pong { .. } | SessionReply::Jobs(_)) | Reply::Command(CommandReply::Watching(_))
     );
     let mut envelope = envelope(view, stamp, kind, About { request: reply.request(), job, trace, correlated });
-    if let Reply::Session(SessionReply::Done { request, .. }) = reply {
-        envelope.correlation = request.as_ref().map(WireId::as_str);
+    let other = match reply {
+        Reply::Session(SessionReply::Done { .. }) => true,
+        Reply::Command(CommandReply::CancelTaken { target, .. }) => target.job().is_none(),
+        Reply::Refused(_) | Reply::Handshake(_) | Reply::Session(_) | Reply::Command(_) => false,
+    };
+    // What is said in a message of the other family names its request as that does.
+    if other {
+        envelope.correlation = reply.request().map(WireId::as_str);
     }
     Some(envelope.around(&payload))
 }
@@ -70,11 +78,14 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
 fn write_command_reply(view: &View, reply: &CommandReply) -> Option<(&'static str, String)> {
     Some(match reply {
         CommandReply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
-        CommandReply::CancelTaken { target, reason, .. } => {
-            let mut payload = Object::new();
-            payload.str("job_id", target.id().as_str()).opt_str("reason", reason.as_deref());
-            ("job.cancelled", payload.done())
-        }
+        CommandReply::CancelTaken { target, reason, deadline_ms, .. } => match target.job() {
+            Some(job) => {
+                let mut payload = Object::new();
+                payload.str("job_id", job.as_str()).opt_str("reason", reason.as_deref());
+                ("job.cancelled", payload.done())
+            }
+            None => shared::write_cancel_taken(target, *deadline_ms),
+        },
         CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
         CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
         CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
@@ -132,12 +143,14 @@ fn write_opened(opened: &Opened) -> String {
             .raw("encodings", "[\"json\"]")
             .array("features", opened.features.iter().filter_map(feature_name).map(quoted))
             .array("agents", opened.agents.iter().map(|agent| write_agent(opened.features, agent)));
+        shared::write_retention(capabilities, RETENTION, opened);
     });
     payload.done()
 }
 
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String> {
     let form = view.profile.refusal_form(refusal.kind);
+    let named = refusal.job.as_ref().filter(|id| is_of_jobs(id));
     // Nobody asked: it is about the session.
     let of_session = form == RefusalForm::JoblessError && refusal.request.is_none()
         || form == RefusalForm::NamedJobError && refusal.job.is_none();
@@ -151,8 +164,8 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String>
             let page = JobPage { request: refusal.request.clone(), jobs: Vec::new(), next: None };
             return write_reply(view, stamp, &SessionReply::Jobs(page).into());
         }
-        RefusalForm::SessionError => ("session.error", refusal.job.as_ref()),
-        RefusalForm::Nack => ("nack", refusal.job.as_ref()),
+        RefusalForm::SessionError => ("session.error", named),
+        RefusalForm::Nack => ("nack", named),
         RefusalForm::JobError => ("job.error", Some(&fresh)),
         RefusalForm::JoblessError => ("job.error", None),
         RefusalForm::NamedJobError => ("job.error", refusal.job.as_ref()),
@@ -170,6 +183,12 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String>
         .opt_str("job_id", job.map(WireId::as_str));
     let about = About { request: refusal.request.as_ref(), job, trace: refusal.trace.as_deref(), correlated: true };
     Some(envelope(view, stamp, kind, about).around(&payload.done()))
+}
+
+/// Whether what a refusal is about may be a job: a cancel is aimed at streams and sessions,
+/// too.
+fn is_of_jobs(id: &WireId) -> bool {
+    !["str_", "sess_"].iter().any(|prefix| id.as_str().starts_with(prefix))
 }
 
 /// `code`, `message`, `retryable`, `details`. A code this family does not

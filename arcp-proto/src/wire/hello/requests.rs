@@ -10,7 +10,7 @@ use super::{OURS_PREFIX, Traceparent, feature_named, is_trace, trace_id};
 use crate::error::Violation;
 use crate::json::{Json, Member, Once, Raw, Text, members};
 use crate::model::agent::AgentRef;
-use crate::model::feature::Features;
+use crate::model::feature::{Feature, Features};
 use crate::model::request::{ClientInfo, Command, HandshakeRequest, Invocation, Open, SessionRequest, Submit};
 use crate::wire::ReceivedRequest;
 use crate::wire::envelope::{Header, payload};
@@ -26,8 +26,13 @@ pub(crate) fn opens(kind: &str) -> bool {
 
 pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Violation> {
     let mut profile = Profile::Plain;
-    let received =
-        |request, profile| ReceivedRequest { id: header.id.clone(), session: header.session.clone(), request, profile };
+    let received = |request, profile| ReceivedRequest {
+        id: header.id.clone(),
+        session: header.session.clone(),
+        request,
+        profile,
+        needs: None,
+    };
     let kind = header.kind.as_ref();
     if kind == SUBMIT {
         // First, because it comes most often.
@@ -35,6 +40,10 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
     }
     if let Some(request) = shared::read_request(header)? {
         return Ok(received(request, profile));
+    }
+    let invoked = |submit| Ok((Submit { trace: read_trace(header)?, ..submit }, read_invocation(header)));
+    if let Some(request) = shared::read_surface(header, invoked)? {
+        return Ok(ReceivedRequest { needs: Some(Feature::OpenSurfaces), ..received(request, profile) });
     }
     let request = match kind {
         "session.hello" => {
@@ -207,9 +216,13 @@ fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
         // A name that no parent knows it by names nothing.
         delegate_id: shared::delegate_id(fields.delegate_id.filter(|_| fields.parent_job_id.is_some()))?,
         parent: fields.parent_job_id.map(|Text(id)| shared::parent(&id)).transpose()?,
-        trace: header.trace.as_deref().map(trace_id).transpose()?.flatten(),
+        trace: read_trace(header)?,
         ..Submit::new(AgentRef::parse(&fields.agent.0)?)
     })
+}
+
+fn read_trace(header: &Header<'_>) -> Result<Option<String>, Violation> {
+    Ok(header.trace.as_deref().map(trace_id).transpose()?.flatten())
 }
 
 /// What a whole traceparent says besides its trace.

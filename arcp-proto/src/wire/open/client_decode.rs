@@ -15,7 +15,7 @@ use crate::model::job::FinalStatus;
 use crate::model::reply::{
     Challenge, CommandReply, HandshakeReply, Opened, RefusedKind, Reply, RuntimeInfo, SessionReply,
 };
-use crate::model::request::{ClientInfo, Target};
+use crate::model::request::ClientInfo;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::envelope::Header;
@@ -59,12 +59,7 @@ impl OpenFrame<'_, '_> {
             }),
             "nack" => Reply::Refused(self.payload.refusal(RefusedKind::Frame)),
             "cancel.refused" => Reply::Refused(self.cancel_refused()),
-            "cancel.accepted" => Reply::Command(CommandReply::CancelTaken {
-                target: Target::Job(self.payload.id(&["target_id"]).map_or_else(|| self.payload.job(), Ok)?),
-                reason: None,
-                deadline_ms: self.payload.u64(&["deadline_ms"]).unwrap_or(0),
-                request: self.payload.header.correlation.clone(),
-            }),
+            "cancel.accepted" => Reply::Command(self.payload.cancel_taken()?),
             "pong" => Reply::Session(SessionReply::Echo {
                 nonce: self.payload.string(&["nonce"]),
                 request: self.payload.header.correlation.clone(),
@@ -84,6 +79,7 @@ impl OpenFrame<'_, '_> {
                 reason: self.payload.string(&["reason"]).unwrap_or_default(),
                 request: self.payload.header.correlation.clone(),
             }),
+            "ping" => return Ok(RuntimeFrame::Echo { nonce: self.payload.string(&["nonce"]) }),
             "job.heartbeat" => return Ok(RuntimeFrame::Heartbeat { job: self.payload.job()? }),
             _ => return self.job_event(),
         };
@@ -327,6 +323,7 @@ impl OpenFrame<'_, '_> {
             runtime: RuntimeInfo {
                 program: ClientInfo { name: name("kind"), version: name("version") },
                 fingerprint: runtime.as_ref().and_then(|runtime| runtime.string(&["fingerprint"])),
+                artifact_retention: self.payload.artifact_retention("artifact_retention"),
             },
             accepted_at: self.payload.now,
             expires_at: nested("lease").and_then(|lease| lease.time(&["expires_at"])),

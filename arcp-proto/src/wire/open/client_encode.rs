@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 
 use super::{
     BINARY_ENCODING, ENCODINGS, Envelope, OPTIONAL, TYPES, capability_name, extension_names, is_job, subscriptions,
-    words, workflows,
+    words,
 };
 use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
 use crate::model::request::{
-    Cancel, Command, Credential, HandshakeRequest, Open, Priority, Proof, Request, SessionRequest, Submit, Target,
+    Command, Credential, HandshakeRequest, Open, Priority, Proof, Request, SessionRequest, Submit,
 };
 use crate::model::schedule::NewSchedule;
 use crate::secret::Secret;
@@ -92,6 +92,10 @@ fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)
             payload.opt_str("nonce", nonce.as_deref());
             ("ping", payload.done())
         }
+        SessionRequest::Echoed { nonce } => {
+            payload.opt_str("nonce", nonce.as_deref());
+            ("pong", payload.done())
+        }
         SessionRequest::Ack { seq } => shared::write_ack(*seq),
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
@@ -99,13 +103,8 @@ fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)
         SessionRequest::AboutArtifacts(wish) => shared::write_wish(wish, sidecars),
         SessionRequest::ListCheckpoints { job } => shared::write_checkpoint_query(job),
         SessionRequest::AwaitPrompt => shared::write_await_prompt(),
-        SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
-        SessionRequest::Pace { every, .. } => {
-            if let Some(every) = every.filter(|every| !every.is_zero()) {
-                payload.raw("desired_rate_per_second", &alloc::format!("{}", 1.0 / every.as_secs_f64()));
-            }
-            ("backpressure", payload.done())
-        }
+        SessionRequest::Replay(replay) => shared::write_replay(replay),
+        SessionRequest::Pace { stream, every } => shared::write_pace(stream, *every),
         SessionRequest::Extension(extension) => (&extension.kind, String::from(extension.payload.as_str())),
         SessionRequest::Ignored => return None,
     })
@@ -113,12 +112,11 @@ fn write_session_request(request: &SessionRequest, (at, sidecars): (UtcMs, bool)
 
 fn write_command(command: &Command, sidecars: bool) -> (&'static str, String) {
     match command {
-        Command::Submit(submit, _) if submit.parent.is_some() => ("agent.delegate", write_delegate(submit)),
-        Command::Submit(submit, _) => match workflows::write(submit) {
-            Some(payload) => (workflows::KIND, payload),
-            None => ("tool.invoke", write_invoke(submit)),
-        },
-        Command::Cancel(cancel) => ("cancel", write_cancel(cancel)),
+        Command::Submit(submit, _) if submit.parent.is_some() => shared::write_delegate(submit),
+        Command::Submit(submit, _) => {
+            shared::write_workflow(submit).unwrap_or_else(|| ("tool.invoke", write_invoke(submit)))
+        }
+        Command::Cancel(cancel) => shared::write_cancel(cancel),
         Command::Watch(watch) => shared::write_watch(watch),
         Command::Unwatch { job } => shared::write_unwatch(job),
         Command::Answer(answering) => shared::write_answer(answering),
@@ -210,38 +208,6 @@ fn write_invoke(submit: &Submit) -> String {
         .opt_json("lease_constraints", submit.lease_constraints.as_ref());
     if let Some(seconds) = submit.max_runtime {
         payload.u64("max_runtime_sec", u64::from(seconds.get()));
-    }
-    payload.done()
-}
-
-/// Below the job that the envelope names.
-fn write_delegate(submit: &Submit) -> String {
-    let mut payload = Object::new();
-    payload
-        .display("target", &submit.agent)
-        .opt_json("input", submit.input.as_ref())
-        .opt_json("lease_request", submit.lease_request.as_ref())
-        .opt_json("lease_constraints", submit.lease_constraints.as_ref())
-        .opt_str("delegate_id", submit.delegate_id.as_ref().map(WireId::as_str));
-    if let Some(seconds) = submit.max_runtime {
-        payload.u64("max_runtime_sec", u64::from(seconds.get()));
-    }
-    payload.done()
-}
-
-fn write_cancel(cancel: &Cancel) -> String {
-    let target = match &cancel.target {
-        Target::Job(_) => "job",
-        Target::Stream(_) => "stream",
-        Target::Session(_) => "session",
-    };
-    let mut payload = Object::new();
-    payload
-        .str("target", target)
-        .str("target_id", cancel.target.id().as_str())
-        .opt_str("reason", cancel.reason.as_deref());
-    if let Some(deadline) = cancel.deadline {
-        payload.u64("deadline_ms", u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     }
     payload.done()
 }

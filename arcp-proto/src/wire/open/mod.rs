@@ -9,7 +9,6 @@ mod events;
 mod replies;
 mod requests;
 mod subscriptions;
-mod workflows;
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -45,7 +44,7 @@ const TYPES: &str = "arcpx.arcp.types.v1";
 /// The capability that names how bytes are written.
 const BINARY_ENCODING: &str = "binary_encoding";
 
-/// Those of a peer that takes bytes beside their frames.
+/// Those of a peer that takes bytes beside their frames; the first one every peer reads.
 const ENCODINGS: [&str; 2] = ["base64", "sidecar"];
 
 /// Whether a peer's list of them has that.
@@ -94,6 +93,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::Artifacts => "artifacts",
         Feature::Schedules => "scheduled_jobs",
         Feature::Streaming => "streaming",
+        Feature::BinaryStreams => "binary_streams",
         Feature::Checkpoints => "checkpoints",
         Feature::Heartbeat
         | Feature::Ack

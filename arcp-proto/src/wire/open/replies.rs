@@ -88,10 +88,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> (&'static str, Stri
         CommandReply::Scheduled(scheduled) => shared::write_scheduled(scheduled),
         CommandReply::Checkpoint { checkpoint, request } => shared::write_checkpoint(checkpoint, request.as_ref()),
         CommandReply::Token(issued) => shared::write_token(issued),
-        CommandReply::CancelTaken { target, deadline_ms, .. } => {
-            payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
-            ("cancel.accepted", payload.done())
-        }
+        CommandReply::CancelTaken { target, deadline_ms, .. } => shared::write_cancel_taken(target, *deadline_ms),
         CommandReply::Subscribed { subscription, .. } => {
             payload.str("subscription_id", subscription.as_str());
             ("subscribe.accepted", payload.done())
@@ -149,9 +146,9 @@ fn write_capabilities(out: &mut Object, opened: &Opened) {
         out.bool("anonymous", true);
     }
     out.str("heartbeat_recovery", if opened.features.has(Feature::BlockOnSilence) { "block" } else { "fail" });
-    if opened.features.has(Feature::Sidecars) {
-        out.array(BINARY_ENCODING, ENCODINGS.map(quoted));
-    }
+    let encodings = if opened.features.has(Feature::Sidecars) { &ENCODINGS[..] } else { &ENCODINGS[..1] };
+    out.array(BINARY_ENCODING, encodings.iter().map(|encoding| quoted(encoding)));
+    shared::write_retention(out, "artifact_retention", opened);
     if let Some(interval) = opened.job_heartbeat_s {
         out.u64("heartbeat_interval_seconds", interval);
     }

@@ -2,20 +2,19 @@
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{BINARY_ENCODING, TYPES, capability_named, extension_feature, names_sidecars, subscriptions, workflows};
+use super::{BINARY_ENCODING, TYPES, capability_named, extension_feature, names_sidecars, subscriptions};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
-use crate::json::{Json, Member, Members, Object, Once, Raw, Text, members};
+use crate::json::{Json, Member, Members, Once, Raw, Text, members};
 use crate::model::agent::AgentRef;
 use crate::model::feature::{Feature, Features};
 use crate::model::request::{
-    Cancel, ClientInfo, Command, Credential, Extension, HandshakeRequest, Invocation, Open, Priority, Proof, Request,
-    SessionRequest, Submit, Target,
+    ClientInfo, Command, Credential, Extension, HandshakeRequest, Invocation, Open, Priority, Proof, Request,
+    SessionRequest, Submit,
 };
 use crate::secret::Secret;
 use crate::wire::ReceivedRequest;
@@ -25,9 +24,6 @@ use crate::wire::shared::{self, Auth, bounded, credential, object, present};
 
 /// The type that has a tool do something.
 const INVOKE: &str = "tool.invoke";
-/// How long an agent may take to stop where a cancel does not say.
-const CANCEL_DEADLINE_MS: u64 = 5000;
-const LONGEST_CANCEL_DEADLINE_MS: u64 = 600_000;
 
 /// The first words of types that belong to the protocol itself.
 const CORE: [&str; 28] = [
@@ -93,9 +89,6 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
             }
             "session.authenticate" => HandshakeRequest::Authenticate(read_proof(header)?).into(),
             INVOKE => Command::Submit(read_invoke(header)?, read_invocation(header, priority)?).into(),
-            workflows::KIND => Command::Submit(workflows::read(header)?, read_invocation(header, priority)?).into(),
-            "agent.delegate" => Command::Submit(read_delegate(header)?, read_invocation(header, priority)?).into(),
-            "cancel" => Command::Cancel(read_cancel(header)?).into(),
             shared::SCHEDULE => {
                 let read = |header: &Header<'_>| Ok((read_invoke(header)?, read_invocation(header, priority)?));
                 Command::Schedule(shared::read_schedule(header, INVOKE, read)?.into()).into()
@@ -104,16 +97,23 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
                 let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
                 SessionRequest::Echo { nonce: said.as_ref().map(shared::nonce).transpose()? }.into()
             }
-            "backpressure" => read_pace(header)?,
+            "pong" => {
+                let said = payload::<Nonce<'_>>("pong", header.payload).ok().and_then(|said| said.nonce);
+                SessionRequest::Echoed { nonce: said.and_then(|said| shared::nonce(&said).ok()) }.into()
+            }
             // An answer to an answer would never end.
-            "pong" | "ack" | "nack" => SessionRequest::Ignored.into(),
-            _ => match subscriptions::read_request(header)? {
-                Some(request) => request,
-                None => read_other(header)?,
-            },
+            "ack" | "nack" => SessionRequest::Ignored.into(),
+            _ => {
+                let invoked = |submit| Ok((submit, read_invocation(header, priority)?));
+                let surface = shared::read_surface(header, invoked)?;
+                match surface.map_or_else(|| subscriptions::read_request(header), |surface| Ok(Some(surface)))? {
+                    Some(request) => request,
+                    None => read_other(header)?,
+                }
+            }
         },
     };
-    Ok(ReceivedRequest { id: header.id.clone(), session: header.session.clone(), request, profile })
+    Ok(ReceivedRequest { id: header.id.clone(), session: header.session.clone(), request, profile, needs: None })
 }
 
 /// A type of the protocol that nobody serves here, or one of an extension
@@ -152,30 +152,6 @@ pub(super) fn priority_named(name: &str) -> Result<Priority, Violation> {
         "critical" => Priority::Critical,
         _ => return Err(Violation::invalid("a priority is low, normal, high or critical")),
     })
-}
-
-#[derive(Deserialize)]
-struct Pressure {
-    #[serde(default)]
-    desired_rate_per_second: Option<f64>,
-}
-
-/// How often something may be said in a stream (RFC §11.2).
-fn read_pace(header: &Header<'_>) -> Result<Request, Violation> {
-    const SLOWEST: f64 = 0.001;
-    const FASTEST: f64 = 1_000_000.0;
-    let said: Pressure = payload("backpressure", header.payload)?;
-    let stream = header.stream.as_deref().and_then(WireId::new);
-    let stream = stream.ok_or_else(|| Violation::invalid("`backpressure`: `stream_id` is missing"))?;
-    let every = match said.desired_rate_per_second {
-        None => None,
-        Some(rate) if (SLOWEST..=FASTEST).contains(&rate) => Some(Duration::from_secs_f64(1.0 / rate)),
-        Some(_) => {
-            let range = alloc::format!("`desired_rate_per_second` is {SLOWEST} to {FASTEST}");
-            return Err(Violation::invalid(range));
-        }
-    };
-    Ok(SessionRequest::Pace { stream, every }.into())
 }
 
 #[derive(Deserialize)]
@@ -299,36 +275,6 @@ fn read_proof(header: &Header<'_>) -> Result<Proof, Violation> {
     Ok(Proof { response: Secret::new(response.into()), nonce })
 }
 
-#[derive(Deserialize)]
-struct CancelFields<'a> {
-    #[serde(borrow, default)]
-    target: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    target_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    reason: Option<Text<'a>>,
-    #[serde(default)]
-    deadline_ms: Option<u64>,
-}
-
-fn read_cancel(header: &Header<'_>) -> Result<Cancel, Violation> {
-    let said: CancelFields<'_> = payload("cancel", header.payload)?;
-    let id = said.target_id.and_then(|Text(id)| WireId::new(&id)).or_else(|| header.job.clone());
-    let id = id.ok_or_else(|| Violation::invalid("`cancel`: `target_id` is missing"))?;
-    let target = match said.target.as_ref().map_or("job", |Text(target)| target.as_ref()) {
-        "job" => Target::Job(id),
-        "stream" => Target::Stream(id),
-        "session" => Target::Session(id),
-        _ => return Err(Violation::invalid("`cancel`: `target` must be job, stream or session")),
-    };
-    let deadline = said.deadline_ms.unwrap_or(CANCEL_DEADLINE_MS);
-    if deadline > LONGEST_CANCEL_DEADLINE_MS {
-        return Err(Violation::invalid("`cancel`: `deadline_ms` must be 0 to 600000"));
-    }
-    let reason = said.reason.map(|Text(reason)| reason.chars().take(1024).collect());
-    Ok(Cancel { target, reason, deadline: Some(Duration::from_millis(deadline)) })
-}
-
 #[derive(Default, Deserialize)]
 struct Invoke<'a> {
     #[serde(borrow)]
@@ -352,7 +298,7 @@ struct Invoke<'a> {
 fn read_invocation(header: &Header<'_>, priority: Priority) -> Result<Invocation, Violation> {
     Ok(Invocation {
         priority,
-        span: header.span.as_deref().map(|span| free_text("span_id", span)).transpose()?,
+        span: header.span.as_deref().map(|span| shared::free_text("span_id", span)).transpose()?,
         unsampled: false,
         extensions: object("extensions", header.extensions)?,
     })
@@ -400,7 +346,7 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
         Some(fields) => fields,
         None => payload(INVOKE, header.payload)?,
     };
-    let terms = Terms {
+    let terms = shared::Terms {
         cost_budget: fields.cost_budget,
         model_use: fields.model_use,
         lease_request: fields.lease_request,
@@ -409,149 +355,5 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
         key: fields.idempotency_key,
     };
     let input = fields.arguments.map(Json::from_checked);
-    submit_on(header, terms, Submit { input, ..Submit::new(AgentRef::parse(&fields.tool.0)?) })
-}
-
-/// What is said of a job besides its agent and its input.
-pub(super) struct Terms<'a> {
-    pub(super) cost_budget: Option<Raw<'a>>,
-    pub(super) model_use: Option<Raw<'a>>,
-    pub(super) lease_request: Option<Raw<'a>>,
-    pub(super) lease_constraints: Option<Raw<'a>>,
-    pub(super) max_runtime_sec: Option<u64>,
-    pub(super) key: Option<Text<'a>>,
-}
-
-/// A submit with what is said of it besides, here and in the envelope.
-pub(super) fn submit_on(header: &Header<'_>, terms: Terms<'_>, submit: Submit) -> Result<Submit, Violation> {
-    let key = match header.key.as_deref() {
-        Some(key) => Some(Text(key.into())),
-        None => terms.key,
-    };
-    let lease = object("lease_request", terms.lease_request)?;
-    let constraints = object("lease_constraints", terms.lease_constraints)?.or_else(|| expiry_within(lease.as_ref()));
-    let lease = with_budgets(lease, terms.cost_budget, terms.model_use)?;
-    // A tracer that does nothing writes zeros.
-    let trace = header.trace.as_deref().filter(|trace| trace.len() != 32 || trace.bytes().any(|digit| digit != b'0'));
-    let trace = trace.map(|trace| free_text("trace_id", trace)).transpose()?;
-    Ok(Submit {
-        lease_request: lease,
-        lease_constraints: constraints,
-        key: shared::key(key)?,
-        max_runtime: shared::max_runtime(terms.max_runtime_sec)?,
-        trace,
-        ..submit
-    })
-}
-
-#[derive(Deserialize)]
-struct Delegate<'a> {
-    #[serde(borrow)]
-    target: Text<'a>,
-    #[serde(borrow, default)]
-    task: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    context: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    input: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    lease_request: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    lease_constraints: Option<&'a RawValue>,
-    #[serde(default)]
-    max_runtime_sec: Option<u64>,
-    #[serde(borrow, default)]
-    delegate_id: Option<Text<'a>>,
-}
-
-/// A child of the job that the envelope names (RFC §14).
-fn read_delegate(header: &Header<'_>) -> Result<Submit, Violation> {
-    let fields: Delegate<'_> = payload("agent.delegate", header.payload)?;
-    let missing = || Violation::invalid("`agent.delegate`: `job_id` must name the job that has it done");
-    let parent = header.job.clone().ok_or_else(missing)?;
-    let lease = object("lease_request", fields.lease_request)?;
-    let trace = header.trace.as_deref().map(|trace| free_text("trace_id", trace)).transpose()?;
-    let said = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() != "null").map(Json::from_checked);
-    // A task stands beside an input, or for it.
-    let task = || {
-        let mut input = Object::new();
-        input.opt_json("task", Some(&said(fields.task)?)).opt_json("context", said(fields.context).as_ref());
-        Some(input.json())
-    };
-    Ok(Submit {
-        input: fields.input.map(Json::from_checked).or_else(task),
-        lease_request: with_budgets(lease, None, None)?,
-        lease_constraints: object("lease_constraints", fields.lease_constraints)?,
-        key: shared::key(header.key.as_deref().map(|key| Text(key.into())))?,
-        max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
-        parent: Some(parent),
-        delegate_id: shared::delegate_id(fields.delegate_id)?,
-        trace,
-        ..Submit::new(AgentRef::parse(&fields.target.0)?)
-    })
-}
-
-fn free_text(name: &str, text: &str) -> Result<String, Violation> {
-    if !(1..=WireId::MAX).contains(&text.len()) {
-        return Err(Violation::invalid(alloc::format!("`{name}` must have 1 to {} bytes", WireId::MAX)));
-    }
-    Ok(text.to_string())
-}
-
-/// When a lease ends that says so itself.
-fn expiry_within(lease: Option<&Json>) -> Option<Json> {
-    let members = lease?.members().ok()?;
-    let at = members.get("expires_at").filter(|at| *at != "null")?;
-    let mut constraints = Object::new();
-    constraints.raw("expires_at", at);
-    Some(constraints.json())
-}
-
-/// The list of patterns in what one published client writes around it.
-fn patterns(value: &str) -> &str {
-    Members::parse(value).ok().and_then(|around| around.get("patterns")).unwrap_or(value)
-}
-
-/// The lease asked for under the names of 1.1: published clients write them
-/// with `_`, and some of them beside the lease.
-fn with_budgets(
-    lease: Option<Json>,
-    cost: Option<Raw<'_>>,
-    models: Option<Raw<'_>>,
-) -> Result<Option<Json>, Violation> {
-    const NAMES: [(&str, &str); 7] = [
-        ("cost_budget", "cost.budget"),
-        ("model_use", "model.use"),
-        ("fs_read", "fs.read"),
-        ("fs_write", "fs.write"),
-        ("net_fetch", "net.fetch"),
-        ("tool_call", "tool.call"),
-        ("agent_delegate", "agent.delegate"),
-    ];
-    if lease.is_none() && cost.is_none() && models.is_none() {
-        return Ok(None);
-    }
-    let mut out = Object::new();
-    let mut any = false;
-    let members = lease.as_ref().map(|lease| lease.members()).transpose();
-    let members = members.map_err(|e| Violation::invalid(alloc::format!("`lease_request`: {e}")))?.unwrap_or_default();
-    let beside = [("cost.budget", cost), ("model.use", models)];
-    let beside = beside.into_iter().filter_map(|(name, raw)| Some((name, raw?.get())));
-    let inside = members.0.iter().map(|(name, value)| {
-        let known = NAMES.iter().find(|(snake, _)| *snake == name.as_ref());
-        (known.map_or(name.as_ref(), |(_, dotted)| *dotted), *value)
-    });
-    for (name, value) in inside.chain(beside) {
-        // A published client says in the lease when it ends.
-        if value != "null" && value != "[]" && name != "expires_at" {
-            any = true;
-            out.member(name, if name == "model.use" { patterns(value) } else { value });
-        }
-    }
-    if !any {
-        return Ok(None);
-    }
-    let lease = out.json();
-    lease.members().map_err(|_| Violation::invalid("`lease_request`: the same thing is asked for twice"))?;
-    Ok(Some(lease))
+    shared::submit_on(header, terms, Submit { input, ..Submit::new(AgentRef::parse(&fields.tool.0)?) })
 }

@@ -1,4 +1,4 @@
-//! Subscriptions by filter, and what was sent before once more (RFC §13, §19).
+//! Subscriptions by filter (RFC §13).
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
@@ -13,7 +13,7 @@ use crate::error::Violation;
 use crate::id::WireId;
 use crate::json::{Object, Text};
 use crate::model::event::EventClass;
-use crate::model::request::{Command, Filter, Priority, Replay, Request, SessionRequest, Since, Subscribe};
+use crate::model::request::{Command, Filter, Priority, Request, Since, Subscribe};
 use crate::wire::envelope::{Header, payload};
 use crate::wire::shared::quoted;
 use crate::wire::{FrameRole, Stamp, View};
@@ -57,16 +57,6 @@ struct Named<'a> {
     subscription_id: Text<'a>,
 }
 
-#[derive(Deserialize)]
-struct ResumeFields<'a> {
-    #[serde(borrow, default)]
-    after_message_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    checkpoint_id: Option<Text<'a>>,
-    #[serde(default)]
-    include_open_streams: Option<bool>,
-}
-
 /// A request of these, if it is one.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     Ok(Some(match header.kind.as_ref() {
@@ -75,7 +65,6 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Viola
             let named: Named<'_> = payload("unsubscribe", header.payload)?;
             Command::Unsubscribe { subscription: id("subscription_id", &named.subscription_id)? }.into()
         }
-        "resume" => SessionRequest::Replay(read_replay(header)?).into(),
         _ => return Ok(None),
     }))
 }
@@ -100,16 +89,6 @@ pub(super) fn write_subscribe(subscribe: &Subscribe) -> String {
 pub(super) fn write_unsubscribe(subscription: &WireId) -> String {
     let mut payload = Object::new();
     payload.str("subscription_id", subscription.as_str());
-    payload.done()
-}
-
-pub(super) fn write_replay(replay: &Replay) -> String {
-    let mut payload = Object::new();
-    payload.opt_str("after_message_id", replay.after.as_ref().map(WireId::as_str));
-    payload.opt_str("checkpoint_id", replay.checkpoint.as_ref().map(WireId::as_str));
-    if replay.open_streams {
-        payload.bool("include_open_streams", true);
-    }
     payload.done()
 }
 
@@ -144,13 +123,6 @@ fn read_subscribe(header: &Header<'_>) -> Result<Subscribe, Violation> {
         min_priority,
     };
     Ok(Subscribe { filter, since: since.transpose()? })
-}
-
-fn read_replay(header: &Header<'_>) -> Result<Replay, Violation> {
-    let fields: ResumeFields<'_> = payload("resume", header.payload)?;
-    let after = fields.after_message_id.map(|after| id("after_message_id", &after)).transpose()?;
-    let checkpoint = fields.checkpoint_id.map(|named| id("checkpoint_id", &named)).transpose()?;
-    Ok(Replay { after, checkpoint, open_streams: fields.include_open_streams.unwrap_or(false) })
 }
 
 fn list(name: &str, entries: Option<Vec<String>>) -> Result<Vec<String>, Violation> {

@@ -13,7 +13,8 @@ use crate::error::Violation;
 use crate::id::{SessionId, WireId};
 use crate::json::{Members, Object, Text};
 use crate::model::artifact::{ArtifactRef, BlobDigest, PutArtifact};
-use crate::model::reply::{CommandReply, FetchedArtifact, Reply, SessionReply};
+use crate::model::feature::Feature;
+use crate::model::reply::{ArtifactRetention, CommandReply, FetchedArtifact, Opened, Reply, SessionReply};
 use crate::model::request::{Command, Request, SessionRequest};
 use crate::model::upload::{ArtifactWish, ByteRange};
 use crate::time::UtcMs;
@@ -209,4 +210,14 @@ pub(in crate::wire) fn read_members(members: &Members<'_>) -> Option<ArtifactRef
         digest: text("sha256")?.parse().ok()?,
         expires_at: UtcMs::parse(&text("expires_at")?)?,
     })
+}
+
+/// Writes for how long artifacts are kept, to whoever may leave some.
+pub(in crate::wire) fn write_retention(capabilities: &mut Object, name: &'static str, opened: &Opened) {
+    let kept = opened.runtime.artifact_retention.filter(|_| opened.features.has(Feature::Artifacts));
+    if let Some(ArtifactRetention { default_s, max_s }) = kept {
+        capabilities.object(name, |retention| {
+            retention.u64("default_seconds", default_s).u64("max_seconds", max_s);
+        });
+    }
 }

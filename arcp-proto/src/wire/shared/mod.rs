@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod checkpoints;
+mod delegates;
 mod handoff;
 mod interrupt;
 mod job_tokens;
@@ -10,7 +11,10 @@ mod requests;
 mod schedules;
 mod sessions;
 mod streams;
+mod surfaces;
+mod terms;
 mod uploads;
+mod workflows;
 mod written;
 
 /// The largest value in bytes that is written under two names, where readers
@@ -19,11 +23,13 @@ pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
 pub(super) use artifacts::{
     read_members as read_reference, read_reply as read_artifact, write_fetched, write_put, write_ref, write_release,
+    write_retention,
 };
 pub(super) use checkpoints::{
     read_reply as read_checkpoint_reply, write_create as write_create_checkpoint, write_list as write_checkpoints,
     write_made as write_checkpoint, write_query as write_checkpoint_query, write_restore as write_restore_checkpoint,
 };
+pub(super) use delegates::write_delegate;
 pub(super) use handoff::write_hand_over;
 pub(super) use interrupt::write_interrupt;
 pub(super) use job_tokens::{
@@ -43,9 +49,12 @@ pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,
 };
 pub(super) use streams::{stream_data, stream_of, write_stream};
+pub(super) use surfaces::{read_surface, write_cancel, write_cancel_taken, write_pace, write_replay};
+pub(super) use terms::{Terms, free_text, submit_on};
 pub(super) use uploads::{
     PART, read_reply as read_of_artifacts, write_answer as write_of_artifacts, write_keep, write_wish,
 };
+pub(super) use workflows::write_workflow;
 pub(super) use written::{
     DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed,
     write_credentials, write_jobs, write_lease_bounds, write_list_jobs, write_ping, write_pong, write_resume,

@@ -4,13 +4,13 @@ use alloc::string::String;
 
 use serde::Deserialize;
 
-use super::requests::{Terms, submit_on};
+use super::requests::present;
+use super::terms::{Terms, submit_on};
 use crate::error::Violation;
 use crate::json::{Json, Object, Raw, Text};
 use crate::model::request::Submit;
 use crate::model::workflow::{self, Workflow};
 use crate::wire::envelope::{Header, payload};
-use crate::wire::shared::present;
 
 pub(super) const KIND: &str = "workflow.start";
 
@@ -50,8 +50,8 @@ pub(super) fn read(header: &Header<'_>) -> Result<Submit, Violation> {
     submit_on(header, terms, Submit { input: Some(input.json()), ..Submit::new(workflow::agent()) })
 }
 
-/// The payload of a workflow's submit, if it is one.
-pub(super) fn write(submit: &Submit) -> Option<String> {
+/// Type and payload of a workflow's submit, if it is one.
+pub(in crate::wire) fn write_workflow(submit: &Submit) -> Option<(&'static str, String)> {
     if submit.agent != workflow::agent() {
         return None;
     }
@@ -65,5 +65,5 @@ pub(super) fn write(submit: &Submit) -> Option<String> {
     if let Some(seconds) = submit.max_runtime {
         payload.u64("max_runtime_sec", u64::from(seconds.get()));
     }
-    Some(payload.done())
+    Some((KIND, payload.done()))
 }
