@@ -548,10 +548,10 @@ fn a_hard_budget_ends_the_job_of_who_does_not_ask() {
         "lease_request": {"cost.budget": ["USD:1"]}, "lease_constraints": {"x-vendor.arcp.budget_hard": true},
     });
     let job = waiter(&mut world, &mut raw, &submit);
-    world.input(Input::Agent { job, call: cost("0.999999999999", "USD") });
+    world.input(Input::Agent { job, call: cost("0.999999999999999999", "USD") });
     world.settle();
     assert!(world.runtime().stats().running_agents == 1 && world.replies.is_empty());
-    world.input(Input::Agent { job, call: cost("0.0000000000001", "USD") });
+    world.input(Input::Agent { job, call: cost("0.0000000000000000001", "USD") });
     let frames = raw.until_end(&mut world);
     assert_eq!(code(frames.last().expect("an end")), "BUDGET_EXHAUSTED");
     let before = &frames[frames.len() - 2]["payload"]["body"];

@@ -73,7 +73,7 @@ pub enum Excess {
         /// The child's pattern.
         pattern: String,
     },
-    /// The child may spend more.
+    /// The child may spend more of this, or any amount, as it does not name it.
     Budget(Currency),
 }
 
@@ -154,8 +154,8 @@ impl Lease {
     }
 
     /// Whether everything that `child` permits is permitted by this, and its budget is
-    /// within this one's. That is proved, pattern by pattern, with the
-    /// [usual](Fuel::USUAL) amount of work.
+    /// within this one's: of each currency that is bounded here it names an amount, and not
+    /// more. That is proved, pattern by pattern, with the [usual](Fuel::USUAL) amount of work.
     ///
     /// # Errors
     ///
@@ -171,6 +171,15 @@ impl Lease {
     /// What is not, or [`Excess::TooComplex`] with the pattern that took too much: so
     /// do many wildcards behind `*` on both sides.
     pub fn covers_with(&self, child: &Lease, fuel: &mut Fuel) -> Result<(), Excess> {
+        self.permits_all_of(child, fuel)?;
+        match self.budget.first_beyond(&child.budget) {
+            Some(currency) => Err(Excess::Budget(currency.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, whatever either may spend.
+    pub(crate) fn permits_all_of(&self, child: &Lease, fuel: &mut Fuel) -> Result<(), Excess> {
         for (namespace, patterns) in &child.grants {
             let above = self.grants.get(namespace).map(Vec::as_slice).unwrap_or_default();
             let outer: Vec<_> = above.iter().map(Pattern::program).collect();
@@ -191,10 +200,7 @@ impl Lease {
                 }
             }
         }
-        match self.budget.lacks(&child.budget) {
-            Some(currency) => Err(Excess::Budget(currency.clone())),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Whether it permits nothing, and bounds no currency.
@@ -292,7 +298,7 @@ impl core::fmt::Display for Excess {
                     "`{namespace}`: `{pattern}` is too involved to prove that the parent's lease grants all of it: use fewer wildcards, or patterns of the parent's as they stand"
                 )
             }
-            Excess::Budget(currency) => write!(f, "`cost.budget`: the parent has less {currency} left"),
+            Excess::Budget(currency) => write!(f, "`cost.budget`: the parent may spend less {currency} than that"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{ParseError, Violation};
 use crate::json::{Json, Object};
 
 /// Digits behind the point.
-const SCALE: u32 = 12;
+const SCALE: u32 = 18;
 const ONE: i128 = 10_i128.pow(SCALE);
 /// Digits before the point.
 const WHOLE: usize = 15;
@@ -53,7 +53,7 @@ impl FromStr for Currency {
     }
 }
 
-/// An amount of one currency, to 12 digits behind the point; below zero, what is
+/// An amount of one currency, to 18 digits behind the point; below zero, what is
 /// spent beyond a budget.
 ///
 /// ```
@@ -169,7 +169,7 @@ impl FromStr for Amount {
     /// Digits, and perhaps a point with digits on both sides.
     fn from_str(text: &str) -> Result<Amount, ParseError> {
         const EXPECTED: ParseError =
-            ParseError::new("digits, at most 15, and perhaps a point and at most 12 more; no sign and no exponent");
+            ParseError::new("digits, at most 15, and perhaps a point and at most 18 more; no sign and no exponent");
         let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
         let digits =
             |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
@@ -354,6 +354,16 @@ impl Budget {
         self.0.iter().find(|(currency, left)| asked.0.get(*currency).is_some_and(|asked| asked > *left)).map(|(c, _)| c)
     }
 
+    /// The first currency that is bounded here and of which `child` may spend more, or any
+    /// amount.
+    pub(super) fn first_beyond(&self, child: &Budget) -> Option<&Currency> {
+        let bounded = self.bounding(child);
+        self.0
+            .iter()
+            .find(|(currency, most)| bounded.0.get(*currency).is_none_or(|asked| asked > *most))
+            .map(|(c, _)| c)
+    }
+
     /// Takes what a child may spend out of this; all of it or nothing.
     ///
     /// # Errors
@@ -398,7 +408,7 @@ mod tests {
             "0.1".parse().ok(),
             "nothing is lost, nothing is rounded"
         );
-        assert_eq!(Amount::reported("1e-12"), Amount::reported("0.0000000000010"));
+        assert_eq!(Amount::reported("1e-18"), Amount::reported("0.0000000000000000010"));
         let sum: Amount = ["0.1", "0.2"].iter().filter_map(|text| Amount::reported(text)).sum();
         assert_eq!(sum.to_string(), "0.3");
     }

@@ -136,7 +136,8 @@ pub(in crate::runtime) fn check(
             };
             let whole = asked.grant()?;
             let part = granted(&asked.operation, resource.as_ref().unwrap_or(&asked.resource))?;
-            whole.covers_with(&part, fuel).map_err(|excess| {
+            // A currency that is left out is not granted.
+            whole.covers_with(&part.clone().below(whole.budget()), fuel).map_err(|excess| {
                 let why = alloc::format!("`resource`: only what is within `{}` was asked for", asked.resource);
                 Violation::invalid(why).with_details(excess.to_json())
             })?;
@@ -155,7 +156,7 @@ pub(in crate::runtime) fn check(
         if ceiling.is_over(ctx.now.utc) {
             return Err(Violation::new(ErrorCode::LeaseExpired, "what may be granted in this session is over"));
         }
-        ceiling.lease.covers_with(&lease, fuel).map_err(|excess| {
+        ceiling.lease.permits_all_of(&lease, fuel).map_err(|excess| {
             let why = "this is more than may be granted here";
             Violation::new(ErrorCode::PermissionDenied, why).with_details(excess.to_json())
         })?;

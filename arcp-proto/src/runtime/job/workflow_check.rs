@@ -62,18 +62,15 @@ fn check_step(
     ctx.prove(who.principal, |ctx, fuel| {
         let asks = (who, step.tool.name());
         let own = Grant::of(ctx, &submit, features)?.under(ctx, asks, ceilings, true, fuel)?;
-        let (outer, lease) = (Lease::parse(&grant.lease)?, Lease::parse(&own.lease)?);
+        let outer = Lease::parse(&grant.lease)?;
+        let lease = Lease::parse(&own.lease)?.below(outer.budget());
         let grants_models = lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse);
         if grants_models && ctx.config.models.provisions && !who.principal.is_anonymous() {
             return Err(no_credentials());
         }
         let beyond = |why| Violation::new(ErrorCode::LeaseSubsetViolation, why);
         let excess = outer.covers_with(&lease, fuel);
-        excess.map_err(|excess| beyond(alloc::format!("{excess}")).with_details(excess.to_json()))?;
-        match outer.budget().lacks(lease.budget()) {
-            None => Ok(()),
-            Some(short) => Err(beyond(alloc::format!("`cost.budget`: the workflow has not so much {short}"))),
-        }
+        excess.map_err(|excess| beyond(alloc::format!("{excess}")).with_details(excess.to_json()))
     })
 }
 
