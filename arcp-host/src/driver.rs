@@ -78,8 +78,8 @@ use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{
-    Authority, CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, judged_for, may_judge,
-    take_back, unfinished, unrevoked_credentials,
+    Authority, CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, judged_for, mask,
+    may_judge, take_back, unfinished, unrevoked_credentials,
 };
 use arcp_proto::time::Now;
 
@@ -505,7 +505,8 @@ impl Driver {
         self.input_at(now, input);
     }
 
-    fn input_at(&mut self, arrived: Now, input: Input) {
+    fn input_at(&mut self, arrived: Now, mut input: Input) {
+        mask(&self.runtime, &mut input);
         self.runner.takes(&input);
         self.access.takes(&input);
         self.observed.spans.takes(&input);

@@ -93,7 +93,8 @@ impl Recorder {
         recorder
     }
 
-    /// Notes an input that is about to be handled.
+    /// Notes an input that is about to be handled, as
+    /// [`mask`](crate::runtime::mask) leaves it.
     pub fn input(&mut self, at: Now, input: &Input) {
         let redacted = self.redaction.learn(input);
         self.line(&InputLine { at, input: redacted.as_ref().unwrap_or(input) });

@@ -107,7 +107,8 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
     let done = spec.checkpoint.as_deref().map_or(0, |state| usize::from(state[0]));
     let rounds = 2 + dice.below(7);
     let all: Vec<Vec<Step>> = (0..rounds).map(|n| round(&mut dice, n, depth, spec)).collect();
-    let mut steps: Vec<Step> = all.into_iter().skip(done).flatten().collect();
+    let mut steps = if done == 0 { says_value(spec) } else { Vec::new() };
+    steps.extend(all.into_iter().skip(done).flatten());
     steps.push(match dice.below(5) {
         0 => Step::Exit(AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom"))),
         1 => Step::Exit(AgentExit::Lost),
@@ -135,6 +136,18 @@ fn round(dice: &mut Dice, n: usize, depth: u64, spec: &AgentSpec) -> Vec<Step> {
         _ if depth == 0 => vec![Step::Ask(AgentCall::Delegate(Delegation::new("steward")))],
         _ => delegate(dice, (n, depth), raises(spec)),
     }
+}
+
+/// Says the value of a credential that its job has, as careless programs do.
+fn says_value(spec: &AgentSpec) -> Vec<Step> {
+    let Some(value) = spec.credentials.first().map(|one| one.value.expose()) else {
+        return Vec::new();
+    };
+    let line = json!({"level": "info", "message": format!("ARCP_CREDENTIALS=[{{\"value\":\"{value}\"}}]")});
+    let escaped = line.to_string().replace("sk-", "\\u0073k\\u002d");
+    let target = format!("search/{value}");
+    let asks = AgentCall::Authorize { operation: "tool.call".into(), target, price: Vec::new() };
+    vec![say("log", &line.to_string()), say("log", &escaped), Step::Ask(asks)]
 }
 
 /// Whether what it asks people for is money.

@@ -25,7 +25,7 @@ use arcp_proto::policy::Roles;
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
     AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, OpenInterrupt, Operator, Output, Runtime,
-    StreamWord, Transport, Verdict,
+    StreamWord, Transport, Verdict, mask,
 };
 use arcp_proto::scope::Scopes;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -324,7 +324,8 @@ impl World {
         self.tick();
     }
 
-    fn hand_over(&mut self, arrived: Now, input: Input) {
+    fn hand_over(&mut self, arrived: Now, mut input: Input) {
+        mask(&self.runtime, &mut input);
         self.oracle.input(&input);
         self.oracle.ledger.input(arrived, &input);
         self.recorder.input(arrived, &input);

@@ -6,8 +6,17 @@ use std::time::Duration;
 
 use arcp_host::provisioner::InMemoryProvisioner;
 use arcp_host::store::MemoryStore;
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId};
-use arcp_proto::runtime::{AgentCall, AgentReply, Config, Input, Models, Notice, Wait, unrevoked_credentials};
+use arcp_proto::json::{Json, decode_base64};
+use arcp_proto::model::artifact::BlobDigest;
+use arcp_proto::model::event::JobError;
+use arcp_proto::model::prompt::Question;
+use arcp_proto::model::stream::{ChunkNotes, StreamKind, StreamTerms};
+use arcp_proto::runtime::{
+    AgentCall, AgentExit, AgentReply, ChunkData, Config, Delegation, Input, Models, Notice, StreamCall, Wait,
+    unrevoked_credentials,
+};
 use arcp_tests::canaries::CANARY;
 use arcp_tests::raw::{Raw, code, credentials_payload, hello_payload};
 use arcp_tests::server::{self, Running};
@@ -463,15 +472,15 @@ fn a_job_without_any_lease_may_use_every_model_where_policy_says_so() {
 fn programs_and_samples_are_given_the_credentials_of_their_jobs_which_end_with_them() {
     let provisioner = Arc::new(InMemoryProvisioner::default());
     let command = "case \"$ARCP_CREDENTIALS\" in *\"sk-sample-$ARCP_JOB_ID\"*) echo mine;; *) echo none;; esac";
-    let host = Running::host(Box::<MemoryStore>::default(), &[("program", command)], |_| {});
+    let programs = [("program", command), ("careless", "echo \"$ARCP_CREDENTIALS\"")];
+    let host = Running::host(Box::<MemoryStore>::default(), &programs, |_| {});
     let server = Running::serve(host.with_provisioner(provisioner.clone()));
     let (mut socket, _) = server.session("tok-a");
     let mut socket_with = server.websocket();
     server::send(&mut socket_with, "h", "session.hello", credentials_payload("tok-b"));
     server::expect(&mut socket_with, "session.welcome");
-    for (n, (agent, lease)) in
-        [("program", json!({"model.use": ["*"]})), ("creds", json!({"model.use": ["*"]}))].into_iter().enumerate()
-    {
+    for (n, agent) in ["program", "creds", "careless"].into_iter().enumerate() {
+        let lease = json!({"model.use": ["*"]});
         server::send(&mut socket_with, &format!("s{n}"), "job.submit", json!({"agent": agent, "lease_request": lease}));
         let accepted = server::expect(&mut socket_with, "job.accepted");
         let id = accepted["payload"]["job_id"].as_str().expect("an id").to_string();
@@ -479,6 +488,10 @@ fn programs_and_samples_are_given_the_credentials_of_their_jobs_which_end_with_t
         assert!(provisioner.counting().is_empty(), "it ended before it was revoked");
         match agent {
             "program" => assert_eq!(end["payload"]["result"], "mine", "{end}"),
+            "careless" => {
+                let said = end["payload"]["result"].to_string();
+                assert!(said.contains(&format!("cred-{id}")) && said.contains("****") && !said.contains("sk-"), "{end}");
+            }
             _ => assert_eq!(end["payload"]["result"]["ids"], json!([format!("cred-{id}")]), "{end}"),
         }
     }
@@ -571,5 +584,56 @@ fn a_restartable_job_with_credentials_ends_with_its_runtime() {
     assert_eq!(code(&end), "INTERNAL_ERROR");
     assert!(end.to_string().contains("credentials of the job were lost"), "{end}");
     assert!(!world.provisioner.counts(job));
+    world.finish();
+}
+
+#[test]
+fn what_an_agent_says_shows_no_value_of_the_credentials_of_its_job() {
+    let mut world = world(23);
+    let mut raw = owner(&mut world, "tok-a");
+    let job = job_of(&raw.submit(&mut world, with_models("stubborn")));
+    until(&mut world, |world| world.started.iter().any(|spec| !spec.credentials.is_empty()));
+    let value = world.started[0].credentials[0].value.expose().to_string();
+    let json = |value: Value| Json::parse(&value.to_string()).expect("JSON");
+    let emit = |kind: &str, body: Value| AgentCall::Emit { kind: kind.into(), body: json(body) };
+    let says = |n: u64, call: AgentCall| Input::AgentAsked { job, id: CallId(n), call };
+    world.input(Input::Agent { job, call: emit("log", json!({"message": format!("got {value}.")})) });
+    let thought = emit("thought", json!({"text": value}));
+    world.input(Input::AgentSays { job, calls: vec![thought, emit("x-vendor.test", json!({&value: [&value]}))] });
+    world.input(says(1, emit("delegate", json!({"target": "echo", "input": {"key": value}}))));
+    world
+        .input(says(2, AgentCall::Delegate(Delegation { input: Some(json(json!(value))), ..Delegation::new("echo") })));
+    let target = format!("/w/{value}");
+    world.input(says(3, AgentCall::Authorize { operation: "fs.read".into(), target, price: vec![] }));
+    let question = Question::Input { prompt: value.clone(), schema: Json::empty_object(), default: None };
+    world.input(says(4, AgentCall::Ask { question: Box::new(question), timeout_ms: Some(10) }));
+    world.input(says(5, AgentCall::Checkpoint { state: value.clone().into_bytes(), label: Some(value.clone()) }));
+    let stream = |says| Input::Agent { job, call: AgentCall::Stream { stream: 1, says } };
+    let of_bytes = |bytes: &[u8]| StreamCall::Chunk {
+        data: ChunkData::Binary(bytes.into()),
+        notes: ChunkNotes { sha256: Some(BlobDigest::of(bytes)), role: Some(value.clone()), ..ChunkNotes::default() },
+        shed: 0,
+    };
+    world.input(stream(StreamCall::Open(StreamTerms::new(StreamKind::Binary))));
+    world.input(stream(of_bytes(format!("\u{ff}{value}").as_bytes())));
+    world.input(Input::Agent { job, call: AgentCall::Chunk { data: ChunkData::Text(value.clone()), more: true } });
+    world.run_for(Duration::from_secs(1));
+    let seen = raw.take(&world);
+    let shown = "*".repeat(value.len());
+    let text = seen.iter().map(Value::to_string).collect::<String>();
+    assert!(
+        text.contains(&format!("got {shown}.")) && text.contains(&format!("{{\"{shown}\":[\"{shown}\"]}}")),
+        "{text}"
+    );
+    let is_chunk = |frame: &&Value| frame["payload"]["body"]["type"] == "stream.chunk";
+    let chunk = &seen.iter().find(is_chunk).expect("a chunk counts though its digest was of something else")["payload"];
+    let bytes = decode_base64(chunk["body"]["data"].as_str().expect("bytes")).expect("base64");
+    assert_eq!(bytes, format!("\u{ff}{shown}").as_bytes());
+    world.input(Input::AgentExited {
+        job,
+        exit: AgentExit::Failure(JobError::new(ErrorCode::Internal, value.as_str())),
+    });
+    let frames = raw.until_end(&mut world);
+    assert_eq!(frames.last().expect("an end")["payload"]["message"], shown.as_str());
     world.finish();
 }

@@ -84,7 +84,7 @@ use context::Context;
 use delivery::Delivery;
 use dispatch::CallHandler;
 use edge::NewConnection;
-use job::{Jobs, departure, provisioning};
+use job::{Jobs, departure, masking, provisioning};
 use log::Waiter;
 use schedule::Schedules;
 use session::Sessions;
@@ -194,7 +194,8 @@ impl Runtime {
     }
 
     /// Takes one input and does everything that follows from it.
-    pub fn handle(&mut self, now: Now, input: Input) {
+    pub fn handle(&mut self, now: Now, mut input: Input) {
+        mask(self, &mut input);
         self.ctx.advance(now, &input);
         self.fire_timers();
         match input {
@@ -474,6 +475,13 @@ pub fn may_judge(runtime: &Runtime, now: Now, address: IpAddr, credential: &Cred
 /// over a pipe or a Unix socket. A host that judges few at once does so network by network.
 pub fn judged_for(runtime: &Runtime, op: OpId) -> Option<Network> {
     connection::judged_for(&runtime.connections, op)
+}
+
+/// Puts asterisks in the place of the values of a job's own credentials in what its agent
+/// says. [`handle`](Runtime::handle) does that before anything else sees it; so does whoever
+/// keeps an input, as a [`Recorder`](crate::record::Recorder) does, before it is handed over.
+pub fn mask(runtime: &Runtime, input: &mut Input) {
+    masking::mask(&runtime.jobs.credentials, input);
 }
 
 /// Takes a frame back that was written out: others are written in its place. Nothing

@@ -57,6 +57,8 @@ pub(super) struct Renewing {
     pub(super) id: String,
     /// The call of its agent, if that still waits.
     pub(super) call: Option<CallId>,
+    /// The value that its agent wants.
+    pub(super) wanted: Option<Secret>,
 }
 
 /// A value that a credential had before, or that nobody has waited for.
@@ -136,7 +138,10 @@ impl Provisioning {
     /// Bytes it holds, roughly.
     fn bytes(&self) -> usize {
         let superseded = |old: &Superseded| size_of::<Superseded>() + old.id.len() + old.value.expose().len();
-        let renewing = self.renewing.as_ref().map_or(0, |renewing| renewing.id.len());
+        let renewing = self
+            .renewing
+            .as_ref()
+            .map_or(0, |renewing| renewing.id.len() + renewing.wanted.as_ref().map_or(0, |value| value.expose().len()));
         ENTRY + self.stage.bytes() + renewing + self.superseded.iter().map(superseded).sum::<usize>()
     }
 

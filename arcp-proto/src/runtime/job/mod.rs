@@ -37,6 +37,7 @@ mod jobs;
 mod kept_checkpoints;
 pub(in crate::runtime) mod lease;
 mod lines;
+pub(in crate::runtime) mod masking;
 mod memory;
 mod open_calls;
 pub(in crate::runtime) mod prompt;

@@ -310,9 +310,9 @@ pub(in crate::runtime) fn renew(
         agent: job.spec.agent.clone(),
         lease: lease.to_json(),
         expires_at: job.spec.bounds.constraints.expires_at,
-        renews: Some(Box::new(Renewal { id: id.clone(), current, value })),
+        renews: Some(Box::new(Renewal { id: id.clone(), current, value: value.clone() })),
     };
-    entry.renewing = Some(Renewing { op, id, call: Some(call) });
+    entry.renewing = Some(Renewing { op, id, call: Some(call), wanted: value });
     entry.weigh();
     jobs.credentials.asked.insert(op, open.job);
     jobs.table.change(open.job, |job| {

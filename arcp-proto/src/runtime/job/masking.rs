@@ -1,0 +1,363 @@
+//! What an agent says, without the values of the credentials that its job has (1.1 §14):
+//! asterisks stand for them, as many as there were bytes, so that credit stays the same.
+//!
+//! In JSON they are looked for within strings, whichever way they are escaped there once:
+//! elsewhere stands nothing but numbers, and an asterisk would make no JSON. In texts and
+//! bytes they are looked for as they are.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::credentials::Credentials;
+use super::credentials::Stage;
+use crate::error::ErrorCode;
+use crate::id::{JobId, WireId};
+use crate::json::Json;
+use crate::model::artifact::BlobDigest;
+use crate::model::event::{EventKind, JobError};
+use crate::model::prompt::{Choice, PermissionRequest, Question};
+use crate::model::stream::{ChunkNotes, StreamTerms};
+use crate::runtime::delegation::Delegation;
+use crate::runtime::io::{AgentCall, AgentExit, ChunkData, Input, StreamCall};
+use crate::secret::Secret;
+
+/// Values that nobody is shown who reads what an agent says.
+#[derive(Debug)]
+struct Mask<'a>(Vec<&'a Secret>);
+
+/// Masks what the agent of a job says, if its job has credentials.
+pub(in crate::runtime) fn mask(credentials: &Credentials, input: &mut Input) {
+    match input {
+        Input::Agent { job, call } | Input::AgentAsked { job, call, .. } => {
+            of_job(credentials, *job).into_iter().for_each(|mask| mask.call(call));
+        }
+        Input::AgentSays { job, calls } => {
+            of_job(credentials, *job).into_iter().for_each(|mask| calls.iter_mut().for_each(|call| mask.call(call)));
+        }
+        Input::AgentExited { job, exit } => of_job(credentials, *job).into_iter().for_each(|mask| mask.exit(exit)),
+        Input::Opened { .. }
+        | Input::HandedOver(_)
+        | Input::Received { .. }
+        | Input::ReceivedBinary { .. }
+        | Input::TooLong { .. }
+        | Input::Credit { .. }
+        | Input::Closed { .. }
+        | Input::Authenticated { .. }
+        | Input::NotJudged { .. }
+        | Input::JudgedElsewhere { .. }
+        | Input::Persisted { .. }
+        | Input::PersistFailed { .. }
+        | Input::Loaded { .. }
+        | Input::ExtensionTaken { .. }
+        | Input::InputChecked { .. }
+        | Input::CredentialsIssued { .. }
+        | Input::CredentialsRevoked { .. }
+        | Input::HandedOff { .. }
+        | Input::BlobStored { .. }
+        | Input::BlobRead { .. }
+        | Input::SchedulePlanned { .. }
+        | Input::Agents { .. }
+        | Input::SendExtension { .. }
+        | Input::Operator(_)
+        | Input::Reseed(_)
+        | Input::Restore { .. }
+        | Input::Restored { .. }
+        | Input::Tick => {}
+    }
+}
+
+/// The values that count of a job, those that are being revoked and the one that its
+/// agent wants; `None` if there is none.
+fn of_job(credentials: &Credentials, job: JobId) -> Option<Mask<'_>> {
+    let entry = credentials.by_job.get(&job)?;
+    let Stage::Live(live) = &entry.stage else {
+        return None; // Nothing its agent says counts.
+    };
+    let own = live.credentials.iter().map(|credential| &credential.value);
+    let before = entry.superseded.iter().map(|old| &old.value);
+    let wanted = entry.renewing.as_ref().and_then(|renewing| renewing.wanted.as_ref());
+    Some(Mask(own.chain(before).chain(wanted).collect()))
+}
+
+impl Mask<'_> {
+    fn call(&self, call: &mut AgentCall) {
+        match call {
+            AgentCall::Emit { kind, body } => {
+                if let Some(name) = self.masked(kind.as_str()) {
+                    *kind = EventKind::from(name.as_str());
+                }
+                self.json(body);
+            }
+            AgentCall::Chunk { data, more: _ } => _ = self.data(data),
+            AgentCall::Checkpoint { state, label } => {
+                self.bytes(state);
+                self.texts(label);
+            }
+            AgentCall::Authorize { operation, target, price } => {
+                self.texts([operation, target].into_iter().chain(price))
+            }
+            AgentCall::Delegate(Delegation { agent, input, lease_request, lease_constraints, delegate_id }) => {
+                self.texts([agent].into_iter().chain(delegate_id));
+                [input, lease_request, lease_constraints].into_iter().flatten().for_each(|json| self.json(json));
+            }
+            AgentCall::Ask { question, timeout_ms: _ } => self.question(question),
+            AgentCall::RenewCredential { id, value: _ } => self.text(id),
+            AgentCall::PutArtifact(terms) => {
+                if let Some(masked) = self.masked(terms.media_type.as_str()).and_then(|name| name.parse().ok()) {
+                    terms.media_type = masked;
+                }
+            }
+            AgentCall::Stream { stream: _, says } => self.stream(says),
+            AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } | AgentCall::GoOn { .. } => {}
+        }
+    }
+
+    fn exit(&self, exit: &mut AgentExit) {
+        match exit {
+            AgentExit::Success { result, summary } => {
+                result.iter_mut().for_each(|result| self.json(result));
+                self.texts(summary);
+            }
+            AgentExit::Stored { artifact, summary } => {
+                if let Some(masked) = self.masked(artifact.as_str()).and_then(|id| WireId::new(&id)) {
+                    *artifact = masked;
+                }
+                self.texts(summary);
+            }
+            AgentExit::Failure(error) => self.error(error),
+            AgentExit::Lost => {}
+        }
+    }
+
+    fn question(&self, question: &mut Question) {
+        match question {
+            Question::Input { prompt, schema, default } => {
+                self.text(prompt);
+                [schema].into_iter().chain(default).for_each(|json| self.json(json));
+            }
+            Question::Choice { prompt, options, default } => {
+                let shown = options.iter_mut().flat_map(|Choice { id, label }| [id, label]);
+                self.texts([prompt].into_iter().chain(shown).chain(default));
+            }
+            Question::Permission(PermissionRequest { permission, resource, operation, reason, lease_seconds: _ }) => {
+                self.texts([permission, resource, operation].into_iter().chain(reason));
+            }
+        }
+    }
+
+    fn stream(&self, says: &mut StreamCall) {
+        match says {
+            StreamCall::Open(StreamTerms { kind: _, content_type, encoding }) => {
+                self.texts(content_type.iter_mut().chain(encoding));
+            }
+            StreamCall::Chunk { data, notes, shed: _ } => {
+                let ChunkNotes { attributes, content_type, role, redacted: _, sha256, low_priority: _ } = notes;
+                if let Some(digest) = self.data(data).filter(|_| sha256.is_some()) {
+                    *sha256 = Some(digest);
+                }
+                attributes.iter_mut().for_each(|attributes| self.json(attributes));
+                self.texts(content_type.iter_mut().chain(role));
+            }
+            StreamCall::Close { reason, shed: _ } => self.texts(reason),
+            StreamCall::Fail { error, shed: _ } => self.error(error),
+            StreamCall::Took | StreamCall::Leave => {}
+        }
+    }
+
+    fn error(&self, error: &mut JobError) {
+        let JobError { code, message, retryable: _, details } = error;
+        if let Some(masked) = self.masked(code.as_str()) {
+            *code = ErrorCode::from(masked.as_str());
+        }
+        self.text(message);
+        details.iter_mut().for_each(|details| self.json(details));
+    }
+
+    /// The digest of what it is now, if it had any of them.
+    fn data(&self, data: &mut ChunkData) -> Option<BlobDigest> {
+        match data {
+            ChunkData::Text(text) => {
+                *text = self.masked(text)?;
+                Some(BlobDigest::of(text.as_bytes()))
+            }
+            ChunkData::Binary(bytes) => self.bytes(bytes).then(|| BlobDigest::of(bytes)),
+        }
+    }
+
+    fn texts<'t>(&self, texts: impl IntoIterator<Item = &'t mut String>) {
+        texts.into_iter().for_each(|text| self.text(text));
+    }
+
+    fn text(&self, text: &mut String) {
+        if let Some(masked) = self.masked(text) {
+            *text = masked;
+        }
+    }
+
+    fn masked(&self, text: &str) -> Option<String> {
+        let found = self.0.iter().flat_map(|value| places(text, value.expose()));
+        overwritten(text.as_bytes(), found).and_then(|bytes| String::from_utf8(bytes).ok())
+    }
+
+    /// Whether there was any of them. What is not UTF-8 is none: values are ASCII.
+    fn bytes(&self, bytes: &mut Vec<u8>) -> bool {
+        let mut before = 0;
+        let mut found = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            let places = self.0.iter().flat_map(|value| places(chunk.valid(), value.expose()));
+            found.extend(places.map(|place| place.start + before..place.end + before));
+            before += chunk.valid().len() + chunk.invalid().len();
+        }
+        let masked = overwritten(bytes, found.into_iter());
+        masked.map(|masked| *bytes = masked).is_some()
+    }
+
+    fn json(&self, json: &mut Json) {
+        let plain = Plain::of(json.as_str());
+        let found = self.0.iter().flat_map(|value| plain.places_in_strings(value.expose()));
+        let masked = overwritten(json.as_str().as_bytes(), found.map(|place| plain.as_written(place)));
+        if let Some(masked) = masked.and_then(|bytes| String::from_utf8(bytes).ok()) {
+            *json = Json::from_written(masked);
+        }
+    }
+}
+
+/// Where a value stands in a text.
+fn places(text: &str, value: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices(value).map(|(at, found)| at..at + found.len())
+}
+
+/// With asterisks there, which are ASCII; `None`: nowhere.
+fn overwritten(text: &[u8], places: impl Iterator<Item = Range<usize>>) -> Option<Vec<u8>> {
+    let mut out: Option<Vec<u8>> = None;
+    for place in places {
+        out.get_or_insert_with(|| text.to_vec())[place].fill(b'*');
+    }
+    out
+}
+
+/// JSON whose strings escape nothing that may stand in a value.
+#[derive(Debug)]
+struct Plain<'a> {
+    text: Cow<'a, str>,
+    /// Behind each character that was escaped: where it is, and where it was.
+    escaped: Vec<(usize, usize)>,
+}
+
+impl<'a> Plain<'a> {
+    fn of(json: &'a str) -> Plain<'a> {
+        let mut plain = Plain { text: Cow::Borrowed(json), escaped: Vec::new() };
+        let (mut text, mut copied, mut read) = (String::new(), 0, 0);
+        while let Some(at) = json.get(read..).and_then(|rest| rest.find('\\')).map(|at| read + at) {
+            let (stands_for, length) = escape(&json.as_bytes()[at..]);
+            read = at + length;
+            if let Some(c) = stands_for {
+                text.push_str(&json[copied..at]);
+                text.push(c);
+                copied = read;
+                plain.escaped.push((text.len(), copied));
+            }
+        }
+        if copied > 0 {
+            text.push_str(&json[copied..]);
+            plain.text = Cow::Owned(text);
+        }
+        plain
+    }
+
+    /// Where a value stands, wholly within a string.
+    fn places_in_strings(&self, value: &str) -> Vec<Range<usize>> {
+        let (bytes, mut found) = (self.text.as_bytes(), Vec::new());
+        let (mut is_inside, mut read, mut from) = (false, 0, 0);
+        while let Some(at) = self.text.get(from..).and_then(|rest| rest.find(value)).map(|at| from + at) {
+            while read < at {
+                is_inside ^= bytes[read] == b'"';
+                read += if bytes[read] == b'\\' { escape(&bytes[read..]).1 } else { 1 };
+            }
+            // Otherwise what was found begins within an escape.
+            if read == at {
+                found.extend(is_inside.then(|| at..at + value.len()));
+                read = at + value.len();
+            }
+            from = read;
+        }
+        found
+    }
+
+    fn as_written(&self, place: Range<usize>) -> Range<usize> {
+        let before = |at: usize| {
+            let known = self.escaped.partition_point(|(is, _)| *is <= at);
+            let (is, was) = known.checked_sub(1).and_then(|last| self.escaped.get(last)).copied().unwrap_or((0, 0));
+            was + (at - is)
+        };
+        before(place.start)..before(place.end)
+    }
+}
+
+/// What an escape of JSON stands for, if that may stand in a value, and its bytes.
+fn escape(text: &[u8]) -> (Option<char>, usize) {
+    match text {
+        [_, b'/', ..] => (Some('/'), 2),
+        [_, b'u', digits @ ..] => {
+            let digits = digits.get(..4).and_then(|digits| core::str::from_utf8(digits).ok());
+            let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            let may_stand = |byte: &u8| byte.is_ascii_graphic() && *byte != b'"' && *byte != b'\\';
+            (byte.filter(may_stand).map(char::from), 6)
+        }
+        _ => (None, 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    fn masked(values: &[&str], json: &str) -> String {
+        let values: Vec<Secret> = values.iter().map(|value| Secret::new((*value).into())).collect();
+        let mut json = Json::parse(json).expect("JSON");
+        Mask(values.iter().collect()).json(&mut json);
+        assert_eq!(Json::parse(json.as_str()).as_ref(), Ok(&json), "it is JSON still");
+        json.to_string()
+    }
+
+    #[test]
+    fn a_value_is_found_in_strings_of_json_however_it_is_escaped() {
+        for (said, shown) in [
+            (r#"{"m":"the key sk/a+b=c. is"}"#, r#"{"m":"the key ********. is"}"#),
+            (r#"{"m":"sk\/a+b=csk/a+b=c"}"#, r#"{"m":"*****************"}"#),
+            (r#"["\u0073\u006B\u002fa\u002bb=c","\u00e4"]"#, r#"["****************************","\u00e4"]"#),
+            (r#"{"sk/a+b=c":{"a":["\"sk/a+b=c\\"]}}"#, r#"{"********":{"a":["\"********\\"]}}"#),
+            (r#""{\"value\":\"sk/a+b=c\"}""#, r#""{\"value\":\"********\"}""#),
+            (r#""sk/a+b=""#, r#""sk/a+b=""#),
+            (r#""\\/\\u002fä sk\u005c/a+b=c""#, r#""\\/\\u002fä sk\u005c/a+b=c""#),
+        ] {
+            assert_eq!(masked(&["sk/a+b=c"], said), shown);
+            assert_eq!(said.len(), shown.len(), "what is counted in bytes stays the same");
+        }
+    }
+
+    #[test]
+    fn what_is_masked_is_json_whatever_the_value_is() {
+        assert_eq!(masked(&["12345678"], r#"{"n":112345678.5,"t":"12345678"}"#), r#"{"n":112345678.5,"t":"********"}"#);
+        assert_eq!(masked(&["null,null"], r#"[null,null,"null,null"]"#), r#"[null,null,"*********"]"#);
+        assert_eq!(masked(&["nnnnnnnn"], r#"["\nnnnnnnnnn"]"#), r#"["\n********n"]"#);
+        assert_eq!(masked(&["00e4abcd"], r#"["\u00e4abcd00e4abcd"]"#), r#"["\u00e4abcd********"]"#);
+        assert_eq!(
+            masked(&["sk-longer", "sk-longer-2"], r#"["sk-longer-2 sk-longer"]"#),
+            r#"["*********** *********"]"#
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_masked_as_well() {
+        let value = Secret::new("sk-value".into());
+        let mut bytes = b"\xff\xfesk-value\xc3(sk-value sk-valu\xe2\x82".to_vec();
+        assert!(Mask(alloc::vec![&value]).bytes(&mut bytes));
+        assert_eq!(bytes, b"\xff\xfe********\xc3(******** sk-valu\xe2\x82");
+        assert!(!Mask(alloc::vec![&value]).bytes(&mut bytes), "nothing is left of it");
+    }
+}
