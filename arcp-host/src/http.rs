@@ -304,6 +304,13 @@ pub fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_page_is_the_text_of_a_whole_answer_that_says_200() {
+        assert_eq!(page(response(200, "OK", "it runs").as_bytes()), Some("it runs\n"));
+        assert_eq!(page(response(503, "Service Unavailable", "it ends").as_bytes()), None);
+        assert_eq!([page(b"HTTP/1.1 200 OK\r\nContent-Le"), page(b"SSH-2.0"), page(b"")], [None; 3]);
+    }
+
     fn policy() -> UpgradePolicy {
         UpgradePolicy {
             path: "/arcp".to_string(),

@@ -195,3 +195,57 @@ pub fn is_loopback(name: &str) -> bool {
 pub fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scheme_has_its_port_and_path_and_whether_it_can_be_read_on_its_way() {
+        for (text, is, exposed) in [
+            ("ws://example.com", "ws://example.com:80/arcp", true),
+            ("wss://example.com/a/b", "wss://example.com:443/a/b", false),
+            ("h2c://[2001:db8::1]", "h2c://[2001:db8::1]:80/arcp", true),
+            ("h2://example.com", "h2://example.com:443/arcp", false),
+            ("h2c://[::1]:7/x", "h2c://[::1]:7/x", false),
+            ("quic://example.com", "quic://example.com:443", false),
+            ("quic://[2001:db8::1]:7", "quic://[2001:db8::1]:7", false),
+            ("exec:arcp serve --stdio", "exec:arcp serve --stdio", false),
+            ("unix:/run/arcp.sock", "unix:///run/arcp.sock", false),
+        ] {
+            let target: Target = text.parse().expect(text);
+            assert_eq!((target.to_string(), target.is_exposed()), (is.to_string(), exposed), "{text}");
+        }
+        for text in [
+            "",
+            "exec:",
+            "exec: ",
+            "http://a",
+            "ws://",
+            "ws://a@b",
+            "ws://a:x",
+            "ws://a b",
+            "ws://a/\u{e9}",
+            "quic://a/",
+            "unix:",
+        ] {
+            text.parse::<Target>().expect_err(text);
+        }
+    }
+
+    #[test]
+    fn another_host_takes_the_place_of_the_first() {
+        let elsewhere = |text: &str| text.parse::<Target>().expect(text).with_host("::1").to_string();
+        assert_eq!(elsewhere("wss://a:7/x"), "wss://[::1]:7/x");
+        assert_eq!(elsewhere("h2://a"), "h2://[::1]:443/arcp");
+        assert_eq!(elsewhere("quic://a"), "quic://[::1]:443");
+        assert_eq!(elsewhere("exec:a"), "exec:a");
+    }
+
+    #[test]
+    fn tls_says_http_2_and_quic_by_name() {
+        let protocol = |text: &str| text.parse::<Target>().expect(text).protocol();
+        assert_eq!(["h2://a", "quic://a"].map(protocol), [Some(HTTP2), Some(QUIC)]);
+        assert_eq!(["h2c://a", "ws://a", "wss://a", "exec:a"].map(protocol), [None; 4]);
+    }
+}

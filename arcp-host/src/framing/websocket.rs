@@ -403,6 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_message_is_counted_however_long_the_head_of_the_one_before_is() {
+        let head = |length: usize| match length {
+            0..126 => vec![0x81, 0x80 | length as u8],
+            126..65_536 => [&[0x81, 0xfe][..], &(length as u16).to_be_bytes()].concat(),
+            _ => [&[0x81, 0xff][..], &(length as u64).to_be_bytes()].concat(),
+        };
+        for length in [0, 125, 126, 65_535, 65_536] {
+            let mut framing = Framing::websocket_server(100_000);
+            let message = [head(length), vec![0; 4], vec![b'a'; length]].concat();
+            framing.feed(&[&message[..], &[0x81, 0x85, 0, 0, 0, 0, b'f']].concat());
+            assert_eq!(framing.next_frame(), Some(Framed::Frame(vec![b'a'; length])));
+            assert_eq!((framing.next_frame(), framing.partial()), (None, 7), "after one of {length} bytes");
+        }
+    }
+
+    #[test]
     fn no_pong_follows_a_close() {
         let mut framing = pinged(0..3);
         framing.close(CloseReason::Goodbye);

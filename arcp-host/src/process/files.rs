@@ -280,7 +280,8 @@ fn beneath(_: &OwnedFd, _: &Path, _: Links) -> io::Result<(File, u64)> {
     Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::fs;
     use std::io::Read as _;

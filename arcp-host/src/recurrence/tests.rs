@@ -281,3 +281,21 @@ fn what_cannot_be_read_is_said() {
         assert!(fault.reason.contains(why), "{rule}: {}", fault.reason);
     }
 }
+
+#[test]
+fn every_so_many_days_weeks_months_or_years_are_counted_from_the_first_however_late_it_is() {
+    for (rule, now, next) in [
+        ("FREQ=DAILY;INTERVAL=3;BYHOUR=9", "2026-01-14T12:00:00Z", "2026-01-16T09:00"),
+        ("FREQ=DAILY;INTERVAL=3;BYHOUR=9", "2026-01-19T09:00:00Z", "2026-01-22T09:00"),
+        ("FREQ=DAILY;INTERVAL=3;BYHOUR=9", "2030-01-01T12:00:00Z", "2030-01-04T09:00"),
+        ("FREQ=WEEKLY;INTERVAL=2;BYDAY=TH", "2026-02-01T12:00:00Z", "2026-02-12T09:00"),
+        ("FREQ=WEEKLY;INTERVAL=2;BYDAY=TH", "2026-02-26T08:59:59Z", "2026-02-26T09:00"),
+        ("FREQ=MONTHLY;INTERVAL=5;BYMONTHDAY=3", "2026-07-01T12:00:00Z", "2026-11-03T09:00"),
+        ("FREQ=MONTHLY;INTERVAL=5;BYMONTHDAY=3", "2029-01-01T12:00:00Z", "2029-05-03T09:00"),
+        ("FREQ=YEARLY;INTERVAL=2;BYMONTH=3;BYMONTHDAY=3", "2026-05-01T12:00:00Z", "2028-03-03T09:00"),
+        ("FREQ=YEARLY;INTERVAL=2;BYMONTH=3;BYMONTHDAY=3", "2031-05-01T12:00:00Z", "2032-03-03T09:00"),
+    ] {
+        let rule = format!("DTSTART:20260101T090000Z\nRRULE:{rule}");
+        assert_eq!(coming(&rule, now, 1), [next], "{rule} after {now}");
+    }
+}

@@ -109,4 +109,15 @@ mod tests {
         assert_eq!(partial.hold(ConnId(2), network(1), 0), None);
         assert!(partial.by_conn.len() == 1 && partial.bytes == 51);
     }
+
+    #[test]
+    fn what_is_gone_of_a_network_counts_no_more_for_it() {
+        let mut partial = Partial::new(100);
+        partial.hold(ConnId(1), network(1), 60);
+        partial.hold(ConnId(2), network(1), 10);
+        assert_eq!(partial.leave(ConnId(1)), Some(1));
+        assert_eq!((partial.bytes, partial.by_source[&network(1)].bytes), (10, 10));
+        assert_eq!((partial.leave(ConnId(1)), partial.leave(ConnId(2))), (None, Some(2)));
+        assert!(partial.by_source.is_empty() && partial.bytes == 0);
+    }
 }

@@ -37,3 +37,13 @@ pub fn descriptors_for_connections() -> usize {
 fn reserved(limit: usize) -> usize {
     (limit / 3).min(1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_third_of_all_descriptors_is_kept_and_no_more_than_can_be_used() {
+        assert_eq!([30, 256, 3072, 1 << 20].map(reserved), [10, 85, 1024, 1024]);
+    }
+}
