@@ -179,6 +179,40 @@ fn a_page_of_artifacts_ends_where_a_frame_does_and_has_as_many_as_were_asked_for
     world.finish();
 }
 
+#[test]
+fn a_page_of_jobs_ends_where_a_frame_does() {
+    let mut world = world(12, |config| {
+        config.limits.frame.result_frame_bytes = 8192;
+        config.limits.job.jobs_per_principal = 100;
+    });
+    let mut raw = open(&mut world);
+    let lease = json!({"fs.read": (0..10).map(|n| format!("/srv/{n:0>60}/*")).collect::<Vec<_>>()});
+    for n in 0..20 {
+        raw.invoke(
+            &mut world,
+            json!({"tool": "waiter", "lease_request": if n % 2 == 0 { lease.clone() } else { json!({}) }}),
+        );
+    }
+    raw.settle(&mut world);
+    let (mut cursor, mut seen, mut pages) = (Value::Null, 0, Vec::new());
+    loop {
+        let asked = if cursor.is_null() { json!({}) } else { json!({"cursor": cursor}) };
+        raw.send(&mut world, "session.list_jobs", asked);
+        let page = raw.expect(&mut world, "session.jobs");
+        let bytes = page.to_string().len();
+        assert!(bytes <= 8192, "{bytes}");
+        let count = page["payload"]["jobs"].as_array().expect("a list").len();
+        (seen, cursor) = (seen + count, page["payload"]["next_cursor"].clone());
+        pages.push(count);
+        if cursor.is_null() {
+            break;
+        }
+    }
+    // Half a frame at 512 bytes each and a lease of 740 beside every second one.
+    assert_eq!((seen, pages[0]), (20, 5), "{pages:?}");
+    world.finish();
+}
+
 fn invoke(world: &mut World, raw: &mut Raw, agent: &str) -> JobId {
     let accepted = raw.invoke(world, json!({"tool": agent}));
     raw.settle(world);

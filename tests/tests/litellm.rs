@@ -158,6 +158,8 @@ fn the_master_key_goes_nowhere_without_tls_and_is_shown_nowhere() {
     for url in ["http://models.example", "ftp://127.0.0.1", "models", "https://", "http://me:secret@127.0.0.1"] {
         let error = LiteLlm::new(url, key(), &Trust::System).expect_err(url).to_string();
         assert!(error.contains("no address of a LiteLLM proxy") && !error.contains("secret"), "{error}");
+        let shown = url.rsplit('@').next().expect("it has an end");
+        assert!(error.contains(shown), "{error}");
     }
     let proxy = Proxy::start();
     let shown = format!("{:?}", provisioner(&proxy));

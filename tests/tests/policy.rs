@@ -7,6 +7,7 @@ use arcp_host::policy_file;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
+use arcp_proto::model::prompt::{PermissionRequest, Question};
 use arcp_proto::policy::{Policy, Roles};
 use arcp_proto::runtime::{AgentCall, AgentReply, Delegation, Input, Notice, Operator, Record, Transport, Verdict};
 use arcp_proto::time::UtcMs;
@@ -329,6 +330,44 @@ fn who_may_watch_sees_those_jobs_and_ends_none_and_who_oversees_ends_them() {
     assert_eq!(world.runtime().stats().unfinished_jobs, 1, "that of the lead's principal has ended");
     assert_eq!((listed(&mut world, &mut bob), listed(&mut world, &mut alice)), (1, 1), "and nobody else sees more");
     world.restores();
+    world.finish();
+}
+
+#[test]
+fn who_oversees_a_job_grants_it_nothing_unless_it_might_have_submitted_it() {
+    let leads = |agents: &str| {
+        format!(
+            "{BUILDERS}\n[[rule]]\nname = \"leads\"\nprincipals = [\"l\"]\noversee = [\"a\"]\nagents = [{agents}]\n"
+        )
+    };
+    let mut world = under(20, &leads("\"echo\""));
+    let mut person = |world: &mut World, token: &str| {
+        let mut payload = open_payload(token);
+        payload["capabilities"]["human_input"] = json!(true);
+        Raw::open_with(world, payload).0
+    };
+    let (mut alice, mut lead) = (person(&mut world, "tok-a"), person(&mut world, "tok-l"));
+    let accepted = alice.invoke(&mut world, json!({"tool": "waiter"}));
+    alice.settle(&mut world);
+    let job = accepted["job_id"].as_str().and_then(JobId::parse).expect("a job");
+    let question = Question::Permission(PermissionRequest {
+        permission: "write the report".into(),
+        resource: "/w/*".into(),
+        operation: "fs.write".into(),
+        reason: None,
+        lease_seconds: None,
+    });
+    let call = AgentCall::Ask { question: Box::new(question), timeout_ms: None };
+    world.input(Input::AgentAsked { job, id: CallId(1), call });
+    let frames = alice.settle(&mut world);
+    let asked = frames.iter().find(|frame| frame["type"] == "permission.request").expect("it is asked");
+    let grant = json!({"prompt_id": asked["payload"]["prompt_id"]});
+    lead.send(&mut world, "permission.grant", grant.clone());
+    let nack = lead.expect(&mut world, "nack");
+    assert!(code(&nack) == "PERMISSION_DENIED" && nack.to_string().contains("jobs of this agent"), "{nack}");
+    reload(&mut world, &leads("\"waiter\""));
+    lead.send(&mut world, "permission.grant", grant);
+    alice.expect(&mut world, "lease.granted");
     world.finish();
 }
 

@@ -318,6 +318,19 @@ fn what_policy_bounds_besides_holds_for_what_is_added_as_for_what_is_granted() {
     world.input(Input::Operator(Operator::Policy(None)));
     assert_eq!(grant(&mut world, &mut o, &question, json!({})), None);
     assert_eq!(left(&mut world, job), r#"{"USD":5}"#);
+    // A lease that has an end has one in time, or it has not.
+    let more = "lease = { \"tool.call\" = [\"**\"], \"cost.budget\" = [\"USD:9\"] }\nlongest_lease = \"1h\"";
+    for (minutes, refused) in [(120, true), (30, false)] {
+        world.input(Input::Operator(Operator::Policy(None)));
+        let end = world.now().utc.plus(Duration::from_secs(60 * minutes)).to_string();
+        let lease = json!({"tool.call": ["t"], "cost.budget": ["USD:3"]});
+        let job = submit(&mut world, &mut raw, "open", lease, json!({"expires_at": end}));
+        assert_eq!(ask(&mut world, job, "USD:2"), None);
+        let question = asked(&mut world, &mut raw);
+        world.input(Input::Operator(Operator::Policy(policy(more))));
+        let why = grant(&mut world, &mut raw, &question, json!({}));
+        assert_eq!(why.is_some_and(|(_, message)| message.contains("ends before")), refused, "{minutes} minutes");
+    }
     world.finish();
 }
 

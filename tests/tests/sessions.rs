@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, Principal};
-use arcp_proto::runtime::{CloseReason, Config, Input, Runtime, Transport};
+use arcp_proto::runtime::{CloseReason, Config, Input, Record, Runtime, Transport};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::raw::{Raw, code, hello_payload};
 use arcp_tests::world::{Options, World};
@@ -294,6 +294,24 @@ fn acknowledged_events_are_freed_and_a_resume_needs_none_of_them() {
     back.expect(&mut world, "session.welcome");
     let seqs: Vec<u64> = back.settle(&mut world).iter().filter_map(|f| f["event_seq"].as_u64()).collect();
     assert_eq!(seqs, (6..=12).collect::<Vec<_>>());
+    world.finish();
+}
+
+#[test]
+fn the_store_is_told_now_and_then_what_a_session_needs_no_more() {
+    let mut world = World::seeded(33);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let released = |world: &World| {
+        let upto = |record: &Record| if let Record::Released { upto, .. } = record { Some(*upto) } else { None };
+        world.store.records(false).iter().filter_map(|(_, record)| upto(record)).collect::<Vec<_>>()
+    };
+    raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 600}}));
+    raw.until_end(&mut world);
+    for (ack, expected) in [(255, &[][..]), (256, &[256]), (511, &[256]), (600, &[256, 600])] {
+        raw.send(&mut world, "session.ack", json!({"last_processed_seq": ack}));
+        raw.settle(&mut world);
+        assert_eq!(released(&world), expected, "after {ack}");
+    }
     world.finish();
 }
 

@@ -403,9 +403,10 @@ fn arguments_are_checked_by_the_host_where_an_agent_wants_that() {
         step("a", "echo", json!({"arguments": {"n": 1}})),
         step("b", "echo", json!({"needs": ["a"], "arguments": {"$from": "/steps/a/result"}})),
     ]);
-    start(&mut world, &mut raw, steps, json!({}));
+    let job = start(&mut world, &mut raw, steps, json!({}));
     let frames = raw.until_end(&mut world);
     assert_eq!(frames.last().expect("an end")["payload"]["value"], json!({"a": {"n": 1}, "b": {"n": 1}}));
+    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"], "a check is no try");
     world.finish();
 }
 
