@@ -61,6 +61,49 @@ fn the_acceptance_the_events_and_the_end_of_a_pure_agents_job_are_one_commit() {
 }
 
 #[test]
+fn a_round_trip_is_two_commits_in_both_families_and_one_if_the_agent_is_pure_and_instant() {
+    for open in [false, true] {
+        let (mut world, at_once) = (World::configured(10, |_| {}), World::configured(10, pure));
+        let connect: fn(&mut World, &str) -> (Raw, Value) = if open { Raw::open } else { Raw::hello };
+        let kind = if open { "tool.invoke" } else { "job.submit" };
+        let payload = if open { json!({"tool": "echo", "arguments": 7}) } else { json!({"agent": "echo", "input": 7}) };
+        let (mut raw, _) = connect(&mut world, "tok-a");
+        raw.settle(&mut world);
+        let before = world.commits;
+        raw.send(&mut world, kind, payload.clone());
+        // Which commit each frame waited for.
+        let mut shown = Vec::new();
+        while world.step() && shown.len() < 3 {
+            let frames = raw.take(&world);
+            shown.extend(
+                frames.iter().map(|frame| (world.commits - before, kinds(std::slice::from_ref(frame))[0].to_string())),
+            );
+        }
+        let shown: Vec<(u64, &str)> = shown.iter().map(|(commit, kind)| (*commit, kind.as_str())).collect();
+        // That it runs is no commit of its own.
+        let expected = if open {
+            [(1, "job.accepted"), (1, "job.started"), (2, "job.completed")]
+        } else {
+            [(1, "job.accepted"), (1, "job.event"), (2, "job.result")]
+        };
+        assert_eq!(shown, expected);
+        world.finish();
+        let mut world = at_once;
+        let (mut raw, _) = connect(&mut world, "tok-a");
+        raw.settle(&mut world);
+        let before = world.commits;
+        let frame = json!({"arcp": "1.1", "id": "s", "type": kind, "payload": payload}).to_string().into_bytes();
+        world.input(Input::Received { conn: raw.conn, frame });
+        let job = world.live()[0];
+        let exit = AgentExit::Success { result: Some(Json::parse("7").expect("JSON")), summary: None };
+        world.input(Input::AgentExited { job, exit });
+        let frames = raw.settle(&mut world);
+        assert_eq!((world.commits, kinds(&frames).len()), (before + 1, 3), "{frames:?}");
+        world.finish();
+    }
+}
+
+#[test]
 fn while_the_store_fails_nothing_of_a_pure_agent_is_seen_and_then_all_of_it() {
     let mut world = World::configured(3, pure);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
