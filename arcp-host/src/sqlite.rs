@@ -172,7 +172,7 @@ impl SqliteStore {
     /// Copies the log into the file, and has the file say that it needs its log
     /// from now on.
     fn copy_log(&mut self) -> Result<(), StoreError> {
-        let last = layout::end(&self.connection)?.last;
+        let last = self.last;
         layout::put_end(&self.connection, End { last, whole: false }).map_err(failed)?;
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)?;
         layout::put_end(&self.connection, End { last, whole: true }).map_err(failed)?;
@@ -219,7 +219,7 @@ fn layout_of(connection: &Connection, path: &Path) -> Result<Option<i64>, OpenEr
 }
 
 fn is_whole(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
-    layout::end(connection).map(|end| end.whole).map_err(|error| OpenError::of_store(path, error))
+    layout::written_end(connection).map(|end| end.whole).map_err(|error| OpenError::of_store(path, error))
 }
 
 /// What SQLite finds wrong, unless the file is so large that it takes long.
@@ -280,17 +280,18 @@ impl Store for SqliteStore {
         };
         self.held.is_in_place()?;
         let transaction = Atom::begin(&self.connection).map_err(failed)?;
-        let mut rows = Rows::default();
+        let mut rows = Rows::up_to(up_to);
         for (at, record) in new.into_iter().flat_map(Batch::entries) {
             rows.put(&transaction, at, record)?;
         }
-        let garbage = rows.garbage;
-        let pages = rows.finish(&transaction)? / PAGE_BYTES;
-        layout::put_end(&transaction, End { last: up_to, whole: true }).map_err(failed)?;
+        let written = rows.finish(&transaction)?;
+        if written.deleted || !written.says_end {
+            layout::put_end(&transaction, End { last: up_to, whole: true }).map_err(failed)?;
+        }
         transaction.commit().map_err(failed)?;
         self.last = up_to;
-        self.untidy |= garbage;
-        self.log_pages += COMMIT_PAGES + pages;
+        self.untidy |= written.garbage;
+        self.log_pages += COMMIT_PAGES + written.bytes / PAGE_BYTES;
         if self.log_pages >= 4 * LOG_PAGES {
             // Nobody tidies up. If it cannot be done now, the next commit does it.
             let _ = self.copy_log();
@@ -309,6 +310,10 @@ impl Store for SqliteStore {
         if self.untidy {
             let transaction = Atom::begin(&self.connection).map_err(failed)?;
             let more = rows::tidy(&transaction)?;
+            if more {
+                // What is gone may have said it.
+                layout::put_end(&transaction, End { last: self.last, whole: true }).map_err(failed)?;
+            }
             transaction.commit().map_err(failed)?;
             self.untidy = more;
         }

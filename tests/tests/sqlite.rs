@@ -8,7 +8,8 @@ use arcp_host::sqlite::{Durability, OpenError, SqliteStore};
 use arcp_host::store::Store;
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::{Numbered, NumberedRun, Record};
-use arcp_tests::kept::{Folder, Restart, batch, batch_of, lived, loaded, rotated};
+use arcp_proto::time::UtcMs;
+use arcp_tests::kept::{Folder, Restart, batch, batch_of, job, kept, left, lived, loaded, rotated, session};
 use arcp_tests::until::until;
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ fn a_file_of_a_newer_version_or_of_somebody_else_is_refused() {
 fn a_record_that_cannot_be_read_is_an_error_and_not_skipped() {
     let folder = Folder::new("broken");
     let mut store = open(&folder).expect("it opens");
-    store.commit(&[batch(1, &[rotated(1), rotated(2)])]).expect("committed");
+    store.commit(&[batch(1, &[rotated(1), rotated(2), rotated(3)])]).expect("committed");
     drop(store);
     let other = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
     other.execute("UPDATE records SET body = x'7b' WHERE pos = 2", []).expect("broken");
@@ -86,6 +87,65 @@ fn what_nobody_needs_is_deleted_in_small_steps() {
         steps += 1;
     }
     assert!(events(&folder) == 0 && steps >= before / 64, "{steps}");
+}
+
+#[test]
+fn where_a_commit_ended_is_known_whatever_of_it_was_deleted() {
+    let folder = Folder::new("ends");
+    let forgotten = Record::JobForgotten { job: job(1) };
+    let expired = Record::KeysExpired { until: UtcMs(9) };
+    let ended = Record::SessionEnded { session: session(1) };
+    let unread = Record::AuditForgotten { entries: vec![LogPos(15)] };
+    let restarted = Record::JobRestarted { job: job(1) };
+    // What is deleted at once, and what is deleted later, in a commit before, in the same one and in one after it.
+    let commits: [&[Record]; 8] = [
+        &[restarted.clone(), left(1, 1), rotated(1)],
+        &[forgotten.clone()],
+        &[restarted.clone(), restarted, forgotten],
+        &[kept(1, 5), kept(2, 6), expired],
+        // It was over already when it was kept.
+        &[kept(3, 7)],
+        &[rotated(1), left(2, 1), rotated(1), ended],
+        &[left(3, 3)],
+        &[unread],
+    ];
+    for tidied in [false, true] {
+        let path = folder.0.join(format!("tidied-{tidied}.db"));
+        let mut last = 0;
+        for records in commits {
+            let mut store = SqliteStore::open(&path, Durability::Normal).expect("it opens");
+            store.commit(&[batch(last + 1, records)]).expect("committed");
+            while tidied && store.tidy().expect("tidied") {}
+            last += records.len() as u64;
+            drop(store);
+            let mut again = SqliteStore::open(&path, Durability::Normal).expect("it opens");
+            assert_eq!(loaded(&mut again).1, LogPos(last), "after {records:?}, tidied: {tidied}");
+            drop(again);
+            assert_eq!(arcp_host::sqlite::check(&path).expect("checked"), []);
+        }
+    }
+}
+
+#[test]
+fn a_commit_says_in_its_rows_where_it_ended_and_writes_nothing_else_for_it() {
+    let folder = Folder::new("rows-say");
+    let mut store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Normal).expect("it opens");
+    let all = lived().records(false);
+    for some in all.chunks(97) {
+        store.commit(&[batch_of(some)]).expect("committed");
+    }
+    let reader = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
+    let written: i64 = reader.query_row("SELECT last FROM log", [], |row| row.get(0)).expect("read");
+    assert!(written < all.len() as i64 - 97, "{written} of {}", all.len());
+    drop((store, reader));
+    assert_eq!(loaded(&mut open(&folder).expect("it opens")).1, LogPos(all.len() as u64));
+    // A row that says it and is damaged is an error, and no earlier end.
+    let other = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
+    other
+        .execute("UPDATE records SET sum = sum - (1 << 32) WHERE pos = (SELECT max(pos) FROM records)", [])
+        .expect("broken");
+    drop(other);
+    assert!(matches!(open(&folder), Err(OpenError::Damaged { why, .. }) if why.contains("checksum")));
 }
 
 /// The tables of the first version.

@@ -158,7 +158,7 @@ impl Survey {
     }
 
     fn end(&mut self, connection: &Connection, path: &Path) {
-        match layout::end(connection) {
+        match layout::written_end(connection) {
             Ok(End { whole: false, .. }) if file::log_is_missing(path) => {
                 let log = file::log_of(path);
                 self.found(log.display(), "it is missing, and it held what was committed last");
@@ -187,7 +187,7 @@ impl Survey {
                 return self.found(place, why);
             }
         };
-        self.last = self.last.max(stored.pos);
+        self.last = self.last.max(if stored.is_whole() { stored.reaches() } else { stored.pos });
         if let Err(why) = self.look_at(&stored) {
             self.found(stored.place(), why);
             self.rows.insert((table, stored.pos));

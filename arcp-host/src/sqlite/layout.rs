@@ -11,9 +11,9 @@ use super::sums::{Table, sum};
 use crate::store::StoreError;
 
 /// The layout written by this version.
-pub(super) const VERSION: i64 = 4;
-/// The first layout with checksums. Layout 4 has the same tables, and newer
-/// names in its records.
+pub(super) const VERSION: i64 = 5;
+/// The first layout with checksums. Layouts 4 and 5 have the same tables: 4 has
+/// newer names in its records, and rows of 5 say how far their commits reach.
 pub(super) const WITH_SUMS: i64 = 3;
 /// "ARCP": a file of somebody else is not taken for ours.
 pub(super) const APPLICATION: i64 = 0x4152_4350;
@@ -23,7 +23,8 @@ pub(super) const APPLICATION: i64 = 0x4152_4350;
 /// one per session and commit. `latest` is set where a record replaces the one
 /// before it. `garbage` says what may be deleted of the other tables, up to
 /// which event or number; with an owner of zeros, records with an `until` up to
-/// which moment. `sum` is the checksum of the other columns.
+/// which moment. `sum` is the checksum of the other columns; above its 32 bits a row
+/// says how many positions its commit goes on behind it.
 const TABLES: &str = "
     CREATE TABLE records (
         pos INTEGER PRIMARY KEY, job BLOB, session BLOB, until INTEGER, latest INTEGER, body BLOB NOT NULL,
@@ -43,8 +44,9 @@ const TABLES: &str = "
     CREATE INDEX numbers_session ON numbers (session, last);
     CREATE TABLE garbage (owner BLOB PRIMARY KEY, upto INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
-/// `last` is the last position that was committed, `whole` whether the file holds
-/// everything up to it. It says so with every commit, and for a moment not, while
+/// `last` is the last position that was committed, unless a row says that its commit
+/// reached further: whatever leaves no row, or deletes some, is written here.
+/// `whole` is whether the file holds everything. For a moment it does not say so, while
 /// the log is copied into the file: so the file itself says that it needs its log,
 /// until all of that is copied, by whomever.
 const LOG: &str = "
@@ -68,12 +70,31 @@ pub(super) struct End {
     pub(super) whole: bool,
 }
 
-/// Reads the end of the log.
+/// Reads how far a store is.
+///
+/// # Errors
+///
+/// If what says so cannot be read, or its checksum does not match.
+pub(super) fn end(connection: &Connection) -> Result<End, StoreError> {
+    let mut end = written_end(connection)?;
+    for table in Table::OWNED {
+        let (columns, name) = (Stored::columns(table), table.name());
+        let newest = format!("SELECT {columns} FROM {name} ORDER BY pos DESC LIMIT 1");
+        let mut rows = connection.prepare(&newest).map_err(failed)?;
+        let mut rows = rows.query([]).map_err(failed)?;
+        if let Some(row) = rows.next().map_err(failed)? {
+            end.last = end.last.max(position(Stored::whole(table, row)?.reaches()));
+        }
+    }
+    Ok(end)
+}
+
+/// Reads what is written of the end, whatever rows say.
 ///
 /// # Errors
 ///
 /// If it cannot be read, or its checksum does not match.
-pub(super) fn end(connection: &Connection) -> Result<End, StoreError> {
+pub(super) fn written_end(connection: &Connection) -> Result<End, StoreError> {
     let row = connection.query_row("SELECT last, whole, sum FROM log", [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
     });
@@ -84,7 +105,7 @@ pub(super) fn end(connection: &Connection) -> Result<End, StoreError> {
     Ok(End { last: position(last), whole: whole != 0 })
 }
 
-/// Writes the end of the log.
+/// Writes how far a store is.
 pub(super) fn put_end(connection: &Connection, end: End) -> rusqlite::Result<()> {
     let (last, whole) = (super::rows::number(end.last.0), i64::from(end.whole));
     let sum = sum(Table::Log, &[Some(last), Some(whole)], &[]);
@@ -107,7 +128,7 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), Stor
                  ALTER TABLE records RENAME TO older; {TABLES}"
             ))
             .map_err(failed)?;
-        copy(&transaction)?;
+        copy(&transaction, position(last))?;
         transaction.execute_batch("DROP TABLE older").map_err(failed)?;
     } else {
         add_sums(&transaction)?;
@@ -157,10 +178,10 @@ fn add_sums(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn copy(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+fn copy(transaction: &Transaction<'_>, last: LogPos) -> Result<(), StoreError> {
     let mut older = transaction.prepare("SELECT pos, body FROM older ORDER BY pos").map_err(failed)?;
     let mut older = older.query([]).map_err(failed)?;
-    let mut rows = Rows::default();
+    let mut rows = Rows::up_to(last);
     while let Some(row) = older.next().map_err(failed)? {
         let at = position(row.get(0).map_err(failed)?);
         let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;

@@ -6,7 +6,7 @@ use rusqlite::Row;
 use ulid::Ulid;
 
 use super::rows::{failed, position};
-use super::sums::{Table, sum};
+use super::sums::{Table, beyond, sum_beyond};
 use crate::store::StoreError;
 
 /// A row of [`Table::OWNED`], as it stands in the file.
@@ -51,7 +51,7 @@ impl Stored {
     pub(super) fn expected(&self) -> i64 {
         let [first, second] = self.numbers;
         let bytes = [self.job.as_deref(), self.session.as_deref(), Some(self.body.as_slice())];
-        sum(self.table, &[Some(self.pos), first, second], &bytes)
+        sum_beyond(self.table, &[Some(self.pos), first, second], &bytes, beyond(self.sum))
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -66,6 +66,11 @@ impl Stored {
 
     pub(super) fn at(&self) -> LogPos {
         position(self.pos)
+    }
+
+    /// The last position of the commit that wrote the row, as far as the row says it.
+    pub(super) fn reaches(&self) -> i64 {
+        self.pos.saturating_add(i64::from(beyond(self.sum)))
     }
 
     pub(super) fn job(&self) -> Option<JobId> {

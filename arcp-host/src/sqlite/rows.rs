@@ -8,7 +8,7 @@ use arcp_proto::runtime::{EventRecord, Numbered, Record};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use ulid::Ulid;
 
-use super::sums::{Table, sum};
+use super::sums::{Table, sum, sum_beyond};
 use crate::store::StoreError;
 
 /// Events of one row.
@@ -23,14 +23,25 @@ const KEPT: [u8; 16] = [0; 16];
 /// `latest` of what a job asks people.
 pub(super) const PROMPTED: i64 = 7;
 
-/// Rows that are still growing.
-#[derive(Default)]
+/// The rows of a commit, some of which are still growing.
 pub(super) struct Rows {
     events: BTreeMap<JobId, EventRow>,
     numbers: BTreeMap<SessionId, (LogPos, Vec<Numbered>)>,
-    /// Bytes written so far.
-    bytes: usize,
-    /// Whether there is something to delete now.
+    /// The last position of the commit.
+    up_to: LogPos,
+    written: Written,
+}
+
+/// What a commit wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Bytes, roughly.
+    pub(super) bytes: usize,
+    /// Whether a row says how far the commit reaches.
+    pub(super) says_end: bool,
+    /// Whether rows are gone, of which one may have said so.
+    pub(super) deleted: bool,
+    /// Whether there is something to delete later.
     pub(super) garbage: bool,
 }
 
@@ -57,17 +68,35 @@ impl EventRow {
         self.last - self.first + 1 >= ROW_EVENTS || self.body.len() >= ROW_BYTES
     }
 
-    fn write(mut self, tx: &Connection, job: JobId) -> Result<(), StoreError> {
+    fn write(mut self, tx: &Connection, job: JobId, written: &mut Written, up_to: LogPos) -> Result<(), StoreError> {
         self.body.push(b']');
+        let beyond = written.row(self.body.len(), self.at, up_to);
         let (pos, job, first, last) = (number(self.at.0), key(job.ulid()), number(self.first), number(self.last));
-        let sum = sum(Table::Events, &[Some(pos), Some(first), Some(last)], &[Some(&job), None, Some(&self.body)]);
+        let bytes = [Some(job.as_slice()), None, Some(&self.body)];
+        let sum = sum_beyond(Table::Events, &[Some(pos), Some(first), Some(last)], &bytes, beyond);
         let row = params![pos, job, first, last, self.body, sum];
         execute(tx, "INSERT INTO events (pos, job, first, last, body, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)
             .map(drop)
     }
 }
 
+impl Written {
+    /// One row more, at a position of a commit up to another: gives how far it reaches
+    /// beyond the row, if that can be said in it.
+    fn row(&mut self, bytes: usize, at: LogPos, up_to: LogPos) -> u32 {
+        self.bytes += bytes;
+        let beyond = i32::try_from(up_to.0.saturating_sub(at.0)).ok();
+        self.says_end |= beyond.is_some();
+        beyond.map_or(0, i32::unsigned_abs)
+    }
+}
+
 impl Rows {
+    /// Of a commit up to this position.
+    pub(super) fn up_to(up_to: LogPos) -> Rows {
+        Rows { events: BTreeMap::new(), numbers: BTreeMap::new(), up_to, written: Written::default() }
+    }
+
     /// Writes a record, or adds it to a row that is written later.
     pub(super) fn put(&mut self, tx: &Connection, at: LogPos, record: &Record) -> Result<(), StoreError> {
         if let Some(undone) = record.undoes() {
@@ -80,8 +109,7 @@ impl Rows {
                 if row.is_full()
                     && let Some(row) = self.events.remove(job)
                 {
-                    self.bytes += row.body.len();
-                    row.write(tx, *job)?;
+                    row.write(tx, *job, &mut self.written, self.up_to)?;
                 }
                 return Ok(());
             }
@@ -95,11 +123,13 @@ impl Rows {
                 return Ok(());
             }
             Record::JobForgotten { job } => {
+                self.written.deleted = true;
                 execute(tx, "DELETE FROM records WHERE job = ?1", [key(job.ulid())])?;
                 return self.discard(tx, key(job.ulid()), i64::MAX);
             }
             Record::HistoryTrimmed { job, upto, .. } => self.discard(tx, key(job.ulid()), number(*upto))?,
             Record::SessionEnded { session } => {
+                self.written.deleted = true;
                 execute(tx, "DELETE FROM records WHERE session = ?1", [key(session.ulid())])?;
                 return self.discard(tx, key(session.ulid()), i64::MAX);
             }
@@ -109,6 +139,7 @@ impl Rows {
             | Record::ArtifactsForgotten { entries }
             | Record::CheckpointsForgotten { entries, .. }
             | Record::SchedulesForgotten { entries } => {
+                self.written.deleted = true;
                 for entry in entries {
                     execute(tx, "DELETE FROM records WHERE pos = ?1", [number(entry.0)])?;
                 }
@@ -141,34 +172,53 @@ impl Rows {
             | Record::CredentialsRevoked { .. }
             | Record::KeyKept { .. } => {}
         }
-        self.bytes += write_record(tx, at, record)?;
-        Ok(())
+        self.write_record(tx, at, record)
     }
 
     /// Notes that what is up to `upto` may be deleted.
     fn discard(&mut self, tx: &Connection, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
-        self.garbage = true;
+        self.written.garbage = true;
         Garbage { owner, upto }.put(tx)
     }
 
-    /// Writes the rows that were growing; gives the bytes of all.
-    pub(super) fn finish(mut self, tx: &Connection) -> Result<usize, StoreError> {
+    /// Writes a record that has a row of its own.
+    fn write_record(&mut self, tx: &Connection, at: LogPos, record: &Record) -> Result<(), StoreError> {
+        let job = record.job().map(|job| key(job.ulid()));
+        let session = record.session().map(|session| key(session.ulid()));
+        let (until, latest) = (record.until().map(|until| number(until.0)), latest(record));
+        let (pos, body) = (number(at.0), json(record)?);
+        let beyond = self.written.row(body.len(), at, self.up_to);
+        let bytes = [job.as_ref().map(|key| key.as_slice()), session.as_ref().map(|key| key.as_slice()), Some(&body)];
+        let sum = sum_beyond(Table::Records, &[Some(pos), until, latest], &bytes, beyond);
+        let row = params![pos, job, session, until, latest, body, sum];
+        // Where nothing is replaced SQLite need not be able to take half of it back.
+        let insert = if latest.is_some() { REPLACE_RECORD } else { INSERT_RECORD };
+        execute(tx, insert, row).map(drop)
+    }
+
+    /// Writes the rows that were growing.
+    pub(super) fn finish(self, tx: &Connection) -> Result<Written, StoreError> {
+        let (mut written, up_to) = (self.written, self.up_to);
         for (job, row) in self.events {
-            self.bytes += row.body.len();
-            row.write(tx, job)?;
+            row.write(tx, job, &mut written, up_to)?;
         }
         for (session, (at, runs)) in self.numbers {
             let last = runs.last().map_or(0, Numbered::last_seq);
             let (pos, session, last, body) = (number(at.0), key(session.ulid()), number(last), json(&runs)?);
-            let sum = sum(Table::Numbers, &[Some(pos), None, Some(last)], &[None, Some(&session), Some(&body)]);
+            let beyond = written.row(body.len(), at, up_to);
+            let bytes = [None, Some(session.as_slice()), Some(&body)];
+            let sum = sum_beyond(Table::Numbers, &[Some(pos), None, Some(last)], &bytes, beyond);
             let row = params![pos, session, last, body, sum];
             execute(tx, "INSERT INTO numbers (pos, session, last, body, sum) VALUES (?1, ?2, ?3, ?4, ?5)", row)?;
-            self.bytes += body.len();
         }
-        Ok(self.bytes)
+        Ok(written)
     }
 }
 
+const INSERT_RECORD: &str = "INSERT INTO records (pos, job, session, until, latest, body, sum) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const REPLACE_RECORD: &str = "INSERT OR REPLACE INTO records (pos, job, session, until, latest, body, sum) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const DELETE_EXPIRED: &str = "DELETE FROM records WHERE pos IN (SELECT pos FROM records WHERE until <= ?1 LIMIT ?2)";
 const DELETE_EVENTS: &str = "DELETE FROM events WHERE pos IN \
      (SELECT pos FROM events WHERE job = ?1 AND last <= ?2 ORDER BY first LIMIT ?3)";
@@ -227,9 +277,9 @@ impl Garbage {
     }
 }
 
-/// Gives the bytes of its row.
-fn write_record(tx: &Connection, at: LogPos, record: &Record) -> Result<usize, StoreError> {
-    let latest = match record {
+/// What a record replaces the one before it by, if it does.
+fn latest(record: &Record) -> Option<i64> {
+    match record {
         Record::TokenRotated { .. } => Some(1),
         Record::Released { .. } => Some(2),
         // Those that are kept besides go one by one.
@@ -270,18 +320,7 @@ fn write_record(tx: &Connection, at: LogPos, record: &Record) -> Result<usize, S
         | Record::CredentialsWanted { .. }
         | Record::CredentialsRevoked { .. }
         | Record::JobForgotten { .. } => None,
-    };
-    let job = record.job().map(|job| key(job.ulid()));
-    let session = record.session().map(|session| key(session.ulid()));
-    let until = record.until().map(|until| number(until.0));
-    let (pos, body) = (number(at.0), json(record)?);
-    let bytes = [job.as_ref().map(|key| key.as_slice()), session.as_ref().map(|key| key.as_slice()), Some(&body)];
-    let sum = sum(Table::Records, &[Some(pos), until, latest], &bytes);
-    let row = params![pos, job, session, until, latest, body, sum];
-    let insert = "INSERT OR REPLACE INTO records (pos, job, session, until, latest, body, sum) \
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    execute(tx, insert, row)?;
-    Ok(body.len())
+    }
 }
 
 fn execute(tx: &Connection, sql: &str, row: impl rusqlite::Params) -> Result<usize, StoreError> {
@@ -366,7 +405,7 @@ mod tests {
         super::super::layout::create(&connection).expect("tables");
         for round in 1..=10 {
             let tx = Atom::begin(&connection).expect("it begins");
-            let mut rows = Rows::default();
+            let mut rows = Rows::up_to(LogPos(0));
             rows.discard(&tx, KEPT, i64::from(round)).expect("noted");
             rows.discard(&tx, [round; 16], i64::from(round)).expect("noted");
             while tidy(&tx).expect("tidied") {}

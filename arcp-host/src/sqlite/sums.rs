@@ -31,6 +31,12 @@ impl Table {
 /// What a row is expected to have as its `sum`: of its numbers and its bytes,
 /// each in the order of the columns.
 pub(super) fn sum(table: Table, numbers: &[Option<i64>], bytes: &[Option<&[u8]>]) -> i64 {
+    sum_beyond(table, numbers, bytes, 0)
+}
+
+/// The same of a row that says how many positions its commit goes on behind it:
+/// above the 32 bits of the checksum, which is of that too.
+pub(super) fn sum_beyond(table: Table, numbers: &[Option<i64>], bytes: &[Option<&[u8]>], beyond: u32) -> i64 {
     let mut hasher = Hasher::new();
     hasher.update(table.name().as_bytes());
     for number in numbers {
@@ -44,5 +50,13 @@ pub(super) fn sum(table: Table, numbers: &[Option<i64>], bytes: &[Option<&[u8]>]
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     }
-    i64::from(hasher.finalize())
+    if beyond > 0 {
+        hasher.update(&beyond.to_le_bytes());
+    }
+    (i64::from(beyond) << 32) | i64::from(hasher.finalize())
+}
+
+/// What a `sum` says of the commit of its row.
+pub(super) fn beyond(sum: i64) -> u32 {
+    u32::try_from(sum >> 32).unwrap_or(0)
 }
