@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
+use serde::de::value::{BorrowedStrDeserializer, Error as ValueError, MapDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -227,9 +228,16 @@ impl FromStr for Json {
 
 impl Serialize for Json {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
-        raw.serialize(serializer)
+        as_it_stands(&self.0).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
+}
+
+/// A text that is JSON, to be written as it stands. It is not read again, unless
+/// `serde_json` calls such a value otherwise by now.
+fn as_it_stands(text: &str) -> serde_json::Result<&RawValue> {
+    let named = ("$serde_json::private::RawValue", BorrowedStrDeserializer::new(text));
+    let value: Result<&RawValue, ValueError> = Deserialize::deserialize(MapDeserializer::new([named].into_iter()));
+    value.or_else(|_| serde_json::from_str(text))
 }
 
 impl<'de> Deserialize<'de> for Json {
@@ -275,6 +283,14 @@ mod tests {
         let b = Json::parse(r#"{"a":"q\n","b":[1,2.0,{"x":"A","y":1}]}"#).expect("valid");
         assert_eq!(a.canonical(), b.as_str());
         assert_eq!(a.fingerprint(), b.fingerprint());
+    }
+
+    #[test]
+    fn what_is_json_is_written_as_it_stands_and_not_read_again() {
+        let json = Json::parse(r#"{"a" : [1, "b\u0041"]}"#).expect("valid");
+        assert_eq!(serde_json::to_string(&[&json]).expect("JSON"), alloc::format!("[{json}]"));
+        // Nobody who reads it would take it.
+        assert_eq!(as_it_stands("no JSON").expect("as it stands").get(), "no JSON");
     }
 
     #[test]
