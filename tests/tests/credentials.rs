@@ -490,7 +490,10 @@ fn programs_and_samples_are_given_the_credentials_of_their_jobs_which_end_with_t
             "program" => assert_eq!(end["payload"]["result"], "mine", "{end}"),
             "careless" => {
                 let said = end["payload"]["result"].to_string();
-                assert!(said.contains(&format!("cred-{id}")) && said.contains("****") && !said.contains("sk-"), "{end}");
+                assert!(
+                    said.contains(&format!("cred-{id}")) && said.contains("****") && !said.contains("sk-"),
+                    "{end}"
+                );
             }
             _ => assert_eq!(end["payload"]["result"]["ids"], json!([format!("cred-{id}")]), "{end}"),
         }
