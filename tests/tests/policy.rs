@@ -341,7 +341,7 @@ fn who_oversees_a_job_grants_it_nothing_unless_it_might_have_submitted_it() {
         )
     };
     let mut world = under(20, &leads("\"echo\""));
-    let mut person = |world: &mut World, token: &str| {
+    let person = |world: &mut World, token: &str| {
         let mut payload = open_payload(token);
         payload["capabilities"]["human_input"] = json!(true);
         Raw::open_with(world, payload).0
