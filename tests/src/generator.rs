@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod authority;
+pub mod checkpoints;
 mod schedules;
 mod streams;
 mod tokens;
@@ -101,30 +102,16 @@ pub struct Ran {
     pub fetched: Fetched,
     /// What became of permissions, and which jobs were handed over.
     pub authority: Authority,
+    /// What was asked about checkpoints.
+    pub checkpoints: checkpoints::Checkpoints,
     /// Tokens of jobs that were issued.
-    tokens: tokens::Tokens,
+    pub tokens: tokens::Tokens,
     /// Questions that somebody has answered.
     answers: BTreeSet<String>,
     /// What somebody has left.
     left: artifacts::Left,
     /// What went in and came out, of each runtime in turn.
     pub recordings: Vec<String>,
-}
-
-/// Asks for a checkpoint of a job, or for a job that begins at one that was told of.
-fn checkpoint(world: &mut World, peer: &mut Peer) {
-    let told = peer.raw.as_ref().and_then(|raw| {
-        let frames = world.frames_of(raw.conn);
-        let told = frames.iter().rev().take(64).find_map(|text| text.split('"').find(|part| part.starts_with("chk_")));
-        told.map(String::from)
-    });
-    match told.filter(|_| world.below(2) == 0) {
-        Some(id) => ask(world, peer, "checkpoint.restore", json!({"checkpoint_id": id})),
-        None => {
-            let job = peer.pick_open_job(world).unwrap_or_else(|| "job_none".into());
-            ask(world, peer, "checkpoint.create", json!({"job_id": job, "label": "l"}));
-        }
-    }
 }
 
 /// Runs one seed: `steps` random actions, then calm.
@@ -306,7 +293,7 @@ impl Peer {
             return;
         };
         for frame in raw.take(world) {
-            if let Some(request) = frame["payload"]["request_id"].as_str().or(frame["correlation_id"].as_str()) {
+            if let Some(request) = answered(&frame) {
                 self.waiting.remove(request);
                 let refused = matches!(frame["type"].as_str(), Some("nack" | "session.error"));
                 ran.refused_again += usize::from(self.answered_again.remove(request) && refused);
@@ -317,6 +304,7 @@ impl Peer {
             self.streams.look(&frame);
             ran.left.look(&frame);
             ran.tokens.look(&frame);
+            ran.checkpoints.look(&frame);
             let numbered = !frame["event_seq"].is_null();
             if let Some(job) = frame["job_id"].as_str().filter(|_| numbered) {
                 *self.told.entry(job.into()).or_default() += 1;
@@ -367,6 +355,11 @@ impl Peer {
     }
 }
 
+/// The request that a frame answers.
+fn answered(frame: &Value) -> Option<&str> {
+    frame["payload"]["request_id"].as_str().or(frame["correlation_id"].as_str())
+}
+
 fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) {
     let answered = &mut ran.answers;
     let dice = world.below(100);
@@ -411,7 +404,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let to = peers[to].token.trim_start_matches("tok-").to_string();
             authority::hand_over(world, &mut peers[at], &to);
         }
-        60 if ran.asks_for_checkpoints => checkpoint(world, &mut peers[at]),
+        60 if ran.asks_for_checkpoints => ran.checkpoints.drive(world, &mut peers[at]),
         61 | 62 if ran.keeps_schedules => schedules::act(world, &mut peers[at], n),
         61 => ran.tokens.drive(world, &mut peers[at]),
         60..63 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),

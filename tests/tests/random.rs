@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arcp_tests::artifact_log::Fetched;
+use arcp_tests::generator::checkpoints::Came as Checkpoints;
 use arcp_tests::generator::run;
 use arcp_tests::ledger::Authority;
 use arcp_tests::stream_log::Streamed;
@@ -20,6 +21,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     let mut streamed = Streamed::default();
     let (mut schedules, mut fired) = (0, 0);
     let mut artifacts = Fetched::default();
+    let (mut checkpoints, mut exchanged) = (Checkpoints::default(), 0);
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -39,34 +41,32 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         steps += ran.steps;
         schedules += ran.scheduled.kept;
         fired += ran.scheduled.fired;
-        let Streamed { chunks, closed, failed, inbound, shed } = ran.streamed;
-        streamed.chunks += chunks;
-        streamed.closed += closed;
-        streamed.failed += failed;
-        streamed.inbound += inbound;
-        streamed.shed += shed;
-        let Fetched { kept, forgotten, shown, to_watchers, results } = ran.fetched;
-        artifacts.kept += kept;
-        artifacts.forgotten += forgotten;
-        artifacts.shown += shown;
-        artifacts.to_watchers += to_watchers;
-        artifacts.results += results;
+        add_streamed(&mut streamed, ran.streamed);
+        add_fetched(&mut artifacts, ran.fetched);
+        let Checkpoints { made, restored, resumed } = ran.checkpoints.came;
+        checkpoints.made += made;
+        checkpoints.restored += restored;
+        checkpoints.resumed += resumed;
+        exchanged += ran.tokens.exchanged;
         add(&mut done, ran.authority);
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
     eprintln!("{children} children, {allowed} operations allowed, {costs} costs, {interrupted} interrupts");
     eprintln!("{gone} jobs sent away, {steps} steps of workflows, {streamed:?}");
-    eprintln!("{schedules} schedules, {fired} of their times had jobs");
-    assert!(schedules > 20 && fired > 40, "{schedules} schedules, {fired} firings");
-    eprintln!("{artifacts:?}");
-    let Fetched { kept, forgotten, shown, to_watchers, results } = artifacts;
-    assert!(kept > 200 && forgotten > 100 && shown > 20 && to_watchers > 0 && results > 20, "{artifacts:?}");
-    assert!(steps > 100, "{steps} steps of workflows have succeeded");
-    let Streamed { chunks, closed, failed, inbound, shed: _ } = streamed;
-    assert!(chunks > 1000 && closed > 20 && failed > 3 && inbound > 10, "{streamed:?}");
+    eprintln!("{schedules} schedules, {fired} of their times had jobs, {artifacts:?}");
+    eprintln!("{checkpoints:?}, {exchanged} tokens exchanged");
     eprintln!(
         "{refused_again} late answers, {provisioned} orders of credentials, {rotated} of them rotations, {done:?}"
     );
+    assert!(schedules > 20 && fired > 40, "{schedules} schedules, {fired} firings");
+    let Fetched { kept, forgotten, shown, to_watchers, results } = artifacts;
+    assert!(kept > 200 && forgotten > 100 && shown > 20 && to_watchers > 0 && results > 20, "{artifacts:?}");
+    assert!(steps > 100, "{steps} steps of workflows have succeeded");
+    let Streamed { chunks, closed, failed, inbound, shed } = streamed;
+    assert!(chunks > 1000 && closed > 20 && failed > 3 && inbound > 10 && shed > 5, "{streamed:?}");
+    // `checkpoint_worlds` has many, of tokens and resumes at checkpoints too.
+    let Checkpoints { made, restored, resumed: _ } = checkpoints;
+    assert!(made > 3 && restored > 0, "{checkpoints:?}");
     let ended = |reason: &str| done.ended.get(reason).copied().unwrap_or(0);
     assert!(done.extended > 0 && ended("no more") > 0 && ended("expired") > 0 && ended("used") > 0, "{done:?}");
     assert!(done.elevated > 0 && done.allowed_elevated > 0 && done.handed_over > 10 && done.raised > 3, "{done:?}");
@@ -75,6 +75,24 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     assert!(refused_again > 10 && provisioned > 50, "{refused_again} late answers, {provisioned} orders");
     assert!(children > 50 && allowed > 50 && costs > 50, "nobody did what needs authority");
     assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0 && interrupted > 0, "the worlds were empty");
+}
+
+fn add_streamed(all: &mut Streamed, ran: Streamed) {
+    let Streamed { chunks, closed, failed, inbound, shed } = ran;
+    all.chunks += chunks;
+    all.closed += closed;
+    all.failed += failed;
+    all.inbound += inbound;
+    all.shed += shed;
+}
+
+fn add_fetched(all: &mut Fetched, ran: Fetched) {
+    let Fetched { kept, forgotten, shown, to_watchers, results } = ran;
+    all.kept += kept;
+    all.forgotten += forgotten;
+    all.shown += shown;
+    all.to_watchers += to_watchers;
+    all.results += results;
 }
 
 fn add(all: &mut Authority, ran: Authority) {

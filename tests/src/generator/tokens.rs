@@ -1,8 +1,11 @@
 //! Tokens of jobs, issued and exchanged by whoever has seen one.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::{Peer, ask};
+use super::{Peer, answered, ask};
+use crate::raw::Raw;
 use crate::world::World;
 
 /// The most that are tried again.
@@ -10,21 +13,29 @@ const KEPT: usize = 16;
 
 /// Tokens that somebody was given, whosever the job is.
 #[derive(Debug, Default)]
-pub struct Tokens(Vec<String>);
+pub struct Tokens {
+    given: Vec<String>,
+    /// Requests for the rest of a job.
+    asked: BTreeSet<String>,
+    /// Times that somebody was shown the rest of a job for one.
+    pub exchanged: usize,
+}
 
 impl Tokens {
-    /// Notes a token that came.
+    /// Notes a token that came, and what came for one.
     pub fn look(&mut self, frame: &Value) {
+        let is_asked = answered(frame).is_some_and(|request| self.asked.contains(request));
+        self.exchanged += usize::from(is_asked && frame["type"] == "job.subscribed");
         if frame["type"] == "x-vendor.arcp.job_token" {
-            self.0.truncate(KEPT - 1);
-            self.0.insert(0, frame["payload"]["token"].as_str().expect("a token").into());
+            self.given.truncate(KEPT - 1);
+            self.given.insert(0, frame["payload"]["token"].as_str().expect("a token").into());
         }
     }
 
     /// Has one issued, or gives one that perhaps is somebody else's, void or wrong.
-    pub fn drive(&self, world: &mut World, peer: &mut Peer) {
-        let at = world.below(2 * (self.0.len() as u64 + 1)) as usize;
-        match self.0.get(at) {
+    pub(super) fn drive(&mut self, world: &mut World, peer: &mut Peer) {
+        let at = world.below(2 * (self.given.len() as u64 + 1)) as usize;
+        match self.given.get(at) {
             Some(token) => {
                 let mut token = token.clone();
                 if world.below(8) == 0 {
@@ -35,6 +46,7 @@ impl Tokens {
                     _ => json!({"token": token, "from_event_seq": world.below(20)}),
                 };
                 ask(world, peer, "x-vendor.arcp.job_token.exchange", wish);
+                self.asked.extend(peer.raw.as_ref().map(Raw::last_id));
             }
             None => {
                 let job = peer.pick_job(world).unwrap_or_else(|| "job_none".into());
