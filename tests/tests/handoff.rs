@@ -10,7 +10,7 @@ use arcp_proto::error::{ApiMisuse, ErrorCode};
 use arcp_proto::id::{JobId, Principal};
 use arcp_proto::lease::{Ceiling, Lease};
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::event::{JobError, JobEvent};
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, HandOver, Submit};
@@ -379,6 +379,37 @@ fn a_job_that_waits_starts_as_soon_as_a_handoff_makes_room_for_it() {
         world.restores();
         world.finish();
     }
+}
+
+#[test]
+fn a_workflow_that_is_handed_over_leaves_its_steps_room_where_it_is_now_and_nowhere_else() {
+    let mut world = World::configured(9, |config| {
+        config.authority.workflows = true;
+        config.limits.job.jobs_per_principal = 2;
+    });
+    let (mut alice, _bob) = (open(&mut world, "tok-alice"), open(&mut world, "tok-bob"));
+    let start = |world: &mut World, raw: &mut Raw, steps: Value| {
+        raw.send(world, "workflow.start", json!({"workflow": {"steps": steps}}));
+        let job = raw.expect(world, "job.accepted")["payload"]["job_id"].clone();
+        world.settle();
+        job
+    };
+    let retry = json!({"limit": 2, "backoff": 10});
+    let job = start(&mut world, &mut alice, json!([{"id": "a", "tool": "waiter", "retry": retry}]));
+    let [step] = world.live()[..] else { panic!("one step runs: {:?}", world.live()) };
+    world.stop_script(step);
+    let failed = AgentExit::Failure(JobError::new(ErrorCode::Internal, "no luck"));
+    world.input(Input::AgentExited { job: step, exit: failed });
+    world.settle();
+    assert_eq!(hand_over(&mut world, &mut alice, &job, json!({"target": "bob"}))["type"], "ack");
+    world.restores();
+    let steps = ["a", "b", "c"].map(|id| json!({"id": id, "tool": "waiter"}));
+    start(&mut world, &mut alice, json!(steps));
+    assert_eq!(world.live().len(), 2, "her own workflow leaves room for two of its steps");
+    world.run_for(Duration::from_secs(11));
+    assert_eq!(world.live().len(), 3, "his for its one");
+    world.restores();
+    world.finish();
 }
 
 #[test]

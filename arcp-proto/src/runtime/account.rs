@@ -533,4 +533,42 @@ mod tests {
         let held: Vec<Balance> = (0..4 * FEWEST).map(|n| accounts.of(&account(n))).collect();
         assert!(accounts.principals.len() >= held.len(), "as many as are held");
     }
+
+    #[test]
+    fn who_holds_nothing_has_not_reached_a_share_of_nothing() {
+        let reached = |own, part| Holding { own, all: own, total: 400 }.is_reached(25, part);
+        assert_eq!([0, 49, 50, 99, 100].map(|own| reached(own, 1)), [false, false, false, false, true]);
+        assert_eq!([0, 49, 50, 99, 100].map(|own| reached(own, 2)), [false, false, true, true, true]);
+        assert!(!Holding { own: 0, all: 400, total: 400 }.is_reached(25, 2), "half of one byte is none");
+    }
+
+    #[test]
+    fn a_principal_is_flooded_beyond_many_times_its_share_once_it_is_not_read() {
+        let mut limits = Limits::default();
+        limits.connection.waiting_bytes = 1000;
+        let mut accounts = Accounts::new();
+        let balance = accounts.of(&Principal::new("p").expect("a name").account());
+        let mut charge = balance.charge(HeldFor::Frames, 0);
+        let mut is_flooded = |bytes: usize| {
+            charge.set(bytes);
+            let before = accounts.is_flooded(&limits, &balance);
+            accounts.bound(&limits, &balance);
+            (before, accounts.is_flooded(&limits, &balance))
+        };
+        let most = 250 * FLOOD_FACTOR;
+        assert_eq!(is_flooded(most), (false, false));
+        assert_eq!(is_flooded(most + 1), (true, true));
+        assert_eq!(is_flooded(2 * most), (true, true));
+        assert_eq!((is_flooded(0), is_flooded(2 * most)), ((false, false), (false, true)), "it was read meanwhile");
+    }
+
+    #[test]
+    fn a_charge_is_for_what_it_was_made_for_until_it_turns_into_something_else() {
+        let accounts = Accounts::new();
+        let mut charge = accounts.runtime().charge(HeldFor::Jobs, 7);
+        let is_for = |charge: &Charge| [HeldFor::Jobs, HeldFor::EndedJobs].map(|held_for| charge.is_for(held_for));
+        assert_eq!(is_for(&charge), [true, false]);
+        charge.turn_into(HeldFor::EndedJobs);
+        assert_eq!((is_for(&charge), charge.bytes()), ([false, true], 7));
+    }
 }

@@ -181,4 +181,10 @@ mod tests {
             assert_eq!(told(&[Log, Metric, class, Log]), [(1..=2, Metric), (3..=3, class), (4..=4, Log)]);
         }
     }
+
+    #[test]
+    fn a_number_moves_to_the_last_one_before_it_that_was_not_taken_back() {
+        let withdrawn = Withdrawn { numbers: alloc::vec![(3, 4), (7, 7)] };
+        assert_eq!([1, 2, 3, 4, 5, 6, 7, 8, 9].map(|seq| withdrawn.moved(seq)), [1, 2, 2, 2, 3, 4, 4, 5, 6]);
+    }
 }

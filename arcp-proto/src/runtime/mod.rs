@@ -37,6 +37,8 @@ mod schedule;
 mod schedule_records;
 mod session;
 mod stream_io;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod token_records;
 mod workflow;

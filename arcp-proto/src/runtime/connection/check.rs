@@ -477,3 +477,18 @@ impl Checked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_of_a_connection_weighs_as_much_as_it_has_bytes() {
+        let frame = |text, beside| Held::Frame(alloc::vec![0; text], Some(alloc::vec![0; beside])).bytes();
+        assert_eq!([frame(0, 0), frame(7, 0), frame(7, 5)], [0, 7, 12]);
+        assert_eq!(
+            [Held::Frame(alloc::vec![0; 7], None), Held::Binary(alloc::vec![0; 3])].map(|held| held.bytes()),
+            [7, 3]
+        );
+    }
+}

@@ -92,3 +92,24 @@ impl EventFilter {
             && (self.streams.is_none() || of_stream)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_weighs_as_much_as_its_lists() {
+        let list = |ids: &[&str]| ids.iter().map(|id| String::from(*id)).collect::<Vec<String>>();
+        let weight = |filter: Filter| EventFilter::new(&filter).weight() - size_of::<EventFilter>();
+        assert_eq!(weight(Filter::default()), 0);
+        let jobs = list(&["job_01KDVDNA09Z9GEBBX0JS6RDFE6", "job_01KDVDNA083DM7E736JB7S998R"]);
+        let sessions = list(&["sess_01KDVDNA0233RQ3RRSFQHS1P05"]);
+        let streams = list(&["str_01KDVDNA09Z9GEBBX0JS6RDFE6_1"]);
+        let traces = list(&["abc", "defgh"]);
+        assert_eq!(weight(Filter { jobs: jobs.clone(), ..Filter::default() }), 2 * ENTRY);
+        assert_eq!(weight(Filter { traces: traces.clone(), ..Filter::default() }), 2 * ENTRY + 8);
+        assert_eq!(weight(Filter { sessions, traces, jobs, streams, ..Filter::default() }), 6 * ENTRY + 8);
+    }
+}

@@ -60,6 +60,8 @@ mod table;
 mod tests;
 mod tokens;
 mod waits;
+#[cfg(test)]
+mod weights;
 pub(in crate::runtime) mod workflow;
 mod workflow_check;
 

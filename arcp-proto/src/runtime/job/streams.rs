@@ -520,3 +520,29 @@ pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) 
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_weigh_as_much_as_their_names_and_what_is_not_taken() {
+        let session = SessionId::from_ulid(ulid::Ulid::from_parts(1, 1));
+        let (name, terms) = (WireId::new("abcd").expect("an id"), StreamTerms::new(Default::default()));
+        let mut untaken = Untaken::default();
+        untaken.push(70);
+        let inbound = Inbound { session, name, terms, untaken };
+        let open = |inbound| OpenStream { id: "str_1".into(), chunks: 0, shed: 0, pace: None, inbound };
+        let mut streams = Streams::default();
+        streams.open.insert(1, open(None));
+        assert_eq!(streams.weight(), OPEN + 5);
+        streams.open.insert(2, open(Some(inbound)));
+        assert_eq!(streams.weight(), 2 * OPEN + 10 + 4 + 70);
+        streams.leaving.insert(3, Untaken { bytes: 9, ..Untaken::default() });
+        assert_eq!(streams.weight(), 3 * OPEN + 14 + 79);
+        streams.sessions.extend([session, SessionId::from_ulid(ulid::Ulid::from_parts(2, 1))]);
+        assert_eq!(streams.weight(), 3 * OPEN + 14 + 79 + 2 * SESSION);
+        streams.earlier.insert("str_11".into(), (0, 0));
+        assert_eq!(streams.weight(), 4 * OPEN + 20 + 79 + 2 * SESSION);
+    }
+}

@@ -1,0 +1,95 @@
+//! What a job holds weighs as much as its parts.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use super::JobSpec;
+use super::kept_checkpoints::Checkpoints;
+use super::open_calls::{OpenCall, OpenCalls};
+use super::prompts::{Asked, Checking, Prompts};
+use super::run::AgentRun;
+use crate::id::{CallId, JobId, LogPos, OpId, Principal, SessionId, WireId};
+use crate::json::Json;
+use crate::model::agent::AgentRef;
+use crate::model::prompt::Question;
+use crate::model::request::Invocation;
+use crate::runtime::checkpoint_records::BegunAt;
+use crate::runtime::io::{AgentReply, Firing, JobBounds, ParentRecord};
+use crate::time::{Timestamp, UtcMs};
+
+fn job() -> JobId {
+    JobId::from_ulid(ulid::Ulid::from_parts(1, 1))
+}
+
+fn open(text: usize) -> OpenCall {
+    let reply = AgentReply::Allowed { pattern: "x".repeat(text), reservation: None };
+    OpenCall { id: CallId(1), until: LogPos(0), reply }
+}
+
+#[test]
+fn open_calls_weigh_as_much_as_their_answers_and_who_gives_them() {
+    let mut calls = OpenCalls::default();
+    assert_eq!(calls.weight(), 0);
+    calls.open.extend([open(7), open(5)]);
+    let answers = 2 * size_of::<OpenCall>() + 12;
+    assert_eq!(calls.weight(), answers);
+    calls.awaited.extend([(CallId(2), job()), (CallId(3), job())]);
+    assert_eq!(calls.weight(), answers + 128);
+    calls.storing.extend([CallId(4), CallId(5), CallId(6)]);
+    assert_eq!(calls.weight(), answers + 320);
+}
+
+#[test]
+fn prompts_weigh_as_much_as_what_is_checked_and_prolonged() {
+    let question = Question::Input { prompt: "x".repeat(9), schema: Json::empty_object(), default: None };
+    let checking = |asked| Checking { op: OpId(1), until: Timestamp(0), asked };
+    let mut prompts = Prompts::default();
+    assert_eq!(prompts.weight(), size_of::<Prompts>());
+    prompts.prolonged.extend([(1, UtcMs(1)), (2, UtcMs(1)), (3, UtcMs(1))]);
+    let fixed = size_of::<Prompts>() + 3 * size_of::<(u32, UtcMs)>();
+    assert_eq!(prompts.weight(), fixed);
+    prompts.checking.push(checking(None));
+    assert_eq!(prompts.weight(), fixed + size_of::<Checking>());
+    prompts.checking.push(checking(Some((CallId(1), Asked { question, timeout: Default::default() }))));
+    assert_eq!(prompts.weight(), fixed + 2 * size_of::<Checking>() + 11);
+}
+
+#[test]
+fn a_run_weighs_as_much_as_its_calls_streams_and_checkpoints() {
+    let mut run = AgentRun::default();
+    assert_eq!(run.weight(), 0);
+    run.checkpoints = Some(Box::new(Checkpoints::default()));
+    run.questions.open.push_back(open(7));
+    run.sends.streams.sessions.insert(SessionId::from_ulid(ulid::Ulid::from_parts(1, 1)));
+    assert_eq!(run.weight(), size_of::<Checkpoints>() + run.questions.weight() + run.sends.streams.weight());
+}
+
+#[test]
+fn what_was_asked_for_weighs_as_much_as_its_texts() {
+    let name = |text: &str| WireId::new(text).expect("an id");
+    let parent = ParentRecord { job: job(), delegate_id: name("abcdef"), fingerprint: [0; 32] };
+    let firing = Firing { schedule: name("daily"), at: UtcMs(1) };
+    let bounds = JobBounds {
+        parent: Some(Box::new(parent)),
+        firing: Some(Box::new(firing)),
+        begun_at: Some(Box::new(BegunAt { job: job(), event: 1 })),
+        ..JobBounds::default()
+    };
+    let spec = JobSpec {
+        principal: Principal::new("p").expect("a name"),
+        agent: AgentRef::parse("it").expect("a name"),
+        lease: Json::empty_object(),
+        trace: "abc".into(),
+        invocation: Invocation { span: Some("x".repeat(16)), ..Invocation::default() },
+        created_at: UtcMs(1),
+        bounds,
+        key: None,
+        asked_by: None,
+        given_by: None,
+    };
+    let texts = "it".len() + 4 * "{}".len() + "abc".len() + 16 + "abcdef".len() + "daily".len();
+    assert_eq!(spec.weight(), texts + size_of::<ParentRecord>() + size_of::<Firing>() + size_of::<BegunAt>());
+    let bare =
+        JobSpec { trace: String::new(), invocation: Invocation::default(), bounds: JobBounds::default(), ..spec };
+    assert_eq!(bare.weight(), "it".len() + 4 * "{}".len());
+}
