@@ -93,7 +93,7 @@ fn begin(
     }
     super::streams::check_room(job, ctx)?;
     check_growth(job, ctx, name.as_str().len())?;
-    let number = INBOUND | (job.run.sends.streams.inbound % INBOUND);
+    let number = INBOUND | job.run.sends.streams.inbound;
     job.run.sends.streams.inbound += 1;
     job.run.sends.streams.sessions.insert(session);
     let inbound = Inbound { session, name: name.clone(), terms: terms.clone(), untaken: Untaken::default() };
