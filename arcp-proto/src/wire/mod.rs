@@ -6,6 +6,8 @@
 //! `open` are the only modules that know message type strings; everything
 //! outside `wire` speaks [`crate::model`].
 
+#[cfg(test)]
+mod answers;
 mod codec;
 pub(crate) mod envelope;
 pub(crate) mod frame;

@@ -28,8 +28,8 @@ use crate::model::reply::{
     Subject, Watching,
 };
 use crate::model::request::{
-    Answering, Command, Extension, Filter, HandOver, Interrupt, Invocation, ListQuery, Replay, Request, SessionRequest,
-    Submit, Subscribe, Target, Watch,
+    Answering, Command, Extension, Filter, HandOver, Interrupt, Invocation, ListQuery, Priority, Replay, Request,
+    SessionRequest, Submit, Subscribe, Target, Watch,
 };
 use crate::model::schedule::{
     Missed, NewSchedule, Overlap, ScheduleChange, SchedulePage, ScheduleQuery, ScheduleSummary, Scheduled,
@@ -215,7 +215,7 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
         Some(Command::Submit(..)) => Command::cancel(id("job_1"), Some("r".into())),
         Some(Command::Cancel(_)) => Command::Watch(Watch { job: id("job_1"), after: Some(3), history: Some(true) }),
         Some(Command::Watch(_)) => Command::Unwatch { job: id("job_1") },
-        Some(Command::Unwatch { .. }) => Command::Subscribe(Subscribe { filter: Filter::default(), since: None }),
+        Some(Command::Unwatch { .. }) => Command::Subscribe(Subscribe { filter: a_filter(), since: None }),
         Some(Command::Subscribe(_)) => Command::Unsubscribe { subscription: id("sub_1") },
         Some(Command::Unsubscribe { .. }) => {
             answer("prm_01ARZ3NDEKTSV4RRFFQ69G5FAV_1", PromptAnswer::Value(Json::null()))
@@ -294,6 +294,17 @@ fn schedule_of(when: When) -> Command {
 
 fn a_token() -> JobToken {
     JobToken::new(JobId::from_ulid(Ulid::from_parts(AT.0, 1)), [7; 32])
+}
+
+fn a_filter() -> Filter {
+    let list = |id: &str| alloc::vec![String::from(id)];
+    Filter {
+        sessions: list("sess_1"),
+        traces: list("t"),
+        types: list("log"),
+        min_priority: Some(Priority::High),
+        ..Filter::default()
+    }
 }
 
 fn a_checkpoint() -> CheckpointRef {
