@@ -150,7 +150,7 @@ fn write_missing() {
         return;
     }
     let (world, welcome) = lived();
-    let file = "store-4.db";
+    let file = "store-5.db";
     if !released().join(file).exists() {
         let mut store = SqliteStore::open(&released().join(file), Durability::Full).expect("it opens");
         store.commit(&[batch_of(&world.store.records(false))]).expect("it is kept");
@@ -161,7 +161,7 @@ fn write_missing() {
         });
         let shown = shown(&mut store, &resume);
         let text = json!({"file": file, "resume": resume, "shown": shown});
-        fs::write(released().join("store-4.json"), format!("{text:#}\n")).expect("written");
+        fs::write(released().join("store-5.json"), format!("{text:#}\n")).expect("written");
     }
     let recording = released().join(format!("recording-{}.jsonl", record::FORMAT));
     if !recording.exists() {
