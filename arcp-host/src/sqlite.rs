@@ -160,6 +160,8 @@ impl SqliteStore {
         check_structure(&connection, path)?;
         let unusable = |error: StoreError| OpenError::of_store(path, error);
         if let Some(older) = layout.filter(|layout| *layout < VERSION) {
+            // For the program that wrote it, which does not read what becomes of it.
+            inspect::keep_copy(&connection, held.path(), older)?;
             layout::migrate(&mut connection, older).map_err(unusable)?;
         }
         let end = layout::end(&connection).map_err(unusable)?;

@@ -333,4 +333,12 @@ fn a_file_without_checksums_gets_them() {
     let (migrated, _) = loaded(&mut open(&path).expect("it is migrated"));
     Restart::of(&migrated).must_be(&Restart::of(&records));
     assert_eq!(check(&path).expect("checked"), []);
+    let copy = path.with_added_extension("layout-2");
+    let kept = Connection::open(&copy).expect("it opens");
+    let layout: i64 = kept.pragma_query_value(None, "user_version", |row| row.get(0)).expect("read");
+    assert_eq!(layout, 2, "a copy is kept as it was");
+    drop(kept);
+    std::fs::remove_file(&copy).expect("removed");
+    drop(open(&path).expect("it opens again"));
+    assert!(!copy.exists(), "and none of a file of this layout");
 }

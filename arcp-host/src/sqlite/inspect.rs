@@ -55,6 +55,30 @@ pub fn check(path: &Path) -> Result<Vec<Damage>, OpenError> {
 pub fn backup(path: &Path, to: &Path) -> Result<Vec<Damage>, OpenError> {
     let source = read_only(path)?;
     layout_of(&source, path)?;
+    copy_to(&source, to)?;
+    let checked = check(to);
+    if checked.is_err() {
+        let _ = std::fs::remove_file(to);
+    }
+    checked
+}
+
+/// Copies a store of an older layout to a name beside it, in the place of an earlier copy.
+///
+/// # Errors
+///
+/// If the copy cannot be written; then an earlier one stays.
+pub(super) fn keep_copy(source: &Connection, path: &Path, layout: i64) -> Result<(), OpenError> {
+    let kept = path.with_added_extension(format!("layout-{layout}"));
+    let part = kept.with_added_extension("part");
+    // Of one that was not finished.
+    let _ = std::fs::remove_file(&part);
+    copy_to(source, &part)?;
+    std::fs::rename(&part, &kept).map_err(|error| OpenError::unusable(&kept, error))
+}
+
+/// Copies a store to a file that does not exist yet; if that fails there is none.
+fn copy_to(source: &Connection, to: &Path) -> Result<(), OpenError> {
     let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     drop(target.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
@@ -62,7 +86,7 @@ pub fn backup(path: &Path, to: &Path) -> Result<Vec<Damage>, OpenError> {
         }
         OpenError::unusable(to, error)
     })?);
-    let copied = copy(&source, to).map_err(|error| OpenError::of_store(to, error)).and_then(|()| check(to));
+    let copied = copy(source, to).map_err(|error| OpenError::of_store(to, error));
     if copied.is_err() {
         let _ = std::fs::remove_file(to);
     }
@@ -80,7 +104,7 @@ fn copy(source: &Connection, to: &Path) -> Result<(), StoreError> {
     drop(all);
     // One file, which needs no log beside it.
     target.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).map_err(failed)?;
-    if let Ok(End { last, .. }) = layout::end(&target) {
+    if let Ok(End { last, .. }) = layout::written_end(&target) {
         layout::put_end(&target, End { last, whole: true }).map_err(failed)?;
     }
     drop(target);
