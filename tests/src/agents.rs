@@ -217,6 +217,22 @@ impl Running {
         }
     }
 
+    /// A call with those that it makes right after it, so many at most; that alone, if there
+    /// are none.
+    pub fn calls_together(&mut self, first: AgentCall, most: usize) -> Result<Vec<AgentCall>, AgentCall> {
+        let mut calls = vec![first];
+        while calls.len() < most && self.calls_next() {
+            let Act::Call(call) = self.act() else { unreachable!("it calls next") };
+            calls.push(call);
+        }
+        if calls.len() > 1 { Ok(calls) } else { Err(calls.remove(0)) }
+    }
+
+    fn calls_next(&self) -> bool {
+        let calls = matches!(self.steps.front(), Some(Step::Call(_))) || !self.interrupts.is_empty() || self.wanted;
+        calls && self.may_call() && !self.stopping && !self.forced
+    }
+
     fn may_call(&self) -> bool {
         self.credit > 0 && self.credit_bytes > 0
     }

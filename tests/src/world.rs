@@ -58,6 +58,8 @@ pub struct Options {
     /// Whether batches that are given to the store together may be committed
     /// apart.
     pub split_commits: bool,
+    /// The most calls of an agent that reach the runtime as one input.
+    pub together: usize,
     /// What is left to chance is first what these bytes say, one each.
     pub choices: Vec<u8>,
 }
@@ -84,6 +86,7 @@ impl Options {
             latency: Duration::from_millis(5),
             window: 64 << 10,
             split_commits: false,
+            together: 1,
             choices: Vec::new(),
         }
     }

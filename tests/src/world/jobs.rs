@@ -40,7 +40,11 @@ impl World {
         match running.act() {
             Act::Nothing => {}
             Act::Call(call) => {
-                self.input(Input::Agent { job, call });
+                let said = match running.calls_together(call, self.options.together) {
+                    Ok(calls) => Input::AgentSays { job, calls },
+                    Err(call) => Input::Agent { job, call },
+                };
+                self.input(said);
                 self.wake(job);
             }
             Act::Ask(id, call) => {
