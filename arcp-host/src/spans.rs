@@ -340,7 +340,7 @@ mod tests {
         let outputs = [
             Output::Authenticate { op: OpId(1), conn: ConnId(1), credential, challenge: None },
             Output::Observe(Notice::SessionOpened { session, principal, client: "c".to_string() }),
-            Output::Persist(Batch { first: LogPos(1), records }),
+            Output::Persist(Batch { first: LogPos(1), records: records.into() }),
         ];
         let inputs = [Input::Authenticated { op: OpId(1), verdict: None }, Input::Tick];
         let mut spans = Spans::new(true);

@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_store_in_memory_takes_what_follows_at_once_and_gives_nothing_back() {
         let session = arcp_proto::id::SessionId::from_ulid(ulid::Ulid::nil());
-        let batch = |first| Batch { first: LogPos(first), records: vec![Record::SessionEnded { session }] };
+        let batch = |first| Batch { first: LogPos(first), records: vec![Record::SessionEnded { session }].into() };
         let mut store = MemoryStore::default();
         assert!(store.is_instant() && matches!(store.history(), Ok(None)));
         assert_eq!(store.commit(&[batch(1), batch(2)]), Ok(()));

@@ -341,12 +341,14 @@ pub(crate) struct IdText {
 impl IdText {
     /// The digits of a ULID.
     const DIGITS: usize = 26;
+    /// Those at the end that stand for one word: they tell the messages of a session in one
+    /// millisecond apart.
+    pub(crate) const LAST: usize = 8;
     /// The longest prefix and those.
     const MOST: usize = 6 + IdText::DIGITS;
 
     /// A prefix of at most six letters, and a ULID.
     pub(crate) fn new(prefix: &str, ulid: Ulid) -> IdText {
-        const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         let (mut text, before) = ([0; IdText::MOST], prefix.len());
         text[..before].copy_from_slice(prefix.as_bytes());
         // Twelve digits are sixty bits: the word is shifted, not the whole number.
@@ -355,18 +357,36 @@ impl IdText {
         let digits = &mut text[before..before + IdText::DIGITS];
         let (first, rest) = digits.split_at_mut(2);
         let (middle, last) = rest.split_at_mut(12);
-        for (digits, mut word) in [first, middle, last].into_iter().zip(words) {
-            for digit in digits.iter_mut().rev() {
-                *digit = ALPHABET[(word & 0x1f) as usize];
-                word >>= 5;
-            }
+        for (digits, word) in [first, middle, last].into_iter().zip(words) {
+            write_digits(digits, word);
         }
         IdText { text, length: before + IdText::DIGITS }
+    }
+
+    /// The last digits of a ULID.
+    pub(crate) fn last(ulid: Ulid) -> IdText {
+        let mut text = [0; IdText::MOST];
+        write_digits(&mut text[..IdText::LAST], ulid.0 as u64);
+        IdText { text, length: IdText::LAST }
+    }
+
+    /// What stands before those.
+    pub(crate) fn before_last(ulid: Ulid) -> u128 {
+        ulid.0 >> (5 * IdText::LAST)
     }
 
     pub(crate) fn as_str(&self) -> &str {
         // Letters and digits are text.
         core::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
+}
+
+/// Writes the lowest bits of a word, five for each digit.
+fn write_digits(digits: &mut [u8], mut word: u64) {
+    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[(word & 0x1f) as usize];
+        word >>= 5;
     }
 }
 
@@ -391,6 +411,7 @@ mod tests {
         for n in (0..128).map(|bit| 1_u128 << bit).chain([0, u128::MAX, 0x0123_4567_89AB_CDEF_1122_3344_5566_7788]) {
             let ulid = Ulid(n);
             assert_eq!(IdText::new("lease_", ulid).as_str(), alloc::format!("lease_{ulid}"));
+            assert!(alloc::format!("{ulid}").ends_with(IdText::last(ulid).as_str()));
             assert_eq!(JobId::from_ulid(ulid).to_string(), alloc::format!("job_{ulid}"));
         }
     }

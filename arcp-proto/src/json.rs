@@ -185,7 +185,9 @@ impl Json {
     /// The raw text of a member of an object whose names of ours have no escapes, as those
     /// of events that are kept.
     pub(crate) fn member(&self, name: &str) -> Option<&str> {
-        self.entries().find(|(member, _)| *member == name).map(|(_, value)| value)
+        // Most that are looked for are not there, and a look at the bytes tells.
+        let has_name = self.0.contains(name);
+        has_name.then(|| self.entries().find(|(member, _)| *member == name)).flatten().map(|(_, value)| value)
     }
 
     /// Whether the value is an object.

@@ -102,6 +102,10 @@ pub struct FrameLimits {
     pub sidecar_bytes: usize,
     /// Seconds for which a frame waits for them (10). Longer: it is refused.
     pub sidecar_seconds: u64,
+    /// Frames that were written out and whose place in memory, of at most 1 KiB, is held for
+    /// others (512: what a connection may have in flight by its driver's window). More are
+    /// let go.
+    pub frame_buffers: usize,
 }
 
 impl Default for FrameLimits {
@@ -115,6 +119,7 @@ impl Default for FrameLimits {
             result_bytes: 256 << 20,
             sidecar_bytes: 4 << 20,
             sidecar_seconds: 10,
+            frame_buffers: 512,
         }
     }
 }
@@ -522,7 +527,8 @@ pub struct HistoryLimits {
     /// Events of one job held in memory (65,536). More: the oldest are let go;
     /// a store gives them back, and without one who still needs them gets
     /// `RESUME_WINDOW_EXPIRED`: an attached submitter never does, its agents
-    /// wait for it.
+    /// wait for it. What is not durable stays in any case: that is as much as its agent
+    /// may say ahead (`agent_credit`), which it may say at once.
     pub job_events: usize,
     /// Bytes of events of one job held in memory (64 MiB). As above.
     pub job_event_bytes: usize,
@@ -595,6 +601,7 @@ impl Limits {
                 result_bytes: 1 << 20,
                 sidecar_bytes: 16 << 10,
                 sidecar_seconds: 10,
+                frame_buffers: 16,
             },
             connection: ConnectionLimits {
                 handshaking_connections: 8,

@@ -111,7 +111,7 @@ fn event_batch(at: u64, n: u64) -> Batch {
         Record::Numbered { session: session(1), run: Numbered::Events(run) },
         Record::JobEvent { job: job(1), event: tick(n) },
     ];
-    Batch { first: LogPos(at), records }
+    Batch { first: LogPos(at), records: records.into() }
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {
@@ -239,7 +239,7 @@ fn restart() {
         let last = record.is_none();
         group.extend(record.map(|record| {
             at += 1;
-            Batch { first: LogPos(at), records: vec![record] }
+            Batch { first: LogPos(at), records: vec![record].into() }
         }));
         if last || group.len() >= 4096 {
             store.commit(&group).expect("committed");

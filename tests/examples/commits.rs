@@ -17,6 +17,6 @@ fn main() {
         let session = SessionId::from_ulid(Ulid::from_parts(n, 1));
         let token = Secret::new(n.to_string()).digest();
         let records = vec![Record::TokenRotated { session, token }];
-        store.commit(&[Batch { first: LogPos(n), records }]).expect("committed");
+        store.commit(&[Batch { first: LogPos(n), records: records.into() }]).expect("committed");
     }
 }

@@ -70,13 +70,13 @@ pub fn at(first: u64, records: &[Record]) -> Vec<(LogPos, Record)> {
 
 /// A batch of these records, at the positions from `first` on.
 pub fn batch(first: u64, records: &[Record]) -> Batch {
-    Batch { first: LogPos(first), records: records.to_vec() }
+    Batch { first: LogPos(first), records: records.to_vec().into() }
 }
 
 /// A batch of records that stand behind each other in a log.
 pub fn batch_of(entries: &[(LogPos, Record)]) -> Batch {
     let first = entries.first().map_or(LogPos(0), |(at, _)| *at);
-    Batch { first, records: entries.iter().map(|(_, record)| record.clone()).collect() }
+    Batch { first, records: entries.iter().map(|(_, record)| record.clone()).collect::<Vec<Record>>().into() }
 }
 
 /// Everything a store gives back, and its last position.

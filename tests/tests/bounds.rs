@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use arcp_proto::entropy::Seeds;
 use arcp_proto::json::Json;
 use arcp_proto::limits::Limits;
-use arcp_proto::runtime::{AgentCall, CloseReason, Config, Input};
+use arcp_proto::runtime::{AgentCall, CloseReason, Config, Input, Runtime, take_back};
+use arcp_proto::time::Now;
 use arcp_tests::raw::{Raw, hello_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -547,4 +549,19 @@ fn sessions_and_jobs_of_both_families_run_within_the_bounds_of_a_device() {
         assert_eq!(end["type"], "job.completed", "{agent}");
     }
     world.finish();
+}
+
+#[test]
+fn places_of_frames_that_were_written_out_are_held_up_to_their_bound_and_size() {
+    for most in [0, 4] {
+        let mut config = Config::new("test", "1");
+        config.limits.frame.frame_buffers = most;
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut runtime = Runtime::new(config, seeds, Now::default()).expect("it can work");
+        for bytes in [2000, 100, 2000, 1024, 1025, 100, 100, 100, 100, 100] {
+            take_back(&mut runtime, String::with_capacity(bytes));
+        }
+        let held = vec!["\"\""; most].join(", ");
+        assert!(format!("{runtime:?}").contains(&format!("frames: [{held}]")), "{most}");
+    }
 }

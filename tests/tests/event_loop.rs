@@ -30,7 +30,8 @@ struct Held(Receiver<()>);
 
 impl Store for Held {
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        if batches.iter().flat_map(|batch| &batch.records).any(|record| matches!(record, Record::JobAccepted(_))) {
+        if batches.iter().flat_map(|batch| batch.records.iter()).any(|record| matches!(record, Record::JobAccepted(_)))
+        {
             self.0.recv().map_err(|gone| StoreError::Unavailable(gone.to_string()))?;
         }
         Ok(())

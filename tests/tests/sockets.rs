@@ -441,7 +441,8 @@ struct Held {
 
 impl Store for Held {
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        if batches.iter().flat_map(|batch| &batch.records).any(|record| matches!(record, Record::JobAccepted(_))) {
+        if batches.iter().flat_map(|batch| batch.records.iter()).any(|record| matches!(record, Record::JobAccepted(_)))
+        {
             self.asked.send(()).expect("the test listens");
             self.go.recv().map_err(|gone| StoreError::Unavailable(gone.to_string()))?;
         }

@@ -56,7 +56,11 @@ fn limited(world: &mut World, withheld: &[&str]) -> (Raw, Value) {
 
 /// Numbers that are on their way to the store.
 fn numbered(world: &World) -> usize {
-    world.given().flat_map(|batch| &batch.records).filter(|record| matches!(record, Record::Numbered { .. })).count()
+    world
+        .given()
+        .flat_map(|batch| batch.records.iter())
+        .filter(|record| matches!(record, Record::Numbered { .. }))
+        .count()
 }
 
 #[test]

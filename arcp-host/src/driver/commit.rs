@@ -270,7 +270,7 @@ mod tests {
                     for _ in 0..batches {
                         let record = Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid(1)) };
                         self.queued += 1;
-                        let batch = Batch { first: LogPos(self.queued), records: vec![record] };
+                        let batch = Batch { first: LogPos(self.queued), records: vec![record].into() };
                         let queue = self.queue.as_ref().expect("it is gone after the last group");
                         queue.send(Group { batches: vec![batch], since: Instant::now() }).expect("the thread lives");
                     }

@@ -386,7 +386,7 @@ mod tests {
         assert!(store.untidy, "what an earlier process left is looked for");
         assert!(!store.tidy().expect("tidied"));
         let mut commit = |first, record| {
-            store.commit(&[Batch { first: LogPos(first), records: vec![record] }]).expect("committed");
+            store.commit(&[Batch { first: LogPos(first), records: vec![record].into() }]).expect("committed");
             (store.untidy, store.tidy().expect("tidied"), store.tidy().expect("tidied"), store.tidy().expect("tidied"))
         };
         let job = JobId::from_ulid(Ulid::from_parts(1, 1));

@@ -81,6 +81,8 @@ pub struct Stage {
     next: u64,
     /// The last frame that tells of a session, if it is wanted.
     welcome: Option<String>,
+    /// Bytes and frames that were written to connections.
+    written: Vec<(ConnId, u32, u32)>,
     /// Frames that were sent.
     pub sent: u64,
 }
@@ -121,8 +123,9 @@ impl Stage {
         let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
         let runtime = Runtime::new(config, Seeds { public: [1; 32], secret: [2; 32] }, now).expect("it works");
         let (job, submitter) = (JobId::from_ulid(ulid::Ulid::nil()), ConnId(0));
-        let (submitted, welcome) = (0, None);
-        let mut stage = Stage { runtime, now, job, body: tick(), submitted, submitter, next: 1, welcome, sent: 0 };
+        let (submitted, welcome, written, sent) = (0, None, Vec::new(), 0);
+        let mut stage =
+            Stage { runtime, now, job, body: tick(), submitted, submitter, next: 1, welcome, written, sent };
         others(&mut stage);
         let [open, submit] = match family {
             Family::Hello => [HELLO, r#"{"id":"s","type":"job.submit","payload":{"agent":"it"}}"#],
@@ -210,7 +213,13 @@ impl Stage {
     #[allow(clippy::wildcard_enum_match_arm, reason = "what is not measured is not done")]
     fn input(&mut self, input: Input) {
         self.runtime.handle(self.now, input);
-        while let Some(output) = self.runtime.poll_output() {
+        loop {
+            let Some(output) = self.runtime.poll_output() else {
+                // What a turn has written to a connection comes back at once, as from a driver.
+                let Some((conn, bytes, frames)) = self.written.pop() else { break };
+                self.runtime.handle(self.now, Input::Credit { conn, bytes, frames });
+                continue;
+            };
             match output {
                 Output::Persist(batch) => self.runtime.handle(self.now, Input::Persisted { up_to: batch.last() }),
                 Output::StartAgent { job, .. } => self.job = job,
@@ -221,7 +230,10 @@ impl Stage {
                         welcome.push_str(&frame);
                     }
                     take_back(&mut self.runtime, frame);
-                    self.runtime.handle(self.now, Input::Credit { conn, bytes, frames: 1 });
+                    match self.written.iter_mut().find(|(known, ..)| *known == conn) {
+                        Some((_, all, frames)) => (*all, *frames) = (*all + bytes, *frames + 1),
+                        None => self.written.push((conn, bytes, 1)),
+                    }
                 }
                 _ => {}
             }

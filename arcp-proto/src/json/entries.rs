@@ -1,6 +1,8 @@
 //! The members of an object one after the other, without a list of them: for texts that
 //! were checked before, where every event is looked at.
 
+use super::pass::after_plain;
+
 /// Walks over the members of an object: each with its name as it is written, and its value
 /// as text.
 #[derive(Clone, Debug)]
@@ -18,8 +20,7 @@ impl<'a> Entries<'a> {
     /// Of a text that is JSON. One that is no object has none.
     pub(super) fn new(text: &'a str) -> Entries<'a> {
         let mut entries = Entries { text, at: 0, is_plain: true, is_whole: false };
-        entries.skip_blanks();
-        if entries.peek() == Some(b'{') {
+        if entries.token() == Some(b'{') {
             entries.at += 1;
         } else {
             entries.at = text.len();
@@ -36,29 +37,22 @@ impl<'a> Entries<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn skip_blanks(&mut self) {
+    /// The byte that the next token begins with.
+    fn token(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
             self.is_plain = false;
         }
-    }
-
-    /// Takes this byte, which stands between two tokens.
-    fn take(&mut self, byte: u8) -> Option<()> {
-        self.skip_blanks();
-        (self.peek()? == byte).then(|| self.at += 1)?;
-        self.skip_blanks();
-        Some(())
+        self.peek()
     }
 
     /// Takes a name; gives what stands between its quotes.
     fn name(&mut self) -> Option<&'a str> {
         let from = self.at + 1;
         let bytes = self.text.as_bytes();
-        (self.peek()? == b'"').then_some(())?;
-        let plain = from + bytes.get(from..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        let plain = after_plain(bytes, from);
         self.at = plain + 1;
-        if bytes[plain] == b'\\' {
+        if *bytes.get(plain)? != b'"' {
             self.is_plain = false;
             self.at = string_end(bytes, from - 1)?;
         }
@@ -70,19 +64,22 @@ impl<'a> Iterator for Entries<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<(&'a str, &'a str)> {
-        self.skip_blanks();
-        if self.peek()? == b'}' {
-            self.at += 1;
-            self.is_whole = true;
-            return None;
+        match self.token()? {
+            b'"' => {}
+            b'}' => {
+                self.at += 1;
+                self.is_whole = true;
+                return None;
+            }
+            _ => return None,
         }
         let name = self.name()?;
-        self.take(b':')?;
+        (self.token()? == b':').then(|| self.at += 1)?;
+        self.token()?;
         let from = self.at;
         self.at = value_end(self.text.as_bytes(), from)?;
         let value = self.text.get(from..self.at)?;
-        self.skip_blanks();
-        if self.peek()? == b',' {
+        if self.token()? == b',' {
             self.at += 1;
         }
         Some((name, value))
@@ -126,11 +123,12 @@ fn nested_end(bytes: &[u8], mut at: usize) -> Option<usize> {
 fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
     let mut end = at + 1;
     loop {
-        end += bytes.get(end..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-        if bytes[end] == b'"' {
-            return Some(end + 1);
+        end = after_plain(bytes, end);
+        match bytes.get(end)? {
+            b'"' => return Some(end + 1),
+            b'\\' => end += 2,
+            _ => return None,
         }
-        end += 2;
     }
 }
 

@@ -77,6 +77,27 @@ impl Object {
         self
     }
 
+    /// Goes on in a buffer that was used before with what was written of another one, with
+    /// room for `bytes` more.
+    pub(crate) fn begun(mut buffer: String, beginning: &str, bytes: usize) -> Object {
+        buffer.clear();
+        buffer.reserve(beginning.len() + bytes + 1);
+        buffer.push_str(beginning);
+        Object { out: buffer }
+    }
+
+    /// What was written so far.
+    pub(crate) fn unfinished(self) -> String {
+        self.out
+    }
+
+    /// The last digits of an id whose other ones were written before.
+    pub(crate) fn last_digits(&mut self, ulid: Ulid) -> &mut Object {
+        self.out.push_str(IdText::last(ulid).as_str());
+        self.out.push('"');
+        self
+    }
+
     /// Members that were written before, each after the other; perhaps none.
     pub(crate) fn members(&mut self, written: &str) -> &mut Object {
         if !written.is_empty() {
@@ -232,8 +253,7 @@ fn push_number(out: &mut String, mut value: u64) {
             break;
         }
     }
-    // Digits are text.
-    out.push_str(core::str::from_utf8(&digits[at..]).unwrap_or_default());
+    out.extend(digits[at..].iter().copied().map(char::from));
 }
 
 /// Whether a byte stands in a string as it is.

@@ -277,7 +277,7 @@ impl Pass<'_> {
 
 /// The first byte from `at` on that does not stand for itself in a string: a quote, a
 /// backslash, a control character; else the end.
-fn after_plain(text: &[u8], mut at: usize) -> usize {
+pub(super) fn after_plain(text: &[u8], mut at: usize) -> usize {
     while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk()) {
         let eight = u64::from_le_bytes(*eight);
         // The lowest bit that is set is right; those above it may not be.

@@ -16,8 +16,9 @@ use super::ready::Ready;
 use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ConfigError, Violation};
-use crate::id::{ConnId, JobId, LogPos, OpId, Principal};
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
 use crate::lease::Fuel;
+use crate::model::event::EventClass;
 use crate::time::{Now, Timestamp, UtcMs};
 
 /// How long to wait before a failed store is asked again: each time twice as
@@ -193,9 +194,19 @@ impl Context {
         self.effects.put(effect);
     }
 
-    /// Whether events that follow each other are told of together.
-    pub(super) fn join_events(&mut self, together: bool) {
-        self.effects.joins = together;
+    /// A job has one more event, which is no news to one session, perhaps. With `grown` a
+    /// good many have come that may go together.
+    pub(super) fn appended(&mut self, job: JobId, n: u64, class: EventClass, grown: bool, but: Option<SessionId>) {
+        self.effects.appended(job, n, class, (grown, but));
+    }
+
+    /// So many calls of an agent come: the events of several are told of together.
+    pub(super) fn expect_calls(&mut self, calls: usize) {
+        self.effects.joins = calls > 1;
+        if calls > 1 {
+            // And one that says under which numbers.
+            self.log.reserve(calls + 1);
+        }
     }
 
     pub(super) fn next_effect(&mut self) -> Option<Effect> {

@@ -96,37 +96,26 @@ pub(super) struct Effects {
 
 impl Effects {
     pub(super) fn put(&mut self, effect: Effect) {
-        let apart = match self.queue.back_mut().filter(|_| self.joins) {
-            Some(last) => last.join(effect),
-            None => Some(effect),
-        };
-        self.queue.extend(apart);
+        self.queue.push_back(effect);
+    }
+
+    /// A job has one more event: that is said with what was said last, where both are the
+    /// same news.
+    pub(super) fn appended(&mut self, job: JobId, n: u64, class: EventClass, (grown, but): (bool, Option<SessionId>)) {
+        if let Some(Effect::Appended { job: of, events, class: last, grown: grows, but: none }) = self.queue.back_mut()
+            && self.joins
+            && (*of, *events.end() + 1, *none) == (job, n, but)
+            && !ALONE.has(*last)
+            && !ALONE.has(class)
+        {
+            (*events, *last, *grows) = (*events.start()..=n, class, *grows || grown);
+        } else {
+            self.put(Effect::Appended { job, events: n..=n, class, grown, but });
+        }
     }
 
     pub(super) fn take(&mut self) -> Option<Effect> {
         self.queue.pop_front()
-    }
-}
-
-impl Effect {
-    /// Takes in that a job has still more events, if that is the same news; otherwise gives
-    /// it back.
-    fn join(&mut self, next: Effect) -> Option<Effect> {
-        let (Effect::Appended { job, events, class, grown, but }, Effect::Appended { job: of, events: more, .. }) =
-            (&mut *self, &next)
-        else {
-            return Some(next);
-        };
-        let joins = (*of, *more.start()) == (*job, events.end() + 1) && !ALONE.has(*class);
-        if let Effect::Appended { events: more, class: last, grown: grows, but: none, .. } = &next
-            && joins
-            && but == none
-            && !ALONE.has(*last)
-        {
-            (*events, *class, *grown) = (*events.start()..=*more.end(), *last, *grown || *grows);
-            return None;
-        }
-        Some(next)
     }
 }
 
@@ -168,7 +157,7 @@ mod tests {
         let told = |classes: &[EventClass]| {
             let mut effects = Effects { joins: true, ..Effects::default() };
             for (n, class) in (1..).zip(classes) {
-                effects.put(Effect::Appended { job, events: n..=n, class: *class, grown: false, but: None });
+                effects.appended(job, n, *class, (false, None));
             }
             let mut told = Vec::new();
             while let Some(Effect::Appended { events, class, .. }) = effects.take() {

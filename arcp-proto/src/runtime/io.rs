@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -736,8 +737,8 @@ pub enum Output {
 pub struct Batch {
     /// The position of its first record; the others follow without a gap.
     pub first: LogPos,
-    /// Its records, one or more.
-    pub records: Vec<Record>,
+    /// Its records, one or more. The core holds them too until they are durable.
+    pub records: Arc<Vec<Record>>,
 }
 
 impl Batch {
@@ -748,7 +749,7 @@ impl Batch {
 
     /// Its records, each with its position.
     pub fn entries(&self) -> impl Iterator<Item = (LogPos, &Record)> {
-        (self.first.0..).map(LogPos).zip(&self.records)
+        (self.first.0..).map(LogPos).zip(self.records.iter())
     }
 }
 

@@ -3,6 +3,7 @@
 //! durable at once: a position stands for the end of its batch.
 
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::account::{Balance, Charge, HeldFor, Recount};
@@ -13,7 +14,8 @@ use crate::id::{ConnId, JobId, LogPos, SessionId};
 pub(super) struct Log {
     last: LogPos,
     durable: LogPos,
-    /// What the present input has appended.
+    /// What the present input has appended, and what goes with that.
+    records: Vec<Record>,
     open: Pending,
     /// Batches whose durability is not confirmed, in order.
     pending: VecDeque<Pending>,
@@ -60,6 +62,7 @@ impl Log {
         Log {
             last: LogPos(0),
             durable: LogPos(0),
+            records: Vec::new(),
             open: Pending::default(),
             pending: VecDeque::new(),
             waiting: BTreeSet::new(),
@@ -86,17 +89,23 @@ impl Log {
 
     /// Counts once more what is not durable.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
-        for pending in self.pending.iter().chain([&self.open]) {
+        let sealed = self.pending.iter().map(|pending| (pending, &*pending.batch.records));
+        for (pending, records) in sealed.chain([(&self.open, &self.records)]) {
             let cause = pending.charge.as_ref().map_or(&self.cause, Charge::balance);
-            let bytes = pending.batch.records.iter().map(Record::weight).sum();
-            recount.add(cause, HeldFor::Records, bytes);
+            recount.add(cause, HeldFor::Records, records.iter().map(Record::weight).sum());
         }
+    }
+
+    /// So many records come, perhaps.
+    pub(super) fn reserve(&mut self, records: usize) {
+        self.records.reserve(records);
+        self.open.returns.reserve(records);
     }
 
     /// Takes the next position for a record.
     pub(super) fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
         self.last = LogPos(self.last.0 + 1);
-        if self.open.batch.records.is_empty() {
+        if self.records.is_empty() {
             self.open.batch.first = self.last;
         }
         let bytes = record.weight();
@@ -104,7 +113,7 @@ impl Log {
             Some(charge) => charge.add(bytes),
             none @ None => *none = Some(self.cause.charge(HeldFor::Records, bytes)),
         }
-        self.open.batch.records.push(record);
+        self.records.push(record);
         self.open.returns.extend(returns);
         self.last
     }
@@ -122,16 +131,17 @@ impl Log {
 
     /// What the present input has appended.
     pub(super) fn open(&self) -> &[Record] {
-        &self.open.batch.records
+        &self.records
     }
 
     /// Ends the batch of an input; gives it, if there is one and the store
     /// takes it.
     pub(super) fn seal(&mut self) -> Option<Batch> {
-        if self.open.batch.records.is_empty() {
+        if self.records.is_empty() {
             return None;
         }
-        let sealed = core::mem::take(&mut self.open);
+        let mut sealed = core::mem::take(&mut self.open);
+        sealed.batch.records = Arc::new(core::mem::take(&mut self.records));
         let given = (!self.failed).then(|| sealed.batch.clone());
         self.pending.push_back(sealed);
         given

@@ -224,9 +224,9 @@ impl Runtime {
             }
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
-            Input::Agent { job, call } => CallHandler::on_call(self, job, None, call),
-            Input::AgentSays { job, calls } => CallHandler::on_calls(self, job, calls),
-            Input::AgentAsked { job, id, call } => CallHandler::on_call(self, job, Some(id), call),
+            Input::Agent { job, call } => CallHandler::on_calls(self, job, None, [call].into_iter()),
+            Input::AgentSays { job, calls } => CallHandler::on_calls(self, job, None, calls.into_iter()),
+            Input::AgentAsked { job, id, call } => CallHandler::on_calls(self, job, Some(id), [call].into_iter()),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => {
@@ -489,7 +489,7 @@ pub fn mask(runtime: &Runtime, input: &mut Input) {
 /// Takes a frame back that was written out: others are written in its place. Nothing
 /// depends on it but how much memory is asked for.
 pub fn take_back(runtime: &mut Runtime, frame: String) {
-    runtime.delivery.buffers.keep_frame(frame);
+    runtime.delivery.buffers.keep_frame(frame, runtime.ctx.config.limits.frame.frame_buffers);
 }
 
 /// Counts of a [`Runtime`].

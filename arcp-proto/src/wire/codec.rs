@@ -9,7 +9,7 @@ use super::payload::RuntimeFrame;
 use super::profile::Profile;
 use super::{Family, FrameRole, View, hello, open, shared, sidecar};
 use crate::error::Violation;
-use crate::id::{JobId, SessionId, SubscriptionId, WireId};
+use crate::id::{IdText, JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::feature::Feature;
@@ -149,50 +149,117 @@ pub struct EventSnapshot<'a> {
 /// The payload of one frame of a job event, out of `View::roles`, as every
 /// session with this view gets it.
 pub fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
-    render_event_in(String::new(), view, snapshot, role)
+    render_event_in((String::new(), &mut Beginning::default()), view, snapshot, role)
 }
 
-/// The same, perhaps in a buffer that was used before.
-pub(crate) fn render_event_in(buffer: String, view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
-    let announcing = sidecar::announcing(view, snapshot.event);
+/// The same, perhaps in a buffer that was used before, with how the payload before begins.
+pub(crate) fn render_event_in(
+    (buffer, beginning): (String, &mut Beginning),
+    view: &View,
+    snapshot: &EventSnapshot<'_>,
+    role: FrameRole,
+) -> String {
+    let announcing = if view.takes_sidecars() { sidecar::announcing(view, snapshot.event) } else { None };
     let snapshot = &EventSnapshot { event: announcing.as_ref().unwrap_or(snapshot.event), ..*snapshot };
     match view.family {
         // Here every event is one frame.
-        Family::Hello => hello::render_event(view, snapshot.job, snapshot.at, snapshot.event, buffer),
+        Family::Hello => hello::render_event(view, snapshot, (buffer, beginning)),
         Family::Open => open::render_event(view, snapshot, role, buffer),
+    }
+}
+
+/// How payloads begin that say their kind and when: those of one kind and millisecond, which
+/// an agent says in a row, begin alike.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    kind: String,
+    at: UtcMs,
+    text: String,
+}
+
+impl Beginning {
+    /// That of a payload, which `write` writes if the one before began otherwise.
+    pub(super) fn of(&mut self, kind: &str, at: UtcMs, write: impl FnOnce(&mut Object)) -> &str {
+        if self.text.is_empty() || self.at != at || self.kind != kind {
+            let mut payload = Object::reusing(core::mem::take(&mut self.text), 0);
+            write(&mut payload);
+            self.text = payload.unfinished();
+            self.at = at;
+            self.kind.clear();
+            self.kind.push_str(kind);
+        }
+        &self.text
     }
 }
 
 /// A numbered frame around a rendered event.
 pub fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
-    write_event_in(String::new(), view, &prepare(view, frame), frame)
+    write_event_in(String::new(), view, &mut prepare(view, frame), frame)
 }
 
-/// What is the same in the envelope of every event of one job for one session and family,
-/// written once.
+/// What is the same in the envelopes of the events of one job for one session and view, and
+/// in those of one millisecond and type, written once.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    text: String,
-    /// Where the second of its two parts begins.
-    split: usize,
+    ids: String,
+    context: String,
+    /// What the ids of the messages of a millisecond are without their last digits, and how
+    /// the envelopes begin up to there.
+    messages: u128,
+    beginning: String,
+    /// What stands between id and number, of this type and stream.
+    middle: String,
+    of: (String, String),
 }
 
 impl Prepared {
+    /// With session and job, and in the hello family the trace; and in the open family trace
+    /// and span, if there are any.
     pub(super) fn new(ids: Object, context: Object) -> Prepared {
-        let (mut text, context) = (ids.into_members(), context.into_members());
-        let split = text.len();
-        text.push_str(&context);
-        Prepared { text, split }
+        let (ids, context) = (ids.into_members(), context.into_members());
+        let of = (String::new(), String::new());
+        Prepared { ids, context, messages: 0, beginning: String::new(), middle: String::new(), of }
     }
 
-    /// Session and job, and in the hello family the trace.
     pub(super) fn ids(&self) -> &str {
-        &self.text[..self.split]
+        &self.ids
     }
 
-    /// In the open family trace and span, if there are any.
     pub(super) fn context(&self) -> &str {
-        &self.text[self.split..]
+        &self.context
+    }
+
+    /// The envelope of a message of this type, and of this stream if it is of one: up to its
+    /// number, in this buffer, with room for so many bytes more. `write` writes what stands
+    /// between its id and that.
+    pub(super) fn begin(
+        &mut self,
+        id: Ulid,
+        (kind, stream): (&str, &str),
+        (buffer, bytes): (String, usize),
+        write: impl FnOnce(&Prepared, &mut Object),
+    ) -> Object {
+        let messages = IdText::before_last(id);
+        if self.beginning.is_empty() || self.messages != messages {
+            let mut envelope = Object::reusing(core::mem::take(&mut self.beginning), 0);
+            envelope.raw("arcp", "\"1.1\"").id("id", "msg_", id);
+            self.beginning = envelope.unfinished();
+            self.beginning.truncate(self.beginning.len() - 1 - IdText::LAST);
+            self.messages = messages;
+            self.middle.clear();
+        }
+        if self.middle.is_empty() || (self.of.0.as_str(), self.of.1.as_str()) != (kind, stream) {
+            let mut members = Object::reusing(core::mem::take(&mut self.middle), 0);
+            write(self, &mut members);
+            self.middle = members.into_members();
+            self.of.0.clear();
+            self.of.0.push_str(kind);
+            self.of.1.clear();
+            self.of.1.push_str(stream);
+        }
+        let mut envelope = Object::begun(buffer, &self.beginning, IdText::LAST + 2 + self.middle.len() + bytes);
+        envelope.last_digits(id).members(&self.middle);
+        envelope
     }
 }
 
@@ -205,7 +272,7 @@ pub(crate) fn prepare(view: &View, frame: &EventFrame<'_>) -> Prepared {
 }
 
 /// The same in a buffer that was used before, with what was prepared.
-pub(crate) fn write_event_in(buffer: String, view: &View, about: &Prepared, frame: &EventFrame<'_>) -> String {
+pub(crate) fn write_event_in(buffer: String, view: &View, about: &mut Prepared, frame: &EventFrame<'_>) -> String {
     match view.family {
         Family::Hello => hello::write_event(view, about, frame, buffer),
         Family::Open => open::write_event(view, about, frame, buffer),

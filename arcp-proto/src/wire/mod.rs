@@ -34,9 +34,9 @@ use crate::model::event::{EventClass, EventClasses};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{CommandReply, Reply};
 pub(crate) use codec::{
-    EventFrame, EventSnapshot, Prepared, ReceivedRequest, RequestToSend, Stamp, observed_type, observed_types, prepare,
-    read_request, read_runtime_frame, render_event_in, write_boundary, write_event_in, write_observed, write_reply,
-    write_request,
+    Beginning, EventFrame, EventSnapshot, Prepared, ReceivedRequest, RequestToSend, Stamp, observed_type,
+    observed_types, prepare, read_request, read_runtime_frame, render_event_in, write_boundary, write_event_in,
+    write_observed, write_reply, write_request,
 };
 use envelope::Header;
 pub use frame::{Line, Lines};

@@ -23,6 +23,7 @@ fn tight(limits: &mut Limits) {
     limits.frame.handshake_frame_bytes = 4 << 10;
     limits.frame.result_frame_bytes = 4 << 10;
     limits.frame.event_body_bytes = 4 << 10;
+    limits.frame.frame_buffers = 4;
     limits.connection.handshaking_connections = 16;
     limits.session.sessions_per_principal = 8;
     limits.session.sessions = 16;

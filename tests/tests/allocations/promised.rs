@@ -1,7 +1,7 @@
 //! How many bytes `Limits` promise. Whatever is held has an owner, and each may
 //! hold so much:
 //!
-//! * the runtime: events in memory, payloads kept for several readers, events
+//! * the runtime: events in memory, places of frames, payloads kept for several readers, events
 //!   read ahead, inputs that wait, one frame more than that, records that are not
 //!   durable up to where a peer is closed for them, what waits for peers and hosts,
 //!   submits whose inputs are being checked, bytes of artifacts on their way, schedules, workflows, and the
@@ -43,6 +43,8 @@ const ARTIFACT: u64 = 2 << 10;
 const EVENT: u64 = 6;
 /// A filter that is compiled holds so many times its text.
 const COMPILED: u64 = 4;
+/// The place of a frame that was written out.
+const FRAME_BUFFER: u64 = 1 << 10;
 /// A connection is closed at so many times of what may be not durable.
 const LOG_FLOOD: u64 = 4;
 
@@ -58,6 +60,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + limits.frame.frame_bytes;
     let shared = of(shared, 1)
         + of(limits.history.undurable_bytes, LOG_FLOOD)
+        + of(limits.frame.frame_buffers, FRAME_BUFFER)
         + of(limits.job.input_checks, of(limits.frame.frame_bytes, 1))
         + of(limits.delivery.index_bytes, 1)
         + of(limits.job.keys, KEY)

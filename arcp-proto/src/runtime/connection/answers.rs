@@ -76,7 +76,7 @@ pub(in crate::runtime) enum Next {
     Page(Turn, Listing),
     /// The next frame of a replay, else a numbered one, up to this one.
     Replay(u64),
-    /// The next numbered frame, up to this one.
+    /// The next numbered frames, up to this one.
     Numbered(u64),
     /// Nothing just now.
     Nothing,
@@ -346,7 +346,7 @@ mod tests {
         connections.get_mut(PEER).expect("it is open").follow(3);
         connections.answer(&mut ctx, PEER, done(), Position { cursor: 2, head: 5 });
         let conn = connections.get_mut(PEER).expect("it is open");
-        assert!(matches!(conn.next(&mut ctx, 2), Next::Numbered(5)), "frame 3 comes first, frame 6 does not");
+        assert!(matches!(conn.next(&mut ctx, 2), Next::Numbered(3)), "frame 3 comes first, and then the answer");
         assert!(matches!(conn.next(&mut ctx, 3), Next::Sent));
         assert!(matches!(conn.next(&mut ctx, 3), Next::Numbered(u64::MAX)));
     }

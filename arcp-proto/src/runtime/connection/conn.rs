@@ -216,16 +216,16 @@ impl Conn {
             }
         }
         let turn = self.answers.turn();
-        let precedes = turn.map_or(u64::MAX, |turn| turn.precedes);
+        let mut precedes = turn.map_or(u64::MAX, |turn| turn.precedes);
         if self.replay.is_some() {
             return Next::Replay(precedes);
         }
         if let Some(turn) = turn {
             if !ctx.log.is_durable(turn.gate) {
                 ctx.log.wait(turn.gate, Waiter::Conn(self.id()));
-            } else if cursor >= turn.follows
-                && let Some(next) = self.next_answer(ctx)
-            {
+            } else if cursor < turn.follows {
+                precedes = precedes.min(turn.follows);
+            } else if let Some(next) = self.next_answer(ctx) {
                 return next;
             }
         }

@@ -5,12 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::id::{JobId, SessionId};
-use crate::wire::{Family, Prepared};
+use crate::wire::{Beginning, Prepared, View};
 
-/// Frames of a turn, as many as a connection may have in flight by its driver's window.
-const FRAMES: usize = 512;
-/// A buffer with room for more is let go: few frames are so long, and all of these hold
-/// no more than half a megabyte.
+/// A buffer with room for more is let go: few frames are so long.
 const MOST_BYTES: usize = 1 << 10;
 
 /// See the module.
@@ -19,12 +16,15 @@ pub(in crate::runtime) struct Buffers {
     frames: Vec<String>,
     /// What the payload of a frame is written in before that is.
     pub(super) payload: String,
+    /// How the payload that was written last begins.
+    pub(super) beginning: Beginning,
     /// What the envelopes have in common that were written last.
     about: Option<(About, Prepared)>,
 }
 
-/// The session that gets an event, the job that it is of, and the family of its reader.
-type About = (SessionId, JobId, Family);
+/// The session that gets an event, the job that it is of, the request that it follows from,
+/// and how its reader sees things.
+type About = (SessionId, JobId, u32, View);
 
 impl Buffers {
     /// An empty one, perhaps with room.
@@ -32,9 +32,9 @@ impl Buffers {
         self.frames.pop().unwrap_or_default()
     }
 
-    /// A frame was written out. It may have said a secret.
-    pub(in crate::runtime) fn keep_frame(&mut self, mut frame: String) {
-        if self.frames.len() < FRAMES && frame.capacity() <= MOST_BYTES {
+    /// A frame was written out. It may have said a secret. So many are kept.
+    pub(in crate::runtime) fn keep_frame(&mut self, mut frame: String, most: usize) {
+        if self.frames.len() < most && frame.capacity() <= MOST_BYTES {
             frame.clear();
             self.frames.push(frame);
         }
@@ -42,9 +42,9 @@ impl Buffers {
 
     /// What the envelopes of a job for a session have in common. A turn writes one
     /// connection after the other, so what was written last is mostly wanted next.
-    pub(super) fn about(&mut self, wanted: About, prepare: impl FnOnce() -> Prepared) -> &Prepared {
-        let about = self.about.take().filter(|(known, _)| *known == wanted);
-        &self.about.insert(about.unwrap_or_else(|| (wanted, prepare()))).1
+    pub(super) fn about(&mut self, wanted: About, prepare: impl FnOnce() -> Prepared) -> &mut Prepared {
+        self.about.take_if(|(known, _)| *known != wanted);
+        &mut self.about.get_or_insert_with(|| (wanted, prepare())).1
     }
 
     /// A payload stands in its frame.
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_buffer_is_used_again_and_shows_nothing_of_what_was_written_in_it() {
         let mut buffers = Buffers::default();
-        buffers.keep_frame(String::from("a resume token"));
+        buffers.keep_frame(String::from("a resume token"), 1);
         buffers.keep_payload(String::from("a credential"));
         let shown = alloc::format!("{buffers:?}");
         assert!(!shown.contains("token") && !shown.contains("credential"), "{shown}");

@@ -20,7 +20,7 @@ use crate::runtime::job::provisioning::renewal_body;
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
 use crate::wire::sidecar::{self, Written};
-use crate::wire::{self, EventFrame, FrameRole, Stamp, View};
+use crate::wire::{self, Beginning, EventFrame, FrameRole, Stamp, View};
 
 /// What frames are written from.
 pub(super) struct FrameWriter<'a> {
@@ -98,7 +98,7 @@ impl FrameWriter<'_> {
         let shown = held.redacted(n).filter(|_| !self.feeds.get(numbered).is_some_and(submitted));
         let is_shared = is_held && shown.is_none() && self.feeds.is_shared(log);
         let stored = shown.as_ref().unwrap_or(held);
-        let buffer = core::mem::take(&mut self.buffers.payload);
+        let buffer = (core::mem::take(&mut self.buffers.payload), &mut self.buffers.beginning);
         let (payload, shared) = match own {
             Some(body) => {
                 let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body });
@@ -107,11 +107,11 @@ impl FrameWriter<'_> {
             }
             None if is_shared => {
                 let kept = self.rendered.get(log, n, view, role).unwrap_or_else(|| {
-                    let written: Arc<str> = stored.render(String::new(), view, job, role).into();
+                    let written: Arc<str> = stored.render((String::new(), buffer.1), view, job, role).into();
                     self.rendered.keep(self.keeps, (log, n), view, role, written.clone());
                     written
                 });
-                (buffer, Some(kept))
+                (buffer.0, Some(kept))
             }
             None => (stored.render(buffer, view, job, role), None),
         };
@@ -131,9 +131,10 @@ impl FrameWriter<'_> {
             payload: shared.as_deref().unwrap_or(&payload),
         };
         let buffer = self.buffers.take_frame();
-        let about = self.buffers.about((session, job, view.family), || wire::prepare(view, &frame));
+        let about = self.buffers.about((session, job, request, *view), || wire::prepare(view, &frame));
         let written = wire::write_event_in(buffer, view, about, &frame);
-        let written = Written { frame: written, sidecar: sidecar::of_event(view, &frame) };
+        let sidecar = if view.takes_sidecars() { sidecar::of_event(view, &frame) } else { None };
+        let written = Written { frame: written, sidecar };
         let at = stored.at;
         self.buffers.keep_payload(payload);
         Some((at, written))
@@ -172,7 +173,7 @@ fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) ->
     body.str("phase", phase).str("message", message);
     let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body: body.json() });
     let stored = Stored::kept(LogPos(0), EventRecord { n: 0, at: local.at, thoughts: 0, event });
-    let payload = stored.render(String::new(), view, about.job, FrameRole::Whole);
+    let payload = stored.render((String::new(), &mut Beginning::default()), view, about.job, FrameRole::Whole);
     let frame = EventFrame {
         id,
         session,
@@ -186,7 +187,7 @@ fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) ->
         role: FrameRole::Whole,
         payload: &payload,
     };
-    Some(wire::write_event_in(String::new(), view, &wire::prepare(view, &frame), &frame))
+    Some(wire::write_event_in(String::new(), view, &mut wire::prepare(view, &frame), &frame))
 }
 
 fn observed(session: SessionId, view: &View, stamp: Stamp, subscription: u32, envelope: &str) -> String {

@@ -466,7 +466,7 @@ mod tests {
         while let Some(output) = runtime.poll_output() {
             if let Output::Persist(batch) = output {
                 runtime.handle(Now::default(), Input::Persisted { up_to: batch.last() });
-                records.extend(batch.records);
+                records.extend(batch.records.iter().cloned());
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::runtime::config::validate_agents;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Delivery;
 use crate::runtime::io::{AgentCall, AgentExit};
+use crate::runtime::job::delegation::WiderCall;
 use crate::runtime::job::{ChunkTerms, Jobs};
 
 /// Handles what happens to agents.
@@ -30,11 +31,17 @@ impl Runtime {
 }
 
 impl AgentHandler<'_> {
-    /// An agent calls; with `asked`, it wants to know what becomes of that.
-    pub(in crate::runtime) fn on_call(self, id: JobId, asked: Option<CallId>, call: AgentCall) {
+    /// An agent calls; with `asked` once, and wants to know what becomes of that. Gives the
+    /// first call that takes more than its job, with its bytes.
+    pub(in crate::runtime) fn on_calls(
+        self,
+        id: JobId,
+        asked: Option<CallId>,
+        calls: &mut impl ExactSizeIterator<Item = AgentCall>,
+    ) -> Option<(WiderCall, u64)> {
         let AgentHandler { ctx, jobs, delivery } = self;
         let is_child = jobs.get(id).and_then(|job| job.spec().parent()).is_some();
-        jobs.on_agent_call(ctx, id, asked, call, |ctx| terms(delivery, ctx, id, is_child));
+        jobs.on_agent_calls(ctx, (id, asked), calls, |ctx| terms(delivery, ctx, id, is_child))
     }
 
     /// An agent is gone; `stored`: the artifact that it ends with, if it has left that.

@@ -1,7 +1,5 @@
 //! Children and credentials that agents ask for: what takes more than their own job.
 
-use alloc::vec::Vec;
-
 use super::{artifacts, note_cause};
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
@@ -15,32 +13,22 @@ pub(in crate::runtime) struct CallHandler<'r> {
 }
 
 impl CallHandler<'_> {
-    /// An agent calls; with `asked`, it wants to know what becomes of that.
-    pub(in crate::runtime) fn on_call(runtime: &mut Runtime, id: JobId, asked: Option<CallId>, call: AgentCall) {
+    /// An agent calls; with `asked` once, and wants to know what becomes of that. The
+    /// events of several calls are numbered together.
+    pub(in crate::runtime) fn on_calls(
+        runtime: &mut Runtime,
+        id: JobId,
+        asked: Option<CallId>,
+        mut calls: impl ExactSizeIterator<Item = AgentCall>,
+    ) {
         note_cause(runtime, id);
-        CallHandler { runtime }.take(id, asked, call);
-    }
-
-    /// An agent makes several calls: its events are numbered together.
-    pub(in crate::runtime) fn on_calls(runtime: &mut Runtime, id: JobId, calls: Vec<AgentCall>) {
-        note_cause(runtime, id);
-        runtime.ctx.join_events(true);
-        for call in calls {
-            CallHandler { runtime }.take(id, None, call);
+        runtime.ctx.expect_calls(calls.len());
+        while let Some((call, bytes)) = runtime.agents().on_calls(id, asked, &mut calls) {
+            // What it has said before comes before what others see of this.
+            runtime.carry();
+            CallHandler { runtime }.on_wider_call((id, asked, bytes), call);
         }
-        runtime.ctx.join_events(false);
-    }
-
-    fn take(self, id: JobId, asked: Option<CallId>, call: AgentCall) {
-        let bytes = call.bytes();
-        match delegation::wider_call(&self.runtime.jobs, id, asked, call) {
-            Ok(call) => {
-                // What it has said before comes before what others see of this.
-                self.runtime.carry();
-                self.on_wider_call((id, asked, bytes), call);
-            }
-            Err(call) => self.runtime.agents().on_call(id, asked, call),
-        }
+        runtime.ctx.expect_calls(0);
     }
 
     fn on_wider_call(mut self, (id, asked, bytes): (JobId, Option<CallId>, u64), call: WiderCall) {

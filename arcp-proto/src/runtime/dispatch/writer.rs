@@ -38,33 +38,36 @@ impl Writer<'_> {
                 attached.put_page(ctx, turn, page);
                 true
             }
-            connection::Next::Replay(upto) => self.send_replayed() || self.send_numbered(upto),
+            // What it waits for comes before the next numbered frame but one.
+            connection::Next::Replay(upto) => self.send_replayed() || self.send_numbered(upto.min(at.cursor + 1)),
             connection::Next::Numbered(upto) => at.cursor < at.head.min(upto) && self.send_numbered(upto),
             connection::Next::Nothing => false,
         }
     }
 
-    /// Sends the next numbered frame up to `up_to`; false if there is none that
-    /// may be seen.
+    /// Sends the numbered frames up to `up_to`; false if there is none that may be
+    /// seen.
     fn send_numbered(&mut self, up_to: u64) -> bool {
         let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
-        let attached = connections.get_mut(self.conn).filter(|conn| conn.takes_numbered());
+        let attached = connections.get_mut(self.conn);
         let Some((session, attached)) = attached.and_then(|conn| Some((conn.session()?, conn))) else {
             return false;
         };
-        match delivery.next(ctx, jobs, session, self.conn, up_to) {
-            delivery::Next::Frame(frame) => {
-                if let Some(frame) = frame {
-                    attached.send_frame(ctx, frame);
+        let mut sent = false;
+        while attached.takes_numbered() {
+            match delivery.next(ctx, jobs, session, self.conn, up_to) {
+                delivery::Next::Frame(frame) => {
+                    sent = true;
+                    frame.into_iter().for_each(|frame| attached.send_frame(ctx, frame));
                 }
-                true
-            }
-            delivery::Next::Nothing => false,
-            delivery::Next::Lost => {
-                self.runtime.leave(self.conn, CloseReason::HistoryLost);
-                false
+                delivery::Next::Nothing => break,
+                delivery::Next::Lost => {
+                    self.runtime.leave(self.conn, CloseReason::HistoryLost);
+                    return false;
+                }
             }
         }
+        sent
     }
 
     /// Sends the next frame of a replay; false if there is none that can be

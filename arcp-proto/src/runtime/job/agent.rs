@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::string::ToString as _;
 
 use super::cause::{Cause, Fault};
+use super::credit::check_credit;
+use super::delegation::{WiderCall, wider_call};
 use super::lease::{self, Reported};
 use super::questions::reply;
 use super::result::beginning;
@@ -18,35 +20,65 @@ use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply};
 
 impl Jobs {
-    /// An agent calls; with `asked`, it wants to know what becomes of that.
+    /// An agent calls; with `asked` once, and wants to know what becomes of that. Takes
+    /// all, up to the first that takes more than its job, which it gives with its bytes.
     /// `terms` says how the pieces of a result may look.
-    pub(in crate::runtime) fn on_agent_call(
+    pub(in crate::runtime) fn on_agent_calls(
         &mut self,
         ctx: &mut Context,
-        id: JobId,
-        asked: Option<CallId>,
-        call: AgentCall,
-        terms: impl FnOnce(&Context) -> ChunkTerms,
-    ) {
-        let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
-            return; // It said so before it was gone.
-        };
-        if is_over(job) {
-            // Nothing it says counts any more, but nobody is left to wait.
-            asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
-            return;
+        (id, asked): (JobId, Option<CallId>),
+        calls: &mut impl ExactSizeIterator<Item = AgentCall>,
+        terms: impl Fn(&Context) -> ChunkTerms,
+    ) -> Option<(WiderCall, u64)> {
+        while calls.len() > 0 {
+            let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
+                return None; // It said so before it was gone.
+            };
+            if is_over(job) {
+                // Nothing it says counts any more, but nobody is left to wait.
+                asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
+                return None;
+            }
+            let called = self.table.change(id, |job| {
+                job.on_agent_heard(ctx);
+                take_calls(job, ctx, asked, calls, &terms)
+            })?;
+            match called {
+                Ok(Some(wider)) => return Some(wider),
+                Ok(None) => {
+                    let obstacle = self.table.get(id).and_then(|job| lease::obstacle(&self.table, job, ctx.now.utc));
+                    obstacle.into_iter().for_each(|cause| self.end(ctx, id, cause));
+                }
+                Err(Fault(why)) => {
+                    asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
+                    self.end(ctx, id, Cause::failed(why));
+                }
+            }
         }
-        let called = self.table.change(id, |job| {
-            job.on_agent_heard(ctx);
-            job.on_call(ctx, asked, call, terms)
-        });
-        if let Some(Err(Fault(why))) = called {
-            asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
-            self.end(ctx, id, Cause::failed(why));
-        } else if let Some(cause) = self.table.get(id).and_then(|job| lease::obstacle(&self.table, job, ctx.now.utc)) {
-            self.end(ctx, id, cause);
+        None
+    }
+}
+
+/// Takes calls of the agent of a job, up to one after which more than that says whether it
+/// goes on, or that takes more than its job: gives that.
+fn take_calls(
+    job: &mut Job,
+    ctx: &mut Context,
+    asked: Option<CallId>,
+    calls: &mut impl Iterator<Item = AgentCall>,
+    terms: &impl Fn(&Context) -> ChunkTerms,
+) -> Result<Option<(WiderCall, u64)>, Fault> {
+    for call in calls {
+        let bytes = call.bytes();
+        match wider_call(job, asked, call) {
+            Ok(wider) => return Ok(Some((wider, bytes))),
+            Err(call) => job.on_call(ctx, asked, (call, bytes), terms)?,
+        }
+        if lease::may_be_obstructed(job, ctx.now.utc) {
+            break;
         }
     }
+    Ok(None)
 }
 
 impl Job {
@@ -56,14 +88,14 @@ impl Job {
         &mut self,
         ctx: &mut Context,
         asked: Option<CallId>,
-        call: AgentCall,
+        (call, bytes): (AgentCall, u64),
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Result<(), Fault> {
         let is_free = call.is_free();
         if !is_free {
             check_credit(self)?;
         }
-        let (bytes, before, returning) = (call.bytes(), ctx.log.last(), ctx.log.returning());
+        let (before, returning) = (ctx.log.last(), ctx.log.returning());
         let answer = match asked {
             None => self.take_call(ctx, call, terms).map(|_| None)?,
             Some(asked) => self.answer_to(ctx, asked, call, terms).map(|answer| (asked, answer)),
@@ -213,14 +245,6 @@ impl Job {
             AgentExit::Failure(error) => Terminal::failure(error),
             AgentExit::Lost => internal("the agent failed unexpectedly"),
         }
-    }
-}
-
-/// Whether the agent of a job may call.
-pub(super) fn check_credit(job: &Job) -> Result<(), Fault> {
-    match job.run.allowance.credit.is_spent() {
-        true => Err(Fault("the agent emitted more than it had credit for")),
-        false => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
+use super::cause::Fault;
 use super::run::{AgentRun, Credit};
 use super::table::Table;
 use super::{Job, Jobs, Wait};
@@ -12,6 +13,14 @@ use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::Output;
 use crate::runtime::timers::Timer;
+
+/// Whether the agent of a job may call.
+pub(super) fn check_credit(job: &Job) -> Result<(), Fault> {
+    match job.run.allowance.credit.is_spent() {
+        true => Err(Fault("the agent emitted more than it had credit for")),
+        false => Ok(()),
+    }
+}
 
 impl AgentRun {
     /// What its agent may call to begin with: nothing yet, if a reader that paces

@@ -16,8 +16,8 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::agent::check_credit;
 use super::cause::Cause;
+use super::credit::check_credit;
 use super::family::{check_parent, child_of, gone};
 use super::lease::{self, Grant};
 use super::questions::reply;
@@ -139,20 +139,14 @@ impl Delegating {
 /// Takes a call out that has to do with children, or with the host that issues
 /// credentials: with `asked`, its agent wants to know what becomes of it. An event says the same as a call, but of a job
 /// that was given no lease and does not ask: that tells of what it does elsewhere.
-pub(in crate::runtime) fn wider_call(
-    jobs: &Jobs,
-    id: JobId,
-    asked: Option<CallId>,
-    call: AgentCall,
-) -> Result<WiderCall, AgentCall> {
+pub(super) fn wider_call(job: &Job, asked: Option<CallId>, call: AgentCall) -> Result<WiderCall, AgentCall> {
     match call {
         AgentCall::Delegate(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: None })),
         AgentCall::AwaitChild { job } => Ok(WiderCall::Await(job)),
         AgentCall::RenewCredential { id, value } => Ok(WiderCall::Renew(id, value)),
         AgentCall::PutArtifact(terms) => Ok(WiderCall::Keep(terms)),
         AgentCall::Emit { kind: EventKind::Delegate, body } => {
-            let has_lease = |job: &Job| !job.spec.lease.is_empty_object();
-            let counts = asked.is_some() || jobs.table.get(id).is_some_and(has_lease);
+            let counts = asked.is_some() || !job.spec.lease.is_empty_object();
             match Delegation::of_event(&body).filter(|_| counts) {
                 Some(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: Some(body) })),
                 None => Err(AgentCall::Emit { kind: EventKind::Delegate, body }),

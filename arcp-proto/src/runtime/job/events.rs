@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::model::event::{EventClass, JobEvent, ResultChunk};
 use crate::runtime::io::EventRecord;
 use crate::time::{Timestamp, UtcMs};
-use crate::wire::{self, EventSnapshot, FrameRole, View};
+use crate::wire::{self, Beginning, EventSnapshot, FrameRole, View};
 
 /// All events of a job, counted from 1.
 #[derive(Debug)]
@@ -190,8 +190,15 @@ impl Stored {
         Some(Stored::kept(self.pos, EventRecord { n, at: self.at, thoughts: self.thoughts, event }))
     }
 
-    /// Writes the payload for a view, in a buffer that was used before if that is of use.
-    pub(in crate::runtime) fn render(&self, buffer: String, view: &View, job: JobId, role: FrameRole) -> String {
+    /// Writes the payload for a view, in a buffer that was used before if that is of use,
+    /// with how the payload before begins.
+    pub(in crate::runtime) fn render(
+        &self,
+        buffer: (String, &mut Beginning),
+        view: &View,
+        job: JobId,
+        role: FrameRole,
+    ) -> String {
         let snapshot = EventSnapshot { job, at: self.at, thoughts: self.thoughts, event: &self.event };
         wire::render_event_in(buffer, view, &snapshot, role)
     }

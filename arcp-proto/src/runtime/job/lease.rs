@@ -307,14 +307,22 @@ pub(in crate::runtime) fn budget_left(job: &Job) -> Budget {
 /// Why it has to end though nobody says so: its lease is over, or a budget is
 /// used up that is to end it.
 pub(super) fn obstacle(table: &Table, job: &Job, now: UtcMs) -> Option<Cause> {
+    if !may_be_obstructed(job, now) {
+        return None;
+    }
     if job.spec.bounds.constraints.is_over(now) {
         return Some(Cause::LeaseExpired);
     }
-    let hard = job.purse.as_ref().filter(|_| job.spec.bounds.constraints.budget_is_hard);
-    hard.and_then(|purse| purse.spent(table, job)).map(|currency| {
+    job.purse.as_ref().and_then(|purse| purse.spent(table, job)).map(|currency| {
         let why = alloc::format!("the budget is used up: no {currency} is left");
         Cause::Failed(JobError::new(ErrorCode::BudgetExhausted, why))
     })
+}
+
+/// Whether its end depends on more than whether its agent calls.
+pub(super) fn may_be_obstructed(job: &Job, now: UtcMs) -> bool {
+    let constraints = &job.spec.bounds.constraints;
+    constraints.is_over(now) || (constraints.budget_is_hard && job.purse.is_some())
 }
 
 /// Says what policy has taken of the lease that was asked for, if it has.

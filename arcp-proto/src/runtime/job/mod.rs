@@ -82,7 +82,6 @@ use crate::model::workflow::is_agent;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::checkpoint_records::BegunAt;
 use crate::runtime::context::Context;
-use crate::runtime::effect::Effect;
 use crate::runtime::io::{Firing, JobBounds, KeyRecord, ParentRecord};
 use crate::time::UtcMs;
 pub(in crate::runtime) use end::end_workflow;
@@ -477,7 +476,7 @@ fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, 
     let pos = ctx.append_event(job.id, record.clone(), of_call);
     let keep_until = ctx.now.mono + ctx.config.timing.resume_window;
     let grown = job.events.add(pos, record, keep_until);
-    ctx.effect(Effect::Appended { job: job.id, events: n..=n, class, grown, but });
+    ctx.appended(job.id, n, class, grown, but);
     pos
 }
 

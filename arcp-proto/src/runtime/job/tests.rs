@@ -134,7 +134,7 @@ fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Optio
 }
 
 fn call(jobs: &mut Jobs, ctx: &mut Context, job: JobId, call: AgentCall) {
-    jobs.on_agent_call(ctx, job, None, call, |_| TERMS);
+    jobs.on_agent_calls(ctx, (job, None), &mut [call].into_iter(), |_| TERMS);
 }
 
 fn say() -> AgentCall {
@@ -188,7 +188,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
         Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Answer => {
             let job = running(ctx, jobs, None);
-            jobs.on_agent_call(ctx, job, Some(CallId(1)), say(), |_| TERMS);
+            jobs.on_agent_calls(ctx, (job, Some(CallId(1))), &mut [say()].into_iter(), |_| TERMS);
             job
         }
         Wait::Interrupt => {
@@ -203,7 +203,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             let schema = Json::parse(schema).expect("JSON");
             let question = Question::Input { prompt: "who?".into(), schema, default: None };
             let ask = AgentCall::Ask { question: Box::new(question), timeout_ms: None };
-            jobs.on_agent_call(ctx, job, Some(CallId(1)), ask, |_| TERMS);
+            jobs.on_agent_calls(ctx, (job, Some(CallId(1))), &mut [ask].into_iter(), |_| TERMS);
             if wait == Wait::Prompt {
                 settle(jobs, ctx, None);
             } else if let Some(Effect::Checking { op, job }) = ctx.next_effect() {
@@ -335,7 +335,8 @@ fn what_is_not_numbered_yet_stays_in_memory() {
     let job = running(&mut ctx, &mut jobs, None);
     let terms = ChunkTerms { frame_bytes: 1024 + 100, ..TERMS };
     let data = ChunkData::Text("x".repeat(2000));
-    jobs.on_agent_call(&mut ctx, job, None, AgentCall::Chunk { data, more: false }, |_| terms);
+    let piece = AgentCall::Chunk { data, more: false };
+    jobs.on_agent_calls(&mut ctx, (job, None), &mut [piece].into_iter(), |_| terms);
     let held = |jobs: &Jobs| jobs.get(job).map(|job| (job.first_held(), job.count()));
     assert_eq!(held(&jobs), Some((1, 21)));
     jobs.table_mut().bound(&mut ctx, job, (u64::MAX, 3), |_| false);

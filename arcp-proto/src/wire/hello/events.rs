@@ -11,16 +11,23 @@ use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk,
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
-use crate::wire::codec::Prepared;
+use crate::wire::codec::{Beginning, Prepared};
 use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
-use crate::wire::{EventFrame, View};
+use crate::wire::{EventFrame, EventSnapshot, View};
 
 /// The payload of an event, perhaps in this buffer; the same for every session with this
 /// view.
-pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent, buffer: String) -> String {
+pub(crate) fn render_event(
+    view: &View,
+    &EventSnapshot { job, at, event, .. }: &EventSnapshot<'_>,
+    (buffer, beginning): (String, &mut Beginning),
+) -> String {
     let said = |kind: &str, at: UtcMs, body: &str| {
-        let mut payload = Object::reusing(buffer, body.len() + 80);
-        payload.str("kind", kind).time("ts", at).raw("body", body);
+        let beginning = beginning.of(kind, at, |payload| {
+            payload.str("kind", kind).time("ts", at);
+        });
+        let mut payload = Object::begun(buffer, beginning, body.len() + 16);
+        payload.raw("body", body);
         payload.done()
     };
     match event {
@@ -62,16 +69,19 @@ pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
 }
 
 /// The frame around a rendered payload, in this buffer.
-pub(crate) fn write_event(view: &View, about: &Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
+pub(crate) fn write_event(view: &View, about: &mut Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
     let ends = matches!(frame.event, JobEvent::Ended(_));
     let correlation = frame.request.filter(|_| ends && frame.own && view.profile.correlates_ends());
-    let around = |kind: &str, payload: &str, buffer: String| {
-        let mut envelope = Object::reusing(buffer, payload.len() + 256);
-        envelope.raw("arcp", "\"1.1\"").id("id", "msg_", frame.id).str("type", kind);
-        if let Some(at) = timestamp(view, frame.id) {
-            envelope.time("timestamp", at);
-        }
-        envelope.members(about.ids()).opt_str("correlation_id", correlation.map(WireId::as_str));
+    let mut around = |kind: &str, payload: &str, buffer: String| {
+        let room = (buffer, payload.len() + 64 + correlation.map_or(0, |id| id.as_str().len()));
+        let mut envelope = about.begin(frame.id, (kind, ""), room, |about, members| {
+            members.str("type", kind);
+            if let Some(at) = timestamp(view, frame.id) {
+                members.time("timestamp", at);
+            }
+            members.members(about.ids());
+        });
+        envelope.opt_str("correlation_id", correlation.map(WireId::as_str));
         if let Some(seq) = frame.seq {
             envelope.u64("event_seq", seq);
         }

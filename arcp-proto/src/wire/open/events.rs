@@ -47,23 +47,18 @@ pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
 }
 
 /// The frame around a rendered payload, in this buffer.
-pub(crate) fn write_event(view: &View, about: &Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
+pub(crate) fn write_event(view: &View, about: &mut Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
     let kind = kind_of(frame.event.class(), frame.role);
     let priority = priority_of(frame.event.class(), frame.role);
-    let mut envelope = Object::reusing(buffer, frame.payload.len() + 384);
-    envelope
-        .raw("arcp", "\"1.1\"")
-        .id("id", "msg_", frame.id)
-        .time("timestamp", UtcMs(frame.id.timestamp_ms()))
-        .members(about.ids());
-    if kind.starts_with("stream.") {
-        let stream = shared::stream_of(frame.event).unwrap_or_else(|| stream_id(frame.job));
-        envelope.str("stream_id", &stream);
-    }
-    envelope
-        .members(about.context())
-        .opt_str("correlation_id", correlation(view, frame.request))
-        .opt_str("priority", shown(view, priority).map(priority_name));
+    let is_of_stream = kind.starts_with("stream.");
+    let stream = is_of_stream.then(|| shared::stream_of(frame.event).unwrap_or_else(|| stream_id(frame.job)));
+    let of = (kind, stream.as_deref().unwrap_or_default());
+    let mut envelope = about.begin(frame.id, of, (buffer, frame.payload.len() + 128), |about, members| {
+        members.time("timestamp", UtcMs(frame.id.timestamp_ms())).members(about.ids());
+        members.opt_str("stream_id", stream.as_deref()).members(about.context());
+        members.opt_str("correlation_id", correlation(view, frame.request));
+        members.opt_str("priority", shown(view, priority).map(priority_name));
+    });
     if let Some(seq) = frame.seq {
         envelope.u64("event_seq", seq);
     }
@@ -227,13 +222,19 @@ fn write_stream_error(view: &View, body: &Json) -> String {
 /// the dimensions by.
 fn write_metric(body: &Json, buffer: String) -> String {
     let mut payload = Object::reusing(buffer, body.as_str().len() + 16);
-    for (name, value) in body.entries().filter(|(name, _)| !matches!(*name, "unit" | "dimensions" | "dims")) {
-        payload.written(name, value);
+    let (mut unit, mut dims, mut dimensions) = (None, None, None);
+    for (name, value) in body.entries() {
+        match name {
+            "unit" => unit = Some(value),
+            "dims" => dims = Some(value),
+            "dimensions" => dimensions = Some(value),
+            _ => drop(payload.written(name, value)),
+        }
     }
-    if let Some(dimensions) = body.member("dims").or(body.member("dimensions")) {
+    if let Some(dimensions) = dims.or(dimensions) {
         payload.raw("dims", dimensions);
     }
-    match body.member("unit").filter(|unit| unit.starts_with('"')) {
+    match unit.filter(|unit| unit.starts_with('"')) {
         Some(unit) => payload.raw("unit", unit),
         None => payload.str("unit", "1"),
     };
