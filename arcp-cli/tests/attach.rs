@@ -177,7 +177,8 @@ done
 fn a_chunk_that_is_not_what_its_digest_says_is_not_shown_and_is_one_error() {
     let home = Home::new(ARCP);
     for (data, exit) in [("abc", 0), ("forged", 7)] {
-        let script = home.dir.join(format!("{data}.sh"));
+        fs::create_dir_all(&home.dir).expect("a folder");
+        let script = home.dir.join(format!("exits-{exit}.sh"));
         fs::write(&script, THEIRS.replace("DATA", data)).expect("written");
         let url = format!("exec:sh {}", script.display());
         for output in ["text", "jsonl"] {

@@ -162,9 +162,9 @@ fn a_workflow_is_started_and_work_delegated_in_both_families() {
         raw.send(&mut world, "workflow.start", json!({"workflow": {"steps": steps}, "input": {}}));
         raw.expect(&mut world, "job.accepted");
         let frames = raw.until_end(&mut world);
-        let complete = frames
-            .iter()
-            .find(|frame| frame["type"] == "workflow.complete" || frame["payload"]["kind"] == "workflow.complete");
+        let complete = frames.iter().find(|frame| {
+            frame["type"] == "workflow.complete" || frame["payload"]["kind"] == "x-vendor.arcp.workflow_complete"
+        });
         let complete = complete.unwrap_or_else(|| panic!("{family}: {frames:#?}"));
         assert!(complete.to_string().contains("success"), "{complete}");
         let job = run(&mut world, &mut raw, family, "waiter", json!({"agent.delegate": ["echo"]}));
