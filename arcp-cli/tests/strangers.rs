@@ -208,6 +208,8 @@ fn the_bounds_that_the_page_names_are_those_of_the_program() {
         ("connection.tls_handshakes_per_network", connection.tls_handshakes_per_network),
         ("connection.wrong_credentials", connection.wrong_credentials),
         ("connection.wrong_credential_sources", connection.wrong_credential_sources),
+        ("connection.judgements", connection.judgements),
+        ("connection.waiting_judgements", connection.waiting_judgements),
         ("connection.partial_bytes", connection.partial_bytes),
         ("connection.pong_bytes_per_connection", connection.pong_bytes_per_connection),
         ("connection.pong_bytes", connection.pong_bytes),

@@ -144,6 +144,11 @@ pub struct ConnectionLimits {
     /// Networks, users and principals of which that is remembered, and credentials that
     /// were right (4,096 each). More: those that would be forgotten first are.
     pub wrong_credential_sources: usize,
+    /// Credentials that the host has somebody else judge at once, such as an identity
+    /// provider, each on a thread (64). More wait, in turn by network.
+    pub judgements: usize,
+    /// How many wait for that (4,096). More: they are not judged, as if nobody had answered.
+    pub waiting_judgements: usize,
     /// TLS handshakes that have begun and are not finished (1,024); each holds up
     /// to 64 KiB. More: the connection whose handshake began first is closed, of
     /// the network that has the most.
@@ -184,6 +189,8 @@ impl Default for ConnectionLimits {
             handshaking_connections_per_network: 1024,
             wrong_credentials: 30,
             wrong_credential_sources: 4096,
+            judgements: 64,
+            waiting_judgements: 4096,
             tls_handshakes: 1024,
             tls_handshakes_per_network: 256,
             pong_bytes_per_connection: 4 << 10,
@@ -608,6 +615,8 @@ impl Limits {
                 handshaking_connections_per_network: 8,
                 wrong_credentials: 30,
                 wrong_credential_sources: 64,
+                judgements: 2,
+                waiting_judgements: 8,
                 tls_handshakes: 4,
                 tls_handshakes_per_network: 4,
                 pong_bytes_per_connection: 1 << 10,
@@ -737,6 +746,7 @@ impl Limits {
         let of_network = self.connection.handshaking_connections_per_network as u64;
         at_least("handshaking_connections_per_network", of_network, 1, "1 or more")?;
         at_least("wrong_credentials", self.connection.wrong_credentials as u64, 1, "1 or more")?;
+        at_least("judgements", self.connection.judgements as u64, 1, "1 or more")?;
         at_least("tls_handshakes", self.connection.tls_handshakes as u64, 1, "1 or more")?;
         let of_network = self.connection.tls_handshakes_per_network as u64;
         at_least("tls_handshakes_per_network", of_network, 1, "1 or more")?;

@@ -95,6 +95,17 @@ impl Loop {
         self.until(|peer| peer.count("session.welcome") as u64 == conn.0).expect("the store works");
     }
 
+    /// A peer comes that brings a token.
+    fn prove(&mut self, token: &str) {
+        let conn = ConnId(self.conn.0 + 1);
+        self.conn = conn;
+        let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
+        self.driver.handle(opened, &mut self.peer).expect("the store works");
+        self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peer).expect("the store works");
+        let hello = json!({"auth": {"scheme": "bearer", "token": token}, "capabilities": {"encodings": ["json"]}});
+        self.say("session.hello", hello).expect("the store works");
+    }
+
     fn say(&mut self, kind: &str, payload: Value) -> Result<(), Fenced> {
         self.said += 1;
         let frame = json!({"arcp": "1.1", "id": self.said.to_string(), "type": kind, "payload": payload}).to_string();
@@ -543,14 +554,8 @@ fn a_credential_whose_judge_panics_is_not_accepted_and_holds_nothing() {
         host
     });
     for (token, answer) in [("bad", "session.error"); 3].into_iter().chain([("good", "session.welcome")]) {
-        let conn = ConnId(looped.conn.0 + 1);
-        looped.conn = conn;
         looped.peer = Peer::default();
-        let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
-        looped.driver.handle(opened, &mut looped.peer).expect("the store works");
-        looped.driver.handle(WriteWindow::opening_credit(conn), &mut looped.peer).expect("the store works");
-        let hello = json!({"auth": {"scheme": "bearer", "token": token}, "capabilities": {"encodings": ["json"]}});
-        looped.say("session.hello", hello).expect("the store works");
+        looped.prove(token);
         looped.until(|peer| !peer.frames.is_empty()).expect("the store works");
         assert_eq!(looped.peer.frames[0]["type"], answer);
         if answer == "session.error" {
@@ -563,4 +568,40 @@ fn a_credential_whose_judge_panics_is_not_accepted_and_holds_nothing() {
             );
         }
     }
+}
+
+/// Says when it begins with a credential, and takes it once a gate is open.
+struct Gated {
+    begun: Mutex<Sender<()>>,
+    gate: Mutex<Receiver<()>>,
+}
+
+impl Authenticator for Gated {
+    fn verify(&self, _: &Credential) -> Option<Verdict> {
+        let _ = self.begun.lock().expect("no panic").send(());
+        let _ = self.gate.lock().expect("no panic").recv();
+        Principal::new("alice").map(Verdict::from)
+    }
+}
+
+#[test]
+fn so_many_credentials_are_judged_at_once_so_many_wait_and_the_next_one_is_not_judged() {
+    let ((begun, begins), (open, gate)) = (channel(), channel());
+    let mut looped = Loop::start(MemoryStore::default(), |host| {
+        let mut host = host.with_authenticator(Gated { begun: Mutex::new(begun), gate: Mutex::new(gate) });
+        host.config.limits.connection.judgements = 1;
+        host.config.limits.connection.waiting_judgements = 1;
+        host
+    });
+    looped.peer = Peer::default();
+    looped.prove("first");
+    begins.recv_timeout(PATIENCE).expect("it is judged");
+    looped.prove("second");
+    looped.prove("third");
+    looped.until(|peer| !peer.frames.is_empty()).expect("the store works");
+    assert_eq!(looped.peer.frames[0]["type"], "session.error");
+    assert_eq!(looped.peer.frames[0]["payload"]["code"], "INTERNAL_ERROR");
+    drop(open);
+    looped.until(|peer| peer.count("session.welcome") == 2).expect("the store works");
+    assert_eq!(looped.peer.frames.len(), 3, "one was refused");
 }

@@ -28,7 +28,7 @@ pub(super) struct Access {
 impl Access {
     pub(super) fn new(authenticator: Arc<dyn Authenticator>, config: &Config) -> Access {
         let overseers = config.operators.union(&config.auditors).cloned().collect();
-        Access { authenticator, overseers, judges: Judges::default() }
+        Access { authenticator, overseers, judges: Judges::new(&config.limits.connection) }
     }
 
     /// Learns who oversees from now on.

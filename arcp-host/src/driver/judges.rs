@@ -7,18 +7,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arcp_proto::id::Network;
-
-/// How many credentials are judged at once.
-const AT_ONCE: usize = 64;
-/// How many wait for that. More: they are not judged, as if nobody had answered.
-const WAITING: usize = 4096;
+use arcp_proto::limits::ConnectionLimits;
 
 /// What judges one, and says so; or says that it is not judged, if it is dropped.
 type Judge = Box<dyn FnOnce() + Send>;
 
 /// All of them.
-#[derive(Clone, Default)]
-pub(super) struct Judges(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(super) struct Judges {
+    /// How many there are at once, and how many may wait for them.
+    most: (usize, usize),
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Default)]
 struct State {
@@ -56,15 +56,20 @@ impl State {
 }
 
 impl Judges {
+    pub(super) fn new(limits: &ConnectionLimits) -> Judges {
+        Judges { most: (limits.judgements, limits.waiting_judgements), state: Arc::default() }
+    }
+
     /// Has a credential judged that came from a network, in its turn.
     pub(super) fn begin(&self, of: Option<Network>, judge: impl FnOnce() + Send + 'static) {
+        let (at_once, waiting) = self.most;
         let mut state = self.state();
-        if state.count >= WAITING {
+        if state.count >= waiting {
             drop(state);
             return drop(judge);
         }
         state.put(of, Box::new(judge));
-        if state.threads == AT_ONCE {
+        if state.threads == at_once {
             return;
         }
         state.threads += 1;
@@ -99,7 +104,7 @@ impl Judges {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,12 +113,19 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;
 
+    use arcp_proto::limits::Limits;
+
     use super::*;
 
     #[test]
     fn so_many_are_judged_at_once_all_are_in_the_end_and_what_is_beyond_is_dropped() {
+        const AT_ONCE: usize = 5;
+        const WAITING: usize = 40;
         const MANY: usize = AT_ONCE + WAITING + 10;
-        let (judges, most, now) = (Judges::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut limits = Limits::default();
+        (limits.connection.judgements, limits.connection.waiting_judgements) = (AT_ONCE, WAITING);
+        let judges = Judges::new(&limits.connection);
+        let (most, now) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let gate = Arc::new(Mutex::new(()));
         let (told, ended) = channel();
         let held = gate.lock().expect("nobody panicked");
