@@ -130,6 +130,9 @@ use workflow::Workflows;
 ///
 /// Same configuration, seeds and inputs give the same outputs, byte for byte.
 ///
+/// It is `Send` and `Sync`: it may be made on one thread and run on another, and what
+/// only reads it may do so on several.
+///
 /// ```
 /// use arcp_proto::entropy::Seeds;
 /// use arcp_proto::id::ConnId;
@@ -174,6 +177,13 @@ pub struct Runtime {
     schedules: Schedules,
     workflows: Workflows,
 }
+
+// What tests count in it is of their thread.
+#[cfg(not(test))]
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Runtime>();
+};
 
 impl Runtime {
     /// A runtime without connections, sessions or jobs.

@@ -5,23 +5,23 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::cell::Cell;
 use core::fmt;
 use core::ops::{Index, RangeBounds};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A map in the order of its keys.
 pub(super) struct Recent<K, V> {
     /// Which slot each is in.
     places: BTreeMap<K, usize>,
-    slots: Vec<Option<Box<V>>>,
+    slots: Vec<Option<Box<(K, V)>>>,
     free: Vec<usize>,
-    /// The key that was found last, and its slot.
-    last: Cell<Option<(K, usize)>>,
+    /// The slot that was looked into last.
+    last: AtomicUsize,
 }
 
 impl<K, V> Default for Recent<K, V> {
     fn default() -> Recent<K, V> {
-        Recent { places: BTreeMap::new(), slots: Vec::new(), free: Vec::new(), last: Cell::new(None) }
+        Recent { places: BTreeMap::new(), slots: Vec::new(), free: Vec::new(), last: AtomicUsize::new(0) }
     }
 }
 
@@ -33,12 +33,12 @@ impl<K: Copy + Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for Recent<K, V> {
 
 impl<K: Copy + Ord, V> Recent<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.slots.get(self.place(key)?)?.as_deref()
+        self.at(self.place(key)?).map(|(_, value)| value)
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let place = self.place(key)?;
-        self.slots.get_mut(place)?.as_deref_mut()
+        self.slots.get_mut(place)?.as_deref_mut().map(|(_, value)| value)
     }
 
     pub(super) fn contains_key(&self, key: &K) -> bool {
@@ -47,28 +47,29 @@ impl<K: Copy + Ord, V> Recent<K, V> {
 
     /// Puts a value in; gives the one that it takes the place of.
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let value = Some(Box::new(value));
+        let entry = Some(Box::new((key, value)));
         if let Some(place) = self.place(&key) {
-            return core::mem::replace(&mut self.slots[place], value).map(|before| *before);
+            return core::mem::replace(&mut self.slots[place], entry).map(|before| before.1);
         }
         let place = match self.free.pop() {
             Some(place) => {
-                self.slots[place] = value;
+                self.slots[place] = entry;
                 place
             }
             None => {
-                self.slots.push(value);
+                self.slots.push(entry);
                 self.slots.len() - 1
             }
         };
         self.places.insert(key, place);
+        // Who puts something in goes on with it.
+        self.last.store(place, Relaxed);
         None
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        self.last.set(None);
         let place = self.places.remove(key)?;
-        let gone = self.slots[place].take().map(|gone| *gone);
+        let gone = self.slots[place].take().map(|gone| gone.1);
         self.free.push(place);
         if self.places.is_empty() {
             // Once there were many, perhaps.
@@ -91,7 +92,7 @@ impl<K: Copy + Ord, V> Recent<K, V> {
 
     /// All values, in no order.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.slots.iter_mut().flatten().map(|value| &mut **value)
+        self.slots.iter_mut().flatten().map(|entry| &mut entry.1)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
@@ -99,19 +100,23 @@ impl<K: Copy + Ord, V> Recent<K, V> {
     }
 
     pub(super) fn range(&self, keys: impl RangeBounds<K>) -> impl Iterator<Item = (&K, &V)> {
-        self.places.range(keys).filter_map(|(key, place)| Some((key, self.slots.get(*place)?.as_deref()?)))
+        self.places.range(keys).filter_map(|(key, place)| Some((key, &self.at(*place)?.1)))
     }
 
     /// The slot of a key. That of the last one is known.
     fn place(&self, key: &K) -> Option<usize> {
-        if let Some((last, place)) = self.last.get()
-            && last == *key
-        {
-            return Some(place);
+        let last = self.last.load(Relaxed);
+        if self.at(last).is_some_and(|(known, _)| known == key) {
+            return Some(last);
         }
         let place = *self.places.get(key)?;
-        self.last.set(Some((*key, place)));
+        // No more than a hint: several threads may look at once.
+        self.last.store(place, Relaxed);
         Some(place)
+    }
+
+    fn at(&self, place: usize) -> Option<&(K, V)> {
+        self.slots.get(place)?.as_deref()
     }
 }
 
