@@ -38,7 +38,8 @@ pub const LINGER: Duration = Duration::from_secs(5);
 
 /// Every connection of the server.
 pub(super) struct Connections<S> {
-    pub(super) by_conn: BTreeMap<ConnId, Connection<S>>,
+    // Each in a place of its own: a tree keeps room for others beside them.
+    pub(super) by_conn: BTreeMap<ConnId, Box<Connection<S>>>,
     pub(super) carriers: Carriers,
     next: u64,
     limits: Limits,
@@ -267,7 +268,7 @@ impl<S: Socket> Connections<S> {
     ) -> Option<ConnId> {
         let conn = self.next_conn();
         let socket = socket(conn).ok()?;
-        self.by_conn.insert(conn, Connection::new(socket, from, stage));
+        self.by_conn.insert(conn, Box::new(Connection::new(socket, from, stage)));
         self.due.readable.insert(conn);
         self.enter(conn, from);
         self.by_conn.contains_key(&conn).then_some(conn)
@@ -498,7 +499,7 @@ impl<S: Socket> Connections<S> {
 
     /// Reads no more, writes what is left, then ends.
     pub(super) fn finish(&mut self, conn: ConnId) {
-        let is_open = |connection: &&mut Connection<S>| matches!(connection.phase, Phase::Open | Phase::Ended);
+        let is_open = |connection: &&mut Box<Connection<S>>| matches!(connection.phase, Phase::Open | Phase::Ended);
         let Some(connection) = self.by_conn.get_mut(&conn).filter(is_open) else {
             return;
         };
@@ -550,7 +551,7 @@ impl<S: Socket> Connections<S> {
     /// A connection that the core knows and that has not been told goodbye.
     fn known(&mut self, conn: ConnId) -> Option<&mut Connection<S>> {
         let is_told = |connection: &Connection<S>| matches!(connection.phase, Phase::Open | Phase::Ended);
-        self.by_conn.get_mut(&conn).filter(|connection| connection.is_known() && is_told(connection))
+        self.by_conn.get_mut(&conn).map(Box::as_mut).filter(|connection| connection.is_known() && is_told(connection))
     }
 
     fn framing(&mut self, conn: ConnId) -> Option<&mut Framing> {

@@ -55,7 +55,7 @@ fn an_idle_session_holds_little_in_the_core() {
 }
 
 /// Bytes that the core holds for an idle session, at most.
-const CORE: i64 = 5 << 10;
+const CORE: i64 = 3 << 10;
 /// Bytes that a WebSocket holds that is written out, at most.
 const WEBSOCKET: i64 = 3 << 10;
 

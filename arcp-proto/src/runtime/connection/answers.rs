@@ -171,6 +171,10 @@ impl Answers {
             Content::Reply(_) | Content::Page(_) | Content::Replay(_) => (self.numbered, at.head),
         };
         let charge = self.charge(content.weight());
+        if self.queue.capacity() == 0 {
+            // Mostly it is answered before the next one.
+            self.queue.reserve_exact(1);
+        }
         self.queue.push_back(Queued { turn: Turn { gate, follows, precedes }, content, charge });
     }
 
@@ -180,7 +184,12 @@ impl Answers {
     }
 
     pub(super) fn pop(&mut self) -> Option<(Turn, Content)> {
-        self.queue.pop_front().map(|answer| (answer.turn, answer.content))
+        let first = self.queue.pop_front().map(|answer| (answer.turn, answer.content));
+        if self.queue.is_empty() {
+            // Who is owed nothing holds no memory here.
+            self.queue = VecDeque::new();
+        }
+        first
     }
 
     /// The turn of the first one.
@@ -194,7 +203,11 @@ impl Answers {
     }
 
     pub(super) fn pop_aside(&mut self) -> Option<(Reply, Charge)> {
-        self.asides.pop_front()
+        let first = self.asides.pop_front();
+        if self.asides.is_empty() {
+            self.asides = VecDeque::new();
+        }
+        first
     }
 
     /// Whether nothing waits but a word that may be the last one.
