@@ -1,6 +1,7 @@
 //! Identifiers. One newtype per thing, so that none is taken for another.
 
 use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
 use core::fmt;
 use core::str::FromStr;
 
@@ -35,7 +36,7 @@ pub struct LogPos(pub u64);
 /// assert!(WireId::new("").is_none());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct WireId(String);
+pub struct WireId(Arc<str>);
 
 impl WireId {
     /// The longest id accepted, in bytes.
@@ -43,7 +44,7 @@ impl WireId {
 
     /// `None` if the text is empty or too long.
     pub fn new(text: &str) -> Option<WireId> {
-        (1..=Self::MAX).contains(&text.len()).then(|| WireId(text.to_string()))
+        (1..=Self::MAX).contains(&text.len()).then(|| WireId(text.into()))
     }
 
     /// The text.
@@ -180,7 +181,7 @@ macro_rules! runtime_id {
 
         impl From<$name> for WireId {
             fn from(id: $name) -> WireId {
-                WireId(id.into())
+                WireId(id.text().as_str().into())
             }
         }
 

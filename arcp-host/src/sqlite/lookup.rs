@@ -2,6 +2,7 @@
 //! it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{AuditEntry, EventRecord, JobRecord, OpenPrompt, Record};
@@ -26,7 +27,9 @@ use crate::store::StoreError;
 /// If it is not a store, or damaged there.
 pub fn job(path: &Path, id: JobId) -> Result<Option<JobRecord>, OpenError> {
     let records = records(path, "job = ?1", &[&key(id.ulid())])?;
-    Ok(records.into_iter().find_map(|record| if let Record::JobAccepted(job) = record { Some(*job) } else { None }))
+    Ok(records
+        .into_iter()
+        .find_map(|record| if let Record::JobAccepted(job) = record { Some(Arc::unwrap_or_clone(job)) } else { None }))
 }
 
 /// Whether credentials of a job may count that were issued for it, or perhaps. A runtime
@@ -235,7 +238,9 @@ fn event_after(connection: &Connection, after: LogPos, job: JobId, n: u64) -> Re
 
 fn accepted(connection: &Connection, job: JobId) -> Result<Option<JobRecord>, StoreError> {
     let records = selected(connection, "job = ?1", &[&key(job.ulid())])?;
-    Ok(records.into_iter().find_map(|record| if let Record::JobAccepted(job) = record { Some(*job) } else { None }))
+    Ok(records
+        .into_iter()
+        .find_map(|record| if let Record::JobAccepted(job) = record { Some(Arc::unwrap_or_clone(job)) } else { None }))
 }
 
 fn last_event_of(connection: &Connection, job: JobId) -> Result<Option<EventRecord>, StoreError> {

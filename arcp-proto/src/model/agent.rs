@@ -1,6 +1,7 @@
 //! Names and versions of agents (1.1 §7.5).
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU32;
@@ -24,8 +25,9 @@ use crate::json::Json;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AgentRef {
-    name: String,
-    version: Option<String>,
+    // A job hands it on a few times.
+    name: Arc<str>,
+    version: Option<Arc<str>>,
 }
 
 impl AgentRef {
@@ -49,7 +51,7 @@ impl AgentRef {
                 "agent must be `name` or `name@version`, of letters, digits, `.`, `_` and `-`",
             ));
         }
-        Ok(AgentRef { name: name.to_string(), version: version.map(ToString::to_string) })
+        Ok(AgentRef { name: name.into(), version: version.map(Arc::from) })
     }
 
     /// The bare name.
@@ -131,13 +133,13 @@ impl AgentEntry {
     /// `AGENT_VERSION_NOT_AVAILABLE` if the version is not hosted.
     pub fn resolve(&self, asked: &AgentRef) -> Result<AgentRef, Violation> {
         let version = match asked.version() {
-            Some(version) if self.versions.iter().any(|v| v == version) => Some(version),
+            Some(version) if self.versions.iter().any(|v| v == version) => asked.version.clone(),
             Some(version) => {
                 let message = alloc::format!("agent `{}` has no version `{version}`", self.name);
                 return Err(Violation::new(ErrorCode::AgentVersionNotAvailable, message));
             }
-            None => self.default.as_deref().or(self.versions.last().map(String::as_str)),
+            None => self.default.as_deref().or(self.versions.last().map(String::as_str)).map(Arc::from),
         };
-        Ok(AgentRef { name: self.name.clone(), version: version.map(ToString::to_string) })
+        Ok(AgentRef { name: asked.name.clone(), version })
     }
 }

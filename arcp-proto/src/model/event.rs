@@ -136,6 +136,12 @@ impl EventClasses {
         self.0 & (1 << class as u32) != 0
     }
 
+    /// These, and one more.
+    #[must_use]
+    pub(crate) const fn with(self, class: EventClass) -> EventClasses {
+        EventClasses(self.0 | 1 << class as u32)
+    }
+
     /// Whether there is none.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

@@ -229,7 +229,9 @@ impl Context {
 
     /// Gives the store what this input has appended.
     pub(super) fn seal(&mut self) {
-        self.outputs.extend(self.log.seal().map(Output::Persist));
+        if let Some(batch) = self.log.seal() {
+            self.outputs.push_back(Output::Persist(batch));
+        }
     }
 
     /// Gives the store the first batches again that are not confirmed.

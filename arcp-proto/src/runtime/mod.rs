@@ -19,6 +19,7 @@ mod dispatch;
 mod edge;
 mod effect;
 mod expected;
+mod few;
 mod input_fault;
 mod io;
 mod job;

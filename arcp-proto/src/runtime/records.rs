@@ -78,7 +78,7 @@ pub enum Record {
         session: SessionId,
     },
     /// A job was accepted; with it its key is claimed.
-    JobAccepted(Box<JobRecord>),
+    JobAccepted(Arc<JobRecord>),
     /// A job has one more event.
     JobEvent {
         /// The job.

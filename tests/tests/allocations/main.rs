@@ -6,6 +6,7 @@
 mod events;
 mod hostile_worlds;
 mod idle;
+mod jobs;
 mod metered;
 mod promised;
 

@@ -1,17 +1,18 @@
 //! An audience: the sessions that one job is for.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::requests::Requests;
 use crate::id::{LogPos, SessionId};
+use crate::runtime::few::Few;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Audience {
     /// Sessions that get new events.
     pub(super) watchers: Vec<SessionId>,
     /// Sessions that may cancel it: the submitter, and who came by its key.
-    pub(super) owners: BTreeSet<SessionId>,
+    pub(super) owners: Few<SessionId>,
     /// Requests that made the job known to sessions that want to be told which.
     pub(super) requests: Requests,
     /// Where the last record of a session's joining or leaving stands, if it says
@@ -24,7 +25,7 @@ impl Audience {
         &self.watchers
     }
 
-    pub(in crate::runtime) fn owners(&self) -> &BTreeSet<SessionId> {
+    pub(in crate::runtime) fn owners(&self) -> &Few<SessionId> {
         &self.owners
     }
 

@@ -1,6 +1,7 @@
 //! Taking up where an earlier run ended: the records it made durable, in
 //! order, then what follows from there being no more.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::policy;
@@ -88,7 +89,7 @@ impl Restorer<'_> {
             Record::SessionEnded { session } => {
                 self.sessions.remove(self.ctx, self.jobs, session);
             }
-            Record::JobAccepted(record) => self.restore_job(at, *record),
+            Record::JobAccepted(record) => self.restore_job(at, Arc::unwrap_or_clone(record)),
             Record::JobEvent { job, event } => self.restore_event(job, at, event),
             Record::JobHistory { job, gone, classes, bytes, started } => {
                 self.jobs.table_mut().restore_history(job, gone, (&classes, bytes), started);

@@ -28,7 +28,9 @@ impl AgentRun {
     pub(super) fn first_credit(&mut self, limits: &Limits, reader: Option<SessionId>) -> Credit {
         let bytes = i64::try_from(limits.delivery.agent_credit_bytes).unwrap_or(i64::MAX);
         let all = Credit { calls: limits.delivery.agent_credit, bytes };
-        self.waits.extend(reader.map(Wait::Reader));
+        if let Some(reader) = reader {
+            self.waits.insert(Wait::Reader(reader));
+        }
         let (owed, credit) = if reader.is_some() { (all, Credit::default()) } else { (Credit::default(), all) };
         (self.allowance.owed, self.allowance.credit) = (owed, credit);
         credit

@@ -17,7 +17,6 @@
 //! The job ends once the receiver has it; whoever cancels it from then on is told where it
 //! is.
 
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use core::time::Duration;
 
@@ -34,6 +33,7 @@ use crate::model::handoff::{Destination, HandoffAnswer, HandoffOrder};
 use crate::model::request::Invocation;
 use crate::runtime::account::Holding;
 use crate::runtime::context::Context;
+use crate::runtime::few::Few;
 use crate::runtime::io::{DepartureRecord, DepartureTerms, Output, Record};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
@@ -343,7 +343,7 @@ pub(super) fn resume(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -> bool {
         return false;
     };
     departure.in_doubt = true;
-    let waits = BTreeSet::from([Wait::Departure]);
+    let waits = Few::of(Wait::Departure);
     let is_cancelled = jobs.table.change(id, |job| {
         job.run.waits = waits;
         if job.state == JobState::Accepting {

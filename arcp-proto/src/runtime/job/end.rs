@@ -22,6 +22,7 @@ use crate::model::job::FinalStatus;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
+use crate::runtime::few::Few;
 use crate::runtime::io::{AgentExit, Notice, Output, Record};
 use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
@@ -204,7 +205,7 @@ fn end_now(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
         false => Some(cause),
     };
     if at_once.is_none() {
-        jobs.table.change(id, |job| job.run.waits = BTreeSet::from([Wait::Revocation]));
+        jobs.table.change(id, |job| job.run.waits = Few::of(Wait::Revocation));
     }
     let ended = at_once.and_then(|cause| show_end(jobs, ctx, id, cause));
     match runs {

@@ -113,6 +113,10 @@ impl Events {
     fn hold(&mut self, pos: LogPos, record: EventRecord) {
         self.thoughts = record.thoughts + u64::from(record.event.class() == EventClass::Thought);
         self.bytes += record.event.weight();
+        if self.held.capacity() == 0 {
+            // Many jobs have no more than a start and an end.
+            self.held.reserve_exact(2);
+        }
         self.held.push_back(Stored::kept(pos, record));
     }
 

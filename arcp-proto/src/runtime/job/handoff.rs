@@ -72,7 +72,7 @@ fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: Subject<'_>) -> Result<
     // It may have asked and said much by now: it is held as it is, not as a new one.
     let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
     held.admit(job.held.job.bytes(), share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
-    let input = job.input.as_ref().map_or(0, |input| waiting_bytes(&input.input, input.extensions.as_ref()));
+    let input = job.input.as_ref().map_or(0, |input| waiting_bytes(input.input.as_str(), input.extensions.as_ref()));
     let waiting = ctx.accounts.held(&account, HeldFor::Inputs, limits, limits.job.waiting_input_bytes);
     waiting.admit(input, share, of, "waiting_input_bytes", "the inputs of jobs that have not started")
 }

@@ -1,6 +1,7 @@
 //! The history of a job without its bodies: how many events there were, when
 //! and of which class each was, and which are still kept somewhere.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -36,14 +37,22 @@ pub(in crate::runtime) struct History {
     bytes: usize,
 }
 
-/// The class of every event after `before`, and how many there were of each
-/// class before every block of them.
-#[derive(Debug, Default)]
+/// The class of every event after `before`.
+#[derive(Debug)]
 struct Classes {
     before: u64,
     of_events: VecDeque<EventClass>,
-    counts: VecDeque<Counts>,
-    /// How many there were of each class in all.
+    /// All classes that there were.
+    seen: EventClasses,
+    /// Once there were more than a block of them.
+    counted: Option<Box<Counted>>,
+}
+
+/// How many events there were of each class, since they are counted.
+#[derive(Debug, Default)]
+struct Counted {
+    /// Before every block.
+    blocks: VecDeque<Counts>,
     all: Counts,
 }
 
@@ -69,7 +78,7 @@ impl History {
         History {
             group_events,
             gone: 0,
-            classes: Classes::default(),
+            classes: Classes::new(0),
             times: VecDeque::new(),
             begun: UtcMs(0),
             result_from: None,
@@ -80,7 +89,7 @@ impl History {
 
     /// Takes a history of an earlier run over, without its times.
     pub(in crate::runtime) fn restore(&mut self, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
-        self.classes = Classes { before: gone, ..Classes::default() };
+        self.classes = Classes::new(gone);
         for (class, count) in classes {
             (0..*count).for_each(|_| self.classes.push(*class));
         }
@@ -117,7 +126,7 @@ impl History {
     /// Bytes it holds itself.
     pub(in crate::runtime) fn weight(&self) -> usize {
         self.classes.of_events.capacity() * size_of::<EventClass>()
-            + self.classes.counts.capacity() * size_of::<Counts>()
+            + self.classes.counted.as_ref().map_or(0, |counted| counted.weight())
             + self.times.capacity() * size_of::<u32>()
             + self.groups.capacity() * size_of::<Group>()
     }
@@ -211,6 +220,10 @@ impl History {
                 false
             }
             None => {
+                if self.groups.capacity() == 0 {
+                    // Mostly it stays the only one.
+                    self.groups.reserve_exact(1);
+                }
                 self.groups.push_back(Group { last: n, events: 1, bytes, keep_until });
                 self.groups.len() > 1
             }
@@ -270,6 +283,10 @@ impl History {
 }
 
 impl Classes {
+    fn new(before: u64) -> Classes {
+        Classes { before, of_events: VecDeque::new(), seen: EventClasses::new(&[]), counted: None }
+    }
+
     fn count(&self) -> u64 {
         self.before + self.of_events.len() as u64
     }
@@ -284,43 +301,75 @@ impl Classes {
     }
 
     fn push(&mut self, class: EventClass) {
-        if self.of_events.len().is_multiple_of(BLOCK) {
-            self.counts.push_back(self.all);
+        if self.of_events.len() == BLOCK {
+            self.begin_to_count();
+        }
+        if let Some(counted) = &mut self.counted {
+            if self.of_events.len().is_multiple_of(BLOCK) {
+                counted.blocks.push_back(counted.all);
+            }
+            counted.all.0[class as usize] += 1;
         }
         self.of_events.push_back(class);
-        self.all.0[class as usize] += 1;
+        self.seen = self.seen.with(class);
+    }
+
+    /// The first block is full.
+    fn begin_to_count(&mut self) {
+        if self.counted.is_none() {
+            let mut counted = Counted { blocks: VecDeque::from([Counts::default()]), all: Counts::default() };
+            self.of_events.iter().for_each(|class| counted.all.0[*class as usize] += 1);
+            self.counted = Some(Box::new(counted));
+        }
     }
 
     /// Events up to `upto` need not be known any more: whole blocks go.
     fn forget(&mut self, upto: u64) {
         while self.before + BLOCK as u64 <= upto && self.of_events.len() >= BLOCK {
+            self.begin_to_count();
             self.of_events.drain(..BLOCK);
-            self.counts.pop_front();
+            if let Some(counted) = &mut self.counted {
+                counted.blocks.pop_front();
+            }
             self.before += BLOCK as u64;
         }
     }
 
     /// Whether nothing else has come since they are counted: then nobody has to look.
     fn are_all(&self, classes: EventClasses) -> bool {
-        self.all.of(EventClasses::ALL.without(classes)) == 0
+        self.seen.without(classes).is_empty()
     }
 
     /// How many events up to `n` are of such classes, since they are counted.
     fn up_to(&self, classes: EventClasses, n: u64) -> u64 {
         let end = usize::try_from(n.saturating_sub(self.before)).unwrap_or(usize::MAX).min(self.of_events.len());
-        let block = end / BLOCK;
-        let counts = self.counts.get(block).unwrap_or(&self.all);
-        let of_block = self.of_events.range(block * BLOCK..end).filter(|class| classes.has(**class));
-        counts.of(classes) + of_block.count() as u64
+        let (from, before) = self.counted.as_ref().map_or((0, 0), |counted| counted.before_block(end / BLOCK, classes));
+        before + self.of_events.range(from..end).filter(|class| classes.has(**class)).count() as u64
     }
 
     /// The event that is the `nth` of such classes, from 1.
     fn nth(&self, classes: EventClasses, nth: u64) -> Option<u64> {
-        let block = self.counts.partition_point(|counts| counts.of(classes) < nth).checked_sub(1)?;
-        let from = block * BLOCK;
-        let after = usize::try_from(nth - self.counts.get(block)?.of(classes) - 1).ok()?;
+        let (from, before) = match &self.counted {
+            Some(counted) => {
+                let block = counted.blocks.partition_point(|counts| counts.of(classes) < nth).checked_sub(1)?;
+                counted.before_block(block, classes)
+            }
+            None => (0, 0),
+        };
+        let after = usize::try_from(nth.checked_sub(before + 1)?).ok()?;
         let mut shown = self.of_events.range(from..).enumerate().take(BLOCK).filter(|(_, class)| classes.has(**class));
         shown.nth(after).map(|(at, _)| self.before + 1 + (from + at) as u64)
+    }
+}
+
+impl Counted {
+    /// Where a block begins, and how many events there were before it of such classes.
+    fn before_block(&self, block: usize, classes: EventClasses) -> (usize, u64) {
+        (block * BLOCK, self.blocks.get(block).unwrap_or(&self.all).of(classes))
+    }
+
+    fn weight(&self) -> usize {
+        size_of::<Counted>() + self.blocks.capacity() * size_of::<Counts>()
     }
 }
 

@@ -63,7 +63,7 @@ impl Checkpoints {
         let last = self.last.as_ref().map_or(0, |(state, _)| state.len());
         let kept: usize = self.kept.iter().map(|kept| ENTRY + kept.state.len() + kept.mark.bytes()).sum();
         let input = self.input.as_ref();
-        last + kept + input.map_or(0, |input| waiting_bytes(&input.input, input.extensions.as_ref()))
+        last + kept + input.map_or(0, |input| waiting_bytes(input.input.as_str(), input.extensions.as_ref()))
     }
 
     /// Somebody else's now.

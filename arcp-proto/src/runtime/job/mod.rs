@@ -82,6 +82,7 @@ use crate::model::workflow::is_agent;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::checkpoint_records::BegunAt;
 use crate::runtime::context::Context;
+use crate::runtime::few::Few;
 use crate::runtime::io::{Firing, JobBounds, KeyRecord, ParentRecord};
 use crate::time::UtcMs;
 pub(in crate::runtime) use end::end_workflow;
@@ -261,7 +262,7 @@ impl JobSpec {
 
 impl Input {
     fn new(account: &Balance, input: Json, extensions: Option<Json>) -> Input {
-        let bytes = waiting_bytes(&input, extensions.as_ref());
+        let bytes = waiting_bytes(input.as_str(), extensions.as_ref());
         Input { input, extensions, charge: account.charge(HeldFor::Inputs, bytes) }
     }
 }
@@ -278,7 +279,7 @@ impl Job {
         accepted_at: LogPos,
     ) -> Job {
         let account = ctx.accounts.of(&spec.principal.account());
-        let input_bytes = waiting_bytes(&input, spec.invocation.extensions.as_ref()) as u64;
+        let input_bytes = waiting_bytes(input.as_str(), spec.invocation.extensions.as_ref()) as u64;
         let mut job = Job {
             id,
             input_bytes,
@@ -291,7 +292,7 @@ impl Job {
             purse: None,
             children: BTreeSet::new(),
             prompts: None,
-            run: AgentRun { waits: BTreeSet::from([Wait::Store]), ..AgentRun::default() },
+            run: AgentRun { waits: Few::of(Wait::Store), ..AgentRun::default() },
             events: Events::new(&ctx.config.limits),
             expired: false,
             released: false,
@@ -334,7 +335,7 @@ impl Job {
         debug_assert!(!self.is_terminal(), "it ends once");
         lease::close(self);
         self.state = JobState::Ended(end);
-        self.run.waits.clear();
+        self.run.waits = Few::default();
     }
 }
 
@@ -528,6 +529,6 @@ fn weight(job: &Job, spec: usize) -> usize {
 }
 
 /// Bytes that wait for a job to start.
-fn waiting_bytes(input: &Json, extensions: Option<&Json>) -> usize {
-    input.as_str().len() + extensions.map_or(0, |extensions| extensions.as_str().len())
+fn waiting_bytes(input: &str, extensions: Option<&Json>) -> usize {
+    input.len() + extensions.map_or(0, |extensions| extensions.as_str().len())
 }

@@ -11,6 +11,7 @@ use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
 use crate::id::{JobId, LogPos};
 use crate::model::event::{EventClass, JobEvent};
 use crate::runtime::context::Context;
+use crate::runtime::few::Few;
 use crate::runtime::io::{EventRecord, JobRecord, OpenedStream};
 use crate::time::UtcMs;
 
@@ -125,7 +126,7 @@ impl Job {
                 self.run.state = AgentState::Gone;
                 self.state =
                     JobState::Ended(End { status: terminal.status, at, pos, in_pieces: is_in_pieces(terminal) });
-                self.run.waits.clear();
+                self.run.waits = Few::default();
                 self.run.sends.streams.restore_open(&[]);
                 checkpoint::restore_end(self);
                 lease::close(self);

@@ -2,7 +2,7 @@
 //! has said so far.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::kept_checkpoints::Checkpoints;
@@ -13,6 +13,7 @@ use super::streams::Streams;
 use super::waits::Wait;
 use crate::id::LogPos;
 use crate::lease::Lease;
+use crate::runtime::few::Few;
 use crate::time::{Timestamp, UtcMs};
 
 /// Paced agents get their calls in portions of about this span.
@@ -22,7 +23,7 @@ const PORTION: Duration = Duration::from_millis(100);
 pub(super) struct AgentRun {
     pub(super) state: AgentState,
     /// What it waits for.
-    pub(super) waits: BTreeSet<Wait>,
+    pub(super) waits: Few<Wait>,
     pub(super) slot: Slot,
     /// Whether an earlier run of the runtime may have started it.
     pub(super) perhaps_started: bool,

@@ -117,6 +117,10 @@ struct Pace {
 impl Streams {
     /// Bytes they hold, roughly.
     pub(super) fn weight(&self) -> usize {
+        // Mostly there are none, and a job is weighed with whatever changes.
+        if self.count() == 0 && self.sessions.is_empty() && self.earlier.is_empty() {
+            return 0;
+        }
         let inbound = |open: &OpenStream| open.inbound.as_ref().map_or(0, Inbound::weight);
         let open = self.open.values().map(|open| OPEN + open.id.len() + inbound(open)).sum::<usize>();
         let leaving = self.leaving.values().map(|untaken| OPEN + untaken.bytes).sum::<usize>();

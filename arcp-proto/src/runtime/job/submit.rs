@@ -193,8 +193,7 @@ impl Jobs {
         })?;
         let full = |most| alloc::format!("{most} of your jobs have not ended: submit again when some have");
         check_unfinished(self, ctx, &account, is_step, full)?;
-        let none = Json::empty_object();
-        let input = asked.submit.input.as_ref().unwrap_or(&none);
+        let input = asked.submit.input.as_ref().map_or("{}", Json::as_str);
         let input = waiting_bytes(input, asked.invocation.extensions.as_ref());
         let waiting = ctx.accounts.held(&account, HeldFor::Inputs, limits, limits.job.waiting_input_bytes);
         let most = limits.job.waiting_input_bytes_per_principal;
@@ -237,9 +236,7 @@ impl Jobs {
         let id = asked.id.unwrap_or_else(|| JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc)));
         let above = parent.as_ref().and_then(|parent| self.table.get(parent.job));
         let trace = submit.trace.clone().or_else(|| above.map(|above| above.spec.trace.clone()));
-        let trace = trace.unwrap_or_else(|| {
-            alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
-        });
+        let trace = trace.unwrap_or_else(|| new_trace(ctx));
         let asks_as = level_of(principal, &asked.ceilings);
         let trust = above.map_or(asks_as, |above| asks_as.min(lease::trust(above)));
         let needs_slot = !is_agent(&agent);
@@ -398,6 +395,16 @@ fn resolve_asked(ctx: &mut Context, asked: SubmitContext<'_>, grant: &Grant) -> 
     }
     let bounds = (asked.features, asked.ceilings);
     check_workflow(ctx, submit, asked.subject(), bounds, grant).map(|agent| (agent, false))
+}
+
+/// A trace of its own: 32 hex digits.
+fn new_trace(ctx: &mut Context) -> String {
+    let halves = [ctx.entropy.public_u64() | 1, ctx.entropy.public_u64()];
+    let mut trace = String::with_capacity(32);
+    for byte in halves.into_iter().flat_map(u64::to_be_bytes) {
+        trace.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+    }
+    trace
 }
 
 fn taken() -> Violation {

@@ -252,7 +252,7 @@ pub(super) fn recount_table(table: &Table, recount: &mut Recount<'_>) {
         let itself = if is_settled { HeldFor::EndedJobs } else { HeldFor::Jobs };
         recount.add_for(&account, itself, weight(job, job.spec.weight()));
         recount.add_for(&account, HeldFor::Events, job.events.recount());
-        let input = job.input.as_ref().map(|waits| waiting_bytes(&waits.input, waits.extensions.as_ref()));
+        let input = job.input.as_ref().map(|waits| waiting_bytes(waits.input.as_str(), waits.extensions.as_ref()));
         recount.add_for(&account, HeldFor::Inputs, input.unwrap_or(0));
         let checkpoints = job.run.checkpoints.as_ref().map_or(0, |own| own.recount());
         recount.add_for(&account, HeldFor::Checkpoints, checkpoints);

@@ -1,7 +1,6 @@
 //! Jobs by themselves: nothing but a context is needed.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,6 +22,7 @@ use crate::policy::Roles;
 use crate::runtime::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::few::Few;
 use crate::runtime::io::{
     AgentCall, AgentExit, Batch, ChunkData, EventRecord, Input, InputFault, KeyRecord, Output, Record,
 };
@@ -280,9 +280,9 @@ fn every_wait_is_over_when_its_waker_comes() {
         let mut jobs = Jobs::default();
         let job = waits_for(&mut ctx, &mut jobs, wait);
         let waits = |jobs: &Jobs| jobs.get(job).map(|job| job.run.waits.clone());
-        assert_eq!((waits(&jobs), jobs.waits()), (Some(BTreeSet::from([wait])), alloc::vec![(job, wait)]));
+        assert_eq!((waits(&jobs), jobs.waits()), (Some(Few::of(wait)), alloc::vec![(job, wait)]));
         wake(&mut ctx, &mut jobs, job, wait);
-        assert_eq!((waits(&jobs), jobs.waits()), (Some(BTreeSet::new()), Vec::new()), "{wait:?}");
+        assert_eq!((waits(&jobs), jobs.waits()), (Some(Few::default()), Vec::new()), "{wait:?}");
     }
 }
 

@@ -224,7 +224,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
     write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
     write_credentials(view, &mut payload, &accepted.credentials);
     payload
-        .display("accepted_at", accepted.accepted_at)
+        .time("accepted_at", accepted.accepted_at)
         .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str))
         .opt_str("delegate_id", accepted.delegate_id.as_ref().map(WireId::as_str))
         .opt_str("trace_id", shown_trace(accepted.trace.as_deref()))
