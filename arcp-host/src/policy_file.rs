@@ -56,6 +56,8 @@ fn place(at: Option<(usize, usize)>) -> String {
 #[serde(deny_unknown_fields)]
 struct PolicyTable {
     #[serde(default)]
+    models_without_lease: bool,
+    #[serde(default)]
     roles: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
@@ -104,7 +106,7 @@ pub fn read(file: &Path) -> Result<Policy, PolicyFileError> {
 pub fn parse(file: &Path, text: &str) -> Result<Policy, PolicyFileError> {
     let source = Source { file, text };
     let table: PolicyTable = toml::from_str(text).map_err(|error| source.refused(&error))?;
-    let mut policy = Policy::default();
+    let mut policy = Policy { models_without_lease: table.models_without_lease, ..Policy::default() };
     for (role, whose) in &table.roles {
         policy.claims.insert(source.read("roles", role)?, source.list(role.get_ref(), whose)?);
     }
@@ -230,6 +232,8 @@ mod tests {
     use super::*;
 
     const WHOLE: &str = r#"
+        models_without_lease = true
+
         [roles]
         deployer = ["https://login.example#ops-*"]
 
@@ -261,6 +265,7 @@ mod tests {
         let policy = parse(Path::new("p.toml"), WHOLE).expect("it is one");
         let names: Vec<&str> = policy.rules.iter().map(|rule| rule.name.as_str()).collect();
         assert_eq!(names, ["ci", "leads", "guests"]);
+        assert!(policy.models_without_lease);
         let (ci, none) = ("ci-1".parse().expect("a name"), Roles::default());
         let who = Subject { principal: &ci, roles: &none };
         let rule = policy.submit(who, "test-unit").expect("it may");

@@ -48,6 +48,10 @@ pub struct Policy {
     /// by the word of an issuer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<Role, Vec<PrincipalPattern>>,
+    /// Whether jobs without any lease may use every model (no), as
+    /// [`Models::allowed_without_lease`](crate::runtime::Models::allowed_without_lease) says.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub models_without_lease: bool,
 }
 
 /// What some principals may do.

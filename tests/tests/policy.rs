@@ -605,3 +605,31 @@ fn a_policy_is_part_of_a_recording() {
     assert_eq!(serde_json::from_str::<Policy>(&text).expect("it can be read"), policy(TEAM));
     assert!(Json::parse(&text).is_ok());
 }
+
+#[test]
+fn a_policy_says_whether_jobs_without_a_lease_may_use_models() {
+    const RULE: &str = "[[rule]]\nname = \"a\"\nprincipals = [\"a\"]\nagents = [\"**\"]\n";
+    let mut world = under(24, RULE);
+    world.oracle.ledger.allows_models = true;
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let mut run = |world: &mut World, lease: Value| {
+        let job = job_of(&raw.submit(world, json!({"agent": "stubborn", "lease_request": lease})));
+        world.settle();
+        JobId::parse(&job).expect("a job's id")
+    };
+    let (free, bound) = (run(&mut world, json!({})), run(&mut world, json!({"tool.call": ["*"]})));
+    let mut call = 0;
+    let mut may = |world: &mut World, job| {
+        call += 1;
+        let asks = AgentCall::Authorize { operation: "model.use".into(), target: "gpt-4".into(), price: Vec::new() };
+        world.input(Input::AgentAsked { job, id: CallId(call), call: asks });
+        world.settle();
+        matches!(world.replies.last(), Some((_, AgentReply::Allowed { .. })))
+    };
+    assert!(!may(&mut world, free) && !may(&mut world, bound));
+    reload(&mut world, &format!("models_without_lease = true\n{RULE}"));
+    assert!(may(&mut world, free) && !may(&mut world, bound), "who has a lease is bound by it");
+    reload(&mut world, RULE);
+    assert!(!may(&mut world, free));
+    world.finish();
+}

@@ -294,6 +294,12 @@ impl Config {
         self.authority.policy.as_ref().is_none_or(|policy| policy.submit(who, agent).is_some())
     }
 
+    /// Whether a job without any lease may use every model.
+    pub(super) fn allows_models_without_lease(&self) -> bool {
+        let by_policy = |policy: &Policy| policy.models_without_lease;
+        self.models.allowed_without_lease || self.authority.policy.as_deref().is_some_and(by_policy)
+    }
+
     /// Whether an agent is started again after a restart of the runtime.
     pub(super) fn restarts(&self, agent: &AgentRef) -> bool {
         self.restartable_agents.contains(agent.name())

@@ -428,7 +428,7 @@ pub(super) fn authorize(
         return Ok(Permit::of_lease(pattern.to_string()));
     }
     // Who has a lease, or is below who has, is bound by that.
-    if *operation == Namespace::ModelUse && ctx.config.models.allowed_without_lease && !is_bound(job) {
+    if *operation == Namespace::ModelUse && ctx.config.allows_models_without_lease() && !is_bound(job) {
         return Ok(Permit::of_lease("*".to_string()));
     }
     grants::permit(job, now, (operation, &target), None, fuel)?.ok_or_else(|| {
