@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod auth;
+pub mod beneath;
 pub mod blobs;
 mod checks;
 pub mod client;

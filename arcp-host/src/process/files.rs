@@ -14,6 +14,7 @@ use arcp_proto::model::artifact::{ArtifactRef, MediaType};
 use arcp_proto::model::event::JobError;
 
 use crate::agent::{CallError, Context, NewArtifact, Stopped, artifact_bytes, may_leave};
+use crate::beneath::{Links, Purpose, beneath, place, regular};
 use crate::sandbox::{Found, Readable, reopen};
 
 /// Where the program of a job works. The folders are opened before it is started: it could
@@ -42,7 +43,7 @@ struct Folder {
 impl Folder {
     fn open(path: &Path) -> io::Result<Folder> {
         let real = path.canonicalize()?;
-        Ok(Folder { opened: opened(&real)?, path: path.to_path_buf(), real })
+        Ok(Folder { opened: place(&real)?, path: path.to_path_buf(), real })
     }
 
     /// What a path beneath it is called there, by whichever of its names it begins.
@@ -120,10 +121,10 @@ impl Files {
         };
         let Some(own) = &self.own else {
             let inside = self.directory.inside(path).unwrap_or(path);
-            return beneath(&self.directory.opened, inside, Links::Inside).map_err(failed);
+            return beneath(&self.directory.opened, inside, (Links::Inside, Purpose::Read)).map_err(failed);
         };
         if let Some(inside) = own.folder.inside(path) {
-            return beneath(&own.folder.opened, inside, Links::No).map_err(failed);
+            return beneath(&own.folder.opened, inside, (Links::No, Purpose::Read)).map_err(failed);
         }
         let inside = self.directory.inside(path).unwrap_or(path);
         let named = plain(&self.directory.real.join(inside));
@@ -144,7 +145,7 @@ impl Own {
         let mut refused = io::Error::new(io::ErrorKind::PermissionDenied, why);
         for found in self.readable.iter().filter_map(|readable| readable.find(named)) {
             let opened = match found {
-                Found::Beneath(folder, inside) => beneath(folder, inside, Links::No),
+                Found::Beneath(folder, inside) => beneath(folder, inside, (Links::No, Purpose::Read)),
                 Found::Is(file) => reopen(file).and_then(regular),
             };
             match opened {
@@ -175,23 +176,6 @@ fn elsewhere() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
-/// A file, if it is a regular one, and how large it is.
-fn regular(file: File) -> io::Result<(File, u64)> {
-    let about = file.metadata()?;
-    match about.is_file() {
-        true => Ok((file, about.len())),
-        false => Err(io::Error::other("it is no regular file")),
-    }
-}
-
-/// The links that are followed on the way to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Links {
-    /// Those that stay in the folder.
-    Inside,
-    No,
-}
-
 fn wrong(why: impl Into<String>) -> CallError {
     refused(ErrorCode::InvalidRequest, why.into())
 }
@@ -208,78 +192,6 @@ pub(super) fn told(error: CallError) -> Result<arcp_proto::runtime::AgentReply, 
     }
 }
 
-/// How often a file is opened that something else is done to meanwhile.
-#[cfg(target_os = "linux")]
-const TRIES: usize = 16;
-
-#[cfg(target_os = "linux")]
-fn opened(folder: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-    Ok(openat(CWD, folder, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn opened(folder: &Path) -> io::Result<OwnedFd> {
-    File::open(folder).map(OwnedFd::from)
-}
-
-/// Opens a regular file beneath a folder, through no link that leads out of it, and says
-/// how large it is. What else there is is not waited for.
-#[cfg(target_os = "linux")]
-fn beneath(folder: &OwnedFd, path: &Path, links: Links) -> io::Result<(File, u64)> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-    use rustix::io::Errno;
-
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let resolve = match links {
-        Links::Inside => resolve,
-        Links::No => resolve | ResolveFlags::NO_SYMLINKS,
-    };
-    let file = match tried(|| openat2(folder, path, flags, Mode::empty(), resolve)) {
-        Err(Errno::XDEV) => return Err(elsewhere()),
-        Err(Errno::LOOP) => {
-            let why = match links {
-                Links::Inside => "there are too many links on its way",
-                Links::No => "there is a link on its way: a program that is confined names what it means",
-            };
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
-        Err(Errno::NOSYS) => {
-            let why = "this kernel cannot open files beneath a folder safely (openat2)";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-        }
-        Err(Errno::AGAIN | Errno::INTR) => {
-            return Err(io::Error::other("somebody else has it, or folders above it are being renamed: try again"));
-        }
-        // A socket, or a device that is not there.
-        Err(Errno::NXIO) => return Err(io::Error::other("it is no regular file")),
-        opened => File::from(opened?),
-    };
-    regular(file)
-}
-
-/// Tries again while folders above it are being renamed; a file that its program has leased
-/// says the same for much longer.
-#[cfg(target_os = "linux")]
-fn tried<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    use rustix::io::Errno;
-    for _ in 1..TRIES {
-        match open() {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            done => return done,
-        }
-    }
-    open()
-}
-
-/// Only Linux opens a file so that no link leads out of a folder.
-#[cfg(not(target_os = "linux"))]
-fn beneath(_: &OwnedFd, _: &Path, _: Links) -> io::Result<(File, u64)> {
-    let why = "only on Linux files are opened beneath a folder safely";
-    Err(io::Error::new(io::ErrorKind::Unsupported, why))
-}
-
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
@@ -289,7 +201,6 @@ mod tests {
 
     use arcp_proto::json::Json;
     use arcp_proto::lease::Lease;
-    use rustix::io::Errno;
 
     use super::*;
     use crate::sandbox::readable_of;
@@ -374,22 +285,5 @@ mod tests {
         assert_eq!(code(read("public/key")), ErrorCode::InvalidRequest, "it never was there");
         assert_eq!(code(read("old/a")), ErrorCode::PermissionDenied, "nobody has granted that name");
         fs::remove_dir_all(&root).expect("deleted");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_opened_for_now_is_not_tried_for_ever() {
-        let mut tries = 0;
-        let opened = tried(|| {
-            tries += 1;
-            assert!(tries <= TRIES, "it ends");
-            Err::<(), _>(Errno::AGAIN)
-        });
-        assert_eq!((opened, tries), (Err(Errno::AGAIN), TRIES));
-        let mut busy = 3;
-        let opened = tried(|| {
-            busy -= 1;
-            if busy == 0 { Ok(busy) } else { Err(Errno::AGAIN) }
-        });
-        assert_eq!(opened, Ok(0));
     }
 }
