@@ -75,7 +75,10 @@ impl Ground {
         }
         symlink("../out/secret", self.root.join("in/link")).expect("a link");
         symlink("../out", self.root.join("in/folder-link")).expect("a link");
-        let python = "import os, sys\ngetattr(os, sys.argv[1])(*sys.argv[2:]) if len(sys.argv) > 2 else None\n\
+        let python = "import os, sys\n\
+                      os.chown_to_me = lambda path: os.chown(path, os.getuid(), os.getgid())\n\
+                      os.chmod_open = lambda path: os.fchmod(os.open(path, os.O_RDONLY), 0o640)\n\
+                      getattr(os, sys.argv[1].replace('-', '_'))(*sys.argv[2:]) if len(sys.argv) > 2 else None\n\
                       print(open(sys.argv[1]).read()) if len(sys.argv) == 2 else None\n";
         fs::write(self.root.join("in/do.py"), python).expect("written");
         fs::write(self.root.join("in/net.py"), NET).expect("written");
@@ -367,11 +370,42 @@ fn a_confined_program_connects_to_the_ports_of_its_lease_and_listens_on_none() {
     if fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").is_ok_and(|on| on.trim() == "1") {
         ground.refuses(urls, &elsewhere, &way("fastopen"));
     }
-    assert!(ground.tries(&confined, &elsewhere, &way("udp")).0, "names of hosts are asked for so");
-    ground.refuses(urls, &["fs.read=@/in/**"], &way("udp"));
+    ground.refuses(urls, &elsewhere, &way("udp"));
+    let base = ground.home.dir.join("udp.toml");
+    fs::write(&base, "udp = true").expect("written");
+    let base = base.display().to_string();
+    let with_udp = ground.home.serve(&["--sandbox", strictest(), "--sandbox-base", &base, "--agent", RUN]);
+    let (done, said) = ground.tries(&with_udp, &elsewhere, &way("udp"));
+    assert!(done, "names of hosts are asked for so: {said}");
+    ground.refuses((&with_udp, &free), &["fs.read=@/in/**"], &way("udp"));
     if !restricts(Feature::UnixSockets) {
         ground.refuses(urls, &elsewhere, &way("unix"));
     }
+}
+
+#[test]
+fn who_may_write_nothing_changes_nothing_that_is_said_of_files() {
+    let Some(mut ground) = Ground::new() else { return };
+    if !restricts(Feature::Sockets) {
+        say(format_args!("this kernel has no seccomp: nothing is promised"));
+        return;
+    }
+    let (confined, free) = (ground.serve(strictest()), ground.serve("off"));
+    let read = ["fs.read=@/in/**"];
+    let mut ways =
+        vec!["chmod 600 @/out/secret", "chmod 777 @/in/a", "touch -d 2001-01-01 @/in/a", "touch @/out/secret"];
+    if python().is_some() {
+        ways.extend([
+            "/usr/bin/python3 @/in/do.py chown-to-me @/out/secret",
+            "/usr/bin/python3 @/in/do.py chmod-open @/in/a",
+        ]);
+    }
+    for way in ways {
+        ground.refuses((&confined, &free), &read, way);
+    }
+    let (done, said) =
+        ground.tries(&confined, &["fs.read=@/in/**", "fs.write=@/in/**"], "chmod 600 @/in/a && touch @/in/a");
+    assert!(done, "who may write may: {said}");
 }
 
 #[test]

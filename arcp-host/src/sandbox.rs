@@ -10,7 +10,8 @@
 //! | `fs.read` `/srv/a/**` | opening, listing and running what is below `/srv/a` |
 //! | `fs.write` `/srv/a/**` | writing, making, renaming and removing what is below `/srv/a` |
 //! | `fs.read` `/srv/a.txt` | that file, if it is there |
-//! | `net.fetch` `https://host/**` | TCP connections to port 443, of any host, and UDP |
+//! | `net.fetch` `https://host/**` | TCP connections to port 443, of any host |
+//! | no `fs.write` | no change of modes, owners, times and attributes of files, its own neither |
 //! | nothing | the base, and a temporary folder of its own, which `TMPDIR` and `HOME` name |
 //!
 //! A pattern that the kernel cannot enforce as it stands grants nothing: one that is
@@ -141,6 +142,7 @@ impl Sandbox {
         if self.base.unix_sockets() {
             ruleset.allow_unix_sockets();
         }
+        ruleset.udp = self.base.udp();
         let preamble = step::preamble(&ruleset)
             .map_err(|error| AgentError::failed(format!("the sandbox cannot be described: {error}")))?;
         Ok(Some(Confined { step: self.step.clone(), preamble, folder, readable }))

@@ -20,12 +20,14 @@ const DEFAULT: &str = include_str!("base.toml");
 /// read = ["/opt/agents"]     # may be read and run
 /// write = ["/dev/ptmx"]      # may be written as well
 /// unix_sockets = true        # may use UNIX sockets, and listen
+/// udp = true                 # may use UDP, with any host and port, if its lease grants `net.fetch`
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
     unix_sockets: bool,
+    udp: bool,
 }
 
 /// Why a file is no base.
@@ -54,6 +56,8 @@ struct Written {
     write: Vec<PathBuf>,
     #[serde(default)]
     unix_sockets: bool,
+    #[serde(default)]
+    udp: bool,
 }
 
 fn besides() -> bool {
@@ -76,12 +80,12 @@ impl Base {
     ///
     /// Why it says nothing.
     pub fn parse(text: &str) -> Result<Base, BaseError> {
-        let Written { default, read, write, unix_sockets } =
+        let Written { default, read, write, unix_sockets, udp } =
             toml::from_str(text).map_err(|error| BaseError::Toml(error.to_string().trim().to_string()))?;
         if let Some(relative) = read.iter().chain(&write).find(|path| !path.is_absolute()) {
             return Err(BaseError::NotAbsolute(relative.clone()));
         }
-        let given = Base { read, write, unix_sockets };
+        let given = Base { read, write, unix_sockets, udp };
         Ok(if default { Base::default().with(given) } else { given })
     }
 
@@ -89,6 +93,7 @@ impl Base {
         self.read.extend(more.read);
         self.write.extend(more.write);
         self.unix_sockets |= more.unix_sockets;
+        self.udp |= more.udp;
         self
     }
 
@@ -106,13 +111,19 @@ impl Base {
     pub fn unix_sockets(&self) -> bool {
         self.unix_sockets
     }
+
+    /// Whether UDP may be used, with any host and port, by programs whose lease grants
+    /// `net.fetch`: by it the names of hosts are asked for, and anything can be sent.
+    pub fn udp(&self) -> bool {
+        self.udp
+    }
 }
 
 impl Default for Base {
     fn default() -> Base {
-        let Written { read, write, unix_sockets, .. } =
+        let Written { read, write, unix_sockets, udp, .. } =
             toml::from_str(DEFAULT).expect("a file of ours: a test reads it");
-        Base { read, write, unix_sockets }
+        Base { read, write, unix_sockets, udp }
     }
 }
 
@@ -130,6 +141,7 @@ mod tests {
         assert_eq!(more.read().count(), default.read().count() + 1);
         assert_eq!(more.write().last(), Some(Path::new("/dev/ptmx")));
         assert!(!more.unix_sockets() && Base::parse("unix_sockets = true").expect("a base").unix_sockets());
+        assert!(!more.udp() && !more.unix_sockets() && Base::parse("udp = true").expect("a base").udp());
         let alone = Base::parse("default = false\nread = ['/opt']").expect("a base");
         assert_eq!((alone.read().collect::<Vec<_>>(), alone.write().count()), (vec![Path::new("/opt")], 0));
     }

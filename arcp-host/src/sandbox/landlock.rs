@@ -144,6 +144,7 @@ mod tests {
             granted: vec![(granted, Right::Read)],
             connect: Ports::Any,
             unix_sockets: false,
+            udp: false,
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Ruleset {
     pub(super) connect: Ports,
     /// By the operator: any of them, and listening.
     pub(super) unix_sockets: bool,
+    /// By the operator: with whoever may connect anywhere.
+    pub(super) udp: bool,
 }
 
 /// A pattern that the kernel cannot enforce.
@@ -90,6 +92,7 @@ impl Ruleset {
             granted: Vec::new(),
             connect: Ports::Only(BTreeSet::new()),
             unix_sockets: false,
+            udp: false,
         };
         let mut unenforced = Vec::new();
         for (namespace, patterns) in lease.grants() {
@@ -146,6 +149,11 @@ impl Ruleset {
     pub(super) fn open_readable(&self) -> Vec<Readable> {
         let read = self.granted.iter().filter(|(_, right)| *right == Right::Read).take(READABLE);
         read.filter_map(|(hierarchy, _)| Some(Readable::new(hierarchy.clone(), open(hierarchy).ok()?))).collect()
+    }
+
+    /// Whether it may write anything but what every program may.
+    pub(super) fn writes(&self) -> bool {
+        self.granted.iter().any(|(_, right)| *right == Right::Write)
     }
 
     /// Any of them, also of others: the operator says so.

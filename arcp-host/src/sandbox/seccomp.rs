@@ -1,5 +1,6 @@
 //! What Landlock does not know, by seccomp: of the network it restricts `connect` and
-//! `bind` of TCP, and nothing else; of other processes signals, and not their limits.
+//! `bind` of TCP, and nothing else; of other processes signals, and not their limits; of files
+//! not who owns them, what their mode is and when they were changed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,6 +46,30 @@ const OF_A_PROCESS: [c_long; 5] = [
 /// The same, with whose number it is before it, and what that is for a user's.
 const OF_SEVERAL: [(c_long, u64); 2] = [(libc::SYS_setpriority, libc::PRIO_USER as u64), (libc::SYS_ioprio_set, 3)];
 
+/// Calls that change what is said of a file, and not what is in it. Which file is beyond a
+/// filter.
+const OF_FILES: [c_long; 9] = [
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+];
+/// The same, of which there are older ones on some machines, or newer ones, whose number is the
+/// same everywhere: `fchmodat2`, `setxattrat`, `removexattrat` and `file_setattr`.
+const MORE_OF_FILES: &[c_long] = &[libc::SYS_lremovexattr, libc::SYS_fremovexattr, 452, 463, 466, 469];
+#[cfg(target_arch = "x86_64")]
+const OLDER_OF_FILES: &[c_long] =
+    &[libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER_OF_FILES: &[c_long] = &[];
+/// The same by `ioctl`: flags of files, in both sizes, their attributes, and sealing them.
+const IOCTLS_OF_FILES: [u64; 4] = [0x4008_6602, 0x4004_6602, 0x401c_5820, 0x4080_6685];
+
 type Rules = Vec<SeccompRule>;
 
 /// Whether the kernel can.
@@ -75,7 +100,7 @@ fn filter(ruleset: &Ruleset, unix_sockets: bool) -> Result<BpfProgram, BackendEr
     let another_protocol = [(1, SeccompCmpOp::Eq, libc::IPPROTO_TCP as u64), (2, SeccompCmpOp::Eq, TCP_ULP)];
     let mut refused: Vec<(c_long, Rules)> = NEVER.map(|call| (call, Vec::new())).into();
     refused.extend([
-        (libc::SYS_socket, sockets(inet, unix_sockets)?),
+        (libc::SYS_socket, sockets(inet, ruleset.udp, unix_sockets)?),
         // Ways to connect that are no `connect`.
         (libc::SYS_sendto, fast_open(3)?),
         (libc::SYS_sendmsg, fast_open(2)?),
@@ -85,6 +110,9 @@ fn filter(ruleset: &Ruleset, unix_sockets: bool) -> Result<BpfProgram, BackendEr
     // Without a `bind` before it, it picks a port, and Landlock is not asked.
     refused.extend((!ruleset.unix_sockets).then(|| (libc::SYS_listen, Vec::new())));
     refused.extend(others()?);
+    if !ruleset.writes() {
+        refused.extend(of_files()?);
+    }
     refusing(refused, libc::EACCES)
 }
 
@@ -111,9 +139,18 @@ fn others() -> Result<Vec<(c_long, Rules)>, BackendError> {
     Ok(refused)
 }
 
-/// The sockets that may not be made. Of the network that leaves TCP, and UDP for the
-/// names of hosts, to who may connect to something.
-fn sockets(inet: bool, unix: bool) -> Result<Rules, BackendError> {
+/// What would change files that a program may read, or only name.
+fn of_files() -> Result<Vec<(c_long, Rules)>, BackendError> {
+    let calls = OF_FILES.iter().chain(MORE_OF_FILES).chain(OLDER_OF_FILES);
+    let mut refused: Vec<(c_long, Rules)> = calls.map(|call| (*call, Vec::new())).collect();
+    let commands = IOCTLS_OF_FILES.map(|command| rule(&[(1, SeccompCmpOp::Eq, command)]));
+    refused.push((libc::SYS_ioctl, commands.into_iter().collect::<Result<Rules, BackendError>>()?));
+    Ok(refused)
+}
+
+/// The sockets that may not be made. Of the network that leaves TCP to who may connect to
+/// something, and UDP if the operator says so: it goes to any host and port.
+fn sockets(inet: bool, udp: bool, unix: bool) -> Result<Rules, BackendError> {
     let (unix_domain, ip) = (libc::AF_UNIX as u64, [libc::AF_INET as u64, libc::AF_INET6 as u64]);
     let netlink = libc::AF_NETLINK as u64;
     let domains =
@@ -126,7 +163,7 @@ fn sockets(inet: bool, unix: bool) -> Result<Rules, BackendError> {
             let is_kind = (1, SeccompCmpOp::MaskedEq(TYPE), kind);
             let protocol = match kind as i32 {
                 libc::SOCK_STREAM => libc::IPPROTO_TCP,
-                libc::SOCK_DGRAM => libc::IPPROTO_UDP,
+                libc::SOCK_DGRAM if udp => libc::IPPROTO_UDP,
                 _ => {
                     refused.push(with(&[is_kind])?);
                     continue;
@@ -156,6 +193,7 @@ fn rule(tests: &[Test]) -> Result<SeccompRule, BackendError> {
 #[cfg(target_arch = "x86_64")]
 fn numbers(call: c_long) -> impl Iterator<Item = i64> {
     let of_x32 = match call {
+        libc::SYS_ioctl => 514,
         libc::SYS_sendmsg => 518,
         libc::SYS_sendmmsg => 538,
         libc::SYS_setsockopt => 541,
@@ -177,6 +215,8 @@ mod tests {
     use rustix::io::{Errno, Result};
     use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType, ipproto, listen, sendto, socket};
 
+    use super::super::hierarchy::Hierarchy;
+    use super::super::ruleset::Right;
     use super::*;
 
     fn ruleset(ports: &[u16], unix_sockets: bool) -> Ruleset {
@@ -186,6 +226,7 @@ mod tests {
             granted: Vec::new(),
             connect: Ports::Only(ports.iter().copied().collect()),
             unix_sockets,
+            udp: false,
         }
     }
 
@@ -207,31 +248,74 @@ mod tests {
     }
 
     #[test]
-    fn only_tcp_and_udp_are_left_of_the_network_to_who_may_connect() {
+    fn only_tcp_is_left_of_the_network_to_who_may_connect_unless_udp_is_allowed() {
         let (inet, inet6) = (AddressFamily::INET, AddressFamily::INET6);
         let refused = Err(Errno::ACCESS);
         behind(&ruleset(&[443], false), || {
             assert_eq!(made(inet, SocketType::STREAM, None), Ok(()));
             assert_eq!(made(inet6, SocketType::STREAM, Some(ipproto::TCP)), Ok(()));
-            assert_eq!(made(inet, SocketType::DGRAM, None), Ok(()));
+            for datagrams in [None, Some(ipproto::UDP), Some(ipproto::ICMP)] {
+                assert_eq!(made(inet, SocketType::DGRAM, datagrams), refused, "{datagrams:?}");
+                assert_eq!(made(inet6, SocketType::DGRAM, datagrams), refused, "{datagrams:?}");
+            }
             for other in [ipproto::MPTCP, ipproto::SCTP, ipproto::DCCP, ipproto::UDP] {
                 assert_eq!(made(inet, SocketType::STREAM, Some(other)), refused, "{other:?}");
                 assert_eq!(made(inet6, SocketType::STREAM, Some(other)), refused, "{other:?}");
             }
             assert_eq!(made(inet, SocketType::RAW, Some(ipproto::ICMP)), refused);
-            assert_eq!(made(inet, SocketType::DGRAM, Some(ipproto::ICMP)), refused);
             assert_eq!(made(inet, SocketType::SEQPACKET, None), refused);
             assert_eq!(made(AddressFamily::UNIX, SocketType::STREAM, None), refused);
             assert_eq!(made(AddressFamily::from_raw(40), SocketType::STREAM, None), refused, "of a virtual machine");
             assert_eq!(made(AddressFamily::NETLINK, SocketType::RAW, None), Ok(()), "addresses of this machine");
             assert_eq!(made(AddressFamily::NETLINK, SocketType::RAW, Some(ipproto::TCP)), refused);
         });
-        behind(&ruleset(&[], false), || {
+        behind(&Ruleset { udp: true, ..ruleset(&[443], false) }, || {
+            assert_eq!((made(inet, SocketType::DGRAM, None), made(inet6, SocketType::DGRAM, None)), (Ok(()), Ok(())));
+            assert_eq!(made(inet, SocketType::DGRAM, Some(ipproto::ICMP)), refused);
+        });
+        behind(&Ruleset { udp: true, ..ruleset(&[], false) }, || {
             for kind in [SocketType::STREAM, SocketType::DGRAM] {
                 assert_eq!((made(inet, kind, None), made(inet6, kind, None)), (refused, refused));
             }
         });
         behind(&ruleset(&[], true), || assert_eq!(made(AddressFamily::UNIX, SocketType::STREAM, None), Ok(())));
+    }
+
+    #[test]
+    fn who_writes_nothing_changes_no_mode_owner_time_flag_or_attribute() {
+        use rustix::fs::{
+            AtFlags, CWD, IFlags, Mode, Timespec, Timestamps, XattrFlags, chmodat, chown, fchmod, fchown, fsetxattr,
+            ioctl_setflags, lremovexattr, utimensat,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        std::fs::write(&path, "x").expect("written");
+        let (file, own) = (std::fs::File::open(&path).expect("it is there"), rustix::process::getuid());
+        let now = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let changes = || {
+            let times = Timestamps { last_access: now, last_modification: now };
+            [
+                fchmod(&file, Mode::from_raw_mode(0o640)),
+                chmodat(CWD, &path, Mode::from_raw_mode(0o640), AtFlags::empty()),
+                fchown(&file, Some(own), None),
+                chown(&path, Some(own), None),
+                utimensat(CWD, &path, &times, AtFlags::empty()),
+            ]
+        };
+        // File systems need not know them; what they say is not that they may not be changed.
+        let odd = || {
+            [
+                fsetxattr(&file, "user.a", b"x", XattrFlags::empty()),
+                lremovexattr(&path, "user.b"),
+                ioctl_setflags(&file, IFlags::NODUMP),
+            ]
+        };
+        assert_eq!(changes(), [Ok(()); 5], "elsewhere that is done");
+        let found = behind(&ruleset(&[], false), || (changes(), odd()));
+        assert_eq!(found, is_there().then_some(([Err(Errno::ACCESS); 5], [Err(Errno::ACCESS); 3])));
+        let writes = vec![(Hierarchy::Below(folder.path().into()), Right::Write)];
+        let found = behind(&Ruleset { granted: writes, ..ruleset(&[], false) }, || (changes(), odd()));
+        assert!(found.is_none_or(|(changes, odd)| changes == [Ok(()); 5] && !odd.contains(&Err(Errno::ACCESS))));
     }
 
     #[test]
