@@ -82,7 +82,7 @@ pub fn read_again(file: &Path, server: &ServerHandle) {
 
 fn counted(policy: &Policy) -> String {
     let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    format!("{}, {}", of(policy.rules.len(), "rule"), of(policy.claims.len(), "role of issuers"))
+    format!("{}, {} of issuers", of(policy.rules.len(), "rule"), of(policy.claims.len(), "role"))
 }
 
 fn explain(policy: &Policy, asked: &Explain) -> (String, Exit) {

@@ -96,6 +96,9 @@ fn a_runtime_goes_by_its_policy_and_reads_it_again_without_losing_sessions() {
 #[test]
 fn a_policy_is_checked_and_explained_without_a_runtime() {
     let home = Home::new(ARCP);
+    let plain = written(&home, POLICY);
+    let checked = stdout(&home.run(&["policy", "check", plain.to_str().expect("text")]));
+    assert!(checked.ends_with(": 2 rules, 0 roles of issuers\n"), "{checked}");
     let file = written(&home, &format!("[roles]\nlead = [\"https://l#a*\"]\n{POLICY}"));
     let file = file.to_str().expect("text").to_string();
     let checked = home.run(&["policy", "check", &file]);

@@ -466,6 +466,11 @@ fn quotas_are_a_principals_and_say_when_to_try_again() {
         let answer =
             third.expect_any(&mut world, &["session.error", "session.rejected", "session.welcome", "session.accepted"]);
         assert_eq!(bound(&answer), ("policy_sessions".into(), 2));
+        let refused = |notice: &Notice| {
+            let Notice::Refused { principal, code, .. } = notice else { return None };
+            (code == "RESOURCE_EXHAUSTED").then(|| principal.as_ref().map(Principal::to_string))
+        };
+        assert_eq!(world.notices.iter().find_map(refused), Some(Some("a".into())), "operators are told whose it is");
 
         let ask = |world: &mut World, raw: &mut Raw, agent: &str| submit(world, family, raw, json!({"agent": agent}));
         let running = job_of(&ask(&mut world, &mut first, "waiter"));

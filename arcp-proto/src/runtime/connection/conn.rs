@@ -335,6 +335,11 @@ impl Conn {
         }
     }
 
+    /// It is known who its peer is, who gets no session here: operators are told so.
+    pub(in crate::runtime) fn is_of(&mut self, principal: &Principal) {
+        self.principal = Some(principal.clone());
+    }
+
     /// Whether its peer is told of a refusal; an operator is.
     pub(super) fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
         let principal = self.principal.as_ref().or(self.evidence.peer().map(|peer| &peer.principal));

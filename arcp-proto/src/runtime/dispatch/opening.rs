@@ -200,6 +200,9 @@ impl<'r> OpeningHandler<'r> {
     /// Refuses whoever wants to come in.
     fn turn_away(&mut self, act: AuditAct, principal: Option<&Principal>, why: Violation) {
         self.runtime.ctx.audit_refused(AuditEntry::of_arrival(act, principal, None), &why);
+        if let Some((conn, principal)) = self.runtime.connections.get_mut(self.conn).zip(principal) {
+            conn.is_of(principal);
+        }
         self.runtime.refuse(self.conn, Refusal::new(RefusedKind::Session, why, Some(self.request.clone())));
         self.runtime.connections.leave_after(&mut self.runtime.ctx, self.conn, CloseReason::Refused);
     }
