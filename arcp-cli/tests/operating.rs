@@ -72,7 +72,11 @@ fn what_the_page_says_can_be_pasted() {
     for (n, step) in steps.iter().enumerate() {
         assert!(all.lines().any(|line| line == format!("step {n} 0")), "`{step}` does not work:\n{all}");
     }
-    for shown in ["arcp: this can be served", "# EOF", "arcp: spans are sent to http://localhost:4318"] {
+    for shown in [
+        "arcp: this can be served",
+        "# TYPE arcp_sessions_opened_total counter",
+        "arcp: spans are sent to http://localhost:4318",
+    ] {
         let said = all.contains(shown) || logs(&folder.0).contains(shown);
         assert!(said, "`{shown}` is not shown:\n{all}");
     }

@@ -217,15 +217,14 @@ impl Running {
         }
     }
 
-    /// A call with those that it makes right after it, so many at most; that alone, if there
-    /// are none.
-    pub fn calls_together(&mut self, first: AgentCall, most: usize) -> Result<Vec<AgentCall>, AgentCall> {
+    /// A call with those that it makes right after it, so many at most.
+    pub fn calls_together(&mut self, first: AgentCall, most: usize) -> Vec<AgentCall> {
         let mut calls = vec![first];
         while calls.len() < most && self.calls_next() {
             let Act::Call(call) = self.act() else { unreachable!("it calls next") };
             calls.push(call);
         }
-        if calls.len() > 1 { Ok(calls) } else { Err(calls.remove(0)) }
+        calls
     }
 
     fn calls_next(&self) -> bool {

@@ -98,7 +98,7 @@ fn fired(world: &World) -> Vec<String> {
     let mut times = Vec::new();
     for (_, record) in world.store.records(false) {
         let Record::JobAccepted(job) = record else { continue };
-        let Some(firing) = job.bounds.firing else { continue };
+        let Some(firing) = &job.bounds.firing else { continue };
         assert!(
             seen.insert((job.principal.to_string(), firing.schedule.clone(), firing.at)),
             "{firing:?} has two jobs"

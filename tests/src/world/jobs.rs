@@ -40,9 +40,9 @@ impl World {
         match running.act() {
             Act::Nothing => {}
             Act::Call(call) => {
-                let said = match running.calls_together(call, self.options.together) {
-                    Ok(calls) => Input::AgentSays { job, calls },
-                    Err(call) => Input::Agent { job, call },
+                let said = match <[_; 1]>::try_from(running.calls_together(call, self.options.together)) {
+                    Ok([call]) => Input::Agent { job, call },
+                    Err(calls) => Input::AgentSays { job, calls },
                 };
                 self.input(said);
                 self.wake(job);
