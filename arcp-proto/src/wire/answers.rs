@@ -210,6 +210,7 @@ fn a_session_that_opens_is_read_as_it_was_said() {
         runtime: RuntimeInfo {
             program: ClientInfo { name: "arcp".into(), version: "1.2".into() },
             fingerprint: Some("sha256:0b".into()),
+            artifact_retention: None,
         },
         accepted_at: AT,
         expires_at: Some(LATER),
