@@ -13,6 +13,9 @@ use crate::json::{Json, Object};
 /// Digits behind the point.
 const SCALE: u32 = 18;
 const ONE: i128 = 10_i128.pow(SCALE);
+/// How many digits an amount has at most, and the largest: what is restored is what was shown.
+const SHOWN: u32 = i128::MAX.ilog10();
+const MOST: i128 = 10_i128.pow(SHOWN) - 1;
 /// Digits before the point.
 const WHOLE: usize = 15;
 
@@ -115,10 +118,9 @@ impl Amount {
     /// An amount as it is shown, which may be below zero: by more than any one
     /// cost, if several were.
     fn read_shown(text: &str) -> Option<Amount> {
-        const MOST: usize = i128::MAX.ilog10() as usize;
         match text.strip_prefix('-') {
-            Some(below) => Amount::read(below, MOST).map(|amount| Amount::ZERO - amount),
-            None => Amount::read(text, MOST),
+            Some(below) => Amount::read(below, SHOWN as usize).map(|amount| Amount::ZERO - amount),
+            None => Amount::read(text, SHOWN as usize),
         }
     }
 
@@ -138,7 +140,7 @@ impl core::ops::Add for Amount {
     type Output = Amount;
 
     fn add(self, other: Amount) -> Amount {
-        Amount(self.0.saturating_add(other.0))
+        Amount(self.0.saturating_add(other.0).clamp(-MOST, MOST))
     }
 }
 
@@ -146,7 +148,7 @@ impl core::ops::Sub for Amount {
     type Output = Amount;
 
     fn sub(self, other: Amount) -> Amount {
-        Amount(self.0.saturating_sub(other.0))
+        Amount(self.0.saturating_sub(other.0).clamp(-MOST, MOST))
     }
 }
 
@@ -392,6 +394,14 @@ mod tests {
     use alloc::string::ToString as _;
 
     use super::*;
+
+    #[test]
+    fn the_largest_amounts_are_restored_as_they_were() {
+        let most = Amount(MOST);
+        for amount in [most, most + most, Amount::ZERO - most - most] {
+            assert_eq!(Amount::read_shown(&amount.to_string()), Some(amount));
+        }
+    }
 
     #[test]
     fn currencies_and_amounts_are_read_up_to_their_bounds() {

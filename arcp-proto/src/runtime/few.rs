@@ -40,7 +40,7 @@ impl<T: Ord> Few<T> {
     }
 
     pub(super) fn contains(&self, wanted: &T) -> bool {
-        self.0.contains(wanted)
+        self.0.binary_search(wanted).is_ok()
     }
 
     pub(super) fn retain(&mut self, keeps: impl FnMut(&T) -> bool) {

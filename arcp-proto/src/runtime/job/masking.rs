@@ -16,6 +16,7 @@ use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
 use crate::json::Json;
 use crate::model::artifact::BlobDigest;
+use crate::model::credential::check_value;
 use crate::model::event::{EventKind, JobError};
 use crate::model::prompt::{Choice, PermissionRequest, Question};
 use crate::model::stream::{ChunkNotes, StreamTerms};
@@ -78,7 +79,14 @@ fn of_job(credentials: &Credentials, job: JobId) -> Option<Mask<'_>> {
     let own = live.credentials.iter().map(|credential| &credential.value);
     let before = entry.superseded.iter().map(|old| &old.value);
     let wanted = entry.renewing.as_ref().and_then(|renewing| renewing.wanted.as_ref());
-    Some(Mask(own.chain(before).chain(wanted).collect()))
+    Some(Mask::of(own.chain(before).chain(wanted)))
+}
+
+impl<'a> Mask<'a> {
+    /// What a provisioner gave that is no value is revoked as well, and no agent was given it.
+    fn of(values: impl Iterator<Item = &'a Secret>) -> Mask<'a> {
+        Mask(values.filter(|value| check_value(value).is_ok()).collect())
+    }
 }
 
 impl Mask<'_> {
@@ -226,7 +234,9 @@ impl Mask<'_> {
 
 /// Where a value stands in a text.
 fn places(text: &str, value: &str) -> impl Iterator<Item = Range<usize>> {
-    text.match_indices(value).map(|(at, found)| at..at + found.len())
+    // To search is to look at the whole value first: too much for many texts that are shorter.
+    let may_have = text.len() >= value.len();
+    may_have.then(|| text.match_indices(value)).into_iter().flatten().map(|(at, found)| at..at + found.len())
 }
 
 /// With asterisks there, which are ASCII; `None`: nowhere.
@@ -319,9 +329,15 @@ mod tests {
     fn masked(values: &[&str], json: &str) -> String {
         let values: Vec<Secret> = values.iter().map(|value| Secret::new((*value).into())).collect();
         let mut json = Json::parse(json).expect("JSON");
-        Mask(values.iter().collect()).json(&mut json);
+        Mask::of(values.iter()).json(&mut json);
         assert_eq!(Json::parse(json.as_str()).as_ref(), Ok(&json), "it is JSON still");
         json.to_string()
+    }
+
+    #[test]
+    fn what_is_no_value_is_not_looked_for() {
+        let said = r#"{"m":"abcdefg\\","n":"\",\""}"#;
+        assert_eq!(masked(&["", "\",\"", "abcdefg\\", "\\\"\",\"n\""], said), said);
     }
 
     #[test]
