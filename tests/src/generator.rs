@@ -605,6 +605,8 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
         input["depth"] = json!(world.below(4));
         if world.seed() % 4 == 3 {
             input["raises"] = json!(true);
+        } else if authority::needs_trust(world.seed()) {
+            input["elevates"] = json!(true);
         }
     }
     if agent == "curator" {

@@ -31,6 +31,18 @@ const OPERATIONS: [(&str, &str); 11] = [
     ("agent.delegate", "echo"),
     ("fs.delete", "/w/a"),
 ];
+/// What it asks people for: a permission, its operation and resource, and what it does then.
+const ASKED: [(&str, &str, &str, &str); 7] = [
+    ("more", "tool.call", "b", "b"),
+    ("more", "fs.read", "/w/**", "/w/a/b"),
+    ("more", "net.fetch", "https://h/**", "https://h/v1/x"),
+    ("more", "fs.read", "w", "/w/a"),
+    ("trust.elevate.privileged", "tool.call", "a.b", "a.b"),
+    ("trust.elevate.trusted", "fs.read", "/w/**", "/w/a/b"),
+    ("trust.elevate.privileged", "fs.read", "/w/a/b", "/w/a/b"),
+];
+/// From here on it asks to be elevated.
+const ELEVATES: usize = 4;
 const PRICES: [&str; 7] = ["USD:0.5", "USD:1", "USD:40", "usd:0.25", "EUR:0.125", "GBP:3", "USD:"];
 const COSTS: [(&str, &str, Option<&str>); 7] = [
     ("cost.t", "0.25", Some("USD")),
@@ -129,7 +141,8 @@ fn round(dice: &mut Dice, n: usize, depth: u64, spec: &AgentSpec) -> Vec<Step> {
         4 => vec![Step::Ask(emit("tool_call", json!({"tool": dice.of(&["a", "b", "x/y"]), "call_id": "c"})))],
         5 => vec![say("tool_call", r#"{"tool":"b","call_id":"c"}"#), Step::Ask(cost(dice, None))],
         6 | 8..12 if raises(spec) => ask_budget(dice),
-        6 | 8 => ask_people(dice),
+        6 | 8..11 if elevates(spec) => ask_people(dice, &ASKED[ELEVATES..]),
+        6 | 8 => ask_people(dice, &ASKED),
         7 => vec![Step::Ask(AgentCall::Checkpoint { state: vec![n as u8 + 1], label: None })],
         9 => vec![Step::Sleep(Duration::from_millis(200 * dice.below(20) as u64))],
         10 | 11 => rotate(dice, n, spec),
@@ -153,6 +166,11 @@ fn says_value(spec: &AgentSpec) -> Vec<Step> {
 /// Whether what it asks people for is money.
 fn raises(spec: &AgentSpec) -> bool {
     spec.input.as_str().contains("\"raises\":true")
+}
+
+/// Whether what it asks people for is trust.
+fn elevates(spec: &AgentSpec) -> bool {
+    spec.input.as_str().contains("\"elevates\":true")
 }
 
 fn emit(kind: &str, body: Value) -> AgentCall {
@@ -199,17 +217,8 @@ fn rotate(dice: &mut Dice, n: usize, spec: &AgentSpec) -> Vec<Step> {
 }
 
 /// Asks people for more, and does it now and later.
-fn ask_people(dice: &mut Dice) -> Vec<Step> {
-    const ASKED: [(&str, &str, &str, &str); 7] = [
-        ("more", "tool.call", "b", "b"),
-        ("more", "fs.read", "/w/**", "/w/a/b"),
-        ("more", "net.fetch", "https://h/**", "https://h/v1/x"),
-        ("more", "fs.read", "w", "/w/a"),
-        ("trust.elevate.privileged", "tool.call", "a.b", "a.b"),
-        ("trust.elevate.trusted", "fs.read", "/w/**", "/w/a/b"),
-        ("trust.elevate.privileged", "fs.read", "/w/a/b", "/w/a/b"),
-    ];
-    let (permission, operation, resource, target) = dice.of(&ASKED);
+fn ask_people(dice: &mut Dice, asked: &[(&str, &str, &str, &str)]) -> Vec<Step> {
+    let (permission, operation, resource, target) = dice.of(asked);
     let question = Question::Permission(PermissionRequest {
         permission: permission.into(),
         resource: resource.into(),

@@ -27,13 +27,18 @@ pub(super) fn configure(config: &mut Config, seed: u64) {
     let east = Receiver { url: "wss://east.test/arcp".into(), fingerprint: None };
     config.authority.handoff.receivers = [("east".to_string(), east)].into();
     config.limits.family.departing_jobs = 3;
-    if seed % 3 == 1 {
+    if needs_trust(seed) {
         config.authority.needs_trust = [
             (TrustLevel::Trusted, lease(&json!({"fs.read": ["/w/a/*"]}))),
             (TrustLevel::Privileged, lease(&json!({"tool.call": ["a.b"]}))),
         ]
         .into();
     }
+}
+
+/// Whether some operations need more trust than jobs have.
+pub(super) fn needs_trust(seed: u64) -> bool {
+    seed % 3 == 1
 }
 
 /// The credential of `b` has bounds in some worlds.
