@@ -6,6 +6,7 @@
 //! there is of everything is looked up when the page is asked for; what happens is
 //! counted where it is rare, or once for a whole group, read or write.
 
+#[cfg(feature = "websocket")]
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::spans::SpanCounts;
 
+#[cfg(feature = "websocket")]
 pub(crate) use text::prometheus_text;
 
 /// The label of what has no name that may be shown.

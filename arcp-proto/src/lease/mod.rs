@@ -11,7 +11,7 @@
 //! let lease = Lease::parse(&Json::parse(r#"{"tool.call":["search.*"],"cost.budget":["USD:1.00"]}"#).unwrap())?;
 //! let target = Target::new(&Namespace::ToolCall, "search.web").unwrap();
 //! assert!(lease.permits(&Namespace::ToolCall, &target).is_some());
-//! let child = Lease::parse(&Json::parse(r#"{"tool.call":["search.w*"]}"#).unwrap())?;
+//! let child = Lease::parse(&Json::parse(r#"{"tool.call":["search.w*"],"cost.budget":["USD:0.50"]}"#).unwrap())?;
 //! assert_eq!(lease.covers(&child), Ok(()));
 //! assert!(child.covers(&lease).is_err());
 //! # Ok::<(), arcp_proto::error::Violation>(())
