@@ -221,6 +221,14 @@ impl Prepared {
         Prepared { ids, context, messages: 0, beginning: String::new(), middle: String::new(), of }
     }
 
+    /// Goes on with what another job's envelopes have in common with these.
+    pub(crate) fn after(mut self, other: Prepared) -> Prepared {
+        let Prepared { ids: _, context: _, messages, beginning, mut middle, of } = other;
+        middle.clear();
+        (self.messages, self.beginning, self.middle, self.of) = (messages, beginning, middle, of);
+        self
+    }
+
     pub(super) fn ids(&self) -> &str {
         &self.ids
     }

@@ -12,7 +12,7 @@ const CONN: ConnId = ConnId(1);
 const NOW: Now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
 const JOBS: u64 = 1000;
 /// Allocations of a job, at most.
-const EACH: u64 = 66;
+const EACH: u64 = 58;
 /// Bytes that are held of one that is over, at most; frames of open name requests, which
 /// are held too.
 const HELD: [(Family, i64); 2] = [(Family::Hello, 3500), (Family::Open, 4500)];

@@ -43,8 +43,12 @@ impl Buffers {
     /// What the envelopes of a job for a session have in common. A turn writes one
     /// connection after the other, so what was written last is mostly wanted next.
     pub(super) fn about(&mut self, wanted: About, prepare: impl FnOnce() -> Prepared) -> &mut Prepared {
-        self.about.take_if(|(known, _)| *known != wanted);
-        &mut self.about.get_or_insert_with(|| (wanted, prepare())).1
+        let other = self.about.take_if(|(known, _)| *known != wanted).map(|(_, other)| other);
+        let prepared = || match other {
+            Some(other) => prepare().after(other),
+            None => prepare(),
+        };
+        &mut self.about.get_or_insert_with(|| (wanted, prepared())).1
     }
 
     /// A payload stands in its frame.
