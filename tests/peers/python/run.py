@@ -127,7 +127,7 @@ async def unknown(peer):
 
 
 people = Cases("their client's job, our command line")
-ASKS = r"""asker=read -r input
+ASKS = r"""counts=read -r input
 echo '{"id":1,"kind":"ask","body":{"prompt":"How many?","response_schema":{"type":"integer"}}}'
 read -r answer
 printf '{"result":%s}' "$answer"
@@ -138,11 +138,11 @@ printf '{"result":%s}' "$answer"
 async def answered(arcp):
     programs = Programs(arcp)
     try:
-        url = programs.serve("--agent", ASKS, "--answered", "asker")
+        url = programs.serve("--agent", ASKS, "--answered", "counts")
         async with their_client.Place(url=url).session() as peer:
             for family in ("hello", "open"):
                 person = Ours(arcp, url, family)
-                handle = await peer.submit(agent="asker", input=1)
+                handle = await peer.submit(agent="counts", input=1)
                 asked = []
                 while not asked:
                     asked = [line for line in await person.lines("inbox") if line["job_id"] == handle.job_id]
