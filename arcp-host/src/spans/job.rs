@@ -154,11 +154,11 @@ impl JobSpans {
             begin::fail(&span, tool.error.is_some());
             span.record("arcp.outcome", if tool.error.is_some() { "failed" } else { "done" });
         } else if is_call {
-            let span = begin::operation_of(self.id, self.run.as_ref().unwrap_or(&self.job), "arcp.tool");
-            span.record("arcp.call_id", call).record("arcp.tool", tool.tool.as_deref().map(cut));
             if self.tools.len() >= TOOLS_PER_JOB {
                 self.tools.pop_front();
             }
+            let span = begin::operation_of(self.id, self.run.as_ref().unwrap_or(&self.job), "arcp.tool");
+            span.record("arcp.call_id", call).record("arcp.tool", tool.tool.as_deref().map(cut));
             self.tools.push_back((call.to_string(), span));
         }
     }
