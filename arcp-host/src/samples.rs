@@ -643,7 +643,7 @@ fn artist(job: &Context) -> Result<Outcome, AgentError> {
     at_most("bytes", input.bytes, PIECE_BYTES)?;
     let wrong = |why| AgentError::with_code(ErrorCode::InvalidRequest, format!("`media_type`: {why}"));
     let media_type = input.media_type.parse().map_err(wrong)?;
-    let letters: Vec<u8> = (0..input.bytes).map(|k| b'a' + (k % 26) as u8).collect();
+    let letters = letters(0, input.bytes).into_bytes();
     let kept = job.put_artifact(NewArtifact::of(media_type, letters))?;
     Ok(if input.as_result { kept.into() } else { Outcome::Json(kept.to_json()) })
 }
@@ -668,10 +668,10 @@ fn chunker(job: &Context) -> Result<Outcome, AgentError> {
     at_most("bytes", input.bytes, PIECE_BYTES)?;
     at_most("chunks", input.chunks, CHUNKS)?;
     for n in 0..input.chunks {
-        let range = n * input.bytes..(n + 1) * input.bytes;
+        let begins = n * input.bytes;
         let data = match input.encoding.as_str() {
-            "utf8" => ChunkData::Text(range.map(|k| char::from(b'a' + (k % 26) as u8)).collect()),
-            "base64" => ChunkData::Binary(range.map(|k| (k % 256) as u8).collect()),
+            "utf8" => ChunkData::Text(letters(begins, input.bytes)),
+            "base64" => ChunkData::Binary((begins..begins + input.bytes).map(|k| (k % 256) as u8).collect()),
             other => return Err(AgentError::failed(format!("`encoding` is `{other}`, expected utf8 or base64"))),
         };
         match data {
@@ -681,6 +681,16 @@ fn chunker(job: &Context) -> Result<Outcome, AgentError> {
         }
     }
     Ok(Outcome::Streamed { summary: Some(format!("{} chunks of {} bytes", input.chunks, input.bytes)) })
+}
+
+/// So many letters of the alphabet said again and again, from one of them on.
+fn letters(begins: u64, bytes: u64) -> String {
+    const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyz";
+    let (said, next) = ALPHABET.split_at((begins % ALPHABET.len() as u64) as usize);
+    let round = [next, said].concat();
+    let mut text = round.repeat((bytes as usize).div_ceil(ALPHABET.len()));
+    text.truncate(bytes as usize);
+    text
 }
 
 #[derive(Deserialize)]

@@ -377,7 +377,7 @@ fn chunk(
     let due = open.hold(now);
     let pieces: Vec<ChunkData> = match data {
         // A text stands in a frame under two names.
-        ChunkData::Text(text) => cut_text(text, (budget / 2).max(1)).into_iter().map(ChunkData::Text).collect(),
+        ChunkData::Text(text) => cut_text(text.clone(), (budget / 2).max(1)).into_iter().map(ChunkData::Text).collect(),
         ChunkData::Binary(bytes) if bytes.is_empty() => alloc::vec![ChunkData::Binary(Vec::new())],
         ChunkData::Binary(bytes) => {
             bytes.chunks((budget / 4 * 3).max(1)).map(|piece| ChunkData::Binary(piece.to_vec())).collect()
