@@ -301,7 +301,7 @@ pub struct JobLimits {
     /// Larger: refused.
     pub checked_input_bytes: usize,
     /// Inputs and answers that are being checked at once (64), and as many questions
-    /// of agents; of those that others leave an account may have its
+    /// and inputs of children of agents; of those that others leave an account may have its
     /// `principal_share`. More: refused.
     pub input_checks: usize,
     /// Largest lease request in bytes (8 KiB): it is shown in every listing.

@@ -82,6 +82,8 @@ pub struct Ran {
     pub interrupted: usize,
     /// Jobs that agents delegated.
     pub children: usize,
+    /// Times one was seen to wait for the host.
+    pub deferred: usize,
     /// Operations that agents asked for and were allowed.
     pub allowed: usize,
     /// Costs that were counted against a budget.
@@ -204,6 +206,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         if n % 10 == seed % 10 {
             world.restores();
         }
+        ran.deferred += world.waits().values().filter(|wait| **wait == Wait::Delegation).count();
         ran.paced += world.waits().values().filter(|wait| matches!(wait, Wait::Reader(_))).count();
     }
     calm(&mut world, &mut peers, &mut ran);

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
-use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::workflow::AGENT;
-use arcp_proto::runtime::{AgentReply, DepartureRecord, Input, Output, Record, StepState, StreamWord, Wait};
+use arcp_proto::runtime::{AgentCall, AgentReply, DepartureRecord, Input, Output, Record, StepState, StreamWord, Wait};
 use serde_json::Value;
 
 /// What is known of everything that a job can wait for.
@@ -32,6 +32,8 @@ pub struct Reasons {
     opening: BTreeMap<ConnId, u64>,
     /// The calls of each agent that are not answered.
     asked: BTreeMap<JobId, Vec<CallId>>,
+    /// Jobs whose agents have asked for children.
+    delegates: BTreeSet<JobId>,
     /// The position of each event.
     events: BTreeMap<(JobId, u64), LogPos>,
     /// The parent of each child, and the position of its acceptance.
@@ -67,9 +69,12 @@ impl Reasons {
             Input::Persisted { up_to } => (self.durable, self.failing) = (self.durable.max(*up_to), false),
             Input::PersistFailed { .. } => self.failing = true,
             Input::Restore { at, record } => self.record(*at, record),
-            Input::AgentAsked { job, id, .. } => {
+            Input::AgentAsked { job, id, call } => {
                 self.asked.entry(*job).or_default().push(*id);
+                self.delegates.extend(delegates(call).then_some(*job));
             }
+            Input::Agent { job, call } if delegates(call) => drop(self.delegates.insert(*job)),
+            Input::AgentSays { job, calls } if calls.iter().any(delegates) => drop(self.delegates.insert(*job)),
             Input::AgentExited { job, .. } => drop(self.asked.remove(job)),
             _ => {}
         }
@@ -271,6 +276,9 @@ impl Reasons {
                 assert!(self.asked.contains_key(&job), "{job} waits for a credential, and its agent wants none");
                 assert!(self.provisioned.contains(&job), "{job} waits for another value of what it has not");
             }
+            Wait::Delegation => {
+                assert!(self.delegates.contains(&job), "{job} waits for a child, and its agent asks for none")
+            }
             Wait::Artifact => {
                 assert!(self.asked.contains_key(&job), "{job} waits for an artifact, and its agent leaves none")
             }
@@ -318,6 +326,11 @@ impl Reasons {
             None => !self.opening.is_empty(),
         }
     }
+}
+
+/// Whether a call asks for a child.
+fn delegates(call: &AgentCall) -> bool {
+    matches!(call, AgentCall::Delegate(_) | AgentCall::Emit { kind: EventKind::Delegate, .. })
 }
 
 fn note(jobs: &mut BTreeSet<JobId>, job: JobId, is_one: bool) {

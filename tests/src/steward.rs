@@ -261,6 +261,10 @@ fn delegate(dice: &mut Dice, (n, depth): (usize, u64), raises: bool) -> Vec<Step
     if raises {
         input["raises"] = json!(true);
     }
+    if n % 4 == 3 {
+        // Where inputs are checked, it does not fit.
+        input["bad"] = json!(n);
+    }
     let name = format!("d{}", if dice.below(4) == 0 { 0 } else { n });
     let step = match dice.below(4) {
         0 => say(

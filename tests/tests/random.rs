@@ -15,7 +15,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         (from.parse().expect("ARCP_SEEDS=FROM..TO"), to.parse().expect("ARCP_SEEDS=FROM..TO"))
     });
     let (mut jobs, mut resumes, mut frames, mut paced, mut answered) = (0, 0, 0, 0, 0);
-    let (mut children, mut allowed, mut costs, mut interrupted) = (0, 0, 0, 0);
+    let (mut children, mut deferred, mut allowed, mut costs, mut interrupted) = (0, 0, 0, 0, 0);
     let (mut refused_again, mut provisioned, mut rotated, mut gone, mut done) = (0, 0, 0, 0, Authority::default());
     let mut steps = 0;
     let mut streamed = Streamed::default();
@@ -31,6 +31,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         paced += ran.paced;
         answered += ran.answered;
         children += ran.children;
+        deferred += ran.deferred;
         allowed += ran.allowed;
         costs += ran.costs;
         interrupted += ran.interrupted;
@@ -51,7 +52,9 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         add(&mut done, ran.authority);
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
-    eprintln!("{children} children, {allowed} operations allowed, {costs} costs, {interrupted} interrupts");
+    eprintln!(
+        "{children} children, {deferred} times one waited for the host, {allowed} operations allowed, {costs} costs, {interrupted} interrupts"
+    );
     eprintln!("{gone} jobs sent away, {steps} steps of workflows, {streamed:?}");
     eprintln!("{schedules} schedules, {fired} of their times had jobs, {artifacts:?}");
     eprintln!("{checkpoints:?}, {exchanged} tokens exchanged");
@@ -73,6 +76,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     assert!(rotated > 10, "{rotated} rotations");
     assert!(gone > 3, "{gone} jobs went to another runtime");
     assert!(refused_again > 10 && provisioned > 50, "{refused_again} late answers, {provisioned} orders");
+    assert!(deferred > 20, "{deferred} times a child waited for the host");
     assert!(children > 50 && allowed > 50 && costs > 50, "nobody did what needs authority");
     assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0 && interrupted > 0, "the worlds were empty");
 }

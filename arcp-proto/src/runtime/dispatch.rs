@@ -31,17 +31,18 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use super::Runtime;
+use super::asker::Asker;
 use super::connection;
 use super::effect::Effect;
 use super::io::AgentExit;
-use super::job::{account_of, inbound, is_workflow, prompt, provisioning};
+use super::job::{account_of, deferral, inbound, is_workflow, prompt, provisioning};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 use crate::model::reply::Reply;
 pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored};
 pub(super) use commands::TAKEN;
 pub(super) use connections::on_not_judged;
-pub(super) use delegation::CallHandler;
+pub(super) use delegation::{CallHandler, hear_agents};
 pub(super) use hearing::{on_binary, on_overdue as on_sidecar_overdue};
 pub(super) use policy::on_policy;
 pub(super) use schedules::{
@@ -59,7 +60,7 @@ impl Runtime {
                     self.on_appended(job, (events, class), grown, but);
                 }
                 Effect::Checking { op, job } => prompt::begin_check(&mut self.jobs, &mut self.ctx, op, job),
-                Effect::Unheard(conn) => provisioning::abandon(&mut self.jobs, &mut self.ctx, conn),
+                Effect::Unheard(conn) => provisioning::abandon(&mut self.jobs, &mut self.ctx, Asker::Conn(conn)),
                 Effect::JobEnded(job) => self.on_job_ended(job),
                 Effect::ResultStored { job, artifact, until } => {
                     self.artifacts.prolong(&mut self.ctx, (job, artifact), until);
@@ -127,6 +128,9 @@ impl Runtime {
     }
 
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
+        let Some(exit) = deferral::hold_exit(&mut self.jobs, id, exit) else {
+            return; // It is heard later.
+        };
         note_cause(self, id);
         let ended_before = self.jobs.get(id).is_some_and(|job| job.is_terminal());
         let stored = artifacts::ended_with(self, id, &exit);
@@ -148,6 +152,7 @@ impl Runtime {
             let judged = connection::on_room(&mut self.connections, &mut self.ctx, conn);
             self.hear_again(judged);
             self.carry();
+            hear_agents(self);
         }
     }
 }

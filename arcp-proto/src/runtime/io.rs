@@ -523,7 +523,7 @@ pub enum Output {
     },
     /// Check whether an input fits its agent; answer with
     /// [`Input::InputChecked`]. Whoever waits for longer than two seconds is
-    /// refused; until then nothing more is read from that connection. The check
+    /// refused; until then nothing more is read from that connection, or heard of that agent. The check
     /// counts for [`JobLimits::input_checks`] until it is answered, also when nobody
     /// waits for it any more.
     ///

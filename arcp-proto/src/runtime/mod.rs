@@ -3,6 +3,7 @@
 mod account;
 mod agent_io;
 mod artifact;
+mod asker;
 mod audit;
 mod audit_records;
 mod authority;
@@ -82,12 +83,13 @@ use crate::model::request::Credential;
 use crate::principal::Network;
 use crate::time::Now;
 use artifact::Artifacts;
+use asker::Asker;
 use connection::Connections;
 use context::Context;
 use delivery::Delivery;
 use dispatch::CallHandler;
 use edge::NewConnection;
-use job::{Jobs, departure, masking, provisioning};
+use job::{Jobs, deferral, departure, masking, provisioning};
 use log::Waiter;
 use schedule::Schedules;
 use session::Sessions;
@@ -250,6 +252,7 @@ impl Runtime {
             Input::InputChecked { op, fault } => {
                 // A number is given once: it is the one's or the other's.
                 job::prompt::on_question_checked(&mut self.jobs, &mut self.ctx, op, fault.as_ref());
+                deferral::on_input_checked(&mut self.jobs, op, fault.as_ref());
                 dispatch::on_schedule_checked(self, op, fault.as_ref());
                 dispatch::on_step_checked(self, op, fault.as_ref());
                 let judged = self.connections.on_input_checked(&mut self.ctx, op, fault);
@@ -257,8 +260,14 @@ impl Runtime {
             }
             Input::CredentialsIssued { op, issuance } => {
                 let issued = provisioning::on_issued(&mut self.jobs, &mut self.ctx, op, issuance);
-                let judged = issued.and_then(|(conn, verdict)| {
-                    connection::on_credentials(&mut self.connections, &mut self.ctx, conn, op, verdict)
+                let judged = issued.and_then(|(asker, verdict)| match asker {
+                    Asker::Conn(conn) => {
+                        connection::on_credentials(&mut self.connections, &mut self.ctx, conn, op, verdict)
+                    }
+                    Asker::Agent(job) => {
+                        deferral::on_issued(&mut self.jobs, job, op, verdict);
+                        None
+                    }
                 });
                 self.hear_again(judged);
             }
@@ -278,6 +287,7 @@ impl Runtime {
             Input::Tick => {}
         }
         self.carry();
+        dispatch::hear_agents(self);
         self.bound_held();
         self.pump_ready();
         debug_assert!(self.is_tidy(), "nothing would ever let go of one of {:?}", self.ctx.log.open());
@@ -363,6 +373,7 @@ impl Runtime {
                 Timer::Prompt(job) => job::prompt::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::Checkpoint(job) => job::checkpoint::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevocationGrace(job) => provisioning::on_grace_over(&mut self.jobs, &mut self.ctx, job),
+                Timer::Delegation(job) => deferral::on_overdue(&mut self.jobs, job),
                 Timer::Renewal(job) => provisioning::on_renewal_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevokeAgain(job) => provisioning::on_again(&mut self.jobs, &mut self.ctx, job),
                 Timer::Departure(job) => departure::on_due(&mut self.jobs, &mut self.ctx, job),
@@ -494,7 +505,7 @@ pub fn judged_for(runtime: &Runtime, op: OpId) -> Option<Network> {
 /// says. [`handle`](Runtime::handle) does that before anything else sees it; so does whoever
 /// keeps an input, as a [`Recorder`](crate::record::Recorder) does, before it is handed over.
 pub fn mask(runtime: &Runtime, input: &mut Input) {
-    masking::mask(&runtime.jobs.credentials, input);
+    masking::mask(&runtime.jobs, input);
 }
 
 /// Takes a frame back that was written out: others are written in its place. Nothing

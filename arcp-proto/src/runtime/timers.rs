@@ -80,6 +80,8 @@ pub enum Timer {
     RevokeAgain(JobId),
     /// The agent of a job has waited long enough for a credential's other value.
     Renewal(JobId),
+    /// The host has had long enough for a child that the agent of a job asks for.
+    Delegation(JobId),
     /// The runtime that is to have a job has had long enough to answer, or is asked
     /// again.
     Departure(JobId),
@@ -109,6 +111,7 @@ impl Timer {
             | Timer::Prompt(_)
             | Timer::RevocationGrace(_)
             | Timer::Renewal(_)
+            | Timer::Delegation(_)
             | Timer::Departure(_)
             | Timer::Checkpoint(_)
             | Timer::Read(_) => true,

@@ -24,6 +24,10 @@ pub(super) fn configure(config: &mut Config, seed: u64) {
     if seed.is_multiple_of(2) {
         config.models = Models { provisions: true, ..Models::default() };
     }
+    // Also of those that agents delegate to.
+    for entry in config.agents.iter_mut().filter(|_| seed % 4 < 2) {
+        entry.checks_input |= ["echo", "steward", "waiter"].contains(&entry.name.as_str());
+    }
     let east = Receiver { url: "wss://east.test/arcp".into(), fingerprint: None };
     config.authority.handoff.receivers = [("east".to_string(), east)].into();
     config.limits.family.departing_jobs = 3;

@@ -62,6 +62,7 @@ fn tight(limits: &mut Limits) {
     limits.delivery.index_bytes = 64 << 10;
     limits.history.unfinished_bytes = 256 << 10;
     limits.delivery.agent_credit = 8;
+    limits.delivery.agent_credit_bytes = 8 << 10;
     limits.delivery.pace_events = 16;
     limits.delivery.pace_bytes = 16 << 10;
     limits.session.ended_sessions = 16;

@@ -10,12 +10,13 @@ use core::time::Duration;
 
 use super::Connections;
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{ConnId, JobId, OpId, Principal, PromptId};
+use crate::id::{ConnId, OpId, Principal, PromptId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::artifact::BlobDigest;
 use crate::model::schedule::{Plan, Rule};
 use crate::runtime::account::{Balance, Charge, HeldFor, Holding};
+use crate::runtime::asker::Ordered;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, InputFault, LONGEST_CHECK, Output};
@@ -36,16 +37,6 @@ pub(in crate::runtime) enum Checked {
     Input(AgentRef),
     /// The question that it answers, by its schema.
     Answer(PromptId, Json),
-}
-
-/// What credentials are issued for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::runtime) struct Ordered {
-    /// The job that is to have them.
-    pub(in crate::runtime) job: JobId,
-    pub(in crate::runtime) agent: AgentRef,
-    /// The lease that it is granted.
-    pub(in crate::runtime) lease: Json,
 }
 
 /// What the host has done with the bytes of an artifact.

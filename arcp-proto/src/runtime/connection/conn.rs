@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::answers::{Answers, Content, Next, Turn};
-use super::check::{Blob, Check, Checked, Ordered};
+use super::check::{Blob, Check, Checked};
 use super::heartbeat::Heartbeat;
 use super::is_log_flooded;
 use super::sidecars::Beside;
@@ -16,6 +16,7 @@ use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionR
 use crate::model::schedule::{Plan, Rule};
 use crate::principal::Network;
 use crate::runtime::account::Balance;
+use crate::runtime::asker::Ordered;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
 use crate::runtime::edge::{Channel, Evidence};

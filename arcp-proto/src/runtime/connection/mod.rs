@@ -16,8 +16,8 @@ use alloc::string::ToString as _;
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::{Judged, judged_for, may_judge, on_judged_elsewhere, on_not_judged};
 pub(super) use check::{
-    Blob, Checked, Held, Ordered, await_blob, await_credentials, await_plan, await_room, on_blob, on_credentials,
-    on_plan, on_room,
+    Blob, Checked, Held, await_blob, await_credentials, await_plan, await_room, on_blob, on_credentials, on_plan,
+    on_room,
 };
 pub(super) use conn::Conn;
 pub(super) use heartbeat::heartbeat_interval;

@@ -13,6 +13,7 @@ use crate::model::feature::Feature;
 use crate::model::reply::{JobHeartbeat, Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::Extension;
 use crate::runtime::Runtime;
+use crate::runtime::asker::Asker;
 use crate::runtime::connection::{Answer, Conn, Held, Judged, on_not_judged as given_up};
 use crate::runtime::delivery::{Audience, Feed};
 use crate::runtime::edge::not_judged;
@@ -52,7 +53,7 @@ impl Runtime {
             }
         }
         if !self.connections.get(conn).is_some_and(Conn::awaits_credentials) {
-            provisioning::abandon(&mut self.jobs, &mut self.ctx, conn);
+            provisioning::abandon(&mut self.jobs, &mut self.ctx, Asker::Conn(conn));
         }
     }
 

@@ -3,8 +3,11 @@
 use super::{artifacts, note_cause};
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
+use crate::runtime::asker::Asker;
 use crate::runtime::io::{AgentCall, AgentReply};
-use crate::runtime::job::delegation::{self, Delegated, Delegating, NewChild, WiderCall};
+use crate::runtime::job::deferral::{self, Next};
+use crate::runtime::job::deferred::{Deferred, Delegating, Prepared};
+use crate::runtime::job::delegation::{self, Delegated, NewChild, OpenCall, WiderCall};
 use crate::runtime::job::{provisioning, slots};
 
 /// Handles what agents call, what takes more than their own job itself.
@@ -23,24 +26,31 @@ impl CallHandler<'_> {
     ) {
         note_cause(runtime, id);
         runtime.ctx.expect_calls(calls.len());
-        while let Some((call, bytes)) = runtime.agents().on_calls(id, asked, &mut calls) {
+        while !hold(runtime, (id, asked), &mut calls)
+            && let Some((call, bytes)) = runtime.agents().on_calls(id, asked, &mut calls)
+        {
             // What it has said before comes before what others see of this.
             runtime.carry();
-            CallHandler { runtime }.on_wider_call((id, asked, bytes), call);
+            CallHandler { runtime }.on_wider_call((id, asked, bytes), call, None);
         }
         runtime.ctx.expect_calls(0);
     }
 
-    fn on_wider_call(mut self, (id, asked, bytes): (JobId, Option<CallId>, u64), call: WiderCall) {
+    /// `prepared`: what the host has done for a child that waited for that.
+    fn on_wider_call(
+        mut self,
+        (id, asked, bytes): (JobId, Option<CallId>, u64),
+        call: WiderCall,
+        prepared: Option<Prepared>,
+    ) {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         let Some(open) = delegation::open_call(jobs, ctx, id, asked, bytes) else {
             return; // Nothing it says counts any more.
         };
         let answer = match call {
-            WiderCall::Delegate(asked) => match delegation::check_delegation(jobs, ctx, &open, &asked) {
-                Ok(Delegated::Known(job)) => Some(AgentReply::Delegated { job }),
-                Ok(Delegated::New(child)) => Some(AgentReply::Delegated { job: self.accept(&asked, *child) }),
-                Err(refused) => Some(refused),
+            WiderCall::Delegate(child) => match self.delegate(&open, child, prepared) {
+                Some(answer) => Some(answer),
+                None => return, // It is heard again.
             },
             WiderCall::Await(child) => {
                 delegation::on_await(jobs, ctx, &open, child).unwrap_or_else(|why| Some(why.into()))
@@ -55,17 +65,35 @@ impl CallHandler<'_> {
         delegation::close_call(jobs, ctx, open, answer);
     }
 
+    /// Has a child, or not; `None`: it waits for the host, and is heard again then.
+    fn delegate(&mut self, open: &OpenCall, asked: Delegating, prepared: Option<Prepared>) -> Option<AgentReply> {
+        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
+        let child = match delegation::check_delegation(jobs, ctx, open, &asked) {
+            Ok(Delegated::Known(job)) => return Some(AgentReply::Delegated { job }),
+            Ok(Delegated::New(child)) => child,
+            Err(refused) => return Some(refused),
+        };
+        match deferral::prepare(jobs, ctx, open, &child, prepared) {
+            Ok(Next::Accept(issued)) => Some(AgentReply::Delegated { job: self.accept(&asked, *child, issued) }),
+            Ok(Next::Wait(preparing)) => {
+                deferral::defer(jobs, ctx, open, asked, preparing);
+                None
+            }
+            Err(why) => Some(delegation::refuse_child(jobs, ctx, open, &asked, child.name(), why)),
+        }
+    }
+
     /// Accepts a child. Its acceptance is sent to nobody who did not subscribe to
     /// jobs like it: it answers no request, and a published client would take it for
     /// the answer to its next one. The session of its parent may cancel it.
-    fn accept(&mut self, asked: &Delegating, child: NewChild) -> JobId {
+    fn accept(&mut self, asked: &Delegating, child: NewChild, issued: Option<JobId>) -> JobId {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         if let Some(ended) = jobs.to_forget(ctx, child.principal()) {
             self.runtime.retention().forget(ended);
         }
         let session = child.session();
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
-        let job = delegation::accept_child(jobs, ctx, asked, child);
+        let job = delegation::accept_child(jobs, ctx, asked, (child, issued));
         delivery.add_job(job);
         delivery.audiences.own(session, job);
         delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
@@ -75,5 +103,49 @@ impl CallHandler<'_> {
         slots::start_accepted(jobs, ctx, job);
         self.runtime.carry();
         job
+    }
+}
+
+/// While a child that an agent asks for waits for the host, what the agent says is heard
+/// after it, all but signs of life; whether one does.
+fn hold(
+    runtime: &mut Runtime,
+    (id, asked): (JobId, Option<CallId>),
+    calls: &mut impl Iterator<Item = AgentCall>,
+) -> bool {
+    if !deferral::is_deferring(&runtime.jobs, id) {
+        return false;
+    }
+    for call in calls {
+        if call.is_free() {
+            runtime.agents().on_calls(id, asked, &mut [call].into_iter());
+        } else {
+            deferral::hold(&mut runtime.jobs, &mut runtime.ctx, (id, asked), call);
+        }
+    }
+    true
+}
+
+/// Hears children again that have waited for the host, and what their parents' agents have
+/// said since.
+pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
+    while let Some(id) = runtime.jobs.unheard.pop_front() {
+        let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
+            continue; // It was heard.
+        };
+        let Deferred { child, asked, bytes, preparing, verdict, held, exit, .. } = deferred;
+        note_cause(runtime, id);
+        let prepared = verdict.map(|verdict| (preparing, verdict));
+        CallHandler { runtime }.on_wider_call((id, asked, bytes), WiderCall::Delegate(child), prepared);
+        if !deferral::awaits_credentials(&runtime.jobs, id) {
+            provisioning::abandon(&mut runtime.jobs, &mut runtime.ctx, Asker::Agent(id));
+        }
+        for (asked, call) in held {
+            CallHandler::on_calls(runtime, id, asked, [call].into_iter());
+        }
+        if let Some(exit) = exit {
+            runtime.on_agent_exited(id, exit);
+        }
+        runtime.carry();
     }
 }

@@ -7,15 +7,16 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::credential::CredentialOrder;
 use crate::model::feature::{Feature, Features};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
+use crate::runtime::asker::Asker;
 use crate::runtime::authority::Act;
-use crate::runtime::connection::{Checked, Conn, Ordered, await_credentials};
+use crate::runtime::connection::{Checked, Conn, await_credentials};
 use crate::runtime::delivery::{Audience, Joining, Requests};
 use crate::runtime::job::checkpoint::Beginning;
-use crate::runtime::job::delegation::{self, Delegating};
+use crate::runtime::job::deferred::Delegating;
+use crate::runtime::job::delegation;
 use crate::runtime::job::{NewJob, Submission, SubmitContext, lease, provisioning, slots};
 use crate::runtime::session::Outcome;
 
@@ -264,15 +265,10 @@ fn take_issued(asked: &mut RequestHandler<'_>, new: &NewJob) -> Result<Option<Jo
 /// If there are too many.
 fn order_credentials(asked: &mut RequestHandler<'_>, principal: &Principal, new: &NewJob) -> Result<bool, Violation> {
     let Runtime { ctx, connections, jobs, .. } = &mut *asked.runtime;
-    if !new.wants_credentials(ctx, principal) {
-        return Ok(false);
+    let wanted = provisioning::order_for(jobs, ctx, Asker::Conn(asked.conn), (principal, new))?;
+    let is_wanted = wanted.is_some();
+    if let Some((op, ordered)) = wanted {
+        await_credentials(connections, ctx, asked.conn, op, ordered);
     }
-    let (job, agent, lease) =
-        (JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc)), new.agent().clone(), new.lease().clone());
-    let ordered = Ordered { job, agent: agent.clone(), lease: lease.clone() };
-    let (principal, expires_at) = (principal.clone(), new.expires_at());
-    let order = CredentialOrder { job, principal, agent, lease, expires_at, renews: None };
-    let op = provisioning::order(jobs, ctx, asked.conn, order)?;
-    await_credentials(connections, ctx, asked.conn, op, ordered);
-    Ok(true)
+    Ok(is_wanted)
 }

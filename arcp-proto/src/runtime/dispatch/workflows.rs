@@ -16,7 +16,8 @@ use crate::model::workflow::{Workflow, is_tried_again};
 use crate::runtime::Runtime;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::io::{AgentExit, InputFault, Output};
-use crate::runtime::job::delegation::{self, Delegating};
+use crate::runtime::job::deferred::Delegating;
+use crate::runtime::job::delegation;
 use crate::runtime::job::{
     NewJob, Submission, SubmitContext, account_of, end_workflow, has_workflows_only, is_workflow, lease,
     no_credentials, submit_of, workflow,

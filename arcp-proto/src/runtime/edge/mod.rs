@@ -280,6 +280,7 @@ impl Edge {
                 | Timer::RevocationGrace(_)
                 | Timer::RevokeAgain(_)
                 | Timer::Renewal(_)
+                | Timer::Delegation(_)
                 | Timer::Departure(_)
                 | Timer::Sidecar(_)
                 | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),

@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cause::Cause;
-use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId};
+use crate::id::{CallId, JobId, LogPos, OpId, Principal, SessionId};
 use crate::model::credential::{CredentialOrder, ProvisionedCredential, Revocation};
 use crate::model::reply::{CommandReply, Reply};
 use crate::principal::Account;
 use crate::runtime::account::{Charge, HeldFor, Recount};
+use crate::runtime::asker::Asker;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::Output;
@@ -30,8 +31,8 @@ pub(in crate::runtime) struct Credentials {
     pub(super) by_job: BTreeMap<JobId, Provisioning>,
     /// What the host was asked to do and has not answered.
     pub(super) asked: BTreeMap<OpId, JobId>,
-    /// Connections whose submit waits for credentials.
-    pub(super) waiting: BTreeMap<ConnId, JobId>,
+    /// Who waits for credentials of a job that is asked for.
+    pub(super) waiting: BTreeMap<Asker, JobId>,
 }
 
 /// The credentials of one job.
@@ -76,12 +77,12 @@ pub(super) struct Superseded {
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// That they are wanted is not durable yet, for this connection.
-    Intended(OpId, ConnId, Box<CredentialOrder>),
-    /// The host issues them for this connection, if that still waits.
-    Asked(Option<ConnId>),
-    /// They are there; the submit of this connection is heard again.
-    Issued(ConnId, Vec<ProvisionedCredential>),
+    /// That they are wanted is not durable yet, for whoever waits.
+    Intended(OpId, Asker, Box<CredentialOrder>),
+    /// The host issues them for whoever waits, if anybody still does.
+    Asked(Option<Asker>),
+    /// They are there; whoever waits is heard again.
+    Issued(Asker, Vec<ProvisionedCredential>),
     /// Their job has them.
     Live(Live),
     /// The host revokes them, or could not.
@@ -240,11 +241,11 @@ impl Credentials {
         let Some(entry) = self.by_job.get_mut(&job) else {
             return false;
         };
-        let Stage::Issued(conn, credentials) = &mut entry.stage else {
+        let Stage::Issued(asker, credentials) = &mut entry.stage else {
             return false;
         };
-        let (conn, credentials) = (*conn, core::mem::take(credentials));
-        self.waiting.remove(&conn);
+        let (asker, credentials) = (*asker, core::mem::take(credentials));
+        self.waiting.remove(&asker);
         entry.enter(Stage::Live(Live { credentials, renewed: BTreeMap::new(), shown_to: (session, None) }));
         true
     }

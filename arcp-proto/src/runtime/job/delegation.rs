@@ -18,7 +18,9 @@ use core::time::Duration;
 
 use super::cause::Cause;
 use super::credit::check_credit;
+use super::deferred::Delegating;
 use super::family::{check_parent, child_of, gone};
+use super::grants::Permit;
 use super::lease::{self, Grant};
 use super::questions::reply;
 use super::resolve::resolve;
@@ -55,20 +57,12 @@ pub(in crate::runtime) enum WiderCall {
     Keep(Box<ArtifactTerms>),
 }
 
-/// A child that an agent asks for.
-#[derive(Debug)]
-pub(in crate::runtime) struct Delegating {
-    delegation: Delegation,
-    /// The event by which it does so, if it does it so.
-    said: Option<Json>,
-}
-
 /// A call that is being done.
 #[derive(Debug)]
 pub(in crate::runtime) struct OpenCall {
     pub(super) job: JobId,
     pub(super) asked: Option<CallId>,
-    bytes: u64,
+    pub(super) bytes: u64,
     /// The last position of the log before it.
     before: LogPos,
 }
@@ -88,6 +82,8 @@ pub(in crate::runtime) struct NewChild {
     submit: Submit,
     invocation: Invocation,
     new: NewJob,
+    /// By what its parent may have it.
+    permit: Permit,
     parent: ParentRecord,
     /// As of the parent.
     principal: Principal,
@@ -98,6 +94,19 @@ pub(in crate::runtime) struct NewChild {
 impl NewChild {
     pub(in crate::runtime) fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    pub(super) fn new(&self) -> &NewJob {
+        &self.new
+    }
+
+    pub(super) fn input(&self) -> Option<&Json> {
+        self.submit.input.as_ref()
+    }
+
+    /// What its parent knows it by.
+    pub(in crate::runtime) fn name(&self) -> &WireId {
+        &self.parent.delegate_id
     }
 
     /// The session that may cancel it: that of its parent.
@@ -229,14 +238,25 @@ pub(in crate::runtime) fn check_delegation(
     let Some(name) = WireId::new(&name) else {
         return Err(Violation::invalid("`delegate_id` must have 1 to 256 bytes").into());
     };
-    check_child(jobs, ctx, call.job, &asked.delegation, &name).map_err(|why| {
-        jobs.table.change(call.job, |job| {
-            let entry = AuditEntry::new(AuditAct::Delegate, &job.spec.principal);
-            ctx.audit_refused(AuditEntry { job: Some(call.job), ..entry }, &why);
-            asked.show(job, ctx, &name, Err(&why));
-        });
-        why.into()
-    })
+    check_child(jobs, ctx, call.job, &asked.delegation, &name)
+        .map_err(|why| refuse_child(jobs, ctx, call, asked, &name, why))
+}
+
+/// An agent gets no child, which is shown on its job; gives what it is answered.
+pub(in crate::runtime) fn refuse_child(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    call: &OpenCall,
+    asked: &Delegating,
+    name: &WireId,
+    why: Violation,
+) -> AgentReply {
+    jobs.table.change(call.job, |job| {
+        let entry = AuditEntry::new(AuditAct::Delegate, &job.spec.principal);
+        ctx.audit_refused(AuditEntry { job: Some(call.job), ..entry }, &why);
+        asked.show(job, ctx, name, Err(&why));
+    });
+    why.into()
 }
 
 /// In this order: it is there already, the parent may delegate to that agent,
@@ -272,15 +292,9 @@ fn check_child(
     let asks = context_of((&submit, &invocation), (id, name), (&principal, &roles, session));
     jobs.check_capacity(ctx, asks)?;
     let (agent, checks_input) = resolve(ctx, asks.subject(), &submit.agent)?;
-    if checks_input {
-        let why = alloc::format!("`{}` has its inputs checked, which a delegation cannot wait for", agent.name());
-        return Err(Violation::new(ErrorCode::AgentNotAvailable, why));
-    }
-    // What is refused uses nothing up.
-    jobs.table.change(id, |job| permit.take(job, ctx, None));
     let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
     let new = NewJob { agent, checks_input, grant, key: None, parent: Some(Box::new(parent.clone())) };
-    Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, roles, session })))
+    Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, permit, parent, principal, roles, session })))
 }
 
 /// A child that the agent of its parent asks for, whose session it has.
@@ -307,16 +321,19 @@ fn context_of<'a>(
     }
 }
 
-/// Accepts a child.
+/// Accepts a child: as the job that credentials were issued for, if any were.
 pub(in crate::runtime) fn accept_child(
     jobs: &mut Jobs,
     ctx: &mut Context,
     asked: &Delegating,
-    child: NewChild,
+    (child, issued): (NewChild, Option<JobId>),
 ) -> JobId {
-    let NewChild { submit, invocation, new, parent, principal, roles, session } = child;
+    let NewChild { submit, invocation, new, permit, parent, principal, roles, session } = child;
+    // What is refused uses nothing up.
+    jobs.table.change(parent.job, |job| permit.take(job, ctx, None));
     let parent = (parent.job, &parent.delegate_id);
-    let job = jobs.accept(ctx, context_of((&submit, &invocation), parent, (&principal, &roles, session)), new);
+    let context = context_of((&submit, &invocation), parent, (&principal, &roles, session));
+    let job = jobs.accept(ctx, SubmitContext { id: issued, ..context }, new);
     tell_parent(jobs, ctx, job, asked);
     job
 }

@@ -9,12 +9,14 @@ use super::checkpoint;
 use super::delegation;
 use super::departure;
 use super::inbound;
+use super::jobs::judge_deferred;
 use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
 use super::streams;
 use super::workflow;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs, Wait, is_over, is_workflow};
+use crate::error::{ErrorCode, Violation};
 use crate::id::JobId;
 use crate::model::artifact::ArtifactRef;
 use crate::model::event::{JobEvent, JobResult, Terminal};
@@ -73,6 +75,7 @@ impl Jobs {
                     job.run.stop_questions(ctx, id);
                     prompt::withdraw(job, ctx);
                 });
+                stop_deferred(self, id);
                 match agent {
                     AgentState::Idle if departure::holds_up_cancel(self, ctx, id, grace) => {}
                     AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
@@ -200,6 +203,7 @@ fn end_now(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
         prompt::end(job, ctx);
         job.run.state == AgentState::Running
     });
+    stop_deferred(jobs, id);
     let at_once = match has_credentials {
         true => jobs.credentials.revoke_before_end(ctx, id, cause),
         false => Some(cause),
@@ -219,6 +223,12 @@ fn end_now(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
     if let Some(status) = ended {
         delegation::end_family(jobs, ctx, id, status);
     }
+}
+
+/// A job is told to stop, or over: a child that its agent asks for waits no longer.
+fn stop_deferred(jobs: &mut Jobs, id: JobId) {
+    let why = Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more");
+    judge_deferred(jobs, id, Err(why), |_| true);
 }
 
 /// Nothing holds up the end of a job any more.

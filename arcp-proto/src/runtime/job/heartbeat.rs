@@ -74,6 +74,7 @@ impl Jobs {
                         | Wait::Prompt
                         | Wait::Renewal
                         | Wait::Artifact
+                        | Wait::Delegation
                         | Wait::StreamPace
                         | Wait::Retry
                         | Wait::Room

@@ -1,11 +1,12 @@
 //! What owns all jobs: their table, the shares of principals, the line for
 //! slots, and the keys.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::cause::Cause;
 use super::credentials::Credentials;
+use super::deferred::Deferred;
 use super::departures::Departures;
 use super::idempotency::Keys;
 use super::lines::Lines;
@@ -14,6 +15,7 @@ use super::shares::Shares;
 use super::table::{Table, recount_table};
 use super::tokens::Tokens;
 use super::{Job, Wait, is_workflow};
+use crate::error::Violation;
 use crate::id::{JobId, OpId, Principal, SessionId};
 use crate::limits::Limits;
 use crate::runtime::account::{HeldFor, Recount};
@@ -34,13 +36,26 @@ pub(in crate::runtime) struct Jobs {
     pub(in crate::runtime) departures: Departures,
     /// By which sessions come to jobs that did not submit them.
     pub(in crate::runtime) tokens: Tokens,
-    /// Jobs whose questions are being checked.
-    pub(in crate::runtime) checking: BTreeMap<OpId, JobId>,
+    /// Jobs whose questions, or the inputs of whose children, are being checked.
+    pub(super) checking: BTreeMap<OpId, (JobId, Looks)>,
+    /// Jobs of which a child waits for the host.
+    pub(super) deferring: BTreeSet<JobId>,
+    /// Jobs of which a child that has waited for the host is heard again: in this input.
+    pub(in crate::runtime) unheard: VecDeque<JobId>,
     /// Workflows that end as soon as it is said what their steps have come to, and why:
     /// in this input.
     pub(super) ending: BTreeMap<JobId, Cause>,
     /// Which sessions have opened streams to which jobs that go on.
     pub(super) inputs: BTreeSet<(SessionId, JobId)>,
+}
+
+/// What the host looks at for the agent of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looks {
+    /// A question.
+    Question,
+    /// The input of a child.
+    Child,
 }
 
 /// How much there is of everything.
@@ -180,6 +195,25 @@ impl Jobs {
         self.tokens.forget(id);
         self.table.remove(id)
     }
+}
+
+/// The host has answered for a child that the agent of a job asks for, if it is this one,
+/// or nobody waits for that any more: it is heard again.
+pub(super) fn judge_deferred(
+    jobs: &mut Jobs,
+    id: JobId,
+    verdict: Result<(), Violation>,
+    is_due: impl FnOnce(&Deferred) -> bool,
+) {
+    let judged = jobs.table.change(id, |job| {
+        let deferred = job.run.questions.deferred.as_deref_mut()?;
+        if deferred.verdict.is_none() && is_due(deferred) {
+            deferred.verdict = Some(verdict);
+            return Some(());
+        }
+        None
+    });
+    jobs.unheard.extend(judged.flatten().map(|()| id));
 }
 
 /// Counts once more what jobs and their keys hold.

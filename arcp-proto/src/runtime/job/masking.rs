@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::credentials::Credentials;
+use super::Jobs;
 use super::credentials::Stage;
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
@@ -29,15 +29,15 @@ use crate::secret::Secret;
 struct Mask<'a>(Vec<&'a Secret>);
 
 /// Masks what the agent of a job says, if its job has credentials.
-pub(in crate::runtime) fn mask(credentials: &Credentials, input: &mut Input) {
+pub(in crate::runtime) fn mask(jobs: &Jobs, input: &mut Input) {
     match input {
         Input::Agent { job, call } | Input::AgentAsked { job, call, .. } => {
-            of_job(credentials, *job).into_iter().for_each(|mask| mask.call(call));
+            of_job(jobs, *job).into_iter().for_each(|mask| mask.call(call));
         }
         Input::AgentSays { job, calls } => {
-            of_job(credentials, *job).into_iter().for_each(|mask| calls.iter_mut().for_each(|call| mask.call(call)));
+            of_job(jobs, *job).into_iter().for_each(|mask| calls.iter_mut().for_each(|call| mask.call(call)));
         }
-        Input::AgentExited { job, exit } => of_job(credentials, *job).into_iter().for_each(|mask| mask.exit(exit)),
+        Input::AgentExited { job, exit } => of_job(jobs, *job).into_iter().for_each(|mask| mask.exit(exit)),
         Input::Opened { .. }
         | Input::HandedOver(_)
         | Input::Received { .. }
@@ -69,17 +69,24 @@ pub(in crate::runtime) fn mask(credentials: &Credentials, input: &mut Input) {
     }
 }
 
-/// The values that count of a job, those that are being revoked and the one that its
+/// The values that count of a job, those that are being revoked and those that its
 /// agent wants; `None` if there is none.
-fn of_job(credentials: &Credentials, job: JobId) -> Option<Mask<'_>> {
-    let entry = credentials.by_job.get(&job)?;
+fn of_job(jobs: &Jobs, job: JobId) -> Option<Mask<'_>> {
+    let entry = jobs.credentials.by_job.get(&job)?;
     let Stage::Live(live) = &entry.stage else {
         return None; // Nothing its agent says counts.
     };
     let own = live.credentials.iter().map(|credential| &credential.value);
     let before = entry.superseded.iter().map(|old| &old.value);
     let wanted = entry.renewing.as_ref().and_then(|renewing| renewing.wanted.as_ref());
-    Some(Mask::of(own.chain(before).chain(wanted)))
+    let deferred = jobs.table.get(job).and_then(|job| job.run.questions.deferred.as_deref());
+    let held = deferred.into_iter().flat_map(|deferred| &deferred.held).filter_map(|(_, call)| wanted_by(call));
+    Some(Mask::of(own.chain(before).chain(wanted).chain(held)))
+}
+
+/// The value that a call wants for a credential.
+fn wanted_by(call: &AgentCall) -> Option<&Secret> {
+    if let AgentCall::RenewCredential { value, .. } = call { value.as_ref() } else { None }
 }
 
 impl<'a> Mask<'a> {

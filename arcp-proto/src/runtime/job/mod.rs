@@ -19,6 +19,8 @@ mod cause;
 pub(in crate::runtime) mod checkpoint;
 mod credentials;
 mod credit;
+pub(in crate::runtime) mod deferral;
+pub(in crate::runtime) mod deferred;
 pub(in crate::runtime) mod delegation;
 pub(in crate::runtime) mod departure;
 mod departures;

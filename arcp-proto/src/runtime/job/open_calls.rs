@@ -1,8 +1,10 @@
 //! The calls of an agent that are not answered yet.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use super::deferred::Deferred;
 use crate::error::{BoundOf, Violation};
 use crate::id::{CallId, JobId, LogPos};
 use crate::limits::Limits;
@@ -18,6 +20,8 @@ pub(super) struct OpenCalls {
     pub(super) renewing: Option<CallId>,
     /// Those that the host answers that stores bytes.
     pub(super) storing: BTreeSet<CallId>,
+    /// The child that waits for the host, and what is heard after it.
+    pub(super) deferred: Option<Box<Deferred>>,
 }
 
 #[derive(Debug)]
@@ -34,6 +38,7 @@ impl OpenCalls {
         const ENTRY: usize = 64;
         self.open.iter().map(|open| size_of::<OpenCall>() + open.reply.bytes()).sum::<usize>()
             + (self.awaited.len() + self.storing.len()) * ENTRY
+            + self.deferred.as_ref().map_or(0, |deferred| deferred.weight())
     }
 
     /// Whether one more call can be open; `is_asked`: whether people are asked under

@@ -25,6 +25,7 @@ use core::time::Duration;
 
 use super::grants::{self, Terms};
 use super::heartbeat::phase;
+use super::jobs::Looks;
 use super::prompts::{Asked, Checking, Prompts, answered, keep, kept, plan, unblock, unknown};
 use super::questions::reply;
 use super::table::Table;
@@ -34,6 +35,7 @@ use crate::id::{CallId, JobId, OpId, PromptId, SessionId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::prompt::{PromptAnswer, Question};
+use crate::principal::Account;
 use crate::runtime::account::Holding;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -126,15 +128,10 @@ pub(super) fn ask(
 
 /// Has the host look at a question, unless it looks at too many.
 pub(in crate::runtime) fn begin_check(jobs: &mut Jobs, ctx: &mut Context, op: OpId, id: JobId) {
-    let of = |id: &JobId| jobs.table.get(*id).map(|job| job.spec.principal.account());
-    let Some(account) = of(&id) else {
+    let Some(account) = jobs.table.get(id).map(|job| job.spec.principal.account()) else {
         return; // It ended in this input, and went to make room.
     };
-    let own = jobs.checking.values().filter(|other| of(other).as_ref() == Some(&account)).count();
-    let limits = &ctx.config.limits.job;
-    let checks = Holding { own, all: jobs.checking.len(), total: limits.input_checks };
-    let what = "questions that are being checked";
-    let admitted = checks.admit(1, limits.principal_share, account.bound_of(), "input_checks", what);
+    let admitted = admit_check(jobs, ctx, &account, "questions that are being checked");
     let begun = jobs.table.change(id, |job| {
         let checking = &mut job.prompts.as_deref_mut()?.checking;
         let at = checking.iter().position(|checking| checking.op == op)?;
@@ -155,8 +152,22 @@ pub(in crate::runtime) fn begin_check(jobs: &mut Jobs, ctx: &mut Context, op: Op
         }
     });
     if begun.flatten().is_some() {
-        jobs.checking.insert(op, id);
+        jobs.checking.insert(op, (id, Looks::Question));
     }
+}
+
+/// Whether the host may look at one thing more for agents of an account; `what`: how that is
+/// called of which there is too much.
+///
+/// # Errors
+///
+/// The bound that is reached.
+pub(super) fn admit_check(jobs: &Jobs, ctx: &Context, account: &Account, what: &str) -> Result<(), Violation> {
+    let of = |id: &JobId| jobs.table.get(*id).map(|job| job.spec.principal.account());
+    let own = jobs.checking.values().filter(|(other, _)| of(other).as_ref() == Some(account)).count();
+    let limits = &ctx.config.limits.job;
+    let checks = Holding { own, all: jobs.checking.len(), total: limits.input_checks };
+    checks.admit(1, limits.principal_share, account.bound_of(), "input_checks", what)
 }
 
 /// A question is fit to be asked, or not.
@@ -421,7 +432,8 @@ pub(in crate::runtime) fn on_question_checked(
     op: OpId,
     fault: Option<&InputFault>,
 ) {
-    if let Some(id) = jobs.checking.remove(&op) {
+    if let Some((id, Looks::Question)) = jobs.checking.get(&op).copied() {
+        jobs.checking.remove(&op);
         jobs.table.change(id, |job| {
             if !job.is_terminal() {
                 on_checked(job, ctx, op, fault);

@@ -24,14 +24,15 @@ use core::time::Duration;
 use super::cause::Cause;
 use super::credentials::{Live, Provisioning, Renewing, Stage, Superseded};
 use super::delegation::OpenCall;
-use super::{Job, Jobs, Wait, end, lease};
+use super::{Job, Jobs, NewJob, Wait, end, lease};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, JobId, LogPos, OpId};
+use crate::id::{JobId, LogPos, OpId, Principal};
 use crate::json::{Json, Object};
 use crate::lease::Lease;
 use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Renewal, Revocation, check_value};
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::runtime::account::Holding;
+use crate::runtime::asker::{Asker, Ordered};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{AgentReply, Notice, Output, Record};
@@ -43,18 +44,31 @@ use crate::secret::Secret;
 /// twice as long, from the first to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
-/// Wants credentials for a submit, whose connection waits for them.
+/// Wants credentials for a job that is asked for, if it is to have some: whoever asks waits
+/// for them then.
 ///
 /// # Errors
 ///
 /// If too many are wanted, used or not revoked.
-pub(in crate::runtime) fn order(
+pub(in crate::runtime) fn order_for(
     jobs: &mut Jobs,
     ctx: &mut Context,
-    conn: ConnId,
-    order: CredentialOrder,
-) -> Result<OpId, Violation> {
-    abandon(jobs, ctx, conn);
+    asker: Asker,
+    (principal, new): (&Principal, &NewJob),
+) -> Result<Option<(OpId, Ordered)>, Violation> {
+    if !new.wants_credentials(ctx, principal) {
+        return Ok(None);
+    }
+    let job = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
+    let (principal, agent, lease) = (principal.clone(), new.agent().clone(), new.lease().clone());
+    let ordered = Ordered { job, principal: principal.clone(), agent: agent.clone(), lease: lease.clone() };
+    let wanted = CredentialOrder { job, principal, agent, lease, expires_at: new.expires_at(), renews: None };
+    let op = order(jobs, ctx, asker, wanted)?;
+    Ok(Some((op, ordered)))
+}
+
+fn order(jobs: &mut Jobs, ctx: &mut Context, asker: Asker, order: CredentialOrder) -> Result<OpId, Violation> {
+    abandon(jobs, ctx, asker);
     let account = order.principal.account();
     let own = jobs.credentials.by_job.values().filter(|entry| entry.account == account).count();
     let most = ctx.config.limits.credential.jobs_with_credentials;
@@ -62,11 +76,11 @@ pub(in crate::runtime) fn order(
     let what = "jobs with credentials";
     held.admit(1, ctx.config.limits.job.principal_share, account.bound_of(), "jobs_with_credentials", what)?;
     let (op, job, principal) = (ctx.next_op(), order.job, order.principal.clone());
-    let entry = Provisioning::new(ctx, &principal, Stage::Intended(op, conn, Box::new(order)));
+    let entry = Provisioning::new(ctx, &principal, Stage::Intended(op, asker, Box::new(order)));
     let pos = ctx.append(Record::CredentialsWanted { job, principal });
     ctx.log.wait(pos, Waiter::Credentials(job));
     jobs.credentials.by_job.insert(job, entry);
-    jobs.credentials.waiting.insert(conn, job);
+    jobs.credentials.waiting.insert(asker, job);
     Ok(op)
 }
 
@@ -77,9 +91,9 @@ pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, job: Jo
         return; // Its submit was given up before.
     };
     match &entry.stage {
-        Stage::Intended(op, conn, order) => {
-            let (op, conn, order) = (*op, *conn, order.clone());
-            entry.enter(Stage::Asked(Some(conn)));
+        Stage::Intended(op, asker, order) => {
+            let (op, asker, order) = (*op, *asker, order.clone());
+            entry.enter(Stage::Asked(Some(asker)));
             credentials.asked.insert(op, job);
             ctx.output(Output::IssueCredentials { op, order });
         }
@@ -88,14 +102,14 @@ pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, job: Jo
     }
 }
 
-/// The host has issued them, or has not. Gives the connection that waits for that, and
-/// why its submit is refused, if it is.
+/// The host has issued them, or has not. Gives who waits for that, and why what it asks for
+/// is refused, if it is.
 pub(in crate::runtime) fn on_issued(
     jobs: &mut Jobs,
     ctx: &mut Context,
     op: OpId,
     issuance: Issuance,
-) -> Option<(ConnId, Result<(), Violation>)> {
+) -> Option<(Asker, Result<(), Violation>)> {
     let job = jobs.credentials.asked.get(&op).copied()?;
     let entry = jobs.credentials.by_job.get_mut(&job)?;
     if entry.renewing.as_ref().is_some_and(|renewing| renewing.op == op) {
@@ -103,7 +117,7 @@ pub(in crate::runtime) fn on_issued(
         on_renewed(jobs, ctx, job, issuance);
         return None;
     }
-    let Stage::Asked(conn) = entry.stage else {
+    let Stage::Asked(asker) = entry.stage else {
         return None; // That operation revokes.
     };
     jobs.credentials.asked.remove(&op);
@@ -112,25 +126,25 @@ pub(in crate::runtime) fn on_issued(
         Issuance::Issued(issued) => kept_of(issued, most).map_err(|reason| (ErrorCode::Unavailable, reason)),
         Issuance::Failed { reason, is_exhausted } => Err((code_of(is_exhausted), reason)),
     };
-    let Some(conn) = conn else {
+    let Some(asker) = asker else {
         jobs.credentials.revoke(ctx, job, None);
         return None; // Nobody waits for them any more.
     };
     match usable {
         Ok((kept, surplus)) => {
-            entry.enter(Stage::Issued(conn, kept));
+            entry.enter(Stage::Issued(asker, kept));
             if !surplus.is_empty() {
                 let op = ctx.next_op();
                 ctx.output(Output::RevokeCredentials { op, job, what: Revocation::Some(surplus) });
             }
-            Some((conn, Ok(())))
+            Some((asker, Ok(())))
         }
         Err((code, reason)) => {
             // It may have issued some before it failed.
-            jobs.credentials.waiting.remove(&conn);
+            jobs.credentials.waiting.remove(&asker);
             jobs.credentials.revoke(ctx, job, None);
             let message = alloc::format!("the job gets no credentials: {reason}");
-            Some((conn, Err(Violation::new(code, message))))
+            Some((asker, Err(Violation::new(code, message))))
         }
     }
 }
@@ -160,10 +174,10 @@ fn kept_of(
     Ok((issued, surplus.into_iter().map(|credential| credential.id).collect()))
 }
 
-/// A connection waits no longer for credentials: none that were issued for its submit
+/// Somebody waits no longer for credentials: none that were issued for what it asked for
 /// has a job.
-pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, conn: ConnId) {
-    let Some(job) = jobs.credentials.waiting.remove(&conn) else {
+pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, asker: Asker) {
+    let Some(job) = jobs.credentials.waiting.remove(&asker) else {
         return; // It waited for none.
     };
     let Some(entry) = jobs.credentials.by_job.get_mut(&job) else {

@@ -119,7 +119,7 @@ impl AgentRun {
         let holds_up = move |wait: &&Wait| match wait {
             Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
             Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Interrupt | Wait::Revocation | Wait::Renewal => true,
-            Wait::Departure | Wait::Artifact | Wait::StreamPace | Wait::Retry | Wait::Room => true,
+            Wait::Delegation | Wait::Departure | Wait::Artifact | Wait::StreamPace | Wait::Retry | Wait::Room => true,
             Wait::Store | Wait::Pace => !may_call,
         };
         self.waits.iter().filter(holds_up).copied()

@@ -3,7 +3,7 @@
 //! wait for ever.
 //!
 //! Those for a slot are in `lines`, that for the agent in `heartbeat`, that for an
-//! answer in `questions`, that for a renewal in `provisioning`, that for a stream in `streams`, those of steps in `workflow`, and those
+//! answer in `questions`, that for a renewal in `provisioning`, that for a child which waits for the host in `deferral`, that for a stream in `streams`, those of steps in `workflow`, and those
 //! of what an agent may say in `credit`.
 
 use crate::id::{JobId, SessionId};
@@ -39,6 +39,12 @@ pub enum Wait {
     /// The host, which stores what its agent leaves here, as its agent does. It goes on
     /// with [`Input::BlobStored`](crate::runtime::Input::BlobStored).
     Artifact,
+    /// The host, which checks the input of a child that its agent asks for, or issues that
+    /// child's credentials. It goes on with
+    /// [`Input::InputChecked`](crate::runtime::Input::InputChecked) or
+    /// [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or after as long as
+    /// the submit of a client may wait for them.
+    Delegation,
     /// Another runtime, which is asked to take it. It goes on with
     /// [`Input::HandedOff`](crate::runtime::Input::HandedOff), or with time.
     Departure,
@@ -77,6 +83,7 @@ impl Wait {
             Wait::Child(_) => "child",
             Wait::Renewal => "credential",
             Wait::Artifact => "artifact",
+            Wait::Delegation => "delegation",
             Wait::Departure => "departure",
             Wait::Check => "check",
             Wait::Prompt => "people",

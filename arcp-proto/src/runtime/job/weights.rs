@@ -4,17 +4,22 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::JobSpec;
+use super::deferred::{Call, Deferred, Delegating, Preparing};
 use super::kept_checkpoints::Checkpoints;
 use super::open_calls::{OpenCall, OpenCalls};
 use super::prompts::{Asked, Checking, Prompts};
 use super::run::AgentRun;
+use crate::error::ErrorCode;
 use crate::id::{CallId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
+use crate::model::event::JobError;
 use crate::model::prompt::Question;
 use crate::model::request::Invocation;
+use crate::runtime::asker::Ordered;
 use crate::runtime::checkpoint_records::BegunAt;
-use crate::runtime::io::{AgentReply, Firing, JobBounds, ParentRecord};
+use crate::runtime::delegation::Delegation;
+use crate::runtime::io::{AgentCall, AgentExit, AgentReply, Firing, JobBounds, ParentRecord};
 use crate::time::{Timestamp, UtcMs};
 
 fn job() -> JobId {
@@ -37,6 +42,36 @@ fn open_calls_weigh_as_much_as_their_answers_and_who_gives_them() {
     assert_eq!(calls.weight(), answers + 128);
     calls.storing.extend([CallId(4), CallId(5), CallId(6)]);
     assert_eq!(calls.weight(), answers + 320);
+    calls.deferred = Some(Box::new(deferred()));
+    assert_eq!(calls.weight(), answers + 320 + deferred().weight());
+}
+
+fn deferred() -> Deferred {
+    let lease = Json::parse(r#"{"fs.read":["/a"]}"#).expect("JSON");
+    let agent = AgentRef::parse("it").expect("a name");
+    let ordered = Ordered { job: job(), principal: Principal::new("p").expect("a name"), agent, lease };
+    let child = Delegating { delegation: Delegation::new("echo"), said: Some(Json::empty_object()) };
+    Deferred::new(child, (None, 7), Preparing::Credentials(OpId(1), ordered))
+}
+
+#[test]
+fn a_child_that_waits_weighs_as_much_as_what_is_heard_after_it() {
+    let mut waits = deferred();
+    let alone = size_of::<Deferred>() + "echo".len() + "{}".len() + r#"{"fs.read":["/a"]}"#.len();
+    assert_eq!(waits.weight(), alone);
+    waits.held.push_back((None, AgentCall::Heartbeat));
+    waits.held_bytes = 9;
+    let held = alone + size_of::<Call>() + 9;
+    assert_eq!(waits.weight(), held);
+    let (result, summary) = (Some(Json::empty_object()), Some("abc".into()));
+    waits.exit = Some(AgentExit::Success { result, summary: summary.clone() });
+    assert_eq!(waits.weight(), held + 5);
+    waits.exit = Some(AgentExit::Stored { artifact: WireId::new("art").expect("an id"), summary });
+    assert_eq!(waits.weight(), held + 6);
+    waits.exit = Some(AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom")));
+    assert_eq!(waits.weight(), held + 4);
+    waits.exit = Some(AgentExit::Lost);
+    assert_eq!(waits.weight(), held);
 }
 
 #[test]

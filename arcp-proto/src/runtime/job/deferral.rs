@@ -1,0 +1,206 @@
+//! What a child that an agent asks for waits for: that the host has checked its input, and
+//! issued its credentials (1.1 §9.8, §10), as the submit of a client does.
+//!
+//! It is heard again then. Until then nothing else is heard of the agent but signs of life,
+//! nor how it ends: so what it says keeps its order, and the core waits for no one. Nothing of
+//! the child is in the store but that credentials are wanted; its parent's money is taken in the batch
+//! of its acceptance. Whatever stops its parent has it heard again at once, and refused.
+
+use alloc::boxed::Box;
+
+use super::cause::Fault;
+use super::deferred::{Deferred, Delegating, Prepared, Preparing};
+use super::delegation::{NewChild, OpenCall};
+use super::jobs::{Looks, judge_deferred};
+use super::provisioning;
+use super::questions::reply;
+use super::{Jobs, Wait, prompt};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{CallId, JobId, OpId};
+use crate::json::Json;
+use crate::runtime::asker::Asker;
+use crate::runtime::context::Context;
+use crate::runtime::io::{AgentCall, AgentExit, AgentReply, InputFault, LONGEST_CHECK, Output};
+use crate::runtime::timers::Timer;
+
+/// What comes next of a child that may be accepted.
+#[derive(Debug)]
+pub(in crate::runtime) enum Next {
+    /// It is accepted: as the job that credentials were issued for, if any were.
+    Accept(Option<JobId>),
+    /// It waits for the host.
+    Wait(Preparing),
+}
+
+/// Whether a child that the agent of a job asks for waits for the host.
+pub(in crate::runtime) fn is_deferring(jobs: &Jobs, id: JobId) -> bool {
+    // Of most runtimes none does, and each event asks.
+    !jobs.deferring.is_empty() && jobs.deferring.contains(&id)
+}
+
+/// Whether the one that does waits for credentials.
+pub(in crate::runtime) fn awaits_credentials(jobs: &Jobs, id: JobId) -> bool {
+    let deferred = jobs.table.get(id).and_then(|job| job.run.questions.deferred.as_deref());
+    deferred.is_some_and(|deferred| matches!(deferred.preparing, Preparing::Credentials(..)))
+}
+
+/// Has the host do what is to be done before a child is accepted; `came`: what it has done.
+///
+/// # Errors
+///
+/// Why the child is refused.
+pub(in crate::runtime) fn prepare(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    call: &OpenCall,
+    child: &NewChild,
+    came: Option<Prepared>,
+) -> Result<Next, Violation> {
+    let parent = call.job;
+    let (new, principal) = (child.new(), child.principal());
+    let is_checked = match came {
+        Some((Preparing::Credentials(_, ordered), verdict)) => {
+            verdict?;
+            // What may be had, and for whom, may be less by now: then others are issued.
+            if (&ordered.principal, &ordered.agent, &ordered.lease) == (principal, new.agent(), new.lease()) {
+                return Ok(Next::Accept(Some(ordered.job)));
+            }
+            false
+        }
+        Some((Preparing::Input(_, agent), verdict)) if agent == *new.agent() => verdict.map(|()| true)?,
+        Some((Preparing::Input(..), _)) | None => false,
+    };
+    if new.checks_input() && !is_checked {
+        let op = begin_check(jobs, ctx, parent, child)?;
+        return Ok(Next::Wait(Preparing::Input(op, new.agent().clone())));
+    }
+    let wanted = provisioning::order_for(jobs, ctx, Asker::Agent(parent), (principal, new))?;
+    Ok(wanted.map_or(Next::Accept(None), |(op, ordered)| Next::Wait(Preparing::Credentials(op, ordered))))
+}
+
+/// Has the host check the input of a child, unless it checks too much.
+fn begin_check(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: &NewChild) -> Result<OpId, Violation> {
+    let (agent, input) = (child.new().agent(), child.input().cloned().unwrap_or_else(Json::empty_object));
+    let most = ctx.config.limits.job.checked_input_bytes;
+    if input.as_str().len() > most {
+        let message = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
+        return Err(Violation::exhausted("checked_input_bytes", BoundOf::Request, most as u64, message));
+    }
+    prompt::admit_check(jobs, ctx, &child.principal().account(), "inputs that are being checked")?;
+    let op = ctx.next_op();
+    ctx.output(Output::CheckInput { op, agent: agent.clone(), input });
+    jobs.checking.insert(op, (parent, Looks::Child));
+    Ok(op)
+}
+
+/// A child waits for the host, with the call that asks for it.
+pub(in crate::runtime) fn defer(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    call: &OpenCall,
+    child: Delegating,
+    preparing: Preparing,
+) {
+    let longest = match &preparing {
+        Preparing::Input(..) => LONGEST_CHECK,
+        Preparing::Credentials(..) => ctx.config.timing.provision_timeout,
+    };
+    ctx.timers.set(Timer::Delegation(call.job), ctx.now.mono + longest);
+    jobs.deferring.insert(call.job);
+    jobs.table.change(call.job, |job| {
+        job.run.questions.deferred = Some(Box::new(Deferred::new(child, (call.asked, call.bytes), preparing)));
+        job.run.waits.insert(Wait::Delegation);
+    });
+}
+
+/// Its agent says something while a child waits: that is heard after it. What is more than it
+/// has credit for is the end of its job.
+pub(in crate::runtime) fn hold(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    (id, asked): (JobId, Option<CallId>),
+    call: AgentCall,
+) {
+    let held = jobs.table.change(id, |job| {
+        let mut left = job.run.allowance.credit;
+        let Some(deferred) = job.run.questions.deferred.as_deref_mut().filter(|deferred| deferred.exit.is_none())
+        else {
+            return Ok(()); // It said so before it was gone.
+        };
+        // What asks for the child comes first.
+        left.calls = left.calls.saturating_sub(u32::try_from(deferred.held.len() + 1).unwrap_or(u32::MAX));
+        left.bytes -= i64::try_from(deferred.bytes.saturating_add(deferred.held_bytes)).unwrap_or(i64::MAX);
+        if left.is_spent() {
+            return Err(Fault("the agent emitted more than it had credit for"));
+        }
+        deferred.held_bytes = deferred.held_bytes.saturating_add(call.bytes());
+        deferred.held.push_back((asked, call));
+        job.on_agent_heard(ctx);
+        Ok(())
+    });
+    if let Some(Err(fault)) = held {
+        asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
+        jobs.end(ctx, id, fault.into());
+    }
+}
+
+/// Its agent is gone while a child waits: that is heard after it, and nobody is answered. Gives
+/// back how it ended, if none waits.
+pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, id: JobId, exit: AgentExit) -> Option<AgentExit> {
+    if !is_deferring(jobs, id) {
+        return Some(exit);
+    }
+    jobs.table.change(id, |job| {
+        if let Some(deferred) = job.run.questions.deferred.as_deref_mut() {
+            deferred.exit.get_or_insert(exit);
+            deferred.asked = None;
+            deferred.held.iter_mut().for_each(|(asked, _)| *asked = None);
+        }
+    });
+    None
+}
+
+/// An input was checked, perhaps that of a child.
+pub(in crate::runtime) fn on_input_checked(jobs: &mut Jobs, op: OpId, fault: Option<&InputFault>) {
+    if let Some((id, Looks::Child)) = jobs.checking.get(&op).copied() {
+        jobs.checking.remove(&op);
+        let misfit = |fault: &InputFault| fault.violation("the input does not fit the agent");
+        judge(jobs, id, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
+    }
+}
+
+/// Credentials were issued for a child, or were not.
+pub(in crate::runtime) fn on_issued(jobs: &mut Jobs, id: JobId, op: OpId, verdict: Result<(), Violation>) {
+    judge(jobs, id, op, verdict);
+}
+
+fn judge(jobs: &mut Jobs, id: JobId, op: OpId, verdict: Result<(), Violation>) {
+    judge_deferred(jobs, id, verdict, |deferred| deferred.waits_for(op));
+}
+
+/// The host has taken too long.
+pub(in crate::runtime) fn on_overdue(jobs: &mut Jobs, id: JobId) {
+    let overdue = |deferred: &Deferred| match &deferred.preparing {
+        Preparing::Input(..) => "it was not checked in time: delegate it again",
+        Preparing::Credentials(..) => "the credentials of the job were not issued in time: delegate it again",
+    };
+    let deferred = jobs.table.get(id).and_then(|job| job.run.questions.deferred.as_deref());
+    if let Some(why) = deferred.map(overdue) {
+        judge_deferred(jobs, id, Err(Violation::new(ErrorCode::Unavailable, why)), |_| true);
+    }
+}
+
+/// Takes out a child that is heard again, and what came of what it has waited for.
+pub(in crate::runtime) fn take(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -> Option<Deferred> {
+    let taken = jobs.table.change(id, |job| {
+        job.run.questions.deferred.as_deref().filter(|deferred| deferred.verdict.is_some())?;
+        job.run.waits.remove(&Wait::Delegation);
+        // Its silence is counted from here.
+        job.run.last_call = ctx.now.mono;
+        job.run.questions.deferred.take()
+    });
+    let deferred = *taken.flatten()?;
+    ctx.timers.clear(Timer::Delegation(id));
+    jobs.deferring.remove(&id);
+    Some(deferred)
+}

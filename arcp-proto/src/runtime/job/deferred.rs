@@ -1,0 +1,93 @@
+//! A child that an agent asks for, and one that waits for the host, as they are held: what
+//! becomes of them is in `deferral`.
+
+use alloc::collections::VecDeque;
+
+use crate::error::Violation;
+use crate::id::{CallId, OpId};
+use crate::json::Json;
+use crate::model::agent::AgentRef;
+use crate::runtime::asker::Ordered;
+use crate::runtime::delegation::Delegation;
+use crate::runtime::io::{AgentCall, AgentExit};
+
+/// A child that is asked for.
+#[derive(Debug)]
+pub(in crate::runtime) struct Delegating {
+    pub(super) delegation: Delegation,
+    /// The event by which an agent does so, if it does it so.
+    pub(super) said: Option<Json>,
+}
+
+/// What the host does before a child is accepted.
+#[derive(Debug)]
+pub(in crate::runtime) enum Preparing {
+    /// It checks whether its input fits this agent.
+    Input(OpId, AgentRef),
+    /// It issues credentials.
+    Credentials(OpId, Ordered),
+}
+
+/// What came of that.
+pub(in crate::runtime) type Prepared = (Preparing, Result<(), Violation>);
+
+/// A call of an agent, with its id if the agent wants to know what becomes of it.
+pub(in crate::runtime) type Call = (Option<CallId>, AgentCall);
+
+/// A child that waits for the host, and what the agent of its parent has said since.
+#[derive(Debug)]
+pub(in crate::runtime) struct Deferred {
+    pub(in crate::runtime) child: Delegating,
+    /// The call that asks for it, and its bytes.
+    pub(in crate::runtime) asked: Option<CallId>,
+    pub(in crate::runtime) bytes: u64,
+    pub(in crate::runtime) preparing: Preparing,
+    /// `None`: the host has not answered.
+    pub(in crate::runtime) verdict: Option<Result<(), Violation>>,
+    /// What is heard after it.
+    pub(in crate::runtime) held: VecDeque<Call>,
+    /// Bytes of credit of that.
+    pub(super) held_bytes: u64,
+    /// How the agent has ended.
+    pub(in crate::runtime) exit: Option<AgentExit>,
+}
+
+impl Deferred {
+    pub(super) fn new(child: Delegating, (asked, bytes): (Option<CallId>, u64), preparing: Preparing) -> Deferred {
+        let (held, held_bytes) = (VecDeque::new(), 0);
+        Deferred { child, asked, bytes, preparing, verdict: None, held, held_bytes, exit: None }
+    }
+
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        let ordered = match &self.preparing {
+            Preparing::Input(..) => 0,
+            Preparing::Credentials(_, ordered) => ordered.lease.as_str().len(),
+        };
+        let said = self.child.said.as_ref().map_or(0, |said| said.as_str().len());
+        let exit = self.exit.as_ref().map_or(0, exit_bytes);
+        let held = self.held.len() * size_of::<Call>() + usize::try_from(self.held_bytes).unwrap_or(usize::MAX);
+        size_of::<Deferred>() + self.child.delegation.bytes() + said + ordered + exit + held
+    }
+
+    /// Whether the host is at this.
+    pub(super) fn waits_for(&self, wanted: OpId) -> bool {
+        let (Preparing::Input(op, _) | Preparing::Credentials(op, _)) = &self.preparing;
+        *op == wanted && self.verdict.is_none()
+    }
+}
+
+fn exit_bytes(exit: &AgentExit) -> usize {
+    match exit {
+        AgentExit::Success { result, summary } => {
+            result.as_ref().map_or(0, |result| result.as_str().len()) + summary.as_ref().map_or(0, |text| text.len())
+        }
+        AgentExit::Stored { artifact, summary } => {
+            artifact.as_str().len() + summary.as_ref().map_or(0, |text| text.len())
+        }
+        AgentExit::Failure(error) => {
+            error.message.len() + error.details.as_ref().map_or(0, |details| details.as_str().len())
+        }
+        AgentExit::Lost => 0,
+    }
+}
