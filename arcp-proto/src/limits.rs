@@ -544,7 +544,8 @@ pub struct HistoryLimits {
     pub log_bytes: usize,
     /// Events of one job kept in the store (1,048,576). More: the oldest are
     /// deleted, about a thousandth of that at once; who still needs them gets
-    /// `RESUME_WINDOW_EXPIRED`.
+    /// `RESUME_WINDOW_EXPIRED`, and who watches the job and was not sent them yet is
+    /// detached from it.
     pub kept_job_events: usize,
     /// Bytes of events of one job kept in the store (1 GiB). As above.
     pub kept_job_bytes: usize,

@@ -97,6 +97,11 @@ pub fn lived() -> VirtualStore {
     });
     let (mut hello, _) = Raw::hello(&mut world, "tok-a");
     let (mut open, _) = Raw::open(&mut world, "tok-a");
+    // Jobs overtake who has stopped reading: what was numbered for it is taken back.
+    let (mut stalled, _) = Raw::open(&mut world, "tok-a");
+    stalled.send(&mut world, "subscribe", json!({"filter": {}}));
+    stalled.settle(&mut world);
+    world.stall(stalled.conn, true);
     for (agent, count) in
         [("failer", 0), ("chatty", 5000), ("kinds", 0), ("thinker", 40), ("chunker", 0), ("chatty", 700)]
     {
@@ -156,6 +161,9 @@ impl Restart {
                     match run {
                         Numbered::Events(run) => numbers.extend(singles(run)),
                         Numbered::Local { seq, frame } => numbers.push(json!([seq, frame])),
+                        Numbered::TakenBack { seq, .. } => {
+                            numbers.retain(|number| number[0].as_u64().is_some_and(|given| given < *seq));
+                        }
                     }
                 }
                 Record::Checkpointed { job, state, kept: None } => {
@@ -207,6 +215,11 @@ impl Restart {
             numbers.retain(|number| number[0].as_u64().is_some_and(|seq| seq > upto));
         }
         restart
+    }
+
+    /// The numbers of a session that stand for something.
+    pub fn numbers_of(&self, session: SessionId) -> Vec<u64> {
+        self.numbers.get(&session).into_iter().flatten().filter_map(|number| number[0].as_u64()).collect()
     }
 
     /// It is the same as another.

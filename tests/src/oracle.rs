@@ -262,17 +262,22 @@ impl Oracle {
                 self.accepted.insert(job.job.to_string(), at);
             }
             Record::Numbered { session, run } => {
+                let whose = session.to_string();
                 // What is of no event is of no log: it is durable with its number.
                 let (log, events) = match run {
                     Numbered::Events(run) => (run.log.to_string(), self.events_of(run)),
                     Numbered::Local { .. } => (String::new(), vec![0]),
+                    Numbered::TakenBack { seq, upto } => {
+                        let sent = self.head.get(&whose).copied().unwrap_or(0);
+                        assert!(*seq > sent, "b16_contiguous: {session} takes {seq} back, which was sent");
+                        (*seq..=*upto).for_each(|seq| drop(self.numbers.remove(&(whose.clone(), seq))));
+                        return;
+                    }
                 };
                 for (seq, event) in (run.seq()..).zip(events) {
                     let place = (at, log.clone(), event);
-                    let before = self.numbers.insert((session.to_string(), seq), place);
-                    // What was not sent may be taken back, and its number given again.
-                    let sent = self.head.get(&session.to_string()).copied().unwrap_or(0);
-                    assert!(before.is_none() || seq > sent, "b16_contiguous: {session} numbers {seq} twice");
+                    let before = self.numbers.insert((whose.clone(), seq), place);
+                    assert!(before.is_none(), "b16_contiguous: {session} numbers {seq} twice");
                 }
             }
             Record::JobEvent { job, event } => {

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::workflow::AGENT;
-use arcp_proto::runtime::{AgentCall, AgentReply, DepartureRecord, Input, Output, Record, StepState, StreamWord, Wait};
+use arcp_proto::runtime::{
+    AgentCall, AgentReply, DepartureRecord, Input, Numbered, Output, Record, StepState, StreamWord, Wait,
+};
 use serde_json::Value;
 
 /// What is known of everything that a job can wait for.
@@ -220,7 +222,11 @@ impl Reasons {
                 self.attached.remove(session);
             }
             Record::Numbered { session, run } => {
-                self.given.insert(*session, run.last_seq());
+                let upto = match run {
+                    Numbered::Events(_) | Numbered::Local { .. } => run.last_seq(),
+                    Numbered::TakenBack { seq, .. } => seq - 1,
+                };
+                self.given.insert(*session, upto);
             }
             _ => {}
         }

@@ -185,6 +185,7 @@ fn a_file_of_the_first_layout_is_brought_to_this_one() {
             (0..run.count).map(|k| Record::Numbered { session, run: Numbered::Events(single(k)) }).collect()
         }
         Record::JobHistory { .. }
+        | Record::Numbered { run: Numbered::TakenBack { .. }, .. }
         | Record::Released { .. }
         | Record::HistoryTrimmed { .. }
         | Record::BudgetLeft { .. }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{History, MemoryStore, Store};
 use arcp_proto::id::{JobId, LogPos};
-use arcp_proto::runtime::{Batch, Record};
+use arcp_proto::runtime::{Batch, Numbered, NumberedRun, Record};
 use arcp_proto::time::UtcMs;
+use arcp_proto::wire::FrameRole;
 use arcp_tests::kept::{Folder, Restart, at, batch, batch_of, job, kept, left, lived, loaded, rotated, session};
 use arcp_tests::store::{Flaky, Shared, VirtualStore};
 
@@ -65,6 +66,11 @@ fn given(store: &mut dyn Store, batches: &[Batch]) {
     assert!((0..Flaky::TRIES).any(|_| store.commit(batches).is_ok()), "they are taken");
 }
 
+/// The same, of a batch of these.
+fn given_to(store: &mut dyn Store, entries: &[(LogPos, Record)]) {
+    given(store, &[batch_of(entries)]);
+}
+
 /// Batches that must not be taken, however often they are given.
 fn refused(store: &mut dyn Store, batches: &[Batch]) {
     assert!((0..Flaky::TRIES).all(|_| store.commit(batches).is_err()), "they leave a gap");
@@ -106,6 +112,40 @@ fn batches_that_do_not_follow_are_refused_whole() {
         if subject.kind != Kind::Memory {
             let expected = at(1, &[rotated(1), rotated(2), rotated(3), rotated(4)]);
             assert_eq!(subject.reopened(), (expected, LogPos(4)), "{:?}", subject.kind);
+        }
+    }
+}
+
+#[test]
+fn numbers_that_were_taken_back_stay_so_whatever_a_store_has_let_go_of() {
+    let run = |seq, count| {
+        let (log, role, shown) = (job(1).into(), FrameRole::Whole, None);
+        let run = NumberedRun { seq, count, log, event: seq, shown, role, request: 0, subscription: 0 };
+        Record::Numbered { session: session(1), run: Numbered::Events(run) }
+    };
+    let taken_back = Record::Numbered { session: session(1), run: Numbered::TakenBack { seq: 8, upto: 100 } };
+    let released = |upto| Record::Released { session: session(1), upto };
+    let given: [&[Record]; 3] = [
+        // None is given again.
+        &[run(1, 50), run(51, 50), taken_back.clone(), released(7)],
+        // Some are, and are released: what was given first is not behind those that follow.
+        &[run(1, 50), run(51, 50), taken_back.clone(), run(8, 43), released(50)],
+        &[run(1, 50), run(51, 50), taken_back, run(8, 100), released(60)],
+    ];
+    for (records, left) in given.into_iter().zip([vec![], vec![], (61..=107).collect::<Vec<u64>>()]) {
+        // In commits of their own, and in one.
+        for each in [1, records.len()] {
+            for subject in Subject::lasting(&format!("taken-{}-{each}", left.len())) {
+                let mut store = subject.open();
+                loaded(&mut *store);
+                let entries = at(1, records);
+                entries.chunks(each).for_each(|entries| given_to(&mut *store, entries));
+                while store.tidy().expect("tidied") {}
+                drop(store);
+                let restart = Restart::of(&subject.reopened().0);
+                restart.must_be(&Restart::of(&entries));
+                assert_eq!(restart.numbers_of(session(1)), left, "{:?}", subject.kind);
+            }
         }
     }
 }

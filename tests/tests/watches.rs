@@ -377,10 +377,21 @@ fn payloads_written_for_several_sessions_are_kept_within_a_bound() {
 
 #[test]
 fn a_watcher_that_a_job_without_a_store_overtakes_is_detached_and_loses_nothing_else() {
-    let mut world = World::configured(12, |config| {
-        config.history = false;
-        config.limits.history.job_events = 64;
-    });
+    overtake(forgetful(12), false);
+}
+
+#[test]
+fn a_watcher_that_a_job_overtakes_of_which_a_store_keeps_little_is_detached_and_loses_nothing_else() {
+    overtake(oblivious(12), false);
+    // What it waits for is no longer there when the store comes to read it.
+    let mut slow = oblivious(12);
+    slow.read_latency = Duration::from_secs(20);
+    overtake(slow, true);
+}
+
+/// A job overtakes who watches it and who has subscribed to it: readers that have
+/// stopped, or `wait` for the store.
+fn overtake(mut world: World, wait: bool) {
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut watcher, _) = limited(&mut world, &["progress"]);
     let (mut observer, _) = Raw::open(&mut world, "tok-a");
@@ -390,27 +401,91 @@ fn a_watcher_that_a_job_without_a_store_overtakes_is_detached_and_loses_nothing_
     watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
     watcher.settle(&mut world);
     let own = watcher.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
-    for conn in [watcher.conn, observer.conn] {
-        world.stall(conn, true);
+    let (mut viewer, _) = Raw::open(&mut world, "tok-a");
+    for watched in [&job, &own] {
+        viewer.send(&mut world, "job.subscribe", json!({"job_id": watched}));
     }
+    viewer.settle(&mut world);
+    let conns = [watcher.conn, observer.conn, viewer.conn];
+    conns.into_iter().for_each(|conn| world.stall(conn, true));
     say(&mut world, &own, "metric", json!({"name": "own", "value": 10_001}));
+    if wait {
+        take_turns(&mut world, &job, 160);
+        conns.into_iter().for_each(|conn| world.stall(conn, false));
+        world.run_for(Duration::from_millis(10));
+        (0..200).for_each(|n| say(&mut world, &job, "metric", json!({"name": "meanwhile", "value": n})));
+    }
     take_turns(&mut world, &job, 2000);
     say(&mut world, &own, "metric", json!({"name": "own", "value": 10_002}));
-    for conn in [watcher.conn, observer.conn] {
-        world.stall(conn, false);
+    conns.into_iter().for_each(|conn| world.stall(conn, false));
+    for reader in [&mut watcher, &mut viewer] {
+        is_detached(&mut world, reader);
     }
-    let frames = watcher.settle(&mut world);
-    assert_eq!(world.close_reason(watcher.conn), None, "it is not closed");
-    let detached = frames.iter().filter(|frame| frame["payload"]["body"]["phase"] == "detached").count();
-    assert_eq!((detached, values(&frames).iter().filter(|value| **value > 10_000).count()), (1, 2), "{frames:#?}");
-    let first = seqs(&frames)[0];
-    assert_eq!(seqs(&frames), (first..).take(seqs(&frames).len()).collect::<Vec<_>>(), "no number is missing");
     let closed = observer.settle(&mut world).pop().expect("the end of the subscription");
     assert_eq!((closed["type"].as_str(), code(&closed)), (Some("subscribe.closed"), "BACKPRESSURE_OVERFLOW"));
     assert_eq!(world.close_reason(observer.conn), None);
     take_turns(&mut world, &own, 20);
-    assert_eq!(values(&watcher.settle(&mut world)), (0..10).collect::<Vec<_>>());
+    for reader in [&mut watcher, &mut viewer] {
+        assert_eq!(values(&reader.settle(&mut world)), (0..10).collect::<Vec<_>>());
+    }
     world.finish();
+}
+
+/// A reader that two events of its own job were for is told that another one has
+/// overtaken it, and keeps its connection.
+fn is_detached(world: &mut World, reader: &mut Raw) {
+    let frames = reader.settle(world);
+    assert_eq!(world.close_reason(reader.conn), None, "it is not closed");
+    let is_told = |frame: &&Value| {
+        let payload = &frame["payload"];
+        payload["phase"] == "detached" || payload["body"]["phase"] == "detached"
+    };
+    let detached = frames.iter().filter(is_told).count();
+    assert_eq!((detached, values(&frames).iter().filter(|value| **value > 10_000).count()), (1, 2), "{frames:#?}");
+    let first = seqs(&frames)[0];
+    assert_eq!(seqs(&frames), (first..).take(seqs(&frames).len()).collect::<Vec<_>>(), "no number is missing");
+}
+
+#[test]
+fn who_was_overtaken_comes_back_after_a_restart_and_is_owed_nothing() {
+    for compact in [false, true] {
+        let mut world = oblivious(23);
+        let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+        let (mut observer, accepted) = Raw::open(&mut world, "tok-a");
+        let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+        observer.send(&mut world, "subscribe", json!({"filter": {"types": ["metric"]}}));
+        observer.settle(&mut world);
+        take_turns(&mut world, &job, 20);
+        let sent = *seqs(&observer.settle(&mut world)).last().expect("metrics");
+        world.stall(observer.conn, true);
+        take_turns(&mut world, &job, 2000);
+        world.stall(observer.conn, false);
+        let closed = observer.settle(&mut world).pop().expect("the end of the subscription");
+        assert_eq!(closed["type"], "subscribe.closed");
+        world.crash_with(world.given().count(), compact);
+        let mut back = Raw::reclaim(&mut world, "tok-a", &accepted, 10_000);
+        let refused = back.expect_any(&mut world, &["session.resumed", "nack", "session.error"]);
+        let last = seqs(
+            &world
+                .frames_of(observer.conn)
+                .iter()
+                .filter_map(|text| serde_json::from_str(text).ok())
+                .collect::<Vec<Value>>(),
+        );
+        let last = last.last().copied().unwrap_or(sent);
+        assert!(refused.to_string().contains(&format!("nothing after {last} was ever sent")), "{refused}");
+        let mut back = Raw::reclaim(&mut world, "tok-a", &accepted, last);
+        back.expect(&mut world, "session.resumed");
+        assert!(seqs(&back.settle(&mut world)).is_empty(), "{compact}");
+        world.finish();
+    }
+}
+
+/// A world whose store keeps little of a job.
+fn oblivious(seed: u64) -> World {
+    World::configured(seed, |config| {
+        (config.limits.history.job_events, config.limits.history.kept_job_events) = (16, 64);
+    })
 }
 
 /// A world without a store that gives events back.
@@ -423,7 +498,12 @@ fn forgetful(seed: u64) -> World {
 
 #[test]
 fn every_subscription_that_a_job_overtakes_is_told_that_it_is_over() {
-    let mut world = forgetful(21);
+    for world in [forgetful(21), oblivious(21)] {
+        overtake_subscriptions(world);
+    }
+}
+
+fn overtake_subscriptions(mut world: World) {
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut observer, _) = Raw::open(&mut world, "tok-a");
     for kinds in [json!(["metric"]), json!([])] {
@@ -443,7 +523,12 @@ fn every_subscription_that_a_job_overtakes_is_told_that_it_is_over() {
 
 #[test]
 fn answers_leave_though_what_was_numbered_before_them_is_taken_back() {
-    let mut world = forgetful(22);
+    for world in [forgetful(22), oblivious(22)] {
+        overtake_answers(world);
+    }
+}
+
+fn overtake_answers(mut world: World) {
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut observer, _) = Raw::open(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();

@@ -203,7 +203,8 @@ impl Rows {
             row.write(tx, job, &mut written, up_to)?;
         }
         for (session, (at, runs)) in self.numbers {
-            let last = runs.last().map_or(0, Numbered::last_seq);
+            // Those that were taken back are there as long as what gave them.
+            let last = runs.iter().map(Numbered::last_seq).max().unwrap_or(0);
             let (pos, session, last, body) = (number(at.0), key(session.ulid()), number(last), json(&runs)?);
             let beyond = written.row(body.len(), at, up_to);
             let bytes = [None, Some(session.as_slice()), Some(&body)];

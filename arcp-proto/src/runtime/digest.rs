@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::artifact::Artifacts;
 use super::audit::Trail;
-use super::delivery::{Delivery, IndexEntry};
+use super::delivery::{Delivery, EventEntry, IndexEntry};
 use super::expected::Expected as _;
 use super::job::{End, Job, JobSpec, JobState, Jobs, checkpoint, delegation, lease, prompts};
 use super::schedule::Schedules;
@@ -126,6 +126,8 @@ impl Parts<'_> {
         digest.fact(format!("{id} subscriptions"), self.delivery.subscriptions.shown(id));
         for seq in feed.index().floor() + 1..=head {
             let shown = match feed.index().at(seq, self.jobs) {
+                // Behind some numbers of the same run one can tell less of what is gone.
+                Some(IndexEntry::Event(entry)) if self.is_gone(entry) => continue,
                 Some(IndexEntry::Event(entry)) => {
                     let audience = entry.log.job().and_then(|job| self.delivery.audiences.get(job));
                     let request = audience.and_then(|audience| audience.requests().get(id, entry.request));
@@ -139,6 +141,11 @@ impl Parts<'_> {
         for (_, message, executed) in session.seen().all() {
             self.digest_seen(digest, &id.to_string(), (message, executed));
         }
+    }
+
+    /// Whether an event is gone for good, of a job that is there.
+    fn is_gone(&self, entry: EventEntry) -> bool {
+        entry.log.job().and_then(|job| self.jobs.get(job)).is_some_and(|job| !job.keeps(entry.n))
     }
 
     fn digest_job(&self, digest: &mut Digest, id: JobId, job: &Job) {

@@ -23,6 +23,14 @@ pub enum Numbered {
         /// The frame.
         frame: LocalFrame,
     },
+    /// None of these numbers was sent, and none stands for anything any more: those
+    /// that are given again are recorded again.
+    TakenBack {
+        /// The first number.
+        seq: u64,
+        /// The last one.
+        upto: u64,
+    },
 }
 
 /// Numbers of a session in a row behind which frames of one log's events stand,
@@ -101,7 +109,7 @@ impl Numbered {
     pub fn seq(&self) -> u64 {
         match self {
             Numbered::Events(run) => run.seq,
-            Numbered::Local { seq, .. } => *seq,
+            Numbered::Local { seq, .. } | Numbered::TakenBack { seq, .. } => *seq,
         }
     }
 
@@ -110,6 +118,7 @@ impl Numbered {
         match self {
             Numbered::Events(run) => run.last_seq(),
             Numbered::Local { seq, .. } => *seq,
+            Numbered::TakenBack { upto, .. } => *upto,
         }
     }
 
@@ -173,12 +182,13 @@ impl NumberedRun {
         (!joins).then_some(next)
     }
 
-    /// Lets its numbers after `seq` go, which is one of them; of what is left
-    /// the events are not kept.
-    pub(super) fn end_at(&mut self, seq: u64) {
+    /// Lets its numbers after `seq` go, which is one of them; `last`: the event
+    /// behind that, if it is kept.
+    pub(super) fn end_at(&mut self, seq: u64, last: Option<u64>) {
         self.count = seq - self.seq + 1;
         if let Some(shown) = &mut self.shown {
-            shown.last = self.event;
+            // Where that one is gone the first is gone, too.
+            shown.last = last.unwrap_or(self.event);
         }
     }
 
@@ -209,6 +219,8 @@ struct Stored {
     #[serde(default)]
     subscription: u32,
     frame: Option<LocalFrame>,
+    /// Of numbers that were taken back, the last.
+    upto: Option<u64>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -230,9 +242,12 @@ impl TryFrom<Stored> for Numbered {
     type Error = &'static str;
 
     fn try_from(stored: Stored) -> Result<Numbered, &'static str> {
-        let Stored { seq, count, job, event, shown, part, request, subscription, frame } = stored;
-        if count == 0 {
+        let Stored { seq, count, job, event, shown, part, request, subscription, frame, upto } = stored;
+        if count == 0 || upto.is_some_and(|upto| upto < seq) {
             return Err("a run of no numbers");
+        }
+        if let Some(upto) = upto {
+            return Ok(Numbered::TakenBack { seq, upto });
         }
         let (log, role) = match (frame, job, part) {
             (Some(frame), ..) => return Ok(Numbered::Local { seq, frame }),
@@ -264,7 +279,7 @@ mod tests {
     fn run_of(stored: &str) -> NumberedRun {
         match serde_json::from_str(stored).expect("it is read") {
             Numbered::Events(run) => run,
-            Numbered::Local { .. } => panic!("{stored} is of events"),
+            Numbered::Local { .. } | Numbered::TakenBack { .. } => panic!("{stored} is of events"),
         }
     }
 
@@ -311,6 +326,16 @@ mod tests {
         for neither in [r#"{"seq":7}"#, r#"{"seq":7,"count":1,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":1}"#] {
             assert!(serde_json::from_str::<Numbered>(neither).is_err(), "{neither}");
         }
+    }
+
+    #[test]
+    fn numbers_that_were_taken_back_are_read_as_they_were_stored() {
+        let taken_back = Numbered::TakenBack { seq: 3, upto: 9 };
+        let stored = serde_json::to_string(&taken_back).expect("JSON");
+        assert_eq!(stored, r#"{"seq":3,"upto":9}"#);
+        assert_eq!(serde_json::from_str::<Numbered>(&stored).expect("it is read"), taken_back);
+        assert_eq!((taken_back.seq(), taken_back.last_seq()), (3, 9));
+        assert!(serde_json::from_str::<Numbered>(r#"{"seq":3,"upto":2}"#).is_err(), "none at all");
     }
 
     #[test]

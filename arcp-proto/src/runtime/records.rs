@@ -474,7 +474,7 @@ impl Record {
                 | Record::HandedOver { .. }
                 | Record::Joined { .. }
                 | Record::Left { .. }
-                | Record::Numbered { run: Numbered::Events(_), .. }
+                | Record::Numbered { run: Numbered::Events(_) | Numbered::TakenBack { .. }, .. }
                 | Record::Released { .. }
                 | Record::Unsubscribed { .. }
                 | Record::KeyKept { .. }
@@ -524,7 +524,7 @@ impl Record {
             | Record::TokensIssued { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
-            | Record::Numbered { run: Numbered::Events(_), .. }
+            | Record::Numbered { run: Numbered::Events(_) | Numbered::TakenBack { .. }, .. }
             | Record::Released { .. }
             | Record::Subscribed { .. }
             | Record::Unsubscribed { .. }

@@ -160,6 +160,15 @@ impl HistoryPool {
         }
     }
 
+    /// A session is sent no more of a job that the store was asked for: what it has
+    /// still to be sent of others is asked for anew.
+    pub(super) fn stop_reading(&mut self, ctx: &mut Context, id: SessionId, job: JobId) {
+        let pending = self.buffers.get(&id).and_then(|buffer| buffer.pending);
+        if pending.is_some_and(|pending| pending.job == job) {
+            self.stop(ctx, id);
+        }
+    }
+
     /// Drops what was read back for a session, and what was asked for.
     pub(super) fn stop(&mut self, ctx: &mut Context, id: SessionId) {
         ctx.timers.clear(Timer::Read(id));

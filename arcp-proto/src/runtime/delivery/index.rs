@@ -197,6 +197,7 @@ impl Index {
                 self.push_local(frame);
                 false
             }
+            Numbered::TakenBack { .. } => false,
         }
     }
 
@@ -225,24 +226,19 @@ impl Index {
                 return Some(alloc::vec![None]);
             }
         };
-        let before = run.event_at(self.head, jobs);
-        run.count -= 1;
-        match (before, &mut run.shown) {
-            (Some(last), Some(shown)) => shown.last = last,
-            (Some(_) | None, None) => {}
-            // What came before is not kept: nor is anything before that.
-            (None, Some(_)) => {
-                self.floor = self.head;
-                self.locals = Locals::default();
-                return Some(self.runs.drain(..).map(|run| run.log()).collect());
-            }
-        }
+        let last = run.event_at(self.head, jobs);
+        run.end_at(self.head, last);
         Some(Vec::new())
     }
 
     /// Takes back the numbers after `seq` behind which frames of such runs
     /// stand; others after it move up.
-    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> (Released, Withdrawn) {
+    pub(super) fn withdraw(
+        &mut self,
+        jobs: &Jobs,
+        seq: u64,
+        of: impl Fn(&NumberedRun) -> bool,
+    ) -> (Released, Withdrawn) {
         let mut gone = Vec::new();
         let mut numbers = Vec::new();
         let from = self.runs.partition_point(|run| run.last_seq() <= seq);
@@ -263,7 +259,8 @@ impl Index {
                     gone.push(Some(run.log));
                     continue;
                 }
-                run.end_at(seq);
+                let last = run.event_at(seq, jobs);
+                run.end_at(seq, last);
             }
             run.seq = self.head + 1;
             if !self.push(run) {
@@ -524,7 +521,7 @@ mod tests {
         assert_eq!(index.first_lost(2, &jobs), Some(4), "a local frame is there as long as its number is");
         // What was numbered for the job goes: a frame of no event moves up.
         index.release(1);
-        let (gone, withdrawn) = index.withdraw(2, |run| run.log == job(1).into());
+        let (gone, withdrawn) = index.withdraw(&jobs, 2, |run| run.log == job(1).into());
         assert_eq!((gone.len(), withdrawn.numbers, index.head()), (1, alloc::vec![(4, 4)], 4));
         assert_eq!([3, 4].map(|seq| told(&index, seq)), [2, 3].map(|n| Some(boundary(n))));
         let again: Vec<Numbered> = index.from(3).collect();
@@ -546,10 +543,10 @@ mod tests {
             events.iter().map(|(n, event)| entry(*n, *event, FrameRole::Whole)).collect()
         };
         let log = |n| Some(LogId::Job(job(n)));
-        let (gone, withdrawn) = index.withdraw(2, |run| run.log == job(2).into());
+        let (gone, withdrawn) = index.withdraw(&jobs, 2, |run| run.log == job(2).into());
         assert_eq!((gone, withdrawn.numbers), (Vec::new(), alloc::vec![(3, 3)]));
         assert_eq!(behind(&index), events(&[(1, 1), (2, 1), (1, 2), (1, 3)]));
-        let (gone, withdrawn) = index.withdraw(1, |run| run.log == job(2).into());
+        let (gone, withdrawn) = index.withdraw(&jobs, 1, |run| run.log == job(2).into());
         assert_eq!((gone, withdrawn.numbers), (alloc::vec![log(2), log(1)], alloc::vec![(2, 2)]), "two runs are one");
         assert_eq!(behind(&index), events(&[(1, 1), (1, 2), (1, 3)]));
         assert_eq!((index.release(2), index.first_lost(1, &jobs)), (Vec::new(), Some(2)));

@@ -51,9 +51,9 @@ impl Delivery {
         }
     }
 
-    /// Events of a job are gone that there is no store for. Who watches it and
-    /// was not sent them yet is detached before it comes to the gap; who owns it
-    /// is told there.
+    /// Events of a job are gone for good: there is no store for them, or it keeps no
+    /// more. Who watches it and was not sent them yet is detached before it comes to
+    /// the gap; who owns it is told there.
     pub(in crate::runtime) fn detach_overtaken(&mut self, ctx: &mut Context, jobs: &Jobs, id: JobId) {
         let first = jobs.get(id).map_or(1, |job| job.history().first());
         let Some(audience) = self.audiences.get(id).filter(|_| first > 1) else {
@@ -83,6 +83,7 @@ impl Delivery {
     /// one subscription.
     fn withdraw(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, subscription: u32) {
         self.feeds.withdraw(ctx, jobs, id, job, subscription);
+        self.history.stop_reading(ctx, id, job);
         self.pacing.wake(ctx, &self.feeds, id);
     }
 

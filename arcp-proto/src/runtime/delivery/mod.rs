@@ -51,7 +51,7 @@ pub(super) use audience::Audience;
 pub(super) use audiences::Joining;
 pub(super) use feed::Feed;
 pub(super) use feeds::{be_viewed_by, go_beside};
-pub(super) use index::IndexEntry;
+pub(super) use index::{EventEntry, IndexEntry};
 pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;

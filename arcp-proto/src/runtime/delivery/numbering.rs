@@ -190,11 +190,15 @@ impl Feeds {
         };
         let sent = feed.sent;
         let of = |run: &NumberedRun| (run.log, run.subscription) == (job.into(), subscription);
-        let (gone, withdrawn) = feed.index.withdraw(sent, of);
+        let upto = feed.head();
+        let (gone, withdrawn) = feed.index.withdraw(jobs, sent, of);
+        let Some((seq, _)) = withdrawn.numbers.first().copied() else {
+            return; // All of it was sent.
+        };
         feed.renumber(jobs, |seq| withdrawn.moved(seq));
-        // Those after them have other numbers now. A number that is recorded again
-        // stands for what it was given to last.
-        for run in feed.index.from(sent + 1) {
+        ctx.append(Record::Numbered { session: id, run: Numbered::TakenBack { seq, upto } });
+        // Those after them have other numbers now.
+        for run in feed.index.from(seq) {
             ctx.append(Record::Numbered { session: id, run });
         }
         feed.gates.retain(|(first, _)| *first <= sent);
@@ -217,8 +221,11 @@ impl Feeds {
         if let Numbered::Events(run) = &mut numbered {
             run.begin_at(run.seq.max(floor + 1));
         }
-        // A number that was taken back by an earlier restart was given again.
-        while self.head(id) >= numbered.seq() && self.take_back(ctx, jobs, id) {}
+        // It was taken back and, unless that is what is said here, given again.
+        while self.head(id) >= numbered.seq().max(floor + 1) && self.take_back(ctx, jobs, id) {}
+        if let Numbered::TakenBack { .. } = numbered {
+            return;
+        }
         let Some(feed) = self.by_session.get_mut(&id).expected("it was just looked up") else {
             return;
         };
@@ -350,7 +357,7 @@ impl Feed {
                 self.note_stream(run.log, run.role, run.subscription);
                 Some(run.log)
             }
-            Numbered::Local { .. } => None,
+            Numbered::Local { .. } | Numbered::TakenBack { .. } => None,
         };
         let is_new = self.index.restore(numbered);
         log.filter(|_| is_new)

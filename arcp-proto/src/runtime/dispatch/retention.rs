@@ -32,7 +32,7 @@ impl Retention<'_> {
         let beyond = jobs.table().is_beyond(ctx, id);
         let unsent = if beyond { delivery.first_unsent(jobs, id) } else { u64::MAX };
         jobs.table_mut().bound(ctx, id, (unsent, n + 1), |job| delivery.is_owed(job));
-        if !ctx.config.history {
+        if beyond || !ctx.config.history {
             delivery.detach_overtaken(ctx, jobs, id);
         }
         if grown {
