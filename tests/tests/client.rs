@@ -450,8 +450,8 @@ struct Alone {
 }
 
 impl Alone {
-    /// With a session.
-    fn connected(change: impl FnOnce(&mut ClientConfig)) -> Alone {
+    /// It is to connect.
+    fn begun(change: impl FnOnce(&mut ClientConfig)) -> Alone {
         let mut config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new("tok-a".into())));
         change(&mut config);
         let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
@@ -459,14 +459,39 @@ impl Alone {
         let client = Client::new(config, seeds, now).expect("the configuration works");
         let mut alone = Alone { client, now, sent: Vec::new(), told: Vec::new() };
         alone.input(ClientInput::Tick);
-        alone.input(ClientInput::Connected);
-        alone.hear(json!({"type": "session.welcome", "payload": {
+        alone
+    }
+
+    /// With a session.
+    fn connected(change: impl FnOnce(&mut ClientConfig)) -> Alone {
+        let mut alone = Alone::begun(change);
+        alone.welcome();
+        assert!(alone.told.iter().any(accepted), "{:?}", alone.told);
+        alone
+    }
+
+    /// Connects, and is let in.
+    fn welcome(&mut self) {
+        self.input(ClientInput::Connected);
+        self.hear(json!({"type": "session.welcome", "payload": {
             "runtime": {"name": "r", "version": "1"}, "session_id": "sess_1", "accepted_at": "2026-01-01T00:00:00Z",
             "resume_token": "rtk_1", "resume_window_sec": 600, "heartbeat_interval_sec": 30,
             "capabilities": {"encodings": ["json"], "features": ["heartbeat", "ack", "progress"], "agents": []},
         }}));
-        assert!(alone.told.iter().any(accepted), "{:?}", alone.told);
-        alone
+    }
+
+    /// Its connection breaks, and it is to connect again in so many milliseconds; `None`: it has given up.
+    fn breaks(&mut self) -> Option<u128> {
+        self.told.clear();
+        self.input(ClientInput::Disconnected { why: "cut".into() });
+        let pause = self.told.iter().find_map(|event| match event {
+            ClientEvent::Reconnecting { after, .. } => Some(after.as_millis()),
+            _ => None,
+        });
+        if pause.is_some() {
+            self.wait();
+        }
+        pause
     }
 
     fn input(&mut self, input: ClientInput) {
@@ -594,4 +619,38 @@ fn a_client_is_not_made_with_bounds_that_cannot_work() {
     };
     assert!(made(|config| (config.limits.pending, config.limits.frame_bytes) = (1, 1024)));
     assert!(!made(|config| config.limits.pending = 0) && !made(|config| config.limits.frame_bytes = 1023));
+}
+
+#[test]
+fn only_a_runtime_that_never_let_a_client_in_is_given_up_for_its_silence() {
+    let mut known = Alone::connected(|_| {});
+    assert!(known.breaks().is_some());
+    for attempt in 0..6 {
+        known.input(ClientInput::Connected);
+        assert!(known.breaks().is_some(), "attempt {attempt}: it was let in before");
+    }
+    let mut unreached = Alone::begun(|_| {});
+    for attempt in 0..6 {
+        assert!(unreached.breaks().is_some(), "attempt {attempt}: nobody has heard the hello");
+    }
+    let tries = (0..6).take_while(|_| {
+        unreached.input(ClientInput::Connected);
+        unreached.breaks().is_some()
+    });
+    assert_eq!(tries.count(), 2, "the third that is closed without an answer is the last");
+}
+
+#[test]
+fn pauses_begin_anew_once_a_session_was_open_for_five_seconds() {
+    let mut alone = Alone::connected(|_| {});
+    let pauses = [0, 4999, 0, 4999, 5000, 0].map(|open_ms| {
+        alone.now.mono = alone.now.mono + Duration::from_millis(open_ms);
+        let pause = alone.breaks().expect("it comes back");
+        alone.welcome();
+        pause
+    });
+    // Each pause doubles, less up to half of it.
+    for (at, most) in [100, 200, 400, 800, 100, 200].into_iter().enumerate() {
+        assert!((most / 2..=most).contains(&pauses[at]), "{pauses:?}");
+    }
 }

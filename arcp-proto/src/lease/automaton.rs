@@ -637,6 +637,56 @@ mod tests {
     }
 
     #[test]
+    fn a_wildcard_takes_what_is_of_one_segment_and_no_separator() {
+        for (rule, ordinary, slash, part) in [
+            (Rule::Char('a'), (false, true), (false, false), (false, false)),
+            (Rule::One, (false, true), (false, false), (false, false)),
+            (Rule::Run, (true, false), (false, false), (false, false)),
+            (Rule::Enter, (false, false), (false, false), (false, false)),
+            (Rule::Inside, (true, false), (true, true), (false, false)),
+            (Rule::Rest, (true, false), (true, false), (false, false)),
+        ] {
+            assert_eq!(['a', '/', PART].map(|c| rule.takes(c)), [ordinary, slash, part], "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_the_walk_is_one_that_a_target_can_have() {
+        let is_target = |shape, text: &str| {
+            let mut form = Form::begin(shape);
+            text.replace('|', "\0").chars().all(|c| {
+                form.then(c, shape).is_some_and(|next| {
+                    form = next;
+                    true
+                })
+            }) && form.may_end(shape)
+        };
+        for right in ["https|443|com/example|", "https|443|com/example|a/b/", "https|443|[::1]|a", "https|80|a_b/c-d|"]
+        {
+            assert!(is_target(Shape::Url, right), "{right}");
+        }
+        for wrong in [
+            "https|443||a",
+            "https|0443|com|a",
+            "https|443|com/exa mple|a",
+            "https|443|com/\u{e9}|a",
+            "https|443|com//example|a",
+            "https|443|[::1]a|a",
+            "https|443|[::1]]|a",
+            "https|443|[1]|a",
+            "https|443|[::g]|a",
+            "https|443|com|a//b",
+            "https|443|com|a/../b",
+            "https|443|com",
+        ] {
+            assert!(!is_target(Shape::Url, wrong), "{wrong}");
+        }
+        let paths =
+            ["/", "/a", "/a/b", "/.a", "/a/", "a", "", "/a//b", "/a/."].map(|text| is_target(Shape::Path, text));
+        assert_eq!(paths, [true, true, true, true, false, false, false, false, false]);
+    }
+
+    #[test]
     fn a_walk_that_would_take_too_long_is_given_up_after_some_thousand_states() {
         let wildcards = "?".repeat(13);
         let (first, second) = (alloc::format!("*a{wildcards}"), alloc::format!("*b{wildcards}"));

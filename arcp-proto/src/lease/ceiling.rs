@@ -258,6 +258,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_from_a_lease_is_named_and_what_is_left_as_it_was_is_not() {
+        let ceiling = Ceiling::new(lease(r#"{"fs.read":["/srv/**"],"cost.budget":["USD:5","EUR:1"]}"#));
+        for (asked, expected) in [
+            (r#"{"fs.read":["/srv/a"],"cost.budget":["USD:5","EUR:0.5"]}"#, alloc::vec![]),
+            (r#"{"fs.read":["/srv/a","/tmp/a"],"cost.budget":["USD:5"]}"#, alloc::vec!["fs.read=/tmp/a"]),
+            (r#"{"cost.budget":["USD:5.01","EUR:1"]}"#, alloc::vec!["cost.budget=USD:5.01"]),
+        ] {
+            let (_, taken) = ceiling.cut(&lease(asked), &mut Fuel::default()).expect("it can be cut");
+            assert_eq!(taken, expected, "{asked}");
+        }
+    }
+
+    #[test]
     fn what_no_pattern_says_exactly_is_refused_and_not_approximated() {
         let refused = cut(r#"{"tool.call":["search.*"]}"#, r#"{"tool.call":["*.web"]}"#);
         let Err(uncut @ Uncut::InPart { .. }) = refused else { panic!("{refused:?}") };

@@ -535,6 +535,44 @@ mod tests {
     }
 
     #[test]
+    fn accounts_are_looked_through_when_there_are_many_and_not_for_each_that_comes() {
+        let account = |n: usize| Principal::new(&alloc::format!("p{n}")).expect("a name").account();
+        let mut accounts = Accounts::new();
+        (0..FEWEST).for_each(|n| drop(accounts.of(&account(n))));
+        assert_eq!(accounts.principals.len(), FEWEST);
+        drop(accounts.of(&account(FEWEST)));
+        assert_eq!(accounts.principals.len(), 1, "nobody held the others");
+    }
+
+    #[test]
+    fn whose_connections_are_not_read_any_more_is_said_once_until_they_are() {
+        let mut limits = Limits::default();
+        limits.connection.waiting_bytes = 1000;
+        let mut accounts = Accounts::new();
+        let balance = accounts.of(&Principal::new("p").expect("a name").account());
+        let mut charge = balance.charge(HeldFor::Frames, 0);
+        let changed = [249, 250, 300, 125, 124, 249, 250].map(|bytes| {
+            charge.set(bytes);
+            accounts.bound(&limits, &balance).len()
+        });
+        assert_eq!((changed, accounts.full.len()), ([0, 1, 0, 0, 1, 0, 1], 1));
+        let runtime = accounts.runtime().clone();
+        assert!(accounts.bound(&limits, &runtime).is_empty(), "what the runtime does itself stops nobody");
+    }
+
+    #[test]
+    fn a_charge_that_moves_is_held_by_its_new_owner_alone() {
+        let mut accounts = Accounts::new();
+        let [from, to] = ["p", "q"].map(|name| accounts.of(&Principal::new(name).expect("a name").account()));
+        let mut charge = from.charge(HeldFor::Jobs, 7);
+        charge.move_to(&to);
+        let held = [&from, &to, accounts.runtime()].map(|balance| balance.bytes(HeldFor::Jobs));
+        assert_eq!((held, charge.balance().is(&to)), ([0, 7, 7], true));
+        drop(charge);
+        assert_eq!([&to, accounts.runtime()].map(|balance| balance.bytes(HeldFor::Jobs)), [0, 0]);
+    }
+
+    #[test]
     fn who_holds_nothing_has_not_reached_a_share_of_nothing() {
         let reached = |own, part| Holding { own, all: own, total: 400 }.is_reached(25, part);
         assert_eq!([0, 49, 50, 99, 100].map(|own| reached(own, 1)), [false, false, false, false, true]);

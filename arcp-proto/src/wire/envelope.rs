@@ -327,3 +327,24 @@ pub(crate) fn payload<'a, T: Deserialize<'a>>(kind: &str, text: &'a str) -> Resu
         Violation::invalid(message)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_of_an_envelope_is_named() {
+        let refused = |members: &str| {
+            let text = alloc::format!(r#"{{"type":"job.submit",{members},"payload":{{}}}}"#);
+            Header::read(&text).map_or_else(|unreadable| String::from(unreadable.violation.message), |_| String::new())
+        };
+        for name in
+            ["arcp", "id", "session_id", "job_id", "trace_id", "correlation_id", "span_id", "stream_id", "priority"]
+        {
+            let said = refused(&alloc::format!(r#""timestamp":null,"{name}":5"#));
+            assert_eq!(said, alloc::format!("envelope: `{name}` must be a string"));
+        }
+        let said = refused(r#""id":"m","session_id":null,"event_seq":"x""#);
+        assert_eq!(said, "envelope: `event_seq` must be a whole number", "nothing else is wrong");
+    }
+}

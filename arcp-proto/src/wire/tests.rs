@@ -625,6 +625,25 @@ fn a_frame_that_cannot_be_read_is_refused_as_what_it_asks_for() {
 }
 
 #[test]
+fn a_job_is_handed_to_a_principal_by_name_alone_unless_more_is_said_of_the_target() {
+    let target = |change: fn(&mut HandOver)| {
+        let id = |text| WireId::new(text).expect("an id");
+        let (job, to) = (id("job_1"), Principal::new("bob"));
+        let mut wish = HandOver { job, to, session: None, runtime: None, fingerprint: None, reason: None };
+        change(&mut wish);
+        let request = Request::from(Command::HandOver(wish));
+        let to_send =
+            RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request, sidecars: false };
+        let text = write_request(Family::Open, &to_send).expect("a frame");
+        let payload = crate::json::Members::parse(Header::read(&text).expect("a frame").payload).expect("an object");
+        String::from(payload.get("target").expect("a target"))
+    };
+    assert_eq!(target(|_| {}), r#""bob""#);
+    assert_eq!(target(|wish| wish.runtime = Some("wss://r".into())), r#"{"principal":"bob","runtime":"wss://r"}"#);
+    assert_eq!(target(|wish| wish.to = None), "{}");
+}
+
+#[test]
 fn a_refusal_that_cannot_be_placed_is_about_the_session() {
     let (request, job) = (WireId::new("m").expect("an id"), WireId::new("job_1").expect("an id"));
     let stamp = Stamp { id: Ulid::from_parts(AT.0, 1), session: None, seq: None };

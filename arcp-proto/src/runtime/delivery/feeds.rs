@@ -254,6 +254,44 @@ mod tests {
     }
 
     #[test]
+    fn streams_that_a_subscription_was_shown_go_with_it_and_others_stay_open() {
+        let (ctx, session) = (context(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
+        let mut feeds = feeds_of(&ctx, session);
+        let log = LogId::Job(JobId::from_ulid(Ulid::nil()));
+        let feed = feeds.by_session.get_mut(&session).expect("it was opened");
+        feed.streams.extend([(0, log), (1, log), (2, log)]);
+        feeds.close_streams_of(session, 1);
+        let open =
+            feeds.get(session).map(|feed| feed.streams.iter().map(|(of, _)| *of).collect::<alloc::vec::Vec<u32>>());
+        assert_eq!(open.as_deref(), Some([0, 2].as_slice()));
+    }
+
+    #[test]
+    fn a_frame_that_is_gone_is_let_go_if_all_before_it_were() {
+        let (mut ctx, session) = (context(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
+        let mut feeds = feeds_of(&ctx, session);
+        (1..=3).for_each(|subscription| feeds.number_local(&mut ctx, session, LocalWord::Boundary { subscription }));
+        let mut floor_after = |gone| {
+            feeds.release_gone(&mut ctx, session, gone);
+            feeds.get(session).map(|feed| feed.index().floor())
+        };
+        assert_eq!([2, 1, 3, 2].map(&mut floor_after), [Some(0), Some(1), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn the_store_is_told_of_released_numbers_many_at_once() {
+        let (mut ctx, session) = (context(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
+        ctx.config.limits.delivery.index_runs_per_session = 16;
+        let mut feeds = feeds_of(&ctx, session);
+        let numbers = 16 + 256 * 2;
+        (0..numbers)
+            .for_each(|subscription| feeds.number_local(&mut ctx, session, LocalWord::Boundary { subscription }));
+        let released = |record: &Record| if let Record::Released { upto, .. } = record { Some(*upto) } else { None };
+        assert_eq!(ctx.log.open().iter().filter_map(released).collect::<alloc::vec::Vec<u64>>(), [256, 512]);
+        assert_eq!((feeds.runs(), feeds.get(session).map(|feed| feed.index().floor())), (16, Some(512)));
+    }
+
+    #[test]
     fn a_job_is_let_go_with_the_last_number_that_points_to_it() {
         let (mut ctx, jobs) = (context(), Jobs::default());
         let (job, session) = (JobId::from_ulid(Ulid::nil()), SessionId::from_ulid(Ulid::from_parts(1, 1)));

@@ -471,6 +471,9 @@ mod tests {
         assert_eq!(events[1..5], expected);
         assert_eq!((events[0], events[5]), (None, None));
         assert_eq!(index.event_at_or_before(job(1), 3, &jobs), 2);
+        let first_after = |n, subscription, seq| index.first_event_after(job(n), subscription, seq, &jobs);
+        assert_eq!([0, 1, 2, 4].map(|seq| first_after(1, 0, seq)), [Some(1), Some(2), Some(3), None]);
+        assert_eq!((first_after(2, 0, 2), first_after(2, 0, 3), first_after(1, 1, 0)), (Some(1), None, None));
         assert_eq!(index.event_at_or_before(job(2), 2, &jobs), 0);
         assert!(index.holds_last_after(job(1), 3, 3));
         assert!(!index.holds_last_after(job(1), 2, 2));

@@ -97,6 +97,7 @@ mod tests {
     use crate::json::Json;
     use crate::runtime::account::Accounts;
     use crate::runtime::io::{LocalFrame, LocalWord};
+    use crate::runtime::job::Stored;
     use crate::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
     use crate::time::{Now, Timestamp, UtcMs};
     use crate::wire::View;
@@ -200,6 +201,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_is_behind_with_what_came_since_it_began_to_catch_up() {
+        let mut feed = feed(10);
+        feed.cursor = 4;
+        let stands = |feed: &Feed| (feed.lag(), feed.behind(), feed.unacknowledged());
+        assert_eq!(stands(&feed), (6, 6, 10));
+        feed.begin_to_catch_up(7);
+        (0..3).for_each(|_| drop(feed.index.push_local(BOUNDARY)));
+        assert_eq!(stands(&feed), (9, 3, 3));
+        (feed.cursor, feed.receipts.acked) = (12, 11);
+        assert_eq!(stands(&feed), (1, 1, 2));
+    }
+
+    #[test]
     fn a_backlog_is_held_against_nobody_and_what_was_owed_before_it_is() {
         // Which of these numbers count, if all are sent now: each has a byte.
         let counted = |mut feed: Feed| {
@@ -239,8 +253,9 @@ mod tests {
         }
         let Runtime { jobs, delivery, .. } = &mut runtime;
         let feed = delivery.feeds.by_session.values_mut().next().expect("one session");
-        let weighed = |seq| feed.index.at(seq, jobs).map_or(0, |entry| entry.weight(jobs));
-        let last_two = weighed(feed.head() - 1) + weighed(feed.head());
+        let job = jobs.get(job).expect("it goes on");
+        let weighed = |n| job.event(n).map_or(0, Stored::weight);
+        let last_two = weighed(job.count() - 1) + weighed(job.count());
         feed.cursor = feed.head() - 2;
         feed.renumber(jobs, |seq| seq);
         assert_eq!(feed.unsent_bytes(), last_two);

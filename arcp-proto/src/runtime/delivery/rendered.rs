@@ -81,3 +81,30 @@ impl Rendered {
         self.payloads.values().flat_map(BTreeMap::values).map(|payload| payload.text.len() + OVERHEAD).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::id::JobId;
+    use crate::runtime::account::Accounts;
+
+    #[test]
+    fn what_was_written_of_a_log_goes_with_it_and_nothing_else() {
+        let accounts = Accounts::new();
+        let (account, view) = (accounts.runtime(), View::before_handshake(false));
+        let logs = [1, 2].map(|n| LogId::Job(JobId::from_ulid(Ulid::from_parts(n, 0))));
+        let mut rendered = Rendered::default();
+        for log in logs {
+            for n in 1..=3 {
+                rendered.keep((account, 10_000), (log, n), &view, FrameRole::Whole, "text".into());
+            }
+        }
+        assert_eq!(account.bytes(HeldFor::Payloads), 6 * (4 + OVERHEAD));
+        rendered.forget(logs[0]);
+        assert_eq!((account.bytes(HeldFor::Payloads), rendered.recount()), (3 * (4 + OVERHEAD), 3 * (4 + OVERHEAD)));
+        let kept = logs.map(|log| (1..=3).filter_map(|n| rendered.get(log, n, &view, FrameRole::Whole)).count());
+        assert_eq!((kept, rendered.turns.len()), ([0, 3], 3));
+    }
+}

@@ -398,6 +398,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_forgotten_is_held_by_no_subscription() {
+        let mut runtime = subscribed();
+        let [job, other] = [1, 2].map(|n| invoke(&mut runtime, n));
+        let shown = |runtime: &Runtime| {
+            let own = runtime.delivery.subscriptions.by_session.values().next().expect("one session");
+            own.open.values().map(|subscription| subscription.shown.len()).sum::<usize>()
+        };
+        assert_eq!((subscribers(&runtime, job), shown(&runtime)), (1, 2));
+        runtime.delivery.subscriptions.end_job(job);
+        assert_eq!([job, other].map(|job| subscribers(&runtime, job)), [0, 1]);
+        assert_eq!(shown(&runtime), 1);
+    }
+
+    #[test]
     fn a_subscription_or_session_that_is_over_is_held_by_no_job() {
         for closing in [true, false] {
             let mut runtime = subscribed();

@@ -301,7 +301,7 @@ impl Handshake {
 
 /// What a client cannot do without and this runtime does not have.
 fn lacking(open: &Open, view: View, config: &Config) -> Option<String> {
-    let ours = View { features: open.required, ..view }.negotiated(open.required, config.features()).features;
+    let ours = view.negotiated(open.required, config.features()).features;
     let missing = ours.lacks(open.required).map(|feature| feature.to_string());
     missing.or_else(|| open.required_unknown.clone())
 }
@@ -354,14 +354,27 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_token_is_asked_for_once_more_where_that_can_be_asked() {
+        let empty = OPEN.replace(r#""scheme":"bearer""#, r#""scheme":"bearer","token":"""#);
+        for (kind, asked) in [("session.open", true), ("session.hello", false)] {
+            let (mut handshake, mut view) = (Handshake::new(Evidence::default(), None), View::before_handshake(false));
+            let want = hear(&mut handshake, &mut view, &empty.replace("session.open", kind));
+            assert_eq!(matches!(want, Want::Challenge { .. }), asked, "{kind}: {want:?}");
+        }
+    }
+
+    #[test]
     fn a_wrong_proof_is_asked_for_again_and_a_wrong_credential_is_not() {
         let verdict = || Principal::new("alice").map(Verdict::from);
         for (nonce, again) in [(Some("n1"), true), (None, false)] {
             let (mut handshake, mut view) = challenged();
             let Want::Judge { request, open, .. } = hear(&mut handshake, &mut view, &proof("n1")) else { panic!() };
+            assert!(!handshake.is_judged(), "nobody was asked");
             handshake.judge(OpId(7), request, open, nonce.map(String::from));
+            assert!(handshake.is_judged());
             assert!(matches!(handshake.judged(OpId(6), verdict()), Want::Nothing), "the verdict on another one");
             let denied = handshake.judged(OpId(7), None);
+            assert!(!handshake.is_judged());
             assert_eq!(matches!(denied, Want::RefuseProof { .. }), again, "{denied:?}");
             assert_eq!(matches!(denied, Want::Refuse { .. }), !again, "{denied:?}");
             assert!(matches!(handshake.judged(OpId(7), verdict()), Want::Nothing), "a verdict counts once");

@@ -145,11 +145,13 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::entropy::Seeds;
+    use crate::id::WireId;
     use crate::model::feature::Features;
     use crate::model::request::{ClientInfo, Credential, Open};
     use crate::runtime::Config;
     use crate::runtime::job::Jobs;
-    use crate::time::Now;
+    use crate::runtime::session::Outcome;
+    use crate::time::{Now, UtcMs};
     use crate::wire::View;
 
     fn known(name: &str) -> Proof {
@@ -207,5 +209,49 @@ mod tests {
         let dead = sessions.claimed(&claim(&token), &known("alice"), Family::Hello);
         assert_eq!(code(dead), Err(ErrorCode::Unauthenticated));
         assert_eq!(code(sessions.claimed(&claim(&next), &known("alice"), Family::Hello)), Ok(id));
+        // Whose it was is told what became of it, and others not that there was one.
+        sessions.end(&mut ctx, &Jobs::default(), id);
+        for (proof, expected) in [
+            (known("alice"), ErrorCode::ResumeWindowExpired),
+            (Proof::Nobody, ErrorCode::ResumeWindowExpired),
+            (known("bob"), ErrorCode::Unauthenticated),
+        ] {
+            assert_eq!(code(sessions.claimed(&claim(&next), &proof, Family::Hello)), Err(expected), "{proof:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_stands_for_its_client_as_long_as_the_credential_it_came_with() {
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default()).expect("it works");
+        let mut sessions = Sessions::default();
+        let client = ClientInfo { name: "c".into(), version: "1".into() };
+        let open = Open::new(client, Credential::Anonymous, Features::default());
+        let peer = (View::before_handshake(false), None);
+        let (id, _) = sessions.open(&mut ctx, &Jobs::default(), open, known("alice"), peer).expect("there is room");
+        for until in [Some(UtcMs(60_000)), None, Some(UtcMs(120_000))] {
+            sessions.renew(&mut ctx, id, until);
+            let session = sessions.get(id).expect("it is there");
+            assert_eq!(session.proof().verdict().map(|verdict| verdict.expires_at), Some(until));
+        }
+    }
+
+    #[test]
+    fn what_a_principal_asked_for_is_remembered_while_it_has_a_job_or_a_session() {
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default()).expect("it works");
+        let mut sessions = Sessions::default();
+        let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| Principal::new(name).expect("a name"));
+        let client = ClientInfo { name: "c".into(), version: "1".into() };
+        let open = Open::new(client, Credential::Anonymous, Features::default());
+        let peer = (View::before_handshake(false), None);
+        sessions.open(&mut ctx, &Jobs::default(), open, known("carol"), peer).expect("there is room");
+        let message = WireId::new("m1").expect("an id");
+        for principal in [&alice, &bob, &carol] {
+            sessions.remember_of(&mut ctx, principal.clone(), message.clone(), ([0; 32], Outcome::Done));
+        }
+        sessions.forget_seen(|principal| *principal == bob);
+        let left: alloc::vec::Vec<&Principal> = sessions.seen_of_principals().map(|(whose, ..)| whose).collect();
+        assert_eq!(left, [&bob, &carol]);
     }
 }
