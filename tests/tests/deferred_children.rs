@@ -92,10 +92,9 @@ fn refusal(reply: &AgentReply) -> &JobError {
 }
 
 fn left(world: &mut World, job: JobId, id: u64) -> String {
-    match ask(world, job, id, AgentCall::Remaining) {
-        AgentReply::Remaining(Remaining { budget, .. }) => budget.to_json().as_str().to_string(),
-        other => panic!("{other:?}"),
-    }
+    let reply = ask(world, job, id, AgentCall::Remaining);
+    let AgentReply::Remaining(Remaining { budget, .. }) = reply else { panic!("{reply:?}") };
+    budget.to_json().as_str().to_string()
 }
 
 fn cancel(world: &mut World, job: JobId) {

@@ -207,7 +207,7 @@ mod tests {
         let stands = |feed: &Feed| (feed.lag(), feed.behind(), feed.unacknowledged());
         assert_eq!(stands(&feed), (6, 6, 10));
         feed.begin_to_catch_up(7);
-        (0..3).for_each(|_| drop(feed.index.push_local(BOUNDARY)));
+        (0..3).for_each(|_| feed.index.push_local(BOUNDARY));
         assert_eq!(stands(&feed), (9, 3, 3));
         (feed.cursor, feed.receipts.acked) = (12, 11);
         assert_eq!(stands(&feed), (1, 1, 2));

@@ -57,7 +57,7 @@ pub(in crate::runtime) fn prepare(
     came: Option<Prepared>,
 ) -> Result<Next, Violation> {
     let parent = call.job;
-    let (new, principal) = (child.new(), child.principal());
+    let (new, principal) = (child.job(), child.principal());
     let is_checked = match came {
         Some((Preparing::Credentials(_, ordered), verdict)) => {
             verdict?;
@@ -80,7 +80,7 @@ pub(in crate::runtime) fn prepare(
 
 /// Has the host check the input of a child, unless it checks too much.
 fn begin_check(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: &NewChild) -> Result<OpId, Violation> {
-    let (agent, input) = (child.new().agent(), child.input().cloned().unwrap_or_else(Json::empty_object));
+    let (agent, input) = (child.job().agent(), child.input().cloned().unwrap_or_else(Json::empty_object));
     let most = ctx.config.limits.job.checked_input_bytes;
     if input.as_str().len() > most {
         let message = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());

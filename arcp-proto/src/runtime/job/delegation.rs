@@ -96,7 +96,7 @@ impl NewChild {
         &self.principal
     }
 
-    pub(super) fn new(&self) -> &NewJob {
+    pub(super) fn job(&self) -> &NewJob {
         &self.new
     }
 
