@@ -1,8 +1,14 @@
 //! Children that agents ask for and that wait for the host: their inputs are checked and
 //! their credentials issued as those of jobs that clients submit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arcp_host::input_schema::InputSchema;
+use arcp_host::process::ProcessAgent;
+use arcp_host::provisioner::InMemoryProvisioner;
+use arcp_host::registry::{Registry, Terms};
+use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId};
 use arcp_proto::json::Json;
@@ -13,7 +19,9 @@ use arcp_proto::runtime::{
 };
 use arcp_proto::secret::Secret;
 use arcp_tests::canaries::CANARY;
-use arcp_tests::raw::{Raw, code};
+use arcp_tests::kept::Folder;
+use arcp_tests::raw::{Raw, code, credentials_payload};
+use arcp_tests::server::{self, Running};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -451,4 +459,42 @@ fn a_value_that_an_agent_chose_is_masked_while_its_renewal_waits_behind_a_child(
     cancel(&mut world, job);
     world.settle();
     world.finish();
+}
+
+/// A program has another one do something: one line, and its answer.
+#[test]
+fn a_program_that_another_one_delegates_to_has_its_input_checked_and_credentials_in_its_environment() {
+    let provisioner = Arc::new(InMemoryProvisioner::default());
+    let line = |id: u64, n: &str| {
+        let lease = r#"{"model.use":["gpt-4"]}"#;
+        let body = format!(r#"{{"agent":"worker","input":{{"n":{n}}},"lease_request":{lease},"delegate_id":"d{id}"}}"#);
+        format!(r#"echo '{{"kind":"delegate","id":{id},"body":{body}}}'; read answer; "#)
+    };
+    let boss = format!(
+        r#"read input; {}case "$answer" in *'"pointer":"/n"'*) ;; *) echo "$answer"; exit 1;; esac; {}child="${{answer##*job_id\":\"}}"; child="${{child%%\"*}}"
+        echo '{{"kind":"await","id":3,"body":{{"job_id":"'$child'"}}}}'; read answer
+        case "$answer" in *'"result":"own"'*) echo '{{"result":"both"}}';; *) echo "$answer"; exit 1;; esac"#,
+        line(1, r#""one""#),
+        line(2, "1"),
+    );
+    let worker = r#"read input; case "$ARCP_CREDENTIALS" in
+        *"sk-sample-$ARCP_JOB_ID\""*) echo '{"result":"own"}';; *) echo '{"result":"none"}';; esac"#;
+    let mut registry = Registry::default();
+    registry.add("boss", None, ProcessAgent::shell(&boss).answered());
+    registry.add("worker", None, ProcessAgent::shell(worker));
+    let schema = json_of(&json!({"type": "object", "properties": {"n": {"type": "integer"}}}));
+    let schema = Some(Arc::new(InputSchema::new(&schema).expect("a schema")));
+    registry.set_terms("worker", Terms { schema, ..Terms::default() });
+    let folder = Folder::new("deferred-children");
+    let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Normal).expect("it opens");
+    let host = Running::host_of(Box::new(store), registry, |_| {});
+    let server = Running::serve(host.with_provisioner(provisioner.clone()));
+    let mut socket = server.websocket();
+    server::send(&mut socket, "h", "session.hello", credentials_payload("tok-b"));
+    server::expect(&mut socket, "session.welcome");
+    let submit = json!({"agent": "boss", "lease_request": {"model.use": ["gpt-*"], "agent.delegate": ["worker"]}});
+    server::send(&mut socket, "s", "job.submit", submit);
+    server::expect(&mut socket, "job.accepted");
+    assert_eq!(server::expect(&mut socket, "job.result")["payload"]["result"], json!("both"));
+    assert!(provisioner.counting().is_empty(), "all ended before that was seen");
 }

@@ -77,7 +77,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     assert!(rotated > 10, "{rotated} rotations");
     assert!(gone > 3, "{gone} jobs went to another runtime");
     assert!(refused_again > 10 && provisioned > 50, "{refused_again} late answers, {provisioned} orders");
-    assert!(deferred > 20, "{deferred} times a child waited for the host");
+    assert!(deferred > 3, "{deferred} times a child waited for the host");
     assert!(children > 50 && allowed > 50 && costs > 50, "nobody did what needs authority");
     assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0 && interrupted > 0, "the worlds were empty");
 }
