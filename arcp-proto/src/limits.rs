@@ -363,7 +363,8 @@ pub struct CredentialLimits {
     /// to be revoked (4,096); an account may have its `principal_share`. More:
     /// refused.
     pub jobs_with_credentials: usize,
-    /// Credentials of one job (8). More: revoked at once.
+    /// Credentials of one job (8). More: revoked at once. As many values that its agent has
+    /// chosen and that were not issued are still masked. More: it may choose no other one.
     pub credentials_per_job: usize,
     /// Tokens of one job that count at once (4). One more takes the place of the first.
     pub tokens_per_job: usize,

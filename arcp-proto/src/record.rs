@@ -7,7 +7,8 @@
 //! **A recording is a secret**: it holds tokens, seeds and everything clients
 //! sent. It is off unless somebody asks for it. Values of credentials that were issued
 //! for jobs are not in it: others of the same length stand for them, so that it
-//! replays all the same.
+//! replays all the same. Nobody can foresee those who does not know the seeds: what is
+//! said is never taken for one.
 
 mod redaction;
 
@@ -88,7 +89,7 @@ impl Recorder {
             seeds: seeds.clone(),
             now,
         };
-        let mut recorder = Recorder { text: String::new(), redaction: Redaction::default() };
+        let mut recorder = Recorder { text: String::new(), redaction: Redaction::new(seeds) };
         recorder.line(&head);
         recorder
     }

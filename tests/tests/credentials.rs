@@ -591,6 +591,24 @@ fn a_restartable_job_with_credentials_ends_with_its_runtime() {
 }
 
 #[test]
+fn a_recording_replays_whatever_an_agent_says_that_could_stand_for_a_value() {
+    let mut world = world(24);
+    let mut raw = owner(&mut world, "tok-a");
+    let job = job_of(&raw.submit(&mut world, with_models("stubborn")));
+    until(&mut world, |world| world.started.iter().any(|spec| !spec.credentials.is_empty()));
+    let length = world.started[0].credentials[0].value.expose().len();
+    for number in ["~1", "~2", "-1"] {
+        // What it was told stands in its text, and numbers are easily guessed.
+        let message = format!("{}{number}", "*".repeat(length - number.len()));
+        let body = Json::parse(&json!({"message": message}).to_string()).expect("JSON");
+        world.input(Input::Agent { job, call: AgentCall::Emit { kind: "log".into(), body } });
+    }
+    raw.send(&mut world, "job.cancel", json!({"job_id": job.to_string()}));
+    raw.until_end(&mut world);
+    world.finish();
+}
+
+#[test]
 fn what_an_agent_says_shows_no_value_of_the_credentials_of_its_job() {
     let mut world = world(23);
     let mut raw = owner(&mut world, "tok-a");

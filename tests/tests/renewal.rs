@@ -213,6 +213,43 @@ fn a_renewal_that_fails_leaves_the_credential_as_it_was() {
 }
 
 #[test]
+fn a_value_that_an_agent_chose_is_masked_although_the_answer_to_its_renewal_was_lost() {
+    let mut world = World::configured(43, |config| {
+        config.models = Models { provisions: true, ..Models::default() };
+        config.limits.credential.credentials_per_job = 2;
+    });
+    let mut raw = owner(&mut world, "tok-a");
+    let job = running(&mut world, &mut raw, with_models("stubborn"));
+    world.provisioner.fails = Some("nothing came in time".into());
+    let values = ["x", "y", "z"].map(|which| format!("{CANARY}{job}-mine-{which}"));
+    for (at, value) in values.iter().enumerate().take(2) {
+        renew(&mut world, job, at as u64, Some(value));
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(refusal(&world), "the credential keeps its value: nothing came in time");
+        assert!(world.provisioner.counting.contains_key(&(job, value.clone())), "it was issued");
+    }
+    world.provisioner.fails = None;
+    renew(&mut world, job, 2, Some(&values[2]));
+    assert!(refusal(&world).contains("leave `value` out"), "{}", refusal(&world));
+    raw.take(&world);
+    let said = format!("{}, {}", values[0], values[1]);
+    let body = serde_json::from_str(&json!({"message": said}).to_string()).expect("JSON");
+    world.input(Input::Agent { job, call: AgentCall::Emit { kind: "log".into(), body } });
+    world.run_for(Duration::from_secs(1));
+    let frames = raw.take(&world);
+    let shown = values[0].replace(|_: char| true, "*");
+    assert_eq!(frames[0]["payload"]["body"]["message"], format!("{shown}, {shown}"));
+    // One that it has asked for may be issued after all.
+    renew(&mut world, job, 3, Some(&values[0]));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(renewed(&world), Some(values[0].as_str()));
+    raw.send(&mut world, "job.cancel", json!({"job_id": job.to_string()}));
+    raw.until_end(&mut world);
+    assert!(world.provisioner.counting.is_empty(), "what came of it is revoked with the rest");
+    world.finish();
+}
+
+#[test]
 fn an_earlier_value_is_revoked_until_that_is_done_and_the_job_goes_on() {
     let mut world = world(34);
     let mut raw = owner(&mut world, "tok-a");

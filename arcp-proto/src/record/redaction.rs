@@ -4,6 +4,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::entropy::Seeds;
 use crate::id::{JobId, OpId};
 use crate::model::credential::{Issuance, Revocation, check_value};
 use crate::runtime::{AgentCall, Input, Output};
@@ -14,10 +17,14 @@ const REVOKED: usize = 1024;
 /// The bytes by which a value is found: a usable one has as many.
 const BEGINNING: usize = 8;
 
+/// What a stand-in is made of: what may stand in a value.
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 /// The values of credentials that a runtime was given, and what is written instead: of
 /// those that may count all of them.
-#[derive(Default)]
 pub(super) struct Redaction {
+    /// By which stand-ins are made.
+    key: [u8; 32],
     /// By their beginnings.
     known: BTreeMap<[u8; BEGINNING], Vec<Known>>,
     given: u64,
@@ -43,6 +50,12 @@ impl core::fmt::Debug for Redaction {
 }
 
 impl Redaction {
+    pub(super) fn new(seeds: &Seeds) -> Redaction {
+        let key = Sha256::new().chain_update(b"arcp recording").chain_update(seeds.secret).finalize().into();
+        let (known, asked, of_jobs, revoked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Redaction { key, known, given: 0, asked, of_jobs, revoked }
+    }
+
     /// Notes for which job the host is asked something.
     pub(super) fn note(&mut self, output: &Output) {
         if let Output::IssueCredentials { op, order } = output {
@@ -133,10 +146,7 @@ impl Redaction {
             return Some(value.into());
         }
         self.given += 1;
-        // As long as the value, and like no other: what is counted in bytes stays the same.
-        let number = alloc::format!("~{}", self.given);
-        let kept = number.len().min(value.len());
-        let instead = alloc::format!("{}{}", "*".repeat(value.len() - kept), &number[number.len() - kept..]);
+        let instead = stand_in(&self.key, self.given, value.len());
         of_beginning.push(Known { value: value.into(), instead, issued: 1 });
         // The longest first: one value may begin with another.
         of_beginning.sort_by_key(|known| core::cmp::Reverse(known.value.len()));
@@ -187,6 +197,21 @@ impl Redaction {
         }
         if copied == 0 { line } else { out + &line[copied..] }
     }
+}
+
+/// As long as a value, and like no other: what is counted in bytes stays the same. Whoever
+/// could foresee it could say it, which is masked when it is replayed, and was not before.
+fn stand_in(key: &[u8; 32], given: u64, length: usize) -> String {
+    let mut instead = String::with_capacity(length);
+    let mut block = 0_u64;
+    while instead.len() < length {
+        let numbers = [given, block].map(u64::to_be_bytes);
+        let digest = Sha256::new().chain_update(key).chain_update(numbers.concat()).finalize();
+        let letters = digest.iter().map(|byte| char::from(LETTERS[usize::from(byte % 64)]));
+        instead.extend(letters.take(length - instead.len()));
+        block += 1;
+    }
+    instead
 }
 
 #[cfg(test)]
@@ -256,6 +281,21 @@ mod tests {
         assert!(!recorded(&mut recorder, "sk-longest-living").contains("sk-"));
         revoked(&mut recorder, 1);
         assert!(!recorded(&mut recorder, "sk-longest-living").contains("sk-"), "it may be said late");
+    }
+
+    #[test]
+    fn what_stands_for_a_value_is_known_to_whoever_knows_the_seeds() {
+        let told = |secret: u8| {
+            let seeds = Seeds { public: [1; 32], secret: [secret; 32] };
+            let mut recorder = Recorder::new(&Config::new("test", "1"), &seeds, Now::default());
+            issued(&mut recorder, 1, "12345678");
+            issued(&mut recorder, 2, &"x".repeat(100));
+            [recorded(&mut recorder, "12345678"), recorded(&mut recorder, &"x".repeat(100))]
+        };
+        let (one, other) = (told(2), told(3));
+        assert_eq!(one, told(2));
+        assert!(one[0] != other[0] && one[1] != other[1], "{one:?} {other:?}");
+        assert!(one.iter().all(|line| !line.contains("12345678") && !line.contains("xxx")), "{one:?}");
     }
 
     #[test]

@@ -100,6 +100,9 @@ pub(super) struct Live {
     /// The event that says the value of a credential, of those that have another one
     /// than at first.
     pub(super) renewed: BTreeMap<String, u64>,
+    /// Values that its agent wanted and was not given: perhaps they were issued all the same,
+    /// and the answer was lost.
+    pub(super) doubtful: Vec<Secret>,
     /// The session that submitted their job, and the last one that came to it by its
     /// key and may have them.
     pub(super) shown_to: (SessionId, Option<SessionId>),
@@ -112,7 +115,11 @@ impl Stage {
         match self {
             Stage::Intended(_, _, order) => order.bytes(),
             Stage::Issued(_, credentials) => of(credentials),
-            Stage::Live(live) => of(&live.credentials) + live.renewed.keys().map(String::len).sum::<usize>(),
+            Stage::Live(live) => {
+                let doubtful = |value: &Secret| size_of::<Secret>() + value.expose().len();
+                let renewed = live.renewed.keys().map(String::len).sum::<usize>();
+                of(&live.credentials) + renewed + live.doubtful.iter().map(doubtful).sum::<usize>()
+            }
             Stage::Asked(_) | Stage::Revoking { .. } => 0,
         }
     }
@@ -157,6 +164,14 @@ impl Provisioning {
 }
 
 impl Live {
+    /// A renewal is over for which its agent wanted this value.
+    pub(super) fn note_wanted(&mut self, wanted: Secret) {
+        let counts = self.credentials.iter().any(|credential| credential.value == wanted);
+        if !counts && !self.doubtful.contains(&wanted) {
+            self.doubtful.push(wanted);
+        }
+    }
+
     /// Whether this session may see values.
     fn is_shown_to(&self, session: SessionId) -> bool {
         self.shown_to.0 == session || self.shown_to.1 == Some(session)
@@ -246,7 +261,8 @@ impl Credentials {
         };
         let (asker, credentials) = (*asker, core::mem::take(credentials));
         self.waiting.remove(&asker);
-        entry.enter(Stage::Live(Live { credentials, renewed: BTreeMap::new(), shown_to: (session, None) }));
+        let (renewed, doubtful, shown_to) = (BTreeMap::new(), Vec::new(), (session, None));
+        entry.enter(Stage::Live(Live { credentials, renewed, doubtful, shown_to }));
         true
     }
 

@@ -70,7 +70,7 @@ pub(in crate::runtime) fn mask(jobs: &Jobs, input: &mut Input) {
 }
 
 /// The values that count of a job, those that are being revoked and those that its
-/// agent wants; `None` if there is none.
+/// agent wants, or has wanted in vain; `None` if there is none.
 fn of_job(jobs: &Jobs, job: JobId) -> Option<Mask<'_>> {
     let entry = jobs.credentials.by_job.get(&job)?;
     let Stage::Live(live) = &entry.stage else {
@@ -81,7 +81,7 @@ fn of_job(jobs: &Jobs, job: JobId) -> Option<Mask<'_>> {
     let wanted = entry.renewing.as_ref().and_then(|renewing| renewing.wanted.as_ref());
     let deferred = jobs.table.get(job).and_then(|job| job.run.questions.deferred.as_deref());
     let held = deferred.into_iter().flat_map(|deferred| &deferred.held).filter_map(|(_, call)| wanted_by(call));
-    Some(Mask::of(own.chain(before).chain(wanted).chain(held)))
+    Some(Mask::of(own.chain(&live.doubtful).chain(before).chain(wanted).chain(held)))
 }
 
 /// The value that a call wants for a credential.

@@ -25,7 +25,7 @@ use super::cause::Cause;
 use super::credentials::{Live, Provisioning, Renewing, Stage, Superseded};
 use super::delegation::OpenCall;
 use super::{Job, Jobs, NewJob, Wait, end, lease};
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, LogPos, OpId, Principal};
 use crate::json::{Json, Object};
 use crate::lease::Lease;
@@ -315,6 +315,11 @@ pub(in crate::runtime) fn renew(
         if live.credentials.iter().any(|credential| credential.value == *value) {
             return Err(Violation::invalid("`value` is one that a credential of this job has already").into());
         }
+        let most = ctx.config.limits.credential.credentials_per_job;
+        if live.doubtful.len() >= most && !live.doubtful.contains(value) {
+            let full = alloc::format!("{most} values that were asked for were not issued: leave `value` out");
+            return Err(Violation::exhausted("credentials_per_job", BoundOf::Job, most as u64, full).into());
+        }
     }
     let lease = Lease::parse(&job.spec.lease).unwrap_or_default().spending(left);
     let op = ctx.next_op();
@@ -343,7 +348,7 @@ fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance)
     let Some(entry) = jobs.credentials.by_job.get_mut(&id) else {
         return; // They are revoked.
     };
-    let Some(Renewing { id: credential, call, .. }) = entry.renewing.take() else {
+    let Some(Renewing { id: credential, call, wanted, .. }) = entry.renewing.take() else {
         return; // It answers what it was not asked.
     };
     if matches!(entry.stage, Stage::Revoking { .. }) {
@@ -362,6 +367,9 @@ fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance)
             Err((reason, Vec::new()))
         }
     };
+    if let (Some(wanted), Some(live)) = (wanted, entry.live()) {
+        live.note_wanted(wanted);
+    }
     let (answer, superseded) = match renewed {
         Ok((renewed, before)) => (Ok(renewed), alloc::vec![(credential, before)]),
         Err((reason, unwanted)) => {
