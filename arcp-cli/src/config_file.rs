@@ -16,26 +16,42 @@ use toml::de::{DeTable, DeValue};
 
 use crate::exit::Failure;
 
+/// Where to listen: nobody does where `--stdio` is given.
+const LISTEN: &str = "listen";
+/// How options begin that say how TLS is spoken there.
+const TLS: &str = "tls-";
+
 /// Options that are about one start of the program: a file cannot give them.
 const OF_A_START: [&str; 6] = ["config", "check", "background", "detached", "help", "stdio"];
 
-/// The arguments with what the configuration file adds, if they name one.
+/// The arguments with what the configuration file adds, if they name one, and what reads
+/// them.
 ///
 /// # Errors
 ///
 /// If the file cannot be read, or says what no option does: with the line and the key.
-pub fn added_to(command: &Command, given: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
-    let Some(serve) = command.find_subcommand("serve") else {
-        return Ok(given);
-    };
+pub fn added_to(command: Command, given: Vec<OsString>) -> Result<(Command, Vec<OsString>), Failure> {
     // What is wrong with the command line itself is said once all of it is there.
     let matches = command.clone().ignore_errors(true).try_get_matches_from(&given);
     let Some(found) = matches.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) else {
-        return Ok(given);
+        return Ok((command, given));
     };
-    let Some(path) = found.get_one::<PathBuf>("config") else {
-        return Ok(given);
+    let command = match found.get_flag("stdio") {
+        // The flag goes before a variable that it excludes, too.
+        true => {
+            command.mut_subcommand("serve", |serve| serve.mut_arg(LISTEN, |listen| listen.env(None::<&'static str>)))
+        }
+        false => command,
     };
+    let (Some(serve), Some(path)) = (command.find_subcommand("serve"), found.get_one::<PathBuf>("config")) else {
+        return Ok((command, given));
+    };
+    let all = with_file(serve, found, path, given)?;
+    Ok((command, all))
+}
+
+/// The arguments with what this file adds.
+fn with_file(serve: &Command, found: &ArgMatches, path: &Path, given: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let unusable = |why: &dyn std::fmt::Display| Failure::usage(format!("--config {}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
     let table = DeTable::parse(&text).map_err(|error| {
@@ -51,7 +67,7 @@ pub fn added_to(command: &Command, given: Vec<OsString>) -> Result<Vec<OsString>
         let option = option_of(serve, key.get_ref(), &place)?;
         let added = arguments(option, value, &place)?;
         check(serve, &added, key.get_ref(), &place)?;
-        if !is_given(found, option) {
+        if !is_given(found, option) && !is_excluded(found, option) {
             all.extend(added);
         }
     }
@@ -158,4 +174,11 @@ fn check(serve: &Command, added: &[OsString], key: &str, place: &Place<'_>) -> R
 fn is_given(found: &ArgMatches, option: &Arg) -> bool {
     let source = found.value_source(option.get_id().as_str());
     matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+}
+
+/// Whether the option is about places to listen at, and the command line says that there
+/// is none.
+fn is_excluded(found: &ArgMatches, option: &Arg) -> bool {
+    let is_of_places = |name: &str| name == LISTEN || name.starts_with(TLS);
+    found.get_flag("stdio") && option.get_long().is_some_and(is_of_places)
 }

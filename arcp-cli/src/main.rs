@@ -106,8 +106,7 @@ fn main() -> ExitCode {
 
 /// Reads the command line, with what a configuration file adds to it.
 fn parse() -> Result<args::Args, Failure> {
-    let mut command = args::command();
-    let given = config_file::added_to(&command, std::env::args_os().collect())?;
+    let (mut command, given) = config_file::added_to(args::command(), std::env::args_os().collect())?;
     let matches = command.try_get_matches_from_mut(given).unwrap_or_else(|error| error.exit());
     Ok(args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit()))
 }

@@ -300,6 +300,22 @@ fn a_file_and_a_variable_name_several_places() {
 }
 
 #[test]
+fn stdio_on_the_command_line_goes_before_a_variable_and_a_file_that_say_where_to_listen() {
+    let mut home = home();
+    let file = home.dir.join("arcp.toml");
+    let tls = "tls-cert = \"cert.pem\"\ntls-key = \"key.pem\"\n";
+    fs::write(&file, format!("samples = true\nlisten = [\":0\", \":0\"]\n{tls}")).expect("written");
+    home.variables.push(("ARCP_LISTEN", "127.0.0.1:0"));
+    let file = file.to_str().expect("text");
+    for more in [&["--samples"][..], &["--config", file]] {
+        let served = home.run(&[&["serve", "--stdio"], more].concat());
+        assert_eq!((code(&served), stderr(&served).contains("READY ws:")), (0, false), "{}", stderr(&served));
+    }
+    let both = home.run(&["serve", "--stdio", "--samples", "--listen", ":0"]);
+    assert!(code(&both) == 2 && stderr(&both).contains("cannot be used with"), "{}", stderr(&both));
+}
+
+#[test]
 fn a_user_of_a_socket_may_be_named_as_an_operator() {
     let home = home();
     let (_, url) = socket(&home, "a.sock");
