@@ -36,7 +36,7 @@ pub fn added_to(command: Command, given: Vec<OsString>) -> Result<(Command, Vec<
     let Some(found) = matches.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) else {
         return Ok((command, given));
     };
-    let command = match found.get_flag("stdio") {
+    let command = match has_stdio(found) {
         // The flag goes before a variable that it excludes, too.
         true => {
             command.mut_subcommand("serve", |serve| serve.mut_arg(LISTEN, |listen| listen.env(None::<&'static str>)))
@@ -180,5 +180,10 @@ fn is_given(found: &ArgMatches, option: &Arg) -> bool {
 /// is none.
 fn is_excluded(found: &ArgMatches, option: &Arg) -> bool {
     let is_of_places = |name: &str| name == LISTEN || name.starts_with(TLS);
-    found.get_flag("stdio") && option.get_long().is_some_and(is_of_places)
+    has_stdio(found) && option.get_long().is_some_and(is_of_places)
+}
+
+/// Whether the command line has `--stdio`; of one that is mistaken not all is known.
+fn has_stdio(found: &ArgMatches) -> bool {
+    found.get_one::<bool>("stdio") == Some(&true)
 }
