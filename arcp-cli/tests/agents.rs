@@ -54,6 +54,7 @@ minLength = 2
     );
     put(&folder, "bare", "#!/bin/sh\necho bare\n");
     put(&folder, "notes.txt", "no agent");
+    put(&folder, "bare~", "#!/bin/sh\necho what an editor left\n");
     fs::create_dir(folder.join("work")).expect("a folder");
     home.serve(&["--agents", text(&folder)]);
     let greeted = home.run(&["submit", "greet@1.2.0", "--input", "\"you\""]);

@@ -406,6 +406,10 @@ fn a_store_that_is_damaged_says_where_and_is_not_asked_again_at_once() {
     // What needs no store goes on.
     looped.say("session.ping", json!({"nonce": "n"})).expect("not fenced");
     looped.until(|peer| peer.has("session.pong")).expect("not fenced");
+    // Nobody else's word says that the store works.
+    looped.driver.inbox().put(Input::Operator(Operator::Fingerprint { fingerprint: None }));
+    looped.driver.take_inbox(&mut looped.peer).expect("not fenced");
+    assert_eq!(looped.driver.store_error(), Some(&damage));
 }
 
 /// Events that are no longer in memory are asked for.

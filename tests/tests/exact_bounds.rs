@@ -39,7 +39,7 @@ fn open(world: &mut World) -> Raw {
 
 /// What answers: its type, or the code of the refusal.
 fn ask(world: &mut World, raw: &mut Raw, kind: &str, payload: Value) -> (String, Value) {
-    raw.send(world, kind, payload);
+    let id = raw.send(world, kind, payload);
     let answers = [
         "x-vendor.arcp.artifact.received",
         "x-vendor.arcp.artifacts",
@@ -51,6 +51,7 @@ fn ask(world: &mut World, raw: &mut Raw, kind: &str, payload: Value) -> (String,
         "nack",
     ];
     let answer = raw.expect_any(world, &answers);
+    assert_eq!(answer["correlation_id"], id.as_str(), "{answer}");
     let said = if answer["type"] == "nack" { code(&answer) } else { answer["type"].as_str().expect("a type") };
     (said.into(), answer)
 }
@@ -211,6 +212,20 @@ fn a_page_of_jobs_ends_where_a_frame_does() {
     // Half a frame: at 512 bytes each, the 200 of whose they are, and a lease of 740 beside every second one.
     assert_eq!((seen, pages[0]), (20, 4), "{pages:?}");
     world.finish();
+}
+
+#[test]
+fn a_lease_has_as_many_bytes_as_its_bound_says() {
+    let lease = json!({"fs.read": ["/a/b/c"]});
+    let bytes = lease.to_string().len();
+    for (bound, expected) in [(bytes, "job.accepted"), (bytes - 1, "INVALID_ARGUMENT")] {
+        let mut world = world(5, |config| config.limits.job.lease_bytes = bound);
+        let mut raw = open(&mut world);
+        let wish = json!({"tool": "waiter", "lease_request": lease});
+        let (said, answer) = ask(&mut world, &mut raw, "tool.invoke", wish);
+        assert_eq!(said, expected, "{answer}");
+        world.finish();
+    }
 }
 
 fn invoke(world: &mut World, raw: &mut Raw, agent: &str) -> JobId {

@@ -248,12 +248,14 @@ fn jobs_give_signs_of_life_that_are_not_numbered() {
     let mut world = World::seeded(7);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     let (mut hello, _) = Raw::hello(&mut world, "tok-alice");
-    let job = raw.invoke(&mut world, json!({"tool": "deaf", "arguments": {"seconds": 100}}))["job_id"].clone();
+    let accepted = raw.invoke(&mut world, json!({"tool": "deaf", "arguments": {"seconds": 100}}));
+    let job = accepted["job_id"].clone();
     hello.send(&mut world, "job.subscribe", json!({"job_id": job}));
     for n in 0..3 {
         let beat = raw.expect(&mut world, "job.heartbeat");
         assert_eq!(beat["payload"], json!({"sequence": n, "deadline_ms": 60_000, "state": "running"}));
         assert!(beat["event_seq"].is_null() && beat["job_id"] == job);
+        assert_eq!(beat["correlation_id"], accepted["correlation_id"]);
         raw.send(&mut world, "session.pong", json!({}));
         hello.send(&mut world, "session.ping", json!({}));
     }

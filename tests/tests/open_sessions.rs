@@ -321,12 +321,39 @@ fn a_claim_needs_the_right_principal_family_and_an_unused_session() {
     used.send(&mut world, "session.resume", claim);
     assert_eq!(code(&used.expect(&mut world, "nack")), "INVALID_ARGUMENT");
     assert!(!used.is_closed(&world));
+    // One that was asked something, whatever came of it.
+    let (mut asked, _) = Raw::open(&mut world, "tok-alice");
+    let nothing = json!({"target": "job", "target_id": "job_01KDVDNA09Z9GEBBX0JS6RDFE6"});
+    asked.send(&mut world, "cancel", nothing);
+    asked.expect(&mut world, "cancel.refused");
+    let claim = json!({"resume_token": accepted["payload"]["resume_token"], "last_event_seq": 0});
+    asked.send(&mut world, "session.resume", claim);
+    assert_eq!(code(&asked.expect(&mut world, "nack")), "INVALID_ARGUMENT");
     // Nothing of that used the claim up.
     let mut owner = Raw::reclaim(&mut world, "tok-alice", &accepted, 0);
     owner.expect(&mut world, "session.resumed");
     // What was never sent cannot have been seen.
     let mut ahead = Raw::reclaim(&mut world, "tok-alice", &accepted, 99);
     assert_eq!(code(&ahead.expect(&mut world, "nack")), "UNAUTHENTICATED");
+    world.finish();
+}
+
+#[test]
+fn a_session_of_an_earlier_run_with_events_is_not_given_up_for_another_one() {
+    let mut world = World::seeded(14);
+    let (mut first, accepted) = Raw::open(&mut world, "tok-alice");
+    first.invoke(&mut world, json!({"tool": "echo", "arguments": {}}));
+    first.until_end(&mut world);
+    let (_, other) = Raw::open(&mut world, "tok-alice");
+    world.crash();
+    let mut first = Raw::reclaim(&mut world, "tok-alice", &accepted, 0);
+    let resumed = first.expect(&mut world, "session.resumed");
+    first.until_end(&mut world);
+    let claim = json!({"resume_token": other["payload"]["resume_token"], "last_event_seq": 0});
+    first.send(&mut world, "session.resume", claim);
+    assert_eq!(code(&first.expect(&mut world, "nack")), "INVALID_ARGUMENT");
+    world.cut(first.conn);
+    Raw::reclaim(&mut world, "tok-alice", &resumed, 0).expect(&mut world, "session.resumed");
     world.finish();
 }
 

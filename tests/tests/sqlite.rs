@@ -90,6 +90,38 @@ fn what_nobody_needs_is_deleted_in_small_steps() {
 }
 
 #[test]
+fn events_are_read_back_up_to_so_many_bytes_and_at_least_a_row() {
+    let folder = Folder::new("read-back");
+    let mut store = open(&folder).expect("it opens");
+    let lived = lived().records(false);
+    let of_job = |of| -> Vec<Record> {
+        let is_its = |record: &&Record| matches!(record, Record::JobEvent { job, .. } if *job == of);
+        lived.iter().map(|(_, record)| record).filter(is_its).cloned().collect()
+    };
+    let jobs = lived.iter().filter_map(|(_, r)| if let Record::JobAccepted(job) = r { Some(job.job) } else { None });
+    let untrimmed = jobs.filter(|job| (30..1000).contains(&of_job(*job).len()));
+    let job = untrimmed.max_by_key(|job| of_job(*job).len()).expect("a job of some events");
+    for (n, events) in of_job(job).chunks(10).enumerate() {
+        store.commit(&[batch(1 + 10 * n as u64, events)]).expect("committed");
+    }
+    let reader = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
+    let mut rows = reader.prepare("SELECT first, length(body) FROM events ORDER BY first").expect("it can be asked");
+    let rows = rows.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?))).expect("rows");
+    let rows: Vec<(u64, usize)> =
+        rows.map(|row| row.expect("a row")).map(|(n, bytes)| (n.into(), bytes as usize)).collect();
+    assert!(rows.len() > 2, "{rows:?}");
+    let mut history = store.history().expect("it opens").expect("it has one");
+    let mut read = |bytes| history.events(job, 1, u64::MAX, bytes).expect("read").len() as u64;
+    let upto = |row: usize| rows.get(row).map_or(of_job(job).len() as u64, |(first, _)| first - 1);
+    let mut bytes = 0;
+    for row in 0..rows.len() {
+        bytes += rows[row].1;
+        assert_eq!((read(bytes - 1), read(bytes)), (upto(row.max(1)), upto(row + 1)), "row {row} of {rows:?}");
+    }
+    assert_eq!((read(0), read(usize::MAX)), (upto(1), upto(rows.len())));
+}
+
+#[test]
 fn where_a_commit_ended_is_known_whatever_of_it_was_deleted() {
     let folder = Folder::new("ends");
     let forgotten = Record::JobForgotten { job: job(1) };

@@ -459,6 +459,55 @@ mod tests {
         }
     }
 
+    /// What an agent with this state has of its job, and what holds that.
+    fn begun(checkpoint: Option<&[u8]>) -> (AsyncContext, Arc<AgentControl>, Arc<Said>) {
+        let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));
+        control.change(|state| state.give(2, 1000));
+        let spec = AgentSpec { checkpoint: checkpoint.map(<[u8]>::to_vec), ..spec() };
+        let context = super::super::context(JobId::from_ulid(ulid::Ulid::nil()), spec, control.clone(), said.clone());
+        (AsyncContext(Arc::new(context)), control, said)
+    }
+
+    #[test]
+    fn an_agent_is_told_of_its_state_and_its_end() {
+        for state in [None, Some(b"s".as_slice())] {
+            assert_eq!(begun(state).0.restored(), state);
+        }
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        for (stopping, over) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (job, control, _) = begun(None);
+            control.change(|state| (state.stopping, state.over) = (stopping, over));
+            let stopped = Box::pin(job.stopped()).as_mut().poll(&mut cx).is_ready();
+            assert_eq!((job.cancelled(), stopped), (stopping, stopping || over), "{stopping} {over}");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_is_said_once_until_it_is_taken_and_by_nobody_whose_job_is_over() {
+        let (job, control, said) = begun(None);
+        for beats in 1..=3 {
+            assert_eq!(super::super::heartbeat_in_turn(&job.0), Ok(()));
+            assert_eq!(job.heartbeat(), Ok(()));
+            assert_eq!(said.0.lock().expect("nobody panicked").len(), beats);
+            control.change(|state| state.heartbeat_sent = false);
+        }
+        control.change(|state| state.over = true);
+        assert_eq!(super::super::heartbeat_in_turn(&job.0), Err(Stopped));
+    }
+
+    #[test]
+    fn an_agent_that_waits_for_a_checkpoint_is_told_which_event_it_is() {
+        let (job, control, said) = begun(None);
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let mut asking = Box::pin(job.checkpoint_durably("s", Some("label")));
+        assert!(asking.as_mut().poll(&mut cx).is_pending());
+        let asked = said.0.lock().expect("nobody panicked").pop();
+        let Some(Input::AgentAsked { id, .. }) = asked else { panic!("it asks: {asked:?}") };
+        control.change(|state| state.answer(id, AgentReply::Taken { event: Some(7) }));
+        let Poll::Ready(Ok(event)) = asking.as_mut().poll(&mut cx) else { panic!("it was answered") };
+        assert_eq!(event, 7);
+    }
+
     #[test]
     fn an_answer_that_nobody_waits_for_any_more_is_not_kept() {
         let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));

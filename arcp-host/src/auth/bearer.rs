@@ -56,3 +56,17 @@ pub(super) fn holder<'a, T>(all: impl Iterator<Item = (&'a SecretDigest, &'a T)>
     let sent = token.digest().0;
     all.fold(None, |found, (digest, holder)| if digest.0.ct_eq(&sent).into() { Some(holder) } else { found })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Authenticators;
+
+    #[test]
+    fn whoever_judges_by_no_token_or_by_nobody_says_so() {
+        let mut tokens = BearerTokens::default();
+        assert!(tokens.is_empty() && Authenticators::default().is_empty());
+        tokens.add(&Secret::new("t0p".into()), Principal::new("alice").expect("a name"));
+        assert!(!tokens.is_empty() && !Authenticators::default().with(tokens).is_empty());
+    }
+}

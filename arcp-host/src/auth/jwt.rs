@@ -286,3 +286,25 @@ fn public_key(pem: &[u8]) -> Result<Key, String> {
     };
     Ok(Key { id: None, key, algorithms })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jwt_comes_by_a_scheme_of_its_own_or_as_a_bearer_token_that_looks_like_one() {
+        let other = |scheme: &str| Credential::Other { scheme: scheme.into(), token: Secret::new("x".into()) };
+        let bearer = |token: &str| Credential::Bearer(Secret::new(token.into()));
+        for (credential, taken) in [
+            (other("signed_jwt"), true),
+            (other("jwt"), true),
+            (other("oauth2"), false),
+            (bearer("eyJ.eyJ.x"), true),
+            (bearer("eyJ.x"), false),
+            (bearer("x.y.z"), false),
+            (Credential::Anonymous, false),
+        ] {
+            assert_eq!(token_of(&credential).is_some(), taken, "{credential:?}");
+        }
+    }
+}

@@ -374,6 +374,18 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_token_that_ends_is_known_until_then_and_with_its_roles() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        let roles = BTreeSet::from(["steward".parse().expect("a role")]);
+        let end = Some(UtcMs(32_503_680_000_000));
+        let made = TokenFile::add(&path, alice(), end, roles.clone()).expect("a token");
+        let file = TokenFile::open(&path).expect("it is read");
+        let verdict = file.verify(&Credential::Bearer(made.token)).expect("it counts");
+        assert_eq!((verdict.principal, verdict.roles, verdict.expires_at), (alice(), roles.into(), end));
+    }
+
+    #[test]
     fn a_token_is_shown_once_and_the_file_has_its_hash_for_its_user_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("tokens");

@@ -210,6 +210,12 @@ mod tests {
         let mut again = FolderBlobs::open(&folder).expect("it is there");
         again.store(digests[1], b"two").expect("written anew");
         assert_eq!(again.read(digests[1]).expect("readable").as_deref(), Some(b"two".as_slice()));
+        let part = |blobs: &mut FolderBlobs, offset, length| {
+            let read = blobs.read_range(digests[0], BlobRange { offset, length }).expect("readable");
+            read.map(|bytes| String::from_utf8(bytes).expect("text"))
+        };
+        let parts = [(0, 2), (1, 1), (1, 9), (3, 1)].map(|(offset, length)| part(&mut again, offset, length));
+        assert_eq!(parts.map(|part| part.expect("it is there")), ["on", "n", "ne", ""]);
         again.keep_only(&BTreeSet::from([digests[0]])).expect("deleted");
         let mut names: Vec<String> = fs::read_dir(&folder)
             .expect("readable")
@@ -220,6 +226,7 @@ mod tests {
         expected.sort();
         assert_eq!(names, expected);
         assert_eq!(again.read(digests[1]).expect("readable"), None);
+        assert_eq!(again.read_range(digests[1], BlobRange { offset: 0, length: 1 }).expect("readable"), None);
         again.let_go(digests[0]).expect("deleted");
         again.let_go(digests[0]).expect("gone already");
         fs::remove_dir_all(&folder).expect("deleted");

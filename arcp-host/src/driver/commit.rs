@@ -247,6 +247,34 @@ mod tests {
 
     type Steps = Arc<Mutex<Vec<Step>>>;
 
+    /// A store that has these.
+    struct Kept(Vec<Record>);
+
+    impl Store for Kept {
+        fn commit(&mut self, _: &[Batch]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+            (1..).zip(&self.0).for_each(|(at, record)| each(LogPos(at), record.clone()));
+            Ok(LogPos(self.0.len() as u64))
+        }
+    }
+
+    #[test]
+    fn what_a_store_has_kept_is_given_back_with_its_end_and_of_an_empty_one_nothing_is() {
+        let record = Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid(1)) };
+        for kept in 0..3 {
+            let mut given = Vec::new();
+            let records = vec![record.clone(); usize::try_from(kept).expect("few")];
+            let last = restore(&mut Kept(records), |input| given.push(input)).expect("it can be read");
+            assert_eq!(last, LogPos(kept));
+            let records = (1..=kept).map(|at| Input::Restore { at: LogPos(at), record: record.clone() });
+            let end = (kept > 0).then_some(Input::Restored { last });
+            assert_eq!(given, Vec::from_iter(records.chain(end)));
+        }
+    }
+
     /// A store that counts, and plays who queues the next group while one is
     /// committed.
     struct Counting {

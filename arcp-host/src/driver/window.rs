@@ -41,7 +41,6 @@ impl WriteWindow {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes);
         let frames = match bytes {
             0 => return None,
-            all if all == self.bytes => self.frames,
             some => (u64::from(self.frames) * u64::from(some) / u64::from(self.bytes)) as u32,
         };
         *self = WriteWindow { bytes: self.bytes - bytes, frames: self.frames - frames };

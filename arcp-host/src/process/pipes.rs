@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_in_a_pipe_is_read_to_its_last_byte_and_nothing_is_waited_for() {
+        for bytes in [0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 3 * READ_BYTES] {
+            let (pipe, mut writer) = std::io::pipe().expect("a pipe");
+            io::Write::write_all(&mut writer, &vec![b'x'; bytes]).expect("there is room");
+            let mut output = Output::new(Source::Stdout, Some(File::from(OwnedFd::from(pipe))));
+            let mut sizes = Vec::new();
+            let _ = output.drain(&mut |_, line| {
+                let Line::Whole(line) = line else { panic!("{bytes} bytes are a line") };
+                sizes.push(line.len());
+                ControlFlow::Continue(())
+            });
+            assert_eq!(sizes, Vec::from_iter((bytes > 0).then_some(bytes)));
+            drop(writer);
+        }
+    }
+
+    #[test]
     fn a_line_as_long_as_may_be_is_whole_and_the_size_of_a_longer_one_is_known() {
         let most = vec![b'x'; LINE_BYTES];
         assert_eq!(lines(&[&most, b"\r\n"]), [Line::Whole(most.clone())]);

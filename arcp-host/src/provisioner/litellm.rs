@@ -408,3 +408,19 @@ fn budget(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
     }
     Ok(dollars)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_who_asks_there() {
+        for (url, shown) in [
+            ("https://me:secret@models/v1", "...@models/v1"),
+            ("https://me:sec@ret@models", "...@models"),
+            ("ftp://models", "ftp://models"),
+        ] {
+            assert_eq!(without_user(url), shown);
+        }
+    }
+}

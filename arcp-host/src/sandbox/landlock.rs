@@ -158,6 +158,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_is_made_of_is_handed_on_to_no_program_and_cannot_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("a path");
+        fs::write(root.join("file"), "text").expect("written");
+        for hierarchy in [Hierarchy::File(root.join("file")), Hierarchy::Below(root)] {
+            let opened = open(&hierarchy).expect("it is there");
+            assert!(rustix::io::fcntl_getfd(&opened).expect("its flags").contains(rustix::io::FdFlags::CLOEXEC));
+            assert!(rustix::fs::fcntl_getfl(&opened).expect("its mode").contains(OFlags::PATH), "{hierarchy:?}");
+        }
+    }
+
+    #[test]
     fn what_has_become_another_thing_meanwhile_is_an_error_and_no_grant() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().canonicalize().expect("a path");

@@ -99,8 +99,10 @@ mod tests {
     #[test]
     fn a_ruleset_is_read_as_it_was_written_and_not_a_byte_more() {
         let (mut ruleset, _) = Ruleset::of(&Lease::default(), &Kernel::with([Feature::Files].into()));
+        let granted = preamble(&ruleset).expect("short");
         ruleset.add_base([std::path::Path::new("/usr")], &[Right::Read, Right::Write]);
         let mut bytes = preamble(&ruleset).expect("short");
+        assert_ne!(bytes, granted, "what the operator grants is in it");
         bytes.extend(b"the input");
         let mut input = bytes.as_slice();
         assert_eq!(read_preamble(&mut input).expect("a ruleset"), ruleset);

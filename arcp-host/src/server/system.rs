@@ -45,5 +45,8 @@ mod tests {
     #[test]
     fn a_third_of_all_descriptors_is_kept_and_no_more_than_can_be_used() {
         assert_eq!([30, 256, 3072, 1 << 20].map(reserved), [10, 85, 1024, 1024]);
+        let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
+        let left = descriptors_for_connections();
+        assert!(left < limit && left > limit / 2, "{left} of {limit}");
     }
 }

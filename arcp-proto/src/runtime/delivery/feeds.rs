@@ -303,6 +303,10 @@ mod tests {
         assert_eq!((feeds.is_unreferenced(job), feeds.runs()), (false, 1));
         feeds.restore_released(&mut ctx, session, 2);
         assert!(!feeds.is_unreferenced(job) && ctx.next_effect().is_none());
+        // What comes to its index once more after that begins behind what was let go.
+        feeds.restore_numbers(&mut ctx, &jobs, session, Numbered::Events(run));
+        let stand = [1, 2, 3].map(|seq| feeds.get(session).is_some_and(|feed| feed.entry(seq, &jobs).is_some()));
+        assert_eq!((stand, feeds.runs()), ([false, false, true], 1));
         feeds.restore_released(&mut ctx, session, 3);
         assert_eq!((feeds.is_unreferenced(job), feeds.runs()), (true, 0));
         assert!(matches!(ctx.next_effect(), Some(Effect::Unreferenced(gone)) if gone == job));

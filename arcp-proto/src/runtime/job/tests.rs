@@ -548,6 +548,51 @@ fn what_the_store_keeps_too_much_of_goes_from_the_job_that_ended_first() {
 }
 
 #[test]
+fn the_job_that_ended_first_is_forgotten_for_a_byte_too_much_unless_it_has_just_come_to_its_end() {
+    let mut ctx = context(|config| config.history = true);
+    let mut jobs = Jobs::default();
+    let [first, _] = [(); 2].map(|()| ended(&mut ctx, &mut jobs, 5));
+    let kept = jobs.table().kept_bytes() + jobs.table.input_bytes;
+    assert!(jobs.table.input_bytes > 0);
+    let goes = [(0, None), (1, None), (1, Some(first))].map(|(less, but)| {
+        ctx.config.limits.history.kept_bytes = kept - less;
+        jobs.one_too_heavy(&ctx, but)
+    });
+    assert_eq!(goes, [None, Some(first), None]);
+}
+
+#[test]
+fn a_job_that_ends_tells_the_store_what_it_has_so_that_a_restart_need_not_read_it() {
+    for history in [true, false] {
+        let mut ctx = context(|config| config.history = history);
+        let mut jobs = Jobs::default();
+        let job = with_events(&mut ctx, &mut jobs, 4);
+        jobs.on_agent_exited(&mut ctx, job, (AgentExit::Success { result: None, summary: None }, None), |_| TERMS);
+        let told = ctx.log.open().iter().find_map(|record| {
+            if let Record::JobHistory { job: of, gone, bytes, .. } = record { Some((*of, *gone, *bytes)) } else { None }
+        });
+        let bytes = jobs.get(job).map(|job| job.history().bytes()).expect("it is kept");
+        assert_eq!(told, history.then_some((job, 0, bytes)));
+    }
+}
+
+#[test]
+fn a_result_after_pieces_of_one_fails_its_job() {
+    let (mut ctx, mut jobs) = (context(|_| {}), Jobs::default());
+    for pieces in [false, true] {
+        let job = running(&mut ctx, &mut jobs, None);
+        if pieces {
+            call(&mut jobs, &mut ctx, job, AgentCall::Chunk { data: ChunkData::Text("a".into()), more: true });
+        }
+        let exit = AgentExit::Success { result: Some(Json::empty_object()), summary: None };
+        jobs.on_agent_exited(&mut ctx, job, (exit, None), |_| TERMS);
+        settle(&mut jobs, &mut ctx, None);
+        let status = jobs.get(job).and_then(super::Job::end).map(|end| end.status);
+        assert_eq!(status, Some(if pieces { FinalStatus::Error } else { FinalStatus::Success }));
+    }
+}
+
+#[test]
 fn a_job_that_grows_has_its_own_bound_before_others_lose_anything() {
     let mut ctx = context(|config| {
         config.history = true;

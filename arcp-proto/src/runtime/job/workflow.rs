@@ -89,8 +89,7 @@ pub(in crate::runtime) fn await_step(jobs: &mut Jobs, id: JobId, child: JobId) {
 /// How the job of a step ended; `None`: it goes on.
 pub(in crate::runtime) fn end_of(jobs: &Jobs, child: JobId) -> Option<StepEnd> {
     // It may have done what it should: once is enough.
-    let internal =
-        |why: Violation| JobError { retryable: false, details: why.details, ..JobError::new(why.code, why.message) };
+    let internal = |why: Violation| JobError { retryable: false, ..JobError::new(why.code, why.message) };
     let Some(job) = jobs.table.get(child) else {
         return Some(Err(internal(gone())));
     };
