@@ -2,29 +2,32 @@
 //! meanwhile, and for how long, stands in `docs/attackers.md`, by the names that they
 //! have here.
 
+mod all;
+mod http2;
+mod quic;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arcp_blocking::Trust;
+use arcp_blocking::{Target, Trust};
+use arcp_host::client::HTTP2;
 use arcp_host::tls::client_config;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
-use serde_json::{Value, json};
 
+pub use self::all::ALL;
 use crate::server::{PATIENCE, connect_to};
 use crate::until::until;
 
 /// Between two bytes of who sends one at a time.
 const DRIBBLE: Duration = Duration::from_millis(100);
-
-/// The longest message before a session, as it is announced.
-const LONGEST: u64 = 64 << 10;
-
-const REQUEST: &[u8] = b"GET /arcp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// What the system takes of a Unix socket at least: what is written beyond has been read.
+const UNREAD: usize = 4 << 10;
 
 /// What somebody sends step by step, each answered; then what of the next step.
 type Said = (Vec<Vec<u8>>, Vec<u8>);
@@ -34,19 +37,64 @@ type Said = (Vec<Vec<u8>>, Vec<u8>);
 pub struct Stranger {
     /// Its row of the page.
     pub row: &'static str,
-    /// Whether it comes to a port with TLS.
-    pub tls: bool,
+    /// What it comes to.
+    pub at: At,
     /// How far it gets.
     pub stops: Stops,
+    /// How many connections without a session it counts as.
+    pub counts: usize,
     says: fn() -> Said,
-    /// Whether it goes on, a byte at a time.
-    pub dribbles: bool,
+    /// Where it comes by QUIC.
+    handshake: quic::Handshake,
+    /// What it goes on with, a little at a time, if it does.
+    dribble: Option<Dribble>,
+}
+
+/// What somebody sends after so many times.
+type Dribble = fn(u32) -> Vec<u8>;
+
+/// What somebody comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// A port for WebSockets.
+    WebSocket,
+    /// One with TLS.
+    SecureWebSocket,
+    /// A Unix socket.
+    Unix,
+    /// A port for HTTP/2.
+    Http2,
+    /// One with TLS.
+    SecureHttp2,
+    /// A port for QUIC.
+    Quic,
+}
+
+impl At {
+    /// Every one.
+    pub const ALL: [At; 6] = [At::WebSocket, At::SecureWebSocket, At::Unix, At::Http2, At::SecureHttp2, At::Quic];
+
+    /// Whether there is TLS in what comes first.
+    pub fn has_tls(self) -> bool {
+        match self {
+            At::SecureWebSocket | At::SecureHttp2 | At::Quic => true,
+            At::WebSocket | At::Unix | At::Http2 => false,
+        }
+    }
+
+    /// Whether connections carry sessions as streams, which tokio alone serves.
+    pub fn carries(self) -> bool {
+        match self {
+            At::Http2 | At::SecureHttp2 | At::Quic => true,
+            At::WebSocket | At::SecureWebSocket | At::Unix => false,
+        }
+    }
 }
 
 /// Where somebody stops, which says for how long it may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stops {
-    /// In the TLS handshake.
+    /// In the handshake of TLS, or of QUIC.
     InTls,
     /// Before its request is whole.
     InRequest,
@@ -54,142 +102,69 @@ pub enum Stops {
     BeforeSession,
     /// After it was told goodbye.
     AfterGoodbye,
+    /// Before the session of a stream is open: its connection goes with the goodbye.
+    OnStream,
+    /// After a stream was told goodbye: its connection may open another.
+    AfterStream,
 }
-
-/// A masked text message.
-fn message(kind: &str, payload: Value) -> Vec<u8> {
-    let text = json!({"arcp": "1.1", "id": "1", "type": kind, "payload": payload}).to_string();
-    let length = u16::try_from(text.len()).expect("it is short").to_be_bytes();
-    [&[0x81, 0xfe][..], &length, &[0; 4], text.as_bytes()].concat()
-}
-
-fn hello(token: &str) -> Vec<u8> {
-    message(
-        "session.hello",
-        json!({"auth": {"scheme": "bearer", "token": token}, "client": {"name": "s", "version": "1"}}),
-    )
-}
-
-/// An opening without a proof.
-fn open() -> Vec<u8> {
-    message("session.open", json!({"auth": {"scheme": "bearer"}, "client": {"kind": "s", "version": "1"}}))
-}
-
-/// So much of the longest message.
-fn long(bytes: usize) -> Vec<u8> {
-    [&[0x81, 0xff][..], &LONGEST.to_be_bytes(), &[0; 4], &vec![b' '; bytes]].concat()
-}
-
-/// So much of a TLS record with as much in it as there may be.
-fn record(bytes: usize) -> Vec<u8> {
-    [&[22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3][..], &vec![7; bytes]].concat()
-}
-
-/// So much of a request whose head does not end.
-fn request(bytes: usize) -> Vec<u8> {
-    [&REQUEST[..REQUEST.len() - 2], b"X: ", &vec![b'x'; bytes]].concat()
-}
-
-const IN_REQUEST: Stranger =
-    Stranger { row: "", tls: false, stops: Stops::InRequest, says: || (Vec::new(), Vec::new()), dribbles: false };
-const BEFORE_SESSION: Stranger =
-    Stranger { stops: Stops::BeforeSession, says: || (vec![REQUEST.to_vec()], Vec::new()), ..IN_REQUEST };
-const IN_TLS: Stranger = Stranger { tls: true, stops: Stops::InTls, ..IN_REQUEST };
-
-/// Everybody.
-pub const ALL: [Stranger; 17] = [
-    Stranger { row: "connects and says nothing", ..IN_REQUEST },
-    Stranger { row: "sends half a request", says: || (Vec::new(), request(15 << 10)), ..IN_REQUEST },
-    Stranger { row: "sends a request byte by byte", says: || (Vec::new(), request(0)), dribbles: true, ..IN_REQUEST },
-    Stranger { row: "has a WebSocket and says nothing", ..BEFORE_SESSION },
-    Stranger {
-        row: "pings and opens nothing",
-        says: || (vec![REQUEST.to_vec(), vec![0x89, 0x80, 0, 0, 0, 0]], Vec::new()),
-        ..BEFORE_SESSION
-    },
-    Stranger { row: "announces a message", says: || (vec![REQUEST.to_vec()], long(0)), ..BEFORE_SESSION },
-    Stranger { row: "sends half a message", says: || (vec![REQUEST.to_vec()], long(60 << 10)), ..BEFORE_SESSION },
-    Stranger {
-        row: "sends a message byte by byte",
-        says: || (vec![REQUEST.to_vec()], long(0)),
-        dribbles: true,
-        ..BEFORE_SESSION
-    },
-    Stranger {
-        row: "leaves a challenge unanswered",
-        says: || (vec![REQUEST.to_vec(), open()], Vec::new()),
-        ..BEFORE_SESSION
-    },
-    Stranger {
-        row: "answers a challenge wrongly",
-        says: || {
-            let wrong = message("session.authenticate", json!({"response": "wrong"}));
-            (vec![REQUEST.to_vec(), open(), wrong], Vec::new())
-        },
-        ..BEFORE_SESSION
-    },
-    Stranger {
-        row: "is refused and does not close",
-        stops: Stops::AfterGoodbye,
-        says: || (vec![REQUEST.to_vec(), hello("wrong")], Vec::new()),
-        ..IN_REQUEST
-    },
-    Stranger { row: "connects to TLS and says nothing", ..IN_TLS },
-    Stranger { row: "sends half a TLS record", says: || (Vec::new(), record(15 << 10)), ..IN_TLS },
-    Stranger { row: "sends a TLS record byte by byte", says: || (Vec::new(), record(0)), dribbles: true, ..IN_TLS },
-    Stranger { row: "has TLS and says nothing", tls: true, ..IN_REQUEST },
-    Stranger { row: "has a WebSocket over TLS and says nothing", tls: true, ..BEFORE_SESSION },
-    Stranger {
-        row: "sends half a message over TLS",
-        tls: true,
-        says: || (vec![REQUEST.to_vec()], long(60 << 10)),
-        ..BEFORE_SESSION
-    },
-];
 
 /// A connection of somebody who has stopped.
 pub struct Held {
-    stream: Box<dyn Stream>,
-    /// Whether it sends on, a byte at a time.
-    dribbles: bool,
+    wire: Wire,
+    dribble: Option<Dribble>,
     /// When it began the step from which its time is counted.
     pub since: Instant,
 }
 
+enum Wire {
+    Bytes(Box<dyn Stream>),
+    Quic(quic::Held),
+}
+
 trait Stream: Read + Write + Send {
-    fn socket(&self) -> &TcpStream;
+    fn wait_for(&self, time: Duration);
 }
 
 impl Stream for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
+    fn wait_for(&self, time: Duration) {
+        self.set_read_timeout(Some(time)).expect("set");
+    }
+}
+
+impl Stream for UnixStream {
+    fn wait_for(&self, time: Duration) {
+        self.set_read_timeout(Some(time)).expect("set");
     }
 }
 
 impl Stream for StreamOwned<ClientConnection, TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        &self.sock
+    fn wait_for(&self, time: Duration) {
+        self.sock.wait_for(time);
     }
 }
 
+/// The address of a port.
+fn port(target: &Target) -> SocketAddr {
+    let (host, port) = target.address().expect("it has a port");
+    format!("{host}:{port}").parse().expect("an address")
+}
+
 impl Stranger {
+    /// Whether it goes on, a little at a time.
+    pub fn dribbles(&self) -> bool {
+        self.dribble.is_some()
+    }
+
     /// Comes to a server, of which it knows the certificate, and goes as far as it goes.
-    pub fn come(&self, address: SocketAddr, certificate: Option<&Path>) -> Held {
+    pub fn come(&self, target: &Target, certificate: Option<&Path>) -> Held {
         let mut since = Instant::now();
-        let socket = connect_to(address);
-        let mut stream: Box<dyn Stream> = match certificate.filter(|_| self.tls && self.stops != Stops::InTls) {
-            None => Box::new(socket),
-            Some(certificate) => {
-                let config =
-                    client_config(&Trust::Authorities(certificate.to_path_buf()), None).expect("a certificate");
-                let session = ClientConnection::new(Arc::clone(&config), ServerName::from(address.ip()));
-                let mut stream = StreamOwned::new(session.expect("a session"), socket);
-                since = Instant::now();
-                stream.conn.complete_io(&mut stream.sock).expect("a handshake");
-                Box::new(stream)
-            }
-        };
         let (answered, begun) = (self.says)();
+        if self.at == At::Quic {
+            let (certificate, says) = (certificate.expect("it has TLS"), answered.into_iter().chain([begun]));
+            let held = quic::come(self.handshake, port(target), certificate, says);
+            return Held { wire: Wire::Quic(held), dribble: self.dribble, since };
+        }
+        let mut stream = self.connect(target, certificate, &mut since);
         for (n, step) in answered.into_iter().enumerate() {
             // What comes after the WebSocket begins no time anew, but for a goodbye.
             if n == 0 || self.stops == Stops::AfterGoodbye {
@@ -200,35 +175,75 @@ impl Stranger {
         }
         stream.write_all(&begun).and_then(|()| stream.flush()).expect("written");
         // Who was told goodbye learns by that when the server has let go of it.
-        Held { stream, dribbles: self.dribbles || self.stops == Stops::AfterGoodbye, since }
+        let learns = (self.stops == Stops::AfterGoodbye).then_some(all::BYTE);
+        Held { wire: Wire::Bytes(stream), dribble: self.dribble.or(learns), since }
+    }
+
+    fn connect(&self, target: &Target, certificate: Option<&Path>, since: &mut Instant) -> Box<dyn Stream> {
+        if let Target::Unix(path) = target {
+            let socket = UnixStream::connect(path).expect("a connection");
+            set_socket_send_buffer_size(&socket, UNREAD).expect("set");
+            socket.wait_for(PATIENCE);
+            return Box::new(socket);
+        }
+        let socket = connect_to(port(target));
+        let Some(certificate) = certificate.filter(|_| self.at.has_tls() && self.stops != Stops::InTls) else {
+            return Box::new(socket);
+        };
+        let config = client_config(&Trust::Authorities(certificate.to_path_buf()), None).expect("a certificate");
+        let mut config = Arc::unwrap_or_clone(config);
+        config.alpn_protocols = if self.at == At::SecureHttp2 { vec![HTTP2.to_vec()] } else { Vec::new() };
+        let session = ClientConnection::new(Arc::new(config), ServerName::from(port(target).ip()));
+        let mut stream = StreamOwned::new(session.expect("a session"), socket);
+        *since = Instant::now();
+        stream.conn.complete_io(&mut stream.sock).expect("a handshake");
+        Box::new(stream)
     }
 }
 
 impl Held {
     /// Waits until the server has closed it, with or without a word; gives how long it
     /// has stayed.
-    pub fn ends(mut self) -> Duration {
-        if self.dribbles {
-            self.stream.socket().set_read_timeout(Some(DRIBBLE)).expect("set");
+    pub fn ends(self) -> Duration {
+        let Held { wire, dribble, since } = self;
+        match wire {
+            Wire::Quic(held) => held.ends(dribble),
+            Wire::Bytes(stream) => stream_ends(stream, dribble, since),
         }
-        let dribble = |stream: &mut dyn Stream| stream.write_all(b"x").and_then(|()| stream.flush());
-        loop {
-            let is_over = match self.stream.read(&mut [0; 4096]) {
-                Ok(0) if self.dribbles => {
-                    until("it takes no more", || dribble(&mut *self.stream).err());
-                    true
-                }
-                Ok(n) => n == 0,
-                Err(error) => {
-                    let late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-                    assert!(!late || self.dribbles, "it is not closed");
-                    !late
-                }
-            };
-            if is_over || self.dribbles && dribble(&mut *self.stream).is_err() {
-                return self.since.elapsed();
+        since.elapsed()
+    }
+}
+
+fn stream_ends(mut stream: Box<dyn Stream>, dribble: Option<Dribble>, since: Instant) {
+    if dribble.is_some() {
+        stream.wait_for(DRIBBLE);
+    }
+    let (mut times, mut last) = (0, Instant::now());
+    let mut dribbled = |stream: &mut dyn Stream| {
+        // Who is answered reads that before the time has come for more.
+        if times > 0 && last.elapsed() < DRIBBLE {
+            return Ok(());
+        }
+        let more = dribble.map_or_else(Vec::new, |dribble| dribble(times));
+        (times, last) = (times + 1, Instant::now());
+        stream.write_all(&more).and_then(|()| stream.flush())
+    };
+    loop {
+        let is_over = match stream.read(&mut [0; 4096]) {
+            Ok(0) if dribble.is_some() => {
+                until("it takes no more", || dribbled(&mut *stream).err());
+                true
             }
-            assert!(self.since.elapsed() < 2 * PATIENCE, "it is not closed, whatever it dribbles");
+            Ok(n) => n == 0,
+            Err(error) => {
+                let late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                assert!(!late || dribble.is_some(), "it is not closed");
+                !late
+            }
+        };
+        if is_over || dribble.is_some() && dribbled(&mut *stream).is_err() {
+            return;
         }
+        assert!(since.elapsed() < 2 * PATIENCE, "it is not closed, whatever it dribbles");
     }
 }

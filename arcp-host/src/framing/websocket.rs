@@ -133,6 +133,9 @@ impl WebSocket {
     }
 
     pub(super) fn feed(&mut self, bytes: &[u8]) {
+        if self.deaf {
+            return;
+        }
         self.pipe.input.extend_from_slice(bytes);
         self.partial += bytes.len();
     }
@@ -226,6 +229,8 @@ impl WebSocket {
                 }
                 Err(Error::Capacity(_)) => {
                     self.deaf = true;
+                    // Whoever is told goodbye holds nothing of it meanwhile.
+                    (self.pipe.input, self.pipe.read, self.partial) = (Vec::new(), 0, 0);
                     return Some(Framed::TooLong);
                 }
                 Err(error) => {
@@ -416,6 +421,16 @@ mod tests {
             assert_eq!(framing.next_frame(), Some(Framed::Frame(vec![b'a'; length])));
             assert_eq!((framing.next_frame(), framing.partial()), (None, 7), "after one of {length} bytes");
         }
+    }
+
+    #[test]
+    fn nothing_is_held_of_a_message_that_is_too_long() {
+        let mut server = WebSocket::server(1000);
+        server.feed(&[0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        server.feed(&[b'x'; 60_000]);
+        assert_eq!(server.next(), Some(Framed::TooLong));
+        server.feed(&[b'x'; 5000]);
+        assert_eq!((server.next(), server.partial(), server.pipe.input.capacity()), (None, 0, 0));
     }
 
     #[test]

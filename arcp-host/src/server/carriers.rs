@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arcp_proto::id::ConnId;
 
 use super::Socket;
-use super::connections::{Connections, HEAD_TIMEOUT};
+use super::connections::{Connections, HEAD_TIMEOUT, LINGER};
 use super::origin::Origin;
 use crate::server_log::log;
 
@@ -32,9 +32,11 @@ pub enum CarrierEnd {
 pub(super) type TellEnd = Box<dyn Fn(CarrierEnd) + Send>;
 
 /// All of them.
-#[derive(Default)]
 pub(super) struct Carriers {
     by_conn: BTreeMap<ConnId, Carrier>,
+    /// How long one has from its first stream to its first session.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "there are no streams"))]
+    session_within: Duration,
 }
 
 struct Carrier {
@@ -43,10 +45,20 @@ struct Carrier {
     streams: usize,
     /// Streams that came to no session.
     failed: u32,
+    /// Its peer has had a session on it.
+    proved: bool,
+    /// By when it has to have had one, from its first stream on: whoever opens one after the
+    /// other has no more time than whoever opens one.
+    session_by: Option<Instant>,
     deadline: Option<Instant>,
 }
 
 impl Carriers {
+    /// None, on which a stream has so long for its session.
+    pub(super) fn new(handshake_timeout: Duration) -> Carriers {
+        Carriers { by_conn: BTreeMap::new(), session_within: handshake_timeout.saturating_add(LINGER) }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_conn.len()
     }
@@ -89,7 +101,7 @@ impl<S: Socket> Connections<S> {
             return None;
         }
         let conn = self.next_conn();
-        let carrier = Carrier { from, tell, streams: 0, failed: 0, deadline: None };
+        let carrier = Carrier { from, tell, streams: 0, failed: 0, proved: false, session_by: None, deadline: None };
         self.carriers.by_conn.insert(conn, carrier);
         self.enter(conn, from);
         let span = if has_tls { self.begin_handshake(conn, from) } else { HEAD_TIMEOUT };
@@ -107,9 +119,19 @@ impl<S: Socket> Connections<S> {
     /// A stream of a carrier was added: its own place counts while it is there.
     #[cfg(feature = "tls")]
     pub(super) fn stream_began(&mut self, conn: ConnId) {
+        let within = self.carriers.session_within;
         if let Some(carrier) = self.carriers.by_conn.get_mut(&conn) {
             carrier.streams += 1;
+            let session_by = (!carrier.proved).then(|| *carrier.session_by.get_or_insert(Instant::now() + within));
             self.admit(conn);
+            self.set_deadline(conn, session_by);
+        }
+    }
+
+    /// A stream of a carrier has a session: its connection has the time that it wants.
+    pub(super) fn carrier_has_session(&mut self, conn: ConnId) {
+        if let Some(carrier) = self.carriers.by_conn.get_mut(&conn) {
+            carrier.proved = true;
             self.set_deadline(conn, None);
         }
     }
@@ -123,7 +145,8 @@ impl<S: Socket> Connections<S> {
         if carrier.streams == 0 {
             let from = carrier.from;
             let span = if proved { IDLE } else { HEAD_TIMEOUT };
-            self.set_deadline(conn, Some(Instant::now() + span));
+            let session_by = carrier.session_by.filter(|_| !carrier.proved);
+            self.set_deadline(conn, session_by.into_iter().chain([Instant::now() + span]).min());
             self.enter(conn, from);
         }
         if !proved {

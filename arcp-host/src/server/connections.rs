@@ -144,7 +144,7 @@ impl<S: Socket> Connections<S> {
             metrics_token,
             progress_at: Instant::now(),
             by_conn: BTreeMap::new(),
-            carriers: Carriers::default(),
+            carriers: Carriers::new(config.timing.handshake_timeout),
             next: FIRST_CONN,
             limits,
             #[cfg(feature = "tls")]
@@ -603,6 +603,8 @@ impl<S: Socket> Sockets for Connections<S> {
         }
         if let Some(connection) = self.by_conn.get_mut(&conn) {
             connection.proved = true;
+            let carrier = connection.carrier;
+            carrier.into_iter().for_each(|carrier| self.carrier_has_session(carrier));
         }
     }
 

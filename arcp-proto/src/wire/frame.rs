@@ -21,6 +21,9 @@ pub fn ingest(bytes: &[u8], frame_bytes: usize, json_depth: usize) -> Result<&st
     Ok(text)
 }
 
+/// A buffer that is empty gives back what is beyond this.
+const KEPT: usize = 4 << 10;
+
 /// Splits a byte stream into lines: one JSON object per line, ended by `\n`
 /// or `\r\n`; empty lines are skipped. A line over the bound is dropped
 /// whole and reported once.
@@ -85,9 +88,11 @@ impl Lines {
             let Some(end) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') else {
                 self.scanned = self.buffer.len();
                 if self.buffer.len() - self.start <= self.limit + 1 {
+                    self.release();
                     return None;
                 }
                 self.start = self.buffer.len();
+                self.release();
                 let reported = core::mem::replace(&mut self.skipping, true);
                 if reported {
                     return None;
@@ -110,5 +115,36 @@ impl Lines {
                 return found;
             }
         }
+    }
+
+    /// Nobody who has sent a long line holds its room for as long as the connection is there.
+    fn release(&mut self) {
+        if self.start == self.buffer.len() && self.buffer.capacity() > KEPT {
+            (self.buffer, self.start, self.scanned) = (Vec::new(), 0, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_leaves_no_room_behind_whether_it_was_taken_or_passed_over() {
+        for limit in [100_000, 10_000] {
+            let mut lines = Lines::new(limit);
+            for _ in 0..20 {
+                lines.push(&[b'x'; 1000]);
+                while lines.next_line().is_some() {}
+            }
+            lines.push(b"\n{}\n");
+            while lines.next_line().is_some() {}
+            assert!(lines.buffer.capacity() <= KEPT, "{limit}: {}", lines.buffer.capacity());
+            lines.push(b"[]\n");
+            assert_eq!(lines.next_line(), Some(Line::Frame(b"[]".to_vec())), "{limit}");
+        }
+        let mut lines = Lines::new(10_000);
+        lines.push(&[b'x'; 20_000]);
+        assert_eq!((lines.next_line(), lines.buffer.capacity()), (Some(Line::TooLong), 0));
     }
 }

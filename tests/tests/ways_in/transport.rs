@@ -209,6 +209,14 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Where clients connect to.
+    pub fn target(&self) -> Target {
+        match &self.served {
+            Served::Bound(bound) => bound.place.url("/arcp").parse().expect("a URL"),
+            Served::Handed(_) | Served::OneEach => panic!("{:?} has no place", self.transport),
+        }
+    }
+
     /// How many sessions were ever opened.
     pub fn opened(&self) -> usize {
         self.sessions.lock().expect("no panic").opened
@@ -462,8 +470,7 @@ fn dial_file(site: &Site<'_>, _: &Given) -> Dialled {
 
 /// A stream of a connection of its own, which a thread carries.
 fn dial_carried(site: &Site<'_>, given: &Given) -> Dialled {
-    let Served::Bound(bound) = &site.served else { panic!("it has a port") };
-    let target: Target = bound.place.url("/arcp").parse().expect("a URL");
+    let target = site.target();
     let security = Security { identity: given.identity.clone(), ..site.desk.server.security() };
     let (near, far) = UnixStream::pair().expect("two ends");
     near.set_read_timeout(Some(PATIENCE)).expect("a timeout");
