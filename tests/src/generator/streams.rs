@@ -34,13 +34,13 @@ pub(super) fn act(world: &mut World, peer: &mut Peer) {
 
 fn act_once(world: &mut World, peer: &mut Peer) {
     // One of the latest is perhaps still open.
-    let lately = world.below(4) as usize;
+    let lately = world.below(2) as usize;
     let stream = peer.streams.streams.iter().rev().nth(lately).cloned();
     match (world.below(4), stream) {
         (0, Some(stream)) if peer.family.has_open_requests() => {
             ask(world, peer, "cancel", json!({"target": "stream", "target_id": stream}));
         }
-        (1, Some(stream)) if peer.family.has_open_requests() => {
+        (1 | 2, Some(stream)) if peer.family.has_open_requests() => {
             let rate = 1 + world.below(50);
             if let Some(raw) = &mut peer.raw {
                 let pace = json!({"desired_rate_per_second": rate});
