@@ -100,7 +100,7 @@ fn a_made_token_that_cannot_be_kept_is_not_used() {
 #[test]
 fn the_same_port_has_the_same_token_unless_others_could_read_it() {
     let home = Home::new(ARCP);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let port = arcp_tests::ports::free().port();
     let file = home.dir.join(format!("token-{port}.json"));
     let token = || {
         let mut serve = home.arcp(&["serve", "--samples", "--listen", &format!("127.0.0.1:{port}")]);
@@ -515,9 +515,12 @@ fn both_families_see_one_set_of_jobs() {
 #[test]
 fn a_cancel_with_a_deadline_from_another_process() {
     let mut home = Home::new(ARCP);
-    home.serve(&["--samples", "--agent", "deaf=trap '' TERM; sleep 60 & wait; wait"]);
+    home.serve(&["--samples", "--agent", "deaf=trap '' TERM; echo deaf; sleep 60 & wait; wait"]);
     let submitted = home.run(&["submit", "deaf", "--family", "open", "--detach"]);
     let job = stdout(&submitted).trim().to_string();
+    until("it hears nothing", || {
+        stdout(&home.run(&["logs", &job])).lines().any(|line| line.ends_with("deaf")).then_some(())
+    });
     let cancelled = home.run(&["cancel", &job, "--family", "open", "--deadline", "200ms", "--reason", "late"]);
     assert_eq!(code(&cancelled), 0, "{}", stderr(&cancelled));
     let watched = home.run(&["watch", &job, "--output", "json"]);
@@ -610,8 +613,10 @@ fn programs_are_told_to_stop_when_the_runtime_ends_and_none_stays() {
     assert_eq!(home.signal("TERM").code(), Some(9));
     assert_eq!(written(&told), "told\n", "who can stop is asked to");
     for pid in fs::read_to_string(&pids).expect("text").split_whitespace() {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-        assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")), "{pid} goes on");
+        until("it does not go on", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            (stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z "))).then_some(())
+        });
     }
 }
 

@@ -199,7 +199,7 @@ fn what_nobody_could_be_told_is_told_after_a_restart() {
     ended(&home, "echo", "0");
     assert!(home.signal("TERM").success());
     // Nobody listens there yet.
-    let address = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let address = arcp_tests::ports::free();
     let url = format!("http://{address}/ended");
     let serve = ["--samples", "--store", &store, "--webhook", &url, "--webhook-secret", SECRET];
     home.serve(&serve);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::ports;
 use arcp_tests::until::until;
 use serde_json::Value;
 
@@ -140,7 +141,7 @@ fn a_job_stays_where_no_other_server_takes_it_and_whoever_asked_is_told_why() {
     let go = home.dir.join("go");
     // It has another agent, and knows another token.
     let other = home.serve(&["--agent", "other=true", "--token", "giver=from-west"]);
-    let nowhere = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let nowhere = ports::free();
     let receivers = [
         ("refuses", other.clone(), &token, 1, "AGENT_NOT_AVAILABLE"),
         ("strict", other, &stranger, 8, "UNAUTHENTICATED"),

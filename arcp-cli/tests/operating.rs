@@ -4,12 +4,12 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use arcp_tests::kept::Folder;
+use arcp_tests::ports;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 const PAGE: &str = include_str!("../../docs/operating.md");
@@ -36,7 +36,7 @@ fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
 #[test]
 fn what_the_page_says_can_be_pasted() {
     let folder = Folder::new("operating-page");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string();
+    let port = ports::free().port().to_string();
     let words = |step: &str, file: &str, to: &str| {
         let word = |word: &str| match word {
             "FILE" => file.to_string(),

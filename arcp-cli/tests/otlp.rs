@@ -277,7 +277,7 @@ fn what_a_collector_refuses_is_counted_and_what_it_takes_too() {
 #[test]
 fn a_collector_that_is_slow_or_away_holds_up_neither_jobs_nor_the_end() {
     let silent = Collector::start(None);
-    let away = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("an address");
+    let away = arcp_tests::ports::free();
     for url in [silent.url(), format!("http://{away}")] {
         let mut home = Home::new(ARCP);
         let server = home.serve(&["--otlp", &url, "--samples"]);

@@ -3,7 +3,6 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -57,7 +56,7 @@ fn texts(options: &[String]) -> Vec<&str> {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").to_string()
+    arcp_tests::ports::free().to_string()
 }
 
 fn submit(home: &Home, agent: &str) -> String {
@@ -244,7 +243,8 @@ fn a_person_on_a_terminal_is_asked_in_place() {
 fn what_was_typed_for_a_question_that_is_closed_meanwhile_answers_no_other_one() {
     let asks = asker(&[
         ("ask", r#""prompt":"Theirs?""#),
-        ("ask", r#""prompt":"Soon?","timeout_s":1"#),
+        // Time enough to type before it is over.
+        ("ask", r#""prompt":"Soon?","timeout_s":5"#),
         ("ask_permission", r#""operation":"fs.write","resource":"/etc/*""#),
     ]);
     let (mut home, options) = home(&[("asks", &asks, "")]);

@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -59,7 +58,7 @@ fn without_ids(text: &str) -> String {
 fn what_the_readme_says_can_be_pasted() {
     let home = std::env::temp_dir().join(format!("arcp-readme-{}", std::process::id()));
     fs::create_dir_all(&home).expect("a folder");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string();
+    let port = arcp_tests::ports::free().port().to_string();
     let here = |text: &str| text.replace(PORT, &port).replace(HOME, home.to_str().expect("text"));
     let mut steps = steps();
     assert!(steps.len() >= 7, "the blocks are found");

@@ -98,8 +98,7 @@ fn asleep(pid: u32) -> bool {
 #[test]
 fn a_second_runtime_on_a_port_is_told_of_the_port() {
     let mut home = Home::new(ARCP);
-    let free =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
+    let free = arcp_tests::ports::free().to_string();
     home.serve_at(&free, &["--samples"]);
     let second = home.run(&["serve", "--samples", "--listen", &free]);
     assert_eq!(code(&second), 1, "{}", stderr(&second));

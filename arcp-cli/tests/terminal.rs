@@ -1,7 +1,6 @@
 //! What a person sees: commands on a terminal, where stdout and stderr are one.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 
@@ -86,7 +85,7 @@ fn whoever_follows_a_job_is_told_that_it_reconnects_and_that_nothing_was_lost() 
     let mut home = Home::new(ARCP);
     std::fs::create_dir_all(&home.dir).expect("a folder");
     let store = home.dir.join("jobs.db").display().to_string();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").to_string();
+    let free = arcp_tests::ports::free().to_string();
     let serve = ["--samples", "--store", &store];
     home.serve_at(&free, &serve);
     let job = stdout(&home.run(&["submit", "slow", "--input", r#"{"ms":600000}"#, "--detach"]));

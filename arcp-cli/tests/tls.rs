@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -270,7 +269,7 @@ fn all_work(commands: &[String], shown: &str) {
 }
 
 fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string()
+    arcp_tests::ports::free().port().to_string()
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -176,7 +175,7 @@ fn what_the_page_says_can_be_pasted() {
     let steps: Vec<&str> = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ ")).collect();
     assert!(steps.len() >= 7, "the blocks are found");
     let folder = arcp_tests::kept::Folder::new("authentication-page");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let port = arcp_tests::ports::free().port();
     let sign_in = SignIn::default();
     let here = |step: &str| step.replace("https://login.example", &sign_in.issuer());
     // Each of them: a step that fails leaves none behind.

@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod model_proxy;
 pub mod oracle;
 pub mod pages;
+pub mod ports;
 #[cfg(feature = "sockets")]
 pub mod provider;
 pub mod raw;

@@ -2,11 +2,11 @@
 //! with the first that fails.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::kept::Folder;
+use crate::ports;
 
 /// Where a page has a runtime listen if it says so; one that does not say it is told by a variable.
 const PORT: &str = "7777";
@@ -31,7 +31,7 @@ fn of_blocks(page: &str) -> impl Iterator<Item = &str> {
 /// Runs commands in a folder, which is the home of whoever pastes them, with this program
 /// as `arcp`, on a free port; gives what they show. Runtimes that they have begun end with them.
 pub fn paste(program: &str, folder: &Folder, commands: &str) -> String {
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string();
+    let port = ports::free().port().to_string();
     let programs = Path::new(program).parent().expect("a folder").display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").expect("set"));
     let mut shell = Command::new("bash");

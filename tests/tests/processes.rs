@@ -477,7 +477,7 @@ fn what_a_program_leaves_behind_does_not_hold_its_job() {
     let begun = Instant::now();
     let ran = run("sleep 60 & echo done", "null");
     assert_eq!(inline(&ran), r#""done""#);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < PATIENCE, "half of what it leaves behind takes");
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn known_keys_go_on_counting_while_the_provider_makes_no_sense_and_no_longer_tha
         assert_eq!(whose(&jwt, &key.token(json!({}))), of("alice"));
     }
     let (provider, said) = changing(keys(&[&key]));
-    let old = Duration::from_millis(20);
+    let old = Duration::from_secs(1);
     let jwt = signed(&provider, KeyTimes { fresh: Duration::ZERO, usable: old, again: Duration::ZERO });
     assert_eq!(whose(&jwt, &key.token(json!({}))), of("alice"));
     set(&said, Answering::Json(503, json!({})));
@@ -395,7 +395,7 @@ fn a_session_goes_when_its_provider_was_silent_for_too_long() {
 
 #[test]
 fn a_session_ends_with_its_access_token_unless_a_newer_one_came() {
-    let ends = [("short", now() + 3), ("long", now() + 600)];
+    let ends = [("short", now() + 6), ("long", now() + 600)];
     let provider = Provider::start(move |request: &Asked| {
         let named = ends.iter().find(|(name, _)| request.form["token"] == *name);
         Answering::Json(200, named.map_or(json!({"active": false}), |(_, exp)| said_of(json!({"exp": exp}))))

@@ -180,7 +180,7 @@ fn a_slow_request_head_is_given_up() {
     let begun = Instant::now();
     let n = socket.read(&mut [0; 16]).expect("closed, not timed out");
     assert_eq!(n, 0);
-    assert!((3..15).contains(&begun.elapsed().as_secs()));
+    assert!(begun.elapsed() >= Duration::from_secs(3), "it had its time");
 }
 
 #[test]
@@ -317,9 +317,12 @@ fn half_closed_sockets_are_let_go() {
 
 #[test]
 fn a_drain_lets_running_jobs_finish_and_says_goodbye() {
-    let server = Running::start(&[], |_| {});
+    let folder = Folder::new("drained");
+    let go = folder.0.join("go");
+    let waits = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
+    let server = Running::start(&[("waits", &waits)], |_| {});
     let (mut socket, _) = server.session("tok-a");
-    send(&mut socket, "s", "job.submit", json!({"agent": "slow", "input": {"ms": 700}}));
+    send(&mut socket, "s", "job.submit", json!({"agent": "waits"}));
     expect(&mut socket, "job.accepted");
     server.drain();
     // The drain is noticed in the turn of the next answer.
@@ -331,6 +334,7 @@ fn a_drain_lets_running_jobs_finish_and_says_goodbye() {
         (&refused["payload"]["code"], &refused["payload"]["retryable"]),
         (&json!("INTERNAL_ERROR"), &json!(true))
     );
+    std::fs::write(&go, "").expect("written");
     assert_eq!(expect(&mut socket, "job.result")["payload"]["final_status"], "success");
     expect(&mut socket, "session.closed");
     drop(socket);

@@ -18,6 +18,8 @@ use crate::SOCKETS;
 use crate::peer::Peer;
 use crate::site::{Site, Way};
 
+/// Time to open a session in: those who do are not late on a loaded machine.
+const HANDSHAKE: Duration = Duration::from_secs(1);
 /// What is waited for when nothing should come.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
@@ -92,7 +94,7 @@ fn a_peer_that_stops_in_any_step_is_given_up() {
                "payload": {"auth": {"scheme": "bearer", "token": "x"}, "client": {"kind": "c", "version": "1"}}})
     );
     on_each(
-        |config| config.timing.handshake_timeout = Duration::from_millis(300),
+        |config| config.timing.handshake_timeout = HANDSHAKE,
         |way, site| {
             for said in ["", "{", "\n\n", &hello[..hello.len() - 1]] {
                 let mut socket = connect(site);
@@ -111,7 +113,7 @@ fn a_peer_that_stops_in_any_step_is_given_up() {
             socket.write_all(hello.as_bytes()).expect("written");
             let mut peer = Peer::by_lines(socket.try_clone().expect("a second handle"));
             peer.until("session.welcome");
-            socket.set_read_timeout(Some(Duration::from_millis(600))).expect("a timeout");
+            socket.set_read_timeout(Some(3 * HANDSHAKE / 2)).expect("a timeout");
             let silent = socket.read(&mut [0]).expect_err("nothing comes");
             assert_eq!(silent.kind(), ErrorKind::WouldBlock, "{way:?}");
         },
@@ -209,7 +211,8 @@ fn lines_that_never_end_take_bounded_memory() {
                 let hello = json!({"id": "1", "type": "session.hello", "payload": hello_payload("tok-a")});
                 socket.write_all(format!("{hello}\n").as_bytes()).expect("written");
                 Peer::by_lines(socket.try_clone().expect("a second handle")).until("session.welcome");
-                socket.write_all(&half).expect("written");
+                // One of them may be closed while it is written to.
+                let _ = socket.write_all(&half);
                 sockets.push(socket);
             }
             let mut witness = site.session();
@@ -219,8 +222,11 @@ fn lines_that_never_end_take_bounded_memory() {
                 socket.set_read_timeout(Some(BRIEFLY)).expect("a timeout");
                 socket.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
             };
-            let open = sockets.iter_mut().filter_map(|socket| is_open(socket).then_some(())).count();
-            assert!((1..=4).contains(&open), "{way:?}: {open} of them are open");
+            arcp_tests::until::until("the others are closed", || {
+                sockets.retain_mut(is_open);
+                (sockets.len() <= 4).then_some(())
+            });
+            assert!(!sockets.is_empty(), "{way:?}: there is room for some");
         },
     );
 }

@@ -1,0 +1,41 @@
+//! Ports for servers that are told where to listen: such that come later, or come again.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// The first that is taken from.
+const FIRST: u16 = 10_240;
+/// Where those begin that the system picks, unless it says otherwise.
+const PICKED: u16 = 32_768;
+/// How many lie between the first ports of two processes that come after each other.
+const APART: u16 = 61;
+
+/// An address of this machine at which nobody listens.
+///
+/// Its port is none of those that the system picks for whoever asks for any or connects to
+/// somebody: nobody has it by accident before its server comes, or while that is away, and
+/// nobody who tries whether it is there meets itself.
+///
+/// # Panics
+///
+/// If all of them are taken.
+pub fn free() -> SocketAddr {
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let span = first_picked().saturating_sub(FIRST).max(1);
+    let begin = std::process::id() % u32::from(span) * u32::from(APART) % u32::from(span);
+    let begin = u16::try_from(begin).unwrap_or(0);
+    (0..span)
+        .find_map(|_| {
+            let count = COUNT.fetch_add(1, Ordering::SeqCst);
+            let nth = (u32::from(begin) + u32::from(count)) % u32::from(span);
+            let port = FIRST + u16::try_from(nth).unwrap_or(0);
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|free| free.local_addr()).ok()
+        })
+        .expect("a port that nobody has")
+}
+
+/// The first port that the system picks.
+fn first_picked() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(PICKED)
+}
