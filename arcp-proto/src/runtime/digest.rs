@@ -12,7 +12,7 @@ use super::artifact::Artifacts;
 use super::audit::Trail;
 use super::delivery::{Delivery, EventEntry, IndexEntry};
 use super::expected::Expected as _;
-use super::job::{End, Job, JobSpec, JobState, Jobs, checkpoint, delegation, lease, prompts};
+use super::job::{End, Job, JobSpec, JobState, Jobs, checkpoint, delegation, lease, prompts, streams};
 use super::schedule::Schedules;
 use super::session::{Executed, Outcome, Session, Sessions, is_left};
 use super::workflow::Workflows;
@@ -169,6 +169,12 @@ impl Parts<'_> {
         }
         if let Some(prompts) = prompts::kept(job).filter(|prompts| prompts.last > 0 || prompts.interrupted > 0) {
             digest.fact(format!("{id} prompts"), format!("{prompts:?}"));
+        }
+        for (stream, chunks) in streams::shown(job) {
+            digest.fact(format!("{id} {stream}"), "open".to_string());
+            if let Some(chunks) = chunks {
+                digest.held(format!("{id} {stream}"), chunks.to_string());
+            }
         }
         for issued in self.jobs.tokens.of(id) {
             // The digest of a token is nobody's to see.

@@ -200,6 +200,14 @@ impl OpenStream {
     }
 }
 
+/// The streams of a job that are open: each with how many chunks it has had, if these are
+/// kept.
+pub(in crate::runtime) fn shown(job: &Job) -> BTreeMap<&str, Option<u64>> {
+    let Streams { open, earlier, .. } = &job.run.sends.streams;
+    let now = open.values().map(|open| (open.id.as_str(), open.inbound.is_none().then_some(open.chunks)));
+    now.chain(earlier.iter().map(|(id, (chunks, _))| (id.as_str(), Some(*chunks)))).collect()
+}
+
 /// The agent waits, or waits no longer, for one of its streams: while it does, nobody
 /// expects to hear it.
 fn settle_pace(job: &mut Job, ctx: &Context) {
@@ -246,7 +254,7 @@ fn take_call(
         }
         StreamCall::Fail { error, shed } => {
             let stream = take(job, number)?;
-            let JobError { code, message, .. } = shown(error);
+            let JobError { code, message, .. } = cut(error);
             let counts = (stream.chunks, stream.shed + u64::from(shed));
             let event = stream::failed(&stream.id, (&code, &message), counts);
             job.append(ctx, event, true);
@@ -309,8 +317,8 @@ pub(super) fn begin_open(
     job.run.sends.streams.open.insert(number, open);
 }
 
-/// An error as it is shown: whoever gives it may give words and codes of any length.
-fn shown(error: JobError) -> JobError {
+/// An error as others see it: whoever gives it may give words and codes of any length.
+fn cut(error: JobError) -> JobError {
     let code = if error.code.as_str().len() > CODE_BYTES { ErrorCode::Unknown } else { error.code };
     JobError { code, message: super::result::beginning(&error.message, SHOWN_BYTES), ..error }
 }
@@ -344,7 +352,7 @@ pub(super) fn fail(job: &mut Job, ctx: &mut Context, number: u32, error: JobErro
     let Some(open) = job.run.sends.streams.open.remove(&number) else {
         return; // It is over.
     };
-    let error = shown(error);
+    let error = cut(error);
     let counts = (open.chunks, open.shed);
     job.append(ctx, stream::failed(&open.id, (&error.code, &error.message), counts), false);
     settle_pace(job, ctx);
