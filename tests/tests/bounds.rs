@@ -114,6 +114,10 @@ fn inputs_that_wait_have_a_bound() {
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let first = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     world.settle();
+    let (mut alone, _) = Raw::hello(&mut world, "tok-d");
+    alone.send(&mut world, "job.submit", json!({"agent": "echo", "input": "x".repeat(1000)}));
+    let refused = alone.expect(&mut world, "session.error").to_string();
+    assert!(refused.contains("waiting_input_bytes_per_principal"), "it has none that wait: {refused}");
     let big = json!({"agent": "echo", "input": "x".repeat(600)});
     raw.submit(&mut world, big.clone());
     raw.send(&mut world, "job.submit", big.clone());

@@ -654,3 +654,25 @@ fn pauses_begin_anew_once_a_session_was_open_for_five_seconds() {
         assert!((most / 2..=most).contains(&pauses[at]), "{pauses:?}");
     }
 }
+
+#[test]
+fn a_cancel_that_the_end_of_its_job_has_answered_is_not_sent_again() {
+    for over in [false, true] {
+        let mut alone = Alone::connected(|_| {});
+        let (_, id) = alone.submit("1");
+        alone.accept(&id, "job_a", json!({}));
+        let job = WireId::new("job_a").expect("an id");
+        alone.client.session().and_then(|mut session| session.cancel(job, None)).expect("given");
+        alone.input(ClientInput::Tick);
+        if over {
+            let payload = json!({"final_status": "success", "job_id": "job_a", "result": 1});
+            alone.hear(json!({"type": "job.result", "job_id": "job_a", "event_seq": 1, "payload": payload}));
+        }
+        assert!(alone.breaks().is_some());
+        alone.sent.clear();
+        alone.welcome();
+        alone.input(ClientInput::Tick);
+        let again = alone.sent.iter().filter(|frame| frame["type"] == "job.cancel").count();
+        assert_eq!(again, usize::from(!over), "{:?}", alone.sent);
+    }
+}

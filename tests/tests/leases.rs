@@ -103,6 +103,8 @@ const ASKED: &[(&str, &str, &str, bool)] = &[
     ("net.fetch", "https://h/v1/", "https://h/v1", false),
     ("net.fetch", "https://h", "https://h/", true),
     ("net.fetch", "https://h", "https://h/x", false),
+    ("net.fetch", "https://h/x/", "https://h/x/", true),
+    ("net.fetch", "https://h/x/", "https://h/x", false),
     ("net.fetch", "https://h/*.*", "https://h/a.b", true),
     ("net.fetch", "https://h/*.*", "https://h/ab", false),
     ("net.fetch", "https://h/?./x", "https://h/a./x", true),

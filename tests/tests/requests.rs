@@ -342,8 +342,8 @@ fn sw_gl4_gl5_listings() {
     assert_eq!(list(json!({"agent": "echo@1.0.0"})).len(), 1);
     assert_eq!(list(json!({"status": ["success", "failed"]})).len(), 3, "in either family's words");
     assert_eq!(list(json!({"status": "running"})).len(), 1);
-    assert_eq!(list(json!({"created_after": all[1]["created_at"]})).len(), 2);
-    assert_eq!(list(json!({"created_before": all[1]["created_at"]})).len(), 2);
+    assert_eq!(list(json!({"created_after": all[1]["created_at"]})), all[2..]);
+    assert_eq!(list(json!({"created_before": all[1]["created_at"]})), all[..2]);
     world.finish();
 }
 

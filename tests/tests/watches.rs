@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use arcp_proto::id::JobId;
+use arcp_proto::id::{JobId, LogPos};
 use arcp_proto::json::Json;
 use arcp_proto::runtime::{AgentCall, AgentExit, ChunkData, Input, Record};
+use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -192,6 +193,44 @@ fn a_job_that_is_watched_again_with_its_history_shows_it_again_and_its_end() {
         };
         assert_eq!((bodies(&frames), seqs(&frames).len()), (bodies(&first), 22), "{again}");
         world.finish();
+    }
+}
+
+/// What the record that a session leaves a job has the store delete, after a crash or not.
+fn undone_by_leaving(family: Family, crash: bool) -> Vec<LogPos> {
+    let mut world = World::configured(41, |config| {
+        config.restartable_agents.insert("waiter".into());
+    });
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let (mut watcher, welcome) = match family {
+        Family::Hello => Raw::hello(&mut world, "tok-a"),
+        Family::Open => Raw::open(&mut world, "tok-a"),
+    };
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    watcher.settle(&mut world);
+    if crash {
+        world.crash();
+        watcher = match family {
+            Family::Hello => Raw::resume(&mut world, "tok-a", &welcome, 0),
+            Family::Open => Raw::reclaim(&mut world, "tok-a", &welcome, 0),
+        };
+        watcher.settle(&mut world);
+    }
+    watcher.send(&mut world, "job.unsubscribe", json!({"job_id": job}));
+    watcher.settle(&mut world);
+    let records = world.store.records(false).into_iter();
+    let undone = records.filter_map(|(_, r)| if let Record::Left { undoes, .. } = r { Some(undoes) } else { None });
+    let undone = undone.collect();
+    world.finish();
+    undone
+}
+
+#[test]
+fn who_leaves_a_job_has_the_same_deleted_after_a_restart_as_before() {
+    for family in [Family::Hello, Family::Open] {
+        let undone = undone_by_leaving(family, false);
+        assert_eq!((undone.len(), &undone), (1, &undone_by_leaving(family, true)), "{family:?}");
     }
 }
 
