@@ -168,8 +168,10 @@ impl Program {
 
 /// So many of it come to be measured.
 fn peers(stranger: &Stranger) -> usize {
+    if stranger.dribbles() {
+        return DRIBBLERS;
+    }
     match stranger.at {
-        _ if stranger.dribbles() => DRIBBLERS,
         At::Quic => BY_QUIC,
         At::WebSocket | At::SecureWebSocket | At::Unix | At::Http2 | At::SecureHttp2 => {
             PEERS.min(MOST / stranger.counts)
