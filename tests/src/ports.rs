@@ -37,5 +37,7 @@ pub fn free() -> SocketAddr {
 /// The first port that the system picks.
 fn first_picked() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(PICKED)
+    let first = range.split_whitespace().next().and_then(|first| first.parse().ok());
+    // Where hardly any are left they are taken from among those.
+    first.filter(|first| *first > 2 * FIRST).unwrap_or(PICKED)
 }
