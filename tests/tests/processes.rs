@@ -76,6 +76,13 @@ fn the_input_comes_as_one_line_and_text_is_the_result() {
 }
 
 #[test]
+fn an_input_larger_than_a_pipe_is_read_whole_and_who_closes_one_output_is_heard_on_the_other() {
+    let input = format!("\"{}\"", "x".repeat(100_000));
+    let ran = run("exec 2>&-; read=$(wc -c); sleep 0.3; echo \"read $read\"", &input);
+    assert_eq!(inline(&ran), "\"read 100003\"");
+}
+
+#[test]
 fn lines_with_an_id_are_answered_on_stdin() {
     let command = r#"read input
         echo '{"kind":"progress","id":1,"body":{"current":1}}'; read taken
@@ -452,6 +459,24 @@ fn a_stubborn_program_is_killed_after_the_grace() {
     let process = format!("/proc/{pid}");
     let begun = Instant::now();
     while std::path::Path::new(&process).exists() {
+        assert!(begun.elapsed() < PATIENCE, "{pid} lives on");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_program_that_closes_its_outputs_is_waited_for_and_what_it_leaves_behind_ends_with_it() {
+    let ran = run("sleep 600 & echo $!; exec >&- 2>&-; sleep 0.3; exit 7", "null");
+    let error = ran.terminal.error.as_ref().expect("an error");
+    assert_eq!(error.details.as_ref().expect("details").as_str(), r#"{"exit_code":7}"#);
+    let (_, pid) = &logs(&ran)[0];
+    let lives = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // What nobody has waited for yet has ended all the same.
+        stat.contains("(sleep)") && !stat.contains(") Z ")
+    };
+    let begun = Instant::now();
+    while lives() {
         assert!(begun.elapsed() < PATIENCE, "{pid} lives on");
         std::thread::yield_now();
     }
