@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use arcp_proto::limits::Limits;
 use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::runtime::{Config, Input};
 use arcp_tests::raw::Raw;
@@ -175,18 +176,23 @@ fn a_check_counts_until_it_is_answered_whoever_waits_for_it() {
 
 #[test]
 fn a_connection_that_sends_on_and_on_while_it_is_checked_is_closed() {
-    let mut world = checked(6);
-    world.checks.silent = true;
-    let (raw, _) = Raw::hello(&mut world, "tok-a");
-    let mut sent = 0;
-    while world.close_reason(raw.conn).is_none() {
-        let frame =
-            json!({"arcp": "1.1", "id": format!("x{sent}"), "type": "job.submit", "payload": {"agent": "echo"}});
-        world.input(Input::Received { conn: raw.conn, frame: frame.to_string().into_bytes() });
-        sent += 1;
-        assert!(sent < 10_000, "its bound");
+    // So many frames, or four times the bytes of the largest one.
+    let large = 4 * Limits::default().frame.frame_bytes / 500_000 + 1;
+    for (bytes, most) in [(0, 1024), (500_000, large)] {
+        let mut world = checked(6);
+        world.checks.silent = true;
+        let (raw, _) = Raw::hello(&mut world, "tok-a");
+        let mut sent = 0;
+        while world.close_reason(raw.conn).is_none() {
+            let payload = json!({"agent": "echo", "input": "x".repeat(if sent == 0 { 0 } else { bytes })});
+            let frame = json!({"arcp": "1.1", "id": format!("x{sent}"), "type": "job.submit", "payload": payload});
+            world.input(Input::Received { conn: raw.conn, frame: frame.to_string().into_bytes() });
+            sent += 1;
+            assert!(sent < 10_000, "its bound");
+        }
+        assert_eq!(sent, most + 1, "frames of {bytes} bytes");
+        world.finish();
     }
-    world.finish();
 }
 
 #[test]
