@@ -27,7 +27,8 @@ fn stays(stranger: &Stranger) -> Duration {
         Stops::BeforeSession => HANDSHAKE,
         Stops::AfterGoodbye => LINGER,
         Stops::OnStream => HANDSHAKE + LINGER,
-        Stops::AfterStream => LINGER + HEAD_TIMEOUT,
+        // Its connection has no longer for another stream than for the first.
+        Stops::AfterStream => (LINGER + HEAD_TIMEOUT).min(HANDSHAKE + LINGER),
     }
 }
 
@@ -37,7 +38,7 @@ fn who_stops_in_any_step_is_closed_when_its_time_is_over_and_nothing_is_left() {
         for (at, transport) in At::ALL.into_iter().zip([WS, WSS, UNIX, H2C, H2, QUIC]) {
             for adapter in transport.adapters {
                 scope.spawn(move || {
-                    let desk = Desk::new(&format!("stopping-{transport:?}-{adapter:?}"));
+                    let desk = Desk::new(&format!("stopping-anywhere-{transport:?}-{adapter:?}"));
                     let site = Site::start(
                         transport,
                         *adapter,
