@@ -12,14 +12,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arcp_host::agent::Outcome;
+use arcp_host::agent::{Inbox, Outcome};
 use arcp_host::auth::BearerTokens;
 use arcp_host::driver::{Driver, Fenced, Host, HostError, Sockets, WriteWindow};
 use arcp_host::registry::Registry;
 use arcp_proto::id::{ConnId, Principal};
-use arcp_proto::runtime::{AgentSpec, CloseReason, Config, Input, Transport};
+use arcp_proto::runtime::{AgentSpec, CloseReason, Config, Input, Operator, Transport};
 use arcp_proto::secret::Secret;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -140,6 +141,23 @@ impl EventLoop {
     /// The address it is bound to.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// What tells it something, from any thread: such as [`Operator::Drain`], to take no new jobs.
+    pub fn inbox(&self) -> Arc<dyn Inbox> {
+        self.driver.inbox()
+    }
+
+    /// Whether every job has ended.
+    pub fn is_idle(&self) -> bool {
+        self.driver.is_idle()
+    }
+
+    /// Tells everybody goodbye; gives how many jobs are cut. There is no [`turn`](Self::turn) after it.
+    pub fn shut_down(&mut self) -> Result<usize, HostError> {
+        let cut = self.driver.unfinished().len();
+        self.driver.handle(Input::Operator(Operator::Shutdown), &mut self.peers)?;
+        Ok(cut)
     }
 
     /// Waits until there is something to do, and does it.

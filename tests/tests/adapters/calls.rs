@@ -28,7 +28,7 @@ use crate::our_client::{OurClient, OurJob};
 use crate::site::Adapter::{Blocking, Tokio};
 use crate::site::Site;
 use crate::transcript::{Normal, same_over};
-use crate::{SERVERS, registry};
+use crate::{ALL, PORTS, STDIO, registry};
 
 const BYTES: &[u8] = b"the bytes of an artifact in two parts";
 
@@ -104,7 +104,7 @@ fn requests_of_our_clients_come_to_the_same_on_every_server_in_both_families() {
     for family in [Family::Hello, Family::Open] {
         let mut told = Vec::new();
         for client in [Blocking, Tokio] {
-            same_over(SERVERS, |server| {
+            same_over(ALL, |server| {
                 let site = Site::with(server, agents(), Box::<MemoryStore>::default(), all_there_is);
                 let connect = || OurClient::connect_as(client, &site, None, family);
                 let (one, other) = (connect(), connect());
@@ -128,6 +128,21 @@ fn requests_of_our_clients_come_to_the_same_on_every_server_in_both_families() {
         }
         for (at, seen) in told.iter().enumerate() {
             assert_eq!(seen, &told[0], "pair {at} of client and server");
+        }
+    }
+}
+
+#[test]
+fn a_client_alone_on_stdin_and_stdout_has_what_every_other_one_has_in_both_families() {
+    for family in [Family::Hello, Family::Open] {
+        for client in [Blocking, Tokio] {
+            same_over(&[PORTS[0], STDIO[0], STDIO[1]], |server| {
+                let site = Site::with(server, agents(), Box::<MemoryStore>::default(), all_there_is);
+                let one = OurClient::connect_as(client, &site, None, family);
+                let seen = vec![artifacts(&one), schedules(&one), workflows(&one), people(&one), streams(&one)];
+                one.close();
+                seen
+            });
         }
     }
 }

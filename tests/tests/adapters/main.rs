@@ -79,18 +79,23 @@ const SECURED: &[Way] = &[Way(Blocking, Over::Tls), Way(Tokio, Over::Tls)];
 const SOCKETS: &[Way] = &[Way(Blocking, Over::Unix), Way(Tokio, Over::Unix)];
 /// What carries several sessions, or one of a connection, as streams.
 const CARRIED: &[Way] = &[Way(Tokio, Over::H2c), Way(Tokio, Over::H2), Way(Tokio, Over::Quic)];
+/// One peer each.
+const STDIO: &[Way] = &[Way(Blocking, Over::Stdio), Way(Tokio, Over::Stdio)];
 /// Where a frame is a line.
 const LINES: &[Way] = &[SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2]];
-const SERVERS: &[Way] =
-    &[PORTS[0], PORTS[1], SECURED[0], SECURED[1], SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2]];
 const EVENT_LOOP: Way = Way(Adapter::EventLoop, Over::WebSocket);
 const ALL: &[Way] = &[
     PORTS[0], PORTS[1], EVENT_LOOP, SECURED[0], SECURED[1], SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2],
 ];
+/// For what one peer sees alone.
+const EVERY: &[Way] = &[
+    PORTS[0], PORTS[1], EVENT_LOOP, SECURED[0], SECURED[1], SOCKETS[0], SOCKETS[1], CARRIED[0], CARRIED[1], CARRIED[2],
+    STDIO[0], STDIO[1],
+];
 
 #[test]
 fn a_job_of_every_kind_of_agent_is_told_alike() {
-    same_over(ALL, |adapter| {
+    same_over(EVERY, |adapter| {
         let site = Site::start(adapter, |_| {});
         let mut peer = site.session();
         for (id, agent, input) in [
@@ -114,9 +119,9 @@ fn a_job_of_every_kind_of_agent_is_told_alike() {
 
 #[test]
 fn what_is_refused_is_refused_alike() {
-    same_over(SERVERS, |adapter| {
-        let site = Site::start(adapter, |_| {});
-        let mut stranger = site.peer();
+    same_over(EVERY, |adapter| {
+        let (elsewhere, site) = (Site::start(adapter, |_| {}), Site::start(adapter, |_| {}));
+        let mut stranger = elsewhere.peer();
         stranger.say("h", "session.hello", hello_payload("not a token"));
         let mut peer = site.session();
         peer.say("1", "job.submit", json!({"agent": "nobody"}));
@@ -133,8 +138,9 @@ fn what_is_refused_is_refused_alike() {
 #[test]
 fn a_message_that_is_too_long_ends_a_websocket_and_is_passed_over_on_lines() {
     let play = |adapter| {
-        let site = Site::start(adapter, |config| config.limits.frame.frame_bytes = 64 << 10);
-        let mut stranger = site.peer();
+        let start = || Site::start(adapter, |config| config.limits.frame.frame_bytes = 64 << 10);
+        let (elsewhere, site) = (start(), start());
+        let mut stranger = elsewhere.peer();
         stranger.say_text(&"x".repeat(65 << 10));
         let mut peer = site.session();
         peer.say_text(&"x".repeat(65 << 10));
@@ -149,6 +155,7 @@ fn a_message_that_is_too_long_ends_a_websocket_and_is_passed_over_on_lines() {
     same_over(PORTS, play);
     same_over(SECURED, play);
     same_over(LINES, play);
+    same_over(&[LINES[0], STDIO[0], STDIO[1]], play);
 }
 
 #[test]
@@ -178,7 +185,7 @@ fn requests_that_become_no_websocket_are_answered_alike() {
 
 #[test]
 fn a_cancel_stops_agents_of_every_kind_alike() {
-    same_over(ALL, |adapter| {
+    same_over(EVERY, |adapter| {
         let site = Site::start(adapter, |_| {});
         let mut peer = site.session();
         for agent in ["gate", "stubborn"] {
@@ -205,7 +212,7 @@ impl Drop for Told {
 
 #[test]
 fn an_async_agent_that_does_not_stop_is_dropped_where_it_waits() {
-    for adapter in ALL {
+    for adapter in EVERY {
         let (sender, dropped) = channel();
         let mut registry = Registry::default();
         registry.add_async("held", None, move |job: AsyncContext, _: Json| {
@@ -271,7 +278,7 @@ fn ping(n: usize) -> String {
 
 #[test]
 fn who_reads_nothing_is_closed_and_can_come_back_alike() {
-    same_over(SERVERS, |adapter| {
+    same_over(ALL, |adapter| {
         let site = Site::start(adapter, |config| config.timing.slow_reader_grace = PATIENCE / 10);
         let mut slow = site.session();
         let token = slow.seen[0]["payload"]["resume_token"].clone();
@@ -292,7 +299,7 @@ fn who_reads_nothing_is_closed_and_can_come_back_alike() {
 fn every_call_of_our_clients_comes_to_the_same_on_every_server() {
     let mut told = Vec::new();
     for client in [Blocking, Tokio] {
-        same_over(SERVERS, |server| {
+        same_over(ALL, |server| {
             let seen = every_call(client, &Site::start(server, |_| {}));
             told.push(Normal::of(seen.clone()));
             seen
@@ -363,7 +370,7 @@ fn a_peer_in_memory_is_served_line_by_line_until_it_leaves() {
 
 #[test]
 fn a_restart_on_the_same_store_is_seen_alike() {
-    same_over(SERVERS, |adapter| {
+    same_over(EVERY, |adapter| {
         let folder = Folder::new(&format!("adapters-{adapter:?}"));
         let open = || Box::new(SqliteStore::open(&folder.0.join("jobs.db"), Durability::Full).expect("a store"));
         let site = Site::start_on(adapter, open(), |_| {});
@@ -374,9 +381,14 @@ fn a_restart_on_the_same_store_is_seen_alike() {
         before.say("2", "job.submit", json!({"agent": "gate"}));
         before.until_phase("waiting");
         let before = before.leave();
-        site.wait_for(|notice| matches!(notice, Notice::SessionDetached { .. }));
-        site.handle().shutdown();
-        assert_eq!(site.join(), 1, "one job was cut");
+        if adapter.1 == Over::Stdio {
+            // It ends with its peer.
+            site.join();
+        } else {
+            site.wait_for(|notice| matches!(notice, Notice::SessionDetached { .. }));
+            site.handle().shutdown();
+            assert_eq!(site.join(), 1, "one job was cut");
+        }
         let site = Site::start_on(adapter, open(), |_| {});
         let mut after = site.peer();
         let mut hello = hello_payload("tok-a");
@@ -389,7 +401,7 @@ fn a_restart_on_the_same_store_is_seen_alike() {
 
 #[test]
 fn a_drain_and_a_shutdown_end_alike() {
-    same_over(SERVERS, |adapter| {
+    same_over(ALL, |adapter| {
         let site = Site::start(adapter, |_| {});
         let mut peer = site.session();
         peer.say("1", "job.submit", json!({"agent": "gate"}));

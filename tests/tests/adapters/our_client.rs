@@ -1,5 +1,7 @@
 //! Our clients.
 
+use std::io;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use arcp_blocking::{ClientError, JobUpdate, Target};
@@ -31,6 +33,11 @@ pub enum OurJob<'a> {
     Tokio(&'a Runtime, arcp_tokio_adapter::Job),
 }
 
+/// A server on stdin and stdout has one connection.
+fn gone() -> io::Error {
+    io::Error::other("there was one pipe")
+}
+
 impl OurClient {
     pub fn connect(adapter: Adapter, site: &Site, resume: Option<ResumeClaim>) -> OurClient {
         OurClient::connect_as(adapter, site, resume, Family::Hello)
@@ -48,6 +55,26 @@ impl OurClient {
                 let open = move |_| Ok(stream(&to, &security));
                 let client = arcp_blocking::Client::connect_over(target, &site.security, open, config);
                 OurClient::Blocking(client.expect("a session"))
+            }
+            Blocking if matches!(target, Target::Program(_)) => {
+                let parent = Mutex::new(Some(site.parent()));
+                let open = move |_| parent.lock().expect("no panic").take().ok_or_else(gone);
+                let client = arcp_blocking::Client::connect_over(target, &site.security, open, config);
+                OurClient::Blocking(client.expect("a session"))
+            }
+            Tokio if matches!(target, Target::Program(_)) => {
+                let parent = Mutex::new(Some(site.parent()));
+                let connect = move || {
+                    let parent = parent.lock().expect("no panic").take();
+                    async {
+                        let parent = parent.ok_or_else(gone)?;
+                        parent.set_nonblocking(true)?;
+                        tokio::net::UnixStream::from_std(parent)
+                    }
+                };
+                let runtime = runtime();
+                let client = runtime.block_on(arcp_tokio_adapter::Client::connect_by(connect, config));
+                OurClient::Tokio(runtime, client.expect("a session"))
             }
             Blocking => {
                 let client = arcp_blocking::Client::connect_with(target, &site.security, config);

@@ -13,7 +13,7 @@ use crate::our_client::OurClient;
 use crate::site::Adapter::{Blocking, Tokio};
 use crate::site::{Over, Site};
 use crate::transcript::same_over;
-use crate::{CARRIED, EVENT_LOOP, LINES, PORTS, SERVERS};
+use crate::{CARRIED, EVENT_LOOP, EVERY, LINES, PORTS};
 
 const BYTES: &[u8] = &[0, 159, 146, 150, b'\n', 1];
 
@@ -69,7 +69,7 @@ fn what_is_too_long_before_a_session_ends_the_connection_alike() {
 fn our_clients_get_and_leave_the_same_bytes_over_everything() {
     for client in [Blocking, Tokio] {
         let mut beside = Vec::new();
-        same_over(SERVERS, |server| {
+        same_over(EVERY, |server| {
             let site = Site::start(server, with_artifacts);
             let is_there = matches!(server.1, Over::WebSocket | Over::Tls) || (client, server.1) == (Tokio, Over::Quic);
             let client = OurClient::connect(client, &site, None);
@@ -85,7 +85,7 @@ fn our_clients_get_and_leave_the_same_bytes_over_everything() {
             vec![job]
         });
         for (at, (is_there, agreed)) in beside.into_iter().enumerate() {
-            assert_eq!(agreed, is_there, "{:?}", SERVERS[at]);
+            assert_eq!(agreed, is_there, "{:?}", EVERY[at]);
         }
     }
     assert!(LINES.iter().all(|way| way.1 != Over::WebSocket));

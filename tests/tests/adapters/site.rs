@@ -1,18 +1,20 @@
 //! A server over an adapter.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arcp_blocking::{Host, HostError, Listen, Security, Server, ServerConfig, ServerHandle, Stopped, Target};
+use arcp_blocking::{Host, HostError, Listen, Security, Server, ServerConfig, ServerHandle, Target, stdio};
+use arcp_host::agent::Inbox;
 use arcp_host::registry::Registry;
 use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::SessionId;
 use arcp_proto::model::request::Extension;
-use arcp_proto::runtime::{Config, Notice};
+use arcp_proto::runtime::{Config, Input, Notice, Operator};
 use arcp_tests::kept::Folder;
 use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, websocket_to};
@@ -28,8 +30,7 @@ use crate::registry;
 pub enum Adapter {
     Blocking,
     Tokio,
-    /// The example of a loop of one's own: it has no HTTP, no reasons for a
-    /// close, and no end.
+    /// The example of a loop of one's own: it has no HTTP, and no reasons for a close.
     EventLoop,
 }
 
@@ -46,6 +47,8 @@ pub enum Over {
     H2,
     /// One frame a line.
     Quic,
+    /// stdin and stdout, one frame a line: one peer, with whom the server ends.
+    Stdio,
 }
 
 /// What a scenario is played against.
@@ -60,9 +63,48 @@ pub struct Site {
     pub security: Security,
     notices: Receiver<Notice>,
     extensions: Receiver<(SessionId, Extension)>,
-    handle: Option<ServerHandle>,
-    thread: Option<JoinHandle<Result<Stopped, HostError>>>,
+    handle: Option<Handle>,
+    /// Gives how many jobs were cut.
+    thread: Option<JoinHandle<Result<usize, HostError>>>,
+    /// The other end of stdin and stdout, until somebody has it.
+    parent: Mutex<Option<UnixStream>>,
     _folder: Folder,
+}
+
+/// Tells a server what to do.
+pub enum Handle {
+    Server(ServerHandle),
+    /// A loop of one's own; whether it is to end whatever goes on, or once every job has ended.
+    Loop(Arc<dyn Inbox>, Arc<AtomicBool>, Arc<AtomicBool>),
+}
+
+impl Handle {
+    pub fn drain(&self) {
+        match self {
+            Handle::Server(handle) => handle.drain(),
+            Handle::Loop(inbox, _, drained) => {
+                drained.store(true, Ordering::SeqCst);
+                inbox.put(Input::Operator(Operator::Drain));
+            }
+        }
+    }
+
+    pub fn shutdown(&self) {
+        match self {
+            Handle::Server(handle) => handle.shutdown(),
+            Handle::Loop(_, at_once, _) => {
+                at_once.store(true, Ordering::SeqCst);
+                self.drain();
+            }
+        }
+    }
+
+    fn send_extension(&self, session: SessionId, message: Extension) {
+        match self {
+            Handle::Server(handle) => handle.send_extension(session, message),
+            Handle::Loop(inbox, ..) => inbox.put(Input::SendExtension { session, message }),
+        }
+    }
 }
 
 impl Site {
@@ -94,17 +136,32 @@ impl Site {
             Over::H2c => Listen::Http2 { address, tls: false },
             Over::H2 => Listen::Http2 { address, tls: true },
             Over::Quic => Listen::Quic { address },
+            Over::Stdio => Listen::Stdio,
         }];
         if matches!(over, Over::Tls | Over::H2 | Over::Quic) {
             let (certificates, trusted) = certificates(&folder);
             (config.tls, security) = (Some(certificates), trusted);
         }
-        let (target, handle, thread) = match adapter {
-            Adapter::Blocking => serve_blocking(&config, host),
-            Adapter::Tokio => serve_tokio(config, host),
-            Adapter::EventLoop => serve_event_loop(host),
+        let mut parent = None;
+        let (target, handle, thread) = if over == Over::Stdio {
+            let (near, far) = UnixStream::pair().expect("a pair");
+            near.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            parent = Some(near);
+            (Target::Program("its parent".to_string()), None, serve_stdio(adapter, host, far))
+        } else {
+            match adapter {
+                Adapter::Blocking => serve_blocking(&config, host),
+                Adapter::Tokio => serve_tokio(config, host),
+                Adapter::EventLoop => serve_event_loop(host),
+            }
         };
-        Site { target, security, notices, extensions, handle, thread, _folder: folder }
+        let parent = Mutex::new(parent);
+        Site { target, security, notices, extensions, handle, thread: Some(thread), parent, _folder: folder }
+    }
+
+    /// The other end of stdin and stdout, which there is once.
+    pub fn parent(&self) -> UnixStream {
+        self.parent.lock().expect("no panic").take().expect("it has one peer")
     }
 
     /// The address of its port.
@@ -133,7 +190,8 @@ impl Site {
             Target::WebSocket { tls: true, .. } => {
                 Peer::by_websocket(websocket_over_tls(self.address(), &self.security))
             }
-            Target::WebSocket { .. } | Target::Program(_) => Peer::by_websocket(websocket_to(self.address())),
+            Target::WebSocket { .. } => Peer::by_websocket(websocket_to(self.address())),
+            Target::Program(_) => Peer::by_lines(self.parent()),
         }
     }
 
@@ -153,7 +211,7 @@ impl Site {
         peer
     }
 
-    pub fn handle(&self) -> &ServerHandle {
+    pub fn handle(&self) -> &Handle {
         self.handle.as_ref().expect("it can be told to stop")
     }
 
@@ -166,7 +224,7 @@ impl Site {
     /// Waits for it to end by itself; gives how many jobs were cut.
     pub fn join(mut self) -> usize {
         let thread = self.thread.take().expect("it ends");
-        thread.join().expect("no panic").expect("no error").cut.len()
+        thread.join().expect("no panic").expect("no error")
     }
 
     pub fn wait_for(&self, found: impl Fn(&Notice) -> bool) {
@@ -179,13 +237,16 @@ impl Drop for Site {
         if let Some(handle) = &self.handle {
             handle.shutdown();
         }
+        // A server without one ends with its peer, if there was none now.
+        drop(self.parent.lock().expect("no panic").take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-type Started = (Target, Option<ServerHandle>, Option<JoinHandle<Result<Stopped, HostError>>>);
+type Serving = JoinHandle<Result<usize, HostError>>;
+type Started = (Target, Option<Handle>, Serving);
 
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -202,7 +263,7 @@ fn target(places: &[Listen]) -> Target {
 fn serve_blocking(config: &ServerConfig, host: Host) -> Started {
     let server = Server::bind(config, host).expect("a place");
     let (target, handle) = (target(server.places()), server.handle());
-    (target, Some(handle), Some(std::thread::spawn(move || server.run())))
+    (target, Some(Handle::Server(handle)), std::thread::spawn(move || Ok(server.run()?.cut.len())))
 }
 
 fn serve_tokio(config: ServerConfig, host: Host) -> Started {
@@ -210,18 +271,43 @@ fn serve_tokio(config: ServerConfig, host: Host) -> Started {
     let serve = async move {
         let server = arcp_tokio_adapter::Server::bind(&config, host).await.expect("a place");
         started.send((target(server.places()), server.handle())).expect("awaited");
-        server.run().await
+        Ok(server.run().await?.cut.len())
     };
     let thread = std::thread::spawn(move || runtime().block_on(serve));
     let (target, handle) = bound.recv().expect("it starts");
-    (target, Some(handle), Some(thread))
+    (target, Some(Handle::Server(handle)), thread)
 }
 
 fn serve_event_loop(host: Host) -> Started {
     let mut server = EventLoop::bind(LISTEN, host).expect("a port");
     let address = server.address().expect("an address");
-    std::thread::spawn(move || while server.turn().is_ok() {});
-    (format!("ws://{address}/arcp").parse().expect("a URL"), None, None)
+    let (inbox, at_once, drained) = (server.inbox(), Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let handle = Handle::Loop(inbox, at_once.clone(), drained.clone());
+    let serve = move || {
+        while !(at_once.load(Ordering::SeqCst) || drained.load(Ordering::SeqCst) && server.is_idle()) {
+            server.turn()?;
+        }
+        server.shut_down()
+    };
+    (format!("ws://{address}/arcp").parse().expect("a URL"), Some(handle), std::thread::spawn(serve))
+}
+
+/// A server of one peer; nobody counts what it cuts.
+fn serve_stdio(adapter: Adapter, host: Host, peer: UnixStream) -> Serving {
+    std::thread::spawn(move || {
+        if adapter == Adapter::Tokio {
+            peer.set_nonblocking(true)?;
+            return runtime().block_on(async {
+                let peer = tokio::net::UnixStream::from_std(peer)?;
+                arcp_tokio_adapter::serve(host, None, peer).await.map(|()| 0)
+            });
+        }
+        let ended = peer.try_clone()?;
+        let served = stdio::serve(host, None, peer.try_clone()?, peer);
+        // Whoever reads it still has it open.
+        ended.shutdown(Shutdown::Both)?;
+        served.map(|()| 0)
+    })
 }
 
 pub fn runtime() -> Runtime {
