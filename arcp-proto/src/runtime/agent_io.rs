@@ -120,10 +120,10 @@ impl AgentCall {
     /// Bytes of credit it costs.
     pub fn bytes(&self) -> u64 {
         let bytes = match self {
-            AgentCall::Emit { body, .. } => body.as_str().len(),
+            AgentCall::Emit { kind, body } => body.as_str().len() + beyond(kind.as_str()),
             AgentCall::Chunk { data: ChunkData::Text(text), .. } => text.len(),
             AgentCall::Chunk { data: ChunkData::Binary(bytes), .. } => bytes.len(),
-            AgentCall::Checkpoint { state, .. } => state.len(),
+            AgentCall::Checkpoint { state, label } => state.len() + label.as_deref().map_or(0, beyond),
             AgentCall::Authorize { operation, target, price } => {
                 operation.len() + target.len() + price.iter().map(String::len).sum::<usize>()
             }
@@ -138,6 +138,11 @@ impl AgentCall {
         };
         bytes as u64
     }
+}
+
+/// Bytes of a name beyond what costs nothing: agents may give names of any length.
+fn beyond(name: &str) -> usize {
+    name.len().saturating_sub(WireId::MAX)
 }
 
 /// Kinds of events as their names.
@@ -275,4 +280,24 @@ pub enum AgentExit {
     Failure(JobError),
     /// By a panic or by vanishing. No detail crosses the wire.
     Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorCode;
+
+    #[test]
+    fn whatever_of_a_call_an_agent_may_make_long_costs_credit() {
+        let long = |name: &str| "x".repeat(1000 + WireId::MAX) + name;
+        let emit = |kind: &str| AgentCall::Emit { kind: kind.into(), body: Json::empty_object() };
+        assert_eq!([emit("log"), emit("x-vendor.acme.thing"), emit(&long(""))].map(|call| call.bytes()), [2, 2, 1002]);
+        let checkpoint =
+            |label: Option<&str>| AgentCall::Checkpoint { state: b"s".to_vec(), label: label.map(Into::into) };
+        assert_eq!([None, Some("l"), Some(&*long("l"))].map(|label| checkpoint(label).bytes()), [1, 1, 1002]);
+        let details = Json::parse(&alloc::format!("{{\"a\":\"{}\"}}", long(""))).ok();
+        let error = JobError { details, ..JobError::new(ErrorCode::Internal, "") };
+        let fails = AgentCall::Stream { stream: 1, says: StreamCall::Fail { error, shed: 0 } };
+        assert!(fails.bytes() > 1000, "{}", fails.bytes());
+    }
 }

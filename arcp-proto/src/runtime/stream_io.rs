@@ -63,7 +63,10 @@ impl StreamCall {
                 data + notes.attributes.as_ref().map_or(0, |attributes| attributes.as_str().len())
             }
             StreamCall::Close { reason, .. } => reason.as_ref().map_or(0, String::len),
-            StreamCall::Fail { error, .. } => error.code.as_str().len() + error.message.len(),
+            StreamCall::Fail { error, .. } => {
+                let details = error.details.as_ref().map_or(0, |details| details.as_str().len());
+                error.code.as_str().len() + error.message.len() + details
+            }
             StreamCall::Took | StreamCall::Leave => 0,
         }
     }
