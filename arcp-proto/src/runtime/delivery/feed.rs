@@ -243,8 +243,10 @@ impl Feed {
     /// The bytes of what was numbered since it began to catch up and is not sent,
     /// as far as it is held.
     fn weigh_unsent(&self, jobs: &Jobs) -> usize {
-        let counted = (self.cursor + 1..=self.index.head()).filter(|seq| self.is_counted(*seq));
-        let entries = counted.filter_map(|seq| self.index.at(seq, jobs));
+        let (CatchUp { from, upto, .. }, head) = (&self.catch_up, self.index.head());
+        // The backlog may be very long, and none of it is looked at.
+        let (before, since) = (self.cursor + 1..=(*from).min(head), self.cursor.max(*from).max(*upto) + 1..=head);
+        let entries = before.chain(since).filter_map(|seq| self.index.at(seq, jobs));
         entries.map(|entry| entry.weight(jobs)).sum()
     }
 

@@ -292,6 +292,30 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_were_taken_back_cost_a_restart_nothing_however_many_they_were() {
+        const MANY: u64 = 1 << 40;
+        let (mut ctx, jobs, session) = (context(), Jobs::default(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
+        let mut feeds = feeds_of(&ctx, session);
+        let log = LogId::Job(JobId::from_ulid(Ulid::nil()));
+        let run = |seq, count| {
+            let (shown, role) = (None, FrameRole::Whole);
+            Numbered::Events(NumberedRun { seq, count, log, event: 1, shown, role, request: 0, subscription: 0 })
+        };
+        feeds.restore_numbers(&mut ctx, &jobs, session, run(1, 5));
+        feeds.restore_numbers(&mut ctx, &jobs, session, run(6, MANY));
+        let head = |feeds: &Feeds| feeds.get(session).map(|feed| (feed.head(), feed.index().runs()));
+        assert_eq!(head(&feeds), Some((MANY + 5, 2)));
+        feeds.restore_numbers(&mut ctx, &jobs, session, Numbered::TakenBack { seq: 100, upto: MANY + 5 });
+        assert_eq!(head(&feeds), Some((99, 2)), "the rest of a run stays");
+        feeds.restore_numbers(&mut ctx, &jobs, session, run(100, MANY));
+        // Those that are given again say so, too.
+        feeds.restore_numbers(&mut ctx, &jobs, session, run(4, MANY));
+        assert_eq!((head(&feeds), feeds.runs()), (Some((MANY + 3, 2)), 2));
+        feeds.restore_numbers(&mut ctx, &jobs, session, Numbered::TakenBack { seq: 1, upto: MANY + 3 });
+        assert_eq!((head(&feeds), feeds.runs()), (Some((0, 0)), 0));
+    }
+
+    #[test]
     fn a_job_is_let_go_with_the_last_number_that_points_to_it() {
         let (mut ctx, jobs) = (context(), Jobs::default());
         let (job, session) = (JobId::from_ulid(Ulid::nil()), SessionId::from_ulid(Ulid::from_parts(1, 1)));

@@ -209,26 +209,22 @@ impl Index {
         gone
     }
 
-    /// Takes back the last number, if there is one.
-    pub(super) fn take_back(&mut self, jobs: &Jobs) -> Option<Released> {
-        let last = self.runs.back_mut()?;
-        self.head -= 1;
-        let run = match last {
-            Run::Events(run) if run.count > 1 => run,
-            Run::Events(NumberedRun { log, .. }) => {
-                let log = *log;
-                self.runs.pop_back();
-                return Some(alloc::vec![Some(log)]);
+    /// Takes back the numbers of its last run from `seq` on, which is at most the last; `None`
+    /// if there is no run.
+    pub(super) fn take_back(&mut self, jobs: &Jobs, seq: u64) -> Option<Released> {
+        match self.runs.back_mut()? {
+            Run::Events(run) if run.seq < seq => {
+                let last = run.event_at(seq - 1, jobs);
+                run.end_at(seq - 1, last);
+                self.head = seq - 1;
+                return Some(Vec::new());
             }
-            Run::Local { .. } => {
-                self.runs.pop_back();
-                self.locals.pop_back();
-                return Some(alloc::vec![None]);
-            }
-        };
-        let last = run.event_at(self.head, jobs);
-        run.end_at(self.head, last);
-        Some(Vec::new())
+            Run::Events(_) => {}
+            Run::Local { .. } => self.locals.pop_back(),
+        }
+        let run = self.runs.pop_back()?;
+        self.head = run.seq() - 1;
+        Some(alloc::vec![run.log()])
     }
 
     /// Takes back the numbers after `seq` behind which frames of such runs
@@ -529,7 +525,7 @@ mod tests {
         assert_eq!([3, 4].map(|seq| told(&index, seq)), [2, 3].map(|n| Some(boundary(n))));
         let again: Vec<Numbered> = index.from(3).collect();
         assert_eq!(again, [(3, 2), (4, 3)].map(|(seq, n)| Numbered::Local { seq, frame: boundary(n) }));
-        assert_eq!(index.take_back(&jobs), Some(alloc::vec![None]));
+        assert_eq!(index.take_back(&jobs, 4), Some(alloc::vec![None]));
         index.push_local(boundary(4));
         assert_eq!((told(&index, 3), told(&index, 4)), (Some(boundary(2)), Some(boundary(4))));
         assert_eq!(index.release_done(4, |_| true).len(), 3, "they go as soon as their client has them");

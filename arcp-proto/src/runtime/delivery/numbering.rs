@@ -222,7 +222,8 @@ impl Feeds {
             run.begin_at(run.seq.max(floor + 1));
         }
         // It was taken back and, unless that is what is said here, given again.
-        while self.head(id) >= numbered.seq().max(floor + 1) && self.take_back(ctx, jobs, id) {}
+        let seq = numbered.seq().max(floor + 1);
+        while self.head(id) >= seq && self.take_back(ctx, jobs, id, seq) {}
         if let Numbered::TakenBack { .. } = numbered {
             return;
         }
@@ -251,7 +252,8 @@ impl Feeds {
         while let Some(last) = self.by_session.get(&id).and_then(|feed| feed.index.last()) {
             let job = last.log.job().and_then(|job| jobs.get(job));
             let came = job.is_none_or(|job| last.last_event() <= job.count());
-            if came || !self.take_back(ctx, jobs, id) {
+            let seq = last.last_seq();
+            if came || !self.take_back(ctx, jobs, id, seq) {
                 break;
             }
         }
@@ -260,9 +262,9 @@ impl Feeds {
         }
     }
 
-    /// Takes a session's last number back; false if there is none.
-    fn take_back(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) -> bool {
-        let gone = self.by_session.get_mut(&id).and_then(|feed| feed.take_back(jobs));
+    /// Takes back the numbers of a session's last run from `seq` on; false if there is none.
+    fn take_back(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, seq: u64) -> bool {
+        let gone = self.by_session.get_mut(&id).and_then(|feed| feed.take_back(jobs, seq));
         self.unreference(ctx, id, gone.as_deref().unwrap_or_default());
         gone.is_some()
     }
@@ -336,11 +338,11 @@ impl Feed {
         }
     }
 
-    /// Takes its last number back, and what that did to a stream; `None` if there
-    /// was none.
-    fn take_back(&mut self, jobs: &Jobs) -> Option<Released> {
+    /// Takes the numbers of its last run back from `seq` on, and what they did to a
+    /// stream; `None` if there was none.
+    fn take_back(&mut self, jobs: &Jobs, seq: u64) -> Option<Released> {
         let last = self.index.last().map(|run| (run.log, run.role, run.subscription));
-        let gone = self.index.take_back(jobs)?;
+        let gone = self.index.take_back(jobs, seq)?;
         match last {
             Some((log, FrameRole::StreamOpen, number)) => self.note_stream(log, FrameRole::StreamClose, number),
             Some((log, FrameRole::StreamClose, number)) => self.note_stream(log, FrameRole::StreamOpen, number),
@@ -406,11 +408,11 @@ mod tests {
         let jobs = Jobs::default();
         feed.restore_numbers(run(1, FrameRole::StreamOpen));
         assert!(feed.streams.contains(&(0, log)));
-        feed.take_back(&jobs);
+        feed.take_back(&jobs, 1);
         assert!(!feed.streams.contains(&(0, log)), "the next thought opens it");
         feed.restore_numbers(run(1, FrameRole::StreamOpen));
         feed.restore_numbers(run(2, FrameRole::StreamClose));
-        feed.take_back(&jobs);
+        feed.take_back(&jobs, 2);
         assert!(feed.streams.contains(&(0, log)), "the end closes it");
     }
 }

@@ -91,16 +91,18 @@ mod tests {
     use alloc::vec::Vec;
     use alloc::{format, vec};
 
+    use ulid::Ulid;
+
     use super::*;
     use crate::entropy::Seeds;
-    use crate::id::{ConnId, Principal};
+    use crate::id::{ConnId, LogId, Principal};
     use crate::json::Json;
     use crate::runtime::account::Accounts;
-    use crate::runtime::io::{LocalFrame, LocalWord};
-    use crate::runtime::job::Stored;
+    use crate::runtime::io::{LocalFrame, LocalWord, NumberedRun};
+    use crate::runtime::job::{Jobs, Stored};
     use crate::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
     use crate::time::{Now, Timestamp, UtcMs};
-    use crate::wire::View;
+    use crate::wire::{FrameRole, View};
 
     fn put(runtime: &mut Runtime, at: u64, input: Input) {
         let now = Now { mono: Timestamp(at), utc: UtcMs(1_767_225_600_000 + at / 1000) };
@@ -239,6 +241,19 @@ mod tests {
         twice.index.push_local(BOUNDARY);
         twice.index.push_local(BOUNDARY);
         assert_eq!((counted(once), counted(twice)), (vec![3, 6], vec![3, 8]));
+    }
+
+    #[test]
+    fn a_backlog_costs_nothing_when_numbers_are_taken_back_however_long_it_is() {
+        let mut feed = feed(3);
+        let (log, role) = (LogId::Job(JobId::from_ulid(Ulid::nil())), FrameRole::Whole);
+        let (seq, shown) = (feed.head() + 1, None);
+        feed.index.push(NumberedRun { seq, count: 1 << 40, log, event: 1, shown, role, request: 0, subscription: 0 });
+        feed.begin_to_catch_up(seq);
+        (0..3).for_each(|_| feed.index.push_local(BOUNDARY));
+        feed.owe_bytes(7);
+        feed.renumber(&Jobs::default(), |seq| seq);
+        assert_eq!((feed.unsent_bytes(), feed.behind()), (0, 3));
     }
 
     #[test]
