@@ -80,7 +80,16 @@ impl Evidence {
             Credential::Other { scheme, token } => (scheme == MTLS, !token.expose().is_empty() && scheme != MTLS),
         };
         if by_certificate && (self.peer.is_none() || is_user) {
-            return denied("no certificate that is known here was shown when this connection was made");
+            return denied(match self.certificate() {
+                None => {
+                    "`mtls`: no client certificate was shown when this connection was made: connect over TLS with one \
+                     that this runtime knows, or bring another credential"
+                }
+                Some(_) => {
+                    "`mtls`: the client certificate that was shown when this connection was made names nobody who is \
+                     known here: have the operator name its holder, show another one, or bring another credential"
+                }
+            });
         }
         let names_other = |said: &String| self.certificate().is_none_or(|shown| !is_fingerprint(said, shown));
         if (by_certificate || self.certificate().is_some()) && open.fingerprint.as_ref().is_some_and(names_other) {

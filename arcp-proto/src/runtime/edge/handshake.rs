@@ -430,6 +430,30 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_to_be_known_by_a_certificate_and_is_not_is_told_what_to_do_in_both_families() {
+        let shown = || Some(alloc::format!("sha256:{}", "0a".repeat(32)));
+        for (binding, said) in [
+            (None, "no client certificate was shown"),
+            (Some("uid:1000".to_string()), "no client certificate was shown"),
+            (shown(), "names nobody who is known here: have the operator name its holder"),
+        ] {
+            for (kind, client) in [("session.hello", "name"), ("session.open", "kind")] {
+                let evidence = Evidence { binding: binding.clone(), ..Evidence::default() };
+                let (mut handshake, mut view) = (Handshake::new(evidence, None), View::before_handshake(false));
+                let open = alloc::format!(
+                    r#"{{"id":"m1","type":"{kind}","payload":{{"auth":{{"scheme":"mtls"}},"client":{{"{client}":"c","version":"1"}}}}}}"#
+                );
+                let Want::Refuse { violation, .. } = hear(&mut handshake, &mut view, &open) else {
+                    panic!("{kind} {binding:?}: it is not refused");
+                };
+                assert_eq!(violation.code, ErrorCode::Unauthenticated);
+                assert!(violation.message.contains(said), "{kind} {binding:?}: {}", violation.message);
+                assert!(violation.message.contains("bring another credential"), "{}", violation.message);
+            }
+        }
+    }
+
+    #[test]
     fn a_fingerprint_is_that_of_the_certificate_that_was_shown() {
         let mtls = r#"{"scheme":"mtls"}"#;
         let own = "0a".repeat(32);
