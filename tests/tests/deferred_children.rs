@@ -314,6 +314,20 @@ fn a_parent_that_ends_while_its_child_waits_has_none_and_whatever_was_issued_is_
 }
 
 #[test]
+fn an_agent_that_is_gone_holds_its_slot_no_longer_than_one_child_waits() {
+    let mut world = world(90);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let job = parent(&mut world, &mut raw, json!({"agent.delegate": ["*"]}));
+    world.checks.silent = true;
+    let calls = (0..50).map(|n| child("echo", &format!("d{n}"), json!({}), json!({}))).collect();
+    world.input(Input::AgentSays { job, calls });
+    exits(&mut world, job, AgentExit::Lost);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(kinds(&raw.take(&world), job).last().map(String::as_str), Some("end"));
+    assert_eq!(world.runtime().stats().running_agents, 0);
+}
+
+#[test]
 fn money_that_was_spent_while_a_child_waited_is_not_granted_twice() {
     let mut world = world(20);
     let mut raw = Raw::hello_with_credentials(&mut world, "tok-a").0;

@@ -282,6 +282,16 @@ pub enum AgentExit {
     Lost,
 }
 
+impl AgentExit {
+    /// Whether its job has no success.
+    pub(in crate::runtime) fn is_failed(&self) -> bool {
+        match self {
+            AgentExit::Success { .. } | AgentExit::Stored { .. } => false,
+            AgentExit::Failure(_) | AgentExit::Lost => true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -150,6 +150,11 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, id: JobId, exit: AgentExit)
     if !is_deferring(jobs, id) {
         return Some(exit);
     }
+    if exit.is_failed() {
+        // Its children would be cancelled with it.
+        let why = Violation::new(ErrorCode::Cancelled, "the agent that delegates has failed");
+        judge_deferred(jobs, id, Err(why), |_| true);
+    }
     jobs.table.change(id, |job| {
         if let Some(deferred) = job.run.questions.deferred.as_deref_mut() {
             deferred.exit.get_or_insert(exit);
