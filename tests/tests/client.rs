@@ -120,6 +120,44 @@ fn a_submit_without_an_answer_is_given_again_and_runs_once() {
 }
 
 #[test]
+fn an_acceptance_that_comes_again_is_not_that_of_the_next_submit() {
+    for family in FAMILIES {
+        for seed in 0..60 {
+            let mut world = World::of(family, seed);
+            let client = world.add_client("a");
+            world.until(client, accepted);
+            let given = world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("echo", "1"))));
+            let first = given.expect("a handle");
+            for _ in 0..world.below(8) {
+                world.step();
+            }
+            if let Some(conn) = world.conn_of(client) {
+                world.cut(conn);
+            }
+            // It may be accepted twice: as it was before the cut, and as it was given again.
+            let taken = |world: &mut World, asked| {
+                let told =
+                    |event: &ClientEvent| matches!(event, ClientEvent::Submitted { handle, .. } if *handle == asked);
+                let ClientEvent::Submitted { accepted, .. } = world.until(client, told) else {
+                    panic!("an acceptance")
+                };
+                accepted
+            };
+            let first = taken(&mut world, first);
+            let given = world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("slow", "{}"))));
+            let second = taken(&mut world, given.expect("a handle"));
+            assert_ne!(first.job, second.job, "{family:?}, seed {seed}");
+            assert!(second.agent.starts_with("slow"), "{family:?}, seed {seed}: {}", second.agent);
+            let of_second =
+                |event: &ClientEvent| matches!(event, ClientEvent::JobEnded { job, .. } if *job == second.job);
+            world.until(client, of_second);
+            assert_eq!(world.events(client).iter().filter(|e| ended(e)).count(), 2);
+            world.finish();
+        }
+    }
+}
+
+#[test]
 fn when_the_session_is_gone_its_jobs_are_brought_to_a_new_one() {
     for family in FAMILIES {
         let mut options = Options::new(4);
@@ -544,13 +582,18 @@ fn acceptances_are_matched_by_the_request_they_name() {
     let (first, second) = (alone.submit("1"), alone.submit("2"));
     alone.accept(&second.1, "job_b", json!({}));
     alone.accept(&first.1, "job_a", json!({}));
+    // One that comes again is nobody else's.
+    let third = alone.submit("3");
+    alone.accept(&first.1, "job_a", json!({}));
+    alone.accept(&third.1, "job_c", json!({}));
     let taken: Vec<(Handle, String)> = (alone.told.iter())
         .filter_map(|event| match event {
             ClientEvent::Submitted { handle, accepted } => Some((*handle, accepted.job.as_str().to_string())),
             _ => None,
         })
         .collect();
-    assert_eq!(taken, [(second.0, "job_b".to_string()), (first.0, "job_a".to_string())]);
+    let expected = [(second.0, "job_b"), (first.0, "job_a"), (third.0, "job_c")];
+    assert_eq!(taken, expected.map(|(handle, job)| (handle, job.to_string())));
 }
 
 #[test]

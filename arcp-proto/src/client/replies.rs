@@ -352,6 +352,9 @@ impl Client {
         let by_trace = |r: &Request| matches!(r, Request::Command(Command::Submit(s, _)) if s.trace.as_deref() == trace && trace.is_some());
         let taken = match self.commands.request_of(accepted.request.as_ref(), id) {
             Some(named) => self.commands.answered(Some(named), |_| false),
+            // It comes again: a submit that was accepted before a connection was lost was
+            // given again after it.
+            None if accepted.request.is_some() => None,
             None => self
                 .commands
                 .answered(None, by_trace)
