@@ -85,7 +85,8 @@ impl Drop for Mortal {
 }
 
 fn submit(client: &Client) -> Job {
-    let input = Json::parse(&format!(r#"{{"count":{EVENTS}}}"#)).expect("JSON");
+    // Slower than whoever reads it on a loaded machine: a kill meets it.
+    let input = Json::parse(&format!(r#"{{"count":{EVENTS},"delay_ms":2}}"#)).expect("JSON");
     let agent = AgentRef::parse("chatty").expect("a name");
     client.submit(Submit { input: Some(input), ..Submit::new(agent) }).expect("accepted")
 }
@@ -179,6 +180,8 @@ fn killed_at_any_moment_it_loses_nothing_that_was_seen() {
         counted.push(once);
     }
     assert!(jobs.iter().any(|(_, status)| *status == FinalStatus::Error), "no kill ever hit a job that ran");
+    let followed: BTreeSet<&WireId> = jobs.iter().chain(&counted).map(|(job, _)| job).collect();
+    assert_eq!(followed.len(), 2 * rounds, "each submit has a job of its own");
     // Every job that was accepted is there, as its client saw it.
     let listed = listed(&clients[0]);
     for job in jobs.iter().chain(&counted) {
