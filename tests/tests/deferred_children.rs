@@ -295,7 +295,7 @@ fn a_parent_that_ends_while_its_child_waits_has_none_and_whatever_was_issued_is_
             }
             _ => {
                 exits(&mut world, job, AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom")));
-                assert!(answer(&world, job, 1).is_none(), "how it ended is heard later");
+                assert!(answer(&world, job, 1).is_none(), "nobody is there who could be answered");
             }
         }
         world.provisioner.silent = false;
@@ -315,16 +315,52 @@ fn a_parent_that_ends_while_its_child_waits_has_none_and_whatever_was_issued_is_
 
 #[test]
 fn an_agent_that_is_gone_holds_its_slot_no_longer_than_one_child_waits() {
-    let mut world = world(90);
-    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
-    let job = parent(&mut world, &mut raw, json!({"agent.delegate": ["*"]}));
-    world.checks.silent = true;
-    let calls = (0..50).map(|n| child("echo", &format!("d{n}"), json!({}), json!({}))).collect();
-    world.input(Input::AgentSays { job, calls });
-    exits(&mut world, job, AgentExit::Lost);
-    world.run_for(Duration::from_secs(10));
-    assert_eq!(kinds(&raw.take(&world), job).last().map(String::as_str), Some("end"));
-    assert_eq!(world.runtime().stats().running_agents, 0);
+    let event = |n: u32| AgentCall::Emit {
+        kind: "delegate".into(),
+        body: json_of(&json!({"agent": "failer", "lease_request": may_use_models(), "delegate_id": format!("d{n}")})),
+    };
+    let call = |n: u32| with_models("failer", &format!("d{n}"));
+    let checked = |n: u32| child("echo", &format!("d{n}"), json!({}), json!({}));
+    let ways: [&dyn Fn(u32) -> AgentCall; 3] = [&event, &call, &checked];
+    for (seed, (asks, exit)) in (90..).zip(ways.iter().flat_map(|way| [(way, AgentExit::Lost), (way, success())])) {
+        let mut world = world(seed);
+        let mut raw = Raw::hello_with_credentials(&mut world, "tok-a").0;
+        let job = parent(&mut world, &mut raw, may_use_models());
+        (world.checks.silent, world.provisioner.silent) = (true, true);
+        world.input(Input::AgentSays { job, calls: (0..50).map(asks).collect() });
+        let within = if exit == AgentExit::Lost { Duration::ZERO } else { Duration::from_secs(10) };
+        exits(&mut world, job, exit);
+        world.run_for(within);
+        world.settle();
+        let stats = world.runtime().stats();
+        assert_eq!((stats.running_agents, stats.unfinished_jobs), (0, 0), "{seed}");
+        let shown = kinds(&raw.take(&world), job);
+        // Nothing that it asked for is passed over.
+        let refused = shown.iter().filter(|kind| *kind == "tool_result").count();
+        assert_eq!((refused, shown.last().map(String::as_str)), (50, Some("end")), "{seed}");
+        world.finish();
+    }
+}
+
+#[test]
+fn a_child_behind_one_that_gets_no_credentials_is_had_or_refused_though_the_agent_is_gone() {
+    for is_gone in [false, true] {
+        let mut world = world(100);
+        let mut raw = Raw::hello_with_credentials(&mut world, "tok-a").0;
+        let job = parent(&mut world, &mut raw, may_use_models());
+        world.provisioner.fails = Some("the gateway is away".into());
+        let calls = vec![with_models("echo", "d1"), child("echo", "d2", json!({}), json!({}))];
+        world.input(Input::AgentSays { job, calls });
+        if is_gone {
+            exits(&mut world, job, success());
+        }
+        world.run_for(Duration::from_secs(5));
+        let shown = kinds(&raw.take(&world), job);
+        assert_eq!(shown[..3], ["delegate", "tool_result", "delegate"], "{is_gone}");
+        cancel(&mut world, job);
+        world.settle();
+        world.finish();
+    }
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Runtime {
     }
 
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
-        let Some(exit) = deferral::hold_exit(&mut self.jobs, id, exit) else {
+        let Some(exit) = deferral::hold_exit(&mut self.jobs, &self.ctx, id, exit) else {
             return; // It is heard later.
         };
         note_cause(self, id);

@@ -265,7 +265,7 @@ impl Runtime {
                         connection::on_credentials(&mut self.connections, &mut self.ctx, conn, op, verdict)
                     }
                     Asker::Agent(job) => {
-                        deferral::on_issued(&mut self.jobs, job, op, verdict);
+                        deferral::judge(&mut self.jobs, job, op, verdict);
                         None
                     }
                 });

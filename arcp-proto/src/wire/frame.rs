@@ -119,8 +119,10 @@ impl Lines {
 
     /// Nobody who has sent a long line holds its room for as long as the connection is there.
     fn release(&mut self) {
-        if self.start == self.buffer.len() && self.buffer.capacity() > KEPT {
-            (self.buffer, self.start, self.scanned) = (Vec::new(), 0, 0);
+        let rest = &self.buffer[self.start..];
+        if self.buffer.capacity() > KEPT.max(4 * rest.len()) {
+            self.scanned -= self.start;
+            (self.buffer, self.start) = (rest.to_vec(), 0);
         }
     }
 }
@@ -146,5 +148,16 @@ mod tests {
         let mut lines = Lines::new(10_000);
         lines.push(&[b'x'; 20_000]);
         assert_eq!((lines.next_line(), lines.buffer.capacity()), (Some(Line::TooLong), 0));
+    }
+
+    #[test]
+    fn a_long_line_leaves_no_room_behind_though_the_next_one_has_begun() {
+        let mut lines = Lines::new(1 << 20);
+        lines.push(&[&[b'x'; 500_000][..], b"\n{"].concat());
+        assert!(matches!(lines.next_line(), Some(Line::Frame(line)) if line.len() == 500_000));
+        assert_eq!((lines.next_line(), lines.partial()), (None, 1));
+        assert!(lines.buffer.capacity() <= KEPT, "{}", lines.buffer.capacity());
+        lines.push(b"}\n");
+        assert_eq!(lines.next_line(), Some(Line::Frame(b"{}".to_vec())));
     }
 }

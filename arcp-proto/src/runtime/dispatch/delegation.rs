@@ -133,7 +133,6 @@ pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
         let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
             continue; // It was heard.
         };
-        let is_last = deferred.is_last();
         let Deferred { child, asked, bytes, preparing, verdict, held, exit, .. } = deferred;
         note_cause(runtime, id);
         let prepared = verdict.map(|verdict| (preparing, verdict));
@@ -141,7 +140,7 @@ pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
         if !deferral::awaits_credentials(&runtime.jobs, id) {
             provisioning::abandon(&mut runtime.jobs, &mut runtime.ctx, Asker::Agent(id));
         }
-        for (asked, call) in held.into_iter().filter(|(_, call)| !is_last || !matches!(call, AgentCall::Delegate(_))) {
+        for (asked, call) in held {
             CallHandler::on_calls(runtime, id, asked, [call].into_iter());
         }
         if let Some(exit) = exit {

@@ -7,6 +7,7 @@
 //! of its acceptance. Whatever stops its parent has it heard again at once, and refused.
 
 use alloc::boxed::Box;
+use core::time::Duration;
 
 use super::cause::Fault;
 use super::deferred::{Deferred, Delegating, Prepared, Preparing};
@@ -70,12 +71,28 @@ pub(in crate::runtime) fn prepare(
         Some((Preparing::Input(_, agent), verdict)) if agent == *new.agent() => verdict.map(|()| true)?,
         Some((Preparing::Input(..), _)) | None => false,
     };
-    if new.checks_input() && !is_checked {
+    let checks = new.checks_input() && !is_checked;
+    if checks || new.wants_credentials(ctx, principal) {
+        admit_wait(jobs, ctx, parent)?;
+    }
+    if checks {
         let op = begin_check(jobs, ctx, parent, child)?;
         return Ok(Next::Wait(Preparing::Input(op, new.agent().clone())));
     }
     let wanted = provisioning::order_for(jobs, ctx, Asker::Agent(parent), (principal, new))?;
     Ok(wanted.map_or(Next::Accept(None), |(op, ordered)| Next::Wait(Preparing::Credentials(op, ordered))))
+}
+
+/// Whether one more child of a job may wait for the host: what an agent that is gone has asked for
+/// holds its slot.
+fn admit_wait(jobs: &Jobs, ctx: &Context, parent: JobId) -> Result<(), Violation> {
+    match jobs.table.get(parent).and_then(|job| job.run.questions.heard_until) {
+        Some(until) if until <= ctx.now.mono => {
+            let why = "the agent that delegates has ended, and the host is too late to prepare what it asks for";
+            Err(Violation::new(ErrorCode::Unavailable, why))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Has the host check the input of a child, unless it checks too much.
@@ -105,9 +122,11 @@ pub(in crate::runtime) fn defer(
         Preparing::Input(..) => LONGEST_CHECK,
         Preparing::Credentials(..) => ctx.config.timing.provision_timeout,
     };
-    ctx.timers.set(Timer::Delegation(call.job), ctx.now.mono + longest);
     jobs.deferring.insert(call.job);
     jobs.table.change(call.job, |job| {
+        let until = ctx.now.mono + longest;
+        let until = job.run.questions.heard_until.map_or(until, |last| last.min(until));
+        ctx.timers.set(Timer::Delegation(call.job), until);
         job.run.questions.deferred = Some(Box::new(Deferred::new(child, (call.asked, call.bytes), preparing)));
         job.run.waits.insert(Wait::Delegation);
     });
@@ -129,7 +148,8 @@ pub(in crate::runtime) fn hold(
         };
         // What asks for the child comes first.
         left.calls = left.calls.saturating_sub(u32::try_from(deferred.held.len() + 1).unwrap_or(u32::MAX));
-        left.bytes -= i64::try_from(deferred.bytes.saturating_add(deferred.held_bytes)).unwrap_or(i64::MAX);
+        let held_bytes = i64::try_from(deferred.bytes.saturating_add(deferred.held_bytes)).unwrap_or(i64::MAX);
+        left.bytes = left.bytes.saturating_sub(held_bytes);
         if left.is_spent() {
             return Err(Fault("the agent emitted more than it had credit for"));
         }
@@ -144,18 +164,21 @@ pub(in crate::runtime) fn hold(
     }
 }
 
-/// Its agent is gone while a child waits: that is heard after it, and nobody is answered. Gives
-/// back how it ended, if none waits.
-pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, id: JobId, exit: AgentExit) -> Option<AgentExit> {
+/// Its agent is gone while a child waits: that is heard after it. All children that it has asked
+/// for wait no longer for the host than one might, and those of one that has failed do not wait:
+/// they would be cancelled with their parent. Nobody is answered. Gives back how it ended, if none
+/// waits.
+pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, exit: AgentExit) -> Option<AgentExit> {
     if !is_deferring(jobs, id) {
         return Some(exit);
     }
+    let longest = if exit.is_failed() { Duration::ZERO } else { ctx.config.timing.provision_timeout };
     if exit.is_failed() {
-        // Its children would be cancelled with it.
         let why = Violation::new(ErrorCode::Cancelled, "the agent that delegates has failed");
         judge_deferred(jobs, id, Err(why), |_| true);
     }
     jobs.table.change(id, |job| {
+        job.run.questions.heard_until.get_or_insert(ctx.now.mono + longest);
         if let Some(deferred) = job.run.questions.deferred.as_deref_mut() {
             deferred.exit.get_or_insert(exit);
             deferred.asked = None;
@@ -174,12 +197,8 @@ pub(in crate::runtime) fn on_input_checked(jobs: &mut Jobs, op: OpId, fault: Opt
     }
 }
 
-/// Credentials were issued for a child, or were not.
-pub(in crate::runtime) fn on_issued(jobs: &mut Jobs, id: JobId, op: OpId, verdict: Result<(), Violation>) {
-    judge(jobs, id, op, verdict);
-}
-
-fn judge(jobs: &mut Jobs, id: JobId, op: OpId, verdict: Result<(), Violation>) {
+/// The host has done what a child waits for, or has not.
+pub(in crate::runtime) fn judge(jobs: &mut Jobs, id: JobId, op: OpId, verdict: Result<(), Violation>) {
     judge_deferred(jobs, id, verdict, |deferred| deferred.waits_for(op));
 }
 

@@ -3,7 +3,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::error::{ErrorCode, Violation};
+use crate::error::Violation;
 use crate::id::{CallId, OpId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
@@ -68,13 +68,6 @@ impl Deferred {
         let exit = self.exit.as_ref().map_or(0, exit_bytes);
         let held = self.held.len() * size_of::<Call>() + usize::try_from(self.held_bytes).unwrap_or(usize::MAX);
         size_of::<Deferred>() + self.child.delegation.bytes() + said + ordered + exit + held
-    }
-
-    /// Whether its agent is gone and no other child is asked for in its name: it has failed, or the
-    /// host did not answer. Its job would hold its slot for as long as all of them wait.
-    pub(in crate::runtime) fn is_last(&self) -> bool {
-        let is_overdue = matches!(&self.verdict, Some(Err(why)) if why.code == ErrorCode::Unavailable);
-        self.exit.as_ref().is_some_and(|exit| is_overdue || exit.is_failed())
     }
 
     /// Whether the host is at this.

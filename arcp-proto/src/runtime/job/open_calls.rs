@@ -9,6 +9,7 @@ use crate::error::{BoundOf, Violation};
 use crate::id::{CallId, JobId, LogPos};
 use crate::limits::Limits;
 use crate::runtime::io::AgentReply;
+use crate::time::Timestamp;
 
 /// The open calls of an agent, in the order in which they were made.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct OpenCalls {
     pub(super) storing: BTreeSet<CallId>,
     /// The child that waits for the host, and what is heard after it.
     pub(super) deferred: Option<Box<Deferred>>,
+    /// Its agent is gone: until when children that it has asked for wait for the host.
+    pub(super) heard_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
