@@ -244,7 +244,7 @@ fn what_was_typed_for_a_question_that_is_closed_meanwhile_answers_no_other_one()
     let asks = asker(&[
         ("ask", r#""prompt":"Theirs?""#),
         // Time enough to type before it is over.
-        ("ask", r#""prompt":"Soon?","timeout_s":5"#),
+        ("ask", r#""prompt":"Soon?","timeout_s":15"#),
         ("ask_permission", r#""operation":"fs.write","resource":"/etc/*""#),
     ]);
     let (mut home, options) = home(&[("asks", &asks, "")]);

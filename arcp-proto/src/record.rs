@@ -7,8 +7,8 @@
 //! **A recording is a secret**: it holds tokens, seeds and everything clients
 //! sent. It is off unless somebody asks for it. Values of credentials that were issued
 //! for jobs are not in it: others of the same length stand for them, so that it
-//! replays all the same. Nobody can foresee those who does not know the seeds: what is
-//! said is never taken for one.
+//! replays all the same. They are made with the seeds: who does not know those can
+//! foresee none, and so say none.
 
 mod redaction;
 

@@ -149,7 +149,7 @@ fn close(connection: &Connection, why: CarrierEnd) {
         CarrierEnd::TooMany | CarrierEnd::Failed => {
             connection.close(TOO_MANY, b"too many connections without a session")
         }
-        CarrierEnd::Late => connection.close(LATE, b"no stream was opened in time"),
+        CarrierEnd::Late => connection.close(LATE, b"no stream or session was opened in time"),
     }
 }
 

@@ -154,17 +154,20 @@ fn messages_that_never_end_take_bounded_memory() {
 #[test]
 fn answered_requests_that_stay_open_make_room_for_others() {
     let server = Running::start(&[], |config| config.limits.connection.handshaking_connections_per_network = 3);
-    let (mut answered, begun) = (Vec::new(), Instant::now());
-    for _ in 0..5 {
-        let mut socket = server.connect();
-        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
-        socket.read_to_string(&mut String::new()).expect("the answer, and its end");
-        answered.push(socket);
-    }
-    // What is written to a connection that is gone is answered by a reset.
-    until("it is gone", || answered[0].write_all(b"x").err());
-    assert!(begun.elapsed() < LINGER, "its time was not over");
-    assert!(answered[4].write_all(b"x").is_ok() && answered[4].write_all(b"x").is_ok());
+    // On a loaded machine the time of the first one may be over by itself.
+    until("one makes room before its time is over", || {
+        let begun = Instant::now();
+        let mut answered = [(); 5].map(|()| {
+            let mut socket = server.connect();
+            socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+            socket.read_to_string(&mut String::new()).expect("the answer, and its end");
+            socket
+        });
+        // What is written to a connection that is gone is answered by a reset.
+        until("it is gone", || answered[0].write_all(b"x").err());
+        let stays = answered[4].write_all(b"x").is_ok() && answered[4].write_all(b"x").is_ok();
+        (begun.elapsed() < LINGER).then(|| assert!(stays, "the last one has its time"))
+    });
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
     eprintln!(
         "{refused_again} late answers, {provisioned} orders of credentials, {rotated} of them rotations, {done:?}"
     );
-    // `schedule_worlds` has many.
+    // Most are in `schedule_worlds`.
     assert!(schedules > 5 && fired > 10, "{schedules} schedules, {fired} firings");
     let Fetched { kept, forgotten, shown, to_watchers, results } = artifacts;
     assert!(kept > 200 && forgotten > 100 && shown > 20 && to_watchers > 0 && results > 20, "{artifacts:?}");

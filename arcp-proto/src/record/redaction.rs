@@ -199,8 +199,8 @@ impl Redaction {
     }
 }
 
-/// As long as a value, and like no other: what is counted in bytes stays the same. Whoever
-/// could foresee it could say it, which is masked when it is replayed, and was not before.
+/// As long as a value, and like no other: what is counted in bytes stays the same. Who
+/// could foresee one could say it: a replay would mask that, and the run did not.
 fn stand_in(key: &[u8; 32], given: u64, length: usize) -> String {
     let mut instead = String::with_capacity(length);
     let mut block = 0_u64;

@@ -11,7 +11,6 @@ use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::request::Submit;
 
-/// The kind of an event that asks for a child.
 /// Members of such an event that the runtime writes.
 const OWN: [&str; 7] = ["delegate_id", "child_job_id", "agent", "lease", "input", "lease_request", "lease_constraints"];
 /// Characters shown of the name of an agent that there is not.

@@ -615,7 +615,7 @@ pub enum Output {
         value: Option<Json>,
     },
     /// Have credentials issued for a job that is to be accepted; answer with
-    /// [`Input::CredentialsIssued`]. Its submit waits for no longer than
+    /// [`Input::CredentialsIssued`]. Whoever asks for the job waits no longer than
     /// [`Timing::provision_timeout`](super::Timing::provision_timeout).
     IssueCredentials {
         /// The operation.

@@ -19,7 +19,7 @@ use crate::peer::Peer;
 use crate::site::{Site, Way};
 
 /// Time to open a session in: those who do are not late on a loaded machine.
-const HANDSHAKE: Duration = Duration::from_secs(1);
+const HANDSHAKE: Duration = Duration::from_secs(2);
 /// What is waited for when nothing should come.
 const BRIEFLY: Duration = Duration::from_millis(100);
 

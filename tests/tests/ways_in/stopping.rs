@@ -14,7 +14,7 @@ use crate::scheme::TOKEN;
 use crate::transport::{ADAPTERS, H2, H2C, QUIC, STDIO, Site, UNIX, WS, WSS};
 
 /// In place of the defaults, so that nobody waits for those; the others are constants.
-const TLS: Duration = Duration::from_secs(2);
+const TLS: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// How late a loaded machine may be.
 const LATE: Duration = Duration::from_secs(15);
