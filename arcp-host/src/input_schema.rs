@@ -6,9 +6,11 @@ use arcp_proto::json::Json;
 use arcp_proto::runtime::InputFault;
 use jsonschema::{Draft, PatternOptions, Validator};
 use referencing::{Error as ReferencingError, Registry, Uri, uri};
+use regex_automata::nfa::thompson::{self, NFA};
+use regex_automata::util::syntax;
 use serde_json::Value;
 
-use self::effort::Effort;
+use self::effort::{Effort, States};
 
 /// The largest schema, in bytes.
 const SCHEMA_BYTES: usize = 64 << 10;
@@ -43,6 +45,7 @@ pub struct InputSchema {
     schema: Value,
     own_uri: Uri<String>,
     references: Registry<'static>,
+    states: States,
     validator: Validator,
 }
 
@@ -79,7 +82,8 @@ impl InputSchema {
         let invalid = |place: String, reason: String| SchemaError::Invalid { place, reason };
         let schema: Value = serde_json::from_str(text.as_str()).map_err(|e| invalid(String::new(), e.to_string()))?;
         let options = jsonschema::options().offline().with_draft(Draft::Draft202012);
-        let bytes = PATTERNS_BYTES / patterns(&schema).max(1);
+        let patterns = patterns(&schema);
+        let bytes = PATTERNS_BYTES / patterns.len().max(1);
         let options = options.with_pattern_options(PatternOptions::regex().size_limit(bytes).dfa_size_limit(bytes));
         let validator = options.build(&schema).map_err(|error| {
             let place = error.instance_path().to_string();
@@ -91,7 +95,8 @@ impl InputSchema {
         let resource = Draft::Draft202012.create_resource(schema.clone());
         let references = Registry::new().draft(Draft::Draft202012).add(OWN_URI, resource);
         let references = references.and_then(|registry| registry.prepare()).map_err(unresolved)?;
-        Ok(InputSchema { text: text.clone(), schema, own_uri, references, validator })
+        let states = patterns.into_iter().map(|pattern| (pattern.to_string(), states(pattern, bytes))).collect();
+        Ok(InputSchema { text: text.clone(), schema, own_uri, references, states, validator })
     }
 
     /// The schema as it was given.
@@ -106,7 +111,7 @@ impl InputSchema {
             Err(error) => return Some(InputFault { pointer: String::new(), reason: cut(error.to_string()) }),
         };
         let at = self.references.resolver(self.own_uri.clone());
-        if let Err(too_much) = Effort::new().count(&self.schema, &value, &at) {
+        if let Err(too_much) = Effort::new(&self.states).count(&self.schema, &value, &at) {
             return Some(InputFault { pointer: String::new(), reason: format!("it cannot be checked: {too_much}") });
         }
         let error = self.validator.validate(&value).err()?;
@@ -116,20 +121,39 @@ impl InputSchema {
     }
 }
 
-/// How many patterns are compiled for it.
-fn patterns(schema: &Value) -> usize {
-    match schema {
-        Value::Array(items) => items.iter().map(patterns).sum(),
-        Value::Object(members) => {
-            let own = |name: &str, value: &Value| match (name, value) {
-                ("pattern", Value::String(_)) => 1,
-                ("patternProperties", Value::Object(patterns)) => patterns.len(),
-                _ => 0,
-            };
-            members.iter().map(|(name, value)| own(name, value) + patterns(value)).sum()
+/// The patterns that are compiled for it.
+fn patterns(schema: &Value) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut open = vec![schema];
+    while let Some(schema) = open.pop() {
+        match schema {
+            Value::Array(items) => open.extend(items),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    match (name.as_str(), value) {
+                        ("pattern", Value::String(pattern)) => found.push(pattern),
+                        ("patternProperties", Value::Object(patterns)) => found.extend(patterns.keys()),
+                        _ => {}
+                    }
+                    open.push(value);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
+    found.into_iter().map(String::as_str).collect()
+}
+
+/// How many states a pattern has that holds so many bytes at most. What is not read as a
+/// validator does may have as many as there is room for.
+fn states(pattern: &str, bytes: usize) -> usize {
+    let limit = thompson::Config::new().nfa_size_limit(Some(bytes));
+    // Classes are those of ASCII, but for what only Unicode has.
+    let read = |unicode: bool| {
+        let syntax = syntax::Config::new().unicode(unicode).utf8(unicode);
+        NFA::compiler().configure(limit.clone()).syntax(syntax).build(pattern)
+    };
+    read(false).or_else(|_| read(true)).map_or(bytes / size_of::<thompson::State>(), |nfa| nfa.states().len())
 }
 
 fn cut(mut text: String) -> String {
@@ -204,6 +228,46 @@ mod tests {
         assert!(schema(branches).check(&deep).is_some_and(|fault| fault.reason.contains("to its parts")));
         // What goes round without getting anywhere.
         assert!(schema(r##"{"allOf":[{"$ref":"#"}]}"##).check(&nested(0)).is_some());
+    }
+
+    #[test]
+    fn what_is_long_costs_more_each_time_it_is_looked_at() {
+        // Each of 2^17 times it would look at all of the input, or of itself.
+        let often = |what: &str| {
+            let link =
+                |n: u32| format!(r##""{n}":{{"allOf":[{{"$ref":"#/$defs/{0}"}},{{"$ref":"#/$defs/{0}"}}]}}"##, n + 1);
+            let links: Vec<String> = (0..17).map(link).collect();
+            schema(&format!(r##"{{"$ref":"#/$defs/0","$defs":{{{},"17":{{{what}}}}}}}"##, links.join(",")))
+        };
+        let text = json(&format!("\"{}\"", "01".repeat(4000)));
+        let many = (0..2000).map(|n| format!("\"{n:04}\"")).collect::<Vec<_>>().join(",");
+        let members = |value: &str| many.split(',').map(|name| format!("{name}:{value}")).collect::<Vec<_>>().join(",");
+        let named = json(&format!("{{\"{}\":1}}", "01".repeat(4000)));
+        let costly = r#""^[01]*1[01]{3000}1[01]*$""#;
+        for (what, input) in [
+            (format!(r#""pattern":{costly}"#), text.clone()),
+            (r#""pattern":"^[01]*1[01]*$""#.to_string(), text.clone()),
+            (r#""maxLength":10000"#.to_string(), text.clone()),
+            (format!(r#""patternProperties":{{{costly}:{{}}}}"#), named.clone()),
+            (format!(r#""propertyNames":{{"pattern":{costly}}}"#), named),
+            (format!(r#""enum":[{many}]"#), json("\"9999\"")),
+            (format!(r#""const":[{many}]"#), json(&format!("[{many}]"))),
+            (format!(r#""required":[{many}]"#), json(&format!("{{{}}}", members("1")))),
+            (format!(r#""properties":{{{}}}"#, members("{}")), json("{}")),
+            (members("1"), json("{}")),
+            (r#""uniqueItems":true"#.to_string(), json(&format!("[{many}]"))),
+        ] {
+            let fault = often(&what).check(&input).expect("too much");
+            assert!(fault.reason.contains("to its parts"), "{what:.60}: {}", fault.reason);
+        }
+        // Once it may, and a text that is long.
+        let long = json(&format!("\"{}\"", "a".repeat(3 << 20)));
+        for (pattern, input) in [("^[a-z]{1,63}", &long), (r"^\\w+$", &long), (r"^\\p{L}*[0-9]", &text)] {
+            let fault = schema(&format!(r#"{{"pattern":"{pattern}"}}"#)).check(input);
+            assert_eq!(fault, None, "{pattern}");
+        }
+        let once = schema(&format!(r#"{{"pattern":{costly}}}"#)).check(&text).expect("3001 apart is none");
+        assert!(!once.reason.contains("cannot be checked"), "{}", once.reason);
     }
 
     #[test]

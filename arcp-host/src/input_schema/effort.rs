@@ -3,34 +3,49 @@
 //! Schemas refer to each other, so that a small one can stand for any number of
 //! others: two references to the same, forty times over, are a check that does not
 //! end. And one that refers to itself goes as deep as the input times its own
-//! depth, more than a stack holds.
+//! depth, more than a stack holds. What is applied costs one, and more if it looks at
+//! long texts or lists, so that a million take seconds.
+
+use std::collections::HashMap;
 
 use referencing::{Draft, Resolver};
 use serde_json::{Map, Value};
 
 /// The most sub-schemas that may be applied to the parts of one input, each as
 /// often as it is.
-const APPLIED: u32 = 1_000_000;
+const APPLIED: u64 = 1_000_000;
 /// The most that may be applied within one another.
 const DEPTH: u32 = 600;
+/// Steps of a pattern that cost as much as one: it takes as many for each byte as it has states.
+const STEPS: usize = 512;
+/// Bytes and values compared that cost as much.
+const COMPARED: usize = 64;
+/// Names looked up that cost as much.
+const NAMES: usize = 16;
 
 /// Why an input is not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooMuch {
     /// More is applied than may be.
-    #[error("more than {APPLIED} sub-schemas would have to be applied to its parts")]
+    #[error("more than {APPLIED} sub-schemas would have to be applied to its parts, or fewer to long ones")]
     Applied,
     /// It goes deeper than it may.
     #[error("more than {DEPTH} sub-schemas would have to be applied within one another")]
     Deep,
 }
 
-/// What may still be applied.
-pub(super) struct Effort(u32);
+/// How many states the patterns of a schema have.
+pub(super) type States = HashMap<String, usize>;
 
-impl Effort {
-    pub(super) fn new() -> Effort {
-        Effort(APPLIED)
+/// What may still be applied.
+pub(super) struct Effort<'s> {
+    left: u64,
+    states: &'s States,
+}
+
+impl<'s> Effort<'s> {
+    pub(super) fn new(states: &'s States) -> Effort<'s> {
+        Effort { left: APPLIED, states }
     }
 
     /// Counts what is applied if everything is: a check that finds a fault early
@@ -44,11 +59,13 @@ impl Effort {
     }
 
     fn apply(&mut self, schema: &Value, input: &Value, at: &Resolver<'_>, depth: u32) -> Result<(), TooMuch> {
-        self.0 = self.0.checked_sub(1).ok_or(TooMuch::Applied)?;
+        self.spend(1)?;
         let depth = depth.checked_sub(1).ok_or(TooMuch::Deep)?;
         let Value::Object(keywords) = schema else {
             return Ok(());
         };
+        self.spend(keywords.len() / NAMES)?;
+        self.looks_at(keywords, input)?;
         let inner;
         let at = if keywords.contains_key("$id") {
             inner = at.in_subresource(Draft::Draft202012.create_resource_ref(schema)).ok();
@@ -57,11 +74,40 @@ impl Effort {
             at
         };
         self.in_place(keywords, input, at, depth)?;
+        if keywords.contains_key("unevaluatedProperties") || keywords.contains_key("unevaluatedItems") {
+            // They look once more at what the others have applied.
+            self.in_place(keywords, input, at, depth)?;
+        }
         match input {
             Value::Object(members) => self.members(keywords, members, at, depth),
             Value::Array(items) => self.items(keywords, items, at, depth),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
         }
+    }
+
+    fn spend(&mut self, cost: usize) -> Result<(), TooMuch> {
+        self.left = self.left.checked_sub(cost as u64).ok_or(TooMuch::Applied)?;
+        Ok(())
+    }
+
+    /// What of it takes longer the longer the input is, or what that is compared with.
+    fn looks_at(&mut self, keywords: &Map<String, Value>, input: &Value) -> Result<(), TooMuch> {
+        for (keyword, value) in keywords {
+            match (keyword.as_str(), value, input) {
+                ("pattern", Value::String(pattern), Value::String(text)) => self.search(pattern, text)?,
+                ("minLength" | "maxLength", _, Value::String(text)) => self.spend(text.len() / STEPS)?,
+                ("enum" | "const" | "required" | "dependentRequired", _, _) => self.spend(size(value) / COMPARED)?,
+                ("uniqueItems", Value::Bool(true), Value::Array(_)) => self.spend(size(input) / COMPARED)?,
+                ("properties", Value::Object(properties), Value::Object(_)) => self.spend(properties.len() / NAMES)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn search(&mut self, pattern: &str, text: &str) -> Result<(), TooMuch> {
+        let states = self.states.get(pattern).copied().unwrap_or(usize::MAX);
+        self.spend(states.saturating_mul(text.len()) / STEPS)
     }
 
     /// What is applied to the input itself.
@@ -88,13 +134,6 @@ impl Effort {
                 ("dependentSchemas" | "dependencies", Value::Object(several)) => {
                     several.values().try_for_each(|schema| self.apply(schema, input, at, depth))?;
                 }
-                // They look once more at what the others have applied.
-                ("unevaluatedProperties" | "unevaluatedItems", _) => {
-                    let mut others = keywords.clone();
-                    others.remove("unevaluatedProperties");
-                    others.remove("unevaluatedItems");
-                    self.in_place(&others, input, at, depth)?;
-                }
                 _ => {}
             }
         }
@@ -118,16 +157,18 @@ impl Effort {
                     }
                 }
                 ("patternProperties", Value::Object(patterns)) => {
-                    for schema in patterns.values() {
-                        members.values().try_for_each(|member| self.apply(schema, member, at, depth))?;
+                    for (pattern, schema) in patterns {
+                        for (name, member) in members {
+                            self.search(pattern, name)?;
+                            self.apply(schema, member, at, depth)?;
+                        }
                     }
                 }
                 ("additionalProperties" | "unevaluatedProperties", schema) => {
                     members.values().try_for_each(|member| self.apply(schema, member, at, depth))?;
                 }
-                // Of names, as of all that has no parts, only how many there are matters.
                 ("propertyNames", schema) => {
-                    members.keys().try_for_each(|_| self.apply(schema, &Value::Null, at, depth))?;
+                    members.keys().try_for_each(|name| self.apply(schema, &Value::String(name.clone()), at, depth))?;
                 }
                 _ => {}
             }
@@ -155,5 +196,15 @@ impl Effort {
             }
         }
         Ok(())
+    }
+}
+
+/// Its values, and the bytes of its texts.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+        Value::String(text) => 1 + text.len(),
+        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Object(members) => 1 + members.iter().map(|(name, value)| name.len() + size(value)).sum::<usize>(),
     }
 }
