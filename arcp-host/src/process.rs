@@ -326,7 +326,7 @@ impl Agent for ProcessAgent {
             .spawn(job, confined.as_ref())
             .map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
-        let said = RefCell::new(Said::new(self.format, answers.clone(), files));
+        let said = RefCell::new(Said::new(&child, self.format, answers.clone(), files));
         let asked = answers.clone();
         let status = std::thread::scope(|scope| {
             let mut program = Program::new(job, child);

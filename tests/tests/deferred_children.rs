@@ -1,17 +1,19 @@
 //! Children that agents ask for and that wait for the host: their inputs are checked and
 //! their credentials issued as those of jobs that clients submit.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arcp_host::input_schema::InputSchema;
 use arcp_host::process::ProcessAgent;
-use arcp_host::provisioner::InMemoryProvisioner;
+use arcp_host::provisioner::{InMemoryProvisioner, ProvisionError, Provisioner};
 use arcp_host::registry::{Registry, Terms};
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId};
 use arcp_proto::json::Json;
+use arcp_proto::model::credential::{CredentialOrder, ProvisionedCredential, Revocation};
 use arcp_proto::model::event::JobError;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::runtime::{
@@ -547,4 +549,57 @@ fn a_program_that_another_one_delegates_to_has_its_input_checked_and_credentials
     server::expect(&mut socket, "job.accepted");
     assert_eq!(server::expect(&mut socket, "job.result")["payload"]["result"], json!("both"));
     assert!(provisioner.counting().is_empty(), "all ended before that was seen");
+}
+
+/// Issues nothing for children until its other end is gone.
+struct Late(Mutex<Receiver<()>>);
+
+impl Provisioner for Late {
+    fn issue(&self, order: &CredentialOrder) -> Result<Vec<ProvisionedCredential>, ProvisionError> {
+        if order.agent.name() == "boss" {
+            return Ok(Vec::new());
+        }
+        let gone = self.0.lock().expect("nobody panics").recv();
+        Err(ProvisionError::new(format!("{gone:?}")))
+    }
+
+    fn revoke(&self, _: JobId, _: &Revocation) -> Result<(), ProvisionError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_program_that_has_exited_waits_for_none_of_the_children_that_it_asked_for() {
+    let boss = r#"read input; for n in 1 2 3 4 5 6 7 8; do echo '{"kind":"delegate","id":'$n',"body":{"agent":"worker",
+        "lease_request":{"model.use":["gpt-4"]},"delegate_id":"d'$n'"}}' | tr -d '\n'; echo; done; echo '{"result":"gone"}'"#;
+    let mut registry = Registry::default();
+    registry.add("boss", None, ProcessAgent::shell(boss).answered());
+    registry.add("worker", None, ProcessAgent::shell("cat"));
+    let folder = Folder::new("gone-with-children");
+    let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Normal).expect("it opens");
+    let host = Running::host_of(Box::new(store), registry, |config| {
+        config.timing.provision_timeout = Duration::from_secs(3);
+    });
+    let (held, late) = channel();
+    let server = Running::serve(host.with_provisioner(Arc::new(Late(Mutex::new(late)))));
+    let mut socket = server.websocket();
+    server::send(&mut socket, "h", "session.hello", credentials_payload("tok-b"));
+    server::expect(&mut socket, "session.welcome");
+    let submit = json!({"agent": "boss", "lease_request": {"agent.delegate": ["worker"], "model.use": ["gpt-*"]}});
+    server::send(&mut socket, "s", "job.submit", submit);
+    server::expect(&mut socket, "job.accepted");
+    let mut refused = Vec::new();
+    let end = loop {
+        let frame = server::next(&mut socket).expect("a frame");
+        match frame["type"].as_str() {
+            Some("job.event") if frame["payload"]["kind"] == "tool_result" => refused.push(frame),
+            Some("job.result" | "job.error") => break frame,
+            _ => {}
+        }
+    };
+    drop(held);
+    assert_eq!(end["payload"]["result"], "gone", "{end}");
+    let has_ended = |frame: &&Value| frame.to_string().contains("the agent that delegates has ended");
+    assert_eq!(refused.len(), 8, "{refused:?}");
+    assert!(refused.iter().filter(has_ended).count() >= 3, "{refused:?}");
 }

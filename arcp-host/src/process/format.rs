@@ -50,6 +50,18 @@ impl Format {
     }
 }
 
+/// So many bytes of a text at most, and no part of a word: a secret that is shown is masked
+/// where it is whole.
+pub(super) fn cut_before_word(text: &str, most: usize) -> &str {
+    let is_border = |c: char| c.is_whitespace() || "\"'`,;()[]{}<>".contains(c);
+    let end = text.floor_char_boundary(most);
+    if end == text.len() {
+        return text;
+    }
+    let begun = text[..end].trim_end_matches(|c| !is_border(c)).len();
+    &text[..if text[end..].starts_with(is_border) { end } else { begun }]
+}
+
 /// The name of a format that is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no format is called `{0}`: there are text, jsonl, claude-json and codex-json")]
@@ -158,6 +170,19 @@ fn elements(array: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_part_of_a_word_is_left_where_a_text_is_cut() {
+        for (text, most, cut) in [
+            ("key=sk-1234 and", 20, "key=sk-1234 and"),
+            ("key=sk-1234 and", 11, "key=sk-1234"),
+            ("key=sk-1234 and", 10, ""),
+            (r#"{"a":"sk-1234"}"#, 9, r#"{"a":""#),
+            ("a \u{e9}\u{e9}", 3, "a "),
+        ] {
+            assert_eq!(cut_before_word(text, most), cut, "{text}");
+        }
+    }
 
     #[test]
     fn formats_have_one_name_each() {

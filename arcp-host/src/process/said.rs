@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, WireId};
@@ -11,11 +12,12 @@ use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
 use arcp_proto::secret::Secret;
+use rustix::process::Pid;
 
 use super::answers::Answers;
 use super::asks;
 use super::files::{self, Files};
-use super::format::{Format, Heard, Reader};
+use super::format::{Format, Heard, Reader, cut_before_word};
 use super::pipes::{LINE_BYTES, Line, Source};
 use super::streams::{self, Streams, Taken, Waiting};
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_turn, people, upstream};
@@ -24,6 +26,8 @@ use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_tu
 const TEXT_BYTES: usize = 1 << 20;
 /// How much of a line on stderr is kept if it is too long.
 const STDERR_BYTES: usize = 4 << 10;
+/// For how long a program that has exited is heard of children.
+const HEARD: Duration = Duration::from_secs(20);
 
 /// What the program has said so far.
 #[derive(Default)]
@@ -48,13 +52,17 @@ pub(super) struct Said {
     files: Option<Files>,
     /// Why the job fails, however the program ends.
     failure: Option<JobError>,
+    program: Option<Pid>,
+    /// When it was seen to have exited.
+    gone: Option<Instant>,
 }
 
 impl Said {
     /// Nothing yet, of a program that prints this format, reads these answers and works
     /// there.
-    pub(super) fn new(format: Format, answers: Option<Answers>, files: Files) -> Said {
-        Said { reader: format.reader(), answers, files: Some(files), ..Said::default() }
+    pub(super) fn new(program: &Child, format: Format, answers: Option<Answers>, files: Files) -> Said {
+        let program = Some(Pid::from_child(program));
+        Said { program, reader: format.reader(), answers, files: Some(files), ..Said::default() }
     }
 
     /// Takes a line; breaks off when the job cannot succeed any more.
@@ -70,7 +78,8 @@ impl Said {
             }
             (Source::Stderr, Line::Whole(line)) => log(job, source, &String::from_utf8_lossy(&line)),
             (Source::Stderr, Line::TooLong { start, bytes }) => {
-                let start = String::from_utf8_lossy(&start[..STDERR_BYTES]);
+                let start = String::from_utf8_lossy(&start[..start.len().min(2 * STDERR_BYTES)]);
+                let start = cut_before_word(&start, STDERR_BYTES);
                 log(job, source, &format!("{start} [cut: a line of {bytes} bytes, at most {LINE_BYTES} are taken]"))
             }
         };
@@ -190,13 +199,28 @@ impl Said {
                 }
             },
             (Some(kind), Some(body)) => {
-                self.call(job, asked, AgentCall::Emit { kind: EventKind::from(kind.as_str()), body })
+                let kind = EventKind::from(kind.as_str());
+                let is_heard = kind != EventKind::Delegate || !self.is_gone();
+                self.call(job, asked.filter(|_| is_heard), AgentCall::Emit { kind, body })
             }
             _ => {
                 self.refuse(asked, "`kind` must be a text, and `body` be there");
                 self.foreign(job, text)
             }
         }
+    }
+
+    /// Whether the program has exited, and so waits for no child. What it has asked for is
+    /// heard for a while, and holds its slot.
+    fn is_gone(&mut self) -> bool {
+        if !self.program.is_some_and(super::has_exited) {
+            return false;
+        }
+        if self.gone.get_or_insert_with(Instant::now).elapsed() > HEARD {
+            let why = "the program has ended, and the runtime is too late for the children that it has asked for";
+            self.failure = Some(JobError::new(ErrorCode::Unavailable, why));
+        }
+        true
     }
 
     /// Something about a stream, which waits if that is held.

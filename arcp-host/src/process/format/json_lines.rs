@@ -3,7 +3,7 @@
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::event::EventKind;
 
-use super::{Heard, Reader};
+use super::{Heard, Reader, cut_before_word};
 
 /// The longest text that is shown of a value.
 const SHOWN_BYTES: usize = 200;
@@ -27,6 +27,6 @@ impl Reader for JsonLines {
 }
 
 fn shown(text: &str) -> String {
-    let end = text.floor_char_boundary(SHOWN_BYTES);
-    if end == text.len() { text.to_string() } else { format!("{} ...", &text[..end]) }
+    let start = cut_before_word(text, SHOWN_BYTES);
+    if start.len() == text.len() { text.to_string() } else { format!("{start} ...") }
 }
