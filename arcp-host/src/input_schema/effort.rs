@@ -6,7 +6,7 @@
 //! depth, more than a stack holds. What is applied costs one, and more if it looks at
 //! long texts or lists, so that a million take seconds.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use referencing::{Draft, Resolver};
 use serde_json::{Map, Value};
@@ -35,7 +35,7 @@ pub(super) enum TooMuch {
 }
 
 /// How many states the patterns of a schema have.
-pub(super) type States = HashMap<String, usize>;
+pub(super) type States = BTreeMap<String, usize>;
 
 /// What may still be applied.
 pub(super) struct Effort<'s> {
