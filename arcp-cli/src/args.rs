@@ -13,7 +13,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::Compat;
 use arcp_proto::wire::Family;
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Arg, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::courier::HandingOver;
 use crate::drain::Drain;
@@ -42,13 +42,19 @@ pub struct Args {
     pub command: Command,
 }
 
-/// The command line with what is the same for every command.
+/// The command line with what is the same for every command: an empty variable is none.
 pub fn command() -> clap::Command {
     with_codes(Args::command())
 }
 
 fn with_codes(command: clap::Command) -> clap::Command {
-    command.after_help(EXIT_CODES).mut_subcommands(with_codes)
+    command.after_help(EXIT_CODES).mut_args(empty_is_unset).mut_subcommands(with_codes)
+}
+
+/// Whoever sets a variable to nothing takes it away.
+fn empty_is_unset(arg: Arg) -> Arg {
+    let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    if is_empty { arg.env(None::<&'static str>) } else { arg }
 }
 
 /// What to do.
@@ -394,20 +400,20 @@ pub struct Serve {
     #[arg(long, default_value = "auto", value_parser = values::compat())]
     pub compat: Compat,
     /// Between two heartbeats; 0 switches them off.
-    #[arg(long, default_value = "30s", value_name = "SPAN", value_parser = values::span)]
+    #[arg(long, default_value = "30s", value_name = "SPAN", value_parser = values::heartbeat)]
     pub heartbeat: Duration,
     /// How long clients may reconnect after a loss and go on with their sessions;
     /// acknowledged events are kept as long.
-    #[arg(long, default_value = "10m", value_name = "SPAN", value_parser = values::span)]
+    #[arg(long, default_value = "10m", value_name = "SPAN", value_parser = values::resume_window)]
     pub resume_window: Duration,
     /// How long ended jobs are kept, to be listed and watched: at most 16,384 of
     /// one principal, and what --store-max allows; a number needs its unit
     /// [default: 30d; 1h in memory].
-    #[arg(long, value_name = "SPAN", value_parser = values::kept)]
+    #[arg(long, value_name = "SPAN", value_parser = values::kept_jobs)]
     pub keep: Option<Duration>,
     /// How long entries of the audit trail are kept: 65,536 at most, and a minute at
     /// least; a number needs its unit.
-    #[arg(long, default_value = "90d", value_name = "SPAN", value_parser = values::kept)]
+    #[arg(long, default_value = "90d", value_name = "SPAN", value_parser = values::kept_audit)]
     pub keep_audit: Duration,
     /// Bytes of events that the store keeps, at least 1MiB, and 1 GiB of one job;
     /// the jobs that ended first go first.
@@ -422,7 +428,7 @@ pub struct Serve {
     pub artifacts_max: u64,
     /// How long an open session is lent before its client must prove again who
     /// it is [default: no end].
-    #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
+    #[arg(long, value_name = "SPAN", value_parser = values::session_lease)]
     pub session_lease: Option<Duration>,
     /// An agent that must say something at least every two heartbeats; may
     /// be repeated.

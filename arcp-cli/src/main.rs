@@ -31,6 +31,7 @@ mod filter;
 mod follow;
 mod graph;
 mod handoff;
+mod hints;
 mod hosting;
 mod inbox;
 mod interrupt;
@@ -107,7 +108,8 @@ fn main() -> ExitCode {
 /// Reads the command line, with what a configuration file adds to it.
 fn parse() -> Result<args::Args, Failure> {
     let (mut command, given) = config_file::added_to(args::command(), std::env::args_os().collect())?;
-    let matches = command.try_get_matches_from_mut(given).unwrap_or_else(|error| error.exit());
+    let matches = command.try_get_matches_from_mut(&given);
+    let matches = matches.unwrap_or_else(|error| hints::added_to(error, &command, &given).exit());
     Ok(args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit()))
 }
 

@@ -59,6 +59,11 @@ impl Cell {
         Cell { style, ..Cell::from(status.map_or("unknown", JobStatus::as_str)) }
     }
 
+    /// The same with more behind it.
+    pub fn followed_by(self, more: &str) -> Cell {
+        Cell { text: self.text + more, ..self }
+    }
+
     /// A word in a colour.
     pub fn coloured(text: &str, colour: AnsiColor) -> Cell {
         Cell { style: colour.on_default(), ..Cell::from(text) }

@@ -45,9 +45,9 @@ pub fn of(args: &Serve) -> Result<Option<Arc<dyn Provisioner>>, Failure> {
             read_master_key(file).map_err(|error| Failure::usage(format!("--provisioner-key-file: {error}")))?
         }
         None => {
-            let key = std::env::var("ARCP_PROVISIONER_KEY");
+            let key = std::env::var("ARCP_PROVISIONER_KEY").ok().filter(|key| !key.is_empty());
             let missing = "--provisioner: give --provisioner-key-file FILE, or the variable ARCP_PROVISIONER_KEY";
-            Secret::new(key.map_err(|_| Failure::usage(missing))?)
+            Secret::new(key.ok_or_else(|| Failure::usage(missing))?)
         }
     };
     let trust = provisioner_ca.clone().map(Trust::Authorities).unwrap_or_default();

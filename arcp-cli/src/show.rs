@@ -180,13 +180,14 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
 
 /// What a job waits for, as people say it. A word that is not known stands as it came.
 fn waits_for(words: &[String]) -> String {
-    static SAID: [(&str, &str); 17] = [
+    static SAID: [(&str, &str); 18] = [
         ("agent", "its agent, which fell silent"),
         ("answer", "the store, to answer its agent"),
         ("artifact", "what it leaves to be stored"),
         ("check", "a check of what it asks, or of arguments of a step"),
         ("child", "a job below it"),
         ("credential", "a credential to be renewed"),
+        ("delegation", "the host, for a child that its agent asks for"),
         ("departure", "another runtime to take it"),
         ("interrupt", "its agent, which was interrupted"),
         ("pace", "the pace that was asked for"),

@@ -71,7 +71,9 @@ fn chosen(args: &Stop, mut there: Vec<Runtime>) -> Result<Vec<Runtime>, Failure>
                     Err(Failure::usage(format!("several runtimes are called `{named}`: give the address of one")))
                 }
                 (None, _) => {
-                    let message = format!("no runtime of yours is called `{named}`: see `arcp runtimes`");
+                    let is_job = named.starts_with("job_");
+                    let see = if is_job { "`arcp cancel` ends a job" } else { "see `arcp runtimes`" };
+                    let message = format!("no runtime of yours is called `{named}`: {see}");
                     Err(Failure::new(Exit::Failed, message))
                 }
             }

@@ -83,7 +83,7 @@ pub fn place(
     }
     let job = submit(&client, order, parent.clone())?;
     if let Some(file) = credentials {
-        keep(&job, file)?;
+        keep(&job, file, client.welcome().features.has(Feature::ProvisionedCredentials))?;
     }
     let mut submission = Submission {
         url: chosen.url(),
@@ -116,15 +116,22 @@ pub fn place(
     follow(&client, &job, following)
 }
 
-/// Writes the credentials of a job to a file of this user alone.
-fn keep(job: &Job, file: &Path) -> Result<(), Failure> {
+/// Writes the credentials of a job to a file of this user alone. `offered`: whether its runtime
+/// has any for clients.
+fn keep(job: &Job, file: &Path, offered: bool) -> Result<(), Failure> {
     let all = serde_json::to_string(&job.credentials).map_err(std::io::Error::other)?;
     tls::write(file, &format!("{all}\n"), 0o600).map_err(|Failure { message, exit }| {
         let mend = format!("{} has them all the same: `arcp cancel {0}` revokes them", job.id);
         Failure::new(exit, format!("{message}; {mend}"))
     })?;
     if job.credentials.is_empty() {
-        say(format_args!("arcp: no credentials were issued for {}: its lease grants no model.use there", job.id));
+        let why = if offered {
+            "its lease grants no model.use there"
+        } else {
+            "its runtime offers none (`provisioned_credentials`); `arcp serve` does with a store in a file, and \
+             --provisioner, or --samples without --insecure"
+        };
+        say(format_args!("arcp: no credentials were issued for {}: {why}", job.id));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use arcp_proto::json::Object;
 use arcp_proto::lease::{Amount, Budget, Currency, Lease};
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::ListQuery;
+use arcp_proto::runtime::Wait;
 use arcp_proto::time::UtcMs;
 
 use crate::args::Where;
@@ -22,7 +23,8 @@ const HEADER: [&str; 4] = ["JOB", "STATUS", "AGENT", "BUDGET"];
 
 /// Show a job and those below it: where they stand, and what becomes of the budget.
 ///
-/// Of each budget `below` is what children hold that have not ended, and `spent`
+/// `child to come` stands behind the status of a job whose agent has asked for a child
+/// that waits for the host. Of each budget `below` is what children hold that have not ended, and `spent`
 /// what the job and its ended children have spent.
 #[derive(Debug, clap::Args)]
 pub struct Tree {
@@ -163,12 +165,20 @@ impl Member {
             id: self.job.job.to_string(),
             cells: vec![
                 Cell::from(format!("{}{}", self.lines, self.job.job)),
-                list::status(&self.job),
+                self.status(),
                 Cell::from(&self.job.agent),
                 Cell::from(budget),
             ],
             json: self.json().done(),
         }
+    }
+
+    /// Where it stands, and whether a child of it is to come: that has no id before its host
+    /// has answered.
+    fn status(&self) -> Cell {
+        let status = list::status(&self.job);
+        let awaits_child = self.job.waits.what.iter().any(|word| word == Wait::Delegation.as_str());
+        if awaits_child { status.followed_by(", child to come") } else { status }
     }
 
     /// What a listing says of it, and what became of its budgets.
@@ -280,6 +290,15 @@ mod tests {
                 "   └─ a21 1 USD: 0.75 spent, 0.25 left",
             ]
         );
+    }
+
+    #[test]
+    fn a_job_whose_child_waits_for_the_host_says_so() {
+        let mut first = job("a", None, JobStatus::Running, ("1", "1"));
+        let status = |job: &JobSummary| Family::of(job, Vec::new()).0[0].status();
+        assert_eq!(status(&first), Cell::status(Some(JobStatus::Running)));
+        first.waits.what = vec!["child".to_string(), "delegation".to_string()];
+        assert_eq!(status(&first), Cell::status(Some(JobStatus::Running)).followed_by(", child to come"));
     }
 
     #[test]

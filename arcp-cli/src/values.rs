@@ -19,16 +19,52 @@ use ureq::http::Uri;
 
 /// The least that a store may be told to keep: less is a mistake in the unit.
 const LEAST_STORE: u64 = 1 << 20;
+/// The longest span: as many seconds as 32 bits count. No clock overflows by adding it.
+const LONGEST_SPAN: Duration = Duration::from_secs(u32::MAX as u64);
+/// The longest between two heartbeats.
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
 /// The longest a cancel may take.
 const LONGEST_CANCEL: Duration = Duration::from_secs(600);
 
 /// A span of time: `90s`, `10m`, `1h30m`; a bare number is seconds.
 pub fn span(text: &str) -> Result<Duration, String> {
-    let seconds = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    seconds
-        .map(Duration::from_secs)
-        .or_else(|| humantime::parse_duration(text).ok())
-        .ok_or_else(|| "expected a duration such as 90s, 10m or 1h30m".to_string())
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let span = match is_number {
+        true => Duration::from_secs(text.parse().unwrap_or(u64::MAX)),
+        false => humantime::parse_duration(text).map_err(|_| "expected a duration such as 90s, 10m or 1h30m")?,
+    };
+    if span <= LONGEST_SPAN { Ok(span) } else { Err("expected at most 136 years".to_string()) }
+}
+
+/// Between two heartbeats, 0 for none.
+pub fn heartbeat(text: &str) -> Result<Duration, String> {
+    let span = span(text)?;
+    let fits = span.subsec_nanos() == 0 && span <= LONGEST_HEARTBEAT;
+    fits.then_some(span).ok_or_else(|| "expected whole seconds, from 1s to 24h, or 0 for none".to_string())
+}
+
+/// How long clients may be away.
+pub fn resume_window(text: &str) -> Result<Duration, String> {
+    at_least(span(text)?, Duration::from_secs(1), "1s")
+}
+
+/// How long a session is lent.
+pub fn session_lease(text: &str) -> Result<Duration, String> {
+    at_least(some_span(text)?, Duration::from_secs(10), "10s")
+}
+
+/// How long ended jobs are kept.
+pub fn kept_jobs(text: &str) -> Result<Duration, String> {
+    at_least(kept(text)?, Duration::from_secs(1), "1s")
+}
+
+/// How long entries of the audit trail are kept.
+pub fn kept_audit(text: &str) -> Result<Duration, String> {
+    at_least(kept(text)?, Duration::from_secs(60), "1m")
+}
+
+fn at_least(span: Duration, least: Duration, said: &str) -> Result<Duration, String> {
+    if span >= least { Ok(span) } else { Err(format!("expected at least {said}")) }
 }
 
 /// How long jobs may go on when a runtime ends.
@@ -48,7 +84,9 @@ pub fn size(text: &str) -> Result<u64, String> {
     let shift = ["", "K", "M", "G", "T"].iter().position(|known| *known == unit);
     let bytes = number.parse::<u64>().ok().zip(shift).and_then(|(number, at)| number.checked_mul(1 << (10 * at)));
     let enough = bytes.filter(|bytes| *bytes >= LEAST_STORE);
-    enough.ok_or_else(|| "expected at least 1MiB, such as 500MiB or 8GiB; a number alone is bytes".to_string())
+    enough.ok_or_else(|| {
+        "expected at least 1MiB and at most 16777215TiB, such as 500MiB or 8GiB; a number alone is bytes".to_string()
+    })
 }
 
 /// How long something is kept. A number alone is refused: whoever means days would

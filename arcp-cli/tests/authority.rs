@@ -83,6 +83,23 @@ fn whoever_submits_a_job_has_its_credentials_in_a_file_and_nowhere_else() {
 }
 
 #[test]
+fn whoever_asks_a_runtime_for_credentials_that_offers_none_is_told_so() {
+    let mut home = Home::new(ARCP);
+    home.serve(&["--samples", "--store", "memory"]);
+    let file = home.dir.join("credentials.json");
+    let path = file.to_str().expect("text");
+    for family in ["hello", "open"] {
+        let asked = ["submit", "echo", "--input", "1", "--lease", "model.use=gpt-*", "--credentials", path];
+        let done = home.run(&[&asked[..], &["--family", family]].concat());
+        let said = stderr(&done);
+        assert_eq!(code(&done), 0, "{family}: {said}");
+        assert!(said.contains("its runtime offers none") && said.contains("a store in a file"), "{family}: {said}");
+        assert!(!said.contains("its lease grants no"), "{family}: {said}");
+        assert_eq!(fs::read_to_string(&file).expect("written").trim(), "[]");
+    }
+}
+
+#[test]
 fn a_job_that_nothing_can_be_put_below_is_named() {
     let mut home = Home::new(ARCP);
     home.serve(&["--samples"]);

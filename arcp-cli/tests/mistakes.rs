@@ -1,7 +1,7 @@
 //! Mistakes that people make: each is told what happened, with which input, and
 //! what to do.
 
-use arcp_tests::home::{Home, code, stderr};
+use arcp_tests::home::{Home, code, stderr, stdout};
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 
@@ -118,8 +118,14 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--heartbeat", "soon"], 2, &["'soon'", "such as 90s, 10m or 1h30m"]),
     (&["serve", "--samples", "--heartbeat", ""], 2, &["--heartbeat", "such as 90s, 10m or 1h30m"]),
     (&["serve", "--samples", "--resume-window", "10x"], 2, &["'10x'", "such as 90s, 10m or 1h30m"]),
-    (&["serve", "--samples", "--resume-window", "0"], 2, &["resume_window", "must be"]),
+    (&["serve", "--samples", "--heartbeat", "0.0001s"], 2, &["'0.0001s'", "--heartbeat", "from 1s to 24h, or 0"]),
+    (&["serve", "--samples", "--heartbeat", "25h"], 2, &["'25h'", "--heartbeat", "from 1s to 24h, or 0"]),
+    (&["serve", "--samples", "--resume-window", "0"], 2, &["'0'", "--resume-window", "at least 1s"]),
+    (&["serve", "--samples", "--resume-window", "200y"], 2, &["'200y'", "--resume-window", "at most 136 years"]),
     (&["serve", "--samples", "--session-lease", "0s"], 2, &["'0s'", "more than 0"]),
+    (&["serve", "--samples", "--session-lease", "9s"], 2, &["'9s'", "--session-lease", "at least 10s"]),
+    (&["serve", "--samples", "--keep-audit", "59s"], 2, &["'59s'", "--keep-audit", "at least 1m"]),
+    (&["serve", "--samples", "--keep", "999ms"], 2, &["'999ms'", "--keep", "at least 1s"]),
     (&["serve", "--samples", "--keep", "30"], 2, &["'30'", "with its unit", "such as 30d"]),
     (&["serve", "--samples", "--keep", "0s"], 2, &["'0s'", "more than 0"]),
     (&["serve", "--samples", "--tell-for", "0"], 2, &["'0'", "more than 0"]),
@@ -226,6 +232,37 @@ const OF_USERS: &[Mistake] = &[
     (&["store"], 2, &["check", "repair", "backup"]),
 ];
 
+/// Of those who know other programs: what they say, and what that is here.
+const OF_NEWCOMERS: &[(&[&str], &str)] = &[
+    (&["submit", "echo", "--time-limit", "5s"], "here that is '--max-runtime <SPAN>' (Time limit)"),
+    (&["submit", "echo", "--timeout=5s"], "'--max-runtime <SPAN>'"),
+    (&["wait", "job_1", "--time-limit", "5s"], "'--timeout <SPAN>'"),
+    (&["submit", "echo", "hello"], "'--input <JSON|@FILE|->'"),
+    (&["submit", "echo", "--data", "1"], "'--input <JSON|@FILE|->'"),
+    (&["submit", "--agent", "echo"], "'arcp submit <AGENT>', without an option"),
+    (&["submit", "echo", "--no-wait"], "'--detach'"),
+    (&["submit", "echo", "--host", "here:1"], "'--url <URL>'"),
+    (&["store", "check", "--store", "x.db"], "'arcp store check <FILE>', without an option (The store)"),
+    (&["watch", "--job", "job_1"], "'arcp watch <JOB>', without an option"),
+    (&["ls", "--json"], "'--output <OUTPUT>'"),
+    (&["ls", "-a"], "'--limit <LIMIT>' (At most so many, 0 for all)"),
+    (&["cancel", "--all"], "'--filter <NAME=VALUE>'"),
+    (&["serve", "--port", "7777"], "'--listen <PLACE>' (Where to listen)"),
+    (&["serve", "--db", "x"], "'--store <FILE|memory>'"),
+    (&["serve", "./agent.py"], "'--agent <NAME[@VERSION]=COMMAND>'"),
+    (&["run", "echo"], "here that is 'arcp submit' (Run a job and follow it)"),
+    (&["start"], "'arcp serve'"),
+    (&["status"], "'arcp ls'"),
+    (&["tail", "job_1"], "'arcp logs'"),
+    (&["kill", "job_1"], "'arcp cancel'"),
+    (&["health"], "'arcp doctor'"),
+    (&["artifact", "upload", "x"], "'arcp artifact put'"),
+    (&["token", "create", "me"], "'arcp token add'"),
+    (&["token", "delete", "me"], "'arcp token revoke'"),
+    (&["sessions", "kill"], "'arcp sessions evict'"),
+    (&["stop", "job_1"], "`arcp cancel` ends a job"),
+];
+
 /// What says nothing to whoever made the mistake, and what must not be repeated.
 const NEVER: [&str; 5] = ["invalid digit", "non-zero type", "lost for good", "secret", "(CANCELLED)"];
 
@@ -288,6 +325,35 @@ fn a_mistake_of_a_user_is_told_with_its_input_and_its_mend() {
     std::fs::write(&foreign, "this is not a store\n".repeat(100)).expect("written");
     tell(&home, OF_USERS, &[("$FOREIGN", foreign.to_str().expect("text"))]);
     assert!(!foreign.with_added_extension("backup").exists(), "no copy is left");
+}
+
+#[test]
+fn who_says_what_other_programs_understand_is_told_what_it_is_here() {
+    let home = Home::new(ARCP);
+    for (args, hint) in OF_NEWCOMERS {
+        let refused = home.run(args);
+        let said = stderr(&refused);
+        assert!(code(&refused) != 0 && said.contains(hint), "{args:?}: no {hint:?} in: {said}");
+        assert!(!said.contains("similar") && !said.contains("as a value"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn an_empty_variable_is_none() {
+    let mut home = Home::new(ARCP);
+    let of_serve = ["CONFIG", "LISTEN", "TOKENS", "POLICY", "LOG", "WEBHOOK_SECRET", "DELEGATION_KEY"];
+    let of_clients = ["URL", "TOKEN", "CA", "CERT", "CERT_KEY", "FAMILY"];
+    let named = |name: &&str| -> &'static str { format!("ARCP_{name}").leak() };
+    home.variables.extend(of_serve.iter().chain(&of_clients).map(|name| (named(name), "")));
+    home.variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", ""));
+    let checked = home.run(&["serve", "--check", "--samples"]);
+    assert_eq!(code(&checked), 0, "{}", stderr(&checked));
+    home.serve(&["--samples"]);
+    let done = home.run(&["submit", "echo", "--input", "1"]);
+    assert_eq!((code(&done), stdout(&done).trim()), (0, "1"), "{}", stderr(&done));
+    home.variables.push(("ARCP_PROVISIONER_KEY", ""));
+    let refused = home.run(&["serve", "--check", "--samples", "--provisioner", "litellm:http://127.0.0.1:9"]);
+    assert!(code(&refused) == 2 && stderr(&refused).contains("ARCP_PROVISIONER_KEY"), "{}", stderr(&refused));
 }
 
 #[test]
