@@ -680,7 +680,7 @@ impl Limits {
                 ..DeliveryLimits::default()
             },
             credential: CredentialLimits { jobs_with_credentials: 4, credentials_per_job: 2, tokens_per_job: 2 },
-            family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8, departing_jobs: 4 },
+            family: FamilyLimits::small(),
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
             artifact: ArtifactLimits::small(),
             schedule: ScheduleLimits {

@@ -1,11 +1,13 @@
 //! The bounds of `Limits`: what happens at each.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arcp_proto::entropy::Seeds;
+use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
 use arcp_proto::limits::Limits;
-use arcp_proto::runtime::{AgentCall, CloseReason, Config, Input, Runtime, take_back};
+use arcp_proto::runtime::{AgentCall, CloseReason, Config, Delegation, Input, Runtime, take_back};
 use arcp_proto::time::Now;
 use arcp_tests::raw::{Raw, hello_payload};
 use arcp_tests::world::World;
@@ -45,6 +47,42 @@ fn all_events_together_have_a_bound() {
     watcher.send(&mut world, "session.list_jobs", json!({}));
     let page = watcher.expect(&mut world, "session.jobs");
     assert_eq!(page["payload"]["jobs"].as_array().map(Vec::len), Some(8), "they stay listed");
+    world.finish();
+}
+
+#[test]
+fn a_long_input_of_a_child_is_kept_once_and_not_in_its_parents_event_too() {
+    let mut world = World::configured(15, |config| config.limits.family.delegate_event_bytes = 300);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"agent.delegate": ["echo"]});
+    let parent = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}))["job_id"].clone();
+    let job = parent.as_str().and_then(JobId::parse).expect("a job");
+    world.settle();
+    raw.take(&world);
+    let asks = |agent: &str, bytes: usize| {
+        let input = Json::parse(&json!("x".repeat(bytes)).to_string()).ok();
+        AgentCall::Delegate(Delegation { input, ..Delegation::new(agent) })
+    };
+    let event = json!({"target": "echo", "task": "y".repeat(300)}).to_string();
+    let event = AgentCall::Emit { kind: "delegate".into(), body: Json::parse(&event).expect("JSON") };
+    for call in [asks("echo", 20), asks("echo", 300), event, asks("slow", 300)] {
+        world.input(Input::Agent { job, call });
+        world.settle();
+    }
+    let bodies: Vec<Value> = raw.take(&world).iter().map(|frame| frame["payload"]["body"].clone()).collect();
+    let [short, long, told, refused, result] = bodies.as_slice() else { panic!("{bodies:#?}") };
+    assert_eq!(short["input"], json!("x".repeat(20)));
+    for body in [long, told] {
+        let named: BTreeSet<&str> = body.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(named, BTreeSet::from(["agent", "child_job_id", "delegate_id", "lease"]), "{body}");
+    }
+    assert_eq!((&refused["agent"], refused.get("input")), (&json!("slow"), None));
+    assert_eq!(result["error"]["code"], "PERMISSION_DENIED");
+    let children = world.started.iter().filter(|spec| spec.agent.name() == "echo");
+    let inputs: Vec<usize> = children.map(|spec| spec.input.as_str().len()).collect();
+    assert_eq!(inputs, [22, 302, 300 + r#"{"task":""}"#.len()], "each child has the whole");
+    raw.send(&mut world, "job.cancel", json!({"job_id": parent}));
+    world.run_for(Duration::from_secs(60));
     world.finish();
 }
 

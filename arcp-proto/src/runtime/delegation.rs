@@ -92,7 +92,8 @@ impl Delegation {
     }
 
     /// What it is shown as: what the agent said, if it said it by an event, and the
-    /// child that came of it. What does not fit in an event is left out.
+    /// child that came of it. What was asked is left out where it would take more bytes than
+    /// `most`: the child has it, and what is in an event is stored, held and sent again.
     pub(super) fn event(&self, said: Option<&Json>, id: &WireId, child: Option<Child<'_>>, most: usize) -> JobEvent {
         let short = self.body(id, child).json();
         let mut body = self.body(id, child);

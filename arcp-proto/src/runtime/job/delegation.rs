@@ -131,7 +131,8 @@ impl Delegating {
     /// What is said of it, come to anything or not: the event, and what it is answered
     /// with if it is refused.
     fn show(&self, job: &mut Job, ctx: &mut Context, id: &WireId, made: Result<Child<'_>, &Violation>) {
-        let most = ctx.config.limits.frame.event_body_bytes;
+        let limits = &ctx.config.limits;
+        let most = limits.family.delegate_event_bytes.min(limits.frame.event_body_bytes);
         let event = self.delegation.event(self.said.as_ref(), id, made.ok(), most);
         job.append(ctx, event, true);
         if let Err(why) = made {
