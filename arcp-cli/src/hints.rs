@@ -24,6 +24,12 @@ const OPTIONS: &[Meant] = &[
     (&["--id", "--job", "--job-id"], &["job", "jobs", "id"]),
     (&["--expires-in", "--ttl"], &["expires"]),
     (&["--auth", "--bearer"], &["token"]),
+    (&["--token-file"], &["tokens"]),
+    (&["--no-auth"], &["anonymous"]),
+    (&["--in-memory", "--memory"], &["store"]),
+    (&["--owner", "--user"], &["principal"]),
+    (&["--force"], &["now"]),
+    (&["--count", "--last", "--lines", "-n"], &["tail", "limit"]),
     (&["--cert"], &["tls-cert"]),
     (&["--key"], &["tls-key"]),
     (&["--ca-cert", "--cacert"], &["ca"]),
@@ -55,7 +61,7 @@ const COMMANDS: &[Meant] = &[
     (&["cron"], &["schedule"]),
     (&["push", "upload"], &["put", "artifact"]),
     (&["download", "fetch", "pull"], &["get", "artifact"]),
-    (&["fsck", "verify"], &["check"]),
+    (&["fsck", "lint", "test", "validate", "verify"], &["check"]),
     (&["fix"], &["repair"]),
     (&["copy", "dump", "export"], &["backup"]),
 ];
@@ -67,10 +73,10 @@ pub fn added_to(mut error: clap::Error, command: &Command, given: &[OsString]) -
         Some(ContextValue::String(said)) => Some(said.as_str()),
         Some(_) | None => None,
     };
-    let tip = match error.kind() {
-        ErrorKind::UnknownArgument => said(ContextKind::InvalidArg).and_then(|said| place.option(said)),
-        ErrorKind::InvalidSubcommand => said(ContextKind::InvalidSubcommand).and_then(|said| place.command(said)),
-        _ => None,
+    let tip = if error.kind() == ErrorKind::UnknownArgument {
+        said(ContextKind::InvalidArg).and_then(|said| place.option(said))
+    } else {
+        said(ContextKind::InvalidSubcommand).and_then(|said| place.command(said))
     };
     if let Some(tip) = tip {
         // What is spelt like it means something else.
@@ -104,6 +110,7 @@ impl<'a> Place<'a> {
         let mut meant = OPTIONS.iter().filter(|(words, _)| words.contains(&said)).flat_map(|(_, meant)| *meant);
         let found = match said.starts_with('-') {
             true => meant.find_map(|name| self.argument(name)),
+            false if said.starts_with("job_") => return Some("a job alone is shown by 'arcp show <ID>'".to_string()),
             false => ALONE.iter().find_map(|name| self.argument(name)).filter(|arg| !arg.is_positional()),
         };
         found.map(|arg| {
