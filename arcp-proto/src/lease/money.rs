@@ -392,6 +392,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;
+    use alloc::vec::Vec;
 
     use super::*;
 
@@ -434,5 +435,122 @@ mod tests {
         assert_eq!(Budget::read_shown(&budget.to_json()), budget);
         let shown = Json::parse(r#"{"USD":"USD:-0.25","EUR":"2.50","GBP":null,"":1}"#).expect("JSON");
         assert_eq!(Budget::read_shown(&shown), budget, "what cannot be read is left out");
+    }
+
+    const UNITS: [&str; 4] = ["USD", "usd", "EUR", "GBP"];
+
+    /// Every budget of 0 to 2 of each of these, or of none.
+    fn budgets(units: &[&str]) -> Vec<Budget> {
+        let mut budgets = alloc::vec![Budget::default()];
+        for unit in units {
+            let more: Vec<Budget> = budgets
+                .iter()
+                .flat_map(|budget| {
+                    (0..3).map(move |amount| {
+                        let mut budget = budget.clone();
+                        budget.0.insert(unit.parse().expect("a currency"), Amount(amount));
+                        budget
+                    })
+                })
+                .collect();
+            budgets.extend(more);
+        }
+        budgets
+    }
+
+    /// What somebody has of a currency whose case does not matter; `None` if it is not bounded.
+    fn of(budget: &Budget, unit: &str) -> Option<i128> {
+        let same = budget.iter().filter(|(own, _)| own.as_str().eq_ignore_ascii_case(unit));
+        same.map(|(_, amount)| amount.0).reduce(|sum, amount| sum + amount)
+    }
+
+    #[test]
+    fn budgets_are_compared_and_added_currency_by_currency_whatever_their_case() {
+        let parents = budgets(&["USD", "EUR"]);
+        for child in budgets(&UNITS) {
+            for parent in &parents {
+                let shown = alloc::format!("{child:?} below {parent:?}");
+                let (bounding, below) = (parent.bounding(&child), child.below(parent));
+                let (at_most, with) = (child.at_most(parent), parent.clone().with(&child));
+                for unit in ["USD", "EUR", "GBP"] {
+                    let (own, most) = (of(&child, unit), of(parent, unit));
+                    assert_eq!(of(&bounding, unit), own.and_then(|own| most.map(|_| own)), "{unit} {shown}");
+                    assert_eq!(of(&below, unit), own.or(most.map(|_| 0)), "{unit} {shown}");
+                    let least = own.map_or(most, |own| Some(most.map_or(own, |most| own.min(most))));
+                    assert_eq!(of(&at_most, unit), least, "{unit} {shown}");
+                    let sum = own.map_or(most, |own| Some(own + most.unwrap_or(0)));
+                    assert_eq!(of(&with, unit), sum, "{unit} {shown}");
+                    assert_eq!(parent.left(unit).map(|left| left.0), most, "{unit} {shown}");
+                }
+                // In the order of their names.
+                let first = |is_beyond: fn(Option<i128>, i128) -> bool| {
+                    let bounded = ["EUR", "USD"].into_iter().filter_map(|unit| Some((unit, of(parent, unit)?)));
+                    bounded.filter(|(unit, most)| is_beyond(of(&child, unit), *most)).map(|(unit, _)| unit).next()
+                };
+                let lacks = first(|own, most| own.is_some_and(|own| own > most));
+                let beyond = first(|own, most| own.is_none_or(|own| own > most));
+                assert_eq!(parent.lacks(&child).map(Currency::as_str), lacks, "{shown}");
+                assert_eq!(parent.first_beyond(&child).map(Currency::as_str), beyond, "{shown}");
+                assert_eq!(parent.used_up().map(Currency::as_str), first(|_, most| most <= 0), "{shown}");
+                let mut left = parent.clone();
+                let reserved = left.reserve(&child).map_err(|short| short.to_string());
+                assert_eq!(reserved, lacks.map_or(Ok(()), |short| Err(short.to_string())), "{shown}");
+                for unit in ["USD", "EUR", "GBP"] {
+                    let spent = if lacks.is_some() { None } else { of(&child, unit) };
+                    assert_eq!(
+                        of(&left, unit),
+                        of(parent, unit).map(|most| most - spent.unwrap_or(0)),
+                        "{unit} {shown}"
+                    );
+                }
+                if lacks.is_none() {
+                    left.give_back(&child);
+                    assert_eq!(left, *parent, "{shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_of_budgets_is_at_most_what_can_be_written() {
+        let budget = |amount: Amount| Budget(BTreeMap::from([(Currency("USD".into()), amount)]));
+        let (one, most) = (Amount(1), Amount::MOST);
+        assert_eq!(budget(most - one).and(&budget(one)), Some(budget(most)));
+        assert_eq!(budget(most).and(&budget(one)), None);
+        assert_eq!(budget(most).and(&Budget::default()), Some(budget(most)), "nothing is added");
+        assert_eq!(budget(most).with(&budget(one)), budget(most));
+        assert_eq!(Budget::default().with(&budget(one)), budget(one));
+        let parsed = |texts: [String; 2]| Budget::parse(texts.iter().map(String::as_str)).ok();
+        let text = |amount: Amount| alloc::format!("USD:{amount}");
+        assert_eq!(parsed([text(most - one), text(one)]), Some(budget(most)));
+        assert_eq!(parsed([text(most), text(one)]), None);
+        let mut spent = budget(one);
+        assert_eq!((spent.spend("usd", one), spent.spend("EUR", one)), (Some(Amount::ZERO), None));
+        assert_eq!((spent.spend("USD", one), spent.used_up().is_some()), (Some(Amount(-1)), true));
+    }
+
+    #[test]
+    fn a_number_is_read_as_the_digits_that_it_stands_for() {
+        // Units of the last digit that is counted, rounded up.
+        let units = |number: &str| Amount::reported(number).map(|amount| amount.0);
+        for exponent in -22_i32..=20 {
+            for (digits, fraction) in [(7_i128, 0), (70, 0), (123, 1), (1001, 3), (10, 1)] {
+                let text = alloc::format!("{digits}");
+                let (whole, behind) = text.split_at(text.len() - fraction);
+                let number = alloc::format!("{}.{behind}e{exponent}", if whole.is_empty() { "0" } else { whole });
+                let shift = 18 + exponent - i32::try_from(fraction).expect("a few digits");
+                let exact = if shift >= 0 {
+                    digits.checked_mul(10_i128.pow(shift.unsigned_abs())).unwrap_or(i128::MAX)
+                } else {
+                    let part = 10_i128.pow(shift.unsigned_abs());
+                    (digits + part - 1) / part
+                };
+                assert_eq!(units(&number), Some(exact.min(Amount::MOST.0)), "{number}");
+            }
+        }
+        for bad in ["", ".5", "1e", "e1", "-1", "+1", "1.2.3", "1 ", "0x1", "1e1.0"] {
+            assert_eq!(units(bad), None, "{bad}");
+        }
+        assert_eq!((units("0"), units("0.000e5"), units("5.")), (Some(0), Some(0), Some(5 * ONE)));
     }
 }

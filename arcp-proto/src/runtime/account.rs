@@ -609,4 +609,66 @@ mod tests {
         charge.turn_into(HeldFor::EndedJobs);
         assert_eq!((is_for(&charge), charge.bytes()), ([false, true], 7));
     }
+
+    #[test]
+    fn what_is_counted_and_not_there_or_there_and_not_counted_is_found_with_its_owner() {
+        let account = |name| Principal::new(name).expect("a name").account();
+        let mut accounts = Accounts::new();
+        let (p, q) = (accounts.of(&account("p")), accounts.of(&account("q")));
+        let session = p.below();
+        let _held = session.charge(HeldFor::Jobs, 5);
+        let recounted = |there: &[(&Balance, HeldFor, usize)]| {
+            let mut recount = Recount::new(&accounts);
+            recount.know("its session", &session);
+            there.iter().for_each(|(balance, held_for, bytes)| recount.add(balance, *held_for, *bytes));
+            recount.miscounts()
+        };
+        assert_eq!(recounted(&[(&session, HeldFor::Jobs, 5)]), []);
+        assert_eq!(recounted(&[(&session, HeldFor::Jobs, 2), (&session, HeldFor::Jobs, 3)]), []);
+        let owners = |there: &[(&Balance, HeldFor, usize)]| {
+            let mut found: Vec<(String, HeldFor, usize, usize)> =
+                recounted(there).into_iter().map(|m| (m.owner, m.held_for, m.counted, m.there)).collect();
+            found.sort();
+            found
+        };
+        let whose = |balance: &Balance| {
+            let name = if balance.is(&p) { "p" } else { "q" };
+            alloc::format!("{:?}", account(name))
+        };
+        let mut lost = alloc::vec![
+            ("its session".to_string(), HeldFor::Jobs, 5, 4),
+            ("the runtime".to_string(), HeldFor::Jobs, 5, 4),
+            (whose(&p), HeldFor::Jobs, 5, 4),
+        ];
+        lost.sort();
+        assert_eq!(owners(&[(&session, HeldFor::Jobs, 4)]), lost);
+        let mut uncounted =
+            alloc::vec![("the runtime".to_string(), HeldFor::Keys, 0, 1), (whose(&q), HeldFor::Keys, 0, 1),];
+        uncounted.sort();
+        assert_eq!(owners(&[(&session, HeldFor::Jobs, 5), (&q, HeldFor::Keys, 1)]), uncounted);
+        let stranger = Balance::new(None, false);
+        assert_eq!(
+            owners(&[(&session, HeldFor::Jobs, 5), (&stranger, HeldFor::Keys, 2)]),
+            [("somebody".to_string(), HeldFor::Keys, 0, 2)]
+        );
+        let mut recount = Recount::new(&accounts);
+        recount.add(&session, HeldFor::Jobs, 5);
+        recount.add_for(&account("nobody"), HeldFor::Keys, 3);
+        let gone = recount.miscounts();
+        assert_eq!((gone.len(), gone[0].held_for, gone[0].counted, gone[0].there), (1, HeldFor::Keys, 0, 3));
+    }
+
+    #[test]
+    fn a_refusal_names_the_bound_and_how_much_of_it_there_is() {
+        let admit = |own, all| {
+            let holding = Holding { own, all, total: 40 };
+            holding.admit(4, 25, BoundOf::Principal, "jobs", "jobs").map_err(|violation| violation.details)
+        };
+        assert!(admit(0, 35).is_ok() && admit(6, 6).is_ok());
+        let share = admit(7, 7).expect_err("a quarter of 40 is 10");
+        let all = admit(0, 37).expect_err("3 are free");
+        let shown = [share, all].map(|details| details.map(|details| details.as_str().to_string()).unwrap_or_default());
+        assert!(shown[0].contains(r#""of":"principal","limit":10,"#), "{shown:?}");
+        assert!(shown[1].contains(r#""of":"runtime","limit":40,"#), "{shown:?}");
+    }
 }

@@ -273,6 +273,8 @@ impl TryFrom<Stored> for Numbered {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use crate::model::event::EventClass;
 
@@ -374,5 +376,84 @@ mod tests {
         );
         assert_eq!(one.join(run(2, 5, 8)), None);
         assert_eq!((one.count, one.last_seq(), one.last_event()), (2, 2, 8));
+    }
+
+    #[test]
+    fn a_run_is_its_numbers_and_their_events_however_it_is_joined_and_cut() {
+        let log = |n| LogId::Job(JobId::from_ulid(ulid::Ulid::from_parts(n, 0)));
+        let plain = |seq, event, count| NumberedRun {
+            seq,
+            count,
+            log: log(1),
+            event,
+            shown: None,
+            role: FrameRole::Whole,
+            request: 3,
+            subscription: 4,
+        };
+        let pairs = |run: &NumberedRun| (0..run.count).map(|k| (run.seq + k, run.event + k)).collect::<Vec<_>>();
+        for (first, second) in (1..4).flat_map(|first| (1..4).map(move |second| (first, second))) {
+            let mut run = plain(5, 2, first);
+            let next = plain(5 + first, 2 + first, second);
+            for other in [
+                NumberedRun { seq: next.seq - 1, ..next },
+                NumberedRun { seq: next.seq + 1, ..next },
+                NumberedRun { event: next.event - 1, ..next },
+                NumberedRun { event: next.event + 1, ..next },
+                NumberedRun { log: log(2), ..next },
+                NumberedRun { request: 0, ..next },
+                NumberedRun { subscription: 0, ..next },
+                NumberedRun { role: FrameRole::StreamClose, ..next },
+            ] {
+                assert_eq!((run.join(other), run), (Some(other), plain(5, 2, first)), "it does not go on there");
+            }
+            let mut opens = NumberedRun { role: FrameRole::StreamOpen, ..run };
+            assert_eq!(opens.join(next), Some(next), "what opens a stream is the first of its event");
+            assert_eq!(run.join(next), None);
+            let whole: Vec<(u64, u64)> = (0..first + second).map(|k| (5 + k, 2 + k)).collect();
+            assert_eq!((pairs(&run), run.last_seq(), run.last_event()), (whole.clone(), 4 + run.count, 1 + run.count));
+            for (from, upto) in
+                (5..=run.last_seq()).flat_map(|from| (from..=run.last_seq()).map(move |upto| (from, upto)))
+            {
+                let mut cut = run;
+                cut.end_at(upto, None);
+                cut.begin_at(from);
+                let left: Vec<(u64, u64)> =
+                    whole.iter().copied().filter(|(seq, _)| (from..=upto).contains(seq)).collect();
+                assert_eq!(
+                    (pairs(&cut), Some((cut.last_seq(), cut.last_event()))),
+                    (left.clone(), left.last().copied())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_leaves_events_out_says_where_it_ends_and_not_where_it_begins() {
+        let classes = EventClasses::new(&[EventClass::Metric]);
+        let run = NumberedRun {
+            seq: 5,
+            count: 3,
+            log: LogId::Job(JobId::from_ulid(ulid::Ulid::nil())),
+            event: 2,
+            shown: Some(Shown { classes, last: 9 }),
+            role: FrameRole::Whole,
+            request: 0,
+            subscription: 0,
+        };
+        let cut = |from, upto, last| {
+            let mut cut = run;
+            cut.end_at(upto, last);
+            cut.begin_at(from);
+            (cut.seq, cut.count, cut.event, cut.last_event())
+        };
+        assert_eq!(cut(5, 7, Some(9)), (5, 3, 2, 9));
+        assert_eq!(cut(6, 7, Some(9)), (6, 2, 2, 9));
+        assert_eq!(cut(5, 6, Some(4)), (5, 2, 2, 4));
+        assert_eq!(cut(7, 7, Some(9)), (7, 1, 2, 9));
+        assert_eq!(cut(5, 5, None), (5, 1, 2, 2), "the event behind the last one is gone");
+        let local = || Numbered::TakenBack { seq: 8, upto: 8 };
+        assert_eq!(Numbered::Events(run).join(local()), Some(local()));
+        assert_eq!(local().join(Numbered::Events(run)), Some(Numbered::Events(run)));
     }
 }

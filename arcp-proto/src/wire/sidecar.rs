@@ -402,3 +402,150 @@ pub(crate) fn missing() -> Violation {
 pub(crate) fn overdue() -> Violation {
     Violation::invalid("the sidecar did not come in time: send it again")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announcement(bytes: u64, messages: u64, of: Option<&[u8]>) -> Announcement {
+        let said = Said { bytes, messages, digest: of.map(BlobDigest::of) };
+        Announcement { id: String::from("m"), sequence: 7, said: Ok(said) }
+    }
+
+    fn part(bytes: &[u8]) -> Vec<u8> {
+        message("m", 7, bytes)
+    }
+
+    /// What a message was, without the words for people.
+    fn shown(came: Came) -> (&'static str, Vec<u8>) {
+        match came {
+            Came::Nothing => ("nothing", Vec::new()),
+            Came::Whole(frame, came) => ("whole", [frame, came].concat()),
+            Came::Wrong(frame, _) => ("wrong", frame),
+            Came::Stray(_) => ("stray", Vec::new()),
+        }
+    }
+
+    #[test]
+    fn a_sidecar_is_whole_once_all_of_it_has_come_and_wrong_as_soon_as_it_cannot_be() {
+        for (announced, messages) in (0..=4).flat_map(|bytes| (1..=3).map(move |messages| (bytes, messages))) {
+            for sizes in (0..27).map(|n: usize| [n % 3, n / 3 % 3, n / 9]) {
+                let mut sidecars = Sidecars::default();
+                sidecars.begin(b"frame", announcement(announced, messages, None), 4).expect("it is not too long");
+                let (mut came, mut rest, mut is_over) = (Vec::new(), messages, false);
+                for (n, size) in sizes.into_iter().enumerate() {
+                    let bytes = alloc::vec![n as u8; size];
+                    let case = alloc::format!("{announced} bytes in {messages}: {n} of {sizes:?}");
+                    let was = shown(sidecars.take(&part(&bytes)));
+                    let is_awaited = rest > 0;
+                    rest -= u64::from(is_awaited);
+                    if is_over {
+                        assert_eq!(was.0, if is_awaited { "nothing" } else { "stray" }, "{case}");
+                        continue;
+                    }
+                    came.extend_from_slice(&bytes);
+                    let total = came.len() as u64;
+                    let expected = match (total > announced || rest == 0 && total < announced, rest) {
+                        (true, _) => ("wrong", b"frame".to_vec()),
+                        (false, 0) => ("whole", [b"frame".as_slice(), &came].concat()),
+                        (false, _) => ("nothing", Vec::new()),
+                    };
+                    is_over = expected.0 != "nothing";
+                    assert_eq!(was, expected, "{case}");
+                    assert_eq!(sidecars.held(), if is_over { 0 } else { 5 + came.len() }, "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_passed_over_until_all_of_its_messages_have_come() {
+        let after = |sidecars: &mut Sidecars| [(); 4].map(|()| shown(sidecars.take(&part(b"abc"))).0);
+        let mut sidecars = Sidecars::default();
+        assert!(sidecars.begin(b"frame", announcement(4, 3, None), 4).is_ok(), "just as much as there may be");
+        assert_eq!(sidecars.give_up().as_deref(), Some(b"frame".as_slice()));
+        assert_eq!((sidecars.held(), sidecars.give_up()), (0, None));
+        assert_eq!(after(&mut sidecars), ["nothing", "nothing", "nothing", "stray"]);
+        assert!(sidecars.begin(b"frame", announcement(5, 2, None), 4).is_err());
+        assert_eq!((sidecars.held(), after(&mut sidecars)), (0, ["nothing", "nothing", "stray", "stray"]));
+        let unreadable = Announcement { said: Err(missing()), ..announcement(0, 0, None) };
+        assert!(sidecars.begin(b"frame", unreadable, 4).is_err());
+        assert_eq!(after(&mut sidecars), ["nothing"; 4], "nobody knows how many there are");
+    }
+
+    #[test]
+    fn a_message_of_another_frame_takes_nothing_from_the_one_that_is_awaited() {
+        for of in [b"abc".as_slice(), b"abd"] {
+            let mut sidecars = Sidecars::default();
+            sidecars.begin(b"frame", announcement(3, 1, Some(of)), 4).expect("it may be awaited");
+            for other in [message("n", 7, b"abc"), message("m", 8, b"abc"), message("", 7, b"abc")] {
+                assert_eq!(shown(sidecars.take(&other)).0, "stray");
+            }
+            for cut in 0..part(b"").len() {
+                assert_eq!(shown(sidecars.take(&part(b"")[..cut])).0, "stray", "its first {cut} bytes");
+            }
+            let expected = if of == b"abc" { ("whole", b"frameabc".to_vec()) } else { ("wrong", b"frame".to_vec()) };
+            assert_eq!(shown(sidecars.take(&part(b"abc"))), expected, "it is of what its digest says");
+        }
+    }
+
+    #[test]
+    fn a_message_begins_with_an_id_and_a_number_and_no_json_does() {
+        let longest = "i".repeat(WireId::MAX);
+        for (id, bytes) in [("m", b"abc".to_vec()), ("m", Vec::new()), (longest.as_str(), alloc::vec![b'{'])] {
+            let written = message(id, u64::MAX - 1, &bytes);
+            let read = Part::read(&written).expect("it is one");
+            assert_eq!((read.id, read.sequence, read.bytes), (id, u64::MAX - 1, bytes.as_slice()));
+            assert!(is_part(&written));
+        }
+        for id in [String::new(), longest + "i"] {
+            assert!(Part::read(&message(&id, 0, b"")).is_none(), "{} bytes", id.len());
+        }
+        assert!(Part::read(&[0, 1, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]).is_none(), "no text");
+        assert_eq!([&b""[..], &[0], &[1], &[2], b"{", b" "].map(is_part), [false, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn frames_of_some_types_announce_bytes_and_name_their_messages() {
+        let of = |kind: &str, payload: &str| {
+            let text = alloc::format!(r#"{{"id":"m","type":"{kind}","stream_id":"s","payload":{payload}}}"#);
+            let plain = alloc::format!(r#"{{"id":"m","type":"{kind}","payload":{payload}}}"#);
+            [&text, &plain].map(|text| {
+                let header = Header::read(text).expect("a frame");
+                let announced = announced(&header)?;
+                let said = announced.said.map(|said| (said.bytes, said.messages, said.digest.is_some()));
+                Some((announced.id, announced.sequence, said.map_err(|violation| String::from(violation.message))))
+            })
+        };
+        let said = r#""sidecar":{"bytes":3,"frames":2}"#;
+        let both = |sequence: u64| {
+            ["s", "m"].map(|id| Some((String::from(id), sequence, Ok::<_, String>((3_u64, 2_u64, false)))))
+        };
+        for kind in ["artifact.put", "artifact.ref", "job.result_chunk", "stream.chunk", PART] {
+            assert_eq!(of(kind, &alloc::format!("{{{said}}}")), both(0), "{kind}");
+            assert_eq!(of(kind, &alloc::format!(r#"{{{said},"sequence":4,"chunk_seq":5}}"#)), both(4), "{kind}");
+            assert_eq!(of(kind, &alloc::format!(r#"{{{said},"chunk_seq":5}}"#)), both(5), "{kind}");
+            assert_eq!(of(kind, r#"{"sidecar":null}"#), [None, None], "{kind}");
+            assert_eq!(of(kind, r#"{"other":"sidecar"}"#), [None, None], "{kind}");
+        }
+        for (kind, announces) in [("result_chunk", true), ("x-vendor.arcp.stream", true), ("log", false)] {
+            let event = of("job.event", &alloc::format!(r#"{{"kind":"{kind}","body":{{{said}}}}}"#));
+            assert_eq!(event, if announces { both(0) } else { [None, None] }, "{kind}");
+            let outside = alloc::format!(r#"{{"kind":"{kind}","body":{{}},{said}}}"#);
+            assert_eq!(of("job.event", &outside), [None, None], "{kind}");
+        }
+        assert_eq!(of("ping", &alloc::format!("{{{said}}}")), [None, None]);
+        let why = |sidecar: &str| of("artifact.put", &alloc::format!(r#"{{"sidecar":{sidecar}}}"#))[1].clone();
+        for (sidecar, expected) in [
+            (r#"{"bytes":3,"frames":0}"#, "a sidecar has one frame or more"),
+            (r#"{"bytes":3,"frames":1,"sha256":"x"}"#, "`artifact.put`: `sha256`: "),
+            (r#"{"bytes":"3","frames":1}"#, "`sidecar`: `bytes` has the wrong type"),
+            ("7", "`sidecar`: the payload must be an object"),
+        ] {
+            let (_, _, said) = why(sidecar).expect("it announces something");
+            assert!(said.as_ref().is_err_and(|why| why.contains(expected)), "{sidecar}: {said:?}");
+        }
+        let digest = alloc::format!(r#"{{"bytes":3,"frames":1,"sha256":"{}"}}"#, BlobDigest::of(b"abc"));
+        assert_eq!(why(&digest), Some((String::from("m"), 0, Ok((3, 1, true)))));
+    }
+}

@@ -97,4 +97,35 @@ mod tests {
         }
         assert!(pace.submitted.len() <= 2 * FEWEST, "{}", pace.submitted.len());
     }
+
+    #[test]
+    fn as_many_as_the_rate_says_may_come_at_once_and_one_more_whenever_its_time_is_over() {
+        for rate in [1, 4, 10] {
+            let mut config = Config::new("t", "1");
+            config.limits.session.submits_per_second = NonZeroU32::new(rate);
+            let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+            let begun = Now { mono: Timestamp(10_000_000), ..Now::default() };
+            let mut ctx = Context::new(config, &seeds, begun).expect("it works");
+            let (mut pace, roles) = (Pace::default(), Roles::default());
+            let [principal, other] = ["p", "q"].map(|name| Principal::new(name).expect("a name"));
+            let who = Subject { principal: &principal, roles: &roles };
+            for n in 0..rate {
+                assert!(pace.check_submits(&ctx, who).is_ok(), "{n} of {rate}");
+                pace.note_submit(&ctx, who);
+            }
+            let step = SECOND / rate;
+            for n in 1..=2 * rate {
+                let refused = pace.check_submits(&ctx, who).expect_err("it has used its allowance");
+                let wait = step + Duration::from_millis(1);
+                let said = alloc::format!("try again in {} ms", wait.as_millis());
+                assert!(refused.message.ends_with(&said), "{}", refused.message);
+                assert!(pace.check_submits(&ctx, Subject { principal: &other, roles: &roles }).is_ok());
+                ctx.now.mono = begun.mono + (step * n - Duration::from_micros(1));
+                assert!(pace.check_submits(&ctx, who).is_err(), "before {n} of {rate}");
+                ctx.now.mono = begun.mono + step * n;
+                assert!(pace.check_submits(&ctx, who).is_ok(), "after {n} of {rate}");
+                pace.note_submit(&ctx, who);
+            }
+        }
+    }
 }
