@@ -179,8 +179,11 @@ impl Log {
         let (mut awake, mut credits) = (Vec::new(), Vec::new());
         while let Some(last) = self.pending.front().map(|first| first.batch.last()).filter(|last| *last <= up_to) {
             self.durable = last;
-            if let Some(first) = self.pending.pop_front() {
-                credits.extend(first.returns);
+            match self.pending.pop_front() {
+                // Mostly it is the only one.
+                Some(first) if credits.is_empty() => credits = first.returns,
+                Some(first) => credits.extend(first.returns),
+                None => {}
             }
         }
         while let Some(entry) = self.waiting.first().copied().filter(|(pos, _)| *pos <= self.durable) {

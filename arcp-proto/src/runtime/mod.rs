@@ -440,7 +440,7 @@ impl Runtime {
             }
             self.carry();
         }
-        self.agents().on_calls_durable(&credits);
+        self.agents().on_calls_durable(credits);
         self.ctx.on_durable_since(before);
         self.artifacts.on_durable(&mut self.ctx);
     }

@@ -68,7 +68,7 @@ impl AgentHandler<'_> {
     }
 
     /// Calls of agents are durable, one entry for each.
-    pub(in crate::runtime) fn on_calls_durable(mut self, calls: &[JobId]) {
+    pub(in crate::runtime) fn on_calls_durable(mut self, calls: Vec<JobId>) {
         for job in self.jobs.table_mut().on_calls_durable(calls) {
             self.return_credit(job);
         }

@@ -1,6 +1,6 @@
 //! What agents may say: credit, and who gives it back.
 
-use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cause::Fault;
@@ -123,13 +123,17 @@ impl Table {
     }
 
     /// Calls of agents are durable, one entry for each: gives the jobs to which
-    /// something is owed for that.
-    pub(in crate::runtime) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
+    /// something is owed for that, in order.
+    pub(in crate::runtime) fn on_calls_durable(&mut self, mut calls: Vec<JobId>) -> Vec<JobId> {
         for of_job in calls.chunk_by(|one, next| one == next) {
             let return_all = |job: &mut Job| of_job.iter().for_each(|_| job.run.allowance.return_call());
             self.change(of_job[0], return_all);
         }
-        calls.iter().copied().collect()
+        // Mostly all of them are of one job.
+        calls.dedup();
+        calls.sort_unstable();
+        calls.dedup();
+        calls
     }
 
     /// Its submitter wants so much time between two calls of a job's agent.

@@ -128,7 +128,7 @@ fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Optio
             Waiter::Conn(_) | Waiter::Session(_) | Waiter::Credentials(_) | Waiter::Departure(_) => {}
         }
     }
-    for job in jobs.table_mut().on_calls_durable(&calls) {
+    for job in jobs.table_mut().on_calls_durable(calls) {
         jobs.return_credit(ctx, job, reader);
     }
 }
