@@ -203,11 +203,11 @@ impl Answers {
     }
 
     pub(super) fn pop_aside(&mut self) -> Option<(Reply, Charge)> {
-        let first = self.asides.pop_front();
+        let first = self.asides.pop_front()?;
         if self.asides.is_empty() {
             self.asides = VecDeque::new();
         }
-        first
+        Some(first)
     }
 
     /// Whether nothing waits but a word that may be the last one.
