@@ -4,6 +4,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{Index, RangeBounds};
@@ -33,7 +34,10 @@ impl<K: Copy + Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for Recent<K, V> {
 
 impl<K: Copy + Ord, V> Recent<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.at(self.place(key)?).map(|(_, value)| value)
+        match self.at(self.last.load(Relaxed)) {
+            Some((known, value)) if known == key => Some(value),
+            Some(_) | None => self.at(self.find(key)?).map(|(_, value)| value),
+        }
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
@@ -48,20 +52,16 @@ impl<K: Copy + Ord, V> Recent<K, V> {
     /// Puts a value in; gives the one that it takes the place of.
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let entry = Some(Box::new((key, value)));
-        if let Some(place) = self.place(&key) {
-            return core::mem::replace(&mut self.slots[place], entry).map(|before| before.1);
-        }
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.slots[place] = entry;
-                place
+        let place = match self.places.entry(key) {
+            Entry::Occupied(known) => {
+                return core::mem::replace(&mut self.slots[*known.get()], entry).map(|before| before.1);
             }
-            None => {
-                self.slots.push(entry);
-                self.slots.len() - 1
-            }
+            Entry::Vacant(new) => *new.insert(self.free.pop().unwrap_or(self.slots.len())),
         };
-        self.places.insert(key, place);
+        match self.slots.get_mut(place) {
+            Some(free) => *free = entry,
+            None => self.slots.push(entry),
+        }
         // Who puts something in goes on with it.
         self.last.store(place, Relaxed);
         None
@@ -106,9 +106,11 @@ impl<K: Copy + Ord, V> Recent<K, V> {
     /// The slot of a key. That of the last one is known.
     fn place(&self, key: &K) -> Option<usize> {
         let last = self.last.load(Relaxed);
-        if self.at(last).is_some_and(|(known, _)| known == key) {
-            return Some(last);
-        }
+        if self.at(last).is_some_and(|(known, _)| known == key) { Some(last) } else { self.find(key) }
+    }
+
+    /// The same of one that is not the last; from now on it is.
+    fn find(&self, key: &K) -> Option<usize> {
         let place = *self.places.get(key)?;
         // No more than a hint: several threads may look at once.
         self.last.store(place, Relaxed);
