@@ -44,8 +44,8 @@ pub(in crate::runtime) enum Outcome {
     Refused(Violation),
 }
 
-/// Whose message it is, and its id.
-type Id = (Principal, WireId);
+/// The id of a message, which mostly tells it apart, and whose it is.
+type Id = (WireId, Principal);
 
 /// What holding a command takes besides its id and why it was refused, generously.
 const ENTRY: usize = 384;
@@ -61,7 +61,7 @@ pub(in crate::runtime) struct Seen {
 pub(in crate::runtime) type SeenOfPrincipals = BTreeMap<Account, Seen>;
 
 /// Bytes that a command takes, roughly.
-fn weight((_, message): &Id, (_, outcome): &Executed) -> usize {
+fn weight((message, _): &Id, (_, outcome): &Executed) -> usize {
     let refused = match outcome {
         Outcome::Refused(Violation { message, details, .. }) => {
             let message = if let Cow::Owned(message) = message { message.len() } else { 0 };
@@ -102,7 +102,7 @@ impl Seen {
 
     /// All of them: whose, the id, and what it came to.
     pub(in crate::runtime) fn all(&self) -> impl Iterator<Item = (&Principal, &WireId, &Executed)> {
-        self.executed.iter().map(|(id, (executed, _))| (&id.0, &id.1, executed))
+        self.executed.iter().map(|(id, (executed, _))| (&id.1, &id.0, executed))
     }
 
     /// Bytes of all of them, counted once more.
@@ -119,7 +119,7 @@ impl Sessions {
             true => self.seen.get(&session.principal.account())?,
             false => &session.seen,
         };
-        seen.get(&(session.principal.clone(), message.clone()))
+        seen.get(&(message.clone(), session.principal.clone()))
     }
 
     /// Remembers what came of a command of a session.
@@ -137,7 +137,7 @@ impl Sessions {
         if session.view.ids_are_of_principal() {
             self.remember_of(ctx, principal, message, executed);
         } else {
-            session.seen.put(&ctx.config.limits.session, &session.account, (principal, message), executed);
+            session.seen.put(&ctx.config.limits.session, &session.account, (message, principal), executed);
         }
     }
 
@@ -152,14 +152,14 @@ impl Sessions {
     ) {
         let of = principal.account();
         let account = ctx.accounts.of(&of);
-        self.seen.entry(of).or_default().put(&ctx.config.limits.session, &account, (principal, message), executed);
+        self.seen.entry(of).or_default().put(&ctx.config.limits.session, &account, (message, principal), executed);
     }
 
     /// Lets go of the commands of principals of whom nothing else is there.
     pub(in crate::runtime) fn forget_seen(&mut self, has_jobs: impl Fn(&Principal) -> bool) {
         let per_principal = &self.per_principal;
         self.seen.retain(|_, seen| {
-            seen.retain(|(principal, _)| per_principal.contains_key(principal) || has_jobs(principal));
+            seen.retain(|(_, principal)| per_principal.contains_key(principal) || has_jobs(principal));
             !seen.order.is_empty()
         });
     }
@@ -171,7 +171,7 @@ impl Sessions {
         }
         let account = principal.account();
         if let Some(seen) = self.seen.get_mut(&account) {
-            seen.retain(|(whose, _)| whose != principal);
+            seen.retain(|(_, whose)| whose != principal);
             if seen.order.is_empty() {
                 self.seen.remove(&account);
             }
