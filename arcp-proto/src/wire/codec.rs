@@ -215,8 +215,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// With session and job, and in the hello family the trace; and in the open family trace
     /// and span, if there are any.
-    pub(super) fn new(ids: Object, context: Object) -> Prepared {
-        let (ids, context) = (ids.into_members(), context.into_members());
+    pub(super) fn new(ids: String, context: String) -> Prepared {
         let of = (String::new(), String::new());
         Prepared { ids, context, messages: 0, beginning: String::new(), middle: String::new(), of }
     }

@@ -395,7 +395,7 @@ fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<
         let why = alloc::format!("`{kind}` needs the feature `{feature}`, which was not negotiated");
         return Heard::Refused(Subject::from_header(&header), Violation::invalid(why));
     }
-    let foreign = received.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
+    let foreign = received.session.as_ref().is_some_and(|named| named.as_str() != session.text().as_str());
     let of_another = matches!(
         received.request,
         Request::Handshake(HandshakeRequest::Resume(_)) | Request::Session(SessionRequest::Replay(_))

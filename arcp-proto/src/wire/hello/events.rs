@@ -15,6 +15,9 @@ use crate::wire::codec::{Beginning, Prepared};
 use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, EventSnapshot, View};
 
+/// Room for session, job and trace, which stand in each frame of a job.
+const PREPARED: usize = 150;
+
 /// The payload of an event, perhaps in this buffer; the same for every session with this
 /// view.
 pub(crate) fn render_event(
@@ -22,7 +25,7 @@ pub(crate) fn render_event(
     &EventSnapshot { job, at, event, .. }: &EventSnapshot<'_>,
     (buffer, beginning): (String, &mut Beginning),
 ) -> String {
-    let said = |kind: &str, at: UtcMs, body: &str| {
+    let mut said = |buffer: String, kind: &str, at: UtcMs, body: &str| {
         let beginning = beginning.of(kind, at, |payload| {
             payload.str("kind", kind).time("ts", at);
         });
@@ -31,12 +34,12 @@ pub(crate) fn render_event(
         payload.done()
     };
     match event {
-        JobEvent::Started => said("status", at, "{\"phase\":\"running\"}"),
+        JobEvent::Started => said(buffer, "status", at, "{\"phase\":\"running\"}"),
         JobEvent::Emitted { kind: EventKind::Progress, body } if view.profile.whole_progress() => {
-            said("progress", at, whole_progress(body).as_str())
+            said(buffer, "progress", at, whole_progress(body).as_str())
         }
         JobEvent::Emitted { kind: EventKind::Metric, body } if let Some(body) = metric_with_dims(body) => {
-            said("metric", at, body.as_str())
+            said(buffer, "metric", at, body.as_str())
         }
         JobEvent::Emitted { kind, body } if let Some(other) = shown_as(kind) => {
             // Type and payload of the other family, for who reads them.
@@ -48,24 +51,24 @@ pub(crate) fn render_event(
             for (name, value) in &body.members().unwrap_or_default().0 {
                 shown.member(name, value);
             }
-            said(other, at, &shown.done())
+            said(buffer, other, at, &shown.done())
         }
         // To readers of hello it is one of those that are only named, with an id.
         JobEvent::Emitted { kind: EventKind::StoredArtifact, body } => {
-            said(EventKind::Artifact.as_str(), at, body.as_str())
+            said(buffer, EventKind::Artifact.as_str(), at, body.as_str())
         }
-        JobEvent::Emitted { kind, body } => said(kind.as_str(), at, body.as_str()),
-        JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(view, chunk)),
-        JobEvent::Ended(terminal) => write_terminal(view, job, at, terminal),
+        JobEvent::Emitted { kind, body } => said(buffer, kind.as_str(), at, body.as_str()),
+        JobEvent::Chunk(chunk) => said(buffer, "result_chunk", at, &write_chunk(view, chunk)),
+        JobEvent::Ended(terminal) => write_terminal(view, job, (at, terminal), buffer),
     }
 }
 
 /// What is the same in every frame of a job to a session.
 pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
-    let mut about = Object::new();
+    let mut about = Object::with_capacity(PREPARED);
     about.id("session_id", "sess_", frame.session.ulid()).id("job_id", "job_", frame.job.ulid());
     about.opt_str("trace_id", shown_trace(Some(frame.trace)));
-    Prepared::new(about, Object::new())
+    Prepared::new(about.into_members(), String::new())
 }
 
 /// The frame around a rendered payload, in this buffer.
@@ -147,9 +150,9 @@ fn write_chunk(view: &View, chunk: &ResultChunk) -> String {
     body.done()
 }
 
-fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> String {
-    let mut payload = Object::new();
-    payload.str("final_status", terminal.status.as_str()).display("job_id", job);
+fn write_terminal(view: &View, job: JobId, (at, terminal): (UtcMs, &Terminal), buffer: String) -> String {
+    let mut payload = Object::reusing(buffer, 126);
+    payload.str("final_status", terminal.status.as_str()).id("job_id", "job_", job.ulid());
     match &terminal.error {
         Some(error) if !ends_as_result(view, terminal) => write_failure(&mut payload, error),
         Some(_) | None => {}
@@ -172,7 +175,7 @@ fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> St
         }
         None => {}
     }
-    payload.opt_str("summary", terminal.summary.as_deref()).display("completed_at", at);
+    payload.opt_str("summary", terminal.summary.as_deref()).time("completed_at", at);
     payload.done()
 }
 

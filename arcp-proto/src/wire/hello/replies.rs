@@ -1,7 +1,7 @@
 //! Replies to hello clients, written.
 
 use alloc::borrow::Cow;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
@@ -109,7 +109,7 @@ struct About<'a> {
 fn envelope<'a>(view: &View, stamp: Stamp, kind: &'a str, about: About<'a>) -> Envelope<'a> {
     // A strict reader cannot decode a frame without a session id, so even an
     // error before the welcome has one.
-    let session = stamp.session.map_or_else(|| String::from("sess_none"), |session| session.to_string());
+    let session = stamp.session.map_or_else(|| String::from("sess_none"), String::from);
     let own = about.request.filter(|_| view.profile.answers_under_request_id());
     let correlation = about.request.filter(|_| about.correlated && view.profile.correlates_ends());
     Envelope {
@@ -132,7 +132,7 @@ fn write_opened(opened: &Opened) -> String {
             runtime.opt_str("fingerprint", opened.runtime.fingerprint.as_deref());
         })
         .str("session_id", opened.session.as_str())
-        .display("accepted_at", opened.accepted_at)
+        .time("accepted_at", opened.accepted_at)
         .str("resume_token", opened.resume_token.expose())
         .u64("resume_window_sec", opened.resume_window_s.max(1));
     if let Some(interval) = opened.heartbeat_s {
@@ -216,7 +216,7 @@ pub(super) fn write_error(payload: &mut Object, code: &ErrorCode, message: &str,
 }
 
 fn write_accepted(view: &View, accepted: &Accepted) -> String {
-    let mut payload = Object::new();
+    let mut payload = Object::with_capacity(254 + accepted.lease.as_str().len());
     payload.str("job_id", accepted.job.as_str()).str("agent", shown_agent(view, &accepted.agent));
     if view.profile.reads_accepted_lease() {
         payload.raw("lease", accepted.lease.as_str());

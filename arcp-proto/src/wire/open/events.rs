@@ -28,7 +28,7 @@ pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: Fram
             payload.u64("final_sequence", snapshot.thoughts.saturating_sub(1));
         }
         (FrameRole::Whole, JobEvent::Started) => {
-            payload.display("job_id", snapshot.job).display("started_at", snapshot.at);
+            payload.id("job_id", "job_", snapshot.job.ulid()).time("started_at", snapshot.at);
         }
         (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, snapshot, kind, body, payload.done()),
         (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, view, chunk),
@@ -43,7 +43,7 @@ pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
     let (mut ids, mut context) = (Object::new(), Object::new());
     ids.id("session_id", "sess_", frame.session.ulid()).id("job_id", "job_", frame.job.ulid());
     context.opt_str("trace_id", Some(frame.trace).filter(|trace| !trace.is_empty())).opt_str("span_id", frame.span);
-    Prepared::new(ids, context)
+    Prepared::new(ids.into_members(), context.into_members())
 }
 
 /// The frame around a rendered payload, in this buffer.

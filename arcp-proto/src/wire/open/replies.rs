@@ -1,7 +1,7 @@
 //! Replies to open clients, written.
 
 use alloc::borrow::Cow;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 
 use super::{
     BINARY_ENCODING, ENCODINGS, Envelope, OPTIONAL, capability_name, code_name, correlation, extension_names, is_job,
@@ -37,7 +37,7 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
     let envelope = Envelope {
         id: stamp.id,
         kind,
-        session: stamp.session.map(|session| Cow::Owned(session.to_string())),
+        session: stamp.session.map(|session| Cow::Owned(session.into())),
         job: job.map(|job| Cow::Borrowed(job.as_str())),
         trace,
         correlation: correlation(view, reply.request()),
@@ -301,7 +301,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
     write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
     write_credentials(view, &mut payload, &accepted.credentials);
     payload
-        .display("accepted_at", accepted.accepted_at)
+        .time("accepted_at", accepted.accepted_at)
         .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str))
         .opt_str("delegate_id", accepted.delegate_id.as_ref().map(WireId::as_str));
     payload.done()
