@@ -226,7 +226,9 @@ pub(super) fn submit_at(
     let job = jobs.accept(ctx, wanted, new);
     workflows::reserve(asked.runtime, job, submit.input.as_ref());
     let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
-    delegation::tell_parent(jobs, ctx, job, &Delegating::of(submit));
+    if parent.is_some() {
+        delegation::tell_parent(jobs, ctx, job, &Delegating::of(submit));
+    }
     delivery.add_job(job);
     delivery.audiences.own(asked.session, job);
     delivery.audiences.join(asked.session, job);

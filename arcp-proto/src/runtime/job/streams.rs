@@ -459,9 +459,9 @@ pub(super) fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) 
 pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> BTreeSet<SessionId> {
     job.run.waits.remove(&Wait::StreamPace);
     let Streams { open, leaving: _, earlier, inbound: _, sessions } = core::mem::take(&mut job.run.sends.streams);
-    let why = alloc::format!("its job has ended: {}", status.as_str());
     let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
     for (id, counts) in open.chain(earlier) {
+        let why = alloc::format!("its job has ended: {}", status.as_str());
         job.append(ctx, stream::closed(&id, Some(&why), counts), false);
     }
     sessions
