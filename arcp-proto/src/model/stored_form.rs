@@ -26,15 +26,14 @@ pub(super) fn is_stored_form(kind: &EventKind, body: &Json) -> bool {
     };
     let (mut entries, mut names, mut found) = (body.entries(), [""; MOST], 0);
     for (at, (name, value)) in entries.by_ref().enumerate() {
-        if at == MOST || names[..at].contains(&name) || changed.contains(&name) {
+        if at == MOST || names[..at].contains(&name) {
             return false;
         }
         names[at] = name;
-        if let Some((_, holds)) = needs.iter().find(|(needed, _)| *needed == name) {
-            if !holds(value) {
-                return false;
-            }
-            found += 1;
+        match needs.iter().find(|(needed, _)| *needed == name) {
+            Some((_, holds)) if holds(value) => found += 1,
+            None if !changed.contains(&name) => {}
+            Some(_) | None => return false,
         }
     }
     entries.is_plain() && found == needs.len() && (*kind != EventKind::Progress || is_progress(body))
