@@ -94,9 +94,13 @@ pub fn observe(notice: &Notice) {
 
 fn line_of(notice: &Notice) -> Option<Line> {
     let of_store = |level, message| Some(Line::new(level, "store", message));
-    let of_job = |level, job: &JobId, message: &str| Some(Line::new(level, "job", message).with("job", Some(job)));
+    // Mostly nobody wants to read of each job and session: then no line is made of it.
+    let of_job = |level, job: &JobId, message: &str| {
+        server_log::shows(level, "job").then(|| Line::new(level, "job", message).with("job", Some(job)))
+    };
     let of_session = |session: &SessionId, message: &str| {
-        Some(Line::new(Level::Debug, "session", message).with("session", Some(session)))
+        let (level, event) = (Level::Debug, "session");
+        server_log::shows(level, event).then(|| Line::new(level, event, message).with("session", Some(session)))
     };
     match notice {
         Notice::StoreFailed => {

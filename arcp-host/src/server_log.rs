@@ -42,6 +42,17 @@ pub fn log(line: Arguments<'_>) {
     STDERR.log(line);
 }
 
+/// Whether the log of this process shows such lines: one that it does not show need not be made.
+///
+/// ```
+/// use arcp_host::log_line::Level;
+/// use arcp_host::server_log::shows;
+/// assert!(shows(Level::Info, "refused") && !shows(Level::Debug, "job"), "unless it is configured otherwise");
+/// ```
+pub fn shows(level: Level, event: &str) -> bool {
+    STDERR.0.filter.shows(level, event)
+}
+
 /// Adds a line to the log of this process.
 pub fn add(line: &Line) {
     STDERR.add(line);

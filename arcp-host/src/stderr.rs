@@ -23,8 +23,11 @@ pub fn say(line: Arguments<'_>) {
 /// assert_eq!(arcp_host::stderr::visible("a\u{202e}b"), "a\\u{202e}b");
 /// ```
 pub fn visible(text: &str) -> String {
-    let spell = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(spell).collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 fn steers(c: char) -> bool {
