@@ -27,6 +27,8 @@ pub(super) struct WebSocket {
     /// Whether a message came that was too long: where it ends is not looked
     /// for.
     deaf: bool,
+    /// Bytes of output that were written at once when nothing was left: as many may come in the next turn.
+    burst: usize,
 }
 
 /// Answers to pings that are not written yet.
@@ -105,7 +107,8 @@ impl WebSocket {
         let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
         let pipe = Pipe::default();
         let masks = role == Role::Client;
-        WebSocket { context, masks, pipe, closing: false, pongs, fragment_bytes: None, partial: 0, deaf: false }
+        let (closing, fragment_bytes, partial, deaf, burst) = (false, None, 0, false, 0);
+        WebSocket { context, masks, pipe, closing, pongs, fragment_bytes, partial, deaf, burst }
     }
 
     pub(super) fn take_up_to(&mut self, frame_bytes: usize) {
@@ -172,7 +175,9 @@ impl WebSocket {
         } else if !self.closing {
             let header = FrameHeader { is_final, opcode, ..FrameHeader::default() };
             let (payload, output) = (payload.as_ref(), &mut self.pipe.output);
-            output.reserve(payload.len() + header.len(payload.len() as u64));
+            let more = payload.len() + header.len(payload.len() as u64);
+            // A whole turn's frames are put where they fit, not moved there each time that they are twice as many.
+            output.reserve(if output.capacity() == 0 { more.max(self.burst.next_power_of_two()) } else { more });
             // A vector takes everything.
             let _ = header.format(payload.len() as u64, output);
             output.extend_from_slice(payload);
@@ -194,6 +199,9 @@ impl WebSocket {
     }
 
     pub(super) fn wrote(&mut self, bytes: usize) {
+        if bytes == self.pipe.output.len() {
+            self.burst = bytes;
+        }
         self.pipe.output.drain(..bytes);
         self.release_pongs(bytes);
     }
