@@ -377,8 +377,8 @@ impl IdText {
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        // Letters and digits are text.
-        core::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+        // Letters and digits are text, and so are the zeros behind them: a whole array is looked at in two steps.
+        core::str::from_utf8(&self.text).map_or("", |text| &text[..self.length])
     }
 }
 

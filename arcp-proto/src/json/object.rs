@@ -6,6 +6,7 @@ use core::fmt::{self, Write as _};
 use ulid::Ulid;
 
 use super::Json;
+use super::pass::after_plain;
 use crate::id::IdText;
 use crate::time::UtcMs;
 
@@ -253,7 +254,8 @@ fn push_number(out: &mut String, mut value: u64) {
             break;
         }
     }
-    out.extend(digits[at..].iter().copied().map(char::from));
+    // Digits are text.
+    out.push_str(core::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 /// Whether a byte stands in a string as it is.
@@ -261,12 +263,22 @@ fn is_plain(byte: u8) -> bool {
     byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
+/// Whether all of a text stands in a string as it is.
+fn is_plain_text(text: &[u8]) -> bool {
+    /// From so many bytes on it pays to look at many of them at once.
+    const MANY: usize = 64;
+    if text.len() < MANY {
+        return after_plain(text, 0) == text.len();
+    }
+    // The loop has no way out before the end: else it would be done one by one.
+    text.iter().fold(true, |plain, byte| plain & is_plain(*byte))
+}
+
 /// Appends a JSON string literal.
 pub(crate) fn push_string(out: &mut String, content: &str) {
     out.reserve(content.len() + 2);
     out.push('"');
-    // Without a way out of the loop it is done many bytes at once.
-    if content.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+    if is_plain_text(content.as_bytes()) {
         out.push_str(content);
         return out.push('"');
     }

@@ -279,22 +279,35 @@ impl Pass<'_> {
 /// backslash, a control character; else the end.
 pub(super) fn after_plain(text: &[u8], mut at: usize) -> usize {
     while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk()) {
-        let eight = u64::from_le_bytes(*eight);
-        // The lowest bit that is set is right; those above it may not be.
-        let is = |byte: u8| {
-            let differs = eight ^ (ONES * u64::from(byte));
-            differs.wrapping_sub(ONES) & !differs
-        };
-        let found = (is(b'"') | is(b'\\') | (eight.wrapping_sub(ONES * 0x20) & !eight)) & TOPS;
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+        let plain = plain_of(u64::from_le_bytes(*eight));
+        at += plain;
+        if plain < 8 {
+            return at;
         }
-        at += 8;
     }
-    while text.get(at).is_some_and(|byte| *byte >= 0x20 && !matches!(byte, b'"' | b'\\')) {
-        at += 1;
+    after_plain_rest(text, at)
+}
+
+/// The same where fewer than eight bytes are left.
+fn after_plain_rest(text: &[u8], at: usize) -> usize {
+    match (text.len().saturating_sub(at), text.last_chunk()) {
+        (0, _) => at,
+        // The rest of it, with zeros behind, which do not stand for themselves.
+        (rest, Some(eight)) => at + plain_of(u64::from_le_bytes(*eight) >> (64 - 8 * rest)),
+        (_, None) => at + text[at..].iter().take_while(|byte| plain_of(u64::from(**byte)) > 0).count(),
     }
-    at
+}
+
+/// How many of eight bytes, the first being the lowest, stand for themselves before one that does
+/// not.
+fn plain_of(eight: u64) -> usize {
+    // The lowest bit that is set is right; those above it may not be.
+    let is = |byte: u8| {
+        let differs = eight ^ (ONES * u64::from(byte));
+        differs.wrapping_sub(ONES) & !differs
+    };
+    let found = (is(b'"') | is(b'\\') | (eight.wrapping_sub(ONES * 0x20) & !eight)) & TOPS;
+    found.trailing_zeros() as usize / 8
 }
 
 #[cfg(test)]
@@ -390,6 +403,23 @@ mod tests {
         }
         for text in ["01", "1.", ".5", "[1,]", "{\"a\":1,}", "{\"a\" 1}", "\"a", "\"a\nb\"", "[}", "1 2", "{\"a\":}"] {
             assert_eq!(value(text, 120), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_stand_for_itself_is_found_wherever_it_is() {
+        let plain = "\u{7f}ab\u{e4}c \u{1F600}/defghijklmnop";
+        for text in (0..=plain.len()).filter_map(|end| plain.get(..end)) {
+            for at in 0..=text.len() + 1 {
+                assert_eq!(after_plain(text.as_bytes(), at), at.max(text.len()), "{text:?} from {at}");
+            }
+            for (place, found) in (0..text.len()).flat_map(|at| ["\"", "\\", "\n", "\0", "\x1f"].map(|one| (at, one))) {
+                let mut bytes = text.as_bytes().to_vec();
+                bytes[place] = found.as_bytes()[0];
+                for from in 0..=place {
+                    assert_eq!(after_plain(&bytes, from), place, "{bytes:?} from {from}");
+                }
+            }
         }
     }
 
