@@ -49,6 +49,8 @@ const PONG_BYTES: usize = 4 << 10;
 
 /// Bytes that tungstenite takes from its input at once, and holds for as long as it lives.
 const READ_BYTES: usize = 1 << 10;
+/// Room that output has from the beginning at most: a reader that is slow holds it for as long as it reads.
+const BURST: usize = 64 << 10;
 
 /// A duplex without another end: what is not there yet would block.
 #[derive(Debug, Default)]
@@ -200,7 +202,7 @@ impl WebSocket {
 
     pub(super) fn wrote(&mut self, bytes: usize) {
         if bytes == self.pipe.output.len() {
-            self.burst = bytes;
+            self.burst = bytes.min(BURST);
         }
         self.pipe.output.drain(..bytes);
         self.release_pongs(bytes);
