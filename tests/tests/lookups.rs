@@ -120,11 +120,11 @@ fn ends_are_given_page_by_page_from_any_place_on_as_they_stand_in_the_log() {
     let (path, records) = filled(&folder);
     let rows = own_rows(&records);
     let last_event = |id: JobId| {
-        let of_job = records.iter().filter_map(|(_, record)| match record {
+        let mut of_job = records.iter().filter_map(|(_, record)| match record {
             Record::JobEvent { job, event } if *job == id => Some(event),
             _ => None,
         });
-        of_job.last()
+        of_job.next_back()
     };
     let ends: Vec<Shown> = rows
         .iter()
@@ -200,7 +200,7 @@ fn a_row_that_is_damaged_is_told_alone_and_a_repair_takes_whose_it_is() {
             };
             let stays = |(at, record): &&(LogPos, Record)| {
                 let is_damaged = table == "records" && i64::try_from(at.0).is_ok_and(|at| at == *pos);
-                !gone(record) && !(is_damaged && is_row(record))
+                !(gone(record) || is_damaged && is_row(record))
             };
             let expected: Vec<&(LogPos, Record)> = records.iter().filter(stays).collect();
             assert_eq!(left.len(), expected.len(), "{table} {pos}");
