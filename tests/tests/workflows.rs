@@ -666,20 +666,6 @@ fn a_step_goes_on_whose_check_was_never_answered() {
 }
 
 #[test]
-fn a_step_that_wants_credentials_is_refused_with_its_workflow() {
-    let mut world = configured(24, |config| config.models.provisions = true);
-    let mut raw = open(&mut world);
-    let lease = json!({"model.use": ["tier-fast/*"]});
-    let steps =
-        json!([step("a", "echo", json!({})), step("b", "echo", json!({"needs": ["a"], "lease_request": lease})),]);
-    raw.send(&mut world, "workflow.start", json!({"workflow": steps, "lease_request": lease}));
-    let nack = raw.expect_any(&mut world, &["nack", "job.accepted"]);
-    assert_eq!((code(&nack), nack["type"].as_str()), ("UNIMPLEMENTED", Some("nack")), "{nack}");
-    assert!(nack.to_string().contains("step `b`: "), "{nack}");
-    world.finish();
-}
-
-#[test]
 fn workflows_that_come_at_once_are_held_as_they_are_accepted() {
     let mut world = configured(25, |config| config.limits.workflow.all_workflow_bytes = 60_000);
     let mut raw = open(&mut world);

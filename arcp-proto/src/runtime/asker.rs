@@ -1,7 +1,10 @@
-//! Who asks for a job that cannot be accepted before the host has done something for it,
-//! and for what job credentials are issued.
+//! Who asks for a job that cannot be accepted before the host has done something for it, what
+//! that is, and for what job credentials are issued.
 
-use crate::id::{ConnId, JobId, Principal};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Violation;
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 
@@ -12,15 +15,64 @@ pub(super) enum Asker {
     Conn(ConnId),
     /// The agent of a job, with the child that it asks for.
     Agent(JobId),
+    /// A workflow, with the step that it is to begin.
+    Step(JobId, usize),
+    /// A schedule, with the job of one of its times.
+    Schedule(LogPos),
 }
 
+/// What the host does before a job is accepted.
+#[derive(Debug)]
+pub(super) enum Preparing {
+    /// It checks whether its input fits this agent.
+    Input(OpId, AgentRef),
+    /// It issues credentials.
+    Credentials(OpId, Ordered),
+}
+
+impl Preparing {
+    /// The operation that it is at.
+    pub(super) fn op(&self) -> OpId {
+        let (Preparing::Input(op, _) | Preparing::Credentials(op, _)) = self;
+        *op
+    }
+
+    /// Whether it issues credentials.
+    pub(super) fn issues(&self) -> bool {
+        matches!(self, Preparing::Credentials(..))
+    }
+}
+
+/// What came of that.
+pub(super) type Prepared = (Preparing, Result<(), Violation>);
+
 /// What credentials are issued for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Ordered {
     /// The job that is to have them.
     pub(super) job: JobId,
-    pub(super) principal: Principal,
-    pub(super) agent: AgentRef,
-    /// The lease that it is granted.
-    pub(super) lease: Json,
+    /// Whose it is, its agent and what it is granted, as a digest.
+    terms: [u8; 32],
+}
+
+impl Ordered {
+    /// For a job of this principal and this agent that is granted this lease.
+    pub(super) fn new(job: JobId, principal: &Principal, agent: &AgentRef, lease: &Json) -> Ordered {
+        Ordered { job, terms: digest(principal, agent, lease) }
+    }
+
+    /// Whether they are for such a job. What may be had, and for whom, may be less by the time
+    /// they are there.
+    pub(super) fn fits(&self, principal: &Principal, agent: &AgentRef, lease: &Json) -> bool {
+        self.terms == digest(principal, agent, lease)
+    }
+}
+
+fn digest(principal: &Principal, agent: &AgentRef, lease: &Json) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in [&*alloc::format!("{principal}"), &*alloc::format!("{agent}"), lease.as_str()] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.finalize().into()
 }

@@ -173,7 +173,8 @@ pub struct Timing {
     /// For how long an entry of the audit trail is kept (90 days); `None`: until newer
     /// ones need its room. One minute or more.
     pub audit_retention: Option<Duration>,
-    /// How long a submit, a delegation or a renewal waits for its credentials (10 s).
+    /// How long a submit, a delegation, a step, a time of a schedule or a renewal waits for its
+    /// credentials (10 s).
     pub provision_timeout: Duration,
     /// For how long an artifact is kept whose client does not say (24 hours); `None`:
     /// there are no artifacts, and none is offered. Who sets it answers

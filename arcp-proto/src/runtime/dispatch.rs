@@ -31,7 +31,6 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use super::Runtime;
-use super::asker::Asker;
 use super::connection;
 use super::effect::Effect;
 use super::io::AgentExit;
@@ -48,6 +47,7 @@ pub(super) use policy::on_policy;
 pub(super) use schedules::{
     on_due as on_schedules_due, on_input_checked as on_schedule_checked, on_planned, on_revoked,
 };
+pub(super) use submit::on_issued as on_credentials_issued;
 pub(super) use workflows::{on_due as on_workflow_due, on_input_checked as on_step_checked};
 use writer::Writer;
 
@@ -60,7 +60,7 @@ impl Runtime {
                     self.on_appended(job, (events, class), grown, but);
                 }
                 Effect::Checking { op, job } => prompt::begin_check(&mut self.jobs, &mut self.ctx, op, job),
-                Effect::Unheard(conn) => provisioning::abandon(&mut self.jobs, &mut self.ctx, Asker::Conn(conn)),
+                Effect::Unheard(asker) => provisioning::abandon(&mut self.jobs, &mut self.ctx, asker),
                 Effect::JobEnded(job) => self.on_job_ended(job),
                 Effect::ResultStored { job, artifact, until } => {
                     self.artifacts.prolong(&mut self.ctx, (job, artifact), until);

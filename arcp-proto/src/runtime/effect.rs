@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use super::asker::Asker;
 use super::io::CloseReason;
 use crate::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use crate::model::event::{EventClass, EventClasses};
@@ -27,8 +28,8 @@ pub(super) enum Effect {
     },
     /// A question of a job is being checked.
     Checking { op: OpId, job: JobId },
-    /// A connection is gone whose submit was not heard to its end.
-    Unheard(ConnId),
+    /// Somebody does not wait any longer for what the host does for a job.
+    Unheard(Asker),
     /// A job is over: its end comes before.
     JobEnded(JobId),
     /// A job has ended with an artifact of its agent as its result, which is kept until

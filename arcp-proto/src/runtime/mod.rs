@@ -83,7 +83,6 @@ use crate::model::request::Credential;
 use crate::principal::Network;
 use crate::time::Now;
 use artifact::Artifacts;
-use asker::Asker;
 use connection::Connections;
 use context::Context;
 use delivery::Delivery;
@@ -259,17 +258,7 @@ impl Runtime {
                 self.hear_again(judged);
             }
             Input::CredentialsIssued { op, issuance } => {
-                let issued = provisioning::on_issued(&mut self.jobs, &mut self.ctx, op, issuance);
-                let judged = issued.and_then(|(asker, verdict)| match asker {
-                    Asker::Conn(conn) => {
-                        connection::on_credentials(&mut self.connections, &mut self.ctx, conn, op, verdict)
-                    }
-                    Asker::Agent(job) => {
-                        deferral::judge(&mut self.jobs, job, op, verdict);
-                        None
-                    }
-                });
-                self.hear_again(judged);
+                dispatch::on_credentials_issued(self, op, issuance);
             }
             Input::CredentialsRevoked { op, done } => {
                 provisioning::on_revoked(&mut self.jobs, &mut self.ctx, op, done);

@@ -24,6 +24,7 @@ pub(super) use heartbeat::heartbeat_interval;
 pub(super) use sidecars::{give_up_sidecar, on_binary};
 
 use super::account::{Balance, HeldFor, Recount};
+use super::asker::Asker;
 use super::context::Context;
 use super::edge::{Arrivals, Arrived, NewConnection, Opening, late, too_long};
 use super::effect::{Effect, Position};
@@ -360,7 +361,7 @@ impl Connections {
         }
         self.opening -= usize::from(conn.opening);
         if !conn.check.is_none() {
-            ctx.effect(Effect::Unheard(id));
+            ctx.effect(Effect::Unheard(Asker::Conn(id)));
         }
         if let Some(session) = conn.session {
             ctx.effect(Effect::Detached { session, alive });

@@ -3,11 +3,12 @@
 use super::{artifacts, note_cause};
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
-use crate::runtime::asker::Asker;
+use crate::runtime::asker::{Asker, Prepared};
 use crate::runtime::io::{AgentCall, AgentReply};
-use crate::runtime::job::deferral::{self, Next};
-use crate::runtime::job::deferred::{Deferred, Delegating, Prepared};
+use crate::runtime::job::deferral;
+use crate::runtime::job::deferred::{Deferred, Delegating};
 use crate::runtime::job::delegation::{self, Delegated, NewChild, OpenCall, WiderCall};
+use crate::runtime::job::preparation::Next;
 use crate::runtime::job::{provisioning, slots};
 
 /// Handles what agents call, what takes more than their own job itself.

@@ -13,14 +13,16 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{IdempotencyKey, JobId, LogPos, OpId, Principal, WireId, prefixed};
 use crate::json::Json;
 use crate::lease::Constraints;
-use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
 use crate::model::reply::{CommandReply, Reply};
 use crate::model::schedule::{NewSchedule, Plan, PlanFault, Rule, ScheduleChange, Scheduled, Times, When};
+use crate::runtime::asker::{Asker, Prepared};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
+use crate::runtime::context::Context;
 use crate::runtime::io::{Firing, InputFault, Notice, Output, ScheduleRecord};
-use crate::runtime::job::{NewJob, Submission, SubmitContext, check_for_later, lease, slots};
-use crate::runtime::schedule::{Decided, Planned, unknown};
+use crate::runtime::job::preparation::{self, Next};
+use crate::runtime::job::{NewJob, Submission, SubmitContext, check_for_later, lease, provisioning, slots};
+use crate::runtime::schedule::{self, Decided, Planned, Schedules, unknown};
 use crate::runtime::session::{Outcome, Session};
 use crate::runtime::{Runtime, authority, connection};
 use crate::time::UtcMs;
@@ -38,14 +40,16 @@ const RESUMED: &str = "resumed";
 /// Why one is paused, where its principal wants it.
 const ASKED_FOR: &str = "its principal has paused it";
 
-/// What the host found of an input, for an agent.
-type Checked = (AgentRef, Result<(), Violation>);
+/// What the host has done for the job of a time.
+type Came = (UtcMs, Prepared);
 
 /// Times of schedules have come.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
     for _ in 0..STEP {
         let Some(at) = runtime.schedules.take_due(&runtime.ctx) else { break };
-        look(runtime, at, None);
+        let overdue = schedule::take_overdue(&mut runtime.schedules, &runtime.ctx, at);
+        let late = || Violation::new(ErrorCode::Unavailable, "the credentials of the job were not issued in time");
+        look(runtime, at, overdue.map(|(time, preparing)| (time, (preparing, Err(late())))));
     }
     runtime.schedules.on_looked(&mut runtime.ctx);
 }
@@ -69,38 +73,57 @@ fn fault_of(fault: &PlanFault) -> Violation {
 
 /// The host has checked the input of a schedule's job, perhaps.
 pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
-    if let Some((at, agent)) = runtime.schedules.on_input_checked(op) {
-        let verdict = fault.map_or(Ok(()), |fault| Err(fault.violation("the input does not fit the agent")));
-        look(runtime, at, Some((agent, verdict)));
+    let misfit = |fault: &InputFault| fault.violation("the input does not fit the agent");
+    on_prepared(runtime, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
+}
+
+/// The host has done something for the job of a time, or has not.
+pub(super) fn on_prepared(runtime: &mut Runtime, op: OpId, verdict: Result<(), Violation>) {
+    if let Some((at, time, preparing)) = schedule::on_prepared(&mut runtime.schedules, op) {
+        look(runtime, at, Some((time, (preparing, verdict))));
     }
 }
 
 /// Decides what can be decided of a schedule now.
-fn look(runtime: &mut Runtime, at: LogPos, mut checked: Option<Checked>) {
+fn look(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
+    take_turn(runtime, at, came);
+    let Runtime { ctx, jobs, schedules, .. } = &mut *runtime;
+    if !schedule::awaits_credentials(schedules, at) {
+        provisioning::abandon(jobs, ctx, Asker::Schedule(at));
+    }
+}
+
+fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
     let Runtime { ctx, schedules, .. } = &mut *runtime;
     if ctx.draining || ctx.log.failed || ctx.log.full {
         return schedules.put_off(ctx, at);
     }
-    let Some(mut turn) = schedules.begin_turn(ctx, at) else {
+    let Some(mut turn) = schedules.begin_turn(ctx, at, came.is_some()) else {
         return; // It is paused, or waits for the host.
     };
+    if let Some((time, prepared)) = came {
+        // Whether it may go on beside others was judged when its time came.
+        let decided = fire(runtime, at, time, Some(prepared));
+        runtime.schedules.decide(&runtime.ctx, &mut turn, time, decided);
+    }
+    runtime.schedules.take_times(&mut runtime.ctx, &mut turn);
     loop {
         let Runtime { ctx, jobs, schedules, .. } = &mut *runtime;
         let goes_on = |id: JobId| jobs.get(id).is_some_and(|job| !job.is_terminal());
         let goes_on = schedules.last_job(at).is_some_and(goes_on);
         let Some(time) = schedules.next_in_turn(ctx, &mut turn, goes_on) else { break };
-        let decided = fire(runtime, at, time, checked.take());
-        runtime.schedules.decide(&mut turn, time, runtime.ctx.now.utc, decided);
+        let decided = fire(runtime, at, time, None);
+        runtime.schedules.decide(&runtime.ctx, &mut turn, time, decided);
     }
     runtime.schedules.end_turn(&mut runtime.ctx, &turn);
 }
 
 /// Submits the job of a time, with whatever its principal may do by now.
-fn fire(runtime: &mut Runtime, at: LogPos, time: UtcMs, checked: Option<Checked>) -> Decided {
+fn fire(runtime: &mut Runtime, at: LogPos, time: UtcMs, came: Option<Prepared>) -> Decided {
     let Some(record) = runtime.schedules.record(at).cloned() else {
         return Decided::Later; // It was ended meanwhile.
     };
-    let decided = submit(runtime, &record, time, checked);
+    let decided = submit(runtime, (at, &record), time, came);
     let Runtime { ctx, jobs, .. } = &mut *runtime;
     let entry = AuditEntry { session: Some(record.session), ..AuditEntry::new(AuditAct::Submit, &record.principal) };
     let entry = entry.because(Some(&alloc::format!("schedule {}", record.id)));
@@ -117,12 +140,17 @@ fn fire(runtime: &mut Runtime, at: LogPos, time: UtcMs, checked: Option<Checked>
                 ctx.audit(AuditEntry { job: Some(*job), granted: Some(granted), ..entry });
             }
         }
-        Decided::Later | Decided::Checked(..) => {}
+        Decided::Later | Decided::Waits(_) => {}
     }
     decided
 }
 
-fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: Option<Checked>) -> Decided {
+fn submit(
+    runtime: &mut Runtime,
+    (at, record): (LogPos, &ScheduleRecord),
+    time: UtcMs,
+    came: Option<Prepared>,
+) -> Decided {
     let Runtime { ctx, sessions, jobs, schedules, .. } = &mut *runtime;
     let Some(key) = IdempotencyKey::new(&alloc::format!("schedule {} {time}", record.id)) else {
         return Decided::Refused(Violation::invalid("the id of the schedule is too long"));
@@ -151,31 +179,58 @@ fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: 
         firing: Some(&firing),
         begins: None,
     };
-    let may = sessions.pace().check_submits(ctx, asked.subject());
+    let is_paced = came.as_ref().is_some_and(|(preparing, _)| preparing.issues());
+    let may = if is_paced { Ok(()) } else { sessions.pace().check_submits(ctx, asked.subject()) };
     let new = match may.and_then(|()| jobs.check(ctx, asked)) {
         Ok(Submission::Known(job)) => return Decided::Fired(job),
         Ok(Submission::New(new)) => new,
         Err(why) if matches!(why.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) => return Decided::Later,
         Err(why) => return Decided::Refused(why),
     };
-    if let Err(why) = check_credentials(ctx, &new, &record.principal) {
-        return Decided::Refused(why);
-    }
-    if new.checks_input() {
-        match checked.filter(|(agent, _)| agent == new.agent()) {
-            Some((_, Ok(()))) => {}
-            Some((_, Err(why))) => return Decided::Refused(why),
-            None if !schedules.may_check(ctx, &record.principal) => return Decided::Later,
-            None => {
-                let (op, agent) = (ctx.next_op(), new.agent().clone());
-                let input = record.job.input.clone().unwrap_or_else(Json::empty_object);
-                ctx.output(Output::CheckInput { op, agent: agent.clone(), input });
-                return Decided::Checked(op, agent);
+    let came = match preparation::judge(came, &new) {
+        Ok(came) => came,
+        Err(why) => return Decided::Refused(why),
+    };
+    let asker = (Asker::Schedule(at), &record.principal);
+    let next =
+        preparation::prepare(jobs, ctx, asker, &new, came.as_ref(), |_, ctx| check_input(schedules, ctx, record, &new));
+    let issued = match next {
+        Ok(Next::Accept(issued)) => issued,
+        Ok(Next::Wait(preparing)) => {
+            if preparing.issues() {
+                // It asks the host for work, whatever becomes of the job.
+                sessions.pace().note_submit(ctx, asked.subject());
             }
+            return Decided::Waits(preparing);
         }
+        Err(_) => return Decided::Later,
+    };
+    if issued.is_none() {
+        sessions.pace().note_submit(ctx, asked.subject());
     }
-    sessions.pace().note_submit(ctx, asked.subject());
-    if let Some(ended) = jobs.to_forget(ctx, &record.principal) {
+    accept(runtime, SubmitContext { id: issued, ..asked }, new)
+}
+
+/// Has the host check the input of a schedule's job.
+fn check_input(
+    schedules: &Schedules,
+    ctx: &mut Context,
+    record: &ScheduleRecord,
+    new: &NewJob,
+) -> Result<OpId, Violation> {
+    if !schedules.may_check(ctx, &record.principal) {
+        return Err(Violation::new(ErrorCode::Unavailable, "too many inputs are being checked"));
+    }
+    let (op, agent) = (ctx.next_op(), new.agent().clone());
+    let input = record.job.input.clone().unwrap_or_else(Json::empty_object);
+    ctx.output(Output::CheckInput { op, agent, input });
+    Ok(op)
+}
+
+/// Accepts the job of a time.
+fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Decided {
+    let Runtime { ctx, jobs, .. } = &mut *runtime;
+    if let Some(ended) = jobs.to_forget(ctx, asked.principal) {
         runtime.retention().forget(ended);
     }
     // As of a child: it answers no request, and is sent to whoever subscribes or watches.
@@ -200,19 +255,6 @@ fn submit(runtime: &mut Runtime, record: &ScheduleRecord, time: UtcMs, checked: 
 fn is_over(record: &ScheduleRecord, now: UtcMs) -> bool {
     let ends = record.job.lease_constraints.as_ref().and_then(|json| Constraints::read_granted(json).expires_at);
     ends.is_some_and(|at| at <= now) || record.ceilings.iter().any(|ceiling| ceiling.is_over(now))
-}
-
-/// Nobody is there to be shown the credentials of a schedule's job.
-fn check_credentials(
-    ctx: &crate::runtime::context::Context,
-    new: &NewJob,
-    principal: &Principal,
-) -> Result<(), Violation> {
-    if !new.wants_credentials(ctx, principal) {
-        return Ok(());
-    }
-    let why = "a schedule's jobs have no credentials issued: ask for no `model.use`";
-    Err(Violation::new(ErrorCode::Unimplemented, why))
 }
 
 /// Keeps a schedule, or has its input checked and its times found first: then `None`, and
@@ -359,7 +401,6 @@ fn check(
         begins: None,
     };
     let new = check_for_later(ctx, context)?;
-    check_credentials(ctx, &new, principal)?;
     Ok((record, new))
 }
 

@@ -2,19 +2,22 @@
 //! for (1.1 §7.1, §7.2).
 
 use super::requests::RequestHandler;
+use super::schedules;
 use super::workflows::{self, check_below};
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{JobId, Principal};
+use crate::id::{JobId, OpId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
+use crate::model::credential::Issuance;
 use crate::model::feature::{Feature, Features};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::asker::Asker;
 use crate::runtime::authority::Act;
-use crate::runtime::connection::{Checked, Conn, await_credentials};
+use crate::runtime::connection::{self, Checked, Conn, await_credentials};
 use crate::runtime::delivery::{Audience, Joining, Requests};
 use crate::runtime::job::checkpoint::Beginning;
+use crate::runtime::job::deferral;
 use crate::runtime::job::deferred::Delegating;
 use crate::runtime::job::delegation;
 use crate::runtime::job::{NewJob, Submission, SubmitContext, lease, provisioning, slots};
@@ -201,7 +204,7 @@ pub(super) fn submit_at(
         Submission::New(new) => new,
     };
     // Credentials are issued once its input fits.
-    let issued = take_issued(asked, &new)?;
+    let issued = take_issued(asked, principal, &new)?;
     if issued.is_none() {
         let Runtime { ctx, sessions, .. } = &mut *asked.runtime;
         sessions.pace().check_submits(ctx, wanted.subject())?;
@@ -243,19 +246,40 @@ pub(super) fn submit_at(
     Ok(Some(Outcome::Accepted(job)))
 }
 
+/// The host has issued credentials, or has not: whoever waits for them is heard again.
+pub(in crate::runtime) fn on_issued(runtime: &mut Runtime, op: OpId, issuance: Issuance) {
+    let Runtime { ctx, connections, jobs, .. } = &mut *runtime;
+    let Some((asker, verdict)) = provisioning::on_issued(jobs, ctx, op, issuance) else {
+        return; // Nobody does.
+    };
+    match asker {
+        Asker::Conn(conn) => {
+            let judged = connection::on_credentials(connections, ctx, conn, op, verdict);
+            runtime.hear_again(judged);
+        }
+        Asker::Agent(job) => deferral::judge(jobs, job, op, verdict),
+        Asker::Step(job, at) => workflows::on_prepared(runtime, (job, at), op, verdict),
+        Asker::Schedule(_) => schedules::on_prepared(runtime, op, verdict),
+    }
+}
+
 /// The job that credentials were issued for, if they were issued for this one.
 ///
 /// # Errors
 ///
 /// Why they were not.
-fn take_issued(asked: &mut RequestHandler<'_>, new: &NewJob) -> Result<Option<JobId>, Violation> {
+fn take_issued(
+    asked: &mut RequestHandler<'_>,
+    principal: &Principal,
+    new: &NewJob,
+) -> Result<Option<JobId>, Violation> {
     let conn = asked.runtime.connections.get_mut(asked.conn);
     let Some((ordered, verdict)) = conn.and_then(Conn::take_issued) else {
         return Ok(None);
     };
     verdict?;
     // What is granted may be less by now: then others are issued.
-    let fits = ordered.agent == *new.agent() && ordered.lease == *new.lease();
+    let fits = ordered.fits(principal, new.agent(), new.lease());
     Ok(fits.then_some(ordered.job))
 }
 

@@ -14,15 +14,17 @@ use crate::model::feature::{Feature, Features};
 use crate::model::request::{Invocation, Submit};
 use crate::model::workflow::{Workflow, is_tried_again};
 use crate::runtime::Runtime;
+use crate::runtime::asker::{Asker, Preparing};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
+use crate::runtime::context::Context;
 use crate::runtime::io::{AgentExit, InputFault, Output};
 use crate::runtime::job::deferred::Delegating;
-use crate::runtime::job::delegation;
+use crate::runtime::job::preparation::{self, Next};
 use crate::runtime::job::{
-    NewJob, Submission, SubmitContext, account_of, end_workflow, has_workflows_only, is_workflow, lease,
-    no_credentials, submit_of, workflow,
+    NewJob, Submission, SubmitContext, account_of, delegation, end_workflow, has_workflows_only, is_workflow, lease,
+    provisioning, submit_of, workflow,
 };
-use crate::runtime::workflow::{Next, StepWaits};
+use crate::runtime::workflow::{Next as NextStep, StepWaits, Workflows};
 use crate::runtime::workflow_records::StepState;
 
 /// When what could not be done for now is tried again.
@@ -37,8 +39,8 @@ const SAID: usize = 1024;
 enum Begun {
     /// Its job is there.
     Running(JobId),
-    /// Its input is being checked first.
-    Checked,
+    /// The host does something first.
+    Waits,
     /// It is not to be run.
     Skipped,
     /// It is to be tried again in a while, because of this.
@@ -121,27 +123,47 @@ pub(in crate::runtime) fn on_due(runtime: &mut Runtime, id: JobId) {
 
 /// The host has checked the input of a step, perhaps.
 pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
-    let Some((id, at)) = runtime.workflows.on_input_checked(op) else {
+    let Some(step) = runtime.workflows.on_input_checked(op) else {
         return; // It was no step's, or its workflow is over.
     };
-    if workflow::goes_on(&runtime.jobs, id) {
-        let attempt = runtime.workflows.state(id, at).map_or(0, StepState::attempt) + 1;
-        match fault {
-            Some(fault) => {
-                let why = fault.violation("the arguments do not fit the agent");
-                fail(runtime, id, (at, attempt), None, JobError::new(why.code, why.message));
-            }
-            None => try_to_begin(runtime, id, (at, attempt), true),
+    let misfit = |fault: &InputFault| fault.violation("the arguments do not fit the agent");
+    on_prepared(runtime, step, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
+}
+
+/// The host has done what a step waits for, or has not.
+pub(super) fn on_prepared(runtime: &mut Runtime, (id, at): (JobId, usize), op: OpId, verdict: Result<(), Violation>) {
+    if let Some(preparing) = runtime.workflows.take_prepared((id, at), op)
+        && workflow::goes_on(&runtime.jobs, id)
+    {
+        let attempt = next_try(runtime, id, at);
+        match verdict {
+            Ok(()) => try_to_begin(runtime, id, (at, attempt), Some(&preparing)),
+            Err(why) => fail_unbegun(runtime, id, at, why),
         }
     }
+    let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+    if !workflows.awaits_credentials(id, at) {
+        provisioning::abandon(jobs, ctx, Asker::Step(id, at));
+    }
     go_on(runtime, id);
+}
+
+fn next_try(runtime: &Runtime, id: JobId, at: usize) -> u32 {
+    runtime.workflows.state(id, at).map_or(0, StepState::attempt) + 1
+}
+
+/// A step has failed, or its try, before it had a job.
+fn fail_unbegun(runtime: &mut Runtime, id: JobId, at: usize, why: Violation) {
+    let attempt = next_try(runtime, id, at);
+    fail(runtime, id, (at, attempt), None, JobError::new(why.code, why.message));
 }
 
 /// Does what is to be done of a workflow now.
 fn go_on(runtime: &mut Runtime, id: JobId) {
     if workflow::is_stopping(&runtime.jobs, id) {
         workflow::wait_for(&mut runtime.jobs, id, StepWaits::default());
-        let Runtime { jobs, workflows, .. } = &mut *runtime;
+        let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
+        workflows.give_up(ctx, id);
         // A cancel takes back what agents wait for; a workflow still waits for its steps.
         workflows.children(id).for_each(|child| workflow::await_step(jobs, id, child));
         if workflows.children(id).next().is_none() {
@@ -150,20 +172,27 @@ fn go_on(runtime: &mut Runtime, id: JobId) {
         return;
     }
     runtime.workflows.end_pause(id, runtime.ctx.now.utc);
-    while let Some(at) = runtime.workflows.take_overdue(id, runtime.ctx.now.utc) {
-        let why = Violation::new(ErrorCode::Unavailable, "its input was not checked in time");
-        put_off(runtime, id, at, &why);
+    while let Some((at, preparing)) = runtime.workflows.take_overdue(id, runtime.ctx.now.utc) {
+        let overdue = |why: &'static str| Violation::new(ErrorCode::Unavailable, why);
+        match preparing {
+            Preparing::Input(..) => put_off(runtime, id, at, &overdue("its input was not checked in time")),
+            Preparing::Credentials(..) => {
+                let Runtime { ctx, jobs, .. } = &mut *runtime;
+                provisioning::abandon(jobs, ctx, Asker::Step(id, at));
+                fail_unbegun(runtime, id, at, overdue("the credentials of the job were not issued in time"));
+            }
+        }
     }
     while workflow::goes_on(&runtime.jobs, id) {
         let Runtime { ctx, workflows, .. } = &mut *runtime;
         match workflows.next(ctx, id) {
-            Next::Skip(at) => skip(runtime, id, at, "what it needs was skipped"),
-            Next::Begin(at, attempt) => try_to_begin(runtime, id, (at, attempt), false),
-            Next::Complete(results) => {
+            NextStep::Skip(at) => skip(runtime, id, at, "what it needs was skipped"),
+            NextStep::Begin(at, attempt) => try_to_begin(runtime, id, (at, attempt), None),
+            NextStep::Complete(results) => {
                 let exit = AgentExit::Success { result: Some(results), summary: None };
                 return finish(runtime, id, "success", exit);
             }
-            Next::Fail(at, error) => {
+            NextStep::Fail(at, error) => {
                 let step = workflows.step(id, at).map_or_else(Default::default, |step| step.id.clone());
                 let mut details = Object::new();
                 details.str("step", &step);
@@ -171,7 +200,7 @@ fn go_on(runtime: &mut Runtime, id: JobId) {
                 let error = JobError { message, details: Some(details.json()), ..error };
                 return finish(runtime, id, "error", AgentExit::Failure(error));
             }
-            Next::Wait => break,
+            NextStep::Wait => break,
         }
         runtime.carry();
     }
@@ -233,7 +262,7 @@ fn fail(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), child: Op
     let retry = workflows.step(id, at).map(|step| step.retry).unwrap_or_default();
     let message = cut(&error.message);
     let error = JobError { message: message.clone(), details: None, ..error };
-    if attempt <= retry.limit && is_tried_again(&error) && child.is_some() {
+    if attempt <= retry.limit && is_tried_again(&error) {
         let until = ctx.now.utc.plus(retry.after(attempt));
         let say = |step: &str| alloc::format!("step {step} has failed and is tried again: {message}");
         return note(runtime, id, at, StepState::Backoff { attempt, until }, say);
@@ -250,9 +279,9 @@ fn cut(message: &str) -> String {
     message[..end].into()
 }
 
-/// Begins a step, or tries it again; `is_checked`: its input fits its agent.
-fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_checked: bool) {
-    match submit(runtime, id, (at, attempt), is_checked) {
+/// Begins a step, or tries it again; `came`: what the host has done for that.
+fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), came: Option<&Preparing>) {
+    match submit(runtime, id, (at, attempt), came) {
         Begun::Running(child) => {
             workflow::await_step(&mut runtime.jobs, id, child);
             let say = |step: &str| match attempt {
@@ -263,7 +292,7 @@ fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), i
             // One that was begun before is perhaps over.
             take_end(runtime, id, child);
         }
-        Begun::Checked => {}
+        Begun::Waits => {}
         Begun::Skipped => skip(runtime, id, at, "its condition does not hold"),
         Begun::Later(why) => put_off(runtime, id, at, &why),
         Begun::Refused(why) => {
@@ -285,7 +314,7 @@ fn put_off(runtime: &mut Runtime, id: JobId, at: usize, why: &Violation) {
 }
 
 /// Submits the job of a step, with whatever the principal of its workflow may do by now.
-fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_checked: bool) -> Begun {
+fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), came: Option<&Preparing>) -> Begun {
     const BOUNDS: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
     let Runtime { ctx, sessions, jobs, workflows, .. } = &mut *runtime;
     let gone = || Begun::Refused(Violation::invalid("the workflow is gone"));
@@ -321,7 +350,9 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_chec
         begins: None,
     };
     // Filling in its arguments is work, which is of no use before it may be begun.
-    if let Err(why) = sessions.pace().check_submits(ctx, asked.subject()) {
+    if !came.is_some_and(Preparing::issues)
+        && let Err(why) = sessions.pace().check_submits(ctx, asked.subject())
+    {
         return Begun::Later(why);
     }
     if let Err(why) = jobs.check_capacity(ctx, asked) {
@@ -346,14 +377,40 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), is_chec
             return Begun::Refused(why);
         }
     };
-    if new.wants_credentials(ctx, &principal) {
-        return Begun::Refused(no_credentials());
+    prepare(runtime, (id, at), asked, new, came)
+}
+
+/// Accepts the job of a step, once the host has done what is to be done before.
+fn prepare(
+    runtime: &mut Runtime,
+    (id, at): (JobId, usize),
+    asked: SubmitContext<'_>,
+    new: NewJob,
+    came: Option<&Preparing>,
+) -> Begun {
+    let Runtime { ctx, sessions, jobs, workflows, .. } = &mut *runtime;
+    let asker = (Asker::Step(id, at), asked.principal);
+    let next = preparation::prepare(jobs, ctx, asker, &new, came, |_, ctx| check(workflows, ctx, asked, new.agent()));
+    match next {
+        Ok(Next::Accept(issued)) => {
+            if issued.is_none() {
+                sessions.pace().note_submit(ctx, asked.subject());
+            }
+            accept(runtime, SubmitContext { id: issued, ..asked }, new)
+        }
+        Ok(Next::Wait(preparing)) => {
+            if preparing.issues() {
+                // It asks the host for work, whatever becomes of the step.
+                sessions.pace().note_submit(ctx, asked.subject());
+            }
+            workflows.wait(ctx, (id, at), asked.principal, preparing);
+            Begun::Waits
+        }
+        Err(why) if matches!(why.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) => {
+            later(runtime, id, asked.principal, why)
+        }
+        Err(why) => Begun::Refused(why),
     }
-    if new.checks_input() && !is_checked {
-        let input = submit.input.clone().unwrap_or_else(Json::empty_object);
-        return check(runtime, (id, at), &principal, new.agent(), input);
-    }
-    accept(runtime, asked, new)
 }
 
 /// There is no room for a step: it is begun later, unless only the end of its workflow, or
@@ -366,33 +423,30 @@ fn later(runtime: &mut Runtime, id: JobId, principal: &Principal, why: Violation
 
 /// Has the host check the input of a step.
 fn check(
-    runtime: &mut Runtime,
-    (id, at): (JobId, usize),
-    principal: &Principal,
+    workflows: &Workflows,
+    ctx: &mut Context,
+    asked: SubmitContext<'_>,
     agent: &AgentRef,
-    input: Json,
-) -> Begun {
-    let Runtime { ctx, workflows, .. } = &mut *runtime;
+) -> Result<OpId, Violation> {
+    let input = asked.submit.input.clone().unwrap_or_else(Json::empty_object);
     let most = ctx.config.limits.job.checked_input_bytes;
     if input.as_str().len() > most {
         let why = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
-        return Begun::Refused(Violation::invalid(why));
+        return Err(Violation::invalid(why));
     }
-    if !workflows.may_check(ctx, principal) {
-        return Begun::Later(Violation::new(ErrorCode::Unavailable, "too many inputs are being checked"));
+    if !workflows.may_check(ctx, asked.principal) {
+        return Err(Violation::new(ErrorCode::Unavailable, "too many inputs are being checked"));
     }
     let op = ctx.next_op();
     ctx.output(Output::CheckInput { op, agent: agent.clone(), input });
-    workflows.check(ctx, (id, at), principal, op);
-    Begun::Checked
+    Ok(op)
 }
 
 /// A step is begun: as any child it answers no request, and is sent to whoever subscribes or
 /// watches.
 fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Begun {
     let SubmitContext { submit, principal, session, .. } = asked;
-    let Runtime { ctx, sessions, jobs, .. } = &mut *runtime;
-    sessions.pace().note_submit(ctx, asked.subject());
+    let Runtime { ctx, jobs, .. } = &mut *runtime;
     if let Some(ended) = jobs.to_forget(ctx, principal) {
         runtime.retention().forget(ended);
     }

@@ -10,28 +10,19 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::cause::Fault;
-use super::deferred::{Deferred, Delegating, Prepared, Preparing};
+use super::deferred::{Deferred, Delegating};
 use super::delegation::{NewChild, OpenCall};
 use super::jobs::{Looks, judge_deferred};
-use super::provisioning;
+use super::preparation::{self, Next};
 use super::questions::reply;
 use super::{Jobs, Wait, prompt};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, OpId};
 use crate::json::Json;
-use crate::runtime::asker::Asker;
+use crate::runtime::asker::{Asker, Prepared, Preparing};
 use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply, InputFault, LONGEST_CHECK, Output};
 use crate::runtime::timers::Timer;
-
-/// What comes next of a child that may be accepted.
-#[derive(Debug)]
-pub(in crate::runtime) enum Next {
-    /// It is accepted: as the job that credentials were issued for, if any were.
-    Accept(Option<JobId>),
-    /// It waits for the host.
-    Wait(Preparing),
-}
 
 /// Whether a child that the agent of a job asks for waits for the host.
 pub(in crate::runtime) fn is_deferring(jobs: &Jobs, id: JobId) -> bool {
@@ -42,7 +33,7 @@ pub(in crate::runtime) fn is_deferring(jobs: &Jobs, id: JobId) -> bool {
 /// Whether the one that does waits for credentials.
 pub(in crate::runtime) fn awaits_credentials(jobs: &Jobs, id: JobId) -> bool {
     let deferred = jobs.table.get(id).and_then(|job| job.run.questions.deferred.as_deref());
-    deferred.is_some_and(|deferred| matches!(deferred.preparing, Preparing::Credentials(..)))
+    deferred.is_some_and(|deferred| deferred.preparing.issues())
 }
 
 /// Has the host do what is to be done before a child is accepted; `came`: what it has done.
@@ -57,30 +48,13 @@ pub(in crate::runtime) fn prepare(
     child: &NewChild,
     came: Option<Prepared>,
 ) -> Result<Next, Violation> {
-    let parent = call.job;
     let (new, principal) = (child.job(), child.principal());
-    let is_checked = match came {
-        Some((Preparing::Credentials(_, ordered), verdict)) => {
-            verdict?;
-            // What may be had, and for whom, may be less by now: then others are issued.
-            if (&ordered.principal, &ordered.agent, &ordered.lease) == (principal, new.agent(), new.lease()) {
-                return Ok(Next::Accept(Some(ordered.job)));
-            }
-            false
-        }
-        Some((Preparing::Input(_, agent), verdict)) if agent == *new.agent() => verdict.map(|()| true)?,
-        Some((Preparing::Input(..), _)) | None => false,
-    };
-    let checks = new.checks_input() && !is_checked;
-    if checks || new.wants_credentials(ctx, principal) {
-        admit_wait(jobs, ctx, parent)?;
+    let came = preparation::judge(came, new)?;
+    if preparation::waits(ctx, principal, new, came.as_ref()) {
+        admit_wait(jobs, ctx, call.job)?;
     }
-    if checks {
-        let op = begin_check(jobs, ctx, parent, child)?;
-        return Ok(Next::Wait(Preparing::Input(op, new.agent().clone())));
-    }
-    let wanted = provisioning::order_for(jobs, ctx, Asker::Agent(parent), (principal, new))?;
-    Ok(wanted.map_or(Next::Accept(None), |(op, ordered)| Next::Wait(Preparing::Credentials(op, ordered))))
+    let asker = (Asker::Agent(call.job), principal);
+    preparation::prepare(jobs, ctx, asker, new, came.as_ref(), |jobs, ctx| begin_check(jobs, ctx, call.job, child))
 }
 
 /// Whether one more child of a job may wait for the host: what an agent that is gone has asked for

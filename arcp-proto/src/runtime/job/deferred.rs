@@ -6,8 +6,7 @@ use alloc::collections::VecDeque;
 use crate::error::Violation;
 use crate::id::{CallId, OpId};
 use crate::json::Json;
-use crate::model::agent::AgentRef;
-use crate::runtime::asker::Ordered;
+use crate::runtime::asker::Preparing;
 use crate::runtime::delegation::Delegation;
 use crate::runtime::io::{AgentCall, AgentExit};
 
@@ -18,18 +17,6 @@ pub(in crate::runtime) struct Delegating {
     /// The event by which an agent does so, if it does it so.
     pub(super) said: Option<Json>,
 }
-
-/// What the host does before a child is accepted.
-#[derive(Debug)]
-pub(in crate::runtime) enum Preparing {
-    /// It checks whether its input fits this agent.
-    Input(OpId, AgentRef),
-    /// It issues credentials.
-    Credentials(OpId, Ordered),
-}
-
-/// What came of that.
-pub(in crate::runtime) type Prepared = (Preparing, Result<(), Violation>);
 
 /// A call of an agent, with its id if the agent wants to know what becomes of it.
 pub(in crate::runtime) type Call = (Option<CallId>, AgentCall);
@@ -60,20 +47,15 @@ impl Deferred {
 
     /// Bytes it holds, roughly.
     pub(super) fn weight(&self) -> usize {
-        let ordered = match &self.preparing {
-            Preparing::Input(..) => 0,
-            Preparing::Credentials(_, ordered) => ordered.lease.as_str().len(),
-        };
         let said = self.child.said.as_ref().map_or(0, |said| said.as_str().len());
         let exit = self.exit.as_ref().map_or(0, exit_bytes);
         let held = self.held.len() * size_of::<Call>() + usize::try_from(self.held_bytes).unwrap_or(usize::MAX);
-        size_of::<Deferred>() + self.child.delegation.bytes() + said + ordered + exit + held
+        size_of::<Deferred>() + self.child.delegation.bytes() + said + exit + held
     }
 
     /// Whether the host is at this.
     pub(super) fn waits_for(&self, wanted: OpId) -> bool {
-        let (Preparing::Input(op, _) | Preparing::Credentials(op, _)) = &self.preparing;
-        *op == wanted && self.verdict.is_none()
+        self.preparing.op() == wanted && self.verdict.is_none()
     }
 }
 

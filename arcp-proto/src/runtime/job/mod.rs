@@ -42,6 +42,7 @@ mod lines;
 pub(in crate::runtime) mod masking;
 mod memory;
 mod open_calls;
+pub(in crate::runtime) mod preparation;
 pub(in crate::runtime) mod prompt;
 pub(in crate::runtime) mod prompts;
 pub(in crate::runtime) mod provisioning;
@@ -94,7 +95,7 @@ pub(in crate::runtime) use jobs::{Jobs, has_workflows_only, recount};
 pub(in crate::runtime) use result::ChunkTerms;
 pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext, begun_by, check_for_later, level_of};
 pub use waits::Wait;
-pub(in crate::runtime) use workflow_check::{no_credentials, submit_of};
+pub(in crate::runtime) use workflow_check::submit_of;
 
 use events::Events;
 use lease::Purse;

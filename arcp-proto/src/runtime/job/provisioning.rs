@@ -61,7 +61,7 @@ pub(in crate::runtime) fn order_for(
     }
     let job = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
     let (principal, agent, lease) = (principal.clone(), new.agent().clone(), new.lease().clone());
-    let ordered = Ordered { job, principal: principal.clone(), agent: agent.clone(), lease: lease.clone() };
+    let ordered = Ordered::new(job, &principal, &agent, &lease);
     let wanted = CredentialOrder { job, principal, agent, lease, expires_at: new.expires_at(), renews: None };
     let op = order(jobs, ctx, asker, wanted)?;
     Ok(Some((op, ordered)))

@@ -50,7 +50,9 @@ pub enum Wait {
     Departure,
     /// The host, which checks what its agent asks people, or the arguments of a step of a
     /// workflow. It goes on with [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two
-    /// seconds.
+    /// seconds. Or it issues the credentials of a step:
+    /// [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or
+    /// [`Timing::provision_timeout`](crate::runtime::Timing::provision_timeout).
     Check,
     /// People, as its agent asks them something: its job is blocked. It goes on when
     /// the first of them answers, with time, or when it is told to stop.

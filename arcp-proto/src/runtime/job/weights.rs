@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::JobSpec;
-use super::deferred::{Call, Deferred, Delegating, Preparing};
+use super::deferred::{Call, Deferred, Delegating};
 use super::kept_checkpoints::Checkpoints;
 use super::open_calls::{OpenCall, OpenCalls};
 use super::prompts::{Asked, Checking, Prompts};
@@ -16,7 +16,7 @@ use crate::model::agent::AgentRef;
 use crate::model::event::JobError;
 use crate::model::prompt::Question;
 use crate::model::request::Invocation;
-use crate::runtime::asker::Ordered;
+use crate::runtime::asker::Preparing;
 use crate::runtime::checkpoint_records::BegunAt;
 use crate::runtime::delegation::Delegation;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply, Firing, JobBounds, ParentRecord};
@@ -47,17 +47,14 @@ fn open_calls_weigh_as_much_as_their_answers_and_who_gives_them() {
 }
 
 fn deferred() -> Deferred {
-    let lease = Json::parse(r#"{"fs.read":["/a"]}"#).expect("JSON");
-    let agent = AgentRef::parse("it").expect("a name");
-    let ordered = Ordered { job: job(), principal: Principal::new("p").expect("a name"), agent, lease };
     let child = Delegating { delegation: Delegation::new("echo"), said: Some(Json::empty_object()) };
-    Deferred::new(child, (None, 7), Preparing::Credentials(OpId(1), ordered))
+    Deferred::new(child, (None, 7), Preparing::Input(OpId(1), AgentRef::parse("it").expect("a name")))
 }
 
 #[test]
 fn a_child_that_waits_weighs_as_much_as_what_is_heard_after_it() {
     let mut waits = deferred();
-    let alone = size_of::<Deferred>() + "echo".len() + "{}".len() + r#"{"fs.read":["/a"]}"#.len();
+    let alone = size_of::<Deferred>() + "echo".len() + "{}".len();
     assert_eq!(waits.weight(), alone);
     waits.held.push_back((None, AgentCall::Heartbeat));
     waits.held_bytes = 9;

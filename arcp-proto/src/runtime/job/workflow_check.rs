@@ -6,7 +6,7 @@ use super::resolve::resolve;
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::Json;
-use crate::lease::{Ceiling, Lease, Namespace};
+use crate::lease::{Ceiling, Lease};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::Submit;
@@ -64,20 +64,10 @@ fn check_step(
         let own = Grant::of(ctx, &submit, features)?.under(ctx, asks, ceilings, true, fuel)?;
         let outer = Lease::parse(&grant.lease)?;
         let lease = Lease::parse(&own.lease)?.below(outer.budget());
-        let grants_models = lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse);
-        if grants_models && ctx.config.models.provisions && !who.principal.is_anonymous() {
-            return Err(no_credentials());
-        }
         let beyond = |why| Violation::new(ErrorCode::LeaseSubsetViolation, why);
         let excess = outer.covers_with(&lease, fuel);
         excess.map_err(|excess| beyond(alloc::format!("{excess}")).with_details(excess.to_json()))
     })
-}
-
-/// Why a step is refused that would have credentials.
-pub(in crate::runtime) fn no_credentials() -> Violation {
-    let why = "the steps of a workflow have no credentials issued: ask for no `model.use`";
-    Violation::new(ErrorCode::Unimplemented, why)
 }
 
 /// The submit of a step.

@@ -3,10 +3,10 @@
 use core::time::Duration;
 
 use super::{
-    AGAIN, JobId, LogPos, Missed, Operation, Overlap, Phase, Principal, Schedule, Schedules, UtcMs, Violation,
+    AGAIN, JobId, LogPos, Missed, Operation, Overlap, PATIENCE, Phase, Preparing, Principal, Schedule, Schedules,
+    UtcMs, Violation,
 };
 use crate::id::OpId;
-use crate::model::agent::AgentRef;
 use crate::runtime::context::Context;
 
 /// How late a time may be and still not be missed.
@@ -18,6 +18,8 @@ const REASON: usize = 256;
 #[derive(Debug)]
 pub(in crate::runtime) struct Turn {
     at: LogPos,
+    /// Whether the host has done something for the job of a time: others have come meanwhile.
+    resumes: bool,
     /// Whether something was decided.
     decided: bool,
     /// When it is looked at again, if nothing more can be decided now.
@@ -36,8 +38,8 @@ pub(in crate::runtime) enum Decided {
     Over(Violation),
     /// Nothing yet: it is tried again.
     Later,
-    /// The host checks whether its job's input fits the agent.
-    Checked(OpId, AgentRef),
+    /// The host does something for its job first.
+    Waits(Preparing),
 }
 
 impl Schedules {
@@ -77,21 +79,30 @@ impl Schedules {
         }
     }
 
-    /// Looks at a schedule: what has come, and what was missed. `None`: nothing is decided
-    /// now.
-    pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos) -> Option<Turn> {
+    /// Looks at a schedule. With `resumes` it goes on with a time for whose job the host has done
+    /// something. `None`: nothing is decided now.
+    pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos, resumes: bool) -> Option<Turn> {
         let now = ctx.now.utc;
         let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_none())?;
         let is_lost = |op: OpId| self.running.get(&op).is_none_or(|(_, _, until)| *until <= now);
         match schedule.phase {
-            Phase::Checking(op) if is_lost(op) => schedule.phase = Phase::Waiting,
+            Phase::Preparing(op) if is_lost(op) => schedule.phase = Phase::Waiting,
             Phase::Planning(op) if is_lost(op) => schedule.phase = Phase::Stalled,
-            Phase::Checking(_) => {
+            Phase::Preparing(_) => {
                 self.look(ctx, at, None);
                 return None; // It goes on with the verdict.
             }
             Phase::Unplanned | Phase::Planning(_) | Phase::Waiting | Phase::Stalled => {}
         }
+        Some(Turn { at, resumes, decided: false, again: None, stops: false })
+    }
+
+    /// Takes what has come, and lets pass what was missed.
+    pub(in crate::runtime) fn take_times(&mut self, ctx: &mut Context, turn: &mut Turn) {
+        let (at, now) = (turn.at, ctx.now.utc);
+        let Some(schedule) = self.kept.get_mut(&at).filter(|_| !turn.stops) else {
+            return; // It waits for the host once more, or is over.
+        };
         while schedule.coming.front().is_some_and(|time| *time <= now)
             && let Some(time) = schedule.coming.pop_front()
         {
@@ -103,15 +114,19 @@ impl Schedules {
             schedule.phase = Phase::Unplanned;
             self.want_plan(ctx, at);
         }
-        let mut turn = Turn { at, decided: false, again: None, stops: false };
-        let schedule = self.kept.get_mut(&at)?;
+        let Some(schedule) = self.kept.get_mut(&at) else {
+            return; // It was there.
+        };
         if !schedule.misses_more() {
             let most = ctx.config.limits.schedule.missed_firings;
             let in_time = |time: &&UtcMs| time.plus(LATE) >= now;
+            let timely = schedule.due.iter().filter(in_time).count().min(most.max(1));
             let counts = match schedule.record.missed {
+                // What came while the host was at it was not missed.
+                Missed::Last if turn.resumes => timely.max(1),
                 Missed::Last => 1,
                 Missed::All => most,
-                Missed::None => schedule.due.iter().filter(in_time).count().min(most.max(1)),
+                Missed::None => timely,
             };
             while schedule.due.len() > counts
                 && let Some(time) = schedule.due.pop_front()
@@ -120,7 +135,6 @@ impl Schedules {
                 turn.decided = true;
             }
         }
-        Some(turn)
     }
 
     /// The next time that is to have a job. `goes_on`: whether the latest one has not
@@ -147,7 +161,8 @@ impl Schedules {
     }
 
     /// What became of the time that was to have a job.
-    pub(in crate::runtime) fn decide(&mut self, turn: &mut Turn, time: UtcMs, now: UtcMs, decided: Decided) {
+    pub(in crate::runtime) fn decide(&mut self, ctx: &Context, turn: &mut Turn, time: UtcMs, decided: Decided) {
+        let now = ctx.now.utc;
         let Some(schedule) = self.kept.get_mut(&turn.at) else {
             turn.stops = true;
             return; // Its principal has ended it by that.
@@ -180,10 +195,12 @@ impl Schedules {
                 turn.again = Some(now.plus(AGAIN));
                 turn.stops = true;
             }
-            Decided::Checked(op, agent) => {
-                schedule.phase = Phase::Checking(op);
-                let account = schedule.record.principal.account();
-                self.running.insert(op, (account, Operation::Check(turn.at, agent), now.plus(super::PATIENCE)));
+            Decided::Waits(preparing) => {
+                let patience = if preparing.issues() { ctx.config.timing.provision_timeout } else { PATIENCE };
+                let (op, account) = (preparing.op(), schedule.record.principal.account());
+                schedule.phase = Phase::Preparing(op);
+                let operation = Operation::Prepare(turn.at, time, preparing);
+                self.running.insert(op, (account, operation, now.plus(patience)));
                 turn.stops = true;
             }
         }
@@ -191,23 +208,10 @@ impl Schedules {
 
     /// Whether the host may be asked to check one more input, of a principal.
     pub(in crate::runtime) fn may_check(&self, ctx: &Context, principal: &Principal) -> bool {
-        let is_check: fn(&Operation) -> bool = |operation| matches!(operation, Operation::Check(..));
+        let is_check: fn(&Operation) -> bool =
+            |operation| matches!(operation, Operation::Prepare(..)) && !operation.issues();
         let running = super::held_of(&self.running, ctx, &principal.account(), is_check);
         running.check(1, ctx.config.limits.job.principal_share).is_ok()
-    }
-
-    /// The host has checked an input: gives the schedule that waits for that, and the
-    /// agent that it was checked for.
-    pub(in crate::runtime) fn on_input_checked(&mut self, op: OpId) -> Option<(LogPos, AgentRef)> {
-        let Some((_, Operation::Check(..), _)) = self.running.get(&op) else {
-            return None;
-        };
-        let Some((_, Operation::Check(at, agent), _)) = self.running.remove(&op) else {
-            return None; // It was one.
-        };
-        let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Checking(op))?;
-        schedule.phase = Phase::Waiting;
-        Some((at, agent))
     }
 
     /// Nothing more is decided of a schedule now.
@@ -224,6 +228,45 @@ impl Schedules {
         }
         self.look(ctx, turn.at, next);
     }
+}
+
+/// The host has done something for a job: gives the schedule that waits for that, and the
+/// time that the job is of.
+pub(in crate::runtime) fn on_prepared(schedules: &mut Schedules, op: OpId) -> Option<(LogPos, UtcMs, Preparing)> {
+    let Some((_, Operation::Prepare(..), _)) = schedules.running.get(&op) else {
+        return None;
+    };
+    let Some((_, Operation::Prepare(at, time, preparing), _)) = schedules.running.remove(&op) else {
+        return None; // It was one.
+    };
+    let schedule = schedules.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Preparing(op))?;
+    schedule.phase = Phase::Waiting;
+    Some((at, time, preparing))
+}
+
+/// The time of a schedule for whose job the host has issued no credentials in time.
+pub(in crate::runtime) fn take_overdue(
+    schedules: &mut Schedules,
+    ctx: &Context,
+    at: LogPos,
+) -> Option<(UtcMs, Preparing)> {
+    let (op, until) = issuing(schedules, at)?;
+    let (_, time, preparing) = (until <= ctx.now.utc).then(|| on_prepared(schedules, op)).flatten()?;
+    Some((time, preparing))
+}
+
+/// Whether a schedule waits for the credentials of a job.
+pub(in crate::runtime) fn awaits_credentials(schedules: &Schedules, at: LogPos) -> bool {
+    issuing(schedules, at).is_some()
+}
+
+/// By what the host issues credentials for a schedule, and until when that is waited for.
+fn issuing(schedules: &Schedules, at: LogPos) -> Option<(OpId, UtcMs)> {
+    let Phase::Preparing(op) = schedules.kept.get(&at)?.phase else {
+        return None;
+    };
+    let (_, operation, until) = schedules.running.get(&op)?;
+    operation.issues().then_some((op, *until))
 }
 
 impl Schedule {

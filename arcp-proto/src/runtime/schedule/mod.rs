@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            times wanted      times found            its time
-//! kept ─▶ unplanned ─▶ planning ─▶ waiting ─────────────────────▶ checking
-//!             ▲                      │ ▲  ╰─ or at once ─▶ fired     │
-//!             ╰── no times left ─────╯ ╰─────── fired, skipped ◀─────╯
+//! kept ─▶ unplanned ─▶ planning ─▶ waiting ─────────────────────▶ preparing
+//!             ▲                      │ ▲  ╰─ or at once ─▶ fired      │
+//!             ╰── no times left ─────╯ ╰─────── fired, skipped ◀──────╯
 //!
 //! any of them ─▶ paused ─▶ as kept          any of them ─▶ over: forgotten
 //! ```
@@ -30,18 +30,19 @@ use core::ops::Bound;
 use core::time::Duration;
 
 use super::account::{Charge, HeldFor, Holding, Recount};
+use super::asker::{Asker, Preparing};
 use super::context::Context;
+use super::effect::Effect;
 use super::io::{Output, Record};
 use super::schedule_records::{ScheduleRecord, ScheduleState};
 use super::timers::Timer;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, OpId, Principal, WireId};
-use crate::model::agent::AgentRef;
 use crate::model::schedule::{Missed, Overlap, Plan, PlanFault, Rule, ScheduleSummary, Scheduled, Times};
 use crate::principal::Account;
 use crate::time::UtcMs;
 
-pub(super) use due::Decided;
+pub(super) use due::{Decided, awaits_credentials, on_prepared, take_overdue};
 use line::Line;
 
 /// Times to come that are asked for at once.
@@ -110,8 +111,8 @@ enum Phase {
     Waiting,
     /// To ask the host once more, which could not say.
     Stalled,
-    /// The host, which checks the input of a job.
-    Checking(OpId),
+    /// The host, which does something for the job of a time before it is accepted.
+    Preparing(OpId),
 }
 
 /// What the host is at.
@@ -121,8 +122,15 @@ enum Operation {
     New(ConnId),
     /// The times of one that is kept.
     Plan(LogPos),
-    /// Whether the input of a job fits its agent, this one.
-    Check(LogPos, AgentRef),
+    /// What is done for the job of a time of a schedule.
+    Prepare(LogPos, UtcMs, Preparing),
+}
+
+impl Operation {
+    /// Whether it issues credentials.
+    fn issues(&self) -> bool {
+        matches!(self, Operation::Prepare(_, _, preparing) if preparing.issues())
+    }
 }
 
 impl Schedules {
@@ -207,7 +215,7 @@ impl Schedules {
         rule: &Rule,
     ) -> Result<OpId, Violation> {
         let (limits, account, now) = (&ctx.config.limits, principal.account(), ctx.now.utc);
-        self.running.retain(|_, (_, _, until)| *until > now);
+        forget_lost(&mut self.running, now);
         let is_new: fn(&Operation) -> bool = |operation| matches!(operation, Operation::New(_));
         let running = held_of(&self.running, ctx, &account, is_new);
         let what = "rules whose times are being found";
@@ -268,6 +276,7 @@ impl Schedules {
         else {
             return false;
         };
+        give_up(&mut self.running, ctx, at, schedule.phase);
         let passed = schedule.due.len() + schedule.state.queued.len();
         schedule.state.skipped += passed as u64;
         schedule.state.queued.clear();
@@ -305,6 +314,9 @@ impl Schedules {
 
     /// A schedule is over.
     pub(super) fn forget(&mut self, ctx: &mut Context, at: LogPos) {
+        if let Some(schedule) = self.kept.get(&at) {
+            give_up(&mut self.running, ctx, at, schedule.phase);
+        }
         if let Some(state_at) = self.remove(at) {
             let entries = [at, state_at].into_iter().filter(|at| at.0 > 0).collect();
             ctx.append(Record::SchedulesForgotten { entries });
@@ -340,8 +352,8 @@ impl Schedules {
                 self.ask_for_plans(ctx);
                 Some(Planned::Kept)
             }
-            other @ (_, Operation::Check(..), _) => {
-                debug_assert!(false, "a check finds no times");
+            other @ (_, Operation::Prepare(..), _) => {
+                debug_assert!(false, "what is done for a job finds no times");
                 self.running.insert(op, other);
                 None
             }
@@ -394,7 +406,7 @@ impl Schedules {
             return; // It is over.
         };
         let waits = match schedule.phase {
-            Phase::Planning(op) | Phase::Checking(op) => self.running.get(&op).map(|(_, _, until)| *until),
+            Phase::Planning(op) | Phase::Preparing(op) => self.running.get(&op).map(|(_, _, until)| *until),
             Phase::Unplanned | Phase::Waiting | Phase::Stalled => None,
         };
         let next = next.into_iter().chain(waits).min();
@@ -416,7 +428,7 @@ impl Schedules {
     /// Has the host find times, of as many as it may be at.
     fn ask_for_plans(&mut self, ctx: &mut Context) {
         let now = ctx.now.utc;
-        self.running.retain(|_, (_, _, until)| *until > now);
+        forget_lost(&mut self.running, now);
         while let Some(at) = next_unplanned(&self.running, &mut self.unplanned, ctx) {
             let Some(schedule) = self.kept.get_mut(&at) else {
                 debug_assert!(false, "what is over leaves the line");
@@ -464,6 +476,22 @@ impl Schedules {
         schedule.state.at = ctx.now.utc;
         schedule.state_at = ctx.append(Record::ScheduleMoved(Box::new(schedule.state.clone())));
     }
+}
+
+/// A schedule does not wait any longer for credentials, if it does for some.
+fn give_up(running: &mut Running, ctx: &mut Context, at: LogPos, phase: Phase) {
+    if let Phase::Preparing(op) = phase
+        && running.get(&op).is_some_and(|(_, operation, _)| operation.issues())
+    {
+        running.remove(&op);
+        ctx.effect(Effect::Unheard(Asker::Schedule(at)));
+    }
+}
+
+/// What the host says late counts for nothing. That it has issued no credentials is what
+/// becomes of a time: that schedule is looked at.
+fn forget_lost(running: &mut Running, now: UtcMs) {
+    running.retain(|_, (_, operation, until)| *until > now || operation.issues());
 }
 
 /// The next in line that may have its times found.

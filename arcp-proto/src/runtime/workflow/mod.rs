@@ -20,7 +20,9 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::account::{Balance, HeldFor, Holding, Recount};
+use super::asker::{Asker, Preparing};
 use super::context::Context;
+use super::effect::Effect;
 use super::io::{LONGEST_CHECK, Record};
 use super::timers::Timer;
 use super::workflow_records::{StepRecord, StepState};
@@ -79,7 +81,7 @@ pub(super) struct StepWaits {
     pub(super) retry: bool,
     /// A step was refused for now.
     pub(super) room: bool,
-    /// The host checks the arguments of a step.
+    /// The host checks the arguments of a step, or issues its credentials.
     pub(super) check: bool,
 }
 
@@ -248,12 +250,31 @@ impl Workflows {
         run.weigh();
     }
 
-    /// The host checks the input of a step of somebody's.
-    pub(super) fn check(&mut self, ctx: &Context, (job, at): (JobId, usize), principal: &Principal, op: OpId) {
-        if let Some(run) = self.runs.get_mut(&job) {
-            run.checking.insert(at, (op, ctx.now.utc.plus(LONGEST_CHECK)));
-            self.checks.insert(op, Check { step: Some((job, at)), account: principal.account() });
-        }
+    /// The host does something for a step of somebody's.
+    pub(super) fn wait(
+        &mut self,
+        ctx: &Context,
+        (job, at): (JobId, usize),
+        principal: &Principal,
+        preparing: Preparing,
+    ) {
+        let Some(run) = self.runs.get_mut(&job) else {
+            return; // It is over by now.
+        };
+        let longest = match &preparing {
+            Preparing::Input(op, _) => {
+                self.checks.insert(*op, Check { step: Some((job, at)), account: principal.account() });
+                LONGEST_CHECK
+            }
+            Preparing::Credentials(..) => ctx.config.timing.provision_timeout,
+        };
+        run.preparing.insert(at, (preparing, ctx.now.utc.plus(longest)));
+    }
+
+    /// Whether a step waits for its credentials.
+    pub(super) fn awaits_credentials(&self, job: JobId, at: usize) -> bool {
+        let preparing = self.runs.get(&job).and_then(|run| run.preparing.get(&at));
+        preparing.is_some_and(|(preparing, _)| preparing.issues())
     }
 
     /// Whether the host may be asked to check one more for somebody.
@@ -266,20 +287,41 @@ impl Workflows {
 
     /// The host has checked an input: gives the step that waits for it.
     pub(super) fn on_input_checked(&mut self, op: OpId) -> Option<(JobId, usize)> {
-        let (job, at) = self.checks.remove(&op)?.step?;
-        self.runs.get_mut(&job)?.checking.remove(&at)?;
-        Some((job, at))
+        self.checks.remove(&op)?.step
     }
 
-    /// A step whose check takes too long: it waits for that no more.
-    pub(super) fn take_overdue(&mut self, job: JobId, now: UtcMs) -> Option<usize> {
+    /// The host has done what a step waits for: gives that, if it is this.
+    pub(super) fn take_prepared(&mut self, (job, at): (JobId, usize), op: OpId) -> Option<Preparing> {
+        let preparing = &mut self.runs.get_mut(&job)?.preparing;
+        preparing.get(&at).filter(|(preparing, _)| preparing.op() == op)?;
+        preparing.remove(&at).map(|(preparing, _)| preparing)
+    }
+
+    /// A step for which the host takes too long: it waits for that no more.
+    pub(super) fn take_overdue(&mut self, job: JobId, now: UtcMs) -> Option<(usize, Preparing)> {
         let run = self.runs.get_mut(&job)?;
-        let (at, op) = run.checking.iter().find(|(_, (_, until))| *until <= now).map(|(at, (op, _))| (*at, *op))?;
-        run.checking.remove(&at);
-        if let Some(check) = self.checks.get_mut(&op) {
+        let at = run.preparing.iter().find(|(_, (_, until))| *until <= now).map(|(at, _)| *at)?;
+        let (preparing, _) = run.preparing.remove(&at)?;
+        self.let_check(&preparing);
+        Some((at, preparing))
+    }
+
+    /// No step of a workflow waits for the host any more.
+    pub(super) fn give_up(&mut self, ctx: &mut Context, job: JobId) {
+        let preparing = self.runs.get_mut(&job).map(|run| core::mem::take(&mut run.preparing)).unwrap_or_default();
+        for (at, (preparing, _)) in preparing {
+            self.let_check(&preparing);
+            if preparing.issues() {
+                ctx.effect(Effect::Unheard(Asker::Step(job, at)));
+            }
+        }
+    }
+
+    /// No step waits for a check that may go on.
+    fn let_check(&mut self, preparing: &Preparing) {
+        if let Some(check) = self.checks.get_mut(&preparing.op()) {
             check.step = None;
         }
-        Some(at)
     }
 
     /// A step found no room, though nothing of its principal goes on but workflows: gives
@@ -377,12 +419,8 @@ impl Workflows {
 
     /// Its job is over.
     pub(super) fn forget(&mut self, ctx: &mut Context, job: JobId) {
-        if let Some(run) = self.runs.remove(&job) {
-            for (op, _) in run.checking.values() {
-                if let Some(check) = self.checks.get_mut(op) {
-                    check.step = None;
-                }
-            }
+        self.give_up(ctx, job);
+        if self.runs.remove(&job).is_some() {
             ctx.timers.clear(Timer::Workflow(job));
         }
     }
@@ -406,7 +444,7 @@ impl Run {
         Run {
             graph: None,
             steps: BTreeMap::new(),
-            checking: BTreeMap::new(),
+            preparing: BTreeMap::new(),
             put_off: None,
             is_waiting: false,
             found_full: 0,

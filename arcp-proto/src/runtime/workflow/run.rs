@@ -15,11 +15,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::StepWaits;
-use crate::id::{JobId, LogPos, OpId};
+use crate::id::{JobId, LogPos};
 use crate::json::{Json, Object};
 use crate::model::event::JobError;
 use crate::model::workflow::{OnFailure, OnSkipped, Part, Reference, Source, Step, Workflow, fill, holds};
 use crate::runtime::account::Charge;
+use crate::runtime::asker::Preparing;
 use crate::runtime::workflow_records::StepState;
 use crate::time::UtcMs;
 
@@ -30,8 +31,8 @@ pub(super) struct Run {
     pub(super) graph: Option<Workflow>,
     /// Its steps that do not just wait, and where the record of each stands.
     pub(super) steps: BTreeMap<usize, (StepState, LogPos)>,
-    /// Steps whose arguments the host checks, and until when that is waited for.
-    pub(super) checking: BTreeMap<usize, (OpId, UtcMs)>,
+    /// Steps for whose jobs the host does something first, and until when that is waited for.
+    pub(super) preparing: BTreeMap<usize, (Preparing, UtcMs)>,
     /// Until when nothing is begun, because something was refused for now.
     pub(super) put_off: Option<UtcMs>,
     /// Whether whoever watches was told so.
@@ -73,8 +74,8 @@ impl Run {
             return Next::Complete;
         }
         let is_off = self.put_off.is_some_and(|until| until > now);
-        let has_room = !is_off && self.running().count() + self.checking.len() < most;
-        for (at, step) in graph.steps.iter().enumerate().filter(|(at, _)| !self.checking.contains_key(at)) {
+        let has_room = !is_off && self.running().count() + self.preparing.len() < most;
+        for (at, step) in graph.steps.iter().enumerate().filter(|(at, _)| !self.preparing.contains_key(at)) {
             match self.state(at) {
                 Some(StepState::Backoff { until, .. }) if *until <= now && has_room => return Next::Begin(at),
                 Some(_) => {}
@@ -120,7 +121,7 @@ impl Run {
         StepWaits {
             retry: self.steps.values().any(|(state, _)| matches!(state, StepState::Backoff { .. })),
             room: self.put_off.is_some_and(|until| until > now),
-            check: !self.checking.is_empty(),
+            check: !self.preparing.is_empty(),
         }
     }
 
@@ -132,8 +133,8 @@ impl Run {
                 None
             }
         });
-        let checked = self.checking.values().map(|(_, until)| *until);
-        retried.chain(checked).chain(self.put_off).filter(|due| *due > now).min()
+        let prepared = self.preparing.values().map(|(_, until)| *until);
+        retried.chain(prepared).chain(self.put_off).filter(|due| *due > now).min()
     }
 
     /// Bytes of what its steps have come to.
