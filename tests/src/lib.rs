@@ -15,6 +15,8 @@ pub mod graphs;
 pub mod home;
 pub mod kept;
 pub mod ledger;
+#[cfg(feature = "sockets")]
+pub mod lone;
 pub mod model_proxy;
 pub mod oracle;
 pub mod pages;

@@ -2,98 +2,23 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-
-use arcp_host::agent::Inbox;
 use arcp_host::registry::Registry;
-use arcp_host::runner::Runner;
 use arcp_host::samples;
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{JobId, Principal};
 use arcp_proto::json::Json;
-use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::EventKind;
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, Input};
-use arcp_tests::server::PATIENCE;
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData};
+use arcp_tests::lone::{Lone, spec};
 
-struct Sent(Sender<Input>);
-
-impl Inbox for Sent {
-    fn put(&self, input: Input) {
-        let _ = self.0.send(input);
-    }
-}
-
-/// The samples, whose calls nobody answers.
-struct Samples {
-    runner: Runner,
-    inputs: Receiver<Input>,
-}
-
-fn spec(agent: &str, input: &str) -> AgentSpec {
-    AgentSpec {
-        agent: AgentRef::parse(agent).expect("a name"),
-        input: Json::parse(input).expect("JSON"),
-        principal: Principal::new("me").expect("a name"),
-        trace: "0".repeat(32),
-        unsampled: false,
-        extensions: Json::empty_object(),
-        credit: u32::MAX,
-        credit_bytes: u64::MAX,
-        checkpoint: None,
-        restarts: 0,
-        lease: Json::empty_object(),
-        credentials: Vec::new(),
-        artifact_bytes: 0,
-    }
-}
-
-impl Samples {
-    fn new() -> Samples {
-        Samples::with(|_| {})
-    }
-
-    fn with(add: impl FnOnce(&mut Registry)) -> Samples {
-        let mut registry = Registry::default();
-        samples::add_to(&mut registry);
-        add(&mut registry);
-        let (sender, inputs) = channel();
-        Samples { runner: Runner::new(registry, Arc::new(Sent(sender))), inputs }
-    }
-
-    /// The next thing that an agent says, or how it ends.
-    fn next(&mut self) -> Result<AgentCall, AgentExit> {
-        loop {
-            let input = self.inputs.recv_timeout(PATIENCE).expect("it goes on");
-            self.runner.takes(&input);
-            match input {
-                Input::Agent { call, .. } => return Ok(call),
-                Input::AgentExited { exit, .. } => return Err(exit),
-                _ => {}
-            }
-        }
-    }
-
-    fn start(&mut self, spec: AgentSpec) {
-        self.runner.start(JobId::parse("job_00000000000000000000000001").expect("an id"), spec);
-    }
-
-    /// Runs one to its end: what it says, and how it ends.
-    fn run(&mut self, spec: AgentSpec) -> (Vec<AgentCall>, AgentExit) {
-        self.start(spec);
-        let mut calls = Vec::new();
-        loop {
-            match self.next() {
-                Ok(call) => calls.push(call),
-                Err(exit) => return (calls, exit),
-            }
-        }
-    }
+fn samples_with(add: impl FnOnce(&mut Registry)) -> Lone {
+    Lone::new(|registry| {
+        samples::add_to(registry);
+        add(registry);
+    })
 }
 
 fn run(agent: &str, input: &str) -> (Vec<AgentCall>, AgentExit) {
-    Samples::new().run(spec(agent, input))
+    samples_with(|_| {}).run(spec(agent, input))
 }
 
 fn emit(kind: EventKind, body: &str) -> AgentCall {
@@ -198,7 +123,7 @@ fn a_job_in_steps_has_a_checkpoint_of_each_and_goes_on_behind_the_last() {
     for (done, restarts) in [(None, 0), (Some(1), 1), (Some(3), 2), (Some(9), 1)] {
         let checkpoint = done.map(|done: u32| done.to_string().into_bytes());
         let again = AgentSpec { checkpoint, restarts, ..spec("stepper", r#"{"steps":3,"step_ms":1}"#) };
-        let (calls, exit) = Samples::new().run(again);
+        let (calls, exit) = samples_with(|_| {}).run(again);
         let expected: Vec<AgentCall> = (done.unwrap_or(0) + 1..=3).flat_map(|n| step(n, 3)).collect();
         assert_eq!(calls, expected, "after {done:?}");
         assert_eq!(result(exit), format!(r#"{{"steps":3,"restarts":{restarts}}}"#), "after {done:?}");
@@ -207,22 +132,22 @@ fn a_job_in_steps_has_a_checkpoint_of_each_and_goes_on_behind_the_last() {
     let input = r#"{"steps":2,"step_ms":0,"crash_at":2}"#;
     assert_eq!(refusal("stepper", input).0, ErrorCode::PermissionDenied);
     let again = AgentSpec { restarts: 1, checkpoint: Some(b"1".to_vec()), ..spec("stepper", input) };
-    let (calls, exit) = Samples::with(samples::let_crash).run(again);
+    let (calls, exit) = samples_with(samples::let_crash).run(again);
     assert_eq!((calls, result(exit)), (step(2, 2).to_vec(), r#"{"steps":2,"restarts":1}"#.to_string()));
 }
 
 #[test]
 fn a_gate_that_was_opened_holds_nobody_up_and_one_that_was_not_waits() {
-    let mut samples = Samples::new();
+    let mut samples = samples_with(|_| {});
     let waiting = || Ok(emit(EventKind::Status, r#"{"phase":"waiting"}"#));
     let (calls, exit) = samples.run(spec("opengate", r#"{"key":"a"}"#));
     assert_eq!((calls, result(exit).as_str()), (Vec::new(), r#"{"opened":"a"}"#));
     let (calls, exit) = samples.run(spec("gate", r#"{"key":"a"}"#));
     assert_eq!((calls.len(), result(exit).as_str()), (1, r#"{"gate":"a"}"#));
     samples.start(spec("gate", "{}"));
-    assert_eq!(samples.next(), waiting());
-    samples.runner.stop(JobId::parse("job_00000000000000000000000001").expect("an id"), false);
-    match samples.next() {
+    assert_eq!(samples.hear(), waiting());
+    samples.stop();
+    match samples.hear().map_err(|exit| *exit) {
         Err(AgentExit::Failure(error)) => assert_eq!(error.code, ErrorCode::Cancelled, "the other one is shut"),
         other => panic!("{other:?}"),
     }
@@ -230,7 +155,7 @@ fn a_gate_that_was_opened_holds_nobody_up_and_one_that_was_not_waits() {
 
 #[test]
 fn jobs_are_counted_by_their_keys() {
-    let mut samples = Samples::new();
+    let mut samples = samples_with(|_| {});
     let mut runs = |input: &str| result(samples.run(spec("counter", input)).1);
     let counted =
         [r#"{"key":"a"}"#, r#"{"key":"b"}"#, r#"{"key":"a","ms":1}"#, "{}", r#"{"key":"default"}"#].map(&mut runs);

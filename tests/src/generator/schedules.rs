@@ -48,11 +48,14 @@ fn wish(world: &mut World, id: &str, is_hello: bool, n: u64) -> Value {
         _ => json!({"every": format!("FREQ=SECONDLY;INTERVAL={interval};COUNT={count}")}),
     };
     let input = json!({"ticks": 2, "n": n});
-    let job = if is_hello {
-        json!({"type": "job.submit", "payload": {"agent": agent, "input": input, "max_runtime_sec": 20}})
-    } else {
-        json!({"type": "tool.invoke", "payload": {"tool": agent, "arguments": input, "max_runtime_sec": 20}})
-    };
+    // Credentials are issued for some then, where they are for jobs.
+    let lease = if n.is_multiple_of(3) { json!({"model.use": ["gpt-4"]}) } else { json!({}) };
+    let mut payload = json!({"max_runtime_sec": 20, "lease_request": lease});
+    let (kind, of, with) =
+        if is_hello { ("job.submit", "agent", "input") } else { ("tool.invoke", "tool", "arguments") };
+    payload[of] = json!(agent);
+    payload[with] = input;
+    let job = json!({"type": kind, "payload": payload});
     let (missed_name, overlap_name) = ("x-vendor.arcp.missed", "x-vendor.arcp.overlap");
     json!({"job": job, "when": when, "schedule_id": id, missed_name: missed, overlap_name: overlap})
 }

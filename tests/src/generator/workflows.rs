@@ -10,10 +10,16 @@ use crate::world::World;
 /// Starts one.
 pub(super) fn start(world: &mut World, peer: &mut Peer, n: u64) {
     const AGENTS: [&str; 8] = ["echo", "echo", "echo", "echo", "slow", "failer", "kinds", "waiter"];
+    // Credentials are issued for some steps then, where they are for jobs.
+    let uses_models = n.is_multiple_of(3);
+    let lease = if uses_models { json!({"model.use": ["gpt-*"]}) } else { json!({}) };
     let steps: Vec<Value> = (0..1 + world.below(5))
         .map(|at| {
             let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
             let mut step = json!({"id": format!("s{at}"), "tool": agent});
+            if uses_models && at % 2 == 0 {
+                step["lease_request"] = json!({"model.use": ["gpt-4"]});
+            }
             let needs: Vec<String> = (0..at).filter(|_| world.below(2) == 0).map(|need| format!("s{need}")).collect();
             if let Some(need) = needs.first() {
                 step["arguments"] = json!({"x": {"$from": format!("/steps/{need}/result"), "default": null}});
@@ -34,14 +40,14 @@ pub(super) fn start(world: &mut World, peer: &mut Peer, n: u64) {
         (None, _) => return,
         (Some(raw), Family::Hello) => {
             let input = json!({"workflow": {"steps": steps}, "input": input});
-            let mut submit = json!({"agent": AGENT, "input": input, "max_runtime_sec": 30});
+            let mut submit = json!({"agent": AGENT, "input": input, "max_runtime_sec": 30, "lease_request": lease});
             if key.is_string() {
                 submit["idempotency_key"] = key;
             }
             raw.send(world, "job.submit", submit)
         }
         (Some(raw), Family::Open) => {
-            let start = json!({"workflow": steps, "input": input, "max_runtime_sec": 30});
+            let start = json!({"workflow": steps, "input": input, "max_runtime_sec": 30, "lease_request": lease});
             raw.send_with(world, "workflow.start", start, json!({"idempotency_key": key}))
         }
     };
