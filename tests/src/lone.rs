@@ -82,7 +82,7 @@ impl Lone {
             let input = self.inputs.recv_timeout(PATIENCE).expect("it goes on");
             self.runner.takes(&input);
             match input {
-                Input::Agent { call, .. } => return Ok(call),
+                Input::Agent { call, .. } | Input::AgentAsked { call, .. } => return Ok(call),
                 Input::AgentExited { exit, .. } => return Err(Box::new(exit)),
                 _ => {}
             }
