@@ -104,7 +104,7 @@ fn a_check_opens_neither_the_port_nor_the_store() {
         (["--agents", "/no/such/folder"], "/no/such/folder"),
         (["--tokens", "/no/such/file"], "/no/such/file"),
         (["--on-end", "true"], ""),
-        (["--resume-window", "0"], "resume_window"),
+        (["--resume-window", "0"], "expected at least 1s"),
     ] {
         let output = home.run(&[&["serve", "--check", "--samples"], &args[..]].concat());
         assert_eq!(code(&output), if said.is_empty() { 0 } else { 2 }, "{args:?}");
