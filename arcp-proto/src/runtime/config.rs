@@ -143,6 +143,9 @@ impl Models {
     }
 }
 
+/// Whoever has not said who it is has no longer: hosts add it to their clocks.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(86_400);
+
 /// How long things take, and may take, in a [`Config`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -162,9 +165,9 @@ pub struct Timing {
     pub job_retention: Option<Duration>,
     /// How long an agent may take to stop before the job ends without it.
     pub cancel_grace: Duration,
-    /// Time to open a session after connecting.
+    /// Time to open a session after connecting (10 s). A day or less.
     pub handshake_timeout: Duration,
-    /// Time for a TLS handshake, from the first byte on.
+    /// Time for a TLS handshake, from the first byte on (5 s). A day or less.
     pub tls_handshake_timeout: Duration,
     /// How long a peer may read nothing while something waits for it.
     pub slow_reader_grace: Duration,
@@ -267,6 +270,13 @@ impl Config {
         }
         if self.timing.resume_window < Duration::from_secs(1) {
             return Err(ConfigError::Duration { name: "resume_window", expected: "1 second or more" });
+        }
+        let handshakes = [
+            ("handshake_timeout", self.timing.handshake_timeout),
+            ("tls_handshake_timeout", self.timing.tls_handshake_timeout),
+        ];
+        if let Some((name, _)) = handshakes.into_iter().find(|(_, span)| *span > LONGEST_HANDSHAKE) {
+            return Err(ConfigError::Duration { name, expected: "a day or less" });
         }
         if self.retention() < Duration::from_secs(1) {
             return Err(ConfigError::Duration { name: "job_retention", expected: "1 second or more" });
@@ -454,6 +464,14 @@ mod tests {
             };
             assert_eq!(named(&|timing| set(timing, millis(least))), None, "{name}");
             assert_eq!(named(&|timing| set(timing, millis(least - 1))), Some(name));
+        }
+        for name in ["handshake_timeout", "tls_handshake_timeout"] {
+            let set = |timing: &mut Timing, span| match name {
+                "handshake_timeout" => timing.handshake_timeout = span,
+                _ => timing.tls_handshake_timeout = span,
+            };
+            assert_eq!(named(&|timing| set(timing, millis(86_400_000))), None, "{name}");
+            assert_eq!(named(&|timing| set(timing, Duration::MAX)), Some(name));
         }
     }
 }
