@@ -11,6 +11,9 @@ use crate::agent::Inbox;
 use crate::input_schema::InputSchema;
 use crate::registry::Registry;
 
+/// Stack of a check, which goes as deep as it may in half of it and less.
+const STACK: usize = 8 << 20;
+
 /// Checks inputs, each on a thread of its own: a large one takes its time. The
 /// core bounds how many there are.
 pub(crate) struct Checks {
@@ -48,7 +51,7 @@ impl Checks {
             answer.fault = check();
         };
         // Where there is no thread, the answer is dropped with the check, and so given.
-        let _ = std::thread::Builder::new().name("check".to_string()).spawn(check);
+        let _ = std::thread::Builder::new().name("check".to_string()).stack_size(STACK).spawn(check);
     }
 }
 

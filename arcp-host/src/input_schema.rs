@@ -2,6 +2,8 @@
 
 mod effort;
 
+use std::panic::resume_unwind;
+
 use arcp_proto::json::Json;
 use arcp_proto::runtime::InputFault;
 use jsonschema::{Draft, PatternOptions, Validator};
@@ -18,6 +20,9 @@ const SCHEMA_BYTES: usize = 64 << 10;
 const PATTERNS_BYTES: usize = 8 << 20;
 /// What the schema is called where it refers to itself.
 const OWN_URI: &str = "json-schema:///";
+/// Stack on which a schema is built: what is referred to is built within what refers to it, as
+/// deep as 64 KiB may be.
+const STACK: usize = 64 << 20;
 /// How much is said of where and why an input does not fit, in bytes each.
 const FAULT_BYTES: usize = 500;
 
@@ -79,6 +84,19 @@ impl InputSchema {
         if bytes > SCHEMA_BYTES {
             return Err(SchemaError::TooLarge { bytes });
         }
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("schema".to_string()).stack_size(STACK);
+            match thread.spawn_scoped(scope, || InputSchema::build(text)) {
+                Ok(built) => built.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(error) => {
+                    let reason = format!("it cannot be built now: {error}");
+                    Err(SchemaError::Invalid { place: String::new(), reason })
+                }
+            }
+        })
+    }
+
+    fn build(text: &Json) -> Result<InputSchema, SchemaError> {
         let invalid = |place: String, reason: String| SchemaError::Invalid { place, reason };
         let schema: Value = serde_json::from_str(text.as_str()).map_err(|e| invalid(String::new(), e.to_string()))?;
         let options = jsonschema::options().offline().with_draft(Draft::Draft202012);
@@ -268,6 +286,17 @@ mod tests {
         }
         let once = schema(&format!(r#"{{"pattern":{costly}}}"#)).check(&text).expect("3001 apart is none");
         assert!(!once.reason.contains("cannot be checked"), "{}", once.reason);
+    }
+
+    #[test]
+    fn references_that_follow_each_other_are_built_however_many_there_are() {
+        let links: Vec<String> = (0..2000).map(|n| format!(r##""{n}":{{"$ref":"#/$defs/{}"}}"##, n + 1)).collect();
+        let text = format!(
+            r##"{{"$ref":"#/$defs/0","unevaluatedProperties":{{}},"$defs":{{{},"2000":{{}}}}}}"##,
+            links.join(",")
+        );
+        let fault = schema(&text).check(&json("{}")).expect("too deep");
+        assert!(fault.reason.contains("within one another"), "{}", fault.reason);
     }
 
     #[test]
