@@ -129,8 +129,16 @@ impl InputSchema {
             Err(error) => return Some(InputFault { pointer: String::new(), reason: cut(error.to_string()) }),
         };
         let at = self.references.resolver(self.own_uri.clone());
-        if let Err(too_much) = Effort::new(&self.states).count(&self.schema, &value, &at) {
+        let mut effort = Effort::new(&self.states);
+        if let Err(too_much) = effort.count(&self.schema, &value, &at) {
             return Some(InputFault { pointer: String::new(), reason: format!("it cannot be checked: {too_much}") });
+        }
+        if self.validator.is_valid(&value) {
+            return None;
+        }
+        if !effort.may_tell() {
+            let reason = "it does not fit; in which place is too much to tell, with all alternatives of the schema";
+            return Some(InputFault { pointer: String::new(), reason: reason.to_string() });
         }
         let error = self.validator.validate(&value).err()?;
         // What was given is not repeated: it may be long, and it is known.
@@ -261,19 +269,22 @@ mod tests {
         let many = (0..2000).map(|n| format!("\"{n:04}\"")).collect::<Vec<_>>().join(",");
         let members = |value: &str| many.split(',').map(|name| format!("{name}:{value}")).collect::<Vec<_>>().join(",");
         let named = json(&format!("{{\"{}\":1}}", "01".repeat(4000)));
-        let costly = r#""^[01]*1[01]{3000}1[01]*$""#;
+        let (costly, long) = (r#""^[01]*1[01]{3000}1[01]*$""#, "a".repeat(4000));
         for (what, input) in [
             (format!(r#""pattern":{costly}"#), text.clone()),
             (r#""pattern":"^[01]*1[01]*$""#.to_string(), text.clone()),
             (r#""maxLength":10000"#.to_string(), text.clone()),
             (format!(r#""patternProperties":{{{costly}:{{}}}}"#), named.clone()),
-            (format!(r#""propertyNames":{{"pattern":{costly}}}"#), named),
+            (format!(r#""propertyNames":{{"pattern":{costly}}}"#), named.clone()),
             (format!(r#""enum":[{many}]"#), json("\"9999\"")),
             (format!(r#""const":[{many}]"#), json(&format!("[{many}]"))),
             (format!(r#""required":[{many}]"#), json(&format!("{{{}}}", members("1")))),
             (format!(r#""properties":{{{}}}"#, members("{}")), json("{}")),
             (members("1"), json("{}")),
             (r#""uniqueItems":true"#.to_string(), json(&format!("[{many}]"))),
+            (format!(r##""$ref":"#/$defs/17/$defs/{long}","$defs":{{"{long}":{{}}}}"##), json("1")),
+            (format!(r#""$id":"https://example.com/{long}""#), json("1")),
+            (r#""propertyNames":{"type":"string"}"#.to_string(), named.clone()),
         ] {
             let fault = often(&what).check(&input).expect("too much");
             assert!(fault.reason.contains("to its parts"), "{what:.60}: {}", fault.reason);
@@ -297,6 +308,47 @@ mod tests {
         );
         let fault = schema(&text).check(&json("{}")).expect("too deep");
         assert!(fault.reason.contains("within one another"), "{}", fault.reason);
+    }
+
+    #[test]
+    fn what_is_evaluated_is_looked_for_again_at_each_level() {
+        let levels = |count: usize| {
+            let link = |n: usize| format!(r##""{n}":{{"anyOf":[{{"$ref":"#/$defs/{}"}}]}}"##, n + 1);
+            let links = (0..count).map(link).collect::<Vec<_>>().join(",");
+            let costly = r#""^[01]*1[01]{3000}1[01]*$""#;
+            schema(&format!(
+                r##"{{"$ref":"#/$defs/0","unevaluatedProperties":{{"type":"integer"}},
+                    "$defs":{{{links},"{count}":{{"patternProperties":{{{costly}:{{}}}}}}}}}}"##
+            ))
+        };
+        let named = json(&format!("{{\"{}\":1}}", "01".repeat(4000)));
+        assert_eq!(levels(3).check(&named), None);
+        let fault = levels(200).check(&named).expect("too much");
+        assert!(fault.reason.contains("to its parts"), "{}", fault.reason);
+    }
+
+    #[test]
+    fn why_no_alternative_fits_is_told_where_that_is_little() {
+        // Each wrong item would be told of by itself, and for each alternative that it is within once more.
+        let items = |count: usize| json(&format!("[{}1]", "\"\",".repeat(count)));
+        let lists = schema(r#"{"anyOf":[{"type":"string"},{"items":{"type":"string"}}]}"#);
+        assert_eq!(lists.check(&json("[\"\"]")), None);
+        let few = lists.check(&items(10)).expect("a number is no text");
+        assert!(few.reason.contains("anyOf"), "{}", few.reason);
+        let many = lists.check(&items(100_000)).expect("a number is no text");
+        assert!(many.reason.contains("too much to tell"), "{}", many.reason);
+        assert_eq!(lists.check(&json(&items(100_000).as_str().replace(",1]", "]"))), None, "it fits all the same");
+        let links: Vec<String> =
+            (0..100).map(|n| format!(r##""{n}":{{"oneOf":[{{"$ref":"#/$defs/{}"}}]}}"##, n + 1)).collect();
+        let nested = format!(
+            r##"{{"$ref":"#/$defs/0","$defs":{{{},"100":{{"items":{{"type":"string"}}}}}}}}"##,
+            links.join(",")
+        );
+        let deep = schema(&nested).check(&items(1000)).expect("a number is no text");
+        assert!(deep.reason.contains("too much to tell"), "{}", deep.reason);
+        // One that is wrong beside all alternatives is told first, as ever.
+        let beside = schema(r#"{"items":{"type":"string"}}"#).check(&items(100_000)).expect("a number is no text");
+        assert_eq!(beside.pointer, "/100000");
     }
 
     #[test]

@@ -22,6 +22,9 @@ const STEPS: usize = 512;
 const COMPARED: usize = 64;
 /// Names looked up that cost as much.
 const NAMES: usize = 16;
+/// So much of it at most is done again to tell why no alternative fits: all that is wrong with
+/// each is held then.
+const TOLD: u64 = 16_384;
 
 /// Why an input is not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,11 +44,24 @@ pub(super) type States = BTreeMap<String, usize>;
 pub(super) struct Effort<'s> {
     left: u64,
     states: &'s States,
+    /// How often what is applied is: what is evaluated of a value is looked for at each level again.
+    times: u64,
+    /// Whether that is looked for.
+    marks: bool,
+    /// How many alternatives it is within: telling why none of them fits goes through each once more.
+    within: u64,
+    /// What telling why costs.
+    told: u64,
 }
 
 impl<'s> Effort<'s> {
     pub(super) fn new(states: &'s States) -> Effort<'s> {
-        Effort { left: APPLIED, states }
+        Effort { left: APPLIED, states, times: 1, marks: false, within: 0, told: 0 }
+    }
+
+    /// Whether it may be told why the input does not fit, if it does not.
+    pub(super) fn may_tell(&self) -> bool {
+        self.told <= TOLD
     }
 
     /// Counts what is applied if everything is: a check that finds a fault early
@@ -67,7 +83,8 @@ impl<'s> Effort<'s> {
         self.spend(keywords.len() / NAMES)?;
         self.looks_at(keywords, input)?;
         let inner;
-        let at = if keywords.contains_key("$id") {
+        let at = if let Some(id) = keywords.get("$id") {
+            self.spend((size(id) + at.base_uri().as_str().len()) / COMPARED)?;
             inner = at.in_subresource(Draft::Draft202012.create_resource_ref(schema)).ok();
             inner.as_ref().unwrap_or(at)
         } else {
@@ -75,18 +92,25 @@ impl<'s> Effort<'s> {
         };
         self.in_place(keywords, input, at, depth)?;
         if keywords.contains_key("unevaluatedProperties") || keywords.contains_key("unevaluatedItems") {
-            // They look once more at what the others have applied.
+            // They look once more at what the others have applied, and each of these at what is in it.
+            let before = std::mem::replace(&mut self.marks, true);
             self.in_place(keywords, input, at, depth)?;
+            self.marks = before;
         }
+        let before = std::mem::replace(&mut self.marks, false);
         match input {
-            Value::Object(members) => self.members(keywords, members, at, depth),
-            Value::Array(items) => self.items(keywords, items, at, depth),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+            Value::Object(members) => self.members(keywords, members, at, depth)?,
+            Value::Array(items) => self.items(keywords, items, at, depth)?,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+        self.marks = before;
+        Ok(())
     }
 
     fn spend(&mut self, cost: usize) -> Result<(), TooMuch> {
-        self.left = self.left.checked_sub(cost as u64).ok_or(TooMuch::Applied)?;
+        let cost = (cost as u64).saturating_mul(self.times);
+        self.left = self.left.checked_sub(cost).ok_or(TooMuch::Applied)?;
+        self.told = self.told.saturating_add(cost.saturating_mul(self.within));
         Ok(())
     }
 
@@ -121,6 +145,8 @@ impl<'s> Effort<'s> {
         for (keyword, value) in keywords {
             match (keyword.as_str(), value) {
                 ("$ref" | "$dynamicRef", Value::String(reference)) => {
+                    let base = if reference.starts_with('#') { 0 } else { at.base_uri().as_str().len() };
+                    self.spend((base + reference.len()) / COMPARED)?;
                     // What refers to nothing was no schema.
                     if let Ok(referred) = at.lookup(reference) {
                         let (schema, at, _) = referred.into_inner();
@@ -128,7 +154,10 @@ impl<'s> Effort<'s> {
                     }
                 }
                 ("allOf" | "anyOf" | "oneOf", Value::Array(several)) => {
+                    let (again, alternatives) = (u64::from(self.marks), u64::from(keyword != "allOf"));
+                    (self.times, self.within) = (self.times + again, self.within + alternatives);
                     several.iter().try_for_each(|schema| self.apply(schema, input, at, depth))?;
+                    (self.times, self.within) = (self.times - again, self.within - alternatives);
                 }
                 ("not" | "if" | "then" | "else", schema) => self.apply(schema, input, at, depth)?,
                 ("dependentSchemas" | "dependencies", Value::Object(several)) => {
@@ -168,7 +197,10 @@ impl<'s> Effort<'s> {
                     members.values().try_for_each(|member| self.apply(schema, member, at, depth))?;
                 }
                 ("propertyNames", schema) => {
-                    members.keys().try_for_each(|name| self.apply(schema, &Value::String(name.clone()), at, depth))?;
+                    for name in members.keys() {
+                        self.spend(name.len() / STEPS)?;
+                        self.apply(schema, &Value::String(name.clone()), at, depth)?;
+                    }
                 }
                 _ => {}
             }
