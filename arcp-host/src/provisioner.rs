@@ -18,8 +18,9 @@ pub(crate) use self::calls::Calls;
 /// [`Timing::provision_timeout`](arcp_proto::runtime::Timing::provision_timeout): what comes
 /// later is revoked. A revocation that takes more than 30 seconds is tried again.
 ///
-/// Of 64 calls at once a principal may have a quarter of what the others leave; more of
-/// its calls fail, and revocations are tried again.
+/// Of 64 calls at once a principal may have a quarter of what the others leave: who submits
+/// more is refused with `RESOURCE_EXHAUSTED`; steps of workflows, times of schedules and
+/// revocations are tried again.
 ///
 /// The runtime asks only once it is durable that credentials are wanted, keeps no value
 /// beyond its memory, and has everything revoked that it does not use: of a job that is

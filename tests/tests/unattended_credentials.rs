@@ -476,3 +476,30 @@ fn a_crash_while_the_job_of_a_time_waits_leaves_no_credentials_and_one_job_of_th
     }
     assert!(before > 0 && after > 0, "{before} had their job before the crash, {after} after it");
 }
+
+#[test]
+fn a_host_that_issues_too_many_already_keeps_steps_and_times_waiting_and_refuses_who_asks_himself() {
+    let mut world = world(120);
+    let mut raw = open(&mut world);
+    schedule(&mut world, &mut raw, json!({"every": HOURLY}), json!({}));
+    world.run_for(HOUR - SECOND);
+    world.provisioner.busy = true;
+    let job = start(&mut world, &mut raw, json!([with_models("a", "waiter", json!({}))]));
+    world.run_for(20 * SECOND);
+    assert_eq!((times(&world).len(), steps_of(&world, job).len()), (0, 0));
+    assert_eq!((end(&world, job), world.waits().get(&job)), (None, Some(&Wait::Room)));
+    let listed = shown(&mut world, &mut raw);
+    assert_eq!((&listed["fired"], &listed["skipped"]), (&json!(0), &json!(0)), "{listed}");
+    let lease = json!({"model.use": ["gpt-4"]});
+    raw.send(&mut world, "tool.invoke", json!({"tool": "slow", "lease_request": lease}));
+    let refused = raw.expect_any(&mut world, &["job.accepted", "nack"]);
+    assert_eq!(refused["payload"]["code"], "RESOURCE_EXHAUSTED", "{refused}");
+    assert_eq!(world.provisioner.revocations.len(), 0, "nothing was begun that is to be revoked");
+    world.restores();
+    world.provisioner.busy = false;
+    world.run_for(10 * SECOND);
+    assert_eq!(times(&world), ["01:00:00"]);
+    assert_eq!(steps_of(&world, job).len(), 1);
+    assert_eq!((counting(&world).len(), world.provisioner.ordered.len()), (2, 2));
+    world.finish();
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arcp_proto::id::{JobId, OpId, Principal};
-use arcp_proto::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
+use arcp_proto::model::credential::{CredentialOrder, Issuance, Revocation};
 use arcp_proto::runtime::Input;
 
 use super::{ProvisionError, Provisioner};
@@ -35,29 +35,27 @@ impl Calls {
     /// knows whether they are still wanted.
     pub(crate) fn issue(&self, op: OpId, order: CredentialOrder) {
         self.slots.own(order.job, &order.principal);
-        let job = order.job;
-        let tell = move |done: Option<Result<Vec<ProvisionedCredential>, ProvisionError>>| {
-            let issuance = match done {
-                Some(Ok(issued)) => Issuance::Issued(issued),
-                Some(Err(ProvisionError { reason, is_exhausted })) => Issuance::Failed { reason, is_exhausted },
-                None => {
-                    let reason = "too many are being issued, or it broke off".to_string();
-                    Issuance::Failed { reason, is_exhausted: false }
-                }
-            };
-            Input::CredentialsIssued { op, issuance }
+        let (job, is_first) = (order.job, order.renews.is_none());
+        let tell = move |done: Option<Issuance>| {
+            let broke_off = || Issuance::Failed { reason: "it broke off".to_string(), is_exhausted: false };
+            Input::CredentialsIssued { op, issuance: done.unwrap_or_else(broke_off) }
         };
         let issue = move |provisioner: &dyn Provisioner| match order.renews.as_deref() {
             Some(renewal) => provisioner.renew(&order, renewal).map(|renewed| vec![renewed]),
             None => provisioner.issue(&order),
         };
-        let Some((provisioner, slot, answer)) = self.begin(job, tell) else {
+        let Some((provisioner, slot, answer)) = self.begin(job, tell, Some(Issuance::Busy)) else {
+            if is_first {
+                // It has nothing to be revoked.
+                self.slots.disown(job);
+            }
             return; // It is answered already.
         };
         spawn(move || {
             let issued = issue(provisioner.as_ref());
             drop(slot);
-            answer.give(Some(issued));
+            let failed = |ProvisionError { reason, is_exhausted }| Issuance::Failed { reason, is_exhausted };
+            answer.give(Some(issued.map_or_else(failed, Issuance::Issued)));
         });
     }
 
@@ -71,7 +69,7 @@ impl Calls {
             }
             Input::CredentialsRevoked { op, done }
         };
-        let Some((provisioner, slot, answer)) = self.begin(job, tell) else {
+        let Some((provisioner, slot, answer)) = self.begin(job, tell, None) else {
             return; // It is answered already.
         };
         // Nothing is given that nobody waits for: what comes late is asked for again.
@@ -87,11 +85,16 @@ impl Calls {
         });
     }
 
-    /// What a call for a job takes. If there is none of it, the answer is given as it is
-    /// dropped.
-    fn begin<T, F: FnOnce(Option<T>) -> Input>(&self, job: JobId, tell: F) -> Option<Begun<T, F>> {
+    /// What a call for a job takes. If there is none of it, the answer is given: `busy` where there
+    /// are too many calls.
+    fn begin<T, F: FnOnce(Option<T>) -> Input>(&self, job: JobId, tell: F, busy: Option<T>) -> Option<Begun<T, F>> {
         let answer = Answer { inbox: self.inbox.clone(), tell: Some(tell), done: None };
-        Some((self.provisioner.clone()?, self.slots.take(job)?, answer))
+        let provisioner = self.provisioner.clone()?;
+        let Some(slot) = self.slots.take(job) else {
+            answer.give(busy);
+            return None;
+        };
+        Some((provisioner, slot, answer))
     }
 }
 
@@ -192,9 +195,14 @@ impl<T, F: FnOnce(Option<T>) -> Input> Drop for Answer<T, F> {
 
 #[cfg(test)]
 mod tests {
+    use arcp_proto::json::Json;
+    use arcp_proto::model::agent::AgentRef;
+    use arcp_proto::model::credential::Renewal;
+    use arcp_proto::secret::Secret;
     use ulid::Ulid;
 
     use super::*;
+    use crate::provisioner::InMemoryProvisioner;
 
     #[test]
     fn the_calls_of_one_principal_leave_room_for_those_of_others() {
@@ -214,5 +222,41 @@ mod tests {
         drop(held);
         let taken = slots.lock();
         assert_eq!((taken.all, taken.by_owner.len()), (0, 0));
+    }
+
+    /// Keeps what it is given.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Input>>);
+
+    impl Inbox for Kept {
+        fn put(&self, input: Input) {
+            self.0.lock().expect("nobody panics").push(input);
+        }
+    }
+
+    #[test]
+    fn an_order_for_which_there_is_no_room_is_told_apart_and_owns_nothing() {
+        let inbox = Arc::new(Kept::default());
+        let calls = Calls::new(Some(Arc::new(InMemoryProvisioner::default())), inbox.clone());
+        let principal = Principal::new("alice").expect("a name");
+        let order = |n| CredentialOrder {
+            job: JobId::from_ulid(Ulid::from_parts(1, n)),
+            principal: principal.clone(),
+            agent: AgentRef::parse("echo").expect("a name"),
+            lease: Json::empty_object(),
+            expires_at: None,
+            renews: None,
+        };
+        let live = order(1);
+        calls.slots.own(live.job, &principal);
+        let held: Vec<Slot> = std::iter::from_fn(|| calls.slots.take(live.job)).collect();
+        calls.issue(OpId(1), order(2));
+        let current = Secret::new("sk".to_string());
+        let renewal = Renewal { id: "cred".into(), current, value: None };
+        calls.issue(OpId(2), CredentialOrder { renews: Some(Box::new(renewal)), ..live });
+        let busy = |op| Input::CredentialsIssued { op: OpId(op), issuance: Issuance::Busy };
+        assert_eq!(format!("{:?}", inbox.0.lock().expect("nobody panics")), format!("{:?}", [busy(1), busy(2)]));
+        assert_eq!(calls.slots.lock().owners.len(), 1, "what goes on is still its owner's");
+        drop(held);
     }
 }

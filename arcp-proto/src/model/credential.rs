@@ -177,6 +177,8 @@ pub enum Issuance {
         #[serde(default, skip_serializing_if = "core::ops::Not::not")]
         is_exhausted: bool,
     },
+    /// It is at too much already, and has not begun: nothing was issued. Who waits may ask again.
+    Busy,
 }
 
 /// What is to be revoked of what was issued for a job.

@@ -18,6 +18,8 @@ pub struct Provisioner {
     /// Why it issues none, if it does not: the last of them counts all the same, as of
     /// an answer that was lost.
     pub fails: Option<String>,
+    /// Whether it is at too much already, and begins with nothing.
+    pub busy: bool,
     /// What its values end with.
     pub suffix: String,
     /// Whether it does not say what it has issued.
@@ -43,6 +45,7 @@ impl Default for Provisioner {
         Provisioner {
             issues: 1,
             fails: None,
+            busy: false,
             suffix: String::new(),
             silent: false,
             cannot_revoke: 0,
@@ -86,6 +89,10 @@ impl Provisioner {
 impl World {
     pub(super) fn issue_credentials(&mut self, op: OpId, order: CredentialOrder) {
         let provisioner = &mut self.provisioner;
+        if provisioner.busy {
+            let issuance = Issuance::Busy;
+            return self.later(Event::ToRuntime(Input::CredentialsIssued { op, issuance }));
+        }
         // One that fails may have issued all the same.
         let issued = (1..=provisioner.issues).map(|n| provisioner.issue(&order, n)).collect();
         provisioner.ordered.push(order);

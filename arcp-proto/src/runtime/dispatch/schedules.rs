@@ -189,6 +189,8 @@ fn submit(
     };
     let came = match preparation::judge(came, &new) {
         Ok(came) => came,
+        // The host was not asked for anything yet.
+        Err(why) if why.code == ErrorCode::ResourceExhausted => return Decided::Later,
         Err(why) => return Decided::Refused(why),
     };
     let asker = (Asker::Schedule(at), &record.principal);

@@ -138,6 +138,8 @@ pub(super) fn on_prepared(runtime: &mut Runtime, (id, at): (JobId, usize), op: O
         let attempt = next_try(runtime, id, at);
         match verdict {
             Ok(()) => try_to_begin(runtime, id, (at, attempt), Some(&preparing)),
+            // The host was not asked for anything yet.
+            Err(why) if why.code == ErrorCode::ResourceExhausted => put_off(runtime, id, at, &why),
             Err(why) => fail_unbegun(runtime, id, at, why),
         }
     }

@@ -44,6 +44,9 @@ use crate::secret::Secret;
 /// twice as long, from the first to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
+/// Why a host issues none that is at too much already.
+const BUSY: &str = "too many credentials are being issued: ask again in a while";
+
 /// Wants credentials for a job that is asked for, if it is to have some: whoever asks waits
 /// for them then.
 ///
@@ -125,6 +128,12 @@ pub(in crate::runtime) fn on_issued(
     let usable = match issuance {
         Issuance::Issued(issued) => kept_of(issued, most).map_err(|reason| (ErrorCode::Unavailable, reason)),
         Issuance::Failed { reason, is_exhausted } => Err((code_of(is_exhausted), reason)),
+        Issuance::Busy => {
+            // There is nothing to revoke.
+            asker.map(|asker| jobs.credentials.waiting.remove(&asker));
+            forget(jobs, ctx, job);
+            return asker.map(|asker| (asker, Err(Violation::new(ErrorCode::ResourceExhausted, BUSY))));
+        }
     };
     let Some(asker) = asker else {
         jobs.credentials.revoke(ctx, job, None);
@@ -365,6 +374,10 @@ fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance)
         (Issuance::Failed { reason, is_exhausted }, _) => {
             code = code_of(is_exhausted);
             Err((reason, Vec::new()))
+        }
+        (Issuance::Busy, _) => {
+            code = ErrorCode::ResourceExhausted;
+            Err((BUSY.into(), Vec::new()))
         }
     };
     if let (Some(wanted), Some(live)) = (wanted, entry.live()) {
