@@ -503,3 +503,42 @@ fn a_host_that_issues_too_many_already_keeps_steps_and_times_waiting_and_refuses
     assert_eq!((counting(&world).len(), world.provisioner.ordered.len()), (2, 2));
     world.finish();
 }
+
+#[test]
+fn no_calendar_says_how_long_credentials_are_waited_for() {
+    let mut back = world(130);
+    let mut raw = open(&mut back);
+    back.provisioner.silent = true;
+    schedule(&mut back, &mut raw, json!({"every": HOURLY}), json!({}));
+    back.run_for(HOUR + SECOND);
+    let job = start(&mut back, &mut raw, json!([with_models("a", "waiter", json!({}))]));
+    back.run_for(SECOND);
+    assert_eq!(counting(&back).len(), 2);
+    back.set_clock(-3_600_000);
+    back.run_for(11 * SECOND);
+    let why = end(&back, job).expect("it has failed");
+    assert!(why.contains("the credentials of the job were not issued in time"), "{why}");
+    let late = shown(&mut back, &mut raw);
+    assert_eq!(late["skipped"], 1, "{late}");
+    assert!(late.to_string().contains("the credentials of the job were not issued in time"), "{late}");
+    back.say_issued();
+    back.run_for(SECOND);
+    assert_eq!(counting(&back), BTreeSet::new());
+    back.finish();
+
+    let mut ahead = world(131);
+    let mut raw = open(&mut ahead);
+    ahead.provisioner.silent = true;
+    let steps = json!([with_models("a", "waiter", json!({})), {"id": "b", "tool": "waiter"}]);
+    let job = start(&mut ahead, &mut raw, steps);
+    ahead.run_for(SECOND);
+    ahead.set_clock(3_600_000);
+    let other = steps_of(&ahead, job)["b/1"];
+    exit(&mut ahead, other, success());
+    ahead.run_for(5 * SECOND);
+    ahead.say_issued();
+    ahead.run_for(SECOND);
+    let step = steps_of(&ahead, job).remove("a/1").expect("it has waited for six seconds");
+    assert_eq!(counting(&ahead), BTreeSet::from([step]));
+    ahead.finish();
+}

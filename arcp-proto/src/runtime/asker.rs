@@ -21,6 +21,16 @@ pub(super) enum Asker {
     Schedule(LogPos),
 }
 
+impl Asker {
+    /// Whether it sees to it by itself that it waits no longer than it may.
+    pub(super) fn keeps_time(self) -> bool {
+        match self {
+            Asker::Conn(_) | Asker::Agent(_) => true,
+            Asker::Step(..) | Asker::Schedule(_) => false,
+        }
+    }
+}
+
 /// What the host does before a job is accepted.
 #[derive(Debug)]
 pub(super) enum Preparing {

@@ -47,7 +47,7 @@ pub(super) use policy::on_policy;
 pub(super) use schedules::{
     on_due as on_schedules_due, on_input_checked as on_schedule_checked, on_planned, on_revoked,
 };
-pub(super) use submit::on_issued as on_credentials_issued;
+pub(super) use submit::{on_issued as on_credentials_issued, on_overdue as on_credentials_overdue};
 pub(super) use workflows::{on_due as on_workflow_due, on_input_checked as on_step_checked};
 use writer::Writer;
 

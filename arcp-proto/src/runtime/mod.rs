@@ -363,6 +363,7 @@ impl Runtime {
                 Timer::Checkpoint(job) => job::checkpoint::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevocationGrace(job) => provisioning::on_grace_over(&mut self.jobs, &mut self.ctx, job),
                 Timer::Delegation(job) => deferral::on_overdue(&mut self.jobs, job),
+                Timer::Provision(job) => dispatch::on_credentials_overdue(self, job),
                 Timer::Renewal(job) => provisioning::on_renewal_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevokeAgain(job) => provisioning::on_again(&mut self.jobs, &mut self.ctx, job),
                 Timer::Departure(job) => departure::on_due(&mut self.jobs, &mut self.ctx, job),

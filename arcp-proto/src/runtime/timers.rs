@@ -82,6 +82,9 @@ pub enum Timer {
     Renewal(JobId),
     /// The host has had long enough for a child that the agent of a job asks for.
     Delegation(JobId),
+    /// The host has had long enough to issue the credentials of a job that is a step, or of a
+    /// schedule.
+    Provision(JobId),
     /// The runtime that is to have a job has had long enough to answer, or is asked
     /// again.
     Departure(JobId),
@@ -112,6 +115,7 @@ impl Timer {
             | Timer::RevocationGrace(_)
             | Timer::Renewal(_)
             | Timer::Delegation(_)
+            | Timer::Provision(_)
             | Timer::Departure(_)
             | Timer::Checkpoint(_)
             | Timer::Read(_) => true,

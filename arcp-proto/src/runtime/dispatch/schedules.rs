@@ -47,9 +47,7 @@ type Came = (UtcMs, Prepared);
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
     for _ in 0..STEP {
         let Some(at) = runtime.schedules.take_due(&runtime.ctx) else { break };
-        let overdue = schedule::take_overdue(&mut runtime.schedules, &runtime.ctx, at);
-        let late = || Violation::new(ErrorCode::Unavailable, "the credentials of the job were not issued in time");
-        look(runtime, at, overdue.map(|(time, preparing)| (time, (preparing, Err(late())))));
+        look(runtime, at, None);
     }
     runtime.schedules.on_looked(&mut runtime.ctx);
 }
@@ -104,7 +102,7 @@ fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
     if let Some((time, prepared)) = came {
         // Whether it may go on beside others was judged when its time came.
         let decided = fire(runtime, at, time, Some(prepared));
-        runtime.schedules.decide(&runtime.ctx, &mut turn, time, decided);
+        runtime.schedules.decide(runtime.ctx.now.utc, &mut turn, time, decided);
     }
     runtime.schedules.take_times(&mut runtime.ctx, &mut turn);
     loop {
@@ -113,7 +111,7 @@ fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
         let goes_on = schedules.last_job(at).is_some_and(goes_on);
         let Some(time) = schedules.next_in_turn(ctx, &mut turn, goes_on) else { break };
         let decided = fire(runtime, at, time, None);
-        runtime.schedules.decide(&runtime.ctx, &mut turn, time, decided);
+        runtime.schedules.decide(runtime.ctx.now.utc, &mut turn, time, decided);
     }
     runtime.schedules.end_turn(&mut runtime.ctx, &turn);
 }

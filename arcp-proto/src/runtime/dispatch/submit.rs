@@ -248,10 +248,23 @@ pub(super) fn submit_at(
 
 /// The host has issued credentials, or has not: whoever waits for them is heard again.
 pub(in crate::runtime) fn on_issued(runtime: &mut Runtime, op: OpId, issuance: Issuance) {
+    let Runtime { ctx, jobs, .. } = &mut *runtime;
+    if let Some((asker, verdict)) = provisioning::on_issued(jobs, ctx, op, issuance) {
+        hear(runtime, asker, op, verdict);
+    }
+}
+
+/// The host has not issued credentials in time, for a job that nobody waits for who would tell.
+pub(in crate::runtime) fn on_overdue(runtime: &mut Runtime, job: JobId) {
+    if let Some((asker, op)) = provisioning::overdue(&runtime.jobs, job) {
+        let late = Violation::new(ErrorCode::Unavailable, "the credentials of the job were not issued in time");
+        hear(runtime, asker, op, Err(late));
+    }
+}
+
+/// Whoever waits for credentials is heard again.
+fn hear(runtime: &mut Runtime, asker: Asker, op: OpId, verdict: Result<(), Violation>) {
     let Runtime { ctx, connections, jobs, .. } = &mut *runtime;
-    let Some((asker, verdict)) = provisioning::on_issued(jobs, ctx, op, issuance) else {
-        return; // Nobody does.
-    };
     match asker {
         Asker::Conn(conn) => {
             let judged = connection::on_credentials(connections, ctx, conn, op, verdict);

@@ -174,16 +174,8 @@ fn go_on(runtime: &mut Runtime, id: JobId) {
         return;
     }
     runtime.workflows.end_pause(id, runtime.ctx.now.utc);
-    while let Some((at, preparing)) = runtime.workflows.take_overdue(id, runtime.ctx.now.utc) {
-        let overdue = |why: &'static str| Violation::new(ErrorCode::Unavailable, why);
-        match preparing {
-            Preparing::Input(..) => put_off(runtime, id, at, &overdue("its input was not checked in time")),
-            Preparing::Credentials(..) => {
-                let Runtime { ctx, jobs, .. } = &mut *runtime;
-                provisioning::abandon(jobs, ctx, Asker::Step(id, at));
-                fail_unbegun(runtime, id, at, overdue("the credentials of the job were not issued in time"));
-            }
-        }
+    while let Some(at) = runtime.workflows.take_overdue(id, runtime.ctx.now.utc) {
+        put_off(runtime, id, at, &Violation::new(ErrorCode::Unavailable, "its input was not checked in time"));
     }
     while workflow::goes_on(&runtime.jobs, id) {
         let Runtime { ctx, workflows, .. } = &mut *runtime;

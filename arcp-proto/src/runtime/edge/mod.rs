@@ -281,6 +281,7 @@ impl Edge {
                 | Timer::RevokeAgain(_)
                 | Timer::Renewal(_)
                 | Timer::Delegation(_)
+                | Timer::Provision(_)
                 | Timer::Departure(_)
                 | Timer::Sidecar(_)
                 | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cause::Cause;
-use super::credentials::{Live, Provisioning, Renewing, Stage, Superseded};
+use super::credentials::{Credentials, Live, Provisioning, Renewing, Stage, Superseded};
 use super::delegation::OpenCall;
 use super::{Job, Jobs, NewJob, Wait, end, lease};
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -84,6 +84,9 @@ fn order(jobs: &mut Jobs, ctx: &mut Context, asker: Asker, order: CredentialOrde
     ctx.log.wait(pos, Waiter::Credentials(job));
     jobs.credentials.by_job.insert(job, entry);
     jobs.credentials.waiting.insert(asker, job);
+    if !asker.keeps_time() {
+        ctx.timers.set(Timer::Provision(job), ctx.now.mono + ctx.config.timing.provision_timeout);
+    }
     Ok(op)
 }
 
@@ -124,6 +127,7 @@ pub(in crate::runtime) fn on_issued(
         return None; // That operation revokes.
     };
     jobs.credentials.asked.remove(&op);
+    ctx.timers.clear(Timer::Provision(job));
     let most = ctx.config.limits.credential.credentials_per_job;
     let usable = match issuance {
         Issuance::Issued(issued) => kept_of(issued, most).map_err(|reason| (ErrorCode::Unavailable, reason)),
@@ -158,6 +162,16 @@ pub(in crate::runtime) fn on_issued(
     }
 }
 
+/// The host has not issued them in time: gives who waits for them, and by what.
+pub(in crate::runtime) fn overdue(jobs: &Jobs, job: JobId) -> Option<(Asker, OpId)> {
+    let Credentials { by_job, asked, .. } = &jobs.credentials;
+    match &by_job.get(&job)?.stage {
+        Stage::Intended(op, asker, _) => Some((*asker, *op)),
+        Stage::Asked(Some(asker)) => asked.iter().find(|(_, of)| **of == job).map(|(op, _)| (*asker, *op)),
+        Stage::Asked(None) | Stage::Issued(..) | Stage::Live(_) | Stage::Revoking { .. } => None,
+    }
+}
+
 /// What it is called that nothing is issued: who has nothing left to spend with somebody
 /// else is told the same as who has nothing left here (1.1 §9.6).
 fn code_of(is_exhausted: bool) -> ErrorCode {
@@ -189,6 +203,7 @@ pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, asker: Ask
     let Some(job) = jobs.credentials.waiting.remove(&asker) else {
         return; // It waited for none.
     };
+    ctx.timers.clear(Timer::Provision(job));
     let Some(entry) = jobs.credentials.by_job.get_mut(&job) else {
         return; // They are revoked.
     };

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::{
-    AGAIN, JobId, LogPos, Missed, Operation, Overlap, PATIENCE, Phase, Preparing, Principal, Schedule, Schedules,
-    UtcMs, Violation,
+    AGAIN, JobId, LogPos, Missed, NEVER, Operation, Overlap, PATIENCE, Phase, Preparing, Principal, Schedule,
+    Schedules, UtcMs, Violation,
 };
 use crate::id::OpId;
 use crate::runtime::context::Context;
@@ -161,8 +161,7 @@ impl Schedules {
     }
 
     /// What became of the time that was to have a job.
-    pub(in crate::runtime) fn decide(&mut self, ctx: &Context, turn: &mut Turn, time: UtcMs, decided: Decided) {
-        let now = ctx.now.utc;
+    pub(in crate::runtime) fn decide(&mut self, now: UtcMs, turn: &mut Turn, time: UtcMs, decided: Decided) {
         let Some(schedule) = self.kept.get_mut(&turn.at) else {
             turn.stops = true;
             return; // Its principal has ended it by that.
@@ -196,11 +195,11 @@ impl Schedules {
                 turn.stops = true;
             }
             Decided::Waits(preparing) => {
-                let patience = if preparing.issues() { ctx.config.timing.provision_timeout } else { PATIENCE };
+                let until = if preparing.issues() { NEVER } else { now.plus(PATIENCE) };
                 let (op, account) = (preparing.op(), schedule.record.principal.account());
                 schedule.phase = Phase::Preparing(op);
                 let operation = Operation::Prepare(turn.at, time, preparing);
-                self.running.insert(op, (account, operation, now.plus(patience)));
+                self.running.insert(op, (account, operation, until));
                 turn.stops = true;
             }
         }
@@ -244,29 +243,12 @@ pub(in crate::runtime) fn on_prepared(schedules: &mut Schedules, op: OpId) -> Op
     Some((at, time, preparing))
 }
 
-/// The time of a schedule for whose job the host has issued no credentials in time.
-pub(in crate::runtime) fn take_overdue(
-    schedules: &mut Schedules,
-    ctx: &Context,
-    at: LogPos,
-) -> Option<(UtcMs, Preparing)> {
-    let (op, until) = issuing(schedules, at)?;
-    let (_, time, preparing) = (until <= ctx.now.utc).then(|| on_prepared(schedules, op)).flatten()?;
-    Some((time, preparing))
-}
-
 /// Whether a schedule waits for the credentials of a job.
 pub(in crate::runtime) fn awaits_credentials(schedules: &Schedules, at: LogPos) -> bool {
-    issuing(schedules, at).is_some()
-}
-
-/// By what the host issues credentials for a schedule, and until when that is waited for.
-fn issuing(schedules: &Schedules, at: LogPos) -> Option<(OpId, UtcMs)> {
-    let Phase::Preparing(op) = schedules.kept.get(&at)?.phase else {
-        return None;
+    let Some(Phase::Preparing(op)) = schedules.kept.get(&at).map(|schedule| schedule.phase) else {
+        return false;
     };
-    let (_, operation, until) = schedules.running.get(&op)?;
-    operation.issues().then_some((op, *until))
+    schedules.running.get(&op).is_some_and(|(_, operation, _)| operation.issues())
 }
 
 impl Schedule {

@@ -42,7 +42,7 @@ use crate::model::schedule::{Missed, Overlap, Plan, PlanFault, Rule, ScheduleSum
 use crate::principal::Account;
 use crate::time::UtcMs;
 
-pub(super) use due::{Decided, awaits_credentials, on_prepared, take_overdue};
+pub(super) use due::{Decided, awaits_credentials, on_prepared};
 use line::Line;
 
 /// Times to come that are asked for at once.
@@ -54,6 +54,8 @@ const LOOK: Duration = Duration::from_secs(60);
 /// How long the host may be at something. Then it is asked again, and what it says
 /// later counts for nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Until when credentials are waited for: who orders them says when that is too long.
+const NEVER: UtcMs = UtcMs(u64::MAX);
 /// When what could not be done for now is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 /// What holding one takes besides its texts, generously.
@@ -215,7 +217,7 @@ impl Schedules {
         rule: &Rule,
     ) -> Result<OpId, Violation> {
         let (limits, account, now) = (&ctx.config.limits, principal.account(), ctx.now.utc);
-        forget_lost(&mut self.running, now);
+        self.running.retain(|_, (_, _, until)| *until > now);
         let is_new: fn(&Operation) -> bool = |operation| matches!(operation, Operation::New(_));
         let running = held_of(&self.running, ctx, &account, is_new);
         let what = "rules whose times are being found";
@@ -406,7 +408,9 @@ impl Schedules {
             return; // It is over.
         };
         let waits = match schedule.phase {
-            Phase::Planning(op) | Phase::Preparing(op) => self.running.get(&op).map(|(_, _, until)| *until),
+            Phase::Planning(op) | Phase::Preparing(op) => {
+                self.running.get(&op).map(|(_, _, until)| *until).filter(|until| *until < NEVER)
+            }
             Phase::Unplanned | Phase::Waiting | Phase::Stalled => None,
         };
         let next = next.into_iter().chain(waits).min();
@@ -428,7 +432,7 @@ impl Schedules {
     /// Has the host find times, of as many as it may be at.
     fn ask_for_plans(&mut self, ctx: &mut Context) {
         let now = ctx.now.utc;
-        forget_lost(&mut self.running, now);
+        self.running.retain(|_, (_, _, until)| *until > now);
         while let Some(at) = next_unplanned(&self.running, &mut self.unplanned, ctx) {
             let Some(schedule) = self.kept.get_mut(&at) else {
                 debug_assert!(false, "what is over leaves the line");
@@ -486,12 +490,6 @@ fn give_up(running: &mut Running, ctx: &mut Context, at: LogPos, phase: Phase) {
         running.remove(&op);
         ctx.effect(Effect::Unheard(Asker::Schedule(at)));
     }
-}
-
-/// What the host says late counts for nothing. That it has issued no credentials is what
-/// becomes of a time: that schedule is looked at.
-fn forget_lost(running: &mut Running, now: UtcMs) {
-    running.retain(|_, (_, operation, until)| *until > now || operation.issues());
 }
 
 /// The next in line that may have its times found.

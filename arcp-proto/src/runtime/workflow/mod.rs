@@ -261,14 +261,15 @@ impl Workflows {
         let Some(run) = self.runs.get_mut(&job) else {
             return; // It is over by now.
         };
-        let longest = match &preparing {
+        let until = match &preparing {
             Preparing::Input(op, _) => {
                 self.checks.insert(*op, Check { step: Some((job, at)), account: principal.account() });
-                LONGEST_CHECK
+                Some(ctx.now.utc.plus(LONGEST_CHECK))
             }
-            Preparing::Credentials(..) => ctx.config.timing.provision_timeout,
+            // Who orders them says when that is too long.
+            Preparing::Credentials(..) => None,
         };
-        run.preparing.insert(at, (preparing, ctx.now.utc.plus(longest)));
+        run.preparing.insert(at, (preparing, until));
     }
 
     /// Whether a step waits for its credentials.
@@ -297,13 +298,14 @@ impl Workflows {
         preparing.remove(&at).map(|(preparing, _)| preparing)
     }
 
-    /// A step for which the host takes too long: it waits for that no more.
-    pub(super) fn take_overdue(&mut self, job: JobId, now: UtcMs) -> Option<(usize, Preparing)> {
+    /// A step whose input the host takes too long to check: it waits for that no more.
+    pub(super) fn take_overdue(&mut self, job: JobId, now: UtcMs) -> Option<usize> {
         let run = self.runs.get_mut(&job)?;
-        let at = run.preparing.iter().find(|(_, (_, until))| *until <= now).map(|(at, _)| *at)?;
+        let is_over = |until: &Option<UtcMs>| until.is_some_and(|until| until <= now);
+        let at = run.preparing.iter().find(|(_, (_, until))| is_over(until)).map(|(at, _)| *at)?;
         let (preparing, _) = run.preparing.remove(&at)?;
         self.let_check(&preparing);
-        Some((at, preparing))
+        Some(at)
     }
 
     /// No step of a workflow waits for the host any more.

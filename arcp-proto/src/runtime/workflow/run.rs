@@ -31,8 +31,8 @@ pub(super) struct Run {
     pub(super) graph: Option<Workflow>,
     /// Its steps that do not just wait, and where the record of each stands.
     pub(super) steps: BTreeMap<usize, (StepState, LogPos)>,
-    /// Steps for whose jobs the host does something first, and until when that is waited for.
-    pub(super) preparing: BTreeMap<usize, (Preparing, UtcMs)>,
+    /// Steps for whose jobs the host does something first, and until when a check is waited for.
+    pub(super) preparing: BTreeMap<usize, (Preparing, Option<UtcMs>)>,
     /// Until when nothing is begun, because something was refused for now.
     pub(super) put_off: Option<UtcMs>,
     /// Whether whoever watches was told so.
@@ -133,7 +133,7 @@ impl Run {
                 None
             }
         });
-        let prepared = self.preparing.values().map(|(_, until)| *until);
+        let prepared = self.preparing.values().filter_map(|(_, until)| *until);
         retried.chain(prepared).chain(self.put_off).filter(|due| *due > now).min()
     }
 
