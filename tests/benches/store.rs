@@ -288,7 +288,7 @@ fn restart() {
         }
         if n <= OVER {
             let terminal = Terminal::success(Some(JobResult::Inline(Json::parse("{}").expect("JSON"))), None);
-            let event = EventRecord { event: Arc::new(JobEvent::Ended(terminal)), ..tick(EVENTS + 1) };
+            let event = EventRecord { event: Arc::new(JobEvent::Ended(Box::new(terminal))), ..tick(EVENTS + 1) };
             put(&mut store, Some(Record::JobEvent { job: job(n), event }));
             let classes = vec![(EventClass::Metric, EVENTS as u32), (EventClass::Succeeded, 1)];
             put(&mut store, Some(Record::JobHistory { job: job(n), gone: 0, classes, bytes: 5000, started: None }));

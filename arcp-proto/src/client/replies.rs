@@ -10,7 +10,7 @@ use super::reconnector::{ClientTimer, ReconnectState};
 use super::{Client, Identity, handoff, sidecars};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
-use crate::model::event::{JobEvent, Terminal};
+use crate::model::event::JobEvent;
 use crate::model::feature::Feature;
 use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, Opened, Refusal, RefusedKind, Reply, SessionReply, Watching,
@@ -481,8 +481,8 @@ impl Client {
         if self.reconnector.state != ReconnectState::Open {
             return;
         }
-        if let (JobEvent::Ended(Terminal { error: Some(error), .. }), None, true) =
-            (&event, seq, self.config.family.numbers_every_end())
+        if let (JobEvent::Ended(terminal), None, true) = (&event, seq, self.config.family.numbers_every_end())
+            && let Some(error) = &terminal.error
         {
             // Some runtimes refuse a request in the form of an end; no end comes without a number.
             let about = Violation::new(error.code.clone(), error.message.clone());
@@ -516,7 +516,7 @@ impl Client {
                 if let Some(followed) = self.followed.remove(&job) {
                     self.commands.drop_cancels_of(&job);
                     let result = followed.assembly.finish(terminal.result.as_ref());
-                    self.tell(ClientEvent::JobEnded { job, seq: seq.unwrap_or(0), terminal, result });
+                    self.tell(ClientEvent::JobEnded { job, seq: seq.unwrap_or(0), terminal: *terminal, result });
                 }
             }
             event @ (JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_)) => {

@@ -15,7 +15,8 @@ use crate::model::artifact::ArtifactRef;
 use crate::model::job::FinalStatus;
 use crate::model::stored_form::is_stored_form;
 
-/// One event of a job's stream.
+/// One event of a job's stream. Those of which a job has few stand elsewhere, so that many of the others are held
+/// in little memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobEvent {
     /// The agent began to run.
@@ -30,9 +31,9 @@ pub enum JobEvent {
         body: Json,
     },
     /// A piece of the result.
-    Chunk(ResultChunk),
+    Chunk(Box<ResultChunk>),
     /// The end. Nothing follows.
-    Ended(Terminal),
+    Ended(Box<Terminal>),
 }
 
 /// Declares the classes once: the type, and the list of all of them.

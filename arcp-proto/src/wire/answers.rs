@@ -294,7 +294,7 @@ fn refused(family: Family, kind: &str, payload: &str) -> Refusal {
 fn end(family: Family, kind: &str, payload: &str) -> Terminal {
     let frame = heard(family, kind, r#","job_id":"job_1","event_seq":3"#, payload);
     let RuntimeFrame::Event { event: JobEvent::Ended(terminal), .. } = frame else { panic!("{kind}: {frame:?}") };
-    terminal
+    *terminal
 }
 
 fn said(family: Family, kind: &str, envelope: &str, payload: &str) -> String {

@@ -679,7 +679,7 @@ fn a_refusal_that_cannot_be_placed_is_about_the_session() {
 fn a_result_in_pieces_is_named_to_who_reads_pieces_and_written_out_for_others() {
     let whole = Json::parse("[1]").expect("JSON");
     let result = JobResult::Streamed { result_id: "res_1".into(), size: Some(3), inline: Some(whole) };
-    let event = JobEvent::Ended(Terminal::success(Some(result), None));
+    let event = JobEvent::Ended(Box::new(Terminal::success(Some(result), None)));
     for (features, named, inline) in
         [(Features::new(&[Feature::ResultChunk]), Some("res_1"), None), (Features::default(), None, Some("[1]"))]
     {
@@ -701,7 +701,7 @@ fn a_result_that_is_an_artifact_is_read_as_it_was_written_and_shown_to_who_knows
         .expect("an object"),
     );
     let stored = stored.expect("all of it");
-    let ended = |result| JobEvent::Ended(Terminal::success(Some(result), None));
+    let ended = |result| JobEvent::Ended(Box::new(Terminal::success(Some(result), None)));
     let event = ended(JobResult::Stored(Box::new(stored.clone())));
     for family in [Family::Hello, Family::Open] {
         let text = written(&View { family, ..View::before_handshake(false) }, &event);
@@ -717,9 +717,8 @@ fn a_result_that_is_an_artifact_is_read_as_it_was_written_and_shown_to_who_knows
         assert_eq!(shown, (family == Family::Hello).then(|| stored.as_result()).as_ref().map(Json::as_str), "{text}");
         // What is no artifact of ours is shown as it came.
         let odd = text.replace("\"size\":3,", "");
-        let JobEvent::Ended(Terminal { result: Some(JobResult::Inline(result)), .. }) = read(&odd) else {
-            panic!("{odd}")
-        };
+        let JobEvent::Ended(terminal) = read(&odd) else { panic!("{odd}") };
+        let Some(JobResult::Inline(result)) = terminal.result else { panic!("{odd}") };
         assert!(result.as_str().contains("art_1"), "{result}");
     }
     // An invocation that is answered at once ends alike (RFC §6.3).
@@ -728,10 +727,8 @@ fn a_result_that_is_an_artifact_is_read_as_it_was_written_and_shown_to_who_knows
         stored.to_json()
     );
     let frame = read_runtime_frame(Family::Open, &Header::read(&said).expect("a frame"), AT);
-    assert!(matches!(
-        frame,
-        Ok(RuntimeFrame::Event { event: JobEvent::Ended(Terminal { result: Some(JobResult::Stored(_)), .. }), .. })
-    ));
+    let Ok(RuntimeFrame::Event { event: JobEvent::Ended(terminal), .. }) = frame else { panic!("{frame:?}") };
+    assert!(matches!(terminal.result, Some(JobResult::Stored(_))), "{terminal:?}");
 }
 
 #[test]
@@ -740,7 +737,7 @@ fn a_value_stands_under_both_published_names_up_to_a_size() {
     for (bytes, both) in [(shared::WRITTEN_TWICE, true), (shared::WRITTEN_TWICE + 1, false)] {
         let value = alloc::format!("\"{}\"", "x".repeat(bytes - 2));
         let result = JobResult::Inline(Json::parse(&value).expect("JSON"));
-        let text = written(&view, &JobEvent::Ended(Terminal::success(Some(result), None)));
+        let text = written(&view, &JobEvent::Ended(Box::new(Terminal::success(Some(result), None))));
         assert_eq!(text.matches(&value).count(), if both { 2 } else { 1 }, "{bytes} bytes");
     }
 }

@@ -488,10 +488,11 @@ pub(in crate::runtime) fn children(job: &Job) -> &BTreeSet<JobId> {
 /// How a job ended, for its parent.
 pub(super) fn ended(job: &Job) -> Result<ChildEnd, Violation> {
     let event = job.event(job.count()).map(|stored| &*stored.event);
-    let Some(JobEvent::Ended(Terminal { status, result, error, .. })) = event else {
+    let Some(JobEvent::Ended(terminal)) = event else {
         let gone = alloc::format!("how {} ended is no longer held: wait for a child while it runs", job.id);
         return Err(Violation::new(ErrorCode::ResumeWindowExpired, gone));
     };
+    let Terminal { status, result, error, .. } = &**terminal;
     let result = match result {
         Some(JobResult::Inline(result)) | Some(JobResult::Streamed { inline: Some(result), .. }) => {
             Some(result.clone())

@@ -1,5 +1,6 @@
 //! How jobs end.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use core::time::Duration;
@@ -253,7 +254,7 @@ fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Opti
     let mut inputs = BTreeSet::new();
     jobs.table.change(id, |job| {
         inputs = streams::end(job, ctx, status);
-        let pos = job.append(ctx, JobEvent::Ended(terminal), false);
+        let pos = job.append(ctx, JobEvent::Ended(Box::new(terminal)), false);
         job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
         note_history(job, ctx);
     });

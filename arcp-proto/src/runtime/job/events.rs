@@ -69,7 +69,9 @@ impl Events {
     pub(super) fn pieces(&self) -> Option<impl Iterator<Item = &ResultChunk>> {
         let from = self.history.result_from()?.checked_sub(self.first_held())?;
         let events = self.held.range(usize::try_from(from).ok()?..);
-        Some(events.filter_map(|stored| if let JobEvent::Chunk(chunk) = &*stored.event { Some(chunk) } else { None }))
+        Some(
+            events.filter_map(|stored| if let JobEvent::Chunk(chunk) = &*stored.event { Some(&**chunk) } else { None }),
+        )
     }
 
     /// The record of the next event.

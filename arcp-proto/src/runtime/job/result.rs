@@ -1,6 +1,7 @@
 //! Results that are sent in pieces, because their agent does so or because they
 //! are too large for one frame.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -239,7 +240,7 @@ impl Job {
         for (at, (data, encoding)) in pieces.into_iter().enumerate() {
             if let Some(stream) = &mut self.run.sends.result {
                 let piece = stream.piece(data, encoding, more || at < last);
-                self.append(ctx, JobEvent::Chunk(piece), at == last);
+                self.append(ctx, JobEvent::Chunk(Box::new(piece)), at == last);
             }
         }
     }

@@ -353,7 +353,7 @@ fn what_a_store_gives_back_after_the_end_of_a_job_changes_nothing() {
     ctx.config.limits.job.running_jobs = 0;
     let mut jobs = Jobs::default();
     let job = accept(&mut jobs, &mut ctx, None);
-    let ended = JobEvent::Ended(Terminal::success(None, None));
+    let ended = JobEvent::Ended(Box::new(Terminal::success(None, None)));
     for n in 1..=3 {
         let record = EventRecord { n, at: UtcMs(n), thoughts: 0, event: Arc::new(ended.clone()) };
         jobs.restore_event(&ctx, job, LogPos(10 + n), record);
@@ -716,8 +716,9 @@ fn a_job_waits_in_line_or_runs_since_a_moment_and_its_agent_is_heard_only_then()
     call(&mut jobs, &mut ctx, first, say());
     assert_eq!(count(&jobs, first), ended, "nothing comes after the end");
     let last = jobs.get(first).and_then(|job| job.event(ended?)).map(|stored| stored.event.clone());
-    let Some(JobEvent::Ended(Terminal { error: Some(error), .. })) = last.as_deref() else { panic!("{last:?}") };
-    assert_eq!(error.message, "cancelled", "no reason was given");
+    let Some(JobEvent::Ended(terminal)) = last.as_deref() else { panic!("{last:?}") };
+    let why = terminal.error.as_ref().map(|error| error.message.as_str());
+    assert_eq!(why, Some("cancelled"), "no reason was given");
 }
 
 #[test]

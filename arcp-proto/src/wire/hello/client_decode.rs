@@ -132,7 +132,7 @@ impl HelloFrame<'_, '_> {
         let kind = self.payload.string(&["kind"]).ok_or_else(|| Violation::invalid("`job.event` has no kind"))?;
         let body = self.payload.json(&["body"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let event = if kind == "result_chunk" {
-            JobEvent::Chunk(chunk(&body, self.payload.header.sidecar)?)
+            JobEvent::Chunk(Box::new(chunk(&body, self.payload.header.sidecar)?))
         } else if let Some(shown) = shown(&kind, &body) {
             shown
         } else {
@@ -183,7 +183,7 @@ impl HelloFrame<'_, '_> {
             return Ok(RuntimeFrame::Reply { reply, job: None, trace: self.payload.trace() });
         }
         let at = self.payload.time(&["completed_at"]);
-        Ok(RuntimeFrame::Event { job: self.payload.job()?, seq, at, event: JobEvent::Ended(terminal) })
+        Ok(RuntimeFrame::Event { job: self.payload.job()?, seq, at, event: JobEvent::Ended(Box::new(terminal)) })
     }
 
     fn failure(&self, status: FinalStatus) -> Terminal {

@@ -117,10 +117,10 @@ impl OpenFrame<'_, '_> {
             "stream.open" | "stream.close" if self.is_of_thoughts() => return Ok(RuntimeFrame::Counted),
             "stream.open" => self.stream(EventKind::StreamOpen)?,
             "stream.close" => self.stream(EventKind::StreamClose)?,
-            "job.result_chunk" => JobEvent::Chunk(chunk(&self.whole()?, self.payload.header.sidecar)?),
-            "job.completed" | "tool.result" => JobEvent::Ended(self.completed()),
-            "job.failed" | "tool.error" => JobEvent::Ended(self.failed()),
-            "job.cancelled" => JobEvent::Ended(self.cancelled()),
+            "job.result_chunk" => JobEvent::Chunk(Box::new(chunk(&self.whole()?, self.payload.header.sidecar)?)),
+            "job.completed" | "tool.result" => JobEvent::Ended(Box::new(self.completed())),
+            "job.failed" | "tool.error" => JobEvent::Ended(Box::new(self.failed())),
+            "job.cancelled" => JobEvent::Ended(Box::new(self.cancelled())),
             _ if self.payload.header.seq.is_some() => return Ok(RuntimeFrame::Counted),
             _ => {
                 let message = read_extension(self.payload.header)?;
