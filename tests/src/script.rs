@@ -87,7 +87,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
         // Says something in two streams, and leaves one open.
         "streamer" => {
             let say = |stream: u32, says: StreamCall| Step::Call(AgentCall::Stream { stream, says });
-            let chunk = |stream, data, notes| say(stream, StreamCall::Chunk { data, notes, shed: 0 });
+            let chunk = |stream, data, notes| say(stream, StreamCall::Chunk { data, notes: Box::new(notes), shed: 0 });
             let round = |n: u64| {
                 let redacted = ChunkNotes { redacted: true, ..ChunkNotes::default() };
                 let low = ChunkNotes { low_priority: true, ..ChunkNotes::default() };

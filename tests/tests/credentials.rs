@@ -632,7 +632,11 @@ fn what_an_agent_says_shows_no_value_of_the_credentials_of_its_job() {
     let stream = |says| Input::Agent { job, call: AgentCall::Stream { stream: 1, says } };
     let of_bytes = |bytes: &[u8]| StreamCall::Chunk {
         data: ChunkData::Binary(bytes.into()),
-        notes: ChunkNotes { sha256: Some(BlobDigest::of(bytes)), role: Some(value.clone()), ..ChunkNotes::default() },
+        notes: Box::new(ChunkNotes {
+            sha256: Some(BlobDigest::of(bytes)),
+            role: Some(value.clone()),
+            ..ChunkNotes::default()
+        }),
         shed: 0,
     };
     world.input(stream(StreamCall::Open(StreamTerms::new(StreamKind::Binary))));

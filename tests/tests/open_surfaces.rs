@@ -9,7 +9,7 @@ use arcp_proto::client::{ClientEvent, streams};
 use arcp_proto::id::{JobId, WireId};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::request::Submit;
-use arcp_proto::model::stream::{ChunkNotes, StreamEvent, StreamKind, StreamTerms};
+use arcp_proto::model::stream::{StreamEvent, StreamKind, StreamTerms};
 use arcp_proto::runtime::{AgentCall, ChunkData, Input, StreamCall, StreamWord};
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, leases_payload, open_payload};
@@ -46,7 +46,7 @@ fn say(world: &mut World, job: JobId, says: StreamCall) {
 }
 
 fn text(text: &str) -> StreamCall {
-    StreamCall::Chunk { data: ChunkData::Text(text.into()), notes: ChunkNotes::default(), shed: 0 }
+    StreamCall::Chunk { data: ChunkData::Text(text.into()), notes: Box::default(), shed: 0 }
 }
 
 /// Opens a stream of a job; gives its id.

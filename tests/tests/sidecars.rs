@@ -201,7 +201,7 @@ fn chunks_of_binary_streams_go_beside_their_frames_but_what_is_redacted_goes_now
         let mut call = |says| world.input(Input::Agent { job, call: AgentCall::Stream { stream: 1, says } });
         let chunk = |redacted| StreamCall::Chunk {
             data: ChunkData::Binary(BYTES.to_vec()),
-            notes: ChunkNotes { redacted, ..ChunkNotes::default() },
+            notes: Box::new(ChunkNotes { redacted, ..ChunkNotes::default() }),
             shed: 0,
         };
         call(StreamCall::Open(StreamTerms::new(StreamKind::Binary)));

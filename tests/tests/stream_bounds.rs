@@ -47,7 +47,7 @@ fn open() -> StreamCall {
 }
 
 fn text(text: &str, notes: ChunkNotes, shed: u32) -> StreamCall {
-    StreamCall::Chunk { data: ChunkData::Text(text.into()), notes, shed }
+    StreamCall::Chunk { data: ChunkData::Text(text.into()), notes: Box::new(notes), shed }
 }
 
 /// What its agent is told of what it says; `None`: it is done.
@@ -195,7 +195,7 @@ fn a_long_chunk_is_cut_into_few_pieces_and_its_attributes_are_said_once() {
     for (stream, data) in [(1, ChunkData::Text("e".repeat(10_000))), (2, ChunkData::Binary(vec![7; 10_000]))] {
         say(&mut world, job, stream, open());
         let notes = ChunkNotes { attributes: attributes.clone(), ..ChunkNotes::default() };
-        say(&mut world, job, stream, StreamCall::Chunk { data, notes, shed: 0 });
+        say(&mut world, job, stream, StreamCall::Chunk { data, notes: Box::new(notes), shed: 0 });
         let frames = raw.settle(&mut world);
         let pieces = payloads(&frames, "stream.chunk");
         assert!((4..12).contains(&pieces.len()), "{} pieces", pieces.len());
@@ -203,12 +203,7 @@ fn a_long_chunk_is_cut_into_few_pieces_and_its_attributes_are_said_once() {
         assert!(said == 1 && pieces[0]["attributes"]["n"] == 1, "{}", pieces[0]);
     }
     // One of nothing is one piece.
-    say(
-        &mut world,
-        job,
-        2,
-        StreamCall::Chunk { data: ChunkData::Binary(vec![]), notes: ChunkNotes::default(), shed: 0 },
-    );
+    say(&mut world, job, 2, StreamCall::Chunk { data: ChunkData::Binary(vec![]), notes: Box::default(), shed: 0 });
     let frames = raw.settle(&mut world);
     assert_eq!(payloads(&frames, "stream.chunk")[0]["data"], "");
     world.finish();

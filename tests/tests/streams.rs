@@ -28,7 +28,7 @@ fn text(text: &str) -> StreamCall {
 }
 
 fn chunk(data: ChunkData, notes: ChunkNotes) -> StreamCall {
-    StreamCall::Chunk { data, notes, shed: 0 }
+    StreamCall::Chunk { data, notes: Box::new(notes), shed: 0 }
 }
 
 fn close() -> StreamCall {
@@ -321,7 +321,7 @@ fn a_stream_is_paced_alone_and_what_may_be_left_out_of_it_is_counted() {
     assert_eq!(pace(&mut raw, &mut world, json!(2.0)), Vec::<Value>::new());
     let low = |n: u32| StreamCall::Chunk {
         data: ChunkData::Text("low".into()),
-        notes: ChunkNotes { low_priority: true, ..ChunkNotes::default() },
+        notes: Box::new(ChunkNotes { low_priority: true, ..ChunkNotes::default() }),
         shed: n,
     };
     say(&mut world, job, 1, text("a"));

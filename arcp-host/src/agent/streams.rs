@@ -437,7 +437,7 @@ impl AsyncStreamWriter {
 }
 
 fn chunk_call(stream: u32, data: ChunkData, notes: ChunkNotes, shed: u32) -> AgentCall {
-    AgentCall::Stream { stream, says: StreamCall::Chunk { data, notes, shed } }
+    AgentCall::Stream { stream, says: StreamCall::Chunk { data, notes: Box::new(notes), shed } }
 }
 
 /// A stream that a client has opened to a job. One that is dropped before its end is

@@ -40,9 +40,8 @@ pub(super) fn next(messages: &mut VecDeque<Message>, when: impl Fn(Timestamp) ->
     if more > 0 {
         let mut calls = Vec::with_capacity(more + 1);
         let arrived = messages[more - 1].arrived;
-        let together = std::iter::once(first).chain(messages.drain(..more)).map(|message| message.input);
-        calls
-            .extend(together.filter_map(|input| if let Input::Agent { call, .. } = input { Some(call) } else { None }));
+        calls.extend(call_of(first.input));
+        messages.drain(..more).for_each(|message| calls.extend(call_of(message.input)));
         first = Message { input: Input::AgentSays { job, calls }, error: None, arrived };
     }
     Some(first)
@@ -51,6 +50,10 @@ pub(super) fn next(messages: &mut VecDeque<Message>, when: impl Fn(Timestamp) ->
 /// The job whose agent has said an event by this.
 fn says(message: &Message) -> Option<JobId> {
     if let Input::Agent { job, call: AgentCall::Emit { .. } } = &message.input { Some(*job) } else { None }
+}
+
+fn call_of(input: Input) -> Option<AgentCall> {
+    if let Input::Agent { call, .. } = input { Some(call) } else { None }
 }
 
 /// What waits for the loop.

@@ -106,7 +106,7 @@ impl Streams {
                     open.shed += 1;
                     return Ok(Taken::LeftOut);
                 }
-                StreamCall::Chunk { data, notes, shed }
+                StreamCall::Chunk { data, notes: Box::new(notes), shed }
             }
             "stream.error" => {
                 let code = text("code").map_or(ErrorCode::Internal, |code| ErrorCode::from(code.as_str()));

@@ -1,5 +1,6 @@
 //! What agents say in streams of their jobs, and what they are told of them.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -17,8 +18,8 @@ pub enum StreamCall {
     Chunk {
         /// Its data.
         data: ChunkData,
-        /// What it says of it.
-        notes: ChunkNotes,
+        /// What it says of it: elsewhere, as events pass through the same type.
+        notes: Box<ChunkNotes>,
         /// Chunks that it has left out since the one before.
         #[serde(default)]
         shed: u32,

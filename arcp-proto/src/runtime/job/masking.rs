@@ -168,7 +168,7 @@ impl Mask<'_> {
                 self.texts(content_type.iter_mut().chain(encoding));
             }
             StreamCall::Chunk { data, notes, shed: _ } => {
-                let ChunkNotes { attributes, content_type, role, redacted: _, sha256, low_priority: _ } = notes;
+                let ChunkNotes { attributes, content_type, role, redacted: _, sha256, low_priority: _ } = &mut **notes;
                 if let Some(digest) = self.data(data).filter(|_| sha256.is_some()) {
                     *sha256 = Some(digest);
                 }

@@ -244,7 +244,7 @@ fn take_call(
         StreamCall::Open(wanted) => open(job, ctx, number, &wanted),
         StreamCall::Chunk { data, notes, shed } => {
             let budget = terms(ctx).budget();
-            chunk(job, ctx, number, (&data, notes, shed), budget)
+            chunk(job, ctx, number, (&data, *notes, shed), budget)
         }
         StreamCall::Close { reason, shed } => {
             let open = job.run.sends.streams.open.get_mut(&number).ok_or_else(over)?;
