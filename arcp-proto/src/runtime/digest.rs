@@ -151,7 +151,7 @@ impl Parts<'_> {
     fn digest_job(&self, digest: &mut Digest, id: JobId, job: &Job) {
         let JobSpec { principal, agent, lease, trace, created_at, bounds, key, .. } = job.spec();
         let (submitter, accepted_at) = (job.sessions, job.accepted_at());
-        let key = key.map(|key| hex(&key.digest));
+        let key = key.as_ref().map(|key| hex(&key.digest));
         let made = format!(
             "{principal} {agent} {} {trace} {created_at} {bounds:?} {key:?} {submitter:?} {accepted_at:?} {:?} {:?}",
             lease.as_str(),

@@ -88,8 +88,8 @@ pub(in crate::runtime) fn hand_over(
     let Some(job) = jobs.table.get(id).expected("whether it can be handed over was checked") else {
         return;
     };
-    if let Some(key) = job.spec.key {
-        jobs.keys.keep(ctx, &job.spec.principal, key, id);
+    if let Some(key) = job.spec.key.as_deref() {
+        jobs.keys.keep(ctx, &job.spec.principal, *key, id);
     }
     ctx.append(Record::HandedOver { job: id, principal: to.clone(), session, by: by.cloned() });
     jobs.table.change(id, |job| checkpoint::hand_over(job, ctx));

@@ -14,7 +14,7 @@ use super::purge;
 use super::shares::Shares;
 use super::table::{Table, recount_table};
 use super::tokens::Tokens;
-use super::{Job, Wait, is_workflow};
+use super::{Job, JobSpec, Wait, is_workflow};
 use crate::error::Violation;
 use crate::id::{JobId, OpId, Principal, SessionId};
 use crate::limits::Limits;
@@ -180,8 +180,8 @@ impl Jobs {
         ctx.timers.clear(Timer::EndMissed(id));
         ctx.timers.clear(Timer::Purge(id));
         ctx.timers.clear(Timer::MaxRuntime(id));
-        if let Some((principal, key)) = self.table.get(id).and_then(|job| Some((&job.spec.principal, job.spec.key?))) {
-            self.keys.keep(ctx, principal, key, id);
+        if let Some(JobSpec { principal, key: Some(key), .. }) = self.table.get(id).map(|job| &job.spec) {
+            self.keys.keep(ctx, principal, **key, id);
         }
         let job = self.remove(id);
         ctx.append(Record::JobForgotten { job: id });

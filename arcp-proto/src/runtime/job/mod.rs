@@ -170,7 +170,7 @@ pub(in crate::runtime) struct JobSpec {
     pub(in crate::runtime) created_at: UtcMs,
     pub(in crate::runtime) bounds: JobBounds,
     /// The key it claimed.
-    pub(in crate::runtime) key: Option<KeyRecord>,
+    pub(in crate::runtime) key: Option<Box<KeyRecord>>,
     /// Who asked for it, if it has become somebody else's since: a message of that one
     /// that comes again asks for nothing new.
     pub(in crate::runtime) asked_by: Option<Principal>,
@@ -259,7 +259,8 @@ impl JobSpec {
         let span = invocation.span.as_ref().map_or(0, |span| span.len());
         let lease = READ * lease.as_str().len();
         let begun_at = self.bounds.begun_at.as_ref().map_or(0, |_| size_of::<BegunAt>());
-        agent.name().len() + lease + trace.len() + span + parent + firing + begun_at
+        let key = self.key.as_ref().map_or(0, |_| size_of::<KeyRecord>());
+        agent.name().len() + lease + trace.len() + span + parent + firing + begun_at + key
     }
 }
 

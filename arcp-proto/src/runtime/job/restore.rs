@@ -1,5 +1,6 @@
 //! What jobs take over from an earlier run of the runtime: records, in order.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::checkpoint;
@@ -31,7 +32,7 @@ impl Jobs {
             invocation: record.invocation,
             created_at,
             bounds: record.bounds,
-            key,
+            key: key.map(Box::new),
             asked_by: None,
             given_by: None,
         };

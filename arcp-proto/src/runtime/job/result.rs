@@ -220,7 +220,7 @@ impl Job {
     ) -> Result<(), Fault> {
         let result_id = prefixed("res_", ctx.entropy.ulid(ctx.now.utc));
         let first = self.run.sends.result.is_none();
-        let stream = self.run.sends.result.get_or_insert_with(|| Stream::new(result_id, terms));
+        let stream = self.run.sends.result.get_or_insert_with(|| Box::new(Stream::new(result_id, terms)));
         if let Err(fault) = stream.take(&data, more, terms.budget(), ctx.config.limits.frame.result_bytes) {
             self.run.sends.result.take_if(|_| first);
             return Err(fault);

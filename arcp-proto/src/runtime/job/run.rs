@@ -54,7 +54,7 @@ pub(super) struct AgentRun {
 #[derive(Debug, Default)]
 pub(super) struct Sends {
     /// The result, in pieces.
-    pub(super) result: Option<Stream>,
+    pub(super) result: Option<Box<Stream>>,
     /// What it says in streams, and what is said to it.
     pub(super) streams: Streams,
 }
@@ -86,7 +86,7 @@ pub(super) struct Allowance {
 impl AgentRun {
     /// Bytes it holds, roughly.
     pub(super) fn weight(&self) -> usize {
-        let result = self.sends.result.as_ref().map_or(0, Stream::weight);
+        let result = self.sends.result.as_ref().map_or(0, |stream| size_of::<Stream>() + stream.weight());
         let checkpoints = self.checkpoints.as_ref().map_or(0, |_| size_of::<Checkpoints>());
         self.questions.weight() + result + self.sends.streams.weight() + checkpoints
     }

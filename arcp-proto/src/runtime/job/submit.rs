@@ -259,7 +259,7 @@ impl Jobs {
                 firing: asked.firing.cloned().map(Box::new),
                 begun_at: asked.begins.map(|begins| Box::new(begins.at.clone())),
             },
-            key,
+            key: key.map(Box::new),
             asked_by: None,
             given_by: None,
         };

@@ -214,6 +214,7 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
         }
         job.spec.principal = to.clone();
         job.spec.key = None;
+        job.held.spec = job.spec.weight();
         job.sessions.holder = holder;
         job.held.job.move_to(&account);
         job.held.events.move_to(&account);

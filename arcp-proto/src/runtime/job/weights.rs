@@ -3,23 +3,23 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::JobSpec;
 use super::deferred::{Call, Deferred, Delegating};
 use super::kept_checkpoints::Checkpoints;
 use super::open_calls::{OpenCall, OpenCalls};
 use super::prompts::{Asked, Checking, Prompts};
 use super::run::AgentRun;
+use super::{Job, JobSpec};
 use crate::error::ErrorCode;
 use crate::id::{CallId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::JobError;
+use crate::model::event::{JobError, JobEvent};
 use crate::model::prompt::Question;
 use crate::model::request::Invocation;
 use crate::runtime::asker::Preparing;
 use crate::runtime::checkpoint_records::BegunAt;
 use crate::runtime::delegation::Delegation;
-use crate::runtime::io::{AgentCall, AgentExit, AgentReply, Firing, JobBounds, ParentRecord};
+use crate::runtime::io::{AgentCall, AgentExit, AgentReply, Firing, JobBounds, KeyRecord, ParentRecord};
 use crate::time::{Timestamp, UtcMs};
 
 fn job() -> JobId {
@@ -115,13 +115,28 @@ fn what_was_asked_for_weighs_as_much_as_its_texts() {
         invocation: Invocation { span: Some("x".repeat(16)), ..Invocation::default() },
         created_at: UtcMs(1),
         bounds,
-        key: None,
+        key: Some(Box::new(KeyRecord { digest: [1; 32], fingerprint: [2; 32] })),
         asked_by: None,
         given_by: None,
     };
     let texts = "it".len() + 4 * "{}".len() + "abc".len() + 16 + "abcdef".len() + "daily".len();
-    assert_eq!(spec.weight(), texts + size_of::<ParentRecord>() + size_of::<Firing>() + size_of::<BegunAt>());
-    let bare =
-        JobSpec { trace: String::new(), invocation: Invocation::default(), bounds: JobBounds::default(), ..spec };
+    let boxed = size_of::<ParentRecord>() + size_of::<Firing>() + size_of::<BegunAt>() + size_of::<KeyRecord>();
+    assert_eq!(spec.weight(), texts + boxed);
+    let bare = JobSpec {
+        trace: String::new(),
+        invocation: Invocation::default(),
+        bounds: JobBounds::default(),
+        key: None,
+        ..spec
+    };
     assert_eq!(bare.weight(), "it".len() + 4 * "{}".len());
+}
+
+#[test]
+fn what_there_are_many_of_is_small() {
+    // Thousands of events are held of each job, and every call is passed on from hand to hand.
+    assert!(size_of::<JobEvent>() <= 5 * size_of::<u64>(), "{}", size_of::<JobEvent>());
+    assert!(size_of::<AgentCall>() <= 13 * size_of::<u64>(), "{}", size_of::<AgentCall>());
+    // With its id, a job is put into a place of this size.
+    assert!(size_of::<(JobId, Job)>() <= 1280, "{}", size_of::<(JobId, Job)>());
 }
