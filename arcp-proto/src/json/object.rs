@@ -163,10 +163,11 @@ impl Object {
 
     /// An object member, written by `fill`.
     pub fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut Object)) -> &mut Object {
-        let mut inner = Object::new();
-        fill(&mut inner);
-        let text = inner.done();
-        self.raw(name, &text)
+        self.name(name);
+        self.out.push('{');
+        fill(self);
+        self.out.push('}');
+        self
     }
 
     /// An array member of texts already in JSON, whoever has chosen its name.
@@ -236,7 +237,7 @@ impl Object {
     }
 
     fn next(&mut self) {
-        if self.out.len() > 1 {
+        if self.out.as_bytes().last() != Some(&b'{') {
             self.out.push(',');
         }
     }

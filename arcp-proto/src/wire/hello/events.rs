@@ -7,7 +7,7 @@ use super::replies::write_error;
 use super::{shown_as, shown_trace, timestamp};
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
-use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
+use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
@@ -25,21 +25,24 @@ pub(crate) fn render_event(
     &EventSnapshot { job, at, event, .. }: &EventSnapshot<'_>,
     (buffer, beginning): (String, &mut Beginning),
 ) -> String {
-    let mut said = |buffer: String, kind: &str, at: UtcMs, body: &str| {
+    let mut begun = |buffer: String, kind: &str, bytes: usize| {
         let beginning = beginning.of(kind, at, |payload| {
             payload.str("kind", kind).time("ts", at);
         });
-        let mut payload = Object::begun(buffer, beginning, body.len() + 16);
+        Object::begun(buffer, beginning, bytes + 16)
+    };
+    let mut said = |buffer: String, kind: &str, body: &str| {
+        let mut payload = begun(buffer, kind, body.len());
         payload.raw("body", body);
         payload.done()
     };
     match event {
-        JobEvent::Started => said(buffer, "status", at, "{\"phase\":\"running\"}"),
+        JobEvent::Started => said(buffer, "status", "{\"phase\":\"running\"}"),
         JobEvent::Emitted { kind: EventKind::Progress, body } if view.profile.whole_progress() => {
-            said(buffer, "progress", at, whole_progress(body).as_str())
+            said(buffer, "progress", whole_progress(body).as_str())
         }
         JobEvent::Emitted { kind: EventKind::Metric, body } if let Some(body) = metric_with_dims(body) => {
-            said(buffer, "metric", at, body.as_str())
+            said(buffer, "metric", body.as_str())
         }
         JobEvent::Emitted { kind, body } if let Some(other) = shown_as(kind) => {
             // Type and payload of the other family, for who reads them.
@@ -51,14 +54,18 @@ pub(crate) fn render_event(
             for (name, value) in &body.members().unwrap_or_default().0 {
                 shown.member(name, value);
             }
-            said(buffer, other, at, &shown.done())
+            said(buffer, other, &shown.done())
         }
         // To readers of hello it is one of those that are only named, with an id.
         JobEvent::Emitted { kind: EventKind::StoredArtifact, body } => {
-            said(buffer, EventKind::Artifact.as_str(), at, body.as_str())
+            said(buffer, EventKind::Artifact.as_str(), body.as_str())
         }
-        JobEvent::Emitted { kind, body } => said(buffer, kind.as_str(), at, body.as_str()),
-        JobEvent::Chunk(chunk) => said(buffer, "result_chunk", at, &write_chunk(view, chunk)),
+        JobEvent::Emitted { kind, body } => said(buffer, kind.as_str(), body.as_str()),
+        JobEvent::Chunk(chunk) => {
+            let mut payload = begun(buffer, "result_chunk", chunk.data.len() + 120);
+            payload.object("body", |body| chunk_members(body, view, chunk));
+            payload.done()
+        }
         JobEvent::Ended(terminal) => write_terminal(view, job, (at, terminal), buffer),
     }
 }
@@ -142,12 +149,6 @@ fn whole_progress(body: &Json) -> Json {
         };
     }
     out.json()
-}
-
-fn write_chunk(view: &View, chunk: &ResultChunk) -> String {
-    let mut body = Object::with_capacity(chunk.data.len() + 120);
-    chunk_members(&mut body, view, chunk);
-    body.done()
 }
 
 fn write_terminal(view: &View, job: JobId, (at, terminal): (UtcMs, &Terminal), buffer: String) -> String {
