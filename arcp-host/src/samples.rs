@@ -687,10 +687,10 @@ fn chunker(job: &Context) -> Result<Outcome, AgentError> {
 fn letters(begins: u64, bytes: u64) -> String {
     const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyz";
     let (said, next) = ALPHABET.split_at((begins % ALPHABET.len() as u64) as usize);
-    let round = [next, said].concat();
-    let mut text = round.repeat((bytes as usize).div_ceil(ALPHABET.len()));
-    text.truncate(bytes as usize);
-    text
+    let (round, bytes) = ([next, said].concat(), bytes as usize);
+    let rounds = round.repeat(bytes / round.len());
+    // Without room behind them: they are kept.
+    [rounds.as_str(), &round[..bytes % round.len()]].concat()
 }
 
 #[derive(Deserialize)]
