@@ -39,6 +39,8 @@ pub mod store;
 pub mod strangers;
 pub mod stream_log;
 #[cfg(feature = "sockets")]
+pub mod turns;
+#[cfg(feature = "sockets")]
 pub mod until;
 #[cfg(feature = "sockets")]
 pub mod witness;
