@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use arcp_proto::client::{ClientConfig, ClientEvent, SessionEnd};
+use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, SessionEnd};
+use arcp_proto::entropy::Seeds;
 use arcp_proto::error::{ApiMisuse, ErrorCode};
 use arcp_proto::id::SessionId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, Extension, Invocation, Priority, Submit};
 use arcp_proto::runtime::{Input, Notice};
 use arcp_proto::secret::Secret;
+use arcp_proto::time::Now;
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, open_payload};
 use arcp_tests::world::World;
+use serde_json::{Value, json};
 
 fn accepted(event: &ClientEvent) -> bool {
     matches!(event, ClientEvent::Accepted { .. })
@@ -236,4 +240,46 @@ fn a_client_without_a_proof_is_not_let_in() {
     let told = world.until(client, over);
     assert!(matches!(told, ClientEvent::Ended(SessionEnd::Denied(r)) if r.code == ErrorCode::Unauthenticated));
     world.finish();
+}
+
+/// Everything that a client does now.
+fn drained(client: &mut Client) -> Vec<ClientOutput> {
+    std::iter::from_fn(|| client.poll_output()).collect()
+}
+
+/// A runtime accepts a session with these capabilities; gives what is agreed on then.
+fn opened(client: &mut Client, now: Now, kind: &str, capabilities: Value) -> Option<(Features, bool)> {
+    let payload = json!({
+        "session_id": "s", "resume_token": "r", "resume_window_sec": 600, "capabilities": capabilities,
+        "runtime": {"kind": "k", "version": "1"},
+    });
+    let frame = json!({"arcp": "1.1", "id": "m", "type": kind, "session_id": "s", "payload": payload}).to_string();
+    client.handle(now, ClientInput::Received { frame: frame.into() });
+    drained(client).into_iter().find_map(|output| match output {
+        ClientOutput::Event(ClientEvent::Accepted { features, resumed, .. }) => Some((features, resumed)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_session_that_comes_back_has_what_was_agreed_on_when_it_was_opened() {
+    let mut config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new("t".into())));
+    config.family = Family::Open;
+    let (seeds, mut now) = (Seeds { public: [1; 32], secret: [2; 32] }, Now::default());
+    let mut client = Client::new(config, seeds, now).expect("it works");
+    client.handle(now, ClientInput::Tick);
+    client.handle(now, ClientInput::Connected);
+    drained(&mut client);
+    let all = json!({"result_chunk": true, "artifacts": true, "checkpoints": true});
+    let (first, resumed) = opened(&mut client, now, "session.accepted", all).expect("it is open");
+    assert!(!resumed && first.has(Feature::ResultChunk));
+    client.handle(now, ClientInput::Disconnected { why: "it rains".into() });
+    let (at, _) = client.next_deadline().expect("it tries again");
+    now.mono = at;
+    client.handle(now, ClientInput::Tick);
+    client.handle(now, ClientInput::Connected);
+    drained(&mut client);
+    assert_eq!(opened(&mut client, now, "session.accepted", json!({})), None, "it asks for its own");
+    let back = opened(&mut client, now, "session.resumed", json!({})).expect("it is open");
+    assert_eq!(back, (first, true));
 }
