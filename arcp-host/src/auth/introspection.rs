@@ -314,3 +314,6 @@ fn bounded(verdict: Verdict, until: UtcMs) -> Verdict {
 pub(super) fn has_each(verdict: &Verdict, required: &Scopes) -> bool {
     required.iter().all(|scope| verdict.scopes.contains(scope))
 }
+
+#[cfg(test)]
+mod tests;
