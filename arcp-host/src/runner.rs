@@ -299,3 +299,47 @@ impl Drop for Counted {
         self.0.ended.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_all_of_them_waits_for_the_last() {
+        let threads = Arc::new(Threads::default());
+        threads.wait_for_none(Duration::from_secs(60));
+        let counted = [threads.count(), threads.count()];
+        threads.wait_for_none(Duration::ZERO);
+        assert_eq!(*threads.alive.lock().expect("nobody panics"), 2, "they go on");
+        let ended = Arc::new(Mutex::new(0));
+        let ends = counted.map(|counted| {
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                *ended.lock().expect("nobody panics") += 1;
+                drop(counted);
+            })
+        });
+        threads.wait_for_none(Duration::from_secs(60));
+        assert_eq!(*ended.lock().expect("nobody panics"), 2);
+        for end in ends {
+            end.join().expect("nobody panics");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_stopped_for_good_stays_so() {
+        let link = AgentControl::new(Seconds::default());
+        let told = || {
+            let state = link.state();
+            (state.stopping, state.over)
+        };
+        assert_eq!(told(), (false, false));
+        stop(&link, false);
+        assert_eq!(told(), (true, false));
+        stop(&link, true);
+        assert_eq!(told(), (true, true));
+        stop(&link, false);
+        assert_eq!(told(), (true, true));
+    }
+}

@@ -322,3 +322,24 @@ impl Store for SqliteStore {
         Ok(self.untidy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn what_the_library_says_of_a_file_is_said_with_what_to_do() {
+        let path = Path::new("/a/jobs.db");
+        let said = |code| OpenError::of(path, rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED] {
+            assert!(matches!(said(code), OpenError::InUse(of) if of == path));
+        }
+        assert!(matches!(said(ffi::SQLITE_NOTADB), OpenError::Foreign(of) if of == path));
+        assert!(matches!(said(ffi::SQLITE_CORRUPT), OpenError::Damaged { path: of, .. } if of == path));
+        for code in [ffi::SQLITE_CANTOPEN, ffi::SQLITE_FULL, ffi::SQLITE_IOERR] {
+            assert!(matches!(said(code), OpenError::Unusable { path: of, .. } if of == path));
+        }
+    }
+}

@@ -283,6 +283,13 @@ fn a_program_that_can_be_run_again_reads_where_it_was_behind_its_input() {
 }
 
 #[test]
+fn a_program_that_has_closed_what_it_prints_on_ends_by_itself() {
+    let (said, exit) = shell("echo a; exec >&- 2>&-; sleep 0.1; exit 3");
+    assert_eq!(said, [log("stdout", "a")]);
+    assert_eq!(failure(exit).message, "the program exited with code 3");
+}
+
+#[test]
 fn programs_with_a_mark_are_ended_by_it_and_others_go_on() {
     let folder = Folder::new("marks");
     let mark = |name: &str| folder.0.join(name).display().to_string();

@@ -95,11 +95,68 @@ pub(super) fn roles_of(sources: &[Box<dyn CredentialSource>], base: &Roles) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Sender, channel};
+
     use arcp_proto::lease::{Ceiling, Lease};
     use arcp_proto::model::feature::Features;
 
     use super::*;
     use crate::auth::BearerTokens;
+
+    /// Credentials whose roles, and those they count for no more, are what stands here.
+    struct Source(Arc<Mutex<(Roles, BTreeSet<Principal>)>>, Sender<()>);
+
+    impl CredentialSource for Source {
+        fn roles(&self) -> Roles {
+            let roles = self.0.lock().expect("nobody panics").0.clone();
+            let _ = self.1.send(());
+            roles
+        }
+
+        fn changed(&mut self) -> Option<BTreeSet<Principal>> {
+            Some(std::mem::take(&mut self.0.lock().expect("nobody panics").1))
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_credentials_is_told_and_nothing_else() {
+        let name = |name: &str| Principal::new(name).expect("a name");
+        let said = Arc::new(Mutex::new((Roles::default(), BTreeSet::new())));
+        let base = Roles { operators: [name("op")].into(), ..Roles::default() };
+        let (wake, woken) = channel();
+        let mailbox = Arc::new(Mailbox::new(move || _ = wake.send(())));
+        let (look, looked) = channel();
+        let (weak, source) = (Arc::downgrade(&mailbox), Source(said.clone(), look));
+        let follows = std::thread::spawn(move || follow(vec![Box::new(source)], &base, &weak));
+        looked.recv_timeout(Duration::from_secs(60)).expect("it begins");
+        let mut told = VecDeque::new();
+        for (roles, gone, expected) in [
+            (Roles { auditors: [name("a")].into(), ..Roles::default() }, None, 1),
+            (Roles { auditors: [name("a")].into(), ..Roles::default() }, Some(name("b")), 2),
+            (Roles { operators: [name("c")].into(), ..Roles::default() }, None, 3),
+        ] {
+            *said.lock().expect("nobody panics") = (roles, gone.into_iter().collect());
+            while told.len() < expected {
+                let mut fresh = VecDeque::new();
+                mailbox.take(&mut fresh);
+                told.append(&mut fresh);
+                if told.len() < expected && mailbox.may_sleep() {
+                    woken.recv_timeout(Duration::from_secs(60)).expect("it is told");
+                }
+            }
+        }
+        let told: Vec<String> = told.into_iter().map(|message| format!("{:?}", message.input)).collect();
+        let oversee = |operators: &[&str], auditors: &[&str]| {
+            let all = |names: &[&str]| names.iter().map(|one| name(one)).collect();
+            format!("{:?}", Input::Operator(Operator::Overseers { operators: all(operators), auditors: all(auditors) }))
+        };
+        let gone = format!("{:?}", Input::Operator(Operator::Revoke { principal: name("b") }));
+        assert_eq!(told, [oversee(&["op"], &["a"]), gone, oversee(&["c", "op"], &[])]);
+        drop(mailbox);
+        follows.join().expect("it ends with its driver");
+    }
 
     #[test]
     fn nobody_oversees_by_a_credential_that_is_bounded_or_over() {

@@ -130,3 +130,67 @@ fn in_place(path: &Path, expected: Identity) -> Result<(), StoreError> {
         Err(error) => Err(StoreError::Unavailable(format!("{shown} is gone: move it back where it was ({error})"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of this test alone.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("arcp-file-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    }
+
+    #[test]
+    fn a_file_that_is_held_is_nobody_else_s_by_whatever_name_and_nobody_waits_for_ever() {
+        let folder = folder("held");
+        let (file, link) = (folder.join("a"), folder.join("b"));
+        let held = Held::take(&file).expect("it is free");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        assert!(matches!(Held::take(&link), Err(OpenError::InUse(path)) if path == link));
+        drop(held);
+        let held = Held::take(&link).expect("it is free");
+        assert_eq!(held.path(), file.canonicalize().expect("it is there"));
+        assert_eq!(file.metadata().expect("it is there").mode() & 0o777, 0o600);
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn what_says_that_it_has_a_log_wants_one_and_one_that_is_empty_is_none() {
+        let folder = folder("log");
+        let file = folder.join("a");
+        let held = Held::take(&file).expect("it is free");
+        for (head, wants) in [(vec![], false), (vec![2; 19], false), (vec![2; 20], true), (vec![1; 20], false)] {
+            std::fs::write(&file, &head).expect("written");
+            assert_eq!(held.wants_log().expect("it can be read"), wants, "{head:?}");
+        }
+        assert!(!held.has_log() && log_is_missing(&file));
+        std::fs::write(log_of(&file), b"").expect("written");
+        assert!(!held.has_log() && log_is_missing(&file));
+        std::fs::write(log_of(&file), b"x").expect("written");
+        assert!(held.has_log() && !log_is_missing(&file));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn a_file_or_log_that_is_gone_or_another_s_is_noticed() {
+        let folder = folder("place");
+        let (file, away) = (folder.join("a"), folder.join("away"));
+        let log = log_of(&file);
+        let mut held = Held::take(&file).expect("it is free");
+        std::fs::write(&log, b"x").expect("written");
+        held.watch_log();
+        assert_eq!(held.is_in_place(), Ok(()));
+        for there in [&file, &log] {
+            std::fs::rename(there, &away).expect("moved");
+            assert!(matches!(held.is_in_place(), Err(StoreError::Unavailable(why)) if why.contains("is gone")));
+            std::fs::write(there, b"y").expect("written");
+            assert!(matches!(held.is_in_place(), Err(StoreError::Fenced(why)) if why.contains("was replaced")));
+            std::fs::rename(&away, there).expect("moved back");
+            assert_eq!(held.is_in_place(), Ok(()));
+        }
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+}

@@ -315,3 +315,37 @@ pub(super) fn shown(key: &[u8]) -> String {
         Err(_) => "nobody known".to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Durability, SqliteStore};
+    use super::*;
+    use arcp_proto::id::LogPos;
+
+    #[test]
+    fn a_file_that_says_that_it_is_not_whole_has_its_log_or_is_damaged() {
+        let folder = std::env::temp_dir().join(format!("arcp-inspect-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (path, copied) = (folder.join("jobs.db"), folder.join("copy.db"));
+        drop(SqliteStore::open(&path, Durability::Normal).expect("it is new"));
+        assert_eq!(check(&path).expect("a store"), []);
+        assert_eq!(backup(&path, &copied).expect("a store"), []);
+        assert!(backup(&path, &copied).expect_err("it is there").to_string().contains("name another file"));
+        // The copy needs no log, so that one can be made up.
+        let connection = Connection::open(&copied).expect("a store");
+        let survey = |log: &[u8]| {
+            std::fs::write(file::log_of(&path), log).expect("written");
+            let mut survey = Survey::default();
+            survey.end(&connection, &path);
+            (survey.last, survey.damage.len())
+        };
+        for (whole, log, found) in [(false, "", (0, 1)), (false, "x", (7, 0)), (true, "", (7, 0)), (true, "x", (7, 0))]
+        {
+            layout::put_end(&connection, End { last: LogPos(7), whole }).expect("written");
+            assert_eq!(survey(log.as_bytes()), found, "{whole} {log}");
+        }
+        drop(connection);
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+}

@@ -206,3 +206,52 @@ fn from_layout_1(at: LogPos, body: &[u8]) -> Result<Record, StoreError> {
     }
     serde_json::from_value(record).map_err(unreadable)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arcp_proto::id::{JobId, SessionId};
+    use arcp_proto::model::event::JobEvent;
+    use arcp_proto::runtime::{EventRecord, Numbered, NumberedRun};
+    use arcp_proto::time::UtcMs;
+    use arcp_proto::wire::FrameRole;
+    use ulid::Ulid;
+
+    use super::*;
+
+    #[test]
+    fn records_of_the_first_layout_are_what_they_were() {
+        let (job, session) = (JobId::from_ulid(Ulid(1)), SessionId::from_ulid(Ulid(2)));
+        let event = EventRecord { n: 1, at: UtcMs(5), thoughts: 2, event: Arc::new(JobEvent::Started) };
+        let run = NumberedRun {
+            seq: 3,
+            count: 1,
+            log: job.into(),
+            event: 1,
+            shown: None,
+            role: FrameRole::Whole,
+            request: 0,
+            subscription: 4,
+        };
+        for record in [
+            Record::JobEvent { job, event },
+            Record::Numbered { session, run: Numbered::Events(run) },
+            Record::Numbered { session, run: Numbered::TakenBack { seq: 6, upto: 7 } },
+            Record::JobRestarted { job },
+        ] {
+            let mut older = serde_json::to_value(&record).expect("JSON");
+            for (kind, inner) in [("JobEvent", "event"), ("Numbered", "run")] {
+                let owned = older.get_mut(kind).and_then(Value::as_object_mut);
+                if let Some(Value::Object(mut spread)) = owned.and_then(|of| of.remove(inner)) {
+                    spread.extend(older[kind].as_object().expect("its owner").clone());
+                    older[kind] = Value::Object(spread);
+                }
+            }
+            let read = from_layout_1(LogPos(9), older.to_string().as_bytes());
+            assert_eq!(read.expect("it is read"), record, "{older}");
+        }
+        let unreadable = from_layout_1(LogPos(9), b"{}").expect_err("it is none").to_string();
+        assert!(unreadable.contains("record 9 cannot be read"), "{unreadable}");
+    }
+}
