@@ -768,3 +768,18 @@ fn an_open_client_delegates_from_a_job_of_its_own() {
     world.run_for(Duration::from_secs(10));
     world.finish();
 }
+
+#[test]
+fn a_child_is_one_by_its_name_whether_its_parent_or_a_client_has_it_done() {
+    let mut world = World::seeded(20);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let job = parent(&mut world, &mut raw, json!({"agent.delegate": ["waiter"], "tool.call": ["a.*"]}));
+    let lease = json!({"tool.call": ["a.b"]});
+    let child = delegate(&mut world, job, delegation("waiter", "d", lease.clone())).expect("it may");
+    raw.take(&world);
+    let below = |agent: &str| json!({"agent": agent, "parent_job_id": job.to_string(), "delegate_id": "d", "lease_request": lease});
+    assert_eq!(raw.submit(&mut world, below("waiter"))["job_id"], json!(child.to_string()));
+    raw.send(&mut world, "job.submit", below("echo"));
+    assert_eq!(code(&raw.expect_any(&mut world, &["session.error", "job.error"])), "DUPLICATE_KEY");
+    world.finish();
+}

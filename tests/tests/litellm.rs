@@ -116,6 +116,14 @@ fn a_proxy_that_only_says_that_it_deletes_is_not_believed() {
     assert!(error.contains("has the key still"), "{error}");
     proxy.state().keeps = false;
     provisioner.revoke(order.job, &Revocation::All).expect("revoked");
+    // One of its values is gone only where nobody finds it.
+    let value = provisioner.issue(&order).expect("a key").remove(0).value;
+    let what = Revocation::Value { id: format!("litellm-{}", order.job), value };
+    proxy.state().cannot_delete = true;
+    provisioner.revoke(order.job, &what).expect_err("it counts on");
+    proxy.state().cannot_delete = false;
+    provisioner.revoke(order.job, &what).expect("revoked");
+    assert!(proxy.state().keys.is_empty());
     // Where nobody answers, nothing is revoked.
     let gone = LiteLlm::new("http://127.0.0.1:1", Secret::new(MASTER.into()), &Trust::System).expect("an address");
     assert!(gone.revoke(order.job, &Revocation::All).is_err());

@@ -13,6 +13,7 @@ use arcp_proto::id::JobId;
 use arcp_proto::model::credential::{CredentialOrder, ProvisionedCredential, Revocation};
 use arcp_tests::raw::credentials_payload;
 use arcp_tests::server::{self, Running};
+use arcp_tests::until::until;
 use serde_json::json;
 
 /// One that issues when it is told to, and cannot revoke for some time.
@@ -70,6 +71,23 @@ fn what_a_provisioner_issues_too_late_is_revoked_until_that_is_done() {
     tell.send(()).expect("it waits");
     revocations.recv_timeout(PATIENCE).expect("it is tried again");
     assert!(provisioner.samples.counting().is_empty());
+}
+
+#[test]
+fn health_shows_for_how_long_something_was_not_revoked() {
+    let (provisioner, _) = faulty(usize::MAX, None);
+    let host = Running::host(Box::<MemoryStore>::default(), &[], |_| {});
+    let server = Running::serve(host.with_provisioner(provisioner));
+    let mut socket = server.websocket();
+    server::send(&mut socket, "h", "session.hello", credentials_payload("tok-b"));
+    server::expect(&mut socket, "session.welcome");
+    server::send(&mut socket, "s", "job.submit", json!({"agent": "creds", "lease_request": {"model.use": ["*"]}}));
+    server::expect(&mut socket, "job.result");
+    until("a second has passed", || {
+        let health = server.http("GET /healthz HTTP/1.1\r\nHost: localhost");
+        let seconds = health.rsplit_once("the first for ")?.1.split_once(' ')?.0.parse::<u64>();
+        (seconds.expect("a number") > 0).then_some(())
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::spans::{TARGET, TOOLS_PER_JOB};
 use arcp_host::store::{MemoryStore, Store};
-use arcp_proto::id::{ConnId, Principal};
+use arcp_proto::id::{ConnId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::event::EventKind;
 use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
@@ -157,8 +157,17 @@ impl Loop {
     }
 
     fn say(&mut self, kind: &str, payload: Value) {
+        self.say_in(None, kind, payload);
+    }
+
+    /// The same, in a trace.
+    fn say_in(&mut self, trace: Option<&str>, kind: &str, payload: Value) {
         self.said += 1;
-        let frame = json!({"arcp": "1.1", "id": self.said.to_string(), "type": kind, "payload": payload}).to_string();
+        let mut frame = json!({"arcp": "1.1", "id": self.said.to_string(), "type": kind, "payload": payload});
+        if let Some(trace) = trace {
+            frame["trace_id"] = json!(trace);
+        }
+        let frame = frame.to_string();
         let received = Input::Received { conn: CONN, frame: frame.into() };
         self.driver.handle(received, &mut self.peer).expect("the store works");
     }
@@ -257,4 +266,45 @@ fn what_a_store_is_given_twice_is_one_span() {
         looped.until(|looped| looped.ends() == 1);
     });
     assert_eq!(watch.ended("arcp.job").len(), 1);
+}
+
+#[test]
+fn what_a_job_has_done_stands_below_the_span_that_asked_for_it_if_that_is_of_its_trace() {
+    let traces = ["4bf92f3577b34da6a3ce929d0e0e4736", "5bf92f3577b34da6a3ce929d0e0e4736"];
+    let caller = |trace: &str, span: u64| format!("00-{trace}-{span:016x}-01");
+    let mut own = String::new();
+    let watch = watched(|_| {
+        let mut looped = Loop::start(None);
+        looped.open_session();
+        let lease = json!({"agent.delegate": ["*"]});
+        let slow = json!({"agent": "slow", "input": {"ms": 3_600_000, "tick_ms": 3_600_000}, "lease_request": lease});
+        looped.say_in(Some(&caller(traces[0], 1)), "job.submit", slow);
+        looped.until(|looped| looped.peer.count("job.accepted") == 1);
+        let accepted = looped.peer.frames.iter().find(|frame| frame["type"] == "job.accepted").expect("it is");
+        let job = accepted["payload"]["job_id"].clone();
+        let id = job.as_str().and_then(JobId::parse).expect("an id").ulid().0;
+        own = format!("{:016x}", id & u128::from(u64::MAX));
+        for (n, (trace, span)) in [(traces[0], 2), (traces[1], 2), (traces[0], 1)].into_iter().enumerate() {
+            let below = json!({"agent": "echo", "input": 1, "parent_job_id": job});
+            looped.say_in(Some(&caller(trace, span)), "job.submit", below);
+            looped.until(|looped| looped.ends() == n + 1);
+        }
+    });
+    let above = |name: &str| -> Vec<String> {
+        watch
+            .ended(name)
+            .iter()
+            .filter(|span| span["arcp.agent"] != "slow")
+            .map(|span| span["parent_span_id"].clone())
+            .collect()
+    };
+    assert_eq!(above("arcp.delegate"), [format!("{:016x}", 2), own.clone(), own]);
+    let jobs = watch.ended("arcp.job");
+    let echoes: Vec<_> = jobs.iter().filter(|span| span["arcp.agent"].starts_with("echo")).collect();
+    assert_eq!(echoes.len(), 3);
+    assert_eq!((&*echoes[1]["parent_span_id"], &*echoes[1]["link_trace_id"]), ("0000000000000002", traces[0]));
+    for echo in [&echoes[0], &echoes[2]] {
+        assert_ne!(echo["parent_span_id"], "0000000000000002", "that of the delegation");
+        assert_eq!(echo["trace_id"], traces[0]);
+    }
 }

@@ -589,6 +589,7 @@ fn a_result_after_pieces_of_one_fails_its_job() {
         settle(&mut jobs, &mut ctx, None);
         let status = jobs.get(job).and_then(super::Job::end).map(|end| end.status);
         assert_eq!(status, Some(if pieces { FinalStatus::Error } else { FinalStatus::Success }));
+        assert_eq!(jobs.put_result_together(job, TERMS), Ok(()), "neither is in pieces");
     }
 }
 
