@@ -180,10 +180,11 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
 
 /// What a job waits for, as people say it. A word that is not known stands as it came.
 fn waits_for(words: &[String]) -> String {
-    static SAID: [(&str, &str); 18] = [
+    static SAID: [(&str, &str); 19] = [
         ("agent", "its agent, which fell silent"),
         ("answer", "the store, to answer its agent"),
         ("artifact", "what it leaves to be stored"),
+        ("backlog", "the store, for what its owner's agents have said"),
         ("check", "a check of what it asks, or of arguments of a step"),
         ("child", "a job below it"),
         ("credential", "a credential to be renewed"),

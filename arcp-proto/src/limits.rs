@@ -569,6 +569,9 @@ pub struct HistoryLimits {
     /// leave an account may cause its `principal_share`: at that none of its own
     /// connections is read.
     pub undurable_bytes: usize,
+    /// Bytes of records that one account has caused and that are not durable (2 MiB): so much stands before what
+    /// others wait for, however many jobs it runs. At it its agents are heard later, in turn, but for signs of life.
+    pub agent_undurable_bytes: usize,
 }
 
 impl Default for HistoryLimits {
@@ -583,6 +586,7 @@ impl Default for HistoryLimits {
             unfinished_bytes: 1 << 30,
             ended_bytes: 256 << 20,
             undurable_bytes: 64 << 20,
+            agent_undurable_bytes: 2 << 20,
         }
     }
 }
@@ -710,6 +714,7 @@ impl Limits {
                 kept_job_bytes: 1 << 20,
                 kept_bytes: 16 << 20,
                 undurable_bytes: 128 << 10,
+                agent_undurable_bytes: 64 << 10,
                 unfinished_bytes: 512 << 10,
                 ..HistoryLimits::default()
             },
@@ -772,6 +777,7 @@ impl Limits {
             "1024 or more",
         )?;
         at_least("undurable_bytes", self.history.undurable_bytes as u64, 1024, "1024 or more")?;
+        at_least("agent_undurable_bytes", self.history.agent_undurable_bytes as u64, 1, "1 or more")?;
         at_least("extension_bytes", self.session.extension_bytes as u64, 1, "1 or more")?;
         at_least("watch_lag", self.delivery.watch_lag, 16, "16 or more")?;
         at_least("requests_per_job", self.job.requests_per_job as u64, 1, "1 or more")?;

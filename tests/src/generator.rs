@@ -167,6 +167,10 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         options.config.limits.delivery.loads_per_session = 2;
         options.config.limits.delivery.ahead_bytes = 3000;
     }
+    if seed.is_multiple_of(7) {
+        // What agents of one principal say is heard in turn.
+        options.config.limits.history.agent_undurable_bytes = 3000;
+    }
     if keeps_little(seed) {
         // Events go while their jobs go on, sixteen at once.
         options.config.limits.history.kept_job_events = 64;

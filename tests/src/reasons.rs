@@ -288,6 +288,7 @@ impl Reasons {
             Wait::Artifact => {
                 assert!(self.asked.contains_key(&job), "{job} waits for an artifact, and its agent leaves none")
             }
+            Wait::Backlog => assert!(!self.over.contains_key(&job), "{job} waits to be heard, and is over"),
             Wait::StreamPace => {
                 let is_held = self.held.range((job, 0)..=(job, u32::MAX)).next().is_some();
                 assert!(is_held && !self.over.contains_key(&job), "{job} waits for the pace of a stream that has none");

@@ -513,6 +513,33 @@ fn a_value_that_an_agent_chose_is_masked_while_its_renewal_waits_behind_a_child(
     world.finish();
 }
 
+#[test]
+fn a_value_that_an_agent_chose_is_masked_while_its_renewal_waits_for_the_store() {
+    let mut world = World::configured(81, |config| {
+        configure(config);
+        config.limits.history.agent_undurable_bytes = 1;
+    });
+    let mut raw = Raw::hello_with_credentials(&mut world, "tok-a").0;
+    let job = parent(&mut world, &mut raw, may_use_models());
+    world.store.broken = true;
+    let chosen = format!("{CANARY}{job}-chosen");
+    world.input(Input::Agent { job, call: log("before") });
+    let renew = AgentCall::RenewCredential { id: "cred-1".into(), value: Some(Secret::new(chosen.clone())) };
+    asks(&mut world, job, 1, renew);
+    world.input(Input::Agent { job, call: log(&chosen) });
+    assert_eq!(world.waits().get(&job), Some(&Wait::Backlog));
+    world.store.mend();
+    world.run_for(Duration::from_secs(5));
+    assert!(matches!(answer(&world, job, 1), Some(AgentReply::Renewed(_))), "{:?}", answer(&world, job, 1));
+    let frames = raw.take(&world);
+    let said = frames.iter().filter(|frame| frame["payload"]["kind"] == "log");
+    let said = said.filter_map(|frame| frame["payload"]["body"]["message"].as_str());
+    assert_eq!(Vec::from_iter(said), ["before".to_string(), "*".repeat(chosen.len())]);
+    cancel(&mut world, job);
+    world.settle();
+    world.finish();
+}
+
 /// A program has another one do something: one line, and its answer.
 #[test]
 fn a_program_that_another_one_delegates_to_has_its_input_checked_and_credentials_in_its_environment() {

@@ -23,6 +23,7 @@ mod retention;
 mod schedules;
 mod streams;
 mod submit;
+mod turns;
 mod watches;
 mod workflows;
 mod writer;
@@ -41,13 +42,13 @@ use crate::model::reply::Reply;
 pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored};
 pub(super) use commands::TAKEN;
 pub(super) use connections::on_not_judged;
-pub(super) use delegation::{CallHandler, hear_agents};
 pub(super) use hearing::{on_binary, on_overdue as on_sidecar_overdue};
 pub(super) use policy::on_policy;
 pub(super) use schedules::{
     on_due as on_schedules_due, on_input_checked as on_schedule_checked, on_planned, on_revoked,
 };
 pub(super) use submit::{on_issued as on_credentials_issued, on_overdue as on_credentials_overdue};
+pub(super) use turns::{hear_agents, on_calls, on_due as on_turn_due, on_exited};
 pub(super) use workflows::{on_due as on_workflow_due, on_input_checked as on_step_checked};
 use writer::Writer;
 
@@ -131,7 +132,6 @@ impl Runtime {
         let Some(exit) = deferral::hold_exit(&mut self.jobs, &self.ctx, id, exit) else {
             return; // It is heard later.
         };
-        note_cause(self, id);
         let ended_before = self.jobs.get(id).is_some_and(|job| job.is_terminal());
         let stored = artifacts::ended_with(self, id, &exit);
         self.agents().on_exited(id, exit, stored);

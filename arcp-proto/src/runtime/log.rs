@@ -36,6 +36,8 @@ struct Pending {
     batch: Batch,
     /// The bytes of its records, roughly.
     charge: Option<Charge>,
+    /// The same of its first records, with how many these are, if somebody else has caused them.
+    apart: Vec<(usize, Charge)>,
     /// The jobs whose agents get a credit back, one entry per credit.
     returns: Vec<JobId>,
 }
@@ -82,6 +84,18 @@ impl Log {
         }
     }
 
+    /// Who has caused the present input, as far as that is known.
+    pub(super) fn cause(&self) -> &Balance {
+        &self.cause
+    }
+
+    /// What was appended so far is not what the present input is about: it stays caused by whom it is.
+    pub(super) fn set_apart(&mut self) {
+        let before: usize = self.open.apart.iter().map(|(records, _)| records).sum();
+        self.open.apart.extend(self.open.charge.take().map(|charge| (self.records.len() - before, charge)));
+        self.cause = self.all.clone();
+    }
+
     /// The input is over that a principal caused; gives its account.
     pub(super) fn take_cause(&mut self) -> Balance {
         core::mem::replace(&mut self.cause, self.all.clone())
@@ -91,8 +105,15 @@ impl Log {
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         let sealed = self.pending.iter().map(|pending| (pending, &*pending.batch.records));
         for (pending, records) in sealed.chain([(&self.open, &self.records)]) {
+            let bytes = |records: &[Record]| records.iter().map(Record::weight).sum();
+            let mut rest: &[Record] = records;
+            for (count, charge) in &pending.apart {
+                let (these, others) = rest.split_at(*count);
+                recount.add(charge.balance(), HeldFor::Records, bytes(these));
+                rest = others;
+            }
             let cause = pending.charge.as_ref().map_or(&self.cause, Charge::balance);
-            recount.add(cause, HeldFor::Records, records.iter().map(Record::weight).sum());
+            recount.add(cause, HeldFor::Records, bytes(rest));
         }
     }
 
@@ -202,6 +223,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Principal;
     use crate::runtime::account::Accounts;
 
     fn new() -> Log {
@@ -228,5 +250,33 @@ mod tests {
         assert_eq!((log.bytes(), log.durable(), log.is_durable(LogPos(3))), (one, LogPos(2), false));
         assert_eq!(log.persisted(LogPos(3)), (alloc::vec![waiter], Vec::new()));
         assert_eq!((log.bytes(), log.unconfirmed().count()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_set_apart_stays_with_whoever_has_caused_it_until_it_is_durable() {
+        let account = |name| Principal::new(name).expect("a name").account();
+        let record = || Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid::nil()) };
+        let mut accounts = Accounts::new();
+        let [p, q] = ["p", "q"].map(|name| accounts.of(&account(name)));
+        let (mut log, one) = (Log::new(accounts.runtime()), record().weight());
+        let caused = |balance: &Balance| balance.bytes(HeldFor::Records) / one;
+        log.caused_by(&p);
+        log.append(record(), None);
+        log.append(record(), None);
+        log.set_apart();
+        assert!(log.cause().is(accounts.runtime()));
+        log.set_apart();
+        log.append(record(), None);
+        log.caused_by(&q);
+        assert_eq!([&p, &q, accounts.runtime()].map(caused), [2, 1, 3]);
+        for sealed in [false, true] {
+            let mut recount = Recount::new(&accounts);
+            log.recount(&mut recount);
+            assert_eq!(recount.miscounts(), [], "sealed: {sealed}");
+            log.seal();
+        }
+        log.take_cause();
+        log.persisted(LogPos(3));
+        assert_eq!([&p, &q, accounts.runtime()].map(caused), [0, 0, 0]);
     }
 }

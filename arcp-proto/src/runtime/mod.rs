@@ -86,9 +86,8 @@ use artifact::Artifacts;
 use connection::Connections;
 use context::Context;
 use delivery::Delivery;
-use dispatch::CallHandler;
 use edge::NewConnection;
-use job::{Jobs, deferral, departure, masking, provisioning};
+use job::{Jobs, deferral, departure, masking, provisioning, turns};
 use log::Waiter;
 use schedule::Schedules;
 use session::Sessions;
@@ -236,10 +235,10 @@ impl Runtime {
             }
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
-            Input::Agent { job, call } => CallHandler::on_calls(self, job, None, [call].into_iter()),
-            Input::AgentSays { job, calls } => CallHandler::on_calls(self, job, None, calls.into_iter()),
-            Input::AgentAsked { job, id, call } => CallHandler::on_calls(self, job, Some(id), [call].into_iter()),
-            Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
+            Input::Agent { job, call } => dispatch::on_calls(self, job, None, [call].into_iter()),
+            Input::AgentSays { job, calls } => dispatch::on_calls(self, job, None, calls.into_iter()),
+            Input::AgentAsked { job, id, call } => dispatch::on_calls(self, job, Some(id), [call].into_iter()),
+            Input::AgentExited { job, exit } => dispatch::on_exited(self, job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => {
                 self.sessions.take_extension(session);
@@ -374,6 +373,7 @@ impl Runtime {
                 Timer::Artifacts => self.artifacts.on_due(&mut self.ctx),
                 Timer::Schedules => dispatch::on_schedules_due(self),
                 Timer::Workflow(job) => dispatch::on_workflow_due(self, job),
+                Timer::Backlog => dispatch::on_turn_due(self),
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.ctx.on_store_retry(),
             }
@@ -414,6 +414,7 @@ impl Runtime {
         for account in self.ctx.accounts.bound(&self.ctx.config.limits, &cause) {
             self.connections.on_account_bounded(&mut self.ctx, &account);
         }
+        turns::plan(&self.jobs, &mut self.ctx);
     }
 
     fn on_persisted(&mut self, up_to: LogPos) {

@@ -92,6 +92,8 @@ pub enum Timer {
     Workflow(JobId),
     /// The agent of a job has had long enough to make a checkpoint.
     Checkpoint(JobId),
+    /// Somebody is heard who had too much before the store.
+    Backlog,
 }
 
 impl Timer {
@@ -132,6 +134,7 @@ impl Timer {
             | Timer::Artifacts
             | Timer::Schedules
             | Timer::Workflow(_)
+            | Timer::Backlog
             | Timer::EndMissed(_) => false,
         }
     }

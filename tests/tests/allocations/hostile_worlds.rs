@@ -40,6 +40,7 @@ fn tight(limits: &mut Limits) {
     limits.connection.reply_bytes_per_connection = 1 << 10;
     limits.connection.waiting_bytes = 128 << 10;
     limits.history.undurable_bytes = 16 << 10;
+    limits.history.agent_undurable_bytes = 4 << 10;
     limits.session.extension_bytes = 4 << 10;
     limits.session.filter_bytes = 1 << 10;
     limits.job.input_checks = 1;

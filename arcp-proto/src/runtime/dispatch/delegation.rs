@@ -1,31 +1,30 @@
 //! Children and credentials that agents ask for: what takes more than their own job.
 
-use super::{artifacts, note_cause};
+use super::artifacts;
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
-use crate::runtime::asker::{Asker, Prepared};
+use crate::runtime::asker::Prepared;
 use crate::runtime::io::{AgentCall, AgentReply};
 use crate::runtime::job::deferral;
-use crate::runtime::job::deferred::{Deferred, Delegating};
+use crate::runtime::job::deferred::Delegating;
 use crate::runtime::job::delegation::{self, Delegated, NewChild, OpenCall, WiderCall};
 use crate::runtime::job::preparation::Next;
 use crate::runtime::job::{provisioning, slots};
 
 /// Handles what agents call, what takes more than their own job itself.
-pub(in crate::runtime) struct CallHandler<'r> {
+pub(super) struct CallHandler<'r> {
     runtime: &'r mut Runtime,
 }
 
 impl CallHandler<'_> {
-    /// An agent calls; with `asked` once, and wants to know what becomes of that. The
+    /// An agent is heard; with `asked` once, and wants to know what becomes of that. The
     /// events of several calls are numbered together.
-    pub(in crate::runtime) fn on_calls(
+    pub(super) fn on_calls(
         runtime: &mut Runtime,
         id: JobId,
         asked: Option<CallId>,
         mut calls: impl ExactSizeIterator<Item = AgentCall>,
     ) {
-        note_cause(runtime, id);
         runtime.ctx.expect_calls(calls.len());
         while !hold(runtime, (id, asked), &mut calls)
             && let Some((call, bytes)) = runtime.agents().on_calls(id, asked, &mut calls)
@@ -35,6 +34,16 @@ impl CallHandler<'_> {
             CallHandler { runtime }.on_wider_call((id, asked, bytes), call, None);
         }
         runtime.ctx.expect_calls(0);
+    }
+
+    /// A child is heard again that waited for the host; `prepared`: what that has done.
+    pub(super) fn on_child(
+        runtime: &mut Runtime,
+        call: (JobId, Option<CallId>, u64),
+        child: Delegating,
+        prepared: Option<Prepared>,
+    ) {
+        CallHandler { runtime }.on_wider_call(call, WiderCall::Delegate(child), prepared);
     }
 
     /// `prepared`: what the host has done for a child that waited for that.
@@ -125,28 +134,4 @@ fn hold(
         }
     }
     true
-}
-
-/// Hears children again that have waited for the host, and what their parents' agents have
-/// said since.
-pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
-    while let Some(id) = runtime.jobs.unheard.pop_front() {
-        let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
-            continue; // It was heard.
-        };
-        let Deferred { child, asked, bytes, preparing, verdict, held, exit, .. } = deferred;
-        note_cause(runtime, id);
-        let prepared = verdict.map(|verdict| (preparing, verdict));
-        CallHandler { runtime }.on_wider_call((id, asked, bytes), WiderCall::Delegate(child), prepared);
-        if !deferral::awaits_credentials(&runtime.jobs, id) {
-            provisioning::abandon(&mut runtime.jobs, &mut runtime.ctx, Asker::Agent(id));
-        }
-        for (asked, call) in held {
-            CallHandler::on_calls(runtime, id, asked, [call].into_iter());
-        }
-        if let Some(exit) = exit {
-            runtime.on_agent_exited(id, exit);
-        }
-        runtime.carry();
-    }
 }

@@ -274,6 +274,7 @@ impl Edge {
                 | Timer::Artifacts
                 | Timer::Schedules
                 | Timer::Workflow(_)
+                | Timer::Backlog
                 | Timer::Checkpoint(_)
                 | Timer::Audit
                 | Timer::Read(_)

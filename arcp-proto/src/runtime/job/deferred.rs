@@ -59,7 +59,7 @@ impl Deferred {
     }
 }
 
-fn exit_bytes(exit: &AgentExit) -> usize {
+pub(super) fn exit_bytes(exit: &AgentExit) -> usize {
     match exit {
         AgentExit::Success { result, summary } => {
             result.as_ref().map_or(0, |result| result.as_str().len()) + summary.as_ref().map_or(0, |text| text.len())

@@ -78,6 +78,7 @@ impl Jobs {
                         | Wait::StreamPace
                         | Wait::Retry
                         | Wait::Room
+                        | Wait::Backlog
                 )
             };
             if job.run.allowance.credit.is_spent() || job.run.waits.iter().any(is_asking) {

@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use super::backlog::Backlogs;
 use super::cause::Cause;
 use super::credentials::Credentials;
 use super::deferred::Deferred;
@@ -42,6 +43,8 @@ pub(in crate::runtime) struct Jobs {
     pub(super) deferring: BTreeSet<JobId>,
     /// Jobs of which a child that has waited for the host is heard again: in this input.
     pub(in crate::runtime) unheard: VecDeque<JobId>,
+    /// Whose agents are heard later.
+    pub(super) backlogs: Backlogs,
     /// Workflows that end as soon as it is said what their steps have come to, and why:
     /// in this input.
     pub(super) ending: BTreeMap<JobId, Cause>,

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::Jobs;
+use super::backlog::Backlog;
 use super::credentials::Stage;
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
@@ -79,9 +80,12 @@ fn of_job(jobs: &Jobs, job: JobId) -> Option<Mask<'_>> {
     let own = live.credentials.iter().map(|credential| &credential.value);
     let before = entry.superseded.iter().map(|old| &old.value);
     let wanted = entry.renewing.as_ref().and_then(|renewing| renewing.wanted.as_ref());
-    let deferred = jobs.table.get(job).and_then(|job| job.run.questions.deferred.as_deref());
-    let held = deferred.into_iter().flat_map(|deferred| &deferred.held).filter_map(|(_, call)| wanted_by(call));
-    Some(Mask::of(own.chain(&live.doubtful).chain(before).chain(wanted).chain(held)))
+    let run = jobs.table.get(job).map(|job| &job.run);
+    let deferred = run.and_then(|run| run.questions.deferred.as_deref());
+    let deferred = deferred.into_iter().flat_map(|deferred| deferred.held.iter().map(|(_, call)| call));
+    let backlog = run.and_then(|run| run.allowance.backlog.as_deref()).into_iter().flat_map(Backlog::calls);
+    let unheard = deferred.chain(backlog).filter_map(wanted_by);
+    Some(Mask::of(own.chain(&live.doubtful).chain(before).chain(wanted).chain(unheard)))
 }
 
 /// The value that a call wants for a credential.

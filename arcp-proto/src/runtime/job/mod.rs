@@ -15,6 +15,7 @@
 
 mod agent;
 pub(in crate::runtime) mod artifact;
+mod backlog;
 mod cause;
 pub(in crate::runtime) mod checkpoint;
 mod credentials;
@@ -62,6 +63,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tokens;
+pub(in crate::runtime) mod turns;
 mod waits;
 #[cfg(test)]
 mod weights;
@@ -88,6 +90,7 @@ use crate::runtime::context::Context;
 use crate::runtime::few::Few;
 use crate::runtime::io::{Firing, JobBounds, KeyRecord, ParentRecord};
 use crate::time::UtcMs;
+pub(in crate::runtime) use backlog::Said;
 pub(in crate::runtime) use end::end_workflow;
 pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;

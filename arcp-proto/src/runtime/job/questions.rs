@@ -8,6 +8,7 @@
 //! ([`Wait::Prompt`]), or the host, which issues credentials ([`Wait::Renewal`]) and stores
 //! bytes ([`Wait::Artifact`]).
 
+use super::backlog::Backlog;
 use super::interrupt;
 use super::open_calls::{OpenCall, OpenCalls};
 use super::table::Table;
@@ -68,6 +69,9 @@ impl AgentRun {
             reply(ctx, job, open.id, AgentReply::Stopped);
         }
         for id in core::mem::take(&mut self.questions.awaited).into_keys() {
+            reply(ctx, job, id, AgentReply::Stopped);
+        }
+        for id in self.allowance.backlog.as_deref_mut().map(Backlog::take_asked).unwrap_or_default() {
             reply(ctx, job, id, AgentReply::Stopped);
         }
         let storing = core::mem::take(&mut self.questions.storing);

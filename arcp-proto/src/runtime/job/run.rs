@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
+use super::backlog::Backlog;
 use super::kept_checkpoints::Checkpoints;
 use super::open_calls::OpenCalls;
 use super::result::Stream;
@@ -81,6 +82,8 @@ pub(super) struct Allowance {
     pub(super) owed: Credit,
     /// Time between two of its calls, if its submitter wants that.
     pub(super) pace: Option<Duration>,
+    /// What it has said that is heard later.
+    pub(super) backlog: Option<Box<Backlog>>,
 }
 
 impl AgentRun {
@@ -88,7 +91,8 @@ impl AgentRun {
     pub(super) fn weight(&self) -> usize {
         let result = self.sends.result.as_ref().map_or(0, |stream| size_of::<Stream>() + stream.weight());
         let checkpoints = self.checkpoints.as_ref().map_or(0, |_| size_of::<Checkpoints>());
-        self.questions.weight() + result + self.sends.streams.weight() + checkpoints
+        let backlog = self.allowance.backlog.as_ref().map_or(0, |backlog| backlog.weight());
+        self.questions.weight() + result + self.sends.streams.weight() + checkpoints + backlog
     }
 }
 
@@ -117,7 +121,7 @@ impl AgentRun {
             "an agent that may not call has a waker"
         );
         let holds_up = move |wait: &&Wait| match wait {
-            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
+            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer | Wait::Backlog => true,
             Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Interrupt | Wait::Revocation | Wait::Renewal => true,
             Wait::Delegation | Wait::Departure | Wait::Artifact | Wait::StreamPace | Wait::Retry | Wait::Room => true,
             Wait::Store | Wait::Pace => !may_call,

@@ -186,6 +186,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
         Wait::Delegation => unreachable!("a family takes more than this table: `deferred_children.rs` of the suite"),
         Wait::StreamPace => unreachable!("a reader asks for it: `streams.rs` of the suite"),
         Wait::Retry | Wait::Room => unreachable!("steps take a workflow: `workflow_ends.rs` of the suite"),
+        Wait::Backlog => unreachable!("it takes more than this table: `shares.rs` of the suite"),
         Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Answer => {
             let job = running(ctx, jobs, None);
@@ -242,6 +243,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
         Wait::Delegation => unreachable!("a family takes more than this table: `deferred_children.rs` of the suite"),
         Wait::StreamPace => unreachable!("a reader asks for it: `streams.rs` of the suite"),
         Wait::Retry | Wait::Room => unreachable!("steps take a workflow: `workflow_ends.rs` of the suite"),
+        Wait::Backlog => unreachable!("it takes more than this table: `shares.rs` of the suite"),
         Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Check => {
             let fault = InputFault { pointer: String::new(), reason: "no schema".into() };

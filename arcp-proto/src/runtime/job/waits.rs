@@ -3,7 +3,7 @@
 //! wait for ever.
 //!
 //! Those for a slot are in `lines`, that for the agent in `heartbeat`, that for an
-//! answer in `questions`, that for a renewal in `provisioning`, that for a child which waits for the host in `deferral`, that for a stream in `streams`, those of steps in `workflow`, and those
+//! answer in `questions`, that for a renewal in `provisioning`, that for a child which waits for the host in `deferral`, that for a stream in `streams`, that for its account's turn in `turns`, those of steps in `workflow`, and those
 //! of what an agent may say in `credit`.
 
 use crate::id::{JobId, SessionId};
@@ -69,6 +69,10 @@ pub enum Wait {
     /// Room for a step of a workflow that was refused for now. It is asked for again with
     /// time.
     Room,
+    /// The store, as too much that its account has caused is not durable for its agent to be heard
+    /// ([`agent_undurable_bytes`](crate::limits::HistoryLimits::agent_undurable_bytes)). It goes on
+    /// with [`Input::Persisted`](crate::runtime::Input::Persisted), in turn.
+    Backlog,
 }
 
 impl Wait {
@@ -93,6 +97,7 @@ impl Wait {
             Wait::StreamPace => "stream_pace",
             Wait::Retry => "retry",
             Wait::Room => "room",
+            Wait::Backlog => "backlog",
         }
     }
 }

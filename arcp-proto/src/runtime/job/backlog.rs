@@ -1,0 +1,127 @@
+//! What agents have said that is heard later, as it is held: what becomes of it is in `turns`.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::deferred::exit_bytes;
+use crate::id::{CallId, JobId};
+use crate::runtime::account::Balance;
+use crate::runtime::io::{AgentCall, AgentExit};
+
+/// What is heard of an agent in one turn: calls that were made one after the other, up to so many, and one more than
+/// so many bytes of them.
+const TURN_CALLS: usize = 16;
+const TURN_BYTES: u64 = 64 << 10;
+
+/// Whose agents are heard later, in turn.
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Backlogs(pub(super) VecDeque<Line>);
+
+/// Jobs of one account, in turn.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) account: Balance,
+    pub(super) jobs: VecDeque<JobId>,
+}
+
+/// What one agent has said that is heard later.
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Backlog {
+    said: VecDeque<Said>,
+    /// How many calls that is, and their bytes of credit.
+    calls: u32,
+    bytes: u64,
+}
+
+/// Something that an agent has said.
+#[derive(Debug)]
+pub(in crate::runtime) enum Said {
+    /// Calls in a row; one, if it wants to know what becomes of it.
+    Calls(Option<CallId>, Vec<AgentCall>),
+    /// How it has ended.
+    Exit(AgentExit),
+}
+
+impl Backlogs {
+    /// Whether every agent was heard.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn has(&self, account: &Balance) -> bool {
+        self.0.iter().any(|line| line.account.is(account))
+    }
+
+    pub(super) fn put(&mut self, account: &Balance, job: JobId) {
+        match self.0.iter_mut().find(|line| line.account.is(account)) {
+            Some(line) => line.jobs.push_back(job),
+            None => self.0.push_back(Line { account: account.clone(), jobs: [job].into() }),
+        }
+    }
+
+    pub(super) fn remove(&mut self, job: JobId) {
+        self.0.iter_mut().for_each(|line| line.jobs.retain(|waiting| *waiting != job));
+        self.0.retain(|line| !line.jobs.is_empty());
+    }
+}
+
+impl Backlog {
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        let exit = |said: &Said| if let Said::Exit(exit) = said { exit_bytes(exit) } else { 0 };
+        size_of::<Backlog>()
+            + self.said.iter().map(|said| size_of::<Said>() + exit(said)).sum::<usize>()
+            + self.calls as usize * size_of::<AgentCall>()
+            + usize::try_from(self.bytes).unwrap_or(usize::MAX)
+    }
+
+    /// The calls that wait.
+    pub(super) fn calls(&self) -> impl Iterator<Item = &AgentCall> {
+        self.said.iter().flat_map(|said| if let Said::Calls(_, calls) = said { calls.as_slice() } else { &[] })
+    }
+
+    /// What these cost: calls, and bytes.
+    pub(super) fn cost(&self) -> (u32, u64) {
+        (self.calls, self.bytes)
+    }
+
+    /// Its agent calls once more.
+    pub(super) fn add(&mut self, asked: Option<CallId>, call: AgentCall) {
+        (self.calls, self.bytes) = (self.calls.saturating_add(1), self.bytes.saturating_add(call.bytes()));
+        let has_room = |calls: &[AgentCall]| {
+            calls.len() < TURN_CALLS && calls.iter().map(AgentCall::bytes).sum::<u64>() < TURN_BYTES
+        };
+        match self.said.back_mut() {
+            Some(Said::Calls(None, calls)) if asked.is_none() && has_room(calls) => calls.push(call),
+            Some(_) | None => self.said.push_back(Said::Calls(asked, vec![call])),
+        }
+    }
+
+    /// Nobody waits for answers any more: takes the ids of calls that were to have one.
+    pub(super) fn take_asked(&mut self) -> Vec<CallId> {
+        let asked = |said: &mut Said| if let Said::Calls(asked, _) = said { asked.take() } else { None };
+        self.said.iter_mut().filter_map(asked).collect()
+    }
+
+    /// Its agent is gone, and nobody is answered.
+    pub(super) fn end(&mut self, exit: AgentExit) {
+        self.take_asked();
+        self.said.push_back(Said::Exit(exit));
+    }
+
+    /// What is heard first, and whether more waits.
+    pub(super) fn pop(&mut self) -> Option<(Said, bool)> {
+        let said = self.said.pop_front()?;
+        if let Said::Calls(_, calls) = &said {
+            let bytes: u64 = calls.iter().map(AgentCall::bytes).sum();
+            let count = u32::try_from(calls.len()).unwrap_or(u32::MAX);
+            (self.calls, self.bytes) = (self.calls.saturating_sub(count), self.bytes.saturating_sub(bytes));
+        }
+        Some((said, !self.said.is_empty()))
+    }
+
+    pub(super) fn into_said(self) -> VecDeque<Said> {
+        self.said
+    }
+}
