@@ -647,8 +647,8 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
 }
 
 fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
-    // No welcome is sent while its token is not durable.
-    world.store.mend();
+    // No welcome is sent while its token is not durable, and nobody new is let in while the store is down.
+    mend(world);
     let (mut raw, back) = match peer.family {
         Family::Hello => (Raw::resume_with(world, hello(&peer.token), &peer.welcome, peer.last), "session.welcome"),
         Family::Open => (Raw::reclaim(world, &peer.token, &peer.welcome, peer.last), "session.resumed"),
@@ -663,6 +663,14 @@ fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
         let jobs = std::mem::take(&mut peer.jobs);
         *peer = open(world, &peer.token.clone(), peer.family);
         ran.jobs += jobs.len();
+    }
+}
+
+/// The store works, and the runtime knows it.
+fn mend(world: &mut World) {
+    world.store.mend();
+    while world.runtime().stats().store_failed {
+        assert!(world.step(), "the store is asked again");
     }
 }
 
@@ -682,7 +690,7 @@ fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
 /// The world turns kind: everybody reads, the store works, everybody is
 /// connected. Then everything owed comes.
 fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
-    world.store.mend();
+    mend(world);
     authority::mend(world);
     artifacts::mend(world);
     world.set_clock(0);

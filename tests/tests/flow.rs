@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use arcp_proto::client::ClientEvent;
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::{CloseReason, Input, Notice, Operator};
-use arcp_tests::raw::Raw;
+use arcp_proto::wire::Family;
+use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -200,4 +202,100 @@ fn frames_per_event_do_not_depend_on_idle_sessions() {
         frames
     };
     assert_eq!(outputs(0), outputs(50));
+}
+
+/// What a peer is told of the session that it has asked for, if it is told anything within so long.
+fn told(world: &mut World, raw: &mut Raw, millis: u64) -> Option<Value> {
+    world.run_for(Duration::from_millis(millis));
+    raw.take(world).into_iter().find(|frame| frame["type"] != "session.ping" && frame["type"] != "ping")
+}
+
+#[test]
+fn whoever_is_new_while_the_store_fails_for_long_is_told_so_and_can_connect_again() {
+    for (opens, payload) in [("session.hello", hello_payload("tok-a")), ("session.open", open_payload("tok-a"))] {
+        let mut world = World::seeded(30);
+        let asks = |world: &mut World| {
+            let mut raw = Raw::connect(world);
+            raw.send(world, opens, payload.clone());
+            raw
+        };
+        world.store.broken = true;
+        let mut first = asks(&mut world);
+        assert_eq!(told(&mut world, &mut first, 1000), None, "perhaps it fails for a moment only");
+        let refused = told(&mut world, &mut first, 1000).expect("it is told");
+        let expected = if opens == "session.hello" { "INTERNAL_ERROR" } else { "UNAVAILABLE" };
+        assert_eq!((code(&refused), &refused["payload"]["retryable"]), (expected, &json!(true)), "{refused}");
+        assert!(refused["session_id"].as_str().is_none_or(|id| id == "sess_none"), "there is none: {refused}");
+        assert!(refused.to_string().contains("the store is failing: connect again later"), "{refused}");
+        assert_eq!(world.close_reason(first.conn), Some(CloseReason::StoreFailed));
+        let mut second = asks(&mut world);
+        let refused = told(&mut world, &mut second, 100).expect("it is told at once");
+        assert!(refused.to_string().contains("the store is failing: connect again later"), "{refused}");
+        assert_eq!(
+            (world.close_reason(second.conn), world.runtime().stats().sessions),
+            (Some(CloseReason::Refused), 0)
+        );
+        world.store.mend();
+        world.run_for(Duration::from_secs(3));
+        let mut third = asks(&mut world);
+        assert!(told(&mut world, &mut third, 100).is_some_and(|frame| !frame.to_string().contains("failing")));
+        assert_eq!(world.runtime().stats().sessions, 1);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_store_that_fails_for_a_moment_keeps_nobody_out_and_takes_no_session_from_whoever_comes_back() {
+    let mut world = World::seeded(31);
+    let (raw, welcome) = Raw::hello(&mut world, "tok-a");
+    world.cut(raw.conn);
+    world.store.broken = true;
+    let mut new = Raw::connect(&mut world);
+    new.send(&mut world, "session.hello", hello_payload("tok-b"));
+    world.run_for(Duration::from_millis(900));
+    world.store.mend();
+    new.expect(&mut world, "session.welcome");
+    world.store.broken = true;
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    assert_eq!(told(&mut world, &mut back, 8000), None, "it is not told that its session is lost");
+    world.store.mend();
+    let resumed = back.expect(&mut world, "session.welcome");
+    assert_eq!(resumed["payload"]["session_id"], welcome["payload"]["session_id"]);
+    // Once it is known that the store fails, a claim is refused, and consumes nothing.
+    world.store.broken = true;
+    new.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    world.run_for(Duration::from_secs(2));
+    world.cut(back.conn);
+    let mut refused = Raw::resume(&mut world, "tok-a", &resumed, 0);
+    assert!(told(&mut world, &mut refused, 100).is_some_and(|frame| frame.to_string().contains("connect again later")));
+    world.store.mend();
+    world.run_for(Duration::from_secs(2));
+    let again = Raw::resume(&mut world, "tok-a", &resumed, 0).expect(&mut world, "session.welcome");
+    assert_eq!(again["payload"]["session_id"], welcome["payload"]["session_id"]);
+    world.finish();
+}
+
+#[test]
+fn a_client_of_ours_comes_back_to_its_session_however_long_the_store_has_failed() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = World::of(family, 33);
+        let client = world.add_client("a");
+        world.until(client, |event| matches!(event, ClientEvent::Accepted { .. }));
+        let late = world.add_client("b");
+        world.store.broken = true;
+        let conn = world.conn_of(client).expect("it is connected");
+        world.run_for(Duration::from_secs(5));
+        world.cut(conn);
+        world.run_for(Duration::from_millis(39_500));
+        let accepted = |world: &World, client| {
+            let accepted = |event: &&ClientEvent| matches!(event, ClientEvent::Accepted { .. });
+            world.events(client).iter().filter(accepted).count()
+        };
+        assert_eq!((accepted(&world, client), accepted(&world, late)), (1, 0));
+        world.store.mend();
+        world.until(client, |event| matches!(event, ClientEvent::Accepted { resumed: true, .. }));
+        world.until(late, |event| matches!(event, ClientEvent::Accepted { resumed: false, .. }));
+        assert!(![client, late].iter().any(|at| world.events(*at).iter().any(|e| matches!(e, ClientEvent::Ended(_)))));
+        world.finish();
+    }
 }

@@ -311,7 +311,9 @@ impl Client {
         self.reconnector.set(ClientTimer::OpenTimeout, None);
         self.reconnector.heartbeat =
             opened.heartbeat_s.filter(|_| features.has(Feature::Heartbeat)).map(Duration::from_secs);
-        let heartbeat = self.reconnector.heartbeat.map(|interval| self.reconnector.heartbeat_at(interval));
+        // A welcome may have waited for the store for longer than that: nothing was said since.
+        let soonest = self.now.mono + Duration::from_micros(1);
+        let heartbeat = self.reconnector.heartbeat.map(|interval| self.reconnector.heartbeat_at(interval).max(soonest));
         self.reconnector.set(ClientTimer::Heartbeat, heartbeat);
         self.tell(ClientEvent::Accepted {
             session: opened.session,
@@ -450,7 +452,9 @@ impl Client {
     /// The handshake was refused. A claim to an earlier session is given up;
     /// a credential cannot be mended.
     fn on_denied(&mut self, refusal: Refusal) {
-        if self.claim().is_some() {
+        // That nobody comes in just now says nothing about an earlier session.
+        let comes_later = refusal.retryable && refusal.code == ErrorCode::Unavailable;
+        if self.claim().is_some() && !comes_later {
             self.left = None;
             if let Some(me) = &mut self.identity {
                 me.token = crate::secret::Secret::new(String::new());

@@ -24,6 +24,8 @@ use crate::time::{Now, Timestamp, UtcMs};
 /// How long to wait before a failed store is asked again: each time twice as
 /// long, from the first to the second.
 const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// A store that was asked so often in vain, for more than a second, keeps out whoever is new.
+const DOWN_AFTER: u32 = 8;
 
 #[derive(Debug)]
 pub(super) struct Context {
@@ -256,6 +258,11 @@ impl Context {
             self.log.retries += 1;
             self.timers.set(Timer::StoreRetry, self.now.mono + wait);
         }
+    }
+
+    /// Whether the store has failed for so long that nobody new is let in.
+    pub(super) fn store_is_down(&self) -> bool {
+        self.log.failed && self.log.retries >= DOWN_AFTER
     }
 
     /// Asks the store again with the first batch alone; the others follow

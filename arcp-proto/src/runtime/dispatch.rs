@@ -43,6 +43,7 @@ pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored}
 pub(super) use commands::TAKEN;
 pub(super) use connections::on_not_judged;
 pub(super) use hearing::{on_binary, on_overdue as on_sidecar_overdue};
+pub(super) use opening::on_persist_failed;
 pub(super) use policy::on_policy;
 pub(super) use schedules::{
     on_due as on_schedules_due, on_input_checked as on_schedule_checked, on_planned, on_revoked,

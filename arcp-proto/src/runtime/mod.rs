@@ -234,7 +234,7 @@ impl Runtime {
                 connection::on_judged_elsewhere(&mut self.connections, &self.ctx, (address, credential), counts);
             }
             Input::Persisted { up_to } => self.on_persisted(up_to),
-            Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
+            Input::PersistFailed { .. } => dispatch::on_persist_failed(self),
             Input::Agent { job, call } => dispatch::on_calls(self, job, None, [call].into_iter()),
             Input::AgentSays { job, calls } => dispatch::on_calls(self, job, None, calls.into_iter()),
             Input::AgentAsked { job, id, call } => dispatch::on_calls(self, job, Some(id), [call].into_iter()),

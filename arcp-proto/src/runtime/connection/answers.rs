@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use super::Connections;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
-use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply, Subject};
+use crate::model::reply::{CommandReply, HandshakeReply, Opened, Refusal, Reply, SessionReply, Subject};
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
@@ -234,6 +234,16 @@ impl Answers {
         for Queued { turn, .. } in &mut self.queue {
             (turn.follows, turn.precedes) = (withdrawn.moved(turn.follows), withdrawn.moved(turn.precedes));
         }
+    }
+
+    /// The one that says that a new session is open.
+    pub(super) fn opened(&self) -> Option<&Opened> {
+        self.queue.iter().find_map(|answer| match &answer.content {
+            Content::Reply(Reply::Handshake(HandshakeReply::Opened(opened))) => {
+                Some(&**opened).filter(|opened| opened.replay.is_none())
+            }
+            Content::Reply(_) | Content::Page(_) | Content::Replay(_) => None,
+        })
     }
 
     pub(super) fn has_replay(&self) -> bool {

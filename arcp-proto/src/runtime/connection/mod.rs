@@ -12,6 +12,7 @@ mod sidecars;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString as _;
+use alloc::vec::Vec;
 
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::{Judged, judged_for, may_judge, on_judged_elsewhere, on_not_judged};
@@ -79,6 +80,22 @@ pub(super) enum Heard<'a> {
 /// last number that it was sent.
 pub(super) fn owes(connections: &Connections, id: ConnId, cursor: u64) -> bool {
     connections.arrivals.owes(id) || connections.by_id.get(&id).is_some_and(|conn| conn.owes(cursor))
+}
+
+/// Connections whose peers wait to be told of new sessions.
+pub(super) fn untold(connections: &Connections) -> Vec<(ConnId, SessionId)> {
+    let untold = connections.by_id.iter().filter(|(_, conn)| conn.answers.opened().is_some());
+    untold.filter_map(|(id, conn)| Some((*id, conn.session?))).collect()
+}
+
+/// A peer is not told of its new session: it is refused one, and its connection ends.
+pub(super) fn refuse_untold(connections: &mut Connections, ctx: &mut Context, id: ConnId, why: Violation) {
+    let Some(conn) = connections.by_id.get_mut(&id) else {
+        return; // It is gone.
+    };
+    let request = conn.answers.opened().and_then(|opened| opened.request.clone());
+    conn.session = None;
+    connections.dismiss(ctx, id, Refusal::new(RefusedKind::Session, why, request), CloseReason::StoreFailed);
 }
 
 impl Connections {

@@ -17,12 +17,12 @@ use crate::runtime::Runtime;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::authority;
 use crate::runtime::config::Config;
-use crate::runtime::connection::{Conn, heartbeat_interval};
+use crate::runtime::connection::{Conn, heartbeat_interval, refuse_untold, untold};
 use crate::runtime::delivery::{asked_after, go_beside};
 use crate::runtime::edge::{Opening, Wish};
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, Notice};
-use crate::runtime::session::Proof;
+use crate::runtime::session::{Proof, Session};
 use crate::secret::Secret;
 
 /// Handles the request that opens a session, or an earlier one again: once it is
@@ -31,6 +31,29 @@ pub(super) struct OpeningHandler<'r> {
     runtime: &'r mut Runtime,
     conn: ConnId,
     request: WireId,
+}
+
+/// The store fails. Once it has done so for a while, whoever waits to be told of a new session is refused instead, as
+/// is whoever comes from then on. Who waits for an earlier one has used its token for that, and waits on.
+pub(in crate::runtime) fn on_persist_failed(runtime: &mut Runtime) {
+    let was_down = runtime.ctx.store_is_down();
+    runtime.ctx.on_persist_failed();
+    if was_down || !runtime.ctx.store_is_down() {
+        return; // Everybody knows, or it may be for a moment only.
+    }
+    for (conn, session) in untold(&runtime.connections) {
+        // What was asked for in a session before anybody was told of it may be done.
+        if runtime.sessions.get(session).is_some_and(Session::is_commanded) || !runtime.delivery.is_unused(session) {
+            continue;
+        }
+        refuse_untold(&mut runtime.connections, &mut runtime.ctx, conn, store_fails());
+        runtime.sessions.end(&mut runtime.ctx, &runtime.jobs, session);
+        runtime.carry();
+    }
+}
+
+fn store_fails() -> Violation {
+    Violation::new(ErrorCode::Unavailable, "the store is failing: connect again later")
 }
 
 impl<'r> OpeningHandler<'r> {
@@ -79,7 +102,9 @@ impl<'r> OpeningHandler<'r> {
             return;
         };
         let principal = proof.verdict().map(|verdict| verdict.principal.clone());
+        let down = ctx.store_is_down();
         let opened = authority::check_credential(&ctx.config, proof.verdict());
+        let opened = opened.and_then(|()| if down { Err(store_fails()) } else { Ok(()) });
         let (session, token) = match opened.and_then(|()| sessions.open(ctx, jobs, open, proof, peer)) {
             Ok(opened) => opened,
             Err(why) => return self.turn_away(AuditAct::Login, principal.as_ref(), why),
@@ -137,6 +162,9 @@ impl<'r> OpeningHandler<'r> {
     fn claimed(&self, claim: &ResumeClaim, proof: &Proof) -> Result<SessionId, Violation> {
         let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &*self.runtime;
         authority::check_credential(&ctx.config, proof.verdict())?;
+        if ctx.store_is_down() {
+            return Err(store_fails()); // before its token is used
+        }
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
         let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;
         let session = sessions.claimed(claim, proof, view.family)?;
