@@ -75,7 +75,7 @@ fn whose_token_counts_no_more_is_told_once_and_whose_ran_out_is_not() {
     assert_eq!(ceased(&of), ["b"]);
     assert_eq!(learn(&of, "3", Ok(Some(over("d")))), Ok(None));
     assert_eq!(learn(&of, "3", Ok(None)), Ok(None));
-    assert_eq!(ceased(&of), [String::new(); 0]);
+    assert!(ceased(&of).is_empty());
     assert_eq!(source.roles(), crate::auth::Roles::default());
 }
 
