@@ -255,9 +255,9 @@ fn opened(client: &mut Client, now: Now, kind: &str, capabilities: Value) -> Opt
     });
     let frame = json!({"arcp": "1.1", "id": "m", "type": kind, "session_id": "s", "payload": payload}).to_string();
     client.handle(now, ClientInput::Received { frame: frame.into() });
-    drained(client).into_iter().find_map(|output| match output {
-        ClientOutput::Event(ClientEvent::Accepted { features, resumed, .. }) => Some((features, resumed)),
-        _ => None,
+    drained(client).into_iter().find_map(|output| {
+        let ClientOutput::Event(ClientEvent::Accepted { features, resumed, .. }) = output else { return None };
+        Some((features, resumed))
     })
 }
 
