@@ -127,6 +127,8 @@ impl Client {
     }
 }
 
+/// Why a command has failed, once it has.
+type Failing = Box<dyn Fn() -> Option<ClientError>>;
 type Said<T> = Receiver<Result<T, ClientError>>;
 
 fn answer<T: 'static + Send>() -> (Answer<T>, Said<T>) {
@@ -139,8 +141,8 @@ fn id(name: &str) -> WireId {
 }
 
 /// What is said of each of these commands, once something is.
-fn commands(client: &mut Client) -> Vec<(&'static str, Box<dyn Fn() -> Option<ClientError>>)> {
-    fn failing<T: 'static>(said: Said<T>) -> Box<dyn Fn() -> Option<ClientError>> {
+fn commands(client: &mut Client) -> Vec<(&'static str, Failing)> {
+    fn failing<T: 'static>(said: Said<T>) -> Failing {
         Box::new(move || said.try_recv().ok().and_then(Result::err))
     }
     let follower = || -> Follower { Box::new(|_| {}) };

@@ -1,5 +1,7 @@
 //! What a server does with its connections, turn by turn.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
 use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
