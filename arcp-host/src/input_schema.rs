@@ -1,5 +1,6 @@
 //! Whether an input fits an agent: JSON Schema, draft 2020-12.
 
+mod building;
 mod effort;
 
 use std::panic::resume_unwind;
@@ -103,16 +104,21 @@ impl InputSchema {
         let patterns = patterns(&schema);
         let bytes = PATTERNS_BYTES / patterns.len().max(1);
         let options = options.with_pattern_options(PatternOptions::regex().size_limit(bytes).dfa_size_limit(bytes));
+        let unresolved = |error: ReferencingError| invalid(String::new(), cut(error.to_string()));
+        let own_uri = uri::from_str(OWN_URI).map_err(unresolved)?;
+        let resource = Draft::Draft202012.create_resource(schema.clone());
+        let references = Registry::new().draft(Draft::Draft202012).add(OWN_URI, resource);
+        let references = references.and_then(|registry| registry.prepare());
+        if let Ok(references) = &references {
+            building::count(&references.resolver(own_uri.clone()))
+                .map_err(|too_many| invalid(String::new(), too_many.to_string()))?;
+        }
         let validator = options.build(&schema).map_err(|error| {
             let place = error.instance_path().to_string();
             let place = if place.is_empty() { place } else { format!("`{place}`: ") };
             invalid(place, cut(error.to_string()))
         })?;
-        let unresolved = |error: ReferencingError| invalid(String::new(), cut(error.to_string()));
-        let own_uri = uri::from_str(OWN_URI).map_err(unresolved)?;
-        let resource = Draft::Draft202012.create_resource(schema.clone());
-        let references = Registry::new().draft(Draft::Draft202012).add(OWN_URI, resource);
-        let references = references.and_then(|registry| registry.prepare()).map_err(unresolved)?;
+        let references = references.map_err(unresolved)?;
         let states = patterns.into_iter().map(|pattern| (pattern.to_string(), states(pattern, bytes))).collect();
         Ok(InputSchema { text: text.clone(), schema, own_uri, references, states, validator })
     }
@@ -308,6 +314,32 @@ mod tests {
         );
         let fault = schema(&text).check(&json("{}")).expect("too deep");
         assert!(fault.reason.contains("within one another"), "{}", fault.reason);
+    }
+
+    #[test]
+    fn what_would_be_built_for_each_of_too_many_ways_is_not_begun_with() {
+        // Two ways at each of so many levels, by references or in place.
+        let referred = |keyword: &str, levels: usize| {
+            let link =
+                |n: usize| format!(r##""{n}":{{"anyOf":[{{"$ref":"#/$defs/{0}"}},{{"$ref":"#/$defs/{0}"}}]}}"##, n + 1);
+            let links = (0..levels).map(link).collect::<Vec<_>>().join(",");
+            format!(r##"{{"$ref":"#/$defs/0","{keyword}":{{"type":"integer"}},"$defs":{{{links},"{levels}":{{}}}}}}"##)
+        };
+        let nested = |levels: usize| {
+            let begin = r#"{"unevaluatedProperties":false,"allOf":["#.repeat(levels);
+            format!("{begin}{{}}{}", "]}".repeat(levels))
+        };
+        for text in [referred("unevaluatedProperties", 40), referred("unevaluatedItems", 40), nested(50)] {
+            let error = InputSchema::new(&json(&text)).expect_err("too many").to_string();
+            assert!(error.contains("would have to be built"), "{error}");
+        }
+        for text in [referred("unevaluatedProperties", 5), referred("title_of", 40), nested(4)] {
+            schema(&text);
+        }
+        // What refers to itself is built once.
+        let tree = r##"{"unevaluatedProperties":false,"properties":{"a":{"$ref":"#"}},"allOf":[{"$ref":"#/$defs/x"}],
+            "$defs":{"x":{"anyOf":[{"properties":{"b":{"$ref":"#"}}}]}}}"##;
+        assert_eq!(schema(tree).check(&json(r#"{"a":{"b":1},"b":1}"#)), None);
     }
 
     #[test]
