@@ -1,6 +1,7 @@
 //! Agents of a world, and what their jobs wait for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use arcp_proto::id::JobId;
 use arcp_proto::runtime::{AgentExit, Input, Wait, waits_of};
@@ -65,6 +66,12 @@ impl World {
                 self.input(Input::AgentExited { job, exit });
             }
         }
+    }
+
+    /// Hands an input over so much later: nobody was told the time meanwhile.
+    pub fn input_late(&mut self, span: Duration, input: Input) {
+        self.advance(self.now.mono + span);
+        self.input(input);
     }
 
     /// Jobs whose agents run, the oldest first.
