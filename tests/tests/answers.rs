@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arcp_proto::runtime::{CloseReason, Notice};
 use arcp_proto::wire::Family;
-use arcp_tests::raw::{Raw, code, hello_payload};
+use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
@@ -234,9 +234,9 @@ fn a_page_is_looked_up_when_it_can_be_written() {
 #[test]
 fn nobody_is_pinged_before_it_is_let_in() {
     let mut world = World::seeded(8);
+    let (_, welcome) = Raw::hello(&mut world, "tok-a");
     world.store.broken = true;
-    let mut raw = Raw::connect(&mut world);
-    raw.send(&mut world, "session.hello", hello_payload("tok-a"));
+    let mut raw = Raw::resume(&mut world, "tok-a", &welcome, 0);
     world.run_for(Duration::from_secs(120));
     assert_eq!(raw.take(&world), Vec::<Value>::new());
     assert!(!raw.is_closed(&world), "who waits to be let in says nothing");
