@@ -18,12 +18,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// not taken when the runtime ends is gone with it.
 ///
 /// ```no_run
-/// # fn main() -> Result<(), arcp_blocking::ClientError> {
-/// # let client: arcp_blocking::Client = unimplemented!();
-/// # let job: arcp_proto::id::WireId = unimplemented!();
+/// # fn send(client: &arcp_blocking::Client, job: arcp_proto::id::WireId) -> Result<(), arcp_blocking::ClientError> {
 /// use arcp_blocking::StreamSender;
 /// use arcp_proto::model::stream::{StreamKind, StreamTerms};
-/// let mut stream = StreamSender::open(&client, job, "keys".parse().unwrap(), StreamTerms::new(StreamKind::Binary))?;
+/// let mut stream = StreamSender::open(client, job, "keys".parse().unwrap(), StreamTerms::new(StreamKind::Binary))?;
 /// stream.send(b"hello\n")?;
 /// stream.close(None)?;
 /// # Ok(())

@@ -438,47 +438,14 @@ fn stop_when_told(job: &Context, group: Pid) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arcp_proto::id::{JobId, Principal};
-    use arcp_proto::json::Json;
-    use arcp_proto::model::agent::AgentRef;
-    use arcp_proto::runtime::{AgentSpec, Input};
     use rustix::process::test_kill_process;
 
     use super::*;
-    use crate::agent::{AgentControl, Inbox, context};
-    use crate::metrics::Seconds;
-
-    struct Nobody;
-
-    impl Inbox for Nobody {
-        fn put(&self, _: Input) {}
-    }
-
-    fn job() -> Context {
-        let spec = AgentSpec {
-            agent: AgentRef::parse("it").expect("a name"),
-            input: Json::empty_object(),
-            principal: Principal::new("me").expect("a name"),
-            trace: String::new(),
-            unsampled: false,
-            extensions: Json::empty_object(),
-            credit: 0,
-            credit_bytes: 0,
-            checkpoint: None,
-            restarts: 0,
-            lease: Json::empty_object(),
-            credentials: Vec::new(),
-            artifact_bytes: 0,
-        };
-        let link = Arc::new(AgentControl::new(Seconds::default()));
-        context(JobId::from_ulid(ulid::Ulid(1)), spec, link, Arc::new(Nobody))
-    }
+    use crate::agent::streams::tests::job;
 
     #[test]
     fn a_program_that_is_lost_does_not_go_on() {
-        let job = job();
+        let (job, _) = job();
         let child = Command::new("sleep").arg("60").process_group(0).spawn().expect("it starts");
         let program = Program::new(&job, child);
         let pid = program.group;
@@ -490,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_program_is_waited_for_however_long_it_takes() {
-        let job = job();
+        let (job, _) = job();
         let mut command = Command::new("sh");
         let child = command.args(["-c", "read line; exit 3"]).stdin(Stdio::piped()).process_group(0);
         let mut program = Program::new(&job, child.spawn().expect("it starts"));

@@ -17,12 +17,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// not taken when the runtime ends is gone with it.
 ///
 /// ```no_run
-/// # async fn send() -> Result<(), arcp_tokio_adapter::ClientError> {
-/// # let client: arcp_tokio_adapter::Client = unimplemented!();
-/// # let job: arcp_proto::id::WireId = unimplemented!();
+/// # async fn send(
+/// #     client: &arcp_tokio_adapter::Client,
+/// #     job: arcp_proto::id::WireId,
+/// # ) -> Result<(), arcp_tokio_adapter::ClientError> {
 /// use arcp_tokio_adapter::StreamSender;
 /// use arcp_proto::model::stream::{StreamKind, StreamTerms};
-/// let mut stream = StreamSender::open(&client, job, "keys".parse().unwrap(), StreamTerms::new(StreamKind::Binary)).await?;
+/// let mut stream = StreamSender::open(client, job, "keys".parse().unwrap(), StreamTerms::new(StreamKind::Binary)).await?;
 /// stream.send(b"hello\n").await?;
 /// stream.close(None).await?;
 /// # Ok(())

@@ -53,13 +53,19 @@ pub fn job() -> JobId {
     JobId::parse("job_00000000000000000000000001").expect("an id")
 }
 
+/// What runs the agents of a registry, and what a runtime would hear of them.
+pub fn runner(registry: Registry) -> (Runner, Receiver<Input>) {
+    let (sender, inputs) = channel();
+    (Runner::new(registry, Arc::new(Sent(sender))), inputs)
+}
+
 impl Lone {
     /// Nothing runs yet.
     pub fn new(add: impl FnOnce(&mut Registry)) -> Lone {
         let mut registry = Registry::default();
         add(&mut registry);
-        let (sender, inputs) = channel();
-        Lone { runner: Runner::new(registry, Arc::new(Sent(sender))), inputs }
+        let (runner, inputs) = runner(registry);
+        Lone { runner, inputs }
     }
 
     /// Starts one.

@@ -3,77 +3,33 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
 use std::fmt::{Debug, Write as _};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use arcp_blocking::{ClientError, JobUpdate, Target};
-use arcp_host::agent::{AsyncChild, AsyncContext, CallError, Child, Context, Inbox, Level, Outcome};
+use arcp_host::agent::{AsyncChild, AsyncContext, CallError, Child, Context, Level, Outcome};
 use arcp_host::client::{Decision, PermissionAsked};
 use arcp_host::registry::Registry;
-use arcp_host::runner::Runner;
 use arcp_host::samples;
 use arcp_host::store::MemoryStore;
 use arcp_proto::client::{ClientConfig, ResultData};
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{JobId, Principal, WireId};
+use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Currency, Namespace};
-use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventKind, JobError, JobEvent};
 use arcp_proto::model::prompt::{PromptAnswer, Question};
 use arcp_proto::model::request::{Answering, Credential};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChildEnd, ChunkData, Delegation, Input};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
+use arcp_tests::lone::{Lone, job, runner, spec};
 use arcp_tests::scene::golden;
 use arcp_tests::server::{PATIENCE, Running, submit};
 
-struct Sent(Sender<Input>);
-
-impl Inbox for Sent {
-    fn put(&self, input: Input) {
-        let _ = self.0.send(input);
-    }
-}
-
-fn job() -> JobId {
-    JobId::parse("job_00000000000000000000000001").expect("an id")
-}
-
-fn runner(registry: Registry) -> (Runner, Receiver<Input>) {
-    let (sender, inputs) = channel();
-    (Runner::new(registry, std::sync::Arc::new(Sent(sender))), inputs)
-}
-
-fn spec(agent: &str, input: &str) -> AgentSpec {
-    AgentSpec {
-        agent: AgentRef::parse(agent).expect("a name"),
-        input: Json::parse(input).expect("JSON"),
-        principal: Principal::new("me").expect("a name"),
-        trace: "0".repeat(32),
-        unsampled: false,
-        extensions: Json::empty_object(),
-        credit: u32::MAX,
-        credit_bytes: u64::MAX,
-        checkpoint: None,
-        restarts: 0,
-        lease: Json::empty_object(),
-        credentials: Vec::new(),
-        artifact_bytes: 0,
-    }
-}
-
 /// Runs a sample to its end.
 fn sample(agent: &str, input: &str) -> AgentExit {
-    let mut registry = Registry::default();
-    samples::add_to(&mut registry);
-    let (mut runner, inputs) = runner(registry);
-    runner.start(job(), spec(agent, input));
-    loop {
-        if let Input::AgentExited { exit, .. } = inputs.recv_timeout(PATIENCE).expect("it ends") {
-            return exit;
-        }
-    }
+    Lone::new(samples::add_to).run(spec(agent, input)).1
 }
 
 fn refusal(exit: AgentExit) -> JobError {

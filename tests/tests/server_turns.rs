@@ -19,6 +19,7 @@ use arcp_proto::secret::Secret;
 use arcp_tests::raw::hello_payload;
 use arcp_tests::server::PATIENCE;
 use arcp_tests::turns::{Site, address, frame, local, request};
+use arcp_tests::until::until;
 use serde_json::json;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -284,8 +285,8 @@ fn there_is_room_for_whoever_comes_while_somebody_without_a_session_can_go() {
     assert!(first.is_gone() && !second.is_gone());
     // It is looked again after a while.
     assert!(!site.serving.may_accept());
-    std::thread::sleep(Duration::from_millis(150));
-    assert!(site.serving.accept_is_due() && site.serving.may_accept());
+    until("it is looked again", || site.serving.accept_is_due().then_some(()));
+    assert!(site.serving.may_accept());
     assert!(!site.serving.accept_is_due(), "once");
     site.serving.accept_later(&"there is no memory");
     assert!(!site.serving.may_accept());
@@ -434,8 +435,7 @@ fn a_drain_whose_grace_is_over_ends_and_one_with_nothing_to_do_ends_at_once() {
         assert_eq!(site.serving.stopped(), Ok(None));
         assert!(site.serving.is_ending(), "{submits}");
         // Nobody closes, and nothing is written any more.
-        std::thread::sleep(Duration::from_millis(600));
-        let stopped = site.serving.stopped().expect("the store is ours").expect("enough was waited");
+        let stopped = until("enough was waited", || site.serving.stopped().expect("the store is ours"));
         assert_eq!(stopped.cut.len(), usize::from(submits));
     }
 }

@@ -1,12 +1,12 @@
 //! Credentials for jobs that no client submits by itself: those of steps of workflows, and
 //! those of the times of schedules (1.1 §9.8, RFC §6.2, §10.6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
-use arcp_proto::model::event::{JobError, JobEvent};
+use arcp_proto::model::event::JobError;
 use arcp_proto::model::workflow::AGENT;
 use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Models, Operator, Record, Wait};
 use arcp_tests::canaries::CANARY;
@@ -70,30 +70,6 @@ fn start(world: &mut World, raw: &mut Raw, steps: Value) -> JobId {
     accepted["payload"]["job_id"].as_str().and_then(JobId::parse).expect("a job")
 }
 
-/// The jobs of the steps of a workflow, by what they are known there: none is begun twice.
-fn steps_of(world: &World, of: JobId) -> BTreeMap<String, JobId> {
-    let mut children = BTreeMap::new();
-    for (_, record) in world.store.records(false) {
-        let Record::JobAccepted(job) = record else { continue };
-        if let Some(parent) = job.bounds.parent.as_ref().filter(|parent| parent.job == of) {
-            let twice = children.insert(parent.delegate_id.to_string(), job.job);
-            assert_eq!(twice, None, "{} is begun twice", parent.delegate_id);
-        }
-    }
-    children
-}
-
-/// How a job has ended, as the store has it.
-fn end(world: &World, of: JobId) -> Option<String> {
-    world.store.records(false).into_iter().rev().find_map(|(_, record)| {
-        let Record::JobEvent { job, event } = record else { return None };
-        match &*event.event {
-            JobEvent::Ended(terminal) if job == of => Some(serde_json::to_string(terminal).expect("JSON")),
-            JobEvent::Ended(_) | JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => None,
-        }
-    })
-}
-
 /// The agent of a job ends.
 fn exit(world: &mut World, job: JobId, exit: AgentExit) {
     world.stop_script(job);
@@ -130,7 +106,7 @@ fn a_step_has_credentials_of_its_own_and_who_started_the_workflow_sees_them_rene
     let accepted = raw.submit(&mut world, submit);
     let job = accepted["payload"]["job_id"].as_str().and_then(JobId::parse).expect("a job");
     world.run_for(SECOND);
-    let children = steps_of(&world, job);
+    let children = world.children_of(job);
     let (a, b) = (children["a/1"], children["b/1"]);
     let [order] = world.provisioner.ordered.as_slice() else { panic!("{:?}", world.provisioner.ordered) };
     assert_eq!((order.job, order.lease.as_str()), (a, r#"{"model.use":["gpt-4"],"cost.budget":["USD:1"]}"#));
@@ -157,7 +133,7 @@ fn a_step_has_credentials_of_its_own_and_who_started_the_workflow_sees_them_rene
     assert_eq!(counting(&world), BTreeSet::new(), "before its end is seen");
     exit(&mut world, b, success());
     world.run_for(SECOND);
-    assert!(end(&world, job).is_some_and(|end| end.contains("Success")));
+    assert!(world.end_of(job).is_some_and(|end| end["status"] == "Success"));
     world.finish();
 }
 
@@ -168,16 +144,16 @@ fn a_step_without_its_credentials_fails_or_is_tried_again_and_late_ones_are_revo
     world.provisioner.fails = Some("the gateway is away".into());
     let refused = start(&mut world, &mut raw, json!([with_models("a", "echo", json!({}))]));
     world.run_for(SECOND);
-    let why = end(&world, refused).expect("it has failed");
+    let why = world.end_of(refused).expect("it has failed").to_string();
     assert!(why.contains("step `a`: the job gets no credentials: the gateway is away"), "{why}");
     assert!(why.contains("Unavailable"), "{why}");
     world.provisioner.fails = None;
     world.provisioner.silent = true;
     let silent = start(&mut world, &mut raw, json!([with_models("a", "echo", json!({}))]));
     world.run_for(9 * SECOND);
-    assert_eq!((end(&world, silent), world.waits().get(&silent)), (None, Some(&Wait::Check)));
+    assert_eq!((world.end_of(silent), world.waits().get(&silent)), (None, Some(&Wait::Check)));
     world.run_for(2 * SECOND);
-    let why = end(&world, silent).expect("it has failed");
+    let why = world.end_of(silent).expect("it has failed").to_string();
     assert!(why.contains("step `a`: the credentials of the job were not issued in time"), "{why}");
     assert_eq!(counting(&world).len(), 1, "nobody says so");
     let retry = json!({"retry": {"limit": 1, "backoff": 1}});
@@ -186,14 +162,14 @@ fn a_step_without_its_credentials_fails_or_is_tried_again_and_late_ones_are_revo
     assert_eq!(world.waits().get(&again), Some(&Wait::Retry));
     world.provisioner.silent = false;
     world.run_for(2 * SECOND);
-    let step = steps_of(&world, again)["a/2"];
-    assert_eq!(steps_of(&world, again).len(), 1, "the first try had no job");
+    let step = world.children_of(again)["a/2"];
+    assert_eq!(world.children_of(again).len(), 1, "the first try had no job");
     world.say_issued();
     world.run_for(SECOND);
     assert_eq!(counting(&world), BTreeSet::from([step]), "what came too late is revoked");
     exit(&mut world, step, success());
     world.run_for(SECOND);
-    assert!(end(&world, again).is_some_and(|end| end.contains("Success")));
+    assert!(world.end_of(again).is_some_and(|end| end["status"] == "Success"));
     assert_eq!(counting(&world), BTreeSet::new());
     world.restores();
     world.finish();
@@ -208,11 +184,11 @@ fn a_step_whose_money_is_gone_once_its_credentials_are_there_fails_and_they_are_
     let other = json!({"id": "b", "tool": "waiter", "lease_request": {"cost.budget": ["USD:2"]}});
     let job = start(&mut world, &mut raw, json!([with_models("a", "waiter", dear), other]));
     world.run_for(SECOND);
-    assert_eq!(steps_of(&world, job).into_keys().collect::<Vec<_>>(), ["b/1"]);
+    assert_eq!(world.children_of(job).into_keys().collect::<Vec<_>>(), ["b/1"]);
     assert_eq!(counting(&world).len(), 1);
     world.say_issued();
     world.run_for(SECOND);
-    let why = end(&world, job).expect("it has failed");
+    let why = world.end_of(job).expect("it has failed").to_string();
     assert!(why.contains("LeaseSubsetViolation"), "{why}");
     assert_eq!(counting(&world), BTreeSet::new());
     world.restores();
@@ -230,7 +206,7 @@ fn a_workflow_that_stops_while_a_step_waits_for_credentials_leaves_none() {
         let steps = json!([with_models("a", "waiter", json!({})), {"id": "b", "tool": "waiter"}]);
         let job = start(&mut world, &mut raw, steps);
         world.run_for(SECOND);
-        let children = steps_of(&world, job);
+        let children = world.children_of(job);
         assert_eq!(children.keys().collect::<Vec<_>>(), ["b/1"]);
         assert_eq!(counting(&world).len(), 1);
         if says_first {
@@ -244,10 +220,10 @@ fn a_workflow_that_stops_while_a_step_waits_for_credentials_leaves_none() {
         world.run_for(2 * SECOND);
         world.say_issued();
         world.settle();
-        let begun = steps_of(&world, job).len();
+        let begun = world.children_of(job).len();
         assert!(begun == 1 || says_first && how == "failed", "{how}: {begun}");
         assert_eq!(counting(&world), BTreeSet::new(), "{how}");
-        assert!(end(&world, job).is_some(), "{how}");
+        assert!(world.end_of(job).is_some(), "{how}");
         assert_eq!(world.runtime().stats().unfinished_jobs, 0, "{how}");
         world.restores();
         world.finish();
@@ -265,11 +241,11 @@ fn a_crash_while_a_step_waits_leaves_no_credentials_and_the_step_is_begun_again(
         for _ in 0..seed - 20 {
             world.step();
         }
-        let begun = steps_of(&world, job).len();
-        let is_ended = end(&world, job).is_some();
+        let begun = world.children_of(job).len();
+        let is_ended = world.end_of(job).is_some();
         world.crash();
         world.run_for(5 * SECOND);
-        let why = end(&world, job).expect("it goes on by itself");
+        let why = world.end_of(job).expect("it goes on by itself").to_string();
         assert!(why.contains("Success"), "seed {seed}: {why}");
         assert_eq!(counting(&world), BTreeSet::new(), "seed {seed}");
         (ordered, lost) = (
@@ -291,11 +267,11 @@ fn a_step_waits_while_its_principal_has_as_many_credentials_as_it_may() {
     let job = start(&mut world, &mut raw, steps);
     world.run_for(20 * SECOND);
     assert_eq!(world.provisioner.ordered.len(), 1);
-    let first = steps_of(&world, job);
+    let first = world.children_of(job);
     assert_eq!(first.len(), 1);
     first.into_values().for_each(|step| exit(&mut world, step, success()));
     world.run_for(6 * SECOND);
-    let both = steps_of(&world, job);
+    let both = world.children_of(job);
     assert_eq!((both.len(), world.provisioner.ordered.len()), (2, 2));
     both.into_values()
         .filter(|step| world.provisioner.counts(*step))
@@ -303,7 +279,7 @@ fn a_step_waits_while_its_principal_has_as_many_credentials_as_it_may() {
         .into_iter()
         .for_each(|step| exit(&mut world, step, success()));
     world.run_for(SECOND);
-    assert!(end(&world, job).is_some_and(|end| end.contains("Success")));
+    assert!(world.end_of(job).is_some_and(|end| end["status"] == "Success"));
     assert_eq!(counting(&world), BTreeSet::new());
     world.finish();
 }
@@ -469,7 +445,7 @@ fn a_crash_while_the_job_of_a_time_waits_leaves_no_credentials_and_one_job_of_th
         assert_eq!(times(&world), ["01:00:00"], "seed {seed}");
         (before, after) = (before + had, after + 1 - had);
         let (_, job) = fired(&world).pop().expect("a job");
-        let left = if end(&world, job).is_some() { BTreeSet::new() } else { BTreeSet::from([job]) };
+        let left = if world.end_of(job).is_some() { BTreeSet::new() } else { BTreeSet::from([job]) };
         assert_eq!(counting(&world), left, "seed {seed}");
         world.restores();
         world.finish();
@@ -486,8 +462,8 @@ fn a_host_that_issues_too_many_already_keeps_steps_and_times_waiting_and_refuses
     world.provisioner.busy = true;
     let job = start(&mut world, &mut raw, json!([with_models("a", "waiter", json!({}))]));
     world.run_for(20 * SECOND);
-    assert_eq!((times(&world).len(), steps_of(&world, job).len()), (0, 0));
-    assert_eq!((end(&world, job), world.waits().get(&job)), (None, Some(&Wait::Room)));
+    assert_eq!((times(&world).len(), world.children_of(job).len()), (0, 0));
+    assert_eq!((world.end_of(job), world.waits().get(&job)), (None, Some(&Wait::Room)));
     let listed = shown(&mut world, &mut raw);
     assert_eq!((&listed["fired"], &listed["skipped"]), (&json!(0), &json!(0)), "{listed}");
     let lease = json!({"model.use": ["gpt-4"]});
@@ -499,7 +475,7 @@ fn a_host_that_issues_too_many_already_keeps_steps_and_times_waiting_and_refuses
     world.provisioner.busy = false;
     world.run_for(10 * SECOND);
     assert_eq!(times(&world), ["01:00:00"]);
-    assert_eq!(steps_of(&world, job).len(), 1);
+    assert_eq!(world.children_of(job).len(), 1);
     assert_eq!((counting(&world).len(), world.provisioner.ordered.len()), (2, 2));
     world.finish();
 }
@@ -516,7 +492,7 @@ fn no_calendar_says_how_long_credentials_are_waited_for() {
     assert_eq!(counting(&back).len(), 2);
     back.set_clock(-3_600_000);
     back.run_for(11 * SECOND);
-    let why = end(&back, job).expect("it has failed");
+    let why = back.end_of(job).expect("it has failed").to_string();
     assert!(why.contains("the credentials of the job were not issued in time"), "{why}");
     let late = shown(&mut back, &mut raw);
     assert_eq!(late["skipped"], 1, "{late}");
@@ -533,12 +509,12 @@ fn no_calendar_says_how_long_credentials_are_waited_for() {
     let job = start(&mut ahead, &mut raw, steps);
     ahead.run_for(SECOND);
     ahead.set_clock(3_600_000);
-    let other = steps_of(&ahead, job)["b/1"];
+    let other = ahead.children_of(job)["b/1"];
     exit(&mut ahead, other, success());
     ahead.run_for(5 * SECOND);
     ahead.say_issued();
     ahead.run_for(SECOND);
-    let step = steps_of(&ahead, job).remove("a/1").expect("it has waited for six seconds");
+    let step = ahead.children_of(job).remove("a/1").expect("it has waited for six seconds");
     assert_eq!(counting(&ahead), BTreeSet::from([step]));
     ahead.finish();
 }

@@ -1,6 +1,5 @@
 //! Workflows: graphs of steps that are run as one job (RFC §6.2).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentEntry;
-use arcp_proto::model::event::{JobError, JobEvent};
+use arcp_proto::model::event::JobError;
 use arcp_proto::model::workflow::AGENT;
 use arcp_proto::runtime::{AgentExit, Config, HeldFor, Input, Operator, Record, StepState, Wait, held_bytes};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
@@ -71,30 +70,6 @@ fn moves(world: &World, of: JobId) -> Vec<(u32, String)> {
         }
     }
     moves
-}
-
-/// The jobs that are below one, by what they are known there.
-fn children(world: &World, of: JobId) -> BTreeMap<String, JobId> {
-    let mut children = BTreeMap::new();
-    for (_, record) in world.store.records(false) {
-        let Record::JobAccepted(job) = record else { continue };
-        if let Some(parent) = job.bounds.parent.as_ref().filter(|parent| parent.job == of) {
-            let twice = children.insert(parent.delegate_id.to_string(), job.job);
-            assert_eq!(twice, None, "{} is begun twice", parent.delegate_id);
-        }
-    }
-    children
-}
-
-/// The last event of a job.
-fn end(world: &World, of: JobId) -> Option<Value> {
-    world.store.records(false).into_iter().rev().find_map(|(_, record)| {
-        let Record::JobEvent { job, event } = record else { return None };
-        match &*event.event {
-            JobEvent::Ended(terminal) if job == of => Some(serde_json::to_value(terminal).expect("JSON")),
-            JobEvent::Ended(_) | JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => None,
-        }
-    })
 }
 
 /// The agent of a job ends so.
@@ -209,17 +184,17 @@ fn a_step_that_fails_is_tried_again_after_twice_as_long_and_known_by_its_try() {
     );
     world.settle();
     for (attempt, wait) in [(1, 10), (2, 20)] {
-        let tried = children(&world, job);
+        let tried = world.children_of(job);
         assert_eq!(tried.len(), attempt, "{tried:?}");
         exit(&mut world, tried[&format!("a/{attempt}")], Err(ErrorCode::Internal));
         world.run_for(Duration::from_secs(wait - 1));
-        assert_eq!(children(&world, job).len(), attempt);
+        assert_eq!(world.children_of(job).len(), attempt);
         world.restores();
         world.run_for(Duration::from_secs(2));
     }
-    let third = children(&world, job)["a/3"];
+    let third = world.children_of(job)["a/3"];
     exit(&mut world, third, Ok(r#"{"x":1}"#));
-    let end = end(&world, job).expect("it is over");
+    let end = world.end_of(job).expect("it is over");
     assert_eq!(end["result"], json!({"Inline": {"a": {"x": 1}, "b": {"x": 1}}}), "{end}");
     let expected = ["running", "retrying", "running 2", "retrying", "running 3", "succeeded"];
     let of_a = moves(&world, job).into_iter().filter(|(step, _)| *step == 0).map(|(_, state)| state);
@@ -249,9 +224,9 @@ fn a_failure_ends_the_workflow_and_what_else_runs_of_it_unless_the_step_says_oth
     assert_eq!(complete["payload"]["steps"]["a"]["state"], "failed", "{complete}");
     assert_eq!(complete["payload"]["steps"]["c"]["state"], "waiting", "{complete}");
     world.settle();
-    let b = children(&world, job)["b/1"];
-    assert_eq!(end(&world, b).expect("it is over")["status"], "Cancelled");
-    assert_eq!(children(&world, job).len(), 2);
+    let b = world.children_of(job)["b/1"];
+    assert_eq!(world.end_of(b).expect("it is over")["status"], "Cancelled");
+    assert_eq!(world.children_of(job).len(), 2);
     // It goes on where that is said.
     let steps = json!([
         step("a", "failer", json!({"on_failure": "continue"})),
@@ -277,7 +252,7 @@ fn a_step_whose_condition_does_not_hold_is_skipped_with_what_needs_it_unless_tha
     let job = start(&mut world, &mut raw, steps, json!({"deep": false}));
     let frames = raw.until_end(&mut world);
     assert_eq!(frames.last().expect("an end")["payload"]["value"], json!({"d": "skipped"}));
-    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["d/1"]);
+    assert_eq!(world.children_of(job).into_keys().collect::<Vec<_>>(), ["d/1"]);
     world.restores();
     world.finish();
 }
@@ -295,7 +270,7 @@ fn what_is_over_is_not_run_again_after_a_crash_and_what_ran_is_tried_again_if_it
         ]);
         let job = start(&mut world, &mut raw, steps, json!({}));
         world.settle();
-        assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"]);
+        assert_eq!(world.children_of(job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"]);
         world.restores();
         for _ in 0..2 {
             world.crash();
@@ -303,10 +278,10 @@ fn what_is_over_is_not_run_again_after_a_crash_and_what_ran_is_tried_again_if_it
             world.run_for(Duration::from_millis(100));
             world.restores();
         }
-        let tried = children(&world, job);
+        let tried = world.children_of(job);
         if retries == 0 {
             assert_eq!(tried.len(), 2, "{tried:?}");
-            let end = end(&world, job).expect("its second step ran when the runtime ended");
+            let end = world.end_of(job).expect("its second step ran when the runtime ended");
             assert!(end["error"]["message"].as_str().is_some_and(|why| why.starts_with("step `b`: ")), "{end}");
         } else {
             assert_eq!(tried.into_keys().collect::<Vec<_>>(), ["a/1", "b/1", "b/2"]);
@@ -323,7 +298,7 @@ fn a_workflow_is_cancelled_listed_and_bounded_in_time_with_its_steps() {
     let steps = json!([step("a", "waiter", json!({})), step("b", "echo", json!({"needs": ["a"]}))]);
     let job = start(&mut world, &mut raw, steps.clone(), json!({}));
     world.settle();
-    let child = children(&world, job)["a/1"];
+    let child = world.children_of(job)["a/1"];
     assert_eq!(world.runtime().waits(), [(job, Wait::Child(child))]);
     raw.send(&mut world, "session.list_jobs", json!({}));
     let jobs = raw.expect(&mut world, "session.jobs")["payload"]["jobs"].clone();
@@ -334,15 +309,15 @@ fn a_workflow_is_cancelled_listed_and_bounded_in_time_with_its_steps() {
     assert_eq!((&last["type"], &last["payload"]["reason"]), (&json!("job.cancelled"), &json!("enough")), "{last}");
     let complete = frames.iter().find(|frame| frame["type"] == "workflow.complete").expect("it says so");
     assert_eq!(complete["payload"]["steps"]["a"]["state"], "failed", "{complete}");
-    assert_eq!(end(&world, child).expect("it is over")["status"], "Cancelled");
+    assert_eq!(world.end_of(child).expect("it is over")["status"], "Cancelled");
     // With its time limit its steps end too.
     let asked = json!({"workflow": steps, "max_runtime_sec": 5});
     raw.send(&mut world, "workflow.start", asked);
     let accepted = raw.expect(&mut world, "job.accepted");
     let job = accepted["payload"]["job_id"].as_str().and_then(JobId::parse).expect("a job");
     world.run_for(Duration::from_secs(6));
-    assert_eq!(end(&world, job).expect("it is over")["status"], "TimedOut");
-    assert_eq!(end(&world, children(&world, job)["a/1"]).expect("it is over")["status"], "Cancelled");
+    assert_eq!(world.end_of(job).expect("it is over")["status"], "TimedOut");
+    assert_eq!(world.end_of(world.children_of(job)["a/1"]).expect("it is over")["status"], "Cancelled");
     assert_eq!(held_bytes(world.runtime(), HeldFor::Workflows), 0);
     world.restores();
     world.finish();
@@ -362,9 +337,9 @@ fn a_steps_agent_is_judged_as_of_a_submit_when_it_is_begun() {
     let job = start(&mut world, &mut raw, steps, json!({}));
     world.settle();
     world.input(Input::Operator(Operator::Policy(Some(policy(r#"["waiter"]"#)))));
-    let child = children(&world, job)["a/1"];
+    let child = world.children_of(job)["a/1"];
     exit(&mut world, child, Ok("1"));
-    let end = end(&world, job).expect("it is over");
+    let end = world.end_of(job).expect("it is over");
     assert_eq!(end["error"]["message"], "step `b`: no agent is called `echo`", "{end}");
     world.finish();
 }
@@ -380,7 +355,7 @@ fn leases_and_budgets_of_steps_are_out_of_those_of_their_workflow() {
     let accepted = raw.expect(&mut world, "job.accepted");
     let job = accepted["payload"]["job_id"].as_str().and_then(JobId::parse).expect("a job");
     world.settle();
-    let child = children(&world, job)["a/1"];
+    let child = world.children_of(job)["a/1"];
     let spec = &world.started[0];
     assert_eq!(spec.lease.as_str(), r#"{"tool.call":["search.web"],"cost.budget":["USD:2"]}"#);
     exit(&mut world, child, Ok("1"));
@@ -406,7 +381,7 @@ fn arguments_are_checked_by_the_host_where_an_agent_wants_that() {
     let job = start(&mut world, &mut raw, steps, json!({}));
     let frames = raw.until_end(&mut world);
     assert_eq!(frames.last().expect("an end")["payload"]["value"], json!({"a": {"n": 1}, "b": {"n": 1}}));
-    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"], "a check is no try");
+    assert_eq!(world.children_of(job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"], "a check is no try");
     world.finish();
 }
 
@@ -497,10 +472,10 @@ fn only_so_many_steps_run_at_once() {
     let steps: Vec<Value> = ["a", "b", "c"].map(|id| step(id, "waiter", json!({}))).into();
     let job = start(&mut world, &mut raw, json!(steps), json!({}));
     world.settle();
-    let begun = children(&world, job);
+    let begun = world.children_of(job);
     assert_eq!(begun.keys().collect::<Vec<_>>(), ["a/1", "b/1"]);
     exit(&mut world, begun["b/1"], Ok("1"));
-    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1", "c/1"]);
+    assert_eq!(world.children_of(job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1", "c/1"]);
     world.finish();
 }
 
@@ -547,7 +522,7 @@ fn a_step_waits_that_has_no_room_now_and_says_why() {
     world.configure(|config| config.limits.workflow.step_checks = 1);
     world.crash();
     world.run_for(Duration::from_secs(6));
-    assert_eq!(end(&world, job).expect("it is over")["status"], "Success");
+    assert_eq!(world.end_of(job).expect("it is over")["status"], "Success");
     world.finish();
 }
 
@@ -568,9 +543,9 @@ fn what_is_kept_of_a_workflow_can_be_read_again_however_deep_a_result_is() {
     let job = start(&mut world, &mut raw, steps, json!({}));
     raw.until_end(&mut world);
     world.settle();
-    let said = end(&world, job).expect("it is over")["error"]["message"].to_string();
+    let said = world.end_of(job).expect("it is over")["error"]["message"].to_string();
     assert!(said.contains("step `b`: its result: JSON is nested deeper than 119 levels"), "{said}");
-    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"], "it has done what it should");
+    assert_eq!(world.children_of(job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1"], "it has done what it should");
     world.restores();
     world.crash();
     world.settle();
@@ -586,7 +561,7 @@ fn a_step_that_did_what_it_should_or_says_that_it_is_of_no_use_is_not_tried_agai
         json!([step("a", "waiter", retry.clone()), step("b", "waiter", retry.clone()), step("c", "waiter", retry)]);
     let job = start(&mut world, &mut raw, steps, json!({}));
     world.settle();
-    let tried = children(&world, job);
+    let tried = world.children_of(job);
     exit(&mut world, tried["a/1"], Ok(&format!("\"{}\"", "x".repeat(200))));
     let final_error = JobError { retryable: false, ..JobError::new(ErrorCode::Internal, "no use") };
     for (name, error) in [("b/1", final_error), ("c/1", JobError::new(ErrorCode::HeartbeatLost, "silent"))] {
@@ -595,7 +570,7 @@ fn a_step_that_did_what_it_should_or_says_that_it_is_of_no_use_is_not_tried_agai
         world.settle();
     }
     world.run_for(Duration::from_secs(30));
-    assert_eq!(children(&world, job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1", "c/1", "c/2"]);
+    assert_eq!(world.children_of(job).into_keys().collect::<Vec<_>>(), ["a/1", "b/1", "c/1", "c/2"]);
     world.restores();
     world.finish();
 }
@@ -607,7 +582,7 @@ fn a_workflow_leaves_its_steps_room_and_ends_where_only_its_own_end_would_make_s
     let mut raw = open(&mut world);
     let job = start(&mut world, &mut raw, steps.clone(), json!({}));
     world.settle();
-    assert_eq!(end(&world, job).map(|end| end["status"].clone()), Some(json!("Success")));
+    assert_eq!(world.end_of(job).map(|end| end["status"].clone()), Some(json!("Success")));
     world.finish();
     let mut world = configured(21, |config| {
         config.limits.job.jobs = 1;
@@ -616,9 +591,9 @@ fn a_workflow_leaves_its_steps_room_and_ends_where_only_its_own_end_would_make_s
     let mut raw = open(&mut world);
     let job = start(&mut world, &mut raw, steps, json!({}));
     world.run_for(Duration::from_secs(60));
-    assert_eq!(end(&world, job), None, "perhaps others make room");
+    assert_eq!(world.end_of(job), None, "perhaps others make room");
     world.run_for(Duration::from_secs(300));
-    let end = end(&world, job).expect("nothing but its end makes room");
+    let end = world.end_of(job).expect("nothing but its end makes room");
     assert_eq!(end["error"]["code"], "ResourceExhausted", "{end}");
     world.restores();
     world.finish();
@@ -661,7 +636,7 @@ fn a_step_goes_on_whose_check_was_never_answered() {
     assert_eq!(world.checks.asked.len(), 1);
     world.checks.silent = false;
     world.run_for(Duration::from_secs(10));
-    assert_eq!(end(&world, job).map(|end| end["status"].clone()), Some(json!("Success")));
+    assert_eq!(world.end_of(job).map(|end| end["status"].clone()), Some(json!("Success")));
     world.finish();
 }
 

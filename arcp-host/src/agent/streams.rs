@@ -588,9 +588,9 @@ pub(crate) mod tests {
     use super::*;
     use crate::agent::context;
 
-    /// The streams of a job, whose calls are counted.
+    /// Everything that agents say.
     #[derive(Default)]
-    pub(crate) struct Said(Mutex<Vec<Input>>);
+    pub(crate) struct Said(pub(crate) Mutex<Vec<Input>>);
 
     impl Inbox for Said {
         fn put(&self, input: Input) {
@@ -603,8 +603,9 @@ pub(crate) mod tests {
         job.link.hear_of_stream(number, StreamWord::Ended(over()));
     }
 
-    pub(crate) fn job() -> (Context, Arc<Said>) {
-        let spec = AgentSpec {
+    /// What an agent is begun with.
+    pub(crate) fn spec() -> AgentSpec {
+        AgentSpec {
             agent: AgentRef::parse("a").expect("a name"),
             input: Json::empty_object(),
             principal: Principal::new("p").expect("a name"),
@@ -618,10 +619,13 @@ pub(crate) mod tests {
             lease: Json::empty_object(),
             artifact_bytes: 0,
             credentials: Vec::new(),
-        };
+        }
+    }
+
+    pub(crate) fn job() -> (Context, Arc<Said>) {
         let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));
         control.change(|state| state.give(10, 1000));
-        (context(JobId::from_ulid(ulid::Ulid::nil()), spec, control, said.clone()), said)
+        (context(JobId::from_ulid(ulid::Ulid::nil()), spec(), control, said.clone()), said)
     }
 
     #[test]

@@ -423,41 +423,12 @@ impl Drop for End {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::task::{Context as TaskContext, Waker};
 
-    use arcp_proto::model::agent::AgentRef;
     use arcp_proto::runtime::AgentSpec;
 
+    use super::super::streams::tests::{Said, spec};
     use super::*;
-
-    /// Everything that agents say.
-    #[derive(Default)]
-    struct Said(Mutex<Vec<Input>>);
-
-    impl Inbox for Said {
-        fn put(&self, input: Input) {
-            self.0.lock().expect("nobody panicked").push(input);
-        }
-    }
-
-    fn spec() -> AgentSpec {
-        AgentSpec {
-            agent: AgentRef::parse("a").expect("a name"),
-            input: Json::empty_object(),
-            principal: Principal::new("p").expect("a name"),
-            trace: String::new(),
-            unsampled: false,
-            extensions: Json::empty_object(),
-            credit: 0,
-            credit_bytes: 0,
-            checkpoint: None,
-            restarts: 0,
-            lease: Json::empty_object(),
-            credentials: Vec::new(),
-            artifact_bytes: 0,
-        }
-    }
 
     /// What an agent with this state has of its job, and what holds that.
     fn begun(checkpoint: Option<&[u8]>) -> (AsyncContext, Arc<AgentControl>, Arc<Said>) {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use arcp_proto::id::JobId;
-use arcp_proto::runtime::{AgentExit, Input, Wait, waits_of};
+use arcp_proto::model::event::JobEvent;
+use arcp_proto::runtime::{AgentExit, Input, Record, Wait, waits_of};
+use serde_json::Value;
 
 use super::{Event, World};
 use crate::agents::{Act, Running};
@@ -72,6 +74,30 @@ impl World {
     pub fn input_late(&mut self, span: Duration, input: Input) {
         self.advance(self.now.mono + span);
         self.input(input);
+    }
+
+    /// The jobs that are below one, as the store has them, by what they are known there: none is begun twice.
+    pub fn children_of(&self, parent: JobId) -> BTreeMap<String, JobId> {
+        let mut children = BTreeMap::new();
+        for (_, record) in self.store.records(false) {
+            let Record::JobAccepted(job) = record else { continue };
+            if let Some(below) = job.bounds.parent.as_ref().filter(|below| below.job == parent) {
+                let twice = children.insert(below.delegate_id.to_string(), job.job);
+                assert_eq!(twice, None, "{} is begun twice", below.delegate_id);
+            }
+        }
+        children
+    }
+
+    /// How a job has ended, as the store has it.
+    pub fn end_of(&self, ended: JobId) -> Option<Value> {
+        self.store.records(false).into_iter().rev().find_map(|(_, record)| {
+            let Record::JobEvent { job, event } = record else { return None };
+            match &*event.event {
+                JobEvent::Ended(terminal) if job == ended => Some(serde_json::to_value(terminal).expect("JSON")),
+                JobEvent::Ended(_) | JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => None,
+            }
+        })
     }
 
     /// Jobs whose agents run, the oldest first.
