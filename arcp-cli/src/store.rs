@@ -59,7 +59,9 @@ fn tell(file: &Path, damage: &[Damage]) -> Result<Exit, Failure> {
 /// command line.
 pub fn failure(error: OpenError) -> Failure {
     let exit = match &error {
-        OpenError::Damaged { .. } | OpenError::LogMissing { .. } | OpenError::InUse(_) => Exit::Failed,
+        OpenError::Damaged { .. } | OpenError::LogMissing { .. } | OpenError::InUse(_) | OpenError::DiskFull(_) => {
+            Exit::Failed
+        }
         OpenError::Newer { .. } | OpenError::Foreign(_) | OpenError::Unusable { .. } => Exit::Usage,
     };
     Failure::new(exit, error.to_string())

@@ -1,6 +1,6 @@
 //! The machine under an ARCP runtime: the [`driver`] that does what the core
 //! asks for, and the clock, entropy, store, authentication and agents that it
-//! does it with; with the feature `websocket` also the [`server`] around it,
+//! does it with; with the feature `websocket` also the `server` around it,
 //! but for its sockets: those are the adapters'; with the feature `tls` that speaks
 //! TLS too, and with `https` requests are sent over it.
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::{Batch, Record};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi};
 
 pub use self::inspect::{Damage, backup, check};
 pub use self::repair::{Repaired, repair};
@@ -124,6 +124,9 @@ pub enum OpenError {
         /// What is, and where.
         why: String,
     },
+    /// There is no room on its disk for what it takes to open it.
+    #[error("{0} cannot be opened, its disk is full: make room there and start again; nothing in it is lost")]
+    DiskFull(PathBuf),
     /// It cannot be read or written.
     #[error("{path}: {why}")]
     Unusable {
@@ -166,18 +169,18 @@ impl SqliteStore {
         }
         let end = layout::end(&connection).map_err(unusable)?;
         let mut store = SqliteStore { connection, last: end.last, untidy: true, log_pages: 0, held };
-        store.copy_log().map_err(unusable)?;
+        store.copy_log().map_err(refused)?;
         store.held.watch_log();
         Ok(store)
     }
 
     /// Copies the log into the file, and has the file say that it needs its log
     /// from now on.
-    fn copy_log(&mut self) -> Result<(), StoreError> {
+    fn copy_log(&mut self) -> rusqlite::Result<()> {
         let last = self.last;
-        layout::put_end(&self.connection, End { last, whole: false }).map_err(failed)?;
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)?;
-        layout::put_end(&self.connection, End { last, whole: true }).map_err(failed)?;
+        layout::put_end(&self.connection, End { last, whole: false })?;
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        layout::put_end(&self.connection, End { last, whole: true })?;
         self.log_pages = 0;
         Ok(())
     }
@@ -191,10 +194,14 @@ impl OpenError {
     /// What SQLite says of a file that is being opened.
     fn of(path: &Path, error: rusqlite::Error) -> OpenError {
         let path = path.to_path_buf();
+        let at_length = error.sqlite_error().map(|error| error.extended_code);
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path),
             Some(ErrorCode::NotADatabase) => OpenError::Foreign(path),
             Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, why: error.to_string() },
+            Some(ErrorCode::DiskFull) => OpenError::DiskFull(path),
+            // What the processes that read it share cannot grow.
+            Some(_) if at_length == Some(ffi::SQLITE_IOERR_SHMSIZE) => OpenError::DiskFull(path),
             _ => OpenError::Unusable { path, why: error.to_string() },
         }
     }
@@ -307,7 +314,7 @@ impl Store for SqliteStore {
 
     fn tidy(&mut self) -> Result<bool, StoreError> {
         if self.log_pages >= LOG_PAGES {
-            self.copy_log()?;
+            self.copy_log().map_err(failed)?;
         }
         if self.untidy {
             let transaction = Atom::begin(&self.connection).map_err(failed)?;
@@ -325,8 +332,6 @@ impl Store for SqliteStore {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     #[test]
@@ -338,7 +343,10 @@ mod tests {
         }
         assert!(matches!(said(ffi::SQLITE_NOTADB), OpenError::Foreign(of) if of == path));
         assert!(matches!(said(ffi::SQLITE_CORRUPT), OpenError::Damaged { path: of, .. } if of == path));
-        for code in [ffi::SQLITE_CANTOPEN, ffi::SQLITE_FULL, ffi::SQLITE_IOERR] {
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(matches!(said(code), OpenError::DiskFull(of) if of == path));
+        }
+        for code in [ffi::SQLITE_CANTOPEN, ffi::SQLITE_IOERR] {
             assert!(matches!(said(code), OpenError::Unusable { path: of, .. } if of == path));
         }
     }
