@@ -111,7 +111,7 @@ impl InputSchema {
         let references = references.and_then(|registry| registry.prepare());
         if let Ok(references) = &references {
             building::count(&references.resolver(own_uri.clone()))
-                .map_err(|too_many| invalid(String::new(), too_many.to_string()))?;
+                .map_err(|unbuilt| invalid(String::new(), unbuilt.to_string()))?;
         }
         let validator = options.build(&schema).map_err(|error| {
             let place = error.instance_path().to_string();
@@ -336,10 +336,61 @@ mod tests {
         for text in [referred("unevaluatedProperties", 5), referred("title_of", 40), nested(4)] {
             schema(&text);
         }
+        // In what older drafts have, which is built all the same.
+        for text in [
+            format!(r#"{{"dependencies":{{"a":{}}}}}"#, nested(50)),
+            format!(r#"{{"items":{{"additionalItems":{}}}}}"#, nested(50)),
+        ] {
+            let error = InputSchema::new(&json(&text)).expect_err("too many").to_string();
+            assert!(error.contains("would have to be built"), "{error}");
+        }
         // What refers to itself is built once.
         let tree = r##"{"unevaluatedProperties":false,"properties":{"a":{"$ref":"#"}},"allOf":[{"$ref":"#/$defs/x"}],
             "$defs":{"x":{"anyOf":[{"properties":{"b":{"$ref":"#"}}}]}}}"##;
         assert_eq!(schema(tree).check(&json(r#"{"a":{"b":1},"b":1}"#)), None);
+    }
+
+    #[test]
+    fn what_is_built_often_costs_what_it_holds_each_time() {
+        // 512 of each: of lists, of what nobody knows, and of names.
+        let list = vec!["1"; 6000].join(",");
+        let names = |value: &str| (0..1500).map(|n| format!(r#""{n}":{value}"#)).collect::<Vec<_>>().join(",");
+        let nested = |what: &str| {
+            let begin = r#"{"unevaluatedProperties":false,"allOf":["#.repeat(9);
+            format!("{begin}{{{what}}}{}", "]}".repeat(9))
+        };
+        for what in [
+            format!(r#""enum":[{list}]"#),
+            format!(r#""const":[{list}]"#),
+            format!(r#""title_of":[{list}]"#),
+            format!(r#""required":["{}"]"#, "x".repeat(12_000)),
+            format!(r#""dependentRequired":{{{}}}"#, names("[]")),
+        ] {
+            let error = InputSchema::new(&json(&nested(&what))).expect_err("too much").to_string();
+            assert!(error.contains("would have to be built"), "{what:.20}: {error}");
+        }
+        let link =
+            |n: usize| format!(r##""{n}":{{"anyOf":[{{"$ref":"#/$defs/{0}"}},{{"$ref":"#/$defs/{0}"}}]}}"##, n + 1);
+        let links = (0..9).map(link).collect::<Vec<_>>().join(",");
+        let ends = format!(r#""9":{{"properties":{{{}}}}}"#, names("true"));
+        let text = format!(r##"{{"$ref":"#/$defs/0","unevaluatedProperties":false,"$defs":{{{links},{ends}}}}}"##);
+        let error = InputSchema::new(&json(&text)).expect_err("too much").to_string();
+        assert!(error.contains("would have to be built"), "{error}");
+        // Once it may be as long as there is room for.
+        let long = vec!["1"; 30_000].join(",");
+        assert!(schema(&format!(r#"{{"unevaluatedProperties":false,"enum":[{long}]}}"#)).check(&json("1")).is_none());
+    }
+
+    #[test]
+    fn a_part_of_another_draft_is_refused() {
+        let part = |uri: &str| format!(r#"{{"properties":{{"a":{{"$id":"x","$schema":"{uri}","items":[{{}}]}}}}}}"#);
+        for uri in ["http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2019-09/schema"] {
+            let error = InputSchema::new(&json(&part(uri))).expect_err("another draft").to_string();
+            assert!(error.contains("2020-12"), "{error}");
+        }
+        schema(r##"{"$schema":"http://json-schema.org/draft-07/schema#","items":{"type":"integer"}}"##);
+        schema(r##"{"$defs":{"a":{"$schema":"https://json-schema.org/draft/2020-12/schema"}},"$ref":"#/$defs/a"}"##);
+        schema(r#"{"const":{"$schema":"http://json-schema.org/draft-07/schema#"},"properties":{"$schema":true}}"#);
     }
 
     #[test]

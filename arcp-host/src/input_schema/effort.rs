@@ -232,7 +232,7 @@ impl<'s> Effort<'s> {
 }
 
 /// Its values, and the bytes of its texts.
-fn size(value: &Value) -> usize {
+pub(super) fn size(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 1,
         Value::String(text) => 1 + text.len(),
