@@ -578,6 +578,29 @@ fn a_program_that_another_one_delegates_to_has_its_input_checked_and_credentials
     assert!(provisioner.counting().is_empty(), "all ended before that was seen");
 }
 
+#[test]
+fn a_program_that_ends_while_it_waits_for_a_child_is_not_waited_for_as_long_as_that() {
+    let delegate = r#"{"kind":"delegate","id":1,"body":{"agent":"worker","delegate_id":"d"}}"#;
+    let boss = format!(
+        r#"read input; echo '{delegate}'; read answer; child="${{answer##*job_id\":\"}}"; child="${{child%%\"*}}"
+        echo '{{"kind":"await","id":2,"body":{{"job_id":"'$child'"}}}}'; sleep 1; exit 3"#
+    );
+    let mut registry = Registry::default();
+    registry.add("boss", None, ProcessAgent::shell(&boss).answered());
+    registry.add("worker", None, ProcessAgent::shell("read input; exec sleep 600"));
+    let folder = Folder::new("gone-while-waiting");
+    let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Normal).expect("it opens");
+    let server = Running::serve(Running::host_of(Box::new(store), registry, |_| {}));
+    let mut socket = server.websocket();
+    server::send(&mut socket, "h", "session.hello", credentials_payload("tok-b"));
+    server::expect(&mut socket, "session.welcome");
+    let submit = json!({"agent": "boss", "lease_request": {"agent.delegate": ["worker"]}});
+    server::send(&mut socket, "s", "job.submit", submit);
+    server::expect(&mut socket, "job.accepted");
+    let end = server::expect(&mut socket, "job.error");
+    assert!(end.to_string().contains("exited with code 3"), "{end}");
+}
+
 /// Issues nothing for children until its other end is gone.
 struct Late(Mutex<Receiver<()>>);
 

@@ -28,6 +28,8 @@ const TEXT_BYTES: usize = 1 << 20;
 const STDERR_BYTES: usize = 4 << 10;
 /// For how long a program that has exited is heard of children.
 const HEARD: Duration = Duration::from_secs(20);
+/// How long it goes unseen that a program has exited which waits for one.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the program has said so far.
 #[derive(Default)]
@@ -165,7 +167,7 @@ impl Said {
             (Some(kind), body) if kind == "await" && asked.is_some() => {
                 let child = body.and_then(|body| JobId::parse(&body.members().ok()?.get_str("job_id")?));
                 match child {
-                    Some(child) => self.call(job, asked, AgentCall::AwaitChild { job: child }),
+                    Some(child) => self.await_child(job, asked, child),
                     None => {
                         self.refuse(asked, "`job_id` must be the id of a child");
                         Ok(())
@@ -200,8 +202,10 @@ impl Said {
             },
             (Some(kind), Some(body)) => {
                 let kind = EventKind::from(kind.as_str());
-                let is_heard = kind != EventKind::Delegate || !self.is_gone();
-                self.call(job, asked.filter(|_| is_heard), AgentCall::Emit { kind, body })
+                // Whoever is gone waits for no child, and asks for it all the same.
+                let waits = asked.is_none() || kind != EventKind::Delegate || !self.is_gone();
+                let call = AgentCall::Emit { kind, body };
+                if waits { self.call(job, asked, call) } else { people::ask_later(job, call).map(drop) }
             }
             _ => {
                 self.refuse(asked, "`kind` must be a text, and `body` be there");
@@ -340,6 +344,23 @@ impl Said {
             return job.call(call);
         }
         let reply = job.ask(call);
+        let stopped = reply.is_err();
+        self.answer(asked, reply);
+        if stopped { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// Waits for a child, no longer than the program does.
+    fn await_child(&mut self, job: &Context, asked: Option<&str>, child: JobId) -> Result<(), Stopped> {
+        let call = people::ask_later(job, AgentCall::AwaitChild { job: child })?;
+        let reply = loop {
+            if let Some(reply) = people::reply_to(job, call) {
+                break reply;
+            }
+            if self.program.is_some_and(super::has_exited) {
+                return Ok(());
+            }
+            drop(job.link.wait(job.link.state(), Some(LOOK)));
+        };
         let stopped = reply.is_err();
         self.answer(asked, reply);
         if stopped { Err(Stopped) } else { Ok(()) }
