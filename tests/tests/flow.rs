@@ -276,6 +276,73 @@ fn a_store_that_fails_for_a_moment_keeps_nobody_out_and_takes_no_session_from_wh
 }
 
 #[test]
+fn a_claim_whose_answer_nobody_has_had_uses_no_token_up() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = World::seeded(34);
+        let (raw, first) = match family {
+            Family::Hello => Raw::hello(&mut world, "tok-a"),
+            Family::Open => Raw::open(&mut world, "tok-a"),
+        };
+        let claims = |world: &mut World, told: &Value| match family {
+            Family::Hello => Raw::resume(world, "tok-a", told, 0),
+            Family::Open => Raw::reclaim(world, "tok-a", told, 0),
+        };
+        world.cut(raw.conn);
+        let answer = if family == Family::Hello { "session.welcome" } else { "session.resumed" };
+        let mut back = match family {
+            Family::Hello => Raw::connect(&mut world),
+            Family::Open => Raw::open(&mut world, "tok-a").0,
+        };
+        world.store.broken = true;
+        let claim = json!({"session_id": first["payload"]["session_id"], "last_event_seq": 0,
+            "resume_token": first["payload"]["resume_token"]});
+        match family {
+            Family::Hello => {
+                let mut payload = hello_payload("tok-a");
+                payload["resume"] = claim;
+                back.send(&mut world, "session.hello", payload);
+            }
+            Family::Open => drop(back.send(&mut world, "session.resume", claim)),
+        }
+        assert_eq!(told(&mut world, &mut back, 1000), None, "perhaps it fails for a moment only");
+        world.cut(back.conn);
+        world.store.mend();
+        world.run_for(Duration::from_secs(3));
+        world.restores();
+        let mut again = claims(&mut world, &first);
+        let resumed = again.expect(&mut world, answer);
+        assert_eq!(resumed["payload"]["session_id"], first["payload"]["session_id"], "{resumed}");
+        // From then on it is worth nothing.
+        world.cut(again.conn);
+        let refused = claims(&mut world, &first).expect_any(&mut world, &["session.error", "nack", "session.rejected"]);
+        assert_eq!(code(&refused), "UNAUTHENTICATED", "{refused}");
+        world.finish();
+    }
+}
+
+#[test]
+fn whoever_claims_a_session_in_one_that_it_was_not_told_of_keeps_it_while_the_store_fails() {
+    let mut world = World::seeded(35);
+    let (raw, welcome) = Raw::hello(&mut world, "tok-a");
+    world.cut(raw.conn);
+    world.store.broken = true;
+    let mut back = Raw::connect(&mut world);
+    back.send(&mut world, "session.hello", hello_payload("tok-a"));
+    assert_eq!(told(&mut world, &mut back, 100), None, "its new session is not durable");
+    let claim = json!({"session_id": welcome["payload"]["session_id"], "last_event_seq": 0,
+        "resume_token": welcome["payload"]["resume_token"]});
+    back.send(&mut world, "session.resume", claim);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.close_reason(back.conn), None, "it is told of no new session, and waits for its own");
+    world.store.mend();
+    world.run_for(Duration::from_secs(3));
+    let frames = back.take(&world);
+    let last = frames.iter().filter(|frame| frame["type"] == "session.welcome").next_back();
+    assert_eq!(last.map(|frame| &frame["payload"]["session_id"]), Some(&welcome["payload"]["session_id"]));
+    world.finish();
+}
+
+#[test]
 fn a_client_of_ours_comes_back_to_its_session_however_long_the_store_has_failed() {
     for family in [Family::Hello, Family::Open] {
         let mut world = World::of(family, 33);

@@ -36,6 +36,7 @@ use super::connection;
 use super::effect::Effect;
 use super::io::AgentExit;
 use super::job::{account_of, deferral, inbound, is_workflow, prompt, provisioning};
+use super::session::give_back;
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 use crate::model::reply::Reply;
@@ -98,7 +99,12 @@ impl Runtime {
                     self.delivery.close(&mut self.ctx, session);
                 }
                 Effect::NobodyIs(principal) => self.artifacts.release_all(&mut self.ctx, &principal),
-                Effect::Detached { session, alive } => self.detach(session, alive),
+                Effect::Detached { session, alive, claimed } => {
+                    if let Some(token) = claimed {
+                        give_back(&mut self.sessions, &mut self.ctx, session, *token);
+                    }
+                    self.detach(session, alive);
+                }
             }
         }
     }

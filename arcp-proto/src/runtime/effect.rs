@@ -1,6 +1,7 @@
 //! What one part says to the others. [`Runtime::carry`](super::Runtime) takes
 //! it to them, in order, before anything else is done.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -10,6 +11,7 @@ use super::io::CloseReason;
 use crate::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use crate::model::event::{EventClass, EventClasses};
 use crate::model::reply::{Refusal, Reply};
+use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
 
 #[derive(Debug)]
@@ -74,6 +76,8 @@ pub(super) enum Effect {
         session: SessionId,
         /// When its client gave its last sign of life.
         alive: Timestamp,
+        /// The token by which that had claimed it, if it was told of no other since.
+        claimed: Option<Box<SecretDigest>>,
     },
 }
 

@@ -238,10 +238,17 @@ impl Answers {
 
     /// The one that says that a new session is open.
     pub(super) fn opened(&self) -> Option<&Opened> {
-        self.queue.iter().find_map(|answer| match &answer.content {
-            Content::Reply(Reply::Handshake(HandshakeReply::Opened(opened))) => {
-                Some(&**opened).filter(|opened| opened.replay.is_none())
-            }
+        self.openings().find(|opened| opened.replay.is_none())
+    }
+
+    /// Whether it is still to be said that an earlier session is open.
+    pub(super) fn owes_resumption(&self) -> bool {
+        self.openings().any(|opened| opened.replay.is_some())
+    }
+
+    fn openings(&self) -> impl Iterator<Item = &Opened> {
+        self.queue.iter().filter_map(|answer| match &answer.content {
+            Content::Reply(Reply::Handshake(HandshakeReply::Opened(opened))) => Some(&**opened),
             Content::Reply(_) | Content::Page(_) | Content::Replay(_) => None,
         })
     }

@@ -23,6 +23,7 @@ use crate::runtime::edge::{Channel, Evidence};
 use crate::runtime::effect::Withdrawn;
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
+use crate::secret::SecretDigest;
 use crate::time::Timestamp;
 use crate::wire::sidecar::{self, Written};
 use crate::wire::{self, Stamp, View};
@@ -37,6 +38,8 @@ pub(in crate::runtime) struct Conn {
     pub(super) session: Option<SessionId>,
     /// Whose that is.
     pub(super) principal: Option<Principal>,
+    /// The token by which its peer has claimed that.
+    pub(in crate::runtime) claimed: Option<Box<SecretDigest>>,
     /// A proof that is being judged for that session.
     pub(super) proving: Option<Box<(OpId, WireId)>>,
     /// Whether it has no session yet that it can do anything in.
@@ -65,6 +68,7 @@ impl Conn {
             evidence,
             session: None,
             principal: None,
+            claimed: None,
             proving: None,
             opening: true,
             welcomed: false,

@@ -84,8 +84,14 @@ pub(super) fn owes(connections: &Connections, id: ConnId, cursor: u64) -> bool {
 
 /// Connections whose peers wait to be told of new sessions.
 pub(super) fn untold(connections: &Connections) -> Vec<(ConnId, SessionId)> {
-    let untold = connections.by_id.iter().filter(|(_, conn)| conn.answers.opened().is_some());
-    untold.filter_map(|(id, conn)| Some((*id, conn.session?))).collect()
+    // One that was claimed since is not new.
+    let is_new =
+        |conn: &Conn, session: SessionId| conn.answers.opened().is_some_and(|opened| opened.session == session.into());
+    let untold = connections
+        .by_id
+        .iter()
+        .filter_map(|(id, conn)| Some((*id, conn.session.filter(|session| is_new(conn, *session))?)));
+    untold.collect()
 }
 
 /// A peer is not told of its new session: it is refused one, and its connection ends.
@@ -381,7 +387,8 @@ impl Connections {
             ctx.effect(Effect::Unheard(Asker::Conn(id)));
         }
         if let Some(session) = conn.session {
-            ctx.effect(Effect::Detached { session, alive });
+            let claimed = conn.claimed.filter(|_| conn.answers.owes_resumption());
+            ctx.effect(Effect::Detached { session, alive, claimed });
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) struct OpeningHandler<'r> {
 }
 
 /// The store fails. Once it has done so for a while, whoever waits to be told of a new session is refused instead, as
-/// is whoever comes from then on. Who waits for an earlier one has used its token for that, and waits on.
+/// is whoever comes from then on. Who waits for an earlier one has claimed it by then, and waits on.
 pub(in crate::runtime) fn on_persist_failed(runtime: &mut Runtime) {
     let was_down = runtime.ctx.store_is_down();
     runtime.ctx.on_persist_failed();
@@ -121,7 +121,7 @@ impl<'r> OpeningHandler<'r> {
     }
 
     /// Hands an earlier session to this connection. A refused claim consumes
-    /// nothing.
+    /// nothing, nor does one whose answer nobody has had.
     fn resume(&mut self, claim: &ResumeClaim, proof: &Proof) -> bool {
         let session = match self.claimed(claim, proof) {
             Ok(session) => session,
@@ -150,6 +150,7 @@ impl<'r> OpeningHandler<'r> {
         if let Some(conn) = connections.get_mut(self.conn) {
             // As where the watch began, on a connection that is gone.
             conn.follow(asked);
+            conn.claimed = Some(Box::new(claim.token.digest()));
         }
         let behind = self.runtime.delivery.feeds.get(session).is_some_and(|feed| feed.head() > claim.last_seq);
         self.welcome(session, token, Some((claim.last_seq, behind)));

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 pub(super) use allowance::Allowance;
-pub(super) use resume::Proof;
+pub(super) use resume::{Proof, give_back};
 pub(super) use seen::{Executed, Outcome};
 
 use super::account::{Balance, HeldFor, Recount};

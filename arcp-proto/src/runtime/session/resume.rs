@@ -141,6 +141,15 @@ impl Sessions {
     }
 }
 
+/// A client has claimed a session by this token, and is gone without having been told of the one that was to count
+/// from then on: it may claim it by the same again.
+pub(in crate::runtime) fn give_back(sessions: &mut Sessions, ctx: &mut Context, id: SessionId, token: SecretDigest) {
+    if sessions.by_id.get(&id).is_some_and(Session::is_recorded) {
+        sessions.restore_token(id, token);
+        ctx.append(Record::TokenRotated { session: id, token });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
