@@ -244,3 +244,69 @@ fn a_child_that_is_asked_for_meanwhile_keeps_its_place_in_what_its_parent_says()
     assert_eq!(world.started.len(), 4, "three children");
     world.finish();
 }
+
+#[test]
+fn a_job_that_ends_gives_its_slot_back_though_the_exit_of_its_agent_was_to_be_heard_later() {
+    let mut world = world(9);
+    let (mut raw, jobs) = speakers(&mut world, "a", 12);
+    world.store.broken = true;
+    jobs.iter().for_each(|job| say(&mut world, *job, 0));
+    let over = jobs[11];
+    exit(&mut world, over);
+    world.input(Input::Operator(Operator::CancelJob { job: over, reason: None }));
+    assert_eq!(world.runtime().stats().running_agents, 12, "it is heard later");
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.runtime().stats().running_agents, 11, "its job is over, whatever the store does");
+    // Somebody else still says something for that agent.
+    world.input(Input::Agent { job: over, call: says(10) });
+    world.store.mend();
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.runtime().stats().running_agents, 11);
+    assert_eq!(said(&raw.take(&world), over), [0; 0]);
+    world.finish();
+}
+
+#[test]
+fn children_of_an_agent_that_is_gone_wait_together_no_longer_than_one_though_it_is_heard_later() {
+    let mut world = World::configured(10, |config| {
+        config.limits.history.agent_undurable_bytes = 1;
+        let checked = config.agents.iter_mut().filter(|entry| entry.name == "echo");
+        checked.for_each(|entry| entry.checks_input = true);
+    });
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let waiter = json!({"agent": "waiter", "lease_request": {"agent.delegate": ["*"]}});
+    let id = raw.submit(&mut world, waiter)["job_id"].clone();
+    let job = JobId::parse(id.as_str().expect("an id")).expect("ours");
+    world.settle();
+    let delegate = |n: u32| {
+        let body = json!({"agent": "echo", "input": {}, "delegate_id": n.to_string()}).to_string();
+        AgentCall::Emit { kind: "delegate".into(), body: Json::parse(&body).expect("JSON") }
+    };
+    world.checks.silent = true;
+    world.input(Input::AgentSays { job, calls: (0..30).map(delegate).collect() });
+    exit(&mut world, job);
+    world.run_for(Duration::from_secs(15));
+    let stats = world.runtime().stats();
+    assert_eq!((stats.running_agents, stats.unfinished_jobs), (0, 0), "it holds its slot no longer");
+    world.finish();
+}
+
+#[test]
+fn an_event_that_asks_for_a_child_does_so_though_its_agent_is_gone_before_it_is_heard() {
+    let mut world = world(11);
+    let (mut raw, jobs) = speakers(&mut world, "a", 12);
+    world.store.broken = true;
+    jobs.iter().for_each(|job| say(&mut world, *job, 0));
+    let asks = jobs[11];
+    let body = json!({"agent": "echo", "input": {}, "delegate_id": "d"}).to_string();
+    let call = AgentCall::Emit { kind: "delegate".into(), body: Json::parse(&body).expect("JSON") };
+    world.input(Input::AgentAsked { job: asks, id: CallId(1), call });
+    exit(&mut world, asks);
+    world.store.mend();
+    world.run_for(Duration::from_secs(10));
+    let frames = raw.take(&world);
+    let of_job = frames.iter().filter(|frame| frame["job_id"] == asks.to_string());
+    let kinds: Vec<&str> = of_job.map(|frame| frame["payload"]["kind"].as_str().unwrap_or("end")).collect();
+    assert_eq!(kinds[10..], ["delegate", "tool_result", "end"], "it was asked for, and is refused");
+    world.finish();
+}

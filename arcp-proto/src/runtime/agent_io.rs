@@ -117,6 +117,15 @@ impl AgentCall {
         matches!(self, AgentCall::Heartbeat | AgentCall::Stream { says: StreamCall::Took | StreamCall::Leave, .. })
     }
 
+    /// Its agent waits for no answer to it any more: what asked for a child does so all the same.
+    pub(super) fn wait_for_no_answer(&mut self) {
+        if let AgentCall::Emit { kind: EventKind::Delegate, body } = self
+            && let Some(delegation) = Delegation::of_event(body)
+        {
+            *self = AgentCall::Delegate(delegation);
+        }
+    }
+
     /// Bytes of credit it costs.
     pub fn bytes(&self) -> u64 {
         let bytes = match self {

@@ -20,7 +20,7 @@ pub(in crate::runtime) fn on_calls(
     calls: impl ExactSizeIterator<Item = AgentCall>,
 ) {
     note_cause(runtime, id);
-    if !turns::waits(&mut runtime.jobs, &runtime.ctx, id) {
+    if !turns::waits(&runtime.jobs, &runtime.ctx, id) {
         return CallHandler::on_calls(runtime, id, asked, calls);
     }
     let (free, held): (Vec<AgentCall>, Vec<AgentCall>) = calls.partition(AgentCall::is_free);
@@ -39,11 +39,13 @@ pub(in crate::runtime) fn on_exited(runtime: &mut Runtime, id: JobId, exit: Agen
 }
 
 /// Hears children again that have waited for the host, and what their parents' agents have
-/// said since.
+/// said since; and of jobs that are over, that their agents are gone.
 pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
     while let Some(id) = runtime.jobs.unheard.pop_front() {
         let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
-            continue; // It was heard.
+            // It was heard, or is over.
+            turns::take_of_over(&mut runtime.jobs, id).into_iter().for_each(|said| hear(runtime, id, said));
+            continue;
         };
         let Deferred { child, asked, bytes, preparing, verdict, held, exit, .. } = deferred;
         note_cause(runtime, id);

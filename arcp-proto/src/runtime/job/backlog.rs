@@ -100,7 +100,10 @@ impl Backlog {
 
     /// Nobody waits for answers any more: takes the ids of calls that were to have one.
     pub(super) fn take_asked(&mut self) -> Vec<CallId> {
-        let asked = |said: &mut Said| if let Said::Calls(asked, _) = said { asked.take() } else { None };
+        let asked = |said: &mut Said| {
+            let Said::Calls(asked, calls) = said else { return None };
+            asked.take().inspect(|_| calls.iter_mut().for_each(AgentCall::wait_for_no_answer))
+        };
         self.said.iter_mut().filter_map(asked).collect()
     }
 

@@ -156,7 +156,9 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
         if let Some(deferred) = job.run.questions.deferred.as_deref_mut() {
             deferred.exit.get_or_insert(exit);
             deferred.asked = None;
-            deferred.held.iter_mut().for_each(|(asked, _)| *asked = None);
+            for (asked, call) in &mut deferred.held {
+                asked.take().into_iter().for_each(|_| call.wait_for_no_answer());
+            }
         }
     });
     None

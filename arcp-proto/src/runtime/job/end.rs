@@ -10,7 +10,7 @@ use super::checkpoint;
 use super::delegation;
 use super::departure;
 use super::inbound;
-use super::jobs::judge_deferred;
+use super::jobs::{end_backlog, judge_deferred};
 use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
@@ -205,6 +205,7 @@ fn end_now(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
         job.run.state == AgentState::Running
     });
     stop_deferred(jobs, id);
+    end_backlog(jobs, id);
     let at_once = match has_credentials {
         true => jobs.credentials.revoke_before_end(ctx, id, cause),
         false => Some(cause),

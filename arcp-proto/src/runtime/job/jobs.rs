@@ -41,7 +41,8 @@ pub(in crate::runtime) struct Jobs {
     pub(super) checking: BTreeMap<OpId, (JobId, Looks)>,
     /// Jobs of which a child waits for the host.
     pub(super) deferring: BTreeSet<JobId>,
-    /// Jobs of which a child that has waited for the host is heard again: in this input.
+    /// Jobs of which a child that has waited for the host is heard again, or that are over and of which something
+    /// was to be heard later: in this input.
     pub(in crate::runtime) unheard: VecDeque<JobId>,
     /// Whose agents are heard later.
     pub(super) backlogs: Backlogs,
@@ -217,6 +218,13 @@ pub(super) fn judge_deferred(
         None
     });
     jobs.unheard.extend(judged.flatten().map(|()| id));
+}
+
+/// A job ends: what of it was to be heard later is taken in this input.
+pub(super) fn end_backlog(jobs: &mut Jobs, id: JobId) {
+    if jobs.table.get(id).is_some_and(|job| job.run.allowance.backlog.is_some()) {
+        jobs.unheard.push_back(id);
+    }
 }
 
 /// Counts once more what jobs and their keys hold.

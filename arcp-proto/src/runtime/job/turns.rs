@@ -5,8 +5,8 @@
 //!
 //! What an agent says keeps its order, and how it ends is heard last; signs of life are heard at once. Accounts take
 //! turns, and so do the jobs of each. Each turn is an input of its own, by a timer: so nobody's input holds what
-//! somebody else says. What waits is calls within an agent's credit, and no event yet. A job that is over has nothing
-//! wait.
+//! somebody else says. What waits is calls within an agent's credit, and no event yet. Once a job is over nothing of it
+//! waits: that its agent is gone is heard at once, and gives its slot back.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -29,7 +29,7 @@ fn is_beyond(ctx: &Context, account: &Balance) -> bool {
 }
 
 /// Whether what the agent of a job says now, which the present input is of, is heard later.
-pub(in crate::runtime) fn waits(jobs: &mut Jobs, ctx: &Context, id: JobId) -> bool {
+pub(in crate::runtime) fn waits(jobs: &Jobs, ctx: &Context, id: JobId) -> bool {
     // Mostly nobody waits, and each event asks.
     if jobs.backlogs.is_empty() && !is_beyond(ctx, ctx.log.cause()) {
         return false;
@@ -38,9 +38,7 @@ pub(in crate::runtime) fn waits(jobs: &mut Jobs, ctx: &Context, id: JobId) -> bo
         return false;
     };
     if job.run.state != AgentState::Running || is_over(job) {
-        // Nothing that it has said counts any more.
-        take_all(jobs, id);
-        return false;
+        return false; // Nothing that it says counts any more.
     }
     // While a child of it waits for the host, what it says waits for that.
     let account = account_of(job);
@@ -82,7 +80,10 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
         return Some(exit);
     }
     put(jobs, id, |job| {
+        let until = job.run.questions.heard_until;
         job.run.drop_questions();
+        // The children that it has asked for wait no longer than they would have.
+        job.run.questions.heard_until = until;
         prompt::drop_calls(job);
         job.run.allowance.backlog.get_or_insert_default().end(exit);
     });
@@ -143,6 +144,11 @@ pub(in crate::runtime) fn take_all(jobs: &mut Jobs, id: JobId) -> VecDeque<Said>
         }
         None => VecDeque::new(),
     }
+}
+
+/// Takes all that waits of a job that is over.
+pub(in crate::runtime) fn take_of_over(jobs: &mut Jobs, id: JobId) -> VecDeque<Said> {
+    if jobs.table.get(id).is_some_and(is_over) { take_all(jobs, id) } else { VecDeque::new() }
 }
 
 /// Whoever may be heard now is, soon.
