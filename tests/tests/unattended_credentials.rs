@@ -8,10 +8,12 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::model::event::JobError;
 use arcp_proto::model::workflow::AGENT;
-use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Models, Operator, Record, Wait};
+use arcp_proto::runtime::{
+    AgentCall, AgentExit, Config, HeldFor, Input, Models, Operator, Record, Wait, held_bytes_of,
+};
 use arcp_tests::canaries::CANARY;
 use arcp_tests::raw::{Raw, open_payload};
-use arcp_tests::world::World;
+use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -517,4 +519,84 @@ fn no_calendar_says_how_long_credentials_are_waited_for() {
     let step = ahead.children_of(job).remove("a/1").expect("it has waited for six seconds");
     assert_eq!(counting(&ahead), BTreeSet::from([step]));
     ahead.finish();
+}
+
+#[test]
+fn what_comes_while_a_run_waits_for_credentials_was_not_missed_though_no_more_times_are_known() {
+    // The host is asked for times before there are none; some of these waits meet that.
+    for (seed, before) in (140..).zip(0..16) {
+        let mut world = world(seed);
+        let mut raw = open(&mut world);
+        let lease = json!({"model.use": ["gpt-4"]});
+        let payload = json!({"tool": "echo", "arguments": {"n": 1}, "lease_request": lease});
+        let rule = "DTSTART:20260101T000000Z\nRRULE:FREQ=SECONDLY;INTERVAL=2";
+        let wish = json!({"schedule_id": "s", "job": {"type": "tool.invoke", "payload": payload},
+            "when": {"every": rule}, "x-vendor.arcp.overlap": "allow"});
+        raw.send(&mut world, "job.schedule", wish);
+        raw.expect(&mut world, "ack");
+        world.run_for(before * 2 * SECOND + SECOND / 4);
+        world.provisioner.silent = true;
+        let ordered = world.provisioner.ordered.len();
+        until(&mut world, |world| world.provisioner.ordered.len() > ordered);
+        world.run_for(7 * SECOND);
+        world.provisioner.silent = false;
+        world.say_issued();
+        world.run_for(20 * SECOND);
+        let shown = shown(&mut world, &mut raw);
+        assert_eq!(shown["skipped"], 0, "after {before}: {shown}");
+        raw.send(&mut world, "x-vendor.arcp.schedules.pause", json!({"schedule_id": "s"}));
+        raw.expect(&mut world, "ack");
+        world.settle();
+        world.finish();
+    }
+}
+
+#[test]
+fn a_time_that_waits_for_its_turn_with_the_host_was_not_missed() {
+    let mut world = world(160);
+    let mut raw = open(&mut world);
+    for n in 0..40 {
+        let payload = json!({"tool": "echo", "arguments": {"n": n}});
+        let wish = json!({"schedule_id": format!("s{n}"), "job": {"type": "tool.invoke", "payload": payload},
+            "when": {"at": "2026-01-01T01:00:00Z"}, "x-vendor.arcp.missed": "none"});
+        raw.send(&mut world, "job.schedule", wish);
+        raw.expect(&mut world, "ack");
+    }
+    world.run_for(HOUR + 600 * SECOND);
+    let firings = world
+        .store
+        .records(false)
+        .into_iter()
+        .filter(|(_, record)| matches!(record, Record::JobAccepted(job) if job.bounds.firing.is_some()));
+    assert_eq!(firings.count(), 40);
+    world.finish();
+}
+
+#[test]
+fn what_schedules_put_before_the_store_their_principal_has_caused_and_no_more_than_its_share() {
+    let mut options = Options::new(161);
+    options.config.timing.schedules = true;
+    options.config.limits.history.undurable_bytes = 100_000;
+    options.latency = 5 * SECOND;
+    let mut world = World::new(options);
+    let mut raw = open(&mut world);
+    for n in 0..16 {
+        let payload = json!({"tool": "echo", "arguments": {"n": "x".repeat(4000)}});
+        let wish = json!({"schedule_id": format!("s{n}"), "job": {"type": "tool.invoke", "payload": payload},
+            "when": {"at": "2026-01-01T01:00:00Z"}});
+        raw.send(&mut world, "job.schedule", wish);
+        raw.expect(&mut world, "ack");
+    }
+    world.run_for(Duration::from_millis(3_601_000 - world.now().utc.0 % 3_600_000));
+    let principal = Principal::new("a").expect("a name");
+    let caused = held_bytes_of(world.runtime(), &principal, HeldFor::Records);
+    assert!((25_000..35_000).contains(&caused), "{caused}: a quarter, and one more");
+    world.run_for(600 * SECOND);
+    let firings = world
+        .store
+        .records(false)
+        .into_iter()
+        .filter(|(_, record)| matches!(record, Record::JobAccepted(job) if job.bounds.firing.is_some()));
+    assert_eq!(firings.count(), 16);
+    world.finish();
 }

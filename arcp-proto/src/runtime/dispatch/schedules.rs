@@ -16,6 +16,7 @@ use crate::lease::Constraints;
 use crate::model::feature::Feature;
 use crate::model::reply::{CommandReply, Reply};
 use crate::model::schedule::{NewSchedule, Plan, PlanFault, Rule, ScheduleChange, Scheduled, Times, When};
+use crate::runtime::account::HeldFor;
 use crate::runtime::asker::{Asker, Prepared};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::context::Context;
@@ -82,21 +83,42 @@ pub(super) fn on_prepared(runtime: &mut Runtime, op: OpId, verdict: Result<(), V
     }
 }
 
-/// Decides what can be decided of a schedule now.
+/// Decides what can be decided of a schedule now. The present input is nobody's, or somebody else's: what comes of this
+/// its principal has caused.
 fn look(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
+    runtime.ctx.log.set_apart();
+    if let Some(account) = schedule::account_of(&runtime.schedules, at) {
+        runtime.ctx.log.caused_by(account);
+    }
     take_turn(runtime, at, came);
     let Runtime { ctx, jobs, schedules, .. } = &mut *runtime;
     if !schedule::awaits_credentials(schedules, at) {
         provisioning::abandon(jobs, ctx, Asker::Schedule(at));
     }
+    runtime.carry();
+    runtime.ctx.log.set_apart();
+}
+
+/// Whether nothing is accepted of a schedule just now: its principal has as much before the store as it may, or
+/// everybody has.
+fn is_put_off(runtime: &Runtime, at: LogPos) -> bool {
+    let Runtime { ctx, schedules, .. } = runtime;
+    let limits = &ctx.config.limits;
+    let is_beyond = |record: &ScheduleRecord| {
+        let account = record.principal.account();
+        let held = ctx.accounts.held(&account, HeldFor::Records, limits, limits.history.undurable_bytes);
+        held.check(0, limits.job.principal_share).is_err()
+    };
+    ctx.draining || ctx.log.failed || ctx.log.full || schedules.record(at).is_some_and(is_beyond)
 }
 
 fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
+    let puts_off = is_put_off(runtime, at);
     let Runtime { ctx, schedules, .. } = &mut *runtime;
-    if ctx.draining || ctx.log.failed || ctx.log.full {
+    if puts_off {
         return schedules.put_off(ctx, at);
     }
-    let Some(mut turn) = schedules.begin_turn(ctx, at, came.is_some()) else {
+    let Some(mut turn) = schedules.begin_turn(ctx, at) else {
         return; // It is paused, or waits for the host.
     };
     if let Some((time, prepared)) = came {

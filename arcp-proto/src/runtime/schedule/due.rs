@@ -18,8 +18,6 @@ const REASON: usize = 256;
 #[derive(Debug)]
 pub(in crate::runtime) struct Turn {
     at: LogPos,
-    /// Whether the host has done something for the job of a time: others have come meanwhile.
-    resumes: bool,
     /// Whether something was decided.
     decided: bool,
     /// When it is looked at again, if nothing more can be decided now.
@@ -79,14 +77,13 @@ impl Schedules {
         }
     }
 
-    /// Looks at a schedule. With `resumes` it goes on with a time for whose job the host has done
-    /// something. `None`: nothing is decided now.
-    pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos, resumes: bool) -> Option<Turn> {
+    /// Looks at a schedule. `None`: nothing is decided now.
+    pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos) -> Option<Turn> {
         let now = ctx.now.utc;
         let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_none())?;
         let is_lost = |op: OpId| self.running.get(&op).is_none_or(|(_, _, until)| *until <= now);
         match schedule.phase {
-            Phase::Preparing(op) if is_lost(op) => schedule.phase = Phase::Waiting,
+            Phase::Preparing(op) if is_lost(op) => (schedule.phase, schedule.waited) = (Phase::Waiting, true),
             Phase::Planning(op) if is_lost(op) => schedule.phase = Phase::Stalled,
             Phase::Preparing(_) => {
                 self.look(ctx, at, None);
@@ -94,7 +91,7 @@ impl Schedules {
             }
             Phase::Unplanned | Phase::Planning(_) | Phase::Waiting | Phase::Stalled => {}
         }
-        Some(Turn { at, resumes, decided: false, again: None, stops: false })
+        Some(Turn { at, decided: false, again: None, stops: false })
     }
 
     /// Takes what has come, and lets pass what was missed.
@@ -106,7 +103,13 @@ impl Schedules {
         while schedule.coming.front().is_some_and(|time| *time <= now)
             && let Some(time) = schedule.coming.pop_front()
         {
-            schedule.due.push_back(time);
+            // What has come in time is not missed, however long its turn takes.
+            if schedule.record.missed == Missed::None && time.plus(LATE) < now {
+                schedule.pass(time);
+                turn.decided = true;
+            } else {
+                schedule.due.push_back(time);
+            }
         }
         if schedule.phase == Phase::Stalled
             || schedule.phase == Phase::Waiting && !schedule.is_all && schedule.coming.len() < super::REFILL
@@ -120,14 +123,14 @@ impl Schedules {
         if !schedule.misses_more() {
             let most = ctx.config.limits.schedule.missed_firings;
             let in_time = |time: &&UtcMs| time.plus(LATE) >= now;
-            let timely = schedule.due.iter().filter(in_time).count().min(most.max(1));
             let counts = match schedule.record.missed {
                 // What came while the host was at it was not missed.
-                Missed::Last if turn.resumes => timely.max(1),
+                Missed::Last if schedule.waited => schedule.due.iter().filter(in_time).count().clamp(1, most.max(1)),
                 Missed::Last => 1,
                 Missed::All => most,
-                Missed::None => timely,
+                Missed::None => most.max(1),
             };
+            schedule.waited = false;
             while schedule.due.len() > counts
                 && let Some(time) = schedule.due.pop_front()
             {
@@ -239,7 +242,7 @@ pub(in crate::runtime) fn on_prepared(schedules: &mut Schedules, op: OpId) -> Op
         return None; // It was one.
     };
     let schedule = schedules.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Preparing(op))?;
-    schedule.phase = Phase::Waiting;
+    (schedule.phase, schedule.waited) = (Phase::Waiting, true);
     Some((at, time, preparing))
 }
 

@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 use core::time::Duration;
 
-use super::account::{Charge, HeldFor, Holding, Recount};
+use super::account::{Balance, Charge, HeldFor, Holding, Recount};
 use super::asker::{Asker, Preparing};
 use super::context::Context;
 use super::effect::Effect;
@@ -95,6 +95,9 @@ struct Schedule {
     due: VecDeque<UtcMs>,
     /// Whether it has no more times than these.
     is_all: bool,
+    /// Whether times have come while the host was at the job of an earlier one, and it was not looked yet which of
+    /// all were missed.
+    waited: bool,
     /// Its number in the line of those that have their times found.
     in_line: Option<u64>,
     /// When it is looked at.
@@ -264,6 +267,7 @@ impl Schedules {
             coming,
             due,
             is_all,
+            waited: false,
             in_line: None,
             next: None,
             charge,
@@ -286,7 +290,7 @@ impl Schedules {
         schedule.coming.clear();
         schedule.state.upto = now.max(schedule.state.upto);
         schedule.state.paused = why.map(String::from);
-        schedule.phase = Phase::Waiting;
+        (schedule.phase, schedule.waited) = (Phase::Waiting, false);
         if why.is_none() {
             match schedule.record.times {
                 Times::At(once) => schedule.coming.extend(Some(once).filter(|once| *once > now)),
@@ -447,8 +451,8 @@ impl Schedules {
                 continue;
             };
             let missed = match schedule.record.missed {
-                Missed::Last => 1,
-                Missed::All => ctx.config.limits.schedule.missed_firings,
+                Missed::Last if !schedule.waited => 1,
+                Missed::Last | Missed::All => ctx.config.limits.schedule.missed_firings,
                 Missed::None => 0,
             };
             let (op, after, next) = (ctx.next_op(), schedule.last_known(), schedule.next);
@@ -480,6 +484,11 @@ impl Schedules {
         schedule.state.at = ctx.now.utc;
         schedule.state_at = ctx.append(Record::ScheduleMoved(Box::new(schedule.state.clone())));
     }
+}
+
+/// Whose a schedule is.
+pub(super) fn account_of(schedules: &Schedules, at: LogPos) -> Option<&Balance> {
+    schedules.kept.get(&at).map(|schedule| schedule.charge.balance())
 }
 
 /// A schedule does not wait any longer for credentials, if it does for some.
