@@ -13,6 +13,8 @@ use crate::wire::FrameRole;
 
 /// Runs looked through to see whether a job's events are needed.
 const RUNS_LOOKED_AT: usize = 1024;
+/// The runs at the end in which whoever keeps up finds its next number.
+const LATE: usize = 8;
 
 /// A run that leaves events out is counted from its end: which event stands
 /// behind a number follows from the classes of the log's events between them,
@@ -295,11 +297,17 @@ impl Index {
     /// What stands behind a number; nothing can be told of one that was not
     /// given, or whose event is not kept.
     pub(in crate::runtime) fn at(&self, seq: u64, jobs: &Jobs) -> Option<IndexEntry> {
-        let after = self.runs.partition_point(|run| run.seq() <= seq);
-        match self.runs.get(after.checked_sub(1)?).filter(|run| seq <= run.last_seq())? {
+        match self.runs.get(self.begun_by(seq).checked_sub(1)?).filter(|run| seq <= run.last_seq())? {
             Run::Events(run) => Some(IndexEntry::Event(run.entry(run.event_at(seq, jobs)?))),
             Run::Local { n, .. } => Some(IndexEntry::Local { n: *n }),
         }
+    }
+
+    /// How many runs begin with `seq` or before it. Mostly that is seen at the end: a search through all
+    /// of them touches memory that nobody else has touched for long.
+    fn begun_by(&self, seq: u64) -> usize {
+        let later = self.runs.iter().rev().take(LATE).take_while(|run| run.seq() > seq).count();
+        if later < LATE { self.runs.len() - later } else { self.runs.partition_point(|run| run.seq() <= seq) }
     }
 
     /// The first number after `seq` behind which there is nothing any more.
@@ -480,6 +488,15 @@ mod tests {
         assert_eq!((index.floor(), index.head()), (3, 4));
         assert_eq!(index.release_done(4, |log| log == job(1).into()), [Some(LogId::Job(job(1)))]);
         assert_eq!(index.floor(), 4);
+    }
+
+    #[test]
+    fn a_number_is_found_however_far_back_it_stands() {
+        let (jobs, mut index) = (Jobs::default(), Index::default());
+        let last = 3 * LATE as u64;
+        (1..=last).for_each(|seq| assert!(push(&mut index, seq % 2, seq, FrameRole::Whole)));
+        let found = (0..=last + 1).filter_map(|seq| index.at(seq, &jobs)).collect::<Vec<_>>();
+        assert_eq!(found, (1..=last).map(|seq| entry(seq % 2, seq, FrameRole::Whole)).collect::<Vec<_>>());
     }
 
     #[test]
