@@ -1,7 +1,7 @@
 //! Submitting jobs: what is checked and what is claimed (1.1 §7.1, §7.2).
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 
 use super::checkpoint::{self, Beginning};
 use super::family;
@@ -400,11 +400,12 @@ fn resolve_asked(ctx: &mut Context, asked: SubmitContext<'_>, grant: &Grant) -> 
 /// A trace of its own: 32 hex digits.
 fn new_trace(ctx: &mut Context) -> String {
     let halves = [ctx.entropy.public_u64() | 1, ctx.entropy.public_u64()];
-    let mut trace = String::with_capacity(32);
-    for byte in halves.into_iter().flat_map(u64::to_be_bytes) {
-        trace.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+    let mut digits = [0; 32];
+    for (two, byte) in digits.chunks_exact_mut(2).zip(halves.into_iter().flat_map(u64::to_be_bytes)) {
+        two.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
     }
-    trace
+    // Digits are text.
+    core::str::from_utf8(&digits).unwrap_or_default().to_string()
 }
 
 fn taken() -> Violation {
