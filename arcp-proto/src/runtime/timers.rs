@@ -97,6 +97,47 @@ pub enum Timer {
 }
 
 impl Timer {
+    /// What tells it from others of its kind.
+    fn number(self) -> u128 {
+        match self {
+            Timer::Handshake(conn)
+            | Timer::Heartbeat(conn)
+            | Timer::Stalled(conn)
+            | Timer::InputCheck(conn)
+            | Timer::Sidecar(conn)
+            | Timer::Hold(conn) => conn.0.into(),
+            Timer::ResumeWindow(session)
+            | Timer::SessionLease(session)
+            | Timer::Arrived(session)
+            | Timer::Read(session) => session.ulid().0,
+            Timer::Pace(job)
+            | Timer::StreamPace(job)
+            | Timer::JobHeartbeat(job)
+            | Timer::AgentSilence(job)
+            | Timer::MaxRuntime(job)
+            | Timer::CancelGrace(job)
+            | Timer::Retention(job)
+            | Timer::Purge(job)
+            | Timer::EndMissed(job)
+            | Timer::LeaseExpiry(job)
+            | Timer::Prompt(job)
+            | Timer::RevocationGrace(job)
+            | Timer::RevokeAgain(job)
+            | Timer::Renewal(job)
+            | Timer::Delegation(job)
+            | Timer::Provision(job)
+            | Timer::Departure(job)
+            | Timer::Workflow(job)
+            | Timer::Checkpoint(job) => job.ulid().0,
+            Timer::KeyExpiry
+            | Timer::Audit
+            | Timer::Artifacts
+            | Timer::Schedules
+            | Timer::StoreRetry
+            | Timer::Backlog => 0,
+        }
+    }
+
     /// Whether it says that somebody outside has said nothing for too long:
     /// what the driver still holds may prove the contrary.
     fn judges_silence(self) -> bool {
@@ -145,28 +186,33 @@ pub(super) struct Timers {
     by_time: BTreeSet<(Timestamp, Timer)>,
     /// Those that judge silence.
     silences: BTreeSet<(Timestamp, Timer)>,
-    by_timer: BTreeMap<Timer, Timestamp>,
-    /// How many of each kind are set: of most kinds none is, and whoever ends clears all.
-    kinds: Vec<(Discriminant<Timer>, usize)>,
+    /// Those that are set, kind by kind: of most kinds none is, and whoever ends clears all.
+    kinds: Vec<Kind>,
+}
+
+/// All timers of a kind, by the number of whom each is for.
+#[derive(Debug)]
+struct Kind {
+    kind: Discriminant<Timer>,
+    set: BTreeMap<u128, Timestamp>,
 }
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
-        match self.by_timer.insert(timer, at) {
-            Some(before) => drop(self.ordered(timer).remove(&(before, timer))),
-            None => *self.kind(timer) += 1,
+        if let Some(before) = self.kind(timer).set.insert(timer.number(), at) {
+            self.ordered(timer).remove(&(before, timer));
         }
         self.ordered(timer).insert((at, timer));
     }
 
-    /// How many timers of this one's kind are set.
-    fn kind(&mut self, timer: Timer) -> &mut usize {
+    /// The timers of this one's kind.
+    fn kind(&mut self, timer: Timer) -> &mut Kind {
         let kind = discriminant(&timer);
-        let at = self.kinds.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
-            self.kinds.push((kind, 0));
+        let at = self.kinds.iter().position(|known| known.kind == kind).unwrap_or_else(|| {
+            self.kinds.push(Kind { kind, set: BTreeMap::new() });
             self.kinds.len() - 1
         });
-        &mut self.kinds[at].1
+        &mut self.kinds[at]
     }
 
     fn ordered(&mut self, timer: Timer) -> &mut BTreeSet<(Timestamp, Timer)> {
@@ -175,29 +221,27 @@ impl Timers {
 
     /// Brings a timer that is set forward, never back.
     pub(super) fn hasten(&mut self, timer: Timer, at: Timestamp) {
-        if self.by_timer.get(&timer).is_some_and(|set| at < *set) {
+        if self.at(timer).is_some_and(|set| at < set) {
             self.set(timer, at);
         }
     }
 
     pub(super) fn clear(&mut self, timer: Timer) {
-        let kind = self.kind(timer);
-        if *kind == 0 {
-            return;
-        }
-        if let Some(at) = self.by_timer.remove(&timer) {
-            *self.kind(timer) -= 1;
+        let kind = discriminant(&timer);
+        let set = self.kinds.iter_mut().find(|known| known.kind == kind).map(|known| &mut known.set);
+        if let Some(at) = set.and_then(|set| set.remove(&timer.number())) {
             self.ordered(timer).remove(&(at, timer));
         }
     }
 
     /// When a timer that is set is due.
     pub(super) fn at(&self, timer: Timer) -> Option<Timestamp> {
-        self.by_timer.get(&timer).copied()
+        let kind = discriminant(&timer);
+        self.kinds.iter().find(|known| known.kind == kind)?.set.get(&timer.number()).copied()
     }
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
-        self.by_timer.contains_key(&timer)
+        self.at(timer).is_some()
     }
 
     pub(super) fn next(&self) -> Option<(Timestamp, Timer)> {
