@@ -132,7 +132,7 @@ impl Jobs {
                 share.workflows -= workflow;
                 share.ended += 1;
             });
-            self.table.list(principal, id);
+            self.table.list(&principal, id);
         }
     }
 
@@ -173,7 +173,7 @@ impl Jobs {
 
     fn unlist(&mut self, id: JobId) {
         let principal = self.table.get(id).map(|job| job.spec.principal.clone());
-        if let Some(principal) = principal.filter(|principal| self.table.unlist(principal.clone(), id)) {
+        if let Some(principal) = principal.filter(|principal| self.table.unlist(principal, id)) {
             self.shares.change(&principal, |share| share.ended -= 1);
         }
     }

@@ -12,18 +12,17 @@ use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::policy::Roles;
 use crate::runtime::account::{HeldFor, Recount};
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::recent::Recent;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Table {
     by_id: Recent<JobId, Job>,
-    by_principal: BTreeSet<(Principal, JobId)>,
+    by_principal: BTreeMap<Principal, Owned>,
     /// Those that were handed over, by who asked for them.
     handed_over: BTreeSet<(Principal, JobId)>,
     /// Children that are held, over or not, by their parent and what it knows them by.
     by_parent: BTreeMap<(JobId, WireId), JobId>,
-    /// Jobs that are over and that listings still show.
-    listed: BTreeSet<(Principal, JobId)>,
     /// Jobs that are over and whose agents are gone, by what they hold besides the
     /// bodies of their events.
     settled: EndedJobs,
@@ -35,6 +34,14 @@ pub(in crate::runtime) struct Table {
     kept_bytes: u64,
     /// Bytes of the inputs of all jobs: a store keeps each as long as its job.
     pub(super) input_bytes: u64,
+}
+
+/// The jobs of a principal: where somebody has thousands, its name is looked up once for all.
+#[derive(Debug, Default)]
+struct Owned {
+    jobs: BTreeSet<JobId>,
+    /// Those that are over and that listings still show.
+    listed: BTreeSet<JobId>,
 }
 
 impl Table {
@@ -66,7 +73,7 @@ impl Table {
     pub(super) fn insert(&mut self, mut job: Job) {
         weigh(&mut job);
         debug_assert_eq!(job.events.sizes(), (0, 0), "a new job has no events");
-        self.by_principal.insert((job.spec.principal.clone(), job.id));
+        own(&mut self.by_principal, &job.spec.principal, job.id);
         self.by_parent.extend(name_in_family(&job).map(|name| (name, job.id)));
         self.input_bytes += job.input_bytes;
         self.by_id.insert(job.id, job);
@@ -74,7 +81,7 @@ impl Table {
 
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.by_id.remove(&id)?;
-        self.by_principal.remove(&(job.spec.principal.clone(), id));
+        disown(&mut self.by_principal, &job.spec.principal, id);
         if let Some(name) = name_in_family(&job) {
             self.by_parent.remove(&name);
         }
@@ -114,9 +121,7 @@ impl Table {
 
     /// Principals that have jobs.
     pub(in crate::runtime) fn principals(&self) -> Vec<Principal> {
-        let mut principals: Vec<Principal> = self.by_principal.iter().map(|(owner, _)| owner.clone()).collect();
-        principals.dedup();
-        principals
+        self.by_principal.keys().cloned().collect()
     }
 
     /// The principal's jobs after `after`, oldest first.
@@ -125,13 +130,11 @@ impl Table {
         principal: &'a Principal,
         after: Option<JobId>,
     ) -> impl Iterator<Item = (JobId, &'a Job)> {
-        let least = JobId::from_ulid(ulid::Ulid::nil());
-        let from = (principal.clone(), after.unwrap_or(least));
-        self.by_principal
-            .range(from..)
-            .take_while(move |(owner, _)| owner == principal)
-            .filter(move |(_, id)| Some(*id) != after)
-            .filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let owned = self.by_principal.get(principal).into_iter();
+        owned
+            .flat_map(move |owned| owned.jobs.range((from, Bound::Unbounded)))
+            .filter_map(|id| Some((*id, self.by_id.get(id)?)))
     }
 
     /// Whether a principal has jobs, over or not, or has asked for some that it handed
@@ -139,7 +142,7 @@ impl Table {
     pub(in crate::runtime) fn has_any(&self, principal: &Principal) -> bool {
         let least = JobId::from_ulid(ulid::Ulid::nil());
         let gave = self.handed_over.range((principal.clone(), least)..).next();
-        gave.is_some_and(|(asked_by, _)| asked_by == principal) || self.of_principal(principal, None).next().is_some()
+        gave.is_some_and(|(asked_by, _)| asked_by == principal) || self.by_principal.contains_key(principal)
     }
 
     /// Everybody's jobs after `after`, oldest first.
@@ -149,20 +152,20 @@ impl Table {
     }
 
     /// A job is over: listings show it for a while.
-    pub(super) fn list(&mut self, principal: Principal, id: JobId) {
-        self.listed.insert((principal, id));
+    pub(super) fn list(&mut self, principal: &Principal, id: JobId) {
+        if let Some(owned) = self.by_principal.get_mut(principal).expected("its principal has it") {
+            owned.listed.insert(id);
+        }
     }
 
     /// Listings no longer show a job; false if they did not.
-    pub(super) fn unlist(&mut self, principal: Principal, id: JobId) -> bool {
-        self.listed.remove(&(principal, id))
+    pub(super) fn unlist(&mut self, principal: &Principal, id: JobId) -> bool {
+        self.by_principal.get_mut(principal).is_some_and(|owned| owned.listed.remove(&id))
     }
 
     /// The oldest job of a principal that is over and that listings show.
     pub(super) fn oldest_listed(&self, principal: &Principal) -> Option<JobId> {
-        let least = JobId::from_ulid(ulid::Ulid::nil());
-        let (owner, id) = self.listed.range((principal.clone(), least)..).next()?;
-        (owner == principal).then_some(*id)
+        self.by_principal.get(principal)?.listed.first().copied()
     }
 
     /// If a job is over, its agent gone and nothing goes on below it, it may be
@@ -196,15 +199,16 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
         return false; // It was forgotten.
     };
     let (from, end) = (job.spec.principal.clone(), job.end().map(|end| end.pos));
+    let asked_by = job.spec.submitted_by().clone();
     let was_settled = end.is_some_and(|end| table.settled.has(&from.account(), end));
     if let Some(end) = end {
         table.settled.remove(&from.account(), end);
         table.memory.forget(&from.account(), end);
     }
-    table.by_principal.remove(&(from.clone(), id));
-    table.by_principal.insert((to.clone(), id));
+    let listed = table.unlist(&from, id);
+    disown(&mut table.by_principal, &from, id);
+    own(&mut table.by_principal, to, id);
     let account = ctx.accounts.of(&to.account());
-    let asked_by = job.spec.asked_by.clone().unwrap_or_else(|| from.clone());
     table.handed_over.insert((asked_by, id));
     table.change(id, |job| {
         job.spec.asked_by.get_or_insert_with(|| from.clone());
@@ -225,14 +229,32 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
             checkpoints.move_to(&account);
         }
     });
-    let listed = table.unlist(from, id);
     if listed {
-        table.list(to.clone(), id);
+        table.list(to, id);
     }
     if was_settled {
         table.settle(id);
     }
     listed
+}
+
+/// A job is a principal's.
+fn own(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, id: JobId) {
+    let owned = match by_principal.get_mut(principal) {
+        Some(owned) => owned,
+        None => by_principal.entry(principal.clone()).or_default(),
+    };
+    owned.jobs.insert(id);
+}
+
+/// A job is a principal's no more, and listings do not show it.
+fn disown(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, id: JobId) {
+    if let Some(owned) = by_principal.get_mut(principal)
+        && owned.jobs.remove(&id)
+        && owned.jobs.is_empty()
+    {
+        by_principal.remove(principal);
+    }
 }
 
 /// The child of a job that it knows by this name.
