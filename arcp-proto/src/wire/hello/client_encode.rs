@@ -1,9 +1,8 @@
 //! Requests to hello runtimes, written by our client.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 
-use super::{Envelope, OURS, feature_name, message_id, trace_id, words};
+use super::{Envelope, Id, OURS, feature_name, message_id, trace_id, words};
 use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
@@ -23,8 +22,8 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
         id: message_id(out.id),
         kind,
         at: None,
-        session: out.session.map(|session| Cow::Borrowed(session.as_str())),
-        job: out.request.job().map(|job| Cow::Borrowed(job.as_str())),
+        session: out.session.map(|session| Id::Text(session.as_str())),
+        job: out.request.job().map(WireId::as_str),
         trace,
         correlation: match out.request {
             Request::Command(Command::Answer(answering)) => shared::correlates(answering).map(WireId::as_str),

@@ -9,13 +9,11 @@ mod events;
 mod replies;
 mod requests;
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 
 use ulid::Ulid;
 
 use crate::error::{ErrorCode, Violation};
-use crate::id::prefixed;
 use crate::json::Object;
 use crate::model::event::{EventKind, SHOWN_AS};
 use crate::model::feature::Feature;
@@ -183,18 +181,34 @@ impl<'a> Traceparent<'a> {
 
 /// Begins a frame: everything up to the payload.
 struct Envelope<'a> {
-    id: Cow<'a, str>,
+    id: Id<'a>,
     kind: &'a str,
     at: Option<UtcMs>,
-    session: Option<Cow<'a, str>>,
-    job: Option<Cow<'a, str>>,
+    session: Option<Id<'a>>,
+    job: Option<&'a str>,
     trace: Option<&'a str>,
     correlation: Option<&'a str>,
     seq: Option<u64>,
 }
 
-fn message_id<'a>(id: Ulid) -> Cow<'a, str> {
-    Cow::Owned(prefixed("msg_", id))
+/// An id of a frame.
+enum Id<'a> {
+    Text(&'a str),
+    /// A prefix and a ULID: they are written in place.
+    Ulid(&'static str, Ulid),
+}
+
+impl Id<'_> {
+    fn write(&self, frame: &mut Object, name: &'static str) {
+        match self {
+            Id::Text(text) => frame.str(name, text),
+            Id::Ulid(prefix, ulid) => frame.id(name, prefix, *ulid),
+        };
+    }
+}
+
+fn message_id<'a>(id: Ulid) -> Id<'a> {
+    Id::Ulid("msg_", id)
 }
 
 /// When a message was made, for those who want to be told.
@@ -205,12 +219,16 @@ fn timestamp(view: &View, id: Ulid) -> Option<UtcMs> {
 impl Envelope<'_> {
     fn around(&self, payload: &str) -> String {
         let mut frame = Object::with_capacity(payload.len() + 256);
-        frame.str("arcp", "1.1").str("id", &self.id).str("type", self.kind);
+        frame.raw("arcp", r#""1.1""#);
+        self.id.write(&mut frame, "id");
+        frame.str("type", self.kind);
         if let Some(at) = self.at {
             frame.time("timestamp", at);
         }
-        frame.opt_str("session_id", self.session.as_deref());
-        frame.opt_str("job_id", self.job.as_deref());
+        if let Some(session) = &self.session {
+            session.write(&mut frame, "session_id");
+        }
+        frame.opt_str("job_id", self.job);
         frame.opt_str("trace_id", self.trace);
         frame.opt_str("correlation_id", self.correlation);
         if let Some(seq) = self.seq {

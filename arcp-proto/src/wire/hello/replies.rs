@@ -1,11 +1,11 @@
 //! Replies to hello clients, written.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
-    EVICTED, Envelope, RETENTION, code_name, code_retryable, feature_name, message_id, shown_trace, timestamp, words,
+    EVICTED, Envelope, Id, RETENTION, code_name, code_retryable, feature_name, message_id, shown_trace, timestamp,
+    words,
 };
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
@@ -109,15 +109,15 @@ struct About<'a> {
 fn envelope<'a>(view: &View, stamp: Stamp, kind: &'a str, about: About<'a>) -> Envelope<'a> {
     // A strict reader cannot decode a frame without a session id, so even an
     // error before the welcome has one.
-    let session = stamp.session.map_or_else(|| String::from("sess_none"), String::from);
+    let session = stamp.session.map_or(Id::Text("sess_none"), |session| Id::Ulid("sess_", session.ulid()));
     let own = about.request.filter(|_| view.profile.answers_under_request_id());
     let correlation = about.request.filter(|_| about.correlated && view.profile.correlates_ends());
     Envelope {
-        id: own.map_or_else(|| message_id(stamp.id), |request| Cow::Borrowed(request.as_str())),
+        id: own.map_or_else(|| message_id(stamp.id), |request| Id::Text(request.as_str())),
         kind,
         at: timestamp(view, stamp.id),
-        session: Some(Cow::Owned(session)),
-        job: about.job.map(|job| Cow::Borrowed(job.as_str())),
+        session: Some(session),
+        job: about.job.map(WireId::as_str),
         trace: shown_trace(about.trace),
         correlation: correlation.map(WireId::as_str),
         seq: None,
