@@ -1,67 +1,82 @@
-//! A set of what is mostly one thing or none: a list in order, which takes no more room
-//! than that. What may be many is a tree.
+//! A set of what is mostly one thing or none, which asks for no memory then. What may be
+//! many is a tree.
 
 use alloc::vec::Vec;
-use core::slice::Iter;
+use core::iter::Chain;
+use core::{option, slice};
 
 /// A set in the order of what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Few<T>(Vec<T>);
+pub(super) struct Few<T> {
+    /// The least.
+    first: Option<T>,
+    others: Vec<T>,
+}
 
 impl<T> Default for Few<T> {
     fn default() -> Few<T> {
-        Few(Vec::new())
+        Few { first: None, others: Vec::new() }
     }
 }
 
 impl<T: Ord> Few<T> {
     /// The set of one thing.
     pub(super) fn of(one: T) -> Few<T> {
-        let mut few = Few::default();
-        few.insert(one);
-        few
+        Few { first: Some(one), others: Vec::new() }
     }
 
     /// Puts something in; false if it is there.
     pub(super) fn insert(&mut self, new: T) -> bool {
-        let Err(place) = self.0.binary_search(&new) else {
-            return false;
-        };
-        if self.0.is_empty() {
-            self.0.reserve_exact(1);
+        match &mut self.first {
+            None => self.first = Some(new),
+            Some(first) if *first == new => return false,
+            Some(first) if new < *first => self.others.insert(0, core::mem::replace(first, new)),
+            Some(_) => match self.others.binary_search(&new) {
+                Ok(_) => return false,
+                Err(place) => self.others.insert(place, new),
+            },
         }
-        self.0.insert(place, new);
         true
     }
 
     /// Takes something out; false if it is not there.
     pub(super) fn remove(&mut self, gone: &T) -> bool {
-        self.0.binary_search(gone).map(|place| drop(self.0.remove(place))).is_ok()
+        if self.first.as_ref() == Some(gone) {
+            self.first = if self.others.is_empty() { None } else { Some(self.others.remove(0)) };
+            return true;
+        }
+        self.others.binary_search(gone).map(|place| drop(self.others.remove(place))).is_ok()
     }
 
     pub(super) fn contains(&self, wanted: &T) -> bool {
-        self.0.binary_search(wanted).is_ok()
+        self.first.as_ref() == Some(wanted) || self.others.binary_search(wanted).is_ok()
     }
 
-    pub(super) fn retain(&mut self, keeps: impl FnMut(&T) -> bool) {
-        self.0.retain(keeps);
+    pub(super) fn retain(&mut self, mut keeps: impl FnMut(&T) -> bool) {
+        let goes = self.first.take_if(|first| !keeps(first)).is_some();
+        self.others.retain(keeps);
+        if goes && !self.others.is_empty() {
+            self.first = Some(self.others.remove(0));
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_none()
     }
 
     pub(super) fn iter(&self) -> Iter<'_, T> {
-        self.0.iter()
+        self.first.iter().chain(&self.others)
     }
 }
 
-impl<'a, T> IntoIterator for &'a Few<T> {
+type Iter<'a, T> = Chain<option::Iter<'a, T>, slice::Iter<'a, T>>;
+
+impl<'a, T: Ord> IntoIterator for &'a Few<T> {
     type Item = &'a T;
     type IntoIter = Iter<'a, T>;
 
     fn into_iter(self) -> Iter<'a, T> {
-        self.0.iter()
+        self.iter()
     }
 }
 

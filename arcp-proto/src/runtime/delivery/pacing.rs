@@ -148,7 +148,7 @@ mod tests {
         }
         let looked_at = |runtime: &Runtime| {
             let audience = runtime.delivery.audiences.get(job).expect("it goes on");
-            (audience.pacing_readers().count(), audience.watchers().len(), audience.owners().iter().len())
+            (audience.pacing_readers().count(), audience.watchers().len(), audience.owners().iter().count())
         };
         assert_eq!(looked_at(&runtime), (1, 1, 99));
         for n in 2..100 {

@@ -97,7 +97,7 @@ fn was_done(asked: &RequestHandler<'_>, wish: &HandOver, by: &Principal) -> bool
     job.is_some_and(|job| {
         let spec = job.spec();
         let holds = wish.session.as_ref().is_none_or(|named| named.as_str() == job.sessions.holder.to_string());
-        spec.given_by.as_ref() == Some(by) && Some(&spec.principal) == wish.to.as_ref() && holds && !job.is_expired()
+        spec.given_by.as_deref() == Some(by) && Some(&spec.principal) == wish.to.as_ref() && holds && !job.is_expired()
     })
 }
 

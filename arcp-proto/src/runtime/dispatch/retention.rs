@@ -115,7 +115,7 @@ impl Retention<'_> {
     /// it: then the ids of that one's messages go too.
     pub(super) fn let_go(&mut self, id: JobId, job: &Job) {
         self.delivery.remove_job(id);
-        let of = [Some(&job.spec().principal), job.spec().asked_by.as_ref()];
+        let of = [Some(&job.spec().principal), job.spec().asked_by.as_deref()];
         for principal in of.into_iter().flatten() {
             self.sessions.forget_seen_of(principal, self.jobs.table().has_any(principal));
         }

@@ -3,6 +3,8 @@
 //! Whatever counts its owner counts the new one from then on: what it holds, its place
 //! in line, its slot. Its idempotency key stays with whoever submitted it.
 
+use alloc::boxed::Box;
+
 use super::checkpoint;
 use super::submit::{check_quota, check_unfinished};
 use super::{Job, Jobs, Slot, Wait, is_workflow, table, waiting_bytes};
@@ -114,7 +116,7 @@ pub(in crate::runtime) fn give(
         jobs.table.change(id, |job| jobs.lines.leave(&ctx.config, job));
     }
     let listed = table::give(&mut jobs.table, ctx, id, to, session);
-    jobs.table.change(id, |job| job.spec.given_by = by.cloned());
+    jobs.table.change(id, |job| job.spec.given_by = by.cloned().map(Box::new));
     let (live, ended) = (usize::from(goes_on), usize::from(listed));
     let (running, lent) = (usize::from(slot == Slot::Held), usize::from(slot == Slot::Lent));
     jobs.shares.change(&from, |share| {

@@ -176,15 +176,15 @@ pub(in crate::runtime) struct JobSpec {
     pub(in crate::runtime) key: Option<Box<KeyRecord>>,
     /// Who asked for it, if it has become somebody else's since: a message of that one
     /// that comes again asks for nothing new.
-    pub(in crate::runtime) asked_by: Option<Principal>,
+    pub(in crate::runtime) asked_by: Option<Box<Principal>>,
     /// Who made it its principal's, if somebody did: asked again, that is done.
-    pub(in crate::runtime) given_by: Option<Principal>,
+    pub(in crate::runtime) given_by: Option<Box<Principal>>,
 }
 
 impl JobSpec {
     /// Who has asked for it, whosever it is now.
     pub(in crate::runtime) fn submitted_by(&self) -> &Principal {
-        self.asked_by.as_ref().unwrap_or(&self.principal)
+        self.asked_by.as_deref().unwrap_or(&self.principal)
     }
 
     /// The job that had it done.

@@ -1,6 +1,7 @@
 //! The table of jobs: by id and by principal, those that are over by their end,
 //! and the bytes of all their events.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -85,7 +86,7 @@ impl Table {
         if let Some(name) = name_in_family(&job) {
             self.by_parent.remove(&name);
         }
-        if let Some(asked_by) = job.spec.asked_by.clone() {
+        if let Some(asked_by) = job.spec.asked_by.as_deref().cloned() {
             self.handed_over.remove(&(asked_by, id));
         }
         if let Some(end) = job.end() {
@@ -211,7 +212,7 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
     let account = ctx.accounts.of(&to.account());
     table.handed_over.insert((asked_by, id));
     table.change(id, |job| {
-        job.spec.asked_by.get_or_insert_with(|| from.clone());
+        job.spec.asked_by.get_or_insert_with(|| Box::new(from.clone()));
         if from != *to {
             // Roles are of who proved them.
             job.spec.bounds.roles = Roles::default();
