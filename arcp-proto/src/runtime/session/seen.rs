@@ -11,7 +11,6 @@
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::Arc;
 
 use super::Sessions;
 use crate::error::Violation;
@@ -20,6 +19,7 @@ use crate::limits::SessionLimits;
 use crate::principal::Account;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
+use crate::runtime::few::Few;
 
 /// What makes another message of the id the same, and what came of the first one.
 pub(in crate::runtime) type Executed = ([u8; 32], Outcome);
@@ -50,11 +50,22 @@ type Id = (WireId, Principal);
 /// What holding a command takes besides its id and why it was refused, generously.
 const ENTRY: usize = 384;
 
-/// The latest commands, within a bound.
+/// The latest commands, within a bound, in the order in which they came.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Seen {
-    executed: BTreeMap<Arc<Id>, (Executed, Charge)>,
-    order: VecDeque<Arc<Id>>,
+    commands: VecDeque<Command>,
+    /// How many came before those.
+    gone: u64,
+    /// Which command it is, by what its id comes to, which tells almost all apart: ids
+    /// themselves would be all over memory.
+    by_sum: BTreeMap<u64, Few<u64>>,
+}
+
+/// A command that was executed, in case it comes again.
+#[derive(Debug)]
+struct Command {
+    id: Id,
+    executed: (Executed, Charge),
 }
 
 /// Commands of principals whose message ids hold across sessions.
@@ -73,41 +84,69 @@ fn weight((message, _): &Id, (_, outcome): &Executed) -> usize {
     ENTRY + message.as_str().len() + refused
 }
 
+/// What the id of a message comes to (FNV-1a). Two that come to the same are told apart
+/// by comparing them.
+fn sum(message: &WireId) -> u64 {
+    let mix = |sum: u64, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    message.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
 impl Seen {
-    fn get(&self, id: &Id) -> Option<&Executed> {
-        self.executed.get(id).map(|(executed, _)| executed)
+    fn get(&self, message: &WireId, principal: &Principal) -> Option<&Executed> {
+        self.commands.get(self.place(message, principal)?).map(|seen| &seen.executed.0)
+    }
+
+    /// Where a command stands.
+    fn place(&self, message: &WireId, principal: &Principal) -> Option<usize> {
+        let mut alike = self.by_sum.get(&sum(message))?.iter().map(|n| (n - self.gone) as usize);
+        alike.find(|place| {
+            self.commands.get(*place).is_some_and(|seen| (&seen.id.0, &seen.id.1) == (message, principal))
+        })
     }
 
     /// Remembers a command; those before it are forgotten as the bounds say.
     fn put(&mut self, limits: &SessionLimits, account: &Balance, id: Id, executed: Executed) {
         let charge = account.charge(HeldFor::Commands, weight(&id, &executed));
-        let id = Arc::new(id);
-        if self.executed.insert(id.clone(), (executed, charge)).is_none() {
-            self.order.push_back(id);
+        match self.place(&id.0, &id.1) {
+            Some(place) => self.commands[place] = Command { id, executed: (executed, charge) },
+            None => {
+                self.by_sum.entry(sum(&id.0)).or_default().insert(self.gone + self.commands.len() as u64);
+                self.commands.push_back(Command { id, executed: (executed, charge) });
+            }
         }
         let bytes = || account.principal().bytes(HeldFor::Commands);
-        while self.order.len() > limits.seen_ids_per_session
-            || self.order.len() > 1 && bytes() > limits.seen_bytes_per_principal
+        while self.commands.len() > limits.seen_ids_per_session
+            || self.commands.len() > 1 && bytes() > limits.seen_bytes_per_principal
         {
-            if let Some(oldest) = self.order.pop_front() {
-                self.executed.remove(&oldest);
+            if let Some(oldest) = self.commands.pop_front() {
+                let sum = sum(&oldest.id.0);
+                if let Some(alike) = self.by_sum.get_mut(&sum)
+                    && alike.remove(&self.gone)
+                    && alike.is_empty()
+                {
+                    self.by_sum.remove(&sum);
+                }
+                self.gone += 1;
             }
         }
     }
 
     fn retain(&mut self, keeps: impl Fn(&Id) -> bool) {
-        self.executed.retain(|id, _| keeps(id));
-        self.order.retain(|id| keeps(id));
+        self.commands.retain(|seen| keeps(&seen.id));
+        self.by_sum.clear();
+        for (seen, n) in self.commands.iter().zip(self.gone..) {
+            self.by_sum.entry(sum(&seen.id.0)).or_default().insert(n);
+        }
     }
 
     /// All of them: whose, the id, and what it came to.
     pub(in crate::runtime) fn all(&self) -> impl Iterator<Item = (&Principal, &WireId, &Executed)> {
-        self.executed.iter().map(|(id, (executed, _))| (&id.1, &id.0, executed))
+        self.commands.iter().map(|seen| (&seen.id.1, &seen.id.0, &seen.executed.0))
     }
 
     /// Bytes of all of them, counted once more.
     pub(super) fn recount(&self) -> usize {
-        self.executed.iter().map(|(id, (executed, _))| weight(id, executed)).sum()
+        self.commands.iter().map(|seen| weight(&seen.id, &seen.executed.0)).sum()
     }
 }
 
@@ -119,7 +158,7 @@ impl Sessions {
             true => self.seen.get(&session.principal.account())?,
             false => &session.seen,
         };
-        seen.get(&(message.clone(), session.principal.clone()))
+        seen.get(message, &session.principal)
     }
 
     /// Remembers what came of a command of a session.
@@ -160,7 +199,7 @@ impl Sessions {
         let per_principal = &self.per_principal;
         self.seen.retain(|_, seen| {
             seen.retain(|(_, principal)| per_principal.contains_key(principal) || has_jobs(principal));
-            !seen.order.is_empty()
+            !seen.commands.is_empty()
         });
     }
 
@@ -172,7 +211,7 @@ impl Sessions {
         let account = principal.account();
         if let Some(seen) = self.seen.get_mut(&account) {
             seen.retain(|(_, whose)| whose != principal);
-            if seen.order.is_empty() {
+            if seen.commands.is_empty() {
                 self.seen.remove(&account);
             }
         }
@@ -181,5 +220,53 @@ impl Sessions {
     /// All of principals whose message ids hold across sessions.
     pub(in crate::runtime) fn seen_of_principals(&self) -> impl Iterator<Item = (&Principal, &WireId, &Executed)> {
         self.seen.values().flat_map(Seen::all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::runtime::account::Accounts;
+
+    /// The first two come to the same, and so do the others.
+    const ALIKE: [&str; 4] =
+        ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ", "gMPflVXtwGDXbIhP73TX", "LtHf1prlU1bCeYZEdqWf"];
+
+    #[test]
+    fn a_command_is_known_by_its_id_and_whose_it_is_whatever_that_comes_to() {
+        let ids: Vec<Id> = ["p", "q"]
+            .into_iter()
+            .flat_map(|whose| ALIKE.map(|id| (WireId::new(id).expect("an id"), Principal::new(whose).expect("a name"))))
+            .collect();
+        assert!(ids.chunks(2).all(|two| sum(&two[0].0) == sum(&two[1].0)));
+        let mut limits = Limits::default().session;
+        limits.seen_ids_per_session = 5;
+        let (accounts, mut seen) = (Accounts::new(), Seen::default());
+        let mut plain: VecDeque<(&Id, u8)> = VecDeque::new();
+        let mut random = 1_u32;
+        for step in 0..10_000_u32 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (id, what) = (&ids[(random >> 16) as usize % ids.len()], (step & 0xff) as u8);
+            if random >> 8 & 15 == 0 {
+                seen.retain(|known| known != id);
+                plain.retain(|(known, _)| *known != id);
+            } else {
+                seen.put(&limits, accounts.runtime(), id.clone(), ([what; 32], Outcome::Done));
+                match plain.iter_mut().find(|(known, _)| *known == id) {
+                    Some((_, before)) => *before = what,
+                    None => plain.push_back((id, what)),
+                }
+                plain.drain(..plain.len().saturating_sub(5));
+            }
+            let known = |(message, whose): &Id| seen.get(message, whose).map(|(command, _)| command[0]);
+            assert!(
+                ids.iter().all(|id| known(id) == plain.iter().find(|(known, _)| *known == id).map(|(_, what)| *what))
+            );
+            let numbers: usize = seen.by_sum.values().map(|alike| alike.iter().count()).sum();
+            assert_eq!((numbers, accounts.runtime().bytes(HeldFor::Commands)), (plain.len(), seen.recount()));
+        }
     }
 }
