@@ -174,3 +174,33 @@ impl Provisioner for InMemoryProvisioner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arcp_proto::id::Principal;
+    use arcp_proto::json::Json;
+    use arcp_proto::model::agent::AgentRef;
+    use arcp_proto::model::credential::Revocation;
+
+    use super::*;
+
+    #[test]
+    fn a_value_counts_for_its_job_until_it_is_revoked() {
+        let order = |n| CredentialOrder {
+            job: JobId::from_ulid(ulid::Ulid::from_parts(1, n)),
+            principal: Principal::new("p").expect("a name"),
+            agent: AgentRef::parse("a").expect("a name"),
+            lease: Json::empty_object(),
+            expires_at: None,
+            renews: None,
+        };
+        let (one, other) = (order(1), order(2));
+        let provisioner = InMemoryProvisioner::default();
+        let issue = |order: &CredentialOrder| provisioner.issue(order).expect("it is issued").remove(0).value;
+        let (value, of_other) = (issue(&one), issue(&other));
+        let counts = |value: &Secret| provisioner.counts(one.job, value.expose());
+        assert_eq!((counts(&value), counts(&of_other)), (true, false));
+        provisioner.revoke(one.job, &Revocation::All).expect("it is revoked");
+        assert_eq!((counts(&value), provisioner.counts(other.job, of_other.expose())), (false, true));
+    }
+}

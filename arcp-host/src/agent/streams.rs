@@ -653,6 +653,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_broken_off_says_why_and_is_not_closed_besides() {
+        let (job, said) = job();
+        let number = begin(&job);
+        let error = JobError::new(ErrorCode::from("NO_MORE"), "there is no more");
+        let stream = StreamWriter { job: &job, number, shed: 3 };
+        assert_eq!(stream.fail(error.clone()), Ok(()));
+        let said = said.0.lock().expect("nobody panicked");
+        let [Input::Agent { call: AgentCall::Stream { stream, says }, .. }] = said.as_slice() else {
+            panic!("{said:?}");
+        };
+        assert_eq!((*stream, says), (number, &StreamCall::Fail { error, shed: 3 }));
+    }
+
+    #[test]
     fn a_stream_that_nobody_waits_for_to_be_open_does_not_stay_open() {
         let (job, said) = job();
         let number = Opening::begin(&job).number;

@@ -292,6 +292,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_of_a_set_is_for_the_algorithms_of_its_kind_and_curve() {
+        let ec = |curve: &str| format!(r#"{{"kty":"EC","crv":"{curve}","x":"AA","y":"AA"}}"#);
+        let ed = r#"{"kty":"OKP","crv":"Ed25519","x":"AA"}"#;
+        let rsa = r#"{"kty":"RSA","n":"AQ","e":"AQAB"}"#;
+        for (key, expected) in [
+            (rsa, vec![OF_RSA.to_vec()]),
+            (&ec("P-256"), vec![vec![Algorithm::ES256]]),
+            (&ec("P-384"), vec![vec![Algorithm::ES384]]),
+            (&ec("P-521"), vec![]),
+            (ed, vec![vec![Algorithm::EdDSA]]),
+            (r#"{"kty":"of another time"}"#, vec![]),
+        ] {
+            let keys = of_set(&format!(r#"{{"keys":[{key}]}}"#)).expect("a set");
+            assert_eq!(keys.into_iter().map(|key| key.algorithms).collect::<Vec<_>>(), expected, "{key}");
+        }
+        assert!(of_set(r#"{"keys":[{"kty":"oct","k":"AA"}]}"#).is_err_and(|why| why.contains("secret key")));
+    }
+
+    #[test]
     fn a_jwt_comes_by_a_scheme_of_its_own_or_as_a_bearer_token_that_looks_like_one() {
         let other = |scheme: &str| Credential::Other { scheme: scheme.into(), token: Secret::new("x".into()) };
         let bearer = |token: &str| Credential::Bearer(Secret::new(token.into()));

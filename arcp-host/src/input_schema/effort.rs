@@ -240,3 +240,149 @@ pub(super) fn size(value: &Value) -> usize {
         Value::Object(members) => 1 + members.iter().map(|(name, value)| name.len() + size(value)).sum::<usize>(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use referencing::{Registry, Uri, uri};
+    use serde_json::json;
+
+    use super::*;
+
+    /// What counting comes to, what it has cost, and what telling why would.
+    fn counted(schema: &Value, input: &Value) -> (Result<(), TooMuch>, u64, u64) {
+        let own_uri: Uri<String> = uri::from_str("json-schema:///").expect("a URI");
+        let resource = Draft::Draft202012.create_resource(schema.clone());
+        let registry = Registry::new().draft(Draft::Draft202012).add("json-schema:///", resource);
+        let registry = registry.and_then(|registry| registry.prepare()).expect("a schema");
+        // Each costs one for each byte that it is searched in; the last, for one byte, so much as may be spent on it.
+        let states = [("p", STEPS), ("q", 2 * STEPS), ("all", STEPS * (APPLIED as usize - 1))];
+        let states = states.map(|(pattern, states)| (pattern.to_string(), states)).into();
+        let mut effort = Effort::new(&states);
+        let outcome = effort.count(schema, input, &registry.resolver(own_uri));
+        (outcome, APPLIED - effort.left, effort.told)
+    }
+
+    #[test]
+    fn each_keyword_costs_what_it_looks_at() {
+        let text = |bytes: usize| Value::String("x".repeat(bytes));
+        let objects = |count: usize| (0..count).map(|n| (n.to_string(), json!({}))).collect::<Value>();
+        let (long, reference) = ("x".repeat(COMPARED), format!("#/$defs/{}", "x".repeat(COMPARED)));
+        let rows = [
+            (json!(true), json!(1), 1),
+            (json!({}), json!(1), 1),
+            (objects(NAMES - 1), json!(1), 1),
+            (objects(3 * NAMES), json!(1), 1 + 3),
+            // What is compared, with as much of the text or of the schema as there is.
+            (json!({"pattern": "p"}), text(5), 1 + 5),
+            (json!({"pattern": "q"}), text(5), 1 + 10),
+            (json!({"pattern": "p"}), json!(["xxxxx"]), 1),
+            (json!({"minLength": 1}), text(3 * STEPS), 1 + 3),
+            (json!({"maxLength": 1}), text(3 * STEPS), 1 + 3),
+            (json!({"maxLength": 1}), json!([text(3 * STEPS)]), 1),
+            (json!({"enum": vec![1; 2 * COMPARED - 1]}), json!(1), 1 + 2),
+            (json!({"const": text(2 * COMPARED - 1)}), json!(1), 1 + 2),
+            (json!({"required": [text(2 * COMPARED - 2)]}), json!(1), 1 + 2),
+            (json!({"dependentRequired": {"ab": [text(2 * COMPARED - 5)]}}), json!(1), 1 + 2),
+            (json!({"uniqueItems": true}), json!(vec![1; 2 * COMPARED - 1]), 1 + 2),
+            (json!({"uniqueItems": true}), json!({"a": text(2 * COMPARED)}), 1),
+            (json!({"uniqueItems": false}), json!(vec![1; 2 * COMPARED - 1]), 1),
+            (json!({"properties": objects(2 * NAMES)}), json!({}), 1 + 2),
+            (json!({"properties": objects(2 * NAMES)}), json!([]), 1),
+            // Where it is, and what it refers to.
+            (json!({"$id": format!("https://example.com/{}", "x".repeat(3 * COMPARED - 36))}), json!(1), 1 + 3),
+            (json!({"$ref": "#/$defs/a", "$defs": {"a": {}}}), json!(1), 1 + 1),
+            (json!({"$ref": reference, "$defs": {long.clone(): {}}}), json!(1), 1 + 1 + 1),
+            (json!({"$ref": format!("json-schema:///{reference}"), "$defs": {long: {}}}), json!(1), 1 + 1 + 1),
+            (json!({"$dynamicRef": "#a", "$defs": {"a": {"$dynamicAnchor": "a"}}}), json!(1), 1 + 1),
+            (json!({"$id": "https://example.com/o", "$ref": "p", "$defs": {"p": {"$id": "p"}}}), json!(1), 1 + 1),
+            // What is applied to the input itself.
+            (json!({"allOf": [{}, {}, {}]}), json!(1), 1 + 3),
+            (json!({"anyOf": [{}, {}, {}]}), json!(1), 1 + 3),
+            (json!({"oneOf": [{}, {}, {}]}), json!(1), 1 + 3),
+            (json!({"not": {}}), json!(1), 1 + 1),
+            (json!({"if": {}}), json!(1), 1 + 1),
+            (json!({"then": {}}), json!(1), 1 + 1),
+            (json!({"else": {}}), json!(1), 1 + 1),
+            (json!({"dependentSchemas": {"a": {}, "b": {}}}), json!(1), 1 + 2),
+            (json!({"dependencies": {"a": {}, "b": {}}}), json!(1), 1 + 2),
+            // To its members.
+            (json!({"properties": {"a": {}, "b": {}, "c": {}}}), json!({"a": 1, "b": 1, "d": 1}), 1 + 2),
+            (json!({"patternProperties": {"p": {}, "q": {}}}), json!({"a": 1, "bc": 1}), 1 + (3 + 2) + (6 + 2)),
+            (json!({"additionalProperties": {}}), json!({"a": 1, "b": 1, "c": 1}), 1 + 3),
+            (json!({"unevaluatedProperties": {}}), json!({"a": 1, "b": 1, "c": 1}), 1 + 3),
+            (json!({"propertyNames": {}}), json!({"a": 1, "x".repeat(3 * STEPS): 1}), 1 + 1 + (3 + 1)),
+            (json!({"propertyNames": {"pattern": "p"}}), json!({"abc": [1, 2]}), 1 + 1 + 3),
+            // To its items.
+            (json!({"prefixItems": [{}, {}]}), json!([1, 1, 1]), 1 + 2),
+            (json!({"items": [{}, {}]}), json!([1, 1, 1]), 1 + 2),
+            (json!({"items": {}}), json!([1, 1, 1]), 1 + 3),
+            (json!({"contains": {}}), json!([1, 1, 1]), 1 + 3),
+            (json!({"additionalItems": {}}), json!([1, 1, 1]), 1 + 3),
+            (json!({"unevaluatedItems": {}}), json!([1, 1, 1]), 1 + 3),
+        ];
+        let counted = |(schema, input, cost)| {
+            let (outcome, spent, _) = counted(&schema, &input);
+            (outcome != Ok(()) || spent != cost).then(|| format!("{schema:.80} {input:.80}: {spent}, not {cost}"))
+        };
+        let wrong: Vec<_> = rows.into_iter().filter_map(counted).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn what_is_evaluated_costs_once_more_for_each_alternative_around_it() {
+        for (schema, input, cost) in [
+            (json!({"unevaluatedItems": {}, "not": {}}), json!(1), 1 + 1 + 1),
+            (json!({"unevaluatedItems": {}, "allOf": [{}]}), json!(1), 1 + 1 + 2),
+            (json!({"unevaluatedProperties": {}, "allOf": [{"allOf": [{}]}]}), json!(1), 1 + (1 + 1) + (2 + 3)),
+            // Nothing is evaluated of what is in it: that is a value of its own.
+            (
+                json!({"unevaluatedProperties": {}, "allOf": [{"properties": {"a": {"allOf": [{}]}}}]}),
+                json!({"a": 1}),
+                1 + (1 + 1 + 1) + (2 + 2 + 2) + 1,
+            ),
+        ] {
+            assert_eq!(counted(&schema, &input), (Ok(()), cost, 0), "{schema}");
+        }
+    }
+
+    #[test]
+    fn telling_why_costs_once_more_for_each_alternative_around_it() {
+        for (schema, told) in [
+            (json!({"allOf": [{}, {}]}), 0),
+            (json!({"anyOf": [{}, {}]}), 2),
+            (json!({"oneOf": [{}, {"allOf": [{}]}]}), 3),
+            (json!({"anyOf": [{}, {"oneOf": [{}]}], "not": {}}), 1 + 1 + 2),
+        ] {
+            assert_eq!(counted(&schema, &json!(1)).2, told, "{schema}");
+        }
+        let states = States::new();
+        let with = |told| Effort { told, ..Effort::new(&states) }.may_tell();
+        assert!(with(TOLD) && !with(TOLD + 1));
+    }
+
+    #[test]
+    fn so_much_may_be_applied_and_so_deep() {
+        let all = json!({"pattern": "all"});
+        assert_eq!(counted(&all, &json!("x")), (Ok(()), APPLIED, 0));
+        assert_eq!(counted(&json!({"not": all}), &json!("x")).0, Err(TooMuch::Applied));
+        let unknown = json!({"pattern": "no states of it are known"});
+        assert_eq!(counted(&unknown, &json!("x")).0, Err(TooMuch::Applied));
+        let deep = (1..DEPTH).fold(json!({}), |schema, _| json!({"not": schema}));
+        assert_eq!(counted(&deep, &json!(1)), (Ok(()), DEPTH.into(), 0));
+        assert_eq!(counted(&json!({"not": deep}), &json!(1)).0, Err(TooMuch::Deep));
+    }
+
+    #[test]
+    fn values_and_bytes_of_texts_are_sizes() {
+        for (value, counted) in [
+            (json!(null), 1),
+            (json!(true), 1),
+            (json!(12345), 1),
+            (json!("abc"), 4),
+            (json!(["abc", 1]), 1 + 4 + 1),
+            (json!({"ab": "abc", "c": []}), 1 + (2 + 4) + (1 + 1)),
+        ] {
+            assert_eq!(size(&value), counted, "{value}");
+        }
+    }
+}

@@ -58,3 +58,20 @@ fn said(error: &pem::Error) -> &'static str {
         _ => "it is no PEM",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_section_is_told_without_its_lines() {
+        for (text, told) in [
+            ("-----BEGIN CERTIFICATE-----\nc2VjcmV0\n", "a section has no end"),
+            ("-----BEGIN secret\n", "a section begins with a line that is no such"),
+            ("-----BEGIN CERTIFICATE-----\nsecret !\n-----END CERTIFICATE-----\n", "a section is no base64"),
+        ] {
+            let error = CertificateDer::from_pem_slice(text.as_bytes()).expect_err(text);
+            assert_eq!(said(&error), told, "{error:?}");
+        }
+    }
+}
