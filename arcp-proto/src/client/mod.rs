@@ -14,6 +14,8 @@ mod replies;
 pub mod schedules;
 mod sidecars;
 pub mod streams;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};

@@ -65,6 +65,8 @@ impl Proofs {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -90,5 +92,17 @@ mod tests {
             assert_eq!(proofs.refusal(now, &somebody, &limits), None);
             now = now + Duration::from_millis(63);
         }
+    }
+
+    #[test]
+    fn those_who_owe_are_looked_through_once_they_are_twice_as_many() {
+        let (limits, mut proofs) = (LeaseLimits::default(), Proofs::default());
+        let looked = |proofs: &mut Proofs, n: usize| {
+            let (before, name) = (proofs.most, alloc::format!("p{n}"));
+            proofs.charge(Timestamp(1), &Principal::new(&name).expect("a name"), limits.proof_units, &limits);
+            (proofs.most != before).then_some(n)
+        };
+        let times: Vec<usize> = (0..1000).filter_map(|n| looked(&mut proofs, n)).collect();
+        assert_eq!(times, [0, FEWEST, 2 * FEWEST, 4 * FEWEST, 8 * FEWEST]);
     }
 }

@@ -113,10 +113,6 @@ impl Held {
 }
 
 impl Check {
-    pub(super) fn is_none(&self) -> bool {
-        matches!(self, Check::None)
-    }
-
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self, Check::Waiting { .. })
     }

@@ -383,9 +383,7 @@ impl Connections {
             ctx.timers.clear(timer(id));
         }
         self.opening -= usize::from(conn.opening);
-        if !conn.check.is_none() {
-            ctx.effect(Effect::Unheard(Asker::Conn(id)));
-        }
+        ctx.effect(Effect::Unheard(Asker::Conn(id)));
         if let Some(session) = conn.session {
             let claimed = conn.claimed.filter(|_| conn.answers.owes_resumption());
             ctx.effect(Effect::Detached { session, alive, claimed });

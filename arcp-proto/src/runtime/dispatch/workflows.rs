@@ -323,7 +323,7 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), came: O
     let invocation = Invocation { extensions: None, ..spec.invocation.clone() };
     let policy = ctx.config.authority.policy.as_deref();
     let roles = policy.map(|policy| policy.counting(&principal, &spec.bounds.roles)).unwrap_or_default();
-    let mut submit = submit_of(step, None, Some(name.clone()));
+    let mut submit = submit_of(step, Some(name.clone()));
     submit.trace = Some(spec.trace.clone());
     let step_id = step.id.clone();
     let asked = SubmitContext {

@@ -128,3 +128,62 @@ impl Backlog {
         self.said
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Principal;
+    use crate::json::Json;
+    use crate::model::event::EventKind;
+    use crate::runtime::account::Accounts;
+
+    fn job(n: u128) -> JobId {
+        JobId::from_ulid(ulid::Ulid::from_parts(1, n))
+    }
+
+    /// A call of so many bytes.
+    fn call(bytes: u64) -> AgentCall {
+        let text = "x".repeat(usize::try_from(bytes).expect("few") - 2);
+        AgentCall::Emit { kind: EventKind::Log, body: Json::string(&text) }
+    }
+
+    #[test]
+    fn who_is_taken_out_of_line_holds_up_nobody_of_its_account() {
+        let mut accounts = Accounts::new();
+        let [one, other] = ["p", "q"].map(|name| accounts.of(&Principal::new(name).expect("a name").account()));
+        let mut backlogs = Backlogs::default();
+        [(&one, 1), (&other, 2), (&one, 3)].into_iter().for_each(|(account, n)| backlogs.put(account, job(n)));
+        let jobs = |backlogs: &Backlogs| backlogs.0.iter().map(|line| line.jobs.clone()).collect::<Vec<_>>();
+        assert_eq!(jobs(&backlogs), [vec![job(1), job(3)], vec![job(2)]]);
+        backlogs.remove(job(1));
+        assert_eq!(jobs(&backlogs), [[job(3)], [job(2)]]);
+        assert!(backlogs.has(&one) && backlogs.has(&other));
+        backlogs.remove(job(3));
+        assert_eq!((backlogs.has(&one), backlogs.has(&other), backlogs.is_empty()), (false, true, false));
+        backlogs.remove(job(2));
+        assert!(backlogs.is_empty());
+    }
+
+    #[test]
+    fn so_many_calls_and_bytes_are_heard_in_a_turn_and_one_that_asks_alone() {
+        let turns = |said: Vec<(Option<CallId>, u64)>| {
+            let mut backlog = Backlog::default();
+            let cost = (u32::try_from(said.len()).expect("few"), said.iter().map(|(_, bytes)| bytes).sum());
+            said.into_iter().for_each(|(asked, bytes)| backlog.add(asked, call(bytes)));
+            assert_eq!(backlog.cost(), cost);
+            let mut turns = Vec::new();
+            while let Some((said, more)) = backlog.pop() {
+                let Said::Calls(_, calls) = said else { panic!("{said:?}") };
+                turns.push(calls.len());
+                assert_eq!(more, backlog.calls().next().is_some());
+            }
+            assert_eq!(backlog.cost(), (0, 0));
+            turns
+        };
+        let (asks, half) = (Some(CallId(1)), TURN_BYTES / 2);
+        assert_eq!(turns(vec![(None, 2); TURN_CALLS + 1]), [TURN_CALLS, 1]);
+        assert_eq!(turns(vec![(None, half); 5]), [2, 2, 1]);
+        assert_eq!(turns(vec![(None, half), (None, half - 1), (None, 1 << 20), (None, 2)]), [3, 1]);
+        assert_eq!(turns(vec![(None, 2), (asks, 2), (None, 2), (None, 2), (asks, 2), (asks, 2)]), [1, 1, 2, 1, 1]);
+    }
+}

@@ -58,7 +58,7 @@ fn check_step(
     if step.lease_request.is_none() && step.lease_constraints.is_none() {
         return Ok(());
     }
-    let submit = submit_of(step, None, None);
+    let submit = submit_of(step, None);
     ctx.prove(who.principal, |ctx, fuel| {
         let asks = (who, step.tool.name());
         let own = Grant::of(ctx, &submit, features)?.under(ctx, asks, ceilings, true, fuel)?;
@@ -70,10 +70,9 @@ fn check_step(
     })
 }
 
-/// The submit of a step.
-pub(in crate::runtime) fn submit_of(step: &Step, input: Option<Json>, name: Option<WireId>) -> Submit {
+/// The submit of a step, without its input.
+pub(in crate::runtime) fn submit_of(step: &Step, name: Option<WireId>) -> Submit {
     Submit {
-        input,
         lease_request: step.lease_request.clone(),
         lease_constraints: step.lease_constraints.clone(),
         max_runtime: step.max_runtime,

@@ -147,7 +147,7 @@ pub(in crate::wire) fn write_ref(artifact: &ArtifactRef) -> (&'static str, Strin
 pub(in crate::wire) fn write_fetched(view: &View, fetched: &FetchedArtifact) -> (&'static str, String) {
     let mut payload = Object::new();
     fetched.artifact.write_members(&mut payload);
-    let is_part = fetched.offset > 0 || (fetched.data.len() as u64) < fetched.artifact.size;
+    let is_part = (fetched.data.len() as u64) < fetched.artifact.size;
     if is_part {
         payload.u64("offset", fetched.offset);
     }
