@@ -337,7 +337,7 @@ fn whoever_claims_a_session_in_one_that_it_was_not_told_of_keeps_it_while_the_st
     world.store.mend();
     world.run_for(Duration::from_secs(3));
     let frames = back.take(&world);
-    let last = frames.iter().filter(|frame| frame["type"] == "session.welcome").next_back();
+    let last = frames.iter().rfind(|frame| frame["type"] == "session.welcome");
     assert_eq!(last.map(|frame| &frame["payload"]["session_id"]), Some(&welcome["payload"]["session_id"]));
     world.finish();
 }

@@ -306,7 +306,11 @@ impl Index {
     /// How many runs begin with `seq` or before it. Mostly that is seen at the end: a search through all
     /// of them touches memory that nobody else has touched for long.
     fn begun_by(&self, seq: u64) -> usize {
-        let later = self.runs.iter().rev().take(LATE).take_while(|run| run.seq() > seq).count();
+        let is_later = |run: &&Run| run.seq() > seq;
+        if !self.runs.back().as_ref().is_some_and(is_later) {
+            return self.runs.len();
+        }
+        let later = self.runs.iter().rev().take(LATE).take_while(is_later).count();
         if later < LATE { self.runs.len() - later } else { self.runs.partition_point(|run| run.seq() <= seq) }
     }
 
