@@ -335,6 +335,7 @@ fn ended_jobs_of_one_principal_have_a_bound() {
         jobs.push(raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone());
         raw.until_end(&mut world);
     }
+    assert_eq!(world.runtime().stats().jobs, 2, "what was sent of the others counts as received");
     raw.send(&mut world, "session.list_jobs", json!({}));
     let page = raw.expect(&mut world, "session.jobs");
     let mut listed: Vec<Value> =

@@ -547,3 +547,22 @@ fn ids_of_messages_are_each_ones_own_where_two_ask_for_checkpoints_of_a_job() {
     assert_eq!(code(&answer(&mut eye, &mut world, "1")), "FAILED_PRECONDITION", "that is alice's");
     world.finish();
 }
+
+#[test]
+fn ids_of_messages_are_each_sessions_own_where_its_family_has_it_so() {
+    let mut world = giving(31, |_| {});
+    let [mut one, mut two] = [(); 2].map(|()| person(&mut world, Family::Hello, "tok-a"));
+    let job = run(&mut world, &mut one, Family::Hello, "waiter", json!({}));
+    let wish = json!({"arcp": "1.1", "id": "1", "type": "checkpoint.create", "payload": {"job_id": job}}).to_string();
+    one.send_text(&mut world, &wish);
+    world.settle();
+    make(&mut world, job, "1", None);
+    let first = answer(&mut one, &mut world, "1")["payload"]["checkpoint_id"].clone();
+    two.send_text(&mut world, &wish);
+    world.settle();
+    assert_eq!(world.wanted.len(), 2, "the agent is asked once more");
+    make(&mut world, job, "2", None);
+    let second = answer(&mut two, &mut world, "1")["payload"]["checkpoint_id"].clone();
+    assert!(first.is_string() && second.is_string() && first != second, "{first} {second}");
+    world.finish();
+}

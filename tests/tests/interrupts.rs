@@ -334,3 +334,24 @@ fn a_job_that_ends_once_its_credentials_are_revoked_is_interrupted_no_more() {
     world.restores();
     world.finish();
 }
+
+#[test]
+fn an_agent_goes_on_from_what_it_was_told_and_from_nothing_else() {
+    let mut world = observing(31, |_| {});
+    let mut raw = person(&mut world, "tok-a");
+    let job = run(&mut world, &mut raw, "waiter");
+    interrupted(&mut world, &mut raw, job, "first");
+    world.store.broken = true;
+    interrupt(&mut world, &mut raw, job, "second");
+    world.settle();
+    // The second it does not know of yet.
+    world.input(Input::Agent { job, call: AgentCall::GoOn { interrupt: Some(2) } });
+    world.input(Input::Agent { job, call: AgentCall::GoOn { interrupt: None } });
+    world.store.mend();
+    world.run_for(std::time::Duration::from_secs(5));
+    assert_eq!(world.interrupts, [(job, said(1, "first", "a")), (job, said(2, "second", "a"))]);
+    assert_eq!(world.waits().get(&job), Some(&Wait::Interrupt), "it goes on from the second");
+    go_on(&mut world, job, None);
+    assert_eq!(world.waits().get(&job), None, "it has gone on from both");
+    world.finish();
+}

@@ -603,3 +603,16 @@ fn an_agent_that_waits_for_a_store_that_fails_is_not_silent() {
     assert_eq!(world.replies.last(), Some(&(job, AgentReply::Taken { event: Some(2) })));
     world.finish();
 }
+
+#[test]
+fn a_call_that_is_refused_without_a_trace_gives_its_credit_back() {
+    let mut world = World::configured(31, |config| config.limits.delivery.agent_credit = 3);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw, &json!({}));
+    for id in 1..=10 {
+        refused(ask(&mut world, job, id, AgentCall::AwaitChild { job }));
+        world.settle();
+    }
+    assert_eq!(raw.take(&world), Vec::<Value>::new(), "its job goes on");
+    world.finish();
+}

@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcp_blocking::{Host, HostError, ServerConfig};
 use arcp_host::auth::Authenticator;
@@ -25,6 +25,8 @@ use serde_json::json;
 const HOUR: Duration = Duration::from_secs(3600);
 /// What is added to every wait.
 const TICK: Duration = Duration::from_millis(1);
+/// So long a peer that takes nothing is waited for at the end.
+const LAST_WAIT: Duration = Duration::from_millis(500);
 /// Bytes that are taken of one connection in a turn.
 const READ_TURN: usize = 256 << 10;
 
@@ -432,10 +434,12 @@ fn a_drain_whose_grace_is_over_ends_and_one_with_nothing_to_do_ends_at_once() {
             site.say(&peer, frame("job.submit", &json!({"agent": "never", "input": {}})).as_bytes());
         }
         site.serving.handle().drain();
+        let since = Instant::now();
         assert_eq!(site.serving.stopped(), Ok(None));
         assert!(site.serving.is_ending(), "{submits}");
         // Nobody closes, and nothing is written any more.
         let stopped = until("enough was waited", || site.serving.stopped().expect("the store is ours"));
+        assert!(since.elapsed() >= LAST_WAIT, "its peer may still take what it was told");
         assert_eq!(stopped.cut.len(), usize::from(submits));
     }
 }

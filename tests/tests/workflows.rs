@@ -386,6 +386,24 @@ fn arguments_are_checked_by_the_host_where_an_agent_wants_that() {
 }
 
 #[test]
+fn a_step_whose_arguments_are_too_long_to_be_checked_fails_at_once() {
+    let mut world = configured(31, |config| {
+        config.limits.job.checked_input_bytes = 20;
+        let entry = config.agents.iter_mut().find(|entry: &&mut AgentEntry| entry.name == "echo").expect("it is there");
+        entry.checks_input = true;
+    });
+    let mut raw = open(&mut world);
+    for (bytes, fits) in [(18, true), (19, false)] {
+        let steps = json!([step("a", "echo", json!({"arguments": "x".repeat(bytes)}))]);
+        let job = start(&mut world, &mut raw, steps, json!({}));
+        world.settle();
+        let end = world.end_of(job).expect("it waits for nobody");
+        assert_eq!(end.to_string().contains("at most 20 bytes"), !fits, "{end}");
+    }
+    world.finish();
+}
+
+#[test]
 fn nobody_puts_a_job_below_a_workflow_and_no_workflow_is_below_a_job() {
     let mut world = world(12);
     let mut payload = hello_payload("tok-a");
