@@ -6,9 +6,8 @@
 //!              └──used, if granted once─▶ Used
 //! ```
 //!
-//! They are kept with what the job asked (`prompt`). One that does not hold any more
-//! is remembered, as many as may be held, so that whoever relies on it is told what
-//! became of it.
+//! Permissions are kept with the questions of the job (`prompt`). Ended ones are remembered, up to the number
+//! that may be held at once, so that an agent that relies on one learns why it is gone.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -30,30 +29,29 @@ use crate::runtime::{GrantEnd, GrantRecord};
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 
-/// The metric of elevations: 1 when one begins, 0 when it is over.
+/// The metric of elevations: 1 when an elevation begins, 0 when it ends.
 const ELEVATION: &str = "x-vendor.arcp.trust_elevation";
 
-/// By what an operation is allowed.
+/// What allows an operation.
 #[derive(Debug)]
 pub(super) struct Permit {
-    /// The pattern.
+    /// The pattern that matched.
     pub(super) pattern: String,
-    /// The permission that is used up with it.
+    /// The permission that this operation uses up, if it is for one use.
     once: Option<u32>,
 }
 
 impl Permit {
-    /// By the lease of the job.
+    /// A permit by the lease of the job.
     pub(super) fn of_lease(pattern: String) -> Permit {
         Permit { pattern, once: None }
     }
 
-    /// Whether it may be used again: nobody but its agent uses up what was granted to
-    /// a job.
+    /// Checks that the permit can be used again. Only the agent of a job uses up a permission for one use.
     ///
     /// # Errors
     ///
-    /// `PERMISSION_DENIED` if it may not.
+    /// `PERMISSION_DENIED` if it is for one use.
     pub(super) fn check_lasts(&self) -> Result<(), Violation> {
         match self.once {
             None => Ok(()),
@@ -63,8 +61,8 @@ impl Permit {
         }
     }
 
-    /// The operation is done; gives the pattern. `asked`: the target, if its agent
-    /// may report it yet.
+    /// The operation is done. Returns the pattern. `asked`: the target, if the agent asked and may still report the
+    /// operation.
     pub(super) fn take(self, job: &mut Job, ctx: &mut Context, asked: Option<&str>) -> String {
         if let Some(number) = self.once {
             if let Some(grant) = kept_mut(job).grants.iter_mut().find(|grant| grant.number == number) {
@@ -78,8 +76,7 @@ impl Permit {
     }
 }
 
-/// Whether an agent reports what it was allowed once and has not reported: that is
-/// no second use.
+/// Whether an agent reports an operation that it was allowed once by asking. That is not a second use.
 pub(super) fn take_report(job: &mut Job, ctx: &mut Context, operation: &Namespace, target: &str) -> bool {
     let used = kept(job).is_some_and(|kept| kept.grants.iter().any(|grant| grant.used_on.is_some()));
     if !used {
@@ -99,13 +96,13 @@ fn digest_of(target: &str) -> [u8; 32] {
     Json::string(target).fingerprint()
 }
 
-/// Whether somebody may grant what a question asks for, or prolong it; gives until
-/// when at most. `ceilings`: of the credentials of his session; `trusted`: how far
-/// whoever grants is.
+/// Whether a subject may grant what a question asks for, or extend a permission. Returns the latest end of
+/// the permission, if there is one. `ceilings`: those of the credentials of the subject's session; `trusted`:
+/// the subject's trust level.
 ///
 /// # Errors
 ///
-/// If it is beyond what was asked for, or beyond what may be granted.
+/// If the answer exceeds what was asked for, or what the subject may grant.
 pub(in crate::runtime) fn check(
     ctx: &Context,
     job: &Job,
@@ -136,7 +133,7 @@ pub(in crate::runtime) fn check(
             };
             let whole = asked.grant()?;
             let part = granted(&asked.operation, resource.as_ref().unwrap_or(&asked.resource))?;
-            // A currency that is left out is not granted.
+            // A currency that `resource` leaves out is not granted.
             whole.covers_with(&part.clone().below(whole.budget()), fuel).map_err(|excess| {
                 let why = alloc::format!("`resource`: only what is within `{}` was asked for", asked.resource);
                 Violation::invalid(why).with_details(excess.to_json())
@@ -165,8 +162,8 @@ pub(in crate::runtime) fn check(
     Ok(bounds.expires_at)
 }
 
-/// Adds to what a job may spend; gives what is answered. It is nothing that is held: it
-/// is added, and stays.
+/// Adds granted amounts to what a job may spend. Returns the answer for the agent. The amounts are spent like
+/// the rest of the budget: nothing is held that could expire or be revoked.
 pub(super) fn add(job: &mut Job, ctx: &mut Context, number: u32, asked: PermissionRequest) -> Json {
     let PermissionRequest { permission, resource, operation, .. } = asked;
     let grant = GrantRecord {
@@ -187,7 +184,7 @@ pub(super) fn add(job: &mut Job, ctx: &mut Context, number: u32, asked: Permissi
     body
 }
 
-/// The trust level that a question asks for, or that a permission gives, held or not.
+/// The trust level that a question asks for, or that a permission gives, held or ended.
 pub(in crate::runtime) fn elevation(job: &Job, number: u32) -> Option<TrustLevel> {
     let kept = kept(job)?;
     let held = kept.grants.iter().find(|grant| grant.number == number);
@@ -199,7 +196,7 @@ pub(in crate::runtime) fn elevation(job: &Job, number: u32) -> Option<TrustLevel
     }
 }
 
-/// A permission as it was granted last, held or not.
+/// A permission as it was last granted, held or ended.
 pub(in crate::runtime) fn shown(job: &Job, number: u32) -> Option<Json> {
     let grant = kept(job)?.grants.iter().find(|grant| grant.number == number)?;
     Some(body(job, grant, |_| {}))
@@ -208,15 +205,15 @@ pub(in crate::runtime) fn shown(job: &Job, number: u32) -> Option<Json> {
 /// How a permission is granted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
-    /// Whether for one use.
+    /// Whether it is for one use.
     pub(super) once: bool,
-    /// Until when at most.
+    /// The latest end, if there is one.
     pub(super) until: Option<UtcMs>,
-    /// By whom.
+    /// The name of whoever grants it, for the log.
     pub(super) by: &'a str,
 }
 
-/// Grants a permission; gives what is answered.
+/// Grants a permission. Returns the answer for the agent.
 pub(super) fn give(
     job: &mut Job,
     ctx: &mut Context,
@@ -232,7 +229,7 @@ pub(super) fn give(
         GrantRecord { number, operation, resource, until, permission, once, elevates, used_on: None, ended: None };
     let body = body(job, &grant, |_| {});
     let bound = ctx.config.limits.prompt.open_prompts_per_job;
-    // The oldest goes: what it allowed can be asked for again.
+    // The oldest permission ends: the agent can ask again for what it allowed.
     let held = kept_mut(job).grants.iter().filter(|grant| grant.ended.is_none());
     let oldest = held.clone().next().map(|grant| grant.number).filter(|_| held.count() >= bound);
     if let Some(oldest) = oldest {
@@ -244,8 +241,7 @@ pub(super) fn give(
     body
 }
 
-/// Says in the job who is trusted further, or no longer, for what: as a log, and as a
-/// metric where that begins or is over (RFC §15.6).
+/// Logs an elevation or its end in the job, with a metric where it begins or ends (RFC §15.6).
 fn tell_elevation(job: &mut Job, ctx: &mut Context, grant: &GrantRecord, what: &str, begins: Option<bool>) {
     let Some(level) = grant.elevates else {
         return; // it is granted something, and trusted as before
@@ -267,9 +263,9 @@ fn tell_elevation(job: &mut Job, ctx: &mut Context, grant: &GrantRecord, what: &
     }
 }
 
-/// By which permission an operation is allowed, if by one; and if one did that does
-/// not hold any more, what became of it. `needs`: the trust level that the operation
-/// needs and its job lacks.
+/// The permit by which a held permission allows an operation, if any does. If only an ended permission would
+/// have allowed it, the error says why that one ended. `needs`: the trust level that the operation needs and
+/// the job lacks.
 pub(super) fn permit(
     job: &Job,
     now: UtcMs,
@@ -291,7 +287,7 @@ pub(super) fn permit(
     over.map_or(Ok(None), |grant| Err(why_over(job, grant)))
 }
 
-/// That a lease has patterns that take too much work to compare with a target.
+/// The refusal when a pattern takes too much work to compare with a target.
 pub(super) fn too_dear(excess: Excess) -> Violation {
     let why = "it takes too much work to compare this with what is granted: ask with a shorter target, or for fewer \
                and simpler patterns";
@@ -302,7 +298,7 @@ fn is_held(grant: &GrantRecord, now: UtcMs) -> bool {
     grant.ended.is_none() && grant.until.is_none_or(|until| until > now)
 }
 
-/// Why a permission does not hold any more.
+/// Why an ended permission is not held.
 fn why_over(job: &Job, grant: &GrantRecord) -> Violation {
     let id = PromptId { job: job.id, number: grant.number }.lease();
     match grant.ended.unwrap_or(GrantEnd::Expired) {
@@ -328,21 +324,21 @@ fn held(job: &Job, number: u32) -> Result<&GrantRecord, Violation> {
     if grant.ended.is_some() { Err(why_over(job, grant)) } else { Ok(grant) }
 }
 
-/// Whether it was added to a budget.
+/// Whether the permission added to a budget.
 fn is_added(grant: &GrantRecord) -> bool {
     granted(&grant.operation, &grant.resource).is_ok_and(|lease| !lease.budget().is_empty())
 }
 
-/// That there is no such permission.
+/// The refusal when there is no such permission.
 pub(in crate::runtime) fn unknown() -> Violation {
     Violation::new(ErrorCode::JobNotFound, "no such lease is known here")
 }
 
-/// Prolongs a permission, or takes it back; `most`: until when it may last.
+/// Extends a permission, or revokes it. `most`: the latest end.
 ///
 /// # Errors
 ///
-/// If it is not held any more, or cannot last longer.
+/// If the permission is not held, or cannot last longer.
 pub(in crate::runtime) fn change(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -386,7 +382,7 @@ pub(in crate::runtime) fn change(
     changed.unwrap_or_else(|| Err(unknown()))
 }
 
-/// Permissions of a job hold until then.
+/// Restores until when permissions of a job are held.
 pub(in crate::runtime) fn restore_prolonged(table: &mut Table, id: JobId, until: Vec<(u32, UtcMs)>) {
     table.change(id, |job| {
         let Some(prompts) = &mut job.prompts else {
@@ -409,7 +405,7 @@ fn extend(job: &mut Job, ctx: &mut Context, extended: GrantRecord) {
     tell_elevation(job, ctx, &extended, "the elevation goes on", None);
 }
 
-/// A permission does not hold any more: everybody is told.
+/// Ends a permission, with an event for every reader of the job.
 fn end(job: &mut Job, ctx: &mut Context, number: u32, how: GrantEnd, reason: &str) {
     let grants = &mut kept_mut(job).grants;
     let found = grants.iter().position(|grant| grant.number == number);
@@ -426,7 +422,7 @@ fn end(job: &mut Job, ctx: &mut Context, number: u32, how: GrantEnd, reason: &st
     tell_elevation(job, ctx, &ended, "the elevation is over", Some(false));
 }
 
-/// Of those that do not hold any more as many are remembered as may be held.
+/// Forgets the oldest ended permission when more are remembered than may be held.
 fn forget_oldest(job: &mut Job, ctx: &Context) {
     let most = ctx.config.limits.prompt.open_prompts_per_job;
     let grants = &mut kept_mut(job).grants;
@@ -437,7 +433,7 @@ fn forget_oldest(job: &mut Job, ctx: &Context) {
     }
 }
 
-/// Ends those whose time is over; whether there were any.
+/// Ends the permissions that have expired. Returns whether there were any.
 pub(super) fn sweep(job: &mut Job, ctx: &mut Context) -> bool {
     let now = ctx.now.utc;
     let grants = kept(job).into_iter().flat_map(|kept| &kept.grants);
@@ -447,7 +443,7 @@ pub(super) fn sweep(job: &mut Job, ctx: &mut Context) -> bool {
     !over.is_empty()
 }
 
-/// As it is shown, exactly.
+/// A permission as clients are shown it.
 fn body(job: &Job, grant: &GrantRecord, more: impl FnOnce(&mut Object)) -> Json {
     let id = PromptId { job: job.id, number: grant.number };
     let mut body = Object::new();

@@ -1,10 +1,9 @@
-//! What a job may do and what it may still spend: asked before each operation of
-//! its agent (1.1 §9.3, §9.5, §9.6).
+//! The lease and budget of a job: what the job may do and what it may still spend. The runtime checks both
+//! before each operation of the agent (1.1 §9.3, §9.5, §9.6).
 //!
-//! A lease is fixed when its job is accepted, and so is when it ends. What is left
-//! of a budget is a record of its own, in the batch of what was spent: it is exact
-//! over restarts, whatever has become of the job's events. What is reserved counts
-//! as spent until it is settled, and for good if nobody is left to settle it.
+//! A lease and its end are fixed when the job is accepted. What is left of a budget is a record of its own,
+//! in the batch of the expense, so it stays exact over restarts even if the events of the job are gone. A
+//! reservation counts as spent until the agent settles it, and for good if the agent never does.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -34,53 +33,51 @@ use crate::runtime::timers::Timer;
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 
-/// Before the names of metrics that report costs.
+/// Prefix of metric names that report costs.
 const COST: &str = "cost.";
-/// Units of work that each question may take of nobody's part: about as long as it takes
-/// to read and answer it.
+/// Units of work that each question may take free of charge: about as many as it takes to read and answer
+/// the question.
 const FREE: u32 = 1 << 12;
-/// Metrics that show a budget, and spend nothing of it.
+/// Metrics that show a budget and spend nothing of it.
 const GAUGES: &str = "cost.budget";
 
 /// What a job is granted when it is accepted.
 #[derive(Clone, Debug)]
 pub(in crate::runtime) struct Grant {
-    /// The effective lease, as it is shown.
+    /// The effective lease, as clients are shown it.
     pub(super) lease: Json,
     pub(super) constraints: Constraints,
     budget: Budget,
-    /// What was asked for and is not granted as it stands.
+    /// What the client asked for and is not granted unchanged.
     taken: Vec<String>,
 }
 
 /// What a job with a budget may still spend.
 #[derive(Debug)]
 pub(super) struct Purse {
-    /// Without what is reserved.
+    /// Available amounts, without what is reserved.
     left: Budget,
-    /// What people have added to what was granted, for it and for those below it.
+    /// What people have added to the granted budget, for this job and for those below it.
     raised: Budget,
-    /// What was reserved and is not settled, by number.
+    /// Reservations that are not settled, by number.
     reserved: BTreeMap<u64, Budget>,
     last_reservation: u64,
 }
 
-/// An operation that an agent says it does, by an event.
+/// An operation that an agent reports by an event.
 pub(super) struct Reported {
     operation: Namespace,
     target: String,
-    /// What its result is known by.
+    /// The id by which the result of the call refers to it.
     call_id: String,
 }
 
 impl Grant {
-    /// What a submit is granted: what it asks for, as far as this runtime grants
-    /// anything like it.
+    /// The grant of a submit, before policy: what the submit asks for, as far as this runtime supports it.
     ///
     /// # Errors
     ///
-    /// `INVALID_REQUEST` that names what cannot be granted, or needs a feature that
-    /// the client may not use.
+    /// `INVALID_REQUEST` that names what cannot be granted, or what needs a feature that was not negotiated.
     pub(super) fn of(ctx: &Context, submit: &Submit, features: Features) -> Result<Grant, Violation> {
         let needs = |feature: Feature, what: &str| match features.has(feature) {
             true => Ok(()),
@@ -116,14 +113,14 @@ impl Grant {
         Ok(Grant { lease: asked.clone(), constraints, budget: lease.budget().clone(), taken: Vec::new() })
     }
 
-    /// What policy leaves of it: what this runtime grants at most, to whoever asks for
-    /// this agent, and by the session's credentials. Where no lease was asked for, it is all of that;
-    /// with `nothing_stays` it allows nothing still, and spends no more than that.
+    /// Cuts the grant down to policy: to the ceilings of this runtime for the subject and the agent, and to those
+    /// of the session's credentials (`ceilings`). A submit that asks for no lease gets the whole of the first
+    /// ceiling, cut by the others. With `nothing_stays`, it gets no lease instead.
     ///
     /// # Errors
     ///
-    /// `PERMISSION_DENIED` if nothing is left, or what is left cannot be said exactly;
-    /// `LEASE_EXPIRED` if what may be granted is over.
+    /// `PERMISSION_DENIED` if nothing is left, or if what is left cannot be expressed exactly; `LEASE_EXPIRED` if
+    /// a ceiling has expired.
     pub(super) fn under(
         mut self,
         ctx: &Context,
@@ -149,7 +146,7 @@ impl Grant {
                 false => ceiling.cut(&left, fuel)?,
             };
             left = cut;
-            // Of what nobody asked for nothing is missed.
+            // A submit that asked for nothing is not told what was taken.
             self.taken.extend(taken.into_iter().filter(|_| !asks_nothing));
             self.constraints = ceiling.bound(self.constraints, ctx.now.utc);
         }
@@ -170,14 +167,12 @@ impl Grant {
         Ok(self)
     }
 
-    /// What a child is granted: within what its parent is, and of each currency that
-    /// its parent is bounded in, an amount that the parent has left. Where it asks for
-    /// none, it has none.
+    /// The grant of a child: within the grant of its parent, and in each currency that bounds its parent, an
+    /// amount that the parent has left. A child that asks for no amount of a currency gets none.
     ///
     /// # Errors
     ///
-    /// `LEASE_SUBSET_VIOLATION` that names what is beyond the parent's, or
-    /// `INVALID_REQUEST`.
+    /// `LEASE_SUBSET_VIOLATION` that names what exceeds the parent's lease, or `INVALID_REQUEST`.
     pub(super) fn of_child(ctx: &Context, submit: &Submit, parent: &Job, fuel: &mut Fuel) -> Result<Grant, Violation> {
         const ALL: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
         let asked = Grant::of(ctx, submit, ALL)?;
@@ -203,12 +198,12 @@ impl Grant {
         Ok(Grant { budget: lease.budget().clone(), lease: lease.to_json(), constraints, taken: Vec::new() })
     }
 
-    /// The same for a child of a job that has so much left: what it does not ask for is
-    /// not for policy to give it out of that.
+    /// Restricts this grant to a child of a job that has `left`. In currencies that bound the parent, a child
+    /// that asks for no amount gets none: policy cannot grant one out of the parent's budget.
     ///
     /// # Errors
     ///
-    /// If its lease cannot be read.
+    /// If the lease cannot be read.
     pub(super) fn below(mut self, left: &Budget) -> Result<Grant, Violation> {
         let asked = Lease::parse(&self.lease)?.below(left);
         self.lease = asked.to_json();
@@ -216,7 +211,7 @@ impl Grant {
         Ok(self)
     }
 
-    /// The same, where policy had left so much of what was asked for.
+    /// This grant, with the list of what policy took from the request.
     pub(super) fn after(self, policy: Grant) -> Grant {
         Grant { taken: policy.taken, ..self }
     }
@@ -225,7 +220,7 @@ impl Grant {
         &self.taken
     }
 
-    /// What the job may spend, if that is bounded.
+    /// The purse of the job, if its budget is bounded.
     pub(super) fn purse(&self) -> Option<Box<Purse>> {
         Purse::with(self.budget.clone())
     }
@@ -238,8 +233,8 @@ impl Purse {
         (!purse.left.is_empty()).then(|| Box::new(purse))
     }
 
-    /// As of a lease that an earlier run granted. One that cannot be read bounds
-    /// nothing, and grants nothing.
+    /// The purse for a lease that an earlier run granted. A lease that cannot be read grants nothing and bounds
+    /// nothing.
     pub(super) fn of_granted(lease: &Json) -> Option<Box<Purse>> {
         if lease.is_empty_object() {
             return None;
@@ -247,8 +242,8 @@ impl Purse {
         Purse::with(Lease::parse(lease).ok()?.budget().clone())
     }
 
-    /// The first currency of which nothing is left, reserved or not, to the job or to
-    /// those below it.
+    /// The first currency that is used up: the job has nothing left of it, and neither have the jobs below it,
+    /// reservations included.
     fn spent(&self, table: &Table, job: &Job) -> Option<String> {
         self.left.used_up()?;
         let mut unspent = self.unspent();
@@ -262,31 +257,31 @@ impl Purse {
         unspent.used_up().map(ToString::to_string)
     }
 
-    /// What is left, with what is reserved.
+    /// What is left, reservations included.
     fn unspent(&self) -> Budget {
         let mut unspent = self.left.clone();
         self.reserved.values().for_each(|reserved| unspent.give_back(reserved));
         unspent
     }
 
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     pub(super) fn weight(&self) -> usize {
         const ENTRY: usize = 128;
         ENTRY * (1 + self.left.iter().count() * (2 + self.reserved.len()))
     }
 
-    /// As it is kept.
+    /// The record of what is left.
     fn record(&self, job: JobId) -> Record {
         Record::BudgetLeft { job, left: self.left.clone(), raised: self.raised.clone() }
     }
 
-    /// People have added to what was granted, for it or for one below it.
+    /// Counts what people have added for this job or for one below it.
     fn raise(&mut self, amounts: &Budget) {
         self.raised = core::mem::take(&mut self.raised).with(&self.left.bounding(amounts));
     }
 }
 
-/// What its lease grants it to spend.
+/// The budget that the lease grants.
 pub(in crate::runtime) fn budget_granted(job: &Job) -> Budget {
     if job.purse.is_none() {
         return Budget::default();
@@ -294,18 +289,17 @@ pub(in crate::runtime) fn budget_granted(job: &Job) -> Budget {
     Lease::parse(&job.spec.lease).map(|lease| lease.budget().clone()).unwrap_or_default()
 }
 
-/// What people have added to that, for it or for those below it.
+/// What people have added to that budget, for this job or for those below it.
 pub(in crate::runtime) fn budget_raised(job: &Job) -> Budget {
     job.purse.as_ref().map(|purse| purse.raised.clone()).unwrap_or_default()
 }
 
-/// What is left of what it was to spend. Reserved is not left.
+/// What is left of the budget, without what is reserved.
 pub(in crate::runtime) fn budget_left(job: &Job) -> Budget {
     job.purse.as_ref().map(|purse| purse.left.clone()).unwrap_or_default()
 }
 
-/// Why it has to end though nobody says so: its lease is over, or a budget is
-/// used up that is to end it.
+/// Why the runtime has to end a job unasked: its lease has expired, or a hard budget is used up.
 pub(super) fn obstacle(table: &Table, job: &Job, now: UtcMs) -> Option<Cause> {
     if !may_be_obstructed(job, now) {
         return None;
@@ -319,13 +313,13 @@ pub(super) fn obstacle(table: &Table, job: &Job, now: UtcMs) -> Option<Cause> {
     })
 }
 
-/// Whether its end depends on more than whether its agent calls.
+/// Whether anything could end the job unasked: an expired lease, or a hard budget.
 pub(super) fn may_be_obstructed(job: &Job, now: UtcMs) -> bool {
     let constraints = &job.spec.bounds.constraints;
     constraints.is_over(now) || (constraints.budget_is_hard && job.purse.is_some())
 }
 
-/// Says what policy has taken of the lease that was asked for, if it has.
+/// Adds a log event that lists what policy took from the requested lease, if it took anything.
 pub(in crate::runtime) fn show_taken(jobs: &mut Jobs, ctx: &mut Context, id: JobId, taken: &[String]) {
     if taken.is_empty() {
         return;
@@ -338,7 +332,7 @@ pub(in crate::runtime) fn show_taken(jobs: &mut Jobs, ctx: &mut Context, id: Job
     jobs.table.change(id, |job| job.append(ctx, event, false));
 }
 
-/// Sees to it that it ends with its lease.
+/// Sets the timer that ends the job when its lease expires.
 pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
     if let Some(at) = job.spec.bounds.constraints.expires_at {
         let longest = Duration::from_millis(at.0.saturating_sub(job.spec.created_at.0));
@@ -347,12 +341,12 @@ pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
     }
 }
 
-/// How far a job is trusted, while nothing elevates it.
+/// The trust level of a job, without elevations.
 pub(in crate::runtime) fn trust(job: &Job) -> TrustLevel {
     if job.spec.principal.is_anonymous() { TrustLevel::Untrusted } else { job.spec.bounds.trust }
 }
 
-/// The trust level that an operation needs and the job does not have.
+/// The trust level that an operation needs, if the job does not have it.
 fn lacking_trust(
     job: &Job,
     config: &Config,
@@ -363,8 +357,8 @@ fn lacking_trust(
     Ok(needed.filter(|needed| trust(job) < *needed))
 }
 
-/// Whether a job is not trusted as far as something that its agent reports needs: what it
-/// takes too much work to tell of, it is not trusted with.
+/// Whether the job lacks the trust level for an operation that its agent reports. If the comparison takes too
+/// much work, the job counts as lacking it.
 fn lacks_trust(job: &Job, ctx: &mut Context, operation: &Namespace, target: &str) -> bool {
     let Ok(target) = Target::new(operation, target) else {
         return false; // It is nothing that could be done.
@@ -373,8 +367,8 @@ fn lacks_trust(job: &Job, ctx: &mut Context, operation: &Namespace, target: &str
     compared(ctx, &job.spec.principal, lacking).map_or(true, |lacking| lacking.is_some())
 }
 
-/// Asks something that compares a target with patterns. What the usual lease and target
-/// take is free; what takes more, its principal pays for as for proofs.
+/// Runs a question that compares a target with patterns. The first `FREE` units of work cost nothing; beyond
+/// that, the principal is charged as for proofs.
 fn compared<T>(
     ctx: &mut Context,
     principal: &Principal,
@@ -385,13 +379,13 @@ fn compared<T>(
     if fuel.is_spent() { ctx.prove(principal, ask) } else { answer }
 }
 
-/// Whether an operation may be done now, and by which pattern. In this order:
-/// the lease is not over, every budget has something left, a pattern means it, and
-/// the job is trusted as far as that needs.
+/// Whether an operation is allowed at this moment, and by which pattern. Checked in this order: the lease has
+/// not expired, every budget has something left, the job has the trust level that the operation needs, and a
+/// pattern of the lease or of a permission matches.
 ///
 /// # Errors
 ///
-/// Why not.
+/// Why the operation is refused.
 pub(super) fn authorize(
     job: &mut Job,
     ctx: &Context,
@@ -421,13 +415,13 @@ pub(super) fn authorize(
             denied(why).with_details(details.json())
         });
     }
-    // Only agents that ask make it worth holding.
+    // Parsed on demand: only agents that ask need it in memory.
     let granted = &job.spec.lease;
     let lease = job.run.lease.get_or_insert_with(|| Box::new(Lease::parse(granted).unwrap_or_default()));
     if let Some(pattern) = lease.permits_with(operation, &target, fuel).map_err(too_dear)? {
         return Ok(Permit::of_lease(pattern.to_string()));
     }
-    // Who has a lease, or is below who has, is bound by that.
+    // A job with a lease, or below a job, may use only the models that its lease names.
     if *operation == Namespace::ModelUse && ctx.config.allows_models_without_lease() && !is_bound(job) {
         return Ok(Permit::of_lease("*".to_string()));
     }
@@ -436,12 +430,11 @@ pub(super) fn authorize(
     })
 }
 
-/// Answers an agent that asks whether it may do something, at a price if it
-/// knows one: that is taken out of the budgets at once.
+/// Answers an agent that asks whether it may do an operation. A price is reserved in the budgets at once.
 ///
 /// # Errors
 ///
-/// Why not.
+/// Why the operation is refused.
 pub(super) fn on_authorize(
     job: &mut Job,
     ctx: &mut Context,
@@ -466,8 +459,8 @@ pub(super) fn on_authorize(
     Ok(AgentReply::Allowed { pattern, reservation })
 }
 
-/// Takes a price out of the budgets, all of it or nothing. What is not bounded
-/// is not reserved: no cost would ever settle it.
+/// Reserves a price in the budgets, all of it or nothing. Currencies without a bound are not reserved: no
+/// cost would ever settle them.
 fn reserve(job: &mut Job, ctx: &mut Context, price: Budget) -> Result<Option<u64>, Violation> {
     let Some(purse) = &mut job.purse else {
         return Ok(None);
@@ -489,13 +482,13 @@ fn reserve(job: &mut Job, ctx: &mut Context, price: Budget) -> Result<Option<u64
     purse.last_reservation += 1;
     purse.reserved.insert(purse.last_reservation, price);
     let number = purse.last_reservation;
-    // As of a call that is recorded: its credit comes back once that is durable.
+    // Counted as a recorded call: the agent gets its credit back once the record is durable.
     ctx.log.append(purse.record(job.id), Some(job.id));
     Ok(Some(number))
 }
 
-/// People have added to what a job may spend, which says so. What those above it were
-/// granted is more by as much, and none of that is theirs to spend.
+/// Adds amounts that people granted to the budget of a job, and shows the new balance in the job. The raised
+/// total of every job above grows by the same amount, which those jobs cannot spend themselves.
 pub(super) fn raise(jobs: &mut Jobs, ctx: &mut Context, id: JobId, amounts: &Budget) {
     let mut next = Some(id);
     while let Some(raised) = next {
@@ -520,7 +513,7 @@ pub(super) fn raise(jobs: &mut Jobs, ctx: &mut Context, id: JobId, amounts: &Bud
     }
 }
 
-/// What is left of a currency, as a metric.
+/// The metric that shows what is left of a currency.
 fn remaining(purse: &Purse, currency: &str) -> Json {
     let left = purse.left.left(currency).unwrap_or(Amount::ZERO);
     let mut body = Object::new();
@@ -528,7 +521,7 @@ fn remaining(purse: &Purse, currency: &str) -> Json {
     body.json()
 }
 
-/// Takes what a child may spend out of the budgets of its parent, which has that.
+/// Takes the budget of a child out of the budgets of its parent. The caller has checked that enough is left.
 pub(super) fn take_for_child(job: &mut Job, ctx: &mut Context, budget: &Budget) {
     if let Some(purse) = job.purse.as_mut().filter(|_| !budget.is_empty()) {
         let taken = purse.left.reserve(budget);
@@ -537,7 +530,7 @@ pub(super) fn take_for_child(job: &mut Job, ctx: &mut Context, budget: &Budget) 
     }
 }
 
-/// What a child has left is its parent's again; below zero, its parent pays.
+/// Returns what a child has left to its parent. If that is below zero, the parent pays it.
 pub(super) fn take_back(job: &mut Job, ctx: &mut Context, left: &Budget) {
     if let Some(purse) = job.purse.as_mut().filter(|_| !left.is_empty()) {
         purse.left.give_back(left);
@@ -545,8 +538,8 @@ pub(super) fn take_back(job: &mut Job, ctx: &mut Context, left: &Budget) {
     }
 }
 
-/// Whether all that a job may do could have been granted in a session with these
-/// ceilings; what takes too much work to prove could not.
+/// Whether everything that a job may do could have been granted in a session with these ceilings. If the
+/// proof takes too much work, the answer is no.
 pub(in crate::runtime) fn is_within(job: &Job, ceilings: [Option<&Ceiling>; 2], fuel: &mut Fuel) -> bool {
     let bounds = job.spec.bounds.constraints;
     ceilings.into_iter().flatten().all(|ceiling| {
@@ -560,19 +553,19 @@ pub(in crate::runtime) fn is_within(job: &Job, ceilings: [Option<&Ceiling>; 2], 
     })
 }
 
-/// Whether it has a lease: it was asked for, or policy gave one, or its parent has
-/// one. Who has none has not said what is allowed.
+/// Whether a lease bounds the job: the client asked for one, policy gave one, or the job has a parent. Without
+/// any, nobody has said what is allowed.
 fn is_bound(job: &Job) -> bool {
     !job.spec.lease.is_empty_object() || job.spec.bounds.parent.is_some()
 }
 
-/// Whether what an agent reports is within its lease: for who asks always, for
-/// who does not ask where the job has one. What needs a trust level needs it in any
-/// case. What is not allowed is an error of that call, for everybody to see.
+/// Checks an operation that an agent reports against the lease: always if the agent asked, otherwise only if
+/// a lease bounds the job. Required trust levels are checked in any case. An operation that is not allowed
+/// becomes a failed tool result, which every reader of the job sees.
 ///
 /// # Errors
 ///
-/// Why it is not.
+/// Why the operation is not allowed.
 pub(super) fn check_reported(
     job: &mut Job,
     ctx: &mut Context,
@@ -609,12 +602,12 @@ pub(super) fn check_reported(
     Err(why)
 }
 
-/// The cost that an event reports, if it is one that counts: of which bounded
-/// currency how much, and which reservation it settles.
+/// The cost that a metric reports in a bounded currency, with the reservation that it settles. `None` for any
+/// other event.
 ///
 /// # Errors
 ///
-/// If it is below zero, or no number that can be counted.
+/// If the cost is below zero, or not a number that can be counted.
 pub(super) fn cost_of(job: &Job, event: &JobEvent) -> Result<Option<Cost>, Violation> {
     let (Some(purse), JobEvent::Emitted { kind: EventKind::Metric, body }) = (&job.purse, event) else {
         return Ok(None);
@@ -632,7 +625,7 @@ pub(super) fn cost_of(job: &Job, event: &JobEvent) -> Result<Option<Cost>, Viola
     Ok(Some(Cost { currency, amount, settles }))
 }
 
-/// Counts a cost, and says what is left.
+/// Spends a cost, and shows what is left.
 pub(super) fn charge(job: &mut Job, ctx: &mut Context, cost: Cost) {
     let Some(purse) = job.purse.as_mut().expected("its currency was found in its purse") else {
         return;
@@ -647,7 +640,7 @@ pub(super) fn charge(job: &mut Job, ctx: &mut Context, cost: Cost) {
     job.append(ctx, JobEvent::Emitted { kind: EventKind::Metric, body }, false);
 }
 
-/// It is over: what it was granted is only shown from now on.
+/// Drops what only a live job needs: the parsed lease and the reservations.
 pub(super) fn close(job: &mut Job) {
     job.run.lease = None;
     if let Some(purse) = &mut job.purse {
@@ -662,8 +655,7 @@ pub(super) struct Cost {
     settles: Option<u64>,
 }
 
-/// Which of these currencies a metric reports a cost in: that of its unit, or,
-/// without one, that which its name ends with.
+/// The bounded currency in which a metric reports a cost: its unit, or, without one, the end of its name.
 fn currency_of(metric: &Members<'_>, bounded: &Budget) -> Option<String> {
     let name = metric.get_str("name")?;
     let kind = name.strip_prefix(COST)?;
@@ -675,7 +667,7 @@ fn currency_of(metric: &Members<'_>, bounded: &Budget) -> Option<String> {
 }
 
 impl Reported {
-    /// The operation that an event says is done, if it says so.
+    /// The operation that an event reports, if it reports one.
     pub(super) fn by(event: &JobEvent) -> Option<Reported> {
         let JobEvent::Emitted { kind, body } = event else {
             return None;
@@ -712,12 +704,12 @@ impl Reported {
     }
 }
 
-/// The lease of a job is over.
+/// The lease of a job has expired: ends the job.
 pub(in crate::runtime) fn expire(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     jobs.end(ctx, id, Cause::LeaseExpired);
 }
 
-/// So much was left of the budgets of a job.
+/// Restores what was left of the budgets of a job.
 pub(in crate::runtime) fn restore_budget_left(table: &mut Table, id: JobId, left: Budget, raised: Budget) {
     table.change(id, |job| {
         if let Some(purse) = &mut job.purse {
@@ -726,7 +718,7 @@ pub(in crate::runtime) fn restore_budget_left(table: &mut Table, id: JobId, left
     });
 }
 
-/// The beginning of what an agent wrote.
+/// At most the first 128 characters of what an agent wrote.
 fn shown(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(128) {
         Some((end, _)) => Cow::Owned(alloc::format!("{}...", &text[..end])),

@@ -1,4 +1,4 @@
-//! A job: an agent's run on behalf of a principal. It outlives sessions.
+//! A job: one run of an agent on behalf of a principal. It outlives sessions.
 //!
 //! ```text
 //!     ┌──────durable, with a slot────────┐
@@ -7,9 +7,9 @@
 //!              └──▶ Ended ◀────┘             └─time limit──▶ Ended
 //! ```
 //!
-//! One that is being cancelled ends as cancelled, also by its time limit.
+//! A job that is being cancelled ends as cancelled, even if its time limit passes first.
 //!
-//! Its agent is started once it runs and that is durable: see `slots`.
+//! The agent of a running job is started once the record of that is durable: see `slots`.
 //!
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
@@ -106,100 +106,99 @@ use prompts::Prompts;
 use run::{AgentRun, AgentState};
 use shares::Slot;
 
-/// What the tables that know a job hold of it, generously.
+/// Approximate bytes that the tables of jobs hold for one job, rounded up.
 const TABLES: usize = 512;
-/// Bytes of a job of which nothing was said.
+/// Bytes held by a job that has no events yet.
 const NEW_JOB: usize = TABLES + size_of::<Job>();
-/// What a job holds of a child that has not ended, roughly.
+/// Approximate bytes that a job holds for each child that has not ended.
 const CHILD: usize = 64;
 
 #[derive(Debug)]
 pub(in crate::runtime) struct Job {
     id: JobId,
     spec: JobSpec,
-    /// What its agent is started with, until it is, or never will be.
+    /// The input for the agent, until the agent is started or never will be.
     input: Option<Input>,
-    /// Bytes of that, which a store keeps.
+    /// Bytes of the input, as the store keeps it.
     input_bytes: u64,
     state: JobState,
-    /// Where its acceptance stands in the log.
+    /// Log position of the acceptance.
     accepted_at: LogPos,
     pub(in crate::runtime) sessions: JobSessions,
     run: AgentRun,
-    /// What it may still spend, if that is bounded.
+    /// What the job may still spend, if it has a budget.
     purse: Option<Box<Purse>>,
-    /// Jobs that it had done and that are not over, or have such themselves.
+    /// Children that have not ended, or that have such children themselves.
     children: BTreeSet<JobId>,
-    /// What it asked people, if it did.
+    /// The questions that the agent asked people, if any.
     prompts: Option<Box<Prompts>>,
     events: Events,
     held: Held,
-    /// Whether its retention is over and only references keep it.
+    /// Whether the retention has passed, so that only references keep the job.
     expired: bool,
-    /// Whether what clients were sent of it is no longer kept for them: a resume
-    /// window has passed since it ended, or it is expired.
+    /// Whether the runtime has let go of the frames that clients were sent of this job: a resume window has
+    /// passed since the end, or the job is expired.
     pub(in crate::runtime) released: bool,
 }
 
-/// The sessions that it belongs to, whether they are over or not.
+/// The sessions that the job belongs to, open or ended.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct JobSessions {
-    /// The one that it was submitted in.
+    /// The session in which the job was submitted.
     pub(in crate::runtime) submitter: SessionId,
-    /// The one in which its children are: that, or to which it was handed over.
+    /// The session that its children belong to: the submitter, or the session that the job was handed over to.
     pub(in crate::runtime) holder: SessionId,
 }
 
-/// What its principal holds by it, besides what waits for its agent.
+/// What the job holds of its principal's account, besides the input that waits for the agent.
 #[derive(Debug)]
 struct Held {
-    /// Bytes of what was asked for.
+    /// Bytes of the spec.
     spec: usize,
-    /// Itself, without its events.
+    /// The job itself, without its events.
     job: Charge,
     events: Charge,
 }
 
-/// What was asked for.
+/// What the submit asked for, as it was accepted.
 #[derive(Debug)]
 pub(in crate::runtime) struct JobSpec {
     pub(in crate::runtime) principal: Principal,
     pub(in crate::runtime) agent: AgentRef,
-    /// What it may do, as it is shown: fixed.
+    /// The effective lease, as clients are shown it. It does not change.
     pub(in crate::runtime) lease: Json,
     pub(in crate::runtime) trace: String,
-    /// What the open family said besides; its extensions go with the input.
+    /// What the open family adds to a submit. Its extensions are kept with the input.
     pub(in crate::runtime) invocation: Invocation,
     pub(in crate::runtime) created_at: UtcMs,
     pub(in crate::runtime) bounds: JobBounds,
-    /// The key it claimed.
+    /// The idempotency key that the submit claimed.
     pub(in crate::runtime) key: Option<Box<KeyRecord>>,
-    /// Who asked for it, if it has become somebody else's since: a message of that one
-    /// that comes again asks for nothing new.
+    /// The principal that submitted the job, if the job was handed over to another one: a repeated message of
+    /// that submitter makes no new job.
     pub(in crate::runtime) asked_by: Option<Box<Principal>>,
-    /// Who made it its principal's, if somebody did: asked again, that is done.
+    /// The principal that handed the job over to its present one, if any: a repeated handover is already done.
     pub(in crate::runtime) given_by: Option<Box<Principal>>,
 }
 
 impl JobSpec {
-    /// Who has asked for it, whosever it is now.
+    /// The principal that submitted the job, whoever owns it after a handover.
     pub(in crate::runtime) fn submitted_by(&self) -> &Principal {
         self.asked_by.as_deref().unwrap_or(&self.principal)
     }
 
-    /// The job that had it done.
+    /// The job whose agent or client asked for this one as a child.
     pub(in crate::runtime) fn parent(&self) -> Option<JobId> {
         self.bounds.parent.as_ref().map(|parent| parent.job)
     }
 
-    /// The job that it is from, as it is shown: its parent, or the one at whose checkpoint
-    /// it began.
+    /// The job that clients are shown as the origin: the parent, or the job at whose checkpoint this one began.
     pub(in crate::runtime) fn origin(&self) -> Option<JobId> {
         self.parent().or_else(|| self.bounds.begun_at.as_ref().map(|begun| begun.job))
     }
 }
 
-/// What waits for an agent to start.
+/// The input of a job whose agent has not started.
 #[derive(Debug)]
 struct Input {
     input: Json,
@@ -211,14 +210,13 @@ struct Input {
 pub(in crate::runtime) enum JobState {
     /// Its acceptance is not durable yet.
     Accepting,
-    /// It waits for a slot.
+    /// The job waits for a slot.
     Queued,
-    /// Its agent runs, or is about to be started.
+    /// The agent runs, or is about to be started.
     Running,
-    /// Its agent has been told to stop, for a reason in the words of who said
-    /// so.
+    /// The agent has been told to stop, for the reason that the client gave.
     Cancelling(Option<String>),
-    /// It is over.
+    /// The job is over.
     Ended(End),
 }
 
@@ -227,9 +225,9 @@ pub(in crate::runtime) enum JobState {
 pub(in crate::runtime) struct End {
     pub(in crate::runtime) status: FinalStatus,
     pub(in crate::runtime) at: UtcMs,
-    /// Where its last event stands in the log.
+    /// Log position of the last event.
     pos: LogPos,
-    /// Whether its result can be had in pieces only.
+    /// Whether the result can be read only in pieces.
     in_pieces: bool,
 }
 
@@ -247,9 +245,9 @@ impl Held {
 }
 
 impl JobSpec {
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     fn weight(&self) -> usize {
-        /// A lease that is read holds so many times its text.
+        /// A parsed lease takes about this many times the bytes of its text.
         const READ: usize = 4;
         let JobSpec { agent, lease, trace, invocation, .. } = self;
         let parent = self
@@ -274,9 +272,9 @@ impl Input {
     }
 }
 
-/// Its states, and what leads from one to the next.
+/// States, and the transitions between them.
 impl Job {
-    /// A job that was just accepted: that is not durable yet.
+    /// A job that was just accepted and whose acceptance is not durable yet.
     fn new(
         ctx: &mut Context,
         id: JobId,
@@ -312,13 +310,13 @@ impl Job {
         &self.state
     }
 
-    /// Its acceptance is durable, and it has no slot.
+    /// The acceptance is durable, and no slot is free.
     fn mark_queued(&mut self) {
         debug_assert_eq!(self.state, JobState::Accepting);
         self.state = JobState::Queued;
     }
 
-    /// It is to be started, in its slot; true if that was so before.
+    /// The job has a slot, and its agent is to be started. Returns whether it was started before.
     fn mark_started(&mut self, at: UtcMs) -> bool {
         debug_assert!(matches!(self.state, JobState::Accepting | JobState::Queued));
         self.state = JobState::Running;
@@ -327,7 +325,7 @@ impl Job {
         again
     }
 
-    /// It goes on in another run of the runtime, once that is durable.
+    /// The job goes on in this run of the runtime after a restart, once that is durable.
     fn mark_restarted(&mut self) {
         self.run.restarts += 1;
         self.state = JobState::Accepting;
@@ -346,7 +344,7 @@ impl Job {
     }
 }
 
-/// What it is, and how it stands.
+/// What the job is, and its status.
 impl Job {
     pub(in crate::runtime) fn spec(&self) -> &JobSpec {
         &self.spec
@@ -360,7 +358,7 @@ impl Job {
         self.accepted_at
     }
 
-    /// When its agent was first started, and how often again.
+    /// When the agent was first started, and how often it was started again.
     pub(in crate::runtime) fn starts(&self) -> (Option<UtcMs>, u32) {
         (self.run.started_at, self.run.restarts)
     }
@@ -378,22 +376,24 @@ impl Job {
         self.end().is_some()
     }
 
-    /// How it ended, if it did.
+    /// How the job ended, if it did.
     pub(in crate::runtime) fn end(&self) -> Option<&End> {
         if let JobState::Ended(end) = &self.state { Some(end) } else { None }
     }
 
-    /// Whether its agent runs, and what that says counts.
+    /// Whether the agent runs and its calls still count.
     fn is_heard(&self) -> bool {
         !is_over(self) && self.run.state == AgentState::Running
     }
 
-    /// Whether listings no longer show it.
+    /// Whether the retention has passed, so that listings leave the job out.
     pub(in crate::runtime) fn is_expired(&self) -> bool {
         self.expired
     }
 
-    /// Whether its retention is over, its agent gone and nothing of it left to do.
+    /// Whether the job can be forgotten: its retention has passed, its agent is gone, and no child or credential of it
+    /// is
+    /// left.
     pub(in crate::runtime) fn is_done(&self) -> bool {
         let is_at_rest = self.children.is_empty() && !self.run.credentials;
         self.expired && self.run.state != AgentState::Running && is_at_rest
@@ -407,7 +407,7 @@ impl Job {
             agent: self.spec.agent.to_string(),
             lease: self.spec.lease.clone(),
             constraints: self.spec.bounds.constraints,
-            // What was granted: who comes by the key is told the same.
+            // The whole budget, not what is left: a retry by the key gets the same answer.
             budget: lease::budget_granted(self),
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
@@ -417,8 +417,8 @@ impl Job {
         }))
     }
 
-    /// That it is watched, as the answer to a request: its events come after that
-    /// number, and whether earlier ones are among them.
+    /// The answer to a watch request: its events follow after sequence number `from`; `replayed` says whether
+    /// earlier ones are among them.
     pub(in crate::runtime) fn watching(&self, request: &WireId, from: u64, replayed: bool) -> Watching {
         Watching {
             request: Some(request.clone()),
@@ -436,10 +436,10 @@ impl Job {
     }
 }
 
-/// Its events.
+/// Events.
 impl Job {
-    /// Adds one; where an agent's call made it, its durability gives the call's
-    /// credit back.
+    /// Adds an event. If an agent's call made it (`of_call`), the agent gets the credit of that call back once
+    /// the event is durable.
     fn append(&mut self, ctx: &mut Context, event: JobEvent, of_call: bool) -> LogPos {
         append_for(self, ctx, event, of_call, None)
     }
@@ -448,7 +448,7 @@ impl Job {
         self.events.history()
     }
 
-    /// How many events it has had.
+    /// How many events the job has had.
     pub(in crate::runtime) fn count(&self) -> u64 {
         self.events.count()
     }
@@ -458,26 +458,24 @@ impl Job {
         self.events.get(n)
     }
 
-    /// The first event that is held in memory.
+    /// The number of the first event that is held in memory.
     pub(in crate::runtime) fn first_held(&self) -> u64 {
         self.events.first_held()
     }
 
-    /// Whether event `n` can be had, here or from the store; with 0, the
-    /// acceptance.
+    /// Whether event `n` is still available, in memory or from the store. Event 0 is the acceptance.
     pub(in crate::runtime) fn keeps(&self, n: u64) -> bool {
         n == 0 || (self.history().first()..=self.count()).contains(&n)
     }
 
-    /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
-    /// held in memory.
+    /// Log position of event `n` (0: the acceptance), if it is held in memory.
     pub(in crate::runtime) fn position(&self, n: u64) -> Option<LogPos> {
         if n == 0 { Some(self.accepted_at) } else { self.event(n).map(|stored| stored.pos) }
     }
 }
 
-/// Adds an event to a job, as news for everybody but one session; where an agent's
-/// call made it, its durability gives the call's credit back.
+/// Adds an event to a job, as new to every session but `but`. If an agent's call made it (`of_call`), the
+/// agent gets the credit of that call back once the event is durable.
 fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, but: Option<SessionId>) -> LogPos {
     let (class, record) = (event.class(), job.events.next(ctx.now.utc, event));
     let n = record.n;
@@ -488,13 +486,12 @@ fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, 
     pos
 }
 
-/// Whether a job has ended, or ends once its credentials are revoked: what its agent
-/// says does not count any more.
+/// Whether a job has ended, or ends once its credentials are revoked. Calls of its agent do not count then.
 fn is_over(job: &Job) -> bool {
     job.is_terminal() || (job.run.credentials && job.run.waits.contains(&Wait::Revocation))
 }
 
-/// All that a job waits for but its agent, while it goes on.
+/// Everything but its agent that an unended job waits for.
 pub(in crate::runtime) fn waits(job: &Job) -> impl Iterator<Item = Wait> {
     job.run.held_up_by().filter(|_| !job.is_terminal())
 }
@@ -504,12 +501,12 @@ pub(in crate::runtime) fn is_workflow(job: &Job) -> bool {
     is_agent(&job.spec.agent)
 }
 
-/// What is held for whoever submitted a job.
+/// The account of the principal that owns the job.
 pub(in crate::runtime) fn account_of(job: &Job) -> &Balance {
     job.held.job.balance()
 }
 
-/// Whether a job may hold so many bytes more.
+/// Whether a job may hold this many more bytes.
 fn check_growth(job: &Job, ctx: &Context, bytes: usize) -> Result<(), Violation> {
     let limits = &ctx.config.limits;
     let held = ctx.accounts.held_by(account_of(job), HeldFor::Jobs, limits, limits.history.unfinished_bytes);
@@ -517,14 +514,13 @@ fn check_growth(job: &Job, ctx: &Context, bytes: usize) -> Result<(), Violation>
     held.admit(bytes, limits.job.principal_share, of, "unfinished_bytes", "the bytes of jobs that have not ended")
 }
 
-/// A job has changed: it holds as much as it weighs.
+/// Brings the charges of a job that has changed up to its weight.
 fn weigh(job: &mut Job) {
     job.held.job.set(weight(job, job.held.spec));
     job.held.events.set(job.events.sizes().0);
 }
 
-/// Bytes a job holds besides the bodies of its events, roughly; `spec`: those of
-/// what was asked for.
+/// Approximate bytes that a job holds besides the bodies of its events. `spec`: the bytes of its spec.
 fn weight(job: &Job, spec: usize) -> usize {
     NEW_JOB
         + spec
@@ -535,7 +531,7 @@ fn weight(job: &Job, spec: usize) -> usize {
         + job.history().weight()
 }
 
-/// Bytes that wait for a job to start.
+/// Bytes of an input that waits for its job to start.
 fn waiting_bytes(input: &str, extensions: Option<&Json>) -> usize {
     input.len() + extensions.map_or(0, |extensions| extensions.as_str().len())
 }

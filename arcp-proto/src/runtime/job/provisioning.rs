@@ -1,4 +1,4 @@
-//! Credentials of jobs, from the wish for them to their revocation (1.1 §9.8, §14).
+//! Credentials that jobs are provisioned with, from the intent to their revocation (1.1 §9.8, §14).
 //!
 //! ```text
 //! Intended ──durable──▶ Asked ──issued──▶ Issued ──accepted──▶ Live
@@ -7,14 +7,14 @@
 //!                            gone ◀─revoked── Revoking ◀─────────┘
 //! ```
 //!
-//! A live credential can be given another value: what is issued for that is covered by
-//! the same wish. The event that says so is durable before the earlier value is revoked,
-//! and shows the later one to whom the acceptance would. While the host has not answered,
-//! revoking everything is not the last word: it is asked once more afterwards.
+//! The host can issue another value for a live credential, under the same intent. The event of that renewal
+//! is durable before the earlier value is revoked; a reader that would get the credentials in the acceptance
+//! gets the new value in that event. If everything is revoked while a renewal is unanswered, the host is
+//! asked to revoke once more after its answer.
 //!
-//! That they are wanted is durable before the host is asked: whatever was issued is
-//! revoked, by this run of the runtime or a later one. Values are in memory only, and
-//! no longer than they count: after a restart nobody has them, and their job ends.
+//! The intent is durable before the host is asked, so that whatever was issued is revoked, by this run of the
+//! runtime or by a later one. Values are in memory only, and only as long as they are valid: after a restart
+//! they are lost, and their job ends.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -40,19 +40,17 @@ use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 use crate::secret::Secret;
 
-/// How long to wait before a host that could not revoke is asked again: each time
-/// twice as long, from the first to the second.
+/// Delays before a host that could not revoke is asked again: the first, doubled each time up to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
-/// Why a host issues none that is at too much already.
+/// The refusal when the host is issuing too many credentials at once.
 const BUSY: &str = "too many credentials are being issued: ask again in a while";
 
-/// Wants credentials for a job that is asked for, if it is to have some: whoever asks waits
-/// for them then.
+/// Orders credentials for a job that is asked for, if its grant calls for any. The asker then waits for them.
 ///
 /// # Errors
 ///
-/// If too many are wanted, used or not revoked.
+/// If too many jobs have credentials, counting those that are wanted or not yet revoked.
 pub(in crate::runtime) fn order_for(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -90,7 +88,7 @@ fn order(jobs: &mut Jobs, ctx: &mut Context, asker: Asker, order: CredentialOrde
     Ok(op)
 }
 
-/// That they are wanted is durable: the host is asked.
+/// The intent is durable: asks the host. In a live job, a renewal is durable: revokes the earlier value.
 pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, job: JobId) {
     let credentials = &mut jobs.credentials;
     let Some(entry) = credentials.by_job.get_mut(&job) else {
@@ -108,8 +106,8 @@ pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, job: Jo
     }
 }
 
-/// The host has issued them, or has not. Gives who waits for that, and why what it asks for
-/// is refused, if it is.
+/// The host has answered an order. Returns the asker that waits for the answer, with the refusal if nothing
+/// was issued.
 pub(in crate::runtime) fn on_issued(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -133,7 +131,7 @@ pub(in crate::runtime) fn on_issued(
         Issuance::Issued(issued) => kept_of(issued, most).map_err(|reason| (ErrorCode::Unavailable, reason)),
         Issuance::Failed { reason, is_exhausted } => Err((code_of(is_exhausted), reason)),
         Issuance::Busy => {
-            // There is nothing to revoke.
+            // The host issued nothing, so there is nothing to revoke.
             asker.map(|asker| jobs.credentials.waiting.remove(&asker));
             forget(jobs, ctx, job);
             return asker.map(|asker| (asker, Err(Violation::new(ErrorCode::ResourceExhausted, BUSY))));
@@ -153,7 +151,7 @@ pub(in crate::runtime) fn on_issued(
             Some((asker, Ok(())))
         }
         Err((code, reason)) => {
-            // It may have issued some before it failed.
+            // The host may have issued some before it failed.
             jobs.credentials.waiting.remove(&asker);
             jobs.credentials.revoke(ctx, job, None);
             let message = alloc::format!("the job gets no credentials: {reason}");
@@ -162,7 +160,7 @@ pub(in crate::runtime) fn on_issued(
     }
 }
 
-/// The host has not issued them in time: gives who waits for them, and by what.
+/// The host has not issued them in time. Returns the asker that waits for them, and the operation.
 pub(in crate::runtime) fn overdue(jobs: &Jobs, job: JobId) -> Option<(Asker, OpId)> {
     let Credentials { by_job, asked, .. } = &jobs.credentials;
     match &by_job.get(&job)?.stage {
@@ -172,17 +170,17 @@ pub(in crate::runtime) fn overdue(jobs: &Jobs, job: JobId) -> Option<(Asker, OpI
     }
 }
 
-/// What it is called that nothing is issued: who has nothing left to spend with somebody
-/// else is told the same as who has nothing left here (1.1 §9.6).
+/// The error code when nothing is issued. A budget that is exhausted at the issuer counts as one that is
+/// exhausted here (1.1 §9.6).
 fn code_of(is_exhausted: bool) -> ErrorCode {
     if is_exhausted { ErrorCode::BudgetExhausted } else { ErrorCode::Unavailable }
 }
 
-/// What a job gets of what was issued, and the ids of what is too much.
+/// The issued credentials that the job gets, at most `most`, and the ids of the surplus.
 ///
 /// # Errors
 ///
-/// What is wrong with one of them.
+/// Why the credentials cannot be used.
 fn kept_of(
     mut issued: Vec<ProvisionedCredential>,
     most: usize,
@@ -197,8 +195,7 @@ fn kept_of(
     Ok((issued, surplus.into_iter().map(|credential| credential.id).collect()))
 }
 
-/// Somebody waits no longer for credentials: none that were issued for what it asked for
-/// has a job.
+/// An asker gives up: whatever was issued for its request is revoked.
 pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, asker: Asker) {
     let Some(job) = jobs.credentials.waiting.remove(&asker) else {
         return; // It waited for none.
@@ -209,7 +206,7 @@ pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, asker: Ask
     };
     match &mut entry.stage {
         Stage::Intended(..) => forget(jobs, ctx, job),
-        // What it issues all the same is revoked then.
+        // If the host issues them nevertheless, they are revoked then.
         Stage::Asked(waits) => {
             *waits = None;
             entry.note_unrevoked(ctx);
@@ -219,13 +216,13 @@ pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, asker: Ask
     }
 }
 
-/// The job of a submit that was refused has nothing left.
+/// Forgets the credentials of a job that was never accepted, or is no longer held.
 fn forget(jobs: &mut Jobs, ctx: &mut Context, job: JobId) {
     jobs.credentials.by_job.remove(&job);
     ctx.append(Record::JobForgotten { job });
 }
 
-/// The host has revoked what it was asked to, or could not.
+/// The host has revoked what it was asked to revoke, or has failed to.
 pub(in crate::runtime) fn on_revoked(jobs: &mut Jobs, ctx: &mut Context, op: OpId, done: bool) {
     let Some(job) = jobs.credentials.asked.remove(&op) else {
         return; // What was too much goes with the rest in the end.
@@ -256,7 +253,7 @@ pub(in crate::runtime) fn on_revoked(jobs: &mut Jobs, ctx: &mut Context, op: OpI
     ctx.timers.clear(Timer::RevocationGrace(job));
     match ends {
         Some(cause) => end::finish(jobs, ctx, job, cause),
-        // It ended before; now nothing holds it.
+        // The job ended before; nothing holds it any longer.
         None => {
             jobs.table.settle(job);
             ctx.effect(Effect::Unreferenced(job));
@@ -264,7 +261,7 @@ pub(in crate::runtime) fn on_revoked(jobs: &mut Jobs, ctx: &mut Context, op: OpI
     }
 }
 
-/// The host could not revoke: it is asked again, later each time.
+/// The host could not revoke: sets the timer for the next attempt.
 fn try_again(ctx: &mut Context, job: JobId, failures: &mut u32) {
     let (first, longest) = AGAIN;
     let wait = first.saturating_mul(1 << (*failures).min(16)).min(longest);
@@ -273,7 +270,7 @@ fn try_again(ctx: &mut Context, job: JobId, failures: &mut u32) {
     ctx.timers.set(Timer::RevokeAgain(job), ctx.now.mono + wait);
 }
 
-/// The host has revoked a value that is superseded, or could not.
+/// The host has revoked a superseded value, or has failed to.
 fn on_superseded_revoked(entry: &mut Provisioning, ctx: &mut Context, (job, op): (JobId, OpId), done: bool) {
     let Some(at) = entry.superseded.iter().position(|old| old.asked == Some(op)) else {
         return; // It answers what it was not asked.
@@ -292,7 +289,7 @@ fn on_superseded_revoked(entry: &mut Provisioning, ctx: &mut Context, (job, op):
     }
 }
 
-/// The host could not revoke, and is asked again.
+/// The timer after a failed revocation is due: asks the host again.
 pub(in crate::runtime) fn on_again(jobs: &mut Jobs, ctx: &mut Context, job: JobId) {
     match jobs.credentials.by_job.get(&job).map(|entry| &entry.stage) {
         Some(Stage::Revoking { .. }) => jobs.credentials.ask_to_revoke(ctx, job),
@@ -302,12 +299,12 @@ pub(in crate::runtime) fn on_again(jobs: &mut Jobs, ctx: &mut Context, job: JobI
     }
 }
 
-/// An agent wants another value for a credential of its job, this one if it says so:
-/// the host is asked for it, and answers its call.
+/// An agent asks for another value of a credential of its job, or for the given `value`. The host is asked;
+/// its answer answers the call.
 ///
 /// # Errors
 ///
-/// Why it gets none.
+/// Why the agent gets none.
 pub(in crate::runtime) fn renew(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -367,7 +364,7 @@ pub(in crate::runtime) fn renew(
     Ok(())
 }
 
-/// The host has given a credential another value, or has not.
+/// The host has answered a renewal.
 fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance) {
     let Some(entry) = jobs.credentials.by_job.get_mut(&id) else {
         return; // They are revoked.
@@ -376,7 +373,7 @@ fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance)
         return; // It answers what it was not asked.
     };
     if matches!(entry.stage, Stage::Revoking { .. }) {
-        // Perhaps it was issued after everything was revoked.
+        // The host may have issued the value after everything was revoked.
         entry.weigh();
         return jobs.credentials.ask_to_revoke(ctx, id);
     }
@@ -431,16 +428,14 @@ fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance)
     jobs.credentials.revoke_superseded(ctx, id);
 }
 
-/// Why what was issued is not taken, and what of it is to be revoked: values, with the ids
-/// of their credentials.
+/// Why an issued value is not taken, and the issued values to revoke, with the ids of their credentials.
 type Unwanted = (String, Vec<(String, Secret)>);
 
-/// Gives a credential the value that was issued for it; gives it, and the value that it
-/// had.
+/// Gives a credential the value that was issued for it. Returns the credential, and its earlier value.
 ///
 /// # Errors
 ///
-/// Why not, and what of it is to be revoked.
+/// Why the value is not taken, and which issued values are to be revoked.
 fn take_renewed(
     live: &mut Live,
     id: &str,
@@ -468,13 +463,13 @@ fn take_renewed(
     }
 }
 
-/// What everybody who watches is shown of a renewal, in the words of 1.1 §9.8.2 and of
-/// published clients. Who may have the value finds it there too.
+/// The renewal as every watcher sees it, in the form of 1.1 §9.8.2 and of published clients. A reader that
+/// may have the value gets it in the same event.
 fn renewal_event(id: &str) -> JobEvent {
     JobEvent::Emitted { kind: EventKind::Status, body: renewal_body(id, None) }
 }
 
-/// The body of a renewal, with the value for who may have it.
+/// The body of a renewal. `value` is for a reader that may have it.
 pub(in crate::runtime) fn renewal_body(id: &str, value: Option<&Secret>) -> Json {
     let value = value.map(Secret::expose);
     let mut body = Object::new();
@@ -486,21 +481,20 @@ pub(in crate::runtime) fn renewal_body(id: &str, value: Option<&Secret>) -> Json
     body.json()
 }
 
-/// Whoever wanted another value is answered.
+/// Answers the agent that asked for another value.
 fn answer_renewal(jobs: &mut Jobs, ctx: &mut Context, id: JobId, answer: AgentReply) {
     ctx.timers.clear(Timer::Renewal(id));
     jobs.table.change(id, |job| {
         if let Some(call) = job.run.questions.renewing.take() {
             job.run.waits.remove(&Wait::Renewal);
-            // Its silence is counted from here.
+            // The agent's heartbeat interval starts anew.
             job.run.last_call = ctx.now.mono;
             job.run.answer(ctx, (id, call), answer, true);
         }
     });
 }
 
-/// The host has taken too long to give a credential another value: what it issues all
-/// the same is revoked.
+/// The host has not answered a renewal in time. If it issues a value nevertheless, that value is revoked.
 pub(in crate::runtime) fn on_renewal_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     if let Some(renewing) = jobs.credentials.by_job.get_mut(&id).and_then(|entry| entry.renewing.as_mut()) {
         renewing.call = None;
@@ -509,8 +503,7 @@ pub(in crate::runtime) fn on_renewal_due(jobs: &mut Jobs, ctx: &mut Context, id:
     answer_renewal(jobs, ctx, id, why.into());
 }
 
-/// The end of a job has waited for long enough: it ends, and they are still to be
-/// revoked.
+/// The end of a job has waited long enough for revocation: the job ends, and the host is still asked to revoke.
 pub(in crate::runtime) fn on_grace_over(jobs: &mut Jobs, ctx: &mut Context, job: JobId) {
     let stage = jobs.credentials.by_job.get_mut(&job).map(|entry| &mut entry.stage);
     if let Some(Stage::Revoking { failures, ends }) = stage
@@ -525,28 +518,28 @@ pub(in crate::runtime) fn on_grace_over(jobs: &mut Jobs, ctx: &mut Context, job:
     }
 }
 
-/// Whatever an earlier run has left is revoked.
+/// Revokes everything that an earlier run left.
 pub(in crate::runtime) fn on_restored(jobs: &mut Jobs, ctx: &mut Context) {
     for job in jobs.credentials.jobs().collect::<Vec<JobId>>() {
         jobs.credentials.revoke(ctx, job, None);
     }
 }
 
-/// Why a job cannot go on whose credentials an earlier run has had.
+/// Why a job whose credentials an earlier run held has to end.
 pub(super) fn lost() -> Cause {
     let why = "the runtime was restarted, and with it the credentials of the job were lost: submit it again, if it \
                had a key with a new one";
     Cause::Failed(JobError::new(ErrorCode::Internal, why))
 }
 
-/// The credentials of a job were revoked in an earlier run.
+/// Restores that the credentials of a job were revoked.
 pub(in crate::runtime) fn restore_revoked(jobs: &mut Jobs, id: JobId) {
     jobs.credentials.remove(id);
     jobs.table.change(id, |job| job.run.credentials = false);
     jobs.table.settle(id);
 }
 
-/// A job was forgotten, or never accepted.
+/// Restores that a job was forgotten, or was never accepted.
 pub(in crate::runtime) fn restore_forgotten(jobs: &mut Jobs, id: JobId) -> Option<Job> {
     jobs.credentials.remove(id);
     jobs.remove(id)

@@ -1,13 +1,12 @@
-//! Streams of a job: what its agent says in them, and how they end (RFC §11).
+//! Streams of a job: what its agent or a client sends in them, and how they end (RFC §11).
 //!
 //! ```text
 //! open ──▶ Open ──chunk──▶ Open ──close, cancel, or end of the job──▶ over
 //! ```
 //!
-//! What happens in a stream are events of the job. A stream is known by the number of
-//! the event that opened it, so that its name is never given again. After a restart
-//! the agent that had it open is gone: it is ended with its job, or before the agent
-//! is started again.
+//! What happens in a stream is recorded as events of the job. The name of a stream contains the number of the
+//! event that opened it, so a name is never given twice. After a restart the agent that had a stream open is
+//! gone: the stream is ended with its job, or before the agent is started again.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString as _};
@@ -28,24 +27,24 @@ use crate::runtime::io::{ChunkData, INBOUND, OpenedStream, Output, StreamCall, S
 use crate::runtime::timers::Timer;
 use crate::time::Timestamp;
 
-/// What a stream takes besides its name, roughly.
+/// Approximate bytes of a stream besides its name.
 const OPEN: usize = 192;
-/// What a session takes that has opened any, roughly.
+/// Approximate bytes for a session that has opened any.
 const SESSION: usize = 64;
 
 /// The streams of a job that are open.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// By what its agent knows them by.
+    /// Open streams, by the number that the agent uses.
     pub(super) open: BTreeMap<u32, OpenStream>,
-    /// Those to it that are over and that it has not taken to their end.
+    /// Closed inbound streams whose end the agent has not taken yet.
     leaving: BTreeMap<u32, Untaken>,
-    /// How many clients have opened.
+    /// How many streams clients have opened.
     pub(super) inbound: u32,
-    /// The sessions that go on and have opened any.
+    /// The open sessions that have opened any.
     pub(super) sessions: BTreeSet<SessionId>,
-    /// Of an earlier run, whose agent is gone: by name, with their chunks and those that
-    /// were left out, as far as that was kept.
+    /// Streams of an earlier run, whose agent is gone: by name, the number of chunks and of chunks left out, as far
+    /// as they were recorded.
     earlier: BTreeMap<String, (u64, u64)>,
 }
 
@@ -53,28 +52,28 @@ pub(super) struct Streams {
 #[derive(Debug)]
 pub(super) struct OpenStream {
     pub(super) id: String,
-    /// Chunks that it has had.
+    /// Chunks so far.
     pub(super) chunks: u64,
     /// Chunks that were left out.
     shed: u64,
     pace: Option<Pace>,
-    /// Where it comes from, if it goes to the agent.
+    /// Where the stream comes from, if it goes to the agent.
     pub(super) inbound: Option<Inbound>,
 }
 
 /// Where a stream to an agent comes from.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    /// The session whose it is.
+    /// The session that opened it.
     pub(super) session: SessionId,
-    /// What its client calls it.
+    /// The id that its client gave it.
     pub(super) name: WireId,
     pub(super) terms: StreamTerms,
     pub(super) untaken: Untaken,
 }
 
 impl Inbound {
-    /// Bytes it holds, those of its chunks with it.
+    /// Bytes that it holds, with those of its chunks.
     fn weight(&self) -> usize {
         self.name.as_str().len() + self.untaken.bytes
     }
@@ -84,10 +83,10 @@ impl Inbound {
     }
 }
 
-/// What an agent was told of a stream to it and has not taken.
+/// What the host was handed for an inbound stream and the agent has not taken.
 #[derive(Debug, Default)]
 pub(super) struct Untaken {
-    /// Bytes of each.
+    /// Bytes of each item.
     words: VecDeque<usize>,
     pub(super) bytes: usize,
 }
@@ -98,26 +97,26 @@ impl Untaken {
         self.bytes += bytes;
     }
 
-    /// Its agent has taken the first one.
+    /// The agent has taken the first item.
     fn take(&mut self) {
         self.bytes -= self.words.pop_front().unwrap_or(0);
     }
 }
 
-/// How far the chunks of a stream are to be apart.
+/// The minimum interval between the chunks of a stream.
 #[derive(Debug)]
 struct Pace {
     every: Duration,
-    /// When the next one is due.
+    /// When the next chunk is due.
     due: Timestamp,
-    /// Whether its agent was told to wait for that.
+    /// Whether the agent was told to wait until then.
     held: bool,
 }
 
 impl Streams {
-    /// Bytes they hold, roughly.
+    /// Approximate bytes that they hold.
     pub(super) fn weight(&self) -> usize {
-        // Mostly there are none, and a job is weighed with whatever changes.
+        // The fast path: most jobs have no streams, and a job is weighed at every change.
         if self.count() == 0 && self.sessions.is_empty() && self.earlier.is_empty() {
             return 0;
         }
@@ -128,12 +127,12 @@ impl Streams {
         open + leaving + sessions + self.earlier.keys().map(|id| OPEN + id.len()).sum::<usize>()
     }
 
-    /// How many count as open: one to an agent does until that has taken its end.
+    /// How many count as open. An inbound stream counts until the agent has taken its end.
     fn count(&self) -> usize {
         self.open.len() + self.leaving.len()
     }
 
-    /// An agent has taken what it was told next of a stream to it.
+    /// The agent has taken the next item of an inbound stream.
     fn take(&mut self, number: u32) {
         if let Some(inbound) = self.open.get_mut(&number).and_then(|open| open.inbound.as_mut()) {
             inbound.untaken.take();
@@ -145,7 +144,7 @@ impl Streams {
         }
     }
 
-    /// Whether its agent was told to wait in one.
+    /// Whether the agent was told to wait in any of them.
     fn is_held(&self) -> bool {
         self.open.values().any(|open| open.pace.as_ref().is_some_and(|pace| pace.held))
     }
@@ -155,19 +154,19 @@ impl Streams {
         self.open.iter().find(|(_, open)| open.id == id).map(|(number, _)| *number)
     }
 
-    /// Those that are open, as they are kept when their events are not.
+    /// Open streams, as recorded when the events that opened them are trimmed.
     pub(super) fn opened(&self) -> Vec<OpenedStream> {
         let earlier = self.earlier.iter().map(|(id, counts)| (id, *counts));
         let open = self.open.values().map(|open| (&open.id, (open.chunks, open.shed)));
         open.chain(earlier).map(|(id, (chunks, shed))| OpenedStream { id: id.clone(), chunks, shed }).collect()
     }
 
-    /// Takes over which were open in an earlier run.
+    /// Restores the streams that an earlier run had open.
     pub(super) fn restore_open(&mut self, streams: &[OpenedStream]) {
         self.earlier = streams.iter().map(|open| (open.id.clone(), (open.chunks, open.shed))).collect();
     }
 
-    /// Takes over what an event of an earlier run says.
+    /// Restores from an event of an earlier run.
     pub(super) fn restore(&mut self, event: &JobEvent) {
         let JobEvent::Emitted { kind, body } = event else {
             return; // It is of no stream.
@@ -185,13 +184,12 @@ impl Streams {
 }
 
 impl OpenStream {
-    /// Whether its next chunk comes sooner than whoever reads it wants.
+    /// Whether the next chunk would come sooner than the readers of the stream want.
     fn is_early(&self, now: Timestamp) -> bool {
         self.pace.as_ref().is_some_and(|pace| now < pace.due)
     }
 
-    /// Its next chunk has come; gives when the one after that is due, if its agent is
-    /// to be told to wait for it.
+    /// Counts a chunk. Returns when the next one is due, if the agent has to be told to wait for that.
     fn hold(&mut self, now: Timestamp) -> Option<Timestamp> {
         let pace = self.pace.as_mut()?;
         pace.due = pace.due.max(now) + pace.every;
@@ -200,16 +198,15 @@ impl OpenStream {
     }
 }
 
-/// The streams of a job that are open: each with how many chunks it has had, if these are
-/// kept.
+/// The open streams of a job, with their numbers of chunks. Inbound streams have none: their chunks are not
+/// recorded.
 pub(in crate::runtime) fn shown(job: &Job) -> BTreeMap<&str, Option<u64>> {
     let Streams { open, earlier, .. } = &job.run.sends.streams;
     let now = open.values().map(|open| (open.id.as_str(), open.inbound.is_none().then_some(open.chunks)));
     now.chain(earlier.iter().map(|(id, (chunks, _))| (id.as_str(), Some(*chunks)))).collect()
 }
 
-/// The agent waits, or waits no longer, for one of its streams: while it does, nobody
-/// expects to hear it.
+/// Updates whether the job waits for the pace of a stream. While it waits, the agent is not expected to call.
 fn settle_pace(job: &mut Job, ctx: &Context) {
     if job.run.sends.streams.is_held() {
         job.run.waits.insert(Wait::StreamPace);
@@ -218,11 +215,11 @@ fn settle_pace(job: &mut Job, ctx: &Context) {
     }
 }
 
-/// Does what an agent says in a stream.
+/// Carries out a call of an agent about a stream.
 ///
 /// # Errors
 ///
-/// Why nothing comes of it. Of a stream that is over, `FAILED_PRECONDITION`.
+/// Why the call is refused. For a stream that is not open, `FAILED_PRECONDITION`.
 pub(super) fn on_call(
     job: &mut Job,
     ctx: &mut Context,
@@ -273,9 +270,9 @@ fn take_call(
     }
 }
 
-/// Bytes of the words of an end that are shown.
+/// Bytes of an error message or a close reason that are kept.
 const SHOWN_BYTES: usize = 512;
-/// Bytes of a code; the one for what nobody knows stands for a longer one.
+/// Bytes of an error code; a longer one is replaced by `UNKNOWN`.
 const CODE_BYTES: usize = 64;
 /// Bytes of a role or a media type.
 const WORD_BYTES: usize = 127;
@@ -292,7 +289,7 @@ fn open(job: &mut Job, ctx: &mut Context, number: u32, wanted: &StreamTerms) -> 
     Ok(())
 }
 
-/// Whether one more stream of a job may be open.
+/// Whether the job may have one more open stream.
 pub(super) fn check_room(job: &Job, ctx: &Context) -> Result<(), Violation> {
     let most = ctx.config.limits.prompt.open_streams_per_job;
     if job.run.sends.streams.count() < most {
@@ -302,8 +299,8 @@ pub(super) fn check_room(job: &Job, ctx: &Context) -> Result<(), Violation> {
     Err(Violation::exhausted("open_streams_per_job", BoundOf::Job, most as u64, why))
 }
 
-/// A stream begins, from a client or not; where an agent's call opens it, that gets its
-/// credit back.
+/// Opens a stream, of the agent or of a client. If an agent's call opens it (`of_call`), the agent gets the
+/// credit of that call back once the event is durable.
 pub(super) fn begin_open(
     job: &mut Job,
     ctx: &mut Context,
@@ -317,20 +314,20 @@ pub(super) fn begin_open(
     job.run.sends.streams.open.insert(number, open);
 }
 
-/// An error as others see it: whoever gives it may give words and codes of any length.
+/// Cuts an error to the lengths that are kept: agents and clients may send messages and codes of any length.
 fn cut(error: JobError) -> JobError {
     let code = if error.code.as_str().len() > CODE_BYTES { ErrorCode::Unknown } else { error.code };
     JobError { code, message: super::result::beginning(&error.message, SHOWN_BYTES), ..error }
 }
 
-/// A stream to an agent ends, in the words of its client.
+/// Ends an inbound stream for the reason that its client gives.
 pub(super) fn close(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>) {
     if let Some(inbound) = close_for(job, ctx, number, reason, false) {
         leave(job, ctx, number, inbound, None);
     }
 }
 
-/// Gives where a stream that ends came from, if it went to the agent.
+/// Closes a stream. Returns where it came from, if it was inbound.
 fn close_for(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>, of_call: bool) -> Option<Inbound> {
     let stream = job.run.sends.streams.open.remove(&number)?;
     let reason = reason.map(|reason| super::result::beginning(reason, SHOWN_BYTES));
@@ -338,8 +335,8 @@ fn close_for(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>
     stream.inbound
 }
 
-/// The agent is told that a stream to it is over; until it has taken that, and what
-/// came before, the host holds it.
+/// Tells the agent that an inbound stream is over. The host holds the stream until the agent has taken that
+/// and everything before it.
 fn leave(job: &mut Job, ctx: &mut Context, number: u32, inbound: Inbound, error: Option<JobError>) {
     let mut untaken = inbound.untaken;
     untaken.push(OPEN + error.as_ref().map_or(0, |error| error.message.len()));
@@ -347,7 +344,7 @@ fn leave(job: &mut Job, ctx: &mut Context, number: u32, inbound: Inbound, error:
     tell(job, ctx, number, StreamWord::Closed(error));
 }
 
-/// A stream breaks off, whoever says so; its agent is told.
+/// Breaks a stream off with an error, and tells the agent.
 pub(super) fn fail(job: &mut Job, ctx: &mut Context, number: u32, error: JobError) {
     let Some(open) = job.run.sends.streams.open.remove(&number) else {
         return; // It is over.
@@ -374,7 +371,7 @@ fn chunk(
         return Err(over());
     };
     open.shed += u64::from(shed);
-    // They stand in the frame of the first piece, and leave room for it.
+    // Attributes stand in the frame of the first piece only, which must have room for them.
     check(data, &notes, ctx.config.limits.frame.event_body_bytes.min(budget / 2))?;
     let budget = budget - notes.attributes.as_ref().map_or(0, |attributes| attributes.as_str().len());
     if notes.low_priority && open.is_early(now) {
@@ -384,7 +381,7 @@ fn chunk(
     let id = open.id.clone();
     let due = open.hold(now);
     let pieces: Vec<ChunkData> = match data {
-        // A text stands in a frame under two names.
+        // A frame carries the text under two names.
         ChunkData::Text(text) => cut_text(text.clone(), (budget / 2).max(1)).into_iter().map(ChunkData::Text).collect(),
         ChunkData::Binary(bytes) if bytes.is_empty() => alloc::vec![ChunkData::Binary(Vec::new())],
         ChunkData::Binary(bytes) => {
@@ -415,7 +412,7 @@ fn chunk(
     Ok(())
 }
 
-/// Whether a chunk may be said.
+/// Checks a chunk before it is recorded.
 fn check(data: &ChunkData, notes: &ChunkNotes, most: usize) -> Result<(), Violation> {
     let bytes = match data {
         ChunkData::Text(text) => text.as_bytes(),
@@ -437,12 +434,12 @@ fn check(data: &ChunkData, notes: &ChunkNotes, most: usize) -> Result<(), Violat
         let why = alloc::format!("`attributes` of a chunk are an object of at most {most} bytes, not of {bytes}");
         return Err(Violation::invalid(why));
     }
-    // They stand one level deeper than they came.
+    // In the frame, attributes are nested one level deeper.
     let checked = crate::json::check(attributes.as_str(), Json::MAX_DEPTH - 1);
     checked.map_err(|why| Violation::invalid(why.to_string()))
 }
 
-/// Takes a stream out of those that are open.
+/// Removes a stream from the open ones.
 fn take(job: &mut Job, number: u32) -> Result<OpenStream, Violation> {
     job.run.sends.streams.open.remove(&number).ok_or_else(over)
 }
@@ -455,7 +452,7 @@ pub(super) fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) 
     ctx.output(Output::AgentStream { job: job.id, stream, says });
 }
 
-/// Its job ends so, and with it what is open; gives the sessions that had opened any.
+/// The job ends: closes its open streams. Returns the sessions that had opened any.
 pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> BTreeSet<SessionId> {
     job.run.waits.remove(&Wait::StreamPace);
     let Streams { open, leaving: _, earlier, inbound: _, sessions } = core::mem::take(&mut job.run.sends.streams);
@@ -467,7 +464,7 @@ pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> BTre
     sessions
 }
 
-/// Its agent is started again: what an earlier run left open is over.
+/// The agent is started again: ends the streams that an earlier run left open.
 pub(super) fn begin(job: &mut Job, ctx: &mut Context) {
     for (id, counts) in core::mem::take(&mut job.run.sends.streams.earlier) {
         let why = "the runtime was restarted: its agent starts again";
@@ -480,7 +477,7 @@ pub(in crate::runtime) fn is_open(job: &Job, id: &str) -> bool {
     job.run.sends.streams.number_of(id).is_some()
 }
 
-/// Ends a stream, and not its job; its agent is told.
+/// Ends a stream without ending its job, and tells the agent.
 pub(in crate::runtime) fn cancel(jobs: &mut Jobs, ctx: &mut Context, id: JobId, stream: &str, reason: Option<&str>) {
     jobs.table.change(id, |job| {
         let Some(number) = job.run.sends.streams.number_of(stream) else {
@@ -490,8 +487,7 @@ pub(in crate::runtime) fn cancel(jobs: &mut Jobs, ctx: &mut Context, id: JobId, 
     });
 }
 
-/// Whoever reads a stream wants so much time between two of its chunks; `None`: no
-/// longer.
+/// Sets the time that the readers of a stream want between two chunks; `None`: no minimum.
 pub(in crate::runtime) fn pace(jobs: &mut Jobs, ctx: &mut Context, id: JobId, stream: &str, every: Option<Duration>) {
     jobs.table.change(id, |job| {
         let now = ctx.now.mono;
@@ -508,7 +504,7 @@ pub(in crate::runtime) fn pace(jobs: &mut Jobs, ctx: &mut Context, id: JobId, st
     });
 }
 
-/// Some of the streams of a job may go on.
+/// A timer is due: lets the streams whose next chunk is due go on.
 pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     jobs.table.change(id, |job| {
         let now = ctx.now.mono;

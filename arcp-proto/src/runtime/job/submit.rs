@@ -1,4 +1,4 @@
-//! Submitting jobs: what is checked and what is claimed (1.1 §7.1, §7.2).
+//! Submitting jobs: what is checked, and the key that is claimed (1.1 §7.1, §7.2).
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -28,64 +28,64 @@ use crate::runtime::log::Waiter;
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 
-/// A job that is asked for.
+/// A submit, with the session and the principal that it comes from.
 #[derive(Clone, Copy)]
 pub(in crate::runtime) struct SubmitContext<'a> {
-    /// What the job is called, if credentials were issued for it.
+    /// The job id, if credentials were issued for it already.
     pub(in crate::runtime) id: Option<JobId>,
     pub(in crate::runtime) submit: &'a Submit,
     pub(in crate::runtime) invocation: &'a Invocation,
-    /// What makes another message of the same id the same.
-    /// `None`: no message of a client asked for it.
+    /// The digest by which a repeated message with the same id is recognised. `None`: no client's message asked
+    /// for the job.
     pub(in crate::runtime) command: Option<[u8; 32]>,
-    /// The message's id, and whether that is its principal's.
+    /// The id of the message. `id_is_of_principal`: it is unique per principal, not per session.
     pub(in crate::runtime) request: &'a WireId,
     pub(in crate::runtime) id_is_of_principal: bool,
     pub(in crate::runtime) principal: &'a Principal,
-    /// The roles that count.
+    /// The roles that apply.
     pub(in crate::runtime) roles: &'a Roles,
     pub(in crate::runtime) session: SessionId,
-    /// The job that it is to be below, which whoever asks may put it.
+    /// The parent, if the job is a child. The caller has checked that the submitter may submit below it.
     pub(in crate::runtime) parent: Option<JobId>,
-    /// Bounds of a lease that its client may ask for.
+    /// The negotiated features, which say what a lease may contain.
     pub(in crate::runtime) features: Features,
-    /// What its session may have granted at most, besides what the runtime grants.
+    /// Ceilings from the session's credentials, besides those of the runtime.
     pub(in crate::runtime) ceilings: [Option<&'a Ceiling>; 2],
-    /// The time of a schedule that it is the job of.
+    /// The firing of a schedule that the job belongs to.
     pub(in crate::runtime) firing: Option<&'a Firing>,
-    /// The checkpoint of another job at which it begins.
+    /// The checkpoint of another job at which this one begins.
     pub(in crate::runtime) begins: Option<&'a Beginning>,
 }
 
 impl SubmitContext<'_> {
-    /// Of whom policy is asked.
+    /// The subject that policy is asked about.
     pub(in crate::runtime) fn subject(&self) -> Subject<'_> {
         Subject { principal: self.principal, roles: self.roles }
     }
 
-    /// What makes another submit under its key the same.
+    /// The digest that another submit under the same key must match.
     fn fingerprint(&self) -> [u8; 32] {
         self.begins.map_or_else(|| fingerprint(self.submit), |begins| fingerprint_at(&begins.at))
     }
 }
 
-/// What a submit comes to.
+/// The outcome of the checks of a submit.
 #[derive(Debug)]
 pub(in crate::runtime) enum Submission {
-    /// A job that its key was claimed for.
+    /// The job that the key already names.
     Known(JobId),
     /// A new job.
     New(NewJob),
 }
 
-/// What was found out of a job that may be accepted.
+/// What the checks established about a job that may be accepted.
 #[derive(Debug)]
 pub(in crate::runtime) struct NewJob {
     pub(super) agent: AgentRef,
     pub(super) checks_input: bool,
     pub(super) grant: Grant,
     pub(super) key: Option<KeyRecord>,
-    /// The job that has it done, if one has.
+    /// The parent, if the job is a child.
     pub(super) parent: Option<Box<ParentRecord>>,
 }
 
@@ -94,7 +94,7 @@ impl NewJob {
         &self.agent
     }
 
-    /// Whether its input has to fit its agent.
+    /// Whether the host has to check the input against the agent's schema.
     pub(in crate::runtime) fn checks_input(&self) -> bool {
         self.checks_input
     }
@@ -104,22 +104,21 @@ impl NewJob {
         &self.grant.lease
     }
 
-    /// When that ends.
+    /// When the lease ends.
     pub(in crate::runtime) fn expires_at(&self) -> Option<UtcMs> {
         self.grant.constraints.expires_at
     }
 
-    /// Whether it is to have credentials: its lease grants models, and somebody vouches
-    /// for its principal.
+    /// Whether the job is to have credentials: its lease grants models, and its principal is not anonymous.
     pub(in crate::runtime) fn wants_credentials(&self, ctx: &Context, principal: &Principal) -> bool {
         let grants_models = |lease: Lease| lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse);
-        // Nobody is run by a workflow but its steps.
+        // A workflow has no agent of its own; its steps get credentials.
         let runs = !is_agent(&self.agent);
         let provisions = runs && ctx.config.models.provisions && !principal.is_anonymous();
         provisions && Lease::parse(&self.grant.lease).is_ok_and(grants_models)
     }
 
-    /// What was asked for and is not granted as it stands.
+    /// What the client asked for and is not granted unchanged.
     pub(in crate::runtime) fn taken(&self) -> &[String] {
         self.grant.taken()
     }
@@ -137,7 +136,7 @@ impl Jobs {
         asked: SubmitContext<'_>,
     ) -> Result<Submission, Violation> {
         let SubmitContext { submit, principal, .. } = asked;
-        // Only a key makes anybody compare what was asked for.
+        // Only a key needs the fingerprint.
         let key = submit
             .key
             .as_ref()
@@ -158,7 +157,7 @@ impl Jobs {
         let asks = (asked.subject(), submit.agent.name());
         let grant = ctx.prove(principal, |ctx, fuel| match asked.parent {
             None => {
-                // What nobody asked for another job's checkpoint does not bring.
+                // A checkpoint of another job does not bring a lease that nobody asked for.
                 let nothing_stays = asked.begins.is_some();
                 Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, nothing_stays, fuel)
             }
@@ -218,9 +217,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// The job that has to go so that there is room for one more of a principal:
-    /// the first of its own that ended, or else the first of all. Its agent is
-    /// gone.
+    /// The job that has to be forgotten to make room for one more of this principal: its own that ended first, or
+    /// else the first of all that ended. The agent of that job is gone.
     pub(in crate::runtime) fn to_forget(&self, ctx: &Context, principal: &Principal) -> Option<JobId> {
         if self.table.len() < ctx.config.limits.job.jobs {
             return None;
@@ -228,8 +226,8 @@ impl Jobs {
         self.table.first_settled_of(principal).or_else(|| self.table.first_settled())
     }
 
-    /// Accepts a job, in a slot if its principal may have one: whoever may has no
-    /// job of that agent in line for one.
+    /// Accepts a job, in a slot if its principal may have one. A principal with jobs of that agent in line gets no
+    /// slot ahead of them.
     pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
         let NewJob { agent, grant, key, parent, checks_input: _ } = new;
@@ -301,7 +299,7 @@ impl Jobs {
     }
 }
 
-/// The job of a key by which one was begun at this checkpoint.
+/// The job that an earlier submit under this key began at this checkpoint.
 ///
 /// # Errors
 ///
@@ -319,8 +317,8 @@ pub(in crate::runtime) fn begun_by(
     }
 }
 
-/// Checks whether a submit would be accepted that comes later, as things are now and if
-/// there is room for it then.
+/// Checks whether a later submit would be accepted, under the present configuration and apart from bounds on
+/// room.
 ///
 /// # Errors
 ///
@@ -334,9 +332,8 @@ pub(in crate::runtime) fn check_for_later(ctx: &mut Context, asked: SubmitContex
     Ok(NewJob { agent, checks_input, grant, key: None, parent: None })
 }
 
-/// Whether an account may have one more job that has not ended, which is a step of a
-/// workflow or not; `full`: what is said
-/// where it has as many as it may.
+/// Whether an account may have one more unended job. `is_step`: the job is a step of a workflow. `full`: the
+/// message if the account has as many as it may.
 pub(super) fn check_unfinished(
     jobs: &Jobs,
     ctx: &Context,
@@ -355,8 +352,7 @@ pub(super) fn check_unfinished(
     held.admit(NEW_JOB, share, own, "unfinished_bytes", "the bytes of jobs that have not ended")
 }
 
-/// Whether policy lets somebody have one more job that has not ended; `full`: what is
-/// said where it has as many as it may.
+/// Whether policy allows one more unended job. `full`: the message if the subject has as many as policy allows.
 pub(super) fn check_quota(
     jobs: &Jobs,
     ctx: &Context,
@@ -375,7 +371,7 @@ pub(super) fn check_quota(
     }
 }
 
-/// How far whoever asks in a session is trusted, as far as that does not change.
+/// The trust level of a session, without elevations.
 pub(in crate::runtime) fn level_of(principal: &Principal, ceilings: &[Option<&Ceiling>]) -> TrustLevel {
     match (principal.is_anonymous(), ceilings.iter().any(Option::is_some)) {
         (true, _) => TrustLevel::Untrusted,
@@ -384,7 +380,7 @@ pub(in crate::runtime) fn level_of(principal: &Principal, ceilings: &[Option<&Ce
     }
 }
 
-/// What somebody asks for stands for: an agent, or a workflow, which is checked as a whole.
+/// Resolves the agent of a submit; a workflow is checked as a whole.
 fn resolve_asked(ctx: &mut Context, asked: SubmitContext<'_>, grant: &Grant) -> Result<(AgentRef, bool), Violation> {
     let submit = asked.submit;
     if !is_agent(&submit.agent) {
@@ -397,7 +393,7 @@ fn resolve_asked(ctx: &mut Context, asked: SubmitContext<'_>, grant: &Grant) -> 
     check_workflow(ctx, submit, asked.subject(), bounds, grant).map(|agent| (agent, false))
 }
 
-/// A trace of its own: 32 hex digits.
+/// A new trace id: 32 hex digits.
 fn new_trace(ctx: &mut Context) -> String {
     let halves = [ctx.entropy.public_u64() | 1, ctx.entropy.public_u64()];
     let mut digits = [0; 32];
@@ -412,7 +408,7 @@ fn taken() -> Violation {
     Violation::new(ErrorCode::DuplicateKey, "the idempotency key was used for a different submit: use a new key")
 }
 
-/// What makes two submits the same.
+/// The digest that two equal submits share.
 fn fingerprint(submit: &Submit) -> [u8; 32] {
     let mut asked = Object::new();
     asked.display("agent", &submit.agent);
@@ -429,13 +425,12 @@ fn fingerprint(submit: &Submit) -> [u8; 32] {
     asked.json().fingerprint()
 }
 
-/// What makes two children of a job the same, whether its agent or a client asks for
-/// them.
+/// The digest that two submits of the same child share, from an agent or from a client.
 pub(super) fn fingerprint_below(submit: &Submit) -> [u8; 32] {
     fingerprint(&Submit { parent: None, delegate_id: None, ..submit.clone() })
 }
 
-/// What makes two jobs the same that begin at checkpoints.
+/// The digest that two jobs begun at the same checkpoint share.
 fn fingerprint_at(at: &BegunAt) -> [u8; 32] {
     let mut asked = Object::new();
     asked.str("checkpoint_id", checkpoint::id_of(at.job, at.event).as_str());
