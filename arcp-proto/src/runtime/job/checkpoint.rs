@@ -1,5 +1,5 @@
-//! Checkpoints: what an agent can go on from when the runtime has ended under
-//! it, and at which other jobs can begin (RFC §10.2, §19).
+//! Checkpoints: states from which an agent can go on after a restart of the runtime, and at which other jobs
+//! can begin (RFC §10.2, §19).
 //!
 //! ```text
 //! asked for ──▶ Asked ──the agent makes one──▶ kept ──▶ answered once it is durable
@@ -9,9 +9,9 @@
 //!   └──no room──▶ what its own agent goes on from, until there is a newer one
 //! ```
 //!
-//! What is kept is in memory, and a record each. Who waits for one is in memory only:
-//! whoever asks again by the same message after a restart is answered with what was
-//! made for it, or has another one made.
+//! A kept checkpoint is in memory and in one record. Which request waits for a checkpoint is in memory only:
+//! after a restart, a repeated message with the same id is answered with the checkpoint that was made for it,
+//! or has another one made.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -35,30 +35,29 @@ use crate::runtime::effect::Effect;
 use crate::runtime::io::{Output, Record};
 use crate::runtime::timers::Timer;
 
-/// Where a job is to begin, and what it begins with.
+/// The checkpoint at which a job is to begin, and its state.
 #[derive(Clone, Debug)]
 pub(in crate::runtime) struct Beginning {
     pub(in crate::runtime) at: BegunAt,
     pub(in crate::runtime) state: Arc<[u8]>,
 }
 
-/// What a checkpoint is known by: the event that tells of it.
+/// The id of a checkpoint, which contains the number of its event.
 pub(in crate::runtime) fn id_of(job: JobId, event: u64) -> WireId {
     WireId::new(&alloc::format!("chk_{}_{event}", job.ulid())).expect("it is as long as an id may be")
 }
 
-/// Of which job a checkpoint is that is known so, and the number of its event.
+/// The job and the event number of the checkpoint with this id.
 pub(in crate::runtime) fn named(id: &WireId) -> Option<(JobId, u64)> {
     let (job, event) = id.as_str().strip_prefix("chk_")?.split_once('_')?;
     let (job, event) = (JobId::parse(&alloc::format!("job_{job}"))?, event.parse().ok()?);
-    // Of several spellings of a number one counts.
+    // Only the canonical spelling of a number is valid.
     (id_of(job, event) == *id).then_some((job, event))
 }
 
 impl Job {
-    /// Keeps what its agent can go on from. Whoever sees the event can rely on
-    /// it: the state stands in the log before it. With `asked`, whether it is kept
-    /// is what its agent wants to know.
+    /// Keeps a state that the agent can go on from. The state stands in the log before its event, so that every
+    /// reader of the event can rely on it. With `asked`, the agent wants to know whether the state is kept.
     pub(super) fn checkpoint(
         &mut self,
         ctx: &mut Context,
@@ -74,7 +73,7 @@ impl Job {
             return Err(Fault("the checkpoint is larger than this runtime allows"));
         }
         let waiting = self.run.checkpoints.as_ref().and_then(|own| own.asked.clone()).filter(|_| restarts);
-        // Whoever asks for one knows what to call it.
+        // The label of the request counts before that of the agent.
         let label = waiting.as_ref().and_then(|asked| asked.label.clone()).or_else(|| label.map(Into::into));
         let event = self.count() + 1;
         let mut body = Object::new();
@@ -97,11 +96,11 @@ impl Job {
     }
 }
 
-/// Keeps a state: for its own agent in any case, for other jobs if there is room.
+/// Keeps a state: always for the agent of this job; for other jobs, if there is room.
 ///
 /// # Errors
 ///
-/// If there is none.
+/// If there is no room for other jobs to begin at it.
 fn keep(job: &mut Job, ctx: &mut Context, state: Vec<u8>, mark: CheckpointMark) -> Result<CheckpointRef, Violation> {
     let room = make_room(job, ctx, ENTRY + state.len() + mark.bytes());
     if let Some(prompts) = &mut job.prompts {
@@ -116,7 +115,7 @@ fn keep(job: &mut Job, ctx: &mut Context, state: Vec<u8>, mark: CheckpointMark) 
     Ok(shown)
 }
 
-/// Makes room for one more: those go first that the agent made by itself, oldest first.
+/// Makes room for one more, by forgetting checkpoints that the agent made unasked, oldest first.
 fn make_room(job: &mut Job, ctx: &mut Context, bytes: usize) -> Result<(), Violation> {
     let limits = ctx.config.limits.artifact.clone();
     let id = job.id;
@@ -129,8 +128,8 @@ fn make_room(job: &mut Job, ctx: &mut Context, bytes: usize) -> Result<(), Viola
         let why = alloc::format!("the checkpoint has {bytes} bytes: at most {most} are kept of a job");
         return Err(exhausted("checkpoint_bytes_per_job", most, why));
     }
-    // What one makes by itself does not take the place of what somebody asked for, and goes
-    // for nothing that has no room then either.
+    // Checkpoints that a client asked for are never evicted. If evicting all others is not enough, none is
+    // evicted.
     let by_itself: Vec<(LogPos, usize)> = {
         let of_agent = own.kept.iter().filter(|kept| kept.mark.asked.is_none());
         of_agent.map(|kept| (kept.pos, kept.charge.bytes())).collect()
@@ -163,7 +162,7 @@ fn exhausted(bound: &'static str, most: usize, why: String) -> Violation {
     Violation::exhausted(bound, BoundOf::Job, most as u64, why)
 }
 
-/// Whether an account may have so many bytes more of checkpoints, once it has given up others.
+/// Whether an account may hold this many more bytes of checkpoints, after it has freed `freed`.
 fn admit(ctx: &Context, account: &crate::principal::Account, bytes: usize, freed: usize) -> Result<(), Violation> {
     let limits = &ctx.config.limits;
     let held = ctx.accounts.held(account, HeldFor::Checkpoints, limits, limits.artifact.all_checkpoint_bytes);
@@ -183,36 +182,35 @@ fn shown(job: JobId, mark: &CheckpointMark, bytes: usize) -> CheckpointRef {
     }
 }
 
-/// All that are kept of a job, oldest first.
+/// All checkpoints that are kept of a job, oldest first.
 pub(in crate::runtime) fn all(job: &Job) -> impl Iterator<Item = CheckpointRef> {
     let kept = job.run.checkpoints.iter().flat_map(|own| &own.kept);
     kept.map(|kept| shown(job.id, &kept.mark, kept.state.len()))
 }
 
-/// Whether jobs can begin at the checkpoints of a job that are kept, or its agent is to be
-/// started.
+/// Whether the job still holds what it was started with, as far as anything needs it: its agent that is to be
+/// started, or jobs that may begin at its checkpoints.
 pub(in crate::runtime) fn is_whole(job: &Job) -> bool {
     let own = job.run.checkpoints.as_ref();
     job.input.is_some() || own.is_none_or(|own| own.kept.is_empty() || own.input.is_some())
 }
 
-/// Whether a job has a state to go on from.
+/// Whether the agent of a job has a state to go on from.
 pub(super) fn has_any(job: &Job) -> bool {
     job.run.checkpoints.as_ref().is_some_and(|own| own.last.is_some() || !own.kept.is_empty())
 }
 
-/// What a job begins with at a checkpoint of this one: the state, and what this one was
-/// started with.
+/// What a job needs to begin at a checkpoint of this one: the state, and the input and extensions of this job.
 pub(in crate::runtime) fn beginning(job: &Job, event: u64) -> Option<(Beginning, Json, Option<Json>)> {
     let own = job.run.checkpoints.as_ref()?;
     let kept = own.kept.iter().find(|kept| kept.mark.event == event)?;
-    // One that is about to be started again has it still.
+    // A job that is about to be started again still has its input.
     let started = own.input.as_ref().or(job.input.as_ref())?;
     let beginning = Beginning { at: BegunAt { job: job.id, event }, state: kept.state.clone() };
     Some((beginning, started.input.clone(), started.extensions.clone()))
 }
 
-/// Whether a principal's job may begin with so many bytes.
+/// Whether a principal may have a job that begins with a state of this size.
 pub(super) fn check_beginning(
     ctx: &Context,
     account: &crate::principal::Account,
@@ -229,8 +227,8 @@ pub(super) fn begin_at(job: &mut Job, ctx: &mut Context, beginning: &Beginning) 
     job.run.checkpoints.get_or_insert_default().last = Some((state, charge));
 }
 
-/// What the agent of a job is started with: the state that it goes on from. What it was
-/// submitted with stays, if other jobs may begin at its checkpoints.
+/// Starts the agent of a job: returns the state that it goes on from. The input is kept if other jobs may
+/// begin at checkpoints of this one.
 pub(super) fn start(job: &mut Job, ctx: &mut Context) -> Option<Vec<u8>> {
     let input = job.input.take();
     if !ctx.config.restarts(&job.spec.agent) {
@@ -249,8 +247,8 @@ pub(super) fn start(job: &mut Job, ctx: &mut Context) -> Option<Vec<u8>> {
     own.last.take().map(|(state, _)| state.to_vec()).or(latest)
 }
 
-/// The agent of a job is not started any more: what it was submitted with goes, unless
-/// other jobs may begin at its checkpoints.
+/// The agent of a job will not be started: drops the input, unless other jobs may begin at checkpoints of this
+/// one.
 pub(super) fn drop_input(job: &mut Job) {
     let input = job.input.take();
     if let Some(own) = job.run.checkpoints.as_mut().filter(|own| !own.kept.is_empty() && own.input.is_none()) {
@@ -261,14 +259,14 @@ pub(super) fn drop_input(job: &mut Job) {
     }
 }
 
-/// A job is over: what is kept stays with it.
+/// A job has ended: its checkpoints are kept with it.
 pub(super) fn end(job: &mut Job, ctx: &mut Context) {
     let over = || Violation::new(ErrorCode::FailedPrecondition, "the job ended before its agent made a checkpoint");
     answer(job, ctx, Err(over()));
     restore_end(job);
 }
 
-/// The same in an earlier run.
+/// Restores what the end of a job does to its checkpoints.
 pub(super) fn restore_end(job: &mut Job) {
     if let Some(own) = &mut job.run.checkpoints {
         own.last = None;
@@ -278,12 +276,12 @@ pub(super) fn restore_end(job: &mut Job) {
     }
 }
 
-/// Whether a checkpoint of a job can be asked for.
+/// Whether a client can ask for a checkpoint of a job.
 ///
 /// # Errors
 ///
-/// `UNIMPLEMENTED` if its agent gives none, `FAILED_PRECONDITION` if it does not run or
-/// is at one, `RESOURCE_EXHAUSTED` at a bound.
+/// `UNIMPLEMENTED` if the agent gives none on request, `FAILED_PRECONDITION` if it is not running or is making
+/// one already, `RESOURCE_EXHAUSTED` at a bound.
 pub(in crate::runtime) fn check(job: &Job, ctx: &Context) -> Result<(), Violation> {
     let name = job.spec.agent.name();
     let unable = |why: String| Err(Violation::new(ErrorCode::Unimplemented, why));
@@ -316,7 +314,7 @@ pub(in crate::runtime) fn check(job: &Job, ctx: &Context) -> Result<(), Violatio
     Ok(())
 }
 
-/// Asks for a checkpoint of a job, of which one [can be](check) asked for.
+/// Asks the agent for a checkpoint. The caller has [checked](check) that it can be asked.
 pub(in crate::runtime) fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId, asked: Asked) {
     let at = ctx.now.mono + ctx.config.limits.artifact.checkpoint_wait;
     ctx.timers.set(Timer::Checkpoint(id), at);
@@ -324,7 +322,7 @@ pub(in crate::runtime) fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId, ask
     jobs.table.change(id, |job| job.run.checkpoints.get_or_insert_default().asked = Some(asked));
 }
 
-/// Who has sent a message, and where: in one session, unless ids are the principal's.
+/// The sender of a message, and the scope of its id: one session, or the principal.
 #[derive(Clone, Debug)]
 pub(in crate::runtime) struct Asker {
     pub(in crate::runtime) by: Principal,
@@ -333,13 +331,13 @@ pub(in crate::runtime) struct Asker {
 }
 
 impl Asker {
-    /// Whether a message of the same id, of that one and in that session, is the same.
+    /// Whether a message with the same id, from that principal and session, is the same message.
     fn is(&self, by: Option<&Principal>, session: SessionId) -> bool {
         by == Some(&self.by) && (self.id_is_of_principal || session == self.session)
     }
 }
 
-/// What became of a message that asked for a checkpoint of a job.
+/// The checkpoint that was made for an earlier copy of this message.
 pub(in crate::runtime) fn made_for(job: &Job, asker: &Asker, request: &WireId) -> Option<CheckpointRef> {
     let kept = &job.run.checkpoints.as_ref()?.kept;
     let found = kept.iter().find(|Kept { mark, .. }| {
@@ -349,7 +347,7 @@ pub(in crate::runtime) fn made_for(job: &Job, asker: &Asker, request: &WireId) -
     Some(shown(job.id, &found.mark, found.state.len()))
 }
 
-/// Whether a message waits for a checkpoint still; from now on in this session.
+/// Whether a message still waits for a checkpoint. If it does, its answer goes to this session from here on.
 pub(in crate::runtime) fn goes_on_waiting(jobs: &mut Jobs, id: JobId, asker: &Asker, request: &WireId) -> bool {
     let waits = |job: &mut Job| {
         let asked = job.run.checkpoints.as_mut().and_then(|own| own.asked.as_mut());
@@ -359,20 +357,20 @@ pub(in crate::runtime) fn goes_on_waiting(jobs: &mut Jobs, id: JobId, asker: &As
     jobs.table.change(id, waits) == Some(true)
 }
 
-/// The agent of a job has taken too long for a checkpoint.
+/// The agent has not made a checkpoint in time.
 pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let span = ctx.config.limits.artifact.checkpoint_wait;
     let why = alloc::format!("the agent has made no checkpoint within {}", crate::time::InWords(span));
     jobs.table.change(id, |job| answer(job, ctx, Err(Violation::new(ErrorCode::Timeout, why))));
 }
 
-/// A job is somebody else's: who waits for a checkpoint of it is told no more of it.
+/// The job was handed over to another principal: the waiting request is refused.
 pub(super) fn hand_over(job: &mut Job, ctx: &mut Context) {
     let why = "the job was handed over: its checkpoints are whose it is now";
     answer(job, ctx, Err(Violation::new(ErrorCode::FailedPrecondition, why)));
 }
 
-/// Answers whoever waits for a checkpoint of a job, if anybody does.
+/// Answers the request that waits for a checkpoint of a job, if there is one.
 fn answer(job: &mut Job, ctx: &mut Context, made: Result<CheckpointRef, Violation>) {
     let Some(asked) = job.run.checkpoints.as_mut().and_then(|own| own.asked.take()) else {
         return; // Its agent made it by itself.
@@ -389,7 +387,7 @@ fn answer(job: &mut Job, ctx: &mut Context, made: Result<CheckpointRef, Violatio
     ctx.effect(Effect::Tell { session: asked.session, reply });
 }
 
-/// A job had a checkpoint in an earlier run.
+/// Restores a checkpoint of a job.
 pub(in crate::runtime) fn restore(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -413,7 +411,7 @@ pub(in crate::runtime) fn restore(
     });
 }
 
-/// Checkpoints of a job were forgotten in an earlier run.
+/// Restores that checkpoints of a job were forgotten.
 pub(in crate::runtime) fn restore_forgotten(jobs: &mut Jobs, id: JobId, entries: &[LogPos]) {
     jobs.table.change(id, |job| {
         if let Some(own) = &mut job.run.checkpoints {

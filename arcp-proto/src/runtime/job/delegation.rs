@@ -1,14 +1,11 @@
-//! Child jobs: what the agent of a job has other agents do (1.1 §10).
+//! Child jobs: the work that the agent of a job delegates to other agents (1.1 §10).
 //!
-//! A child may do no more than its parent: its lease is within the parent's, it
-//! ends with that at the latest, and what it may spend is taken out of what is left
-//! of the parent's budgets in the batch of its acceptance. What it has left comes
-//! back in the batch of its end. So whatever was spent, and whatever a crash cut
-//! short, a budget and those below it are never more than what was granted.
+//! A child may do no more than its parent: its lease is within the parent's, and ends no later. What it may
+//! spend is taken out of the parent's budgets in the batch of its acceptance; what it has left comes back in
+//! the batch of its end. So a budget and those below it never exceed what was granted, even after a crash.
 //!
-//! A parent that fails, is cancelled or whose lease ends takes its children with it,
-//! wherever they stand, and theirs. One that ends well leaves them to end as they
-//! do. It is not forgotten before them: it is what their money goes through.
+//! A parent that fails, is cancelled or whose lease expires ends its descendants. A parent that succeeds
+//! leaves its children running. It is not forgotten before they end: their money goes back through it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -44,33 +41,33 @@ use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentCall, AgentReply, ChildEnd, ParentRecord};
 use crate::secret::Secret;
 
-/// A call that takes more than its own job.
+/// A call that involves more than the job of its agent.
 #[derive(Debug)]
 pub(in crate::runtime) enum WiderCall {
-    /// It wants a child.
+    /// The agent delegates to a child.
     Delegate(Delegating),
-    /// It waits for one.
+    /// The agent waits for a child to end.
     Await(JobId),
-    /// It wants another value for a credential, this one if it says so.
+    /// The agent wants another value for a credential, or the given one.
     Renew(String, Option<Secret>),
-    /// It leaves bytes with the runtime.
+    /// The agent stores an artifact.
     Keep(Box<ArtifactTerms>),
 }
 
-/// A call that is being done.
+/// A call that is being carried out.
 #[derive(Debug)]
 pub(in crate::runtime) struct OpenCall {
     pub(super) job: JobId,
     pub(super) asked: Option<CallId>,
     pub(super) bytes: u64,
-    /// The last position of the log before it.
+    /// The last log position before the call.
     before: LogPos,
 }
 
-/// What a delegation may come to.
+/// The outcome of the checks of a delegation.
 #[derive(Debug)]
 pub(in crate::runtime) enum Delegated {
-    /// The child that is there.
+    /// The child exists already.
     Known(JobId),
     /// A child that may be accepted.
     New(Box<NewChild>),
@@ -82,10 +79,10 @@ pub(in crate::runtime) struct NewChild {
     submit: Submit,
     invocation: Invocation,
     new: NewJob,
-    /// By what its parent may have it.
+    /// What allows the parent to delegate.
     permit: Permit,
     parent: ParentRecord,
-    /// As of the parent.
+    /// From here on: as the parent has them.
     principal: Principal,
     roles: Roles,
     session: SessionId,
@@ -104,19 +101,19 @@ impl NewChild {
         self.submit.input.as_ref()
     }
 
-    /// What its parent knows it by.
+    /// The id by which the parent refers to this child.
     pub(in crate::runtime) fn name(&self) -> &WireId {
         &self.parent.delegate_id
     }
 
-    /// The session that may cancel it: that of its parent.
+    /// The session that may cancel the child: the one that holds its parent.
     pub(in crate::runtime) fn session(&self) -> SessionId {
         self.session
     }
 }
 
 impl Delegating {
-    /// What a client asks for below a job.
+    /// A child that a client asks for.
     pub(in crate::runtime) fn of(submit: &Submit) -> Delegating {
         let delegation = Delegation {
             agent: submit.agent.to_string(),
@@ -128,8 +125,7 @@ impl Delegating {
         Delegating { delegation, said: None }
     }
 
-    /// What is said of it, come to anything or not: the event, and what it is answered
-    /// with if it is refused.
+    /// Shows the delegation in the job, successful or not: its event, and the error result if it is refused.
     fn show(&self, job: &mut Job, ctx: &mut Context, id: &WireId, made: Result<Child<'_>, &Violation>) {
         let limits = &ctx.config.limits;
         let most = limits.family.delegate_event_bytes.min(limits.frame.event_body_bytes);
@@ -146,9 +142,9 @@ impl Delegating {
     }
 }
 
-/// Takes a call out that has to do with children, or with the host that issues
-/// credentials: with `asked`, its agent wants to know what becomes of it. An event says the same as a call, but of a job
-/// that was given no lease and does not ask: that tells of what it does elsewhere.
+/// Takes out a call that involves children, credentials or artifacts. `asked`: the agent waits for an answer.
+/// A `delegate` event counts as such a call, except without `asked` in a job without a lease: there the event
+/// only reports a delegation that happened elsewhere.
 pub(super) fn wider_call(job: &Job, asked: Option<CallId>, call: AgentCall) -> Result<WiderCall, AgentCall> {
     match call {
         AgentCall::Delegate(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: None })),
@@ -174,7 +170,7 @@ pub(super) fn wider_call(job: &Job, asked: Option<CallId>, call: AgentCall) -> R
     }
 }
 
-/// An agent calls, for so many bytes of credit: whether it may.
+/// Opens a call of an agent, with its credit, if the agent may call at all. A refused call is answered here.
 pub(in crate::runtime) fn open_call(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -208,13 +204,12 @@ pub(in crate::runtime) fn open_call(
     Some(OpenCall { job: id, asked, bytes, before })
 }
 
-/// A call was done: it costs its credit, and is answered, unless somebody else
-/// does that.
+/// Closes a call: takes its credit, and answers it, unless it is answered elsewhere (`answer` is `None`).
 pub(in crate::runtime) fn close_call(jobs: &mut Jobs, ctx: &mut Context, call: OpenCall, answer: Option<AgentReply>) {
     let OpenCall { job: id, asked, bytes, before } = call;
     let recorded = ctx.log.last() > before;
     jobs.table.change(id, |job| {
-        // What it leaves is recorded later, or refused.
+        // The artifact is recorded later, or refused.
         let is_storing = answer.is_none() && asked.is_some_and(|asked| job.run.questions.storing.contains(&asked));
         job.run.spend_credit(ctx, id, bytes, recorded || is_storing);
         if let Some((asked, answer)) = asked.zip(answer) {
@@ -226,8 +221,8 @@ pub(in crate::runtime) fn close_call(jobs: &mut Jobs, ctx: &mut Context, call: O
     }
 }
 
-/// Whether an agent may have the child that it asks for. Why not is shown on its
-/// job, as the result of that call.
+/// Checks whether an agent may have the child that it asks for. A refusal is shown on its job, as the result
+/// of that call.
 pub(in crate::runtime) fn check_delegation(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -243,7 +238,7 @@ pub(in crate::runtime) fn check_delegation(
         .map_err(|why| refuse_child(jobs, ctx, call, asked, &name, why))
 }
 
-/// An agent gets no child, which is shown on its job; gives what it is answered.
+/// Refuses a child, and shows that on the parent. Returns the answer for the agent.
 pub(in crate::runtime) fn refuse_child(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -260,8 +255,8 @@ pub(in crate::runtime) fn refuse_child(
     why.into()
 }
 
-/// In this order: it is there already, the parent may delegate to that agent,
-/// the bounds of families, the lease, the bounds of all jobs.
+/// Checks in this order: whether the child exists already, whether the parent may delegate to that agent
+/// and has room for a child, the lease, and the bounds of all jobs.
 fn check_child(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -298,7 +293,7 @@ fn check_child(
     Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, permit, parent, principal, roles, session })))
 }
 
-/// A child that the agent of its parent asks for, whose session it has.
+/// The submit of a child that an agent asks for. It belongs to the session that holds the parent.
 fn context_of<'a>(
     (submit, invocation): (&'a Submit, &'a Invocation),
     (parent, name): (JobId, &'a WireId),
@@ -322,7 +317,7 @@ fn context_of<'a>(
     }
 }
 
-/// Accepts a child: as the job that credentials were issued for, if any were.
+/// Accepts a child. If credentials were issued for it, `issued` is the job id that they name.
 pub(in crate::runtime) fn accept_child(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -330,7 +325,7 @@ pub(in crate::runtime) fn accept_child(
     (child, issued): (NewChild, Option<JobId>),
 ) -> JobId {
     let NewChild { submit, invocation, new, permit, parent, principal, roles, session } = child;
-    // What is refused uses nothing up.
+    // A permission for one use is not used up by a refused child.
     jobs.table.change(parent.job, |job| permit.take(job, ctx, None));
     let parent = (parent.job, &parent.delegate_id);
     let context = context_of((&submit, &invocation), parent, (&principal, &roles, session));
@@ -339,8 +334,7 @@ pub(in crate::runtime) fn accept_child(
     job
 }
 
-/// A job was accepted: what it may spend is no longer its parent's, if it has one,
-/// which is told of it.
+/// A job was accepted: if it has a parent, takes its budget out of the parent's, and shows it on the parent.
 pub(in crate::runtime) fn tell_parent(jobs: &mut Jobs, ctx: &mut Context, id: JobId, asked: &Delegating) {
     let Some(child) = jobs.table.get(id).expected("what was accepted in this input is there") else {
         return;
@@ -357,11 +351,11 @@ pub(in crate::runtime) fn tell_parent(jobs: &mut Jobs, ctx: &mut Context, id: Jo
     });
 }
 
-/// An agent waits for a child; `None`: it is answered when that has ended.
+/// An agent waits for a child; `None`: it is answered when the child ends.
 ///
 /// # Errors
 ///
-/// If that is none, or how it ended cannot be told any more.
+/// If the job is no child of this one, or its end is no longer held.
 pub(in crate::runtime) fn on_await(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -389,7 +383,7 @@ pub(in crate::runtime) fn on_await(
     Ok(None)
 }
 
-/// A child has ended: whoever waits for it is answered once that is durable.
+/// A child has ended: answers the calls that wait for it, once the end is durable.
 fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId) {
     if jobs.table.get(parent).is_some_and(is_workflow) {
         ctx.effect(Effect::StepEnded { workflow: parent, job: child });
@@ -406,14 +400,14 @@ fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId
             job.run.answer(ctx, (parent, asked), answer, true);
         }
         if job.run.waits.remove(&Wait::Child(child)) {
-            // Its silence is counted from here.
+            // The agent's heartbeat interval starts anew.
             job.run.last_call = ctx.now.mono;
         }
     });
 }
 
-/// A job is over: what is left of its money, what becomes of its children, and
-/// who waited for it.
+/// A job has ended: returns what is left of its budget, ends its children if it did not succeed, and answers
+/// its parent.
 pub(super) fn end_family(jobs: &mut Jobs, ctx: &mut Context, id: JobId, status: FinalStatus) {
     let parent = jobs.table.get(id).and_then(|job| job.spec.parent());
     if parent.is_some() {
@@ -426,15 +420,15 @@ pub(super) fn end_family(jobs: &mut Jobs, ctx: &mut Context, id: JobId, status: 
     if let Some(parent) = parent {
         answer_parent(jobs, ctx, parent, id);
         leave_family(jobs, id).into_iter().for_each(|above| ctx.effect(Effect::Unreferenced(above)));
-        // Perhaps what it spent was the last of a budget that ends its parent.
+        // What the child spent may have used up a hard budget of its parent.
         if let Some(cause) = jobs.table.get(parent).and_then(|job| lease::obstacle(&jobs.table, job, ctx.now.utc)) {
             jobs.end(ctx, parent, cause);
         }
     }
 }
 
-/// What a child has left is its parent's again; if that is over, which gave up
-/// what it had, whose that is.
+/// Returns what a child has left to its parent. If the parent has ended, which returned its own budget then,
+/// the amount goes on to the first job above that has not.
 fn return_budget(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let Some(job) = jobs.table.get(id).expected("a child that ends is there") else {
         return;
@@ -446,7 +440,7 @@ fn return_budget(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     }
 }
 
-/// Ends the children of a job that have not ended, and theirs.
+/// Cancels the descendants of a job that have not ended.
 pub(super) fn cancel_children(jobs: &mut Jobs, ctx: &mut Context, id: JobId, why: &str, grace: Duration) {
     let children = jobs.table.get(id).map(|job| job.children.iter().copied().collect::<Vec<JobId>>());
     for child in children.into_iter().flatten() {
@@ -464,8 +458,8 @@ pub(super) fn cancel_children(jobs: &mut Jobs, ctx: &mut Context, id: JobId, why
     }
 }
 
-/// A job is over: if nothing goes on below it, the jobs above no longer hold it,
-/// nor any of them that is over itself. Gives those that nothing is left of.
+/// A job has ended: if no descendant is unended, its parent lets go of it, and so on upwards while the parent
+/// has ended too. Returns the jobs that have let go of a child.
 pub(super) fn leave_family(jobs: &mut Jobs, id: JobId) -> Vec<JobId> {
     let (mut freed, mut at_rest) = (Vec::new(), id);
     while let Some(job) = jobs.table.get(at_rest).filter(|job| job.is_terminal() && job.children.is_empty()) {
@@ -480,12 +474,12 @@ pub(super) fn leave_family(jobs: &mut Jobs, id: JobId) -> Vec<JobId> {
     freed
 }
 
-/// Its children that are not over, or have such themselves.
+/// The children that have not ended, or that have such children themselves.
 pub(in crate::runtime) fn children(job: &Job) -> &BTreeSet<JobId> {
     &job.children
 }
 
-/// How a job ended, for its parent.
+/// How a job ended, as its parent is told.
 pub(super) fn ended(job: &Job) -> Result<ChildEnd, Violation> {
     let event = job.event(job.count()).map(|stored| &*stored.event);
     let Some(JobEvent::Ended(terminal)) = event else {
