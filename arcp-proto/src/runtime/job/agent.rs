@@ -1,4 +1,4 @@
-//! What agents say and ask, and how they end.
+//! Calls of agents, and how agents end.
 
 use alloc::boxed::Box;
 use alloc::string::ToString as _;
@@ -20,9 +20,9 @@ use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply};
 
 impl Jobs {
-    /// An agent calls; with `asked` once, and wants to know what becomes of that. Takes
-    /// all, up to the first that takes more than its job, which it gives with its bytes.
-    /// `terms` says how the pieces of a result may look.
+    /// Processes calls of an agent. With `asked` there is one call, which the agent wants answered. Stops at the
+    /// first call that involves more than its job, and returns that with its bytes. `terms`: what the readers can
+    /// take of a result in pieces.
     pub(in crate::runtime) fn on_agent_calls(
         &mut self,
         ctx: &mut Context,
@@ -35,7 +35,7 @@ impl Jobs {
                 return None; // It said so before it was gone.
             };
             if is_over(job) {
-                // Nothing it says counts any more, but nobody is left to wait.
+                // Calls do not count any longer, but one that waits is answered.
                 asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
                 return None;
             }
@@ -59,8 +59,8 @@ impl Jobs {
     }
 }
 
-/// Takes calls of the agent of a job, up to one after which more than that says whether it
-/// goes on, or that takes more than its job: gives that.
+/// Processes calls of an agent, up to the first that involves more than its job, which it returns, or the first
+/// after which the whole family decides whether the job goes on.
 fn take_calls(
     job: &mut Job,
     ctx: &mut Context,
@@ -82,8 +82,8 @@ fn take_calls(
 }
 
 impl Job {
-    /// Takes a call, and answers it if its agent wants to know. A call that breaks
-    /// a rule is the end of the job, unless the agent can be told.
+    /// Processes a call, and answers it if the agent wants that. A call that breaks a rule ends the job, unless the
+    /// agent can be told by an answer.
     fn on_call(
         &mut self,
         ctx: &mut Context,
@@ -102,20 +102,20 @@ impl Job {
         };
         let recorded = ctx.log.last() > before;
         if recorded && !is_free && ctx.log.returning() == returning {
-            // Nothing of it is an event of its own: a decision was written down, or it goes on from an interrupt.
+            // None of its records is an event: it recorded a decision, or a return from an interrupt.
             ctx.log.return_call(self.id);
         }
         if !is_free {
             self.run.spend_credit(ctx, self.id, bytes, recorded);
         }
         if let Some((asked, answer)) = answer {
-            // What people have granted counts once it is durable.
+            // A permission counts once it is durable.
             self.run.answer(ctx, (self.id, asked), answer, recorded || prompts::has_grants(self));
         }
         Ok(())
     }
 
-    /// Does what an agent calls for that is not told what becomes of it.
+    /// Processes a call that the agent wants no answer to.
     fn take_call(
         &mut self,
         ctx: &mut Context,
@@ -133,7 +133,7 @@ impl Job {
             | AgentCall::RenewCredential { .. }
             | AgentCall::AwaitChild { .. } => Ok(()),
             AgentCall::Emit { kind, body } => {
-                // Nothing is lost without a trace.
+                // A dropped event leaves a trace.
                 if let Err(why) = emit(self, ctx, kind, &body, false) {
                     self.append(ctx, warning(&alloc::format!("an event was dropped: {why}")), true);
                 }
@@ -145,13 +145,13 @@ impl Job {
             }
             AgentCall::Checkpoint { state, label } => self.checkpoint(ctx, state, label.as_deref(), false),
             AgentCall::GoOn { interrupt } => {
-                // It may be over by now, as its job is told to stop.
+                // The interrupt may be over, because the job is told to stop.
                 let _ = interrupt::go_on(self, ctx, interrupt);
                 Ok(())
             }
             AgentCall::Stream { stream, says } => {
                 match streams::on_call(self, ctx, (stream, says), terms) {
-                    // It is over by now, which its agent is told.
+                    // The stream is over, and the agent is told so.
                     Ok(()) | Err(Violation { code: ErrorCode::FailedPrecondition, .. }) => {}
                     Err(why) => {
                         let message = alloc::format!("what was said in a stream was dropped: {why}");
@@ -163,7 +163,7 @@ impl Job {
         }
     }
 
-    /// Does what an agent calls for, or says why not. `None`: people answer it.
+    /// Processes a call and returns the answer. `None`: people answer it.
     fn answer_to(
         &mut self,
         ctx: &mut Context,
@@ -219,7 +219,7 @@ impl Job {
         })
     }
 
-    /// How a job that goes on ends when its agent is gone.
+    /// How an unended job ends when its agent is gone.
     pub(super) fn conclude(
         &mut self,
         ctx: &mut Context,
@@ -248,8 +248,8 @@ impl Job {
     }
 }
 
-/// An exit whose words leave room for the rest of a frame of so many bytes: what is
-/// too long for that is cut, and details that are too long are left out.
+/// Cuts an exit so that its texts leave room for the rest of a frame of `bytes`. Details that are too long are
+/// left out.
 fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
     match exit {
         AgentExit::Success { result, summary } => {
@@ -267,12 +267,11 @@ fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
     }
 }
 
-/// Says what its agent says, and what follows from that: a cost is counted, and a
-/// tool that its lease does not allow has failed.
+/// Adds an event of the agent, and its consequences: a cost is counted, and an operation outside the lease fails.
 ///
 /// # Errors
 ///
-/// Why nothing is said.
+/// Why the event is not added.
 fn emit(job: &mut Job, ctx: &mut Context, kind: EventKind, body: &Json, asked: bool) -> Result<Emitted, Violation> {
     let event = emitted(kind, body, ctx.config.limits.frame.event_body_bytes)?;
     let (cost, reported) = (lease::cost_of(job, &event)?, Reported::by(&event));
@@ -285,11 +284,11 @@ fn emit(job: &mut Job, ctx: &mut Context, kind: EventKind, body: &Json, asked: b
     Ok(Emitted { n, denied })
 }
 
-/// An event that was emitted.
+/// An event that was added.
 struct Emitted {
     /// Its number in the job.
     n: u64,
-    /// Why what it says is not allowed.
+    /// Why the operation that it reports is not allowed.
     denied: Option<Violation>,
 }
 
@@ -300,7 +299,7 @@ fn emitted(kind: EventKind, body: &Json, bound: usize) -> Result<JobEvent, Viola
         return Err(Violation::invalid(alloc::format!("it has {bytes} bytes: at most {bound}")));
     }
     let body = kind.normalise(body)?;
-    // What is put together of texts that fit may be nested deeper than can be read again. Each level has two bytes.
+    // A body composed of texts that fit may be nested too deeply to be read again. Each level takes two bytes.
     if body.as_str().len() > 2 * Json::MAX_DEPTH {
         crate::json::check(body.as_str(), Json::MAX_DEPTH).map_err(|why| Violation::invalid(why.to_string()))?;
     }

@@ -1,4 +1,4 @@
-//! Credentials of jobs, as they are held: what becomes of them is in `provisioning`.
+//! The credentials of jobs, as they are held. `provisioning` decides what becomes of them.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -22,16 +22,16 @@ use crate::time::Timestamp;
 
 /// How long the end of a job waits for its credentials to be revoked.
 const BEFORE_END: Duration = Duration::from_secs(5);
-/// Bytes that tables hold for one job, roughly.
+/// Approximate bytes that tables hold for one job.
 const ENTRY: usize = 256;
 
-/// Credentials that count, or may, by their jobs.
+/// Credentials that are valid, or may be, by job.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Credentials {
     pub(super) by_job: BTreeMap<JobId, Provisioning>,
-    /// What the host was asked to do and has not answered.
+    /// Operations that the host has not answered.
     pub(super) asked: BTreeMap<OpId, JobId>,
-    /// Who waits for credentials of a job that is asked for.
+    /// Askers that wait for credentials of a job that is not accepted yet.
     pub(super) waiting: BTreeMap<Asker, JobId>,
 }
 
@@ -40,56 +40,56 @@ pub(in crate::runtime) struct Credentials {
 pub(super) struct Provisioning {
     pub(super) account: Account,
     pub(super) stage: Stage,
-    /// A credential that the host is to give another value.
+    /// The renewal that the host is asked for.
     pub(super) renewing: Option<Renewing>,
-    /// Values that are revoked by themselves while the others count.
+    /// Values that are revoked while the other credentials stay valid.
     pub(super) superseded: Vec<Superseded>,
-    /// Since when something may count that ought not to.
+    /// Since when something may be valid that should have been revoked.
     pub(super) unrevoked_since: Option<Timestamp>,
-    /// By what the host was asked last to revoke everything.
+    /// The last operation that asked the host to revoke everything.
     asked: Option<OpId>,
     charge: Charge,
 }
 
-/// A credential that is to have another value.
+/// A credential that is to get another value.
 #[derive(Debug)]
 pub(super) struct Renewing {
     pub(super) op: OpId,
     pub(super) id: String,
-    /// The call of its agent, if that still waits.
+    /// The call of the agent, if it still waits.
     pub(super) call: Option<CallId>,
-    /// The value that its agent wants.
+    /// The value that the agent wants.
     pub(super) wanted: Option<Secret>,
 }
 
-/// A value that a credential had before, or that nobody has waited for.
+/// An earlier value of a credential, or an issued one that nobody took.
 #[derive(Debug)]
 pub(super) struct Superseded {
     pub(super) id: String,
     pub(super) value: Secret,
-    /// What must be durable before it is revoked: its owner knows the other one then.
+    /// The log position that must be durable before the value is revoked: its owner can learn the later value then.
     pub(super) until: LogPos,
-    /// By what the host was asked to revoke it and has not answered.
+    /// The unanswered operation that revokes the value.
     pub(super) asked: Option<OpId>,
-    /// How often it could not.
+    /// How often the host has failed to revoke it.
     pub(super) failures: u32,
 }
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// That they are wanted is not durable yet, for whoever waits.
+    /// The intent is not durable yet. An asker waits.
     Intended(OpId, Asker, Box<CredentialOrder>),
-    /// The host issues them for whoever waits, if anybody still does.
+    /// The host is issuing them. The asker waits, unless it gave up.
     Asked(Option<Asker>),
-    /// They are there; whoever waits is heard again.
+    /// They are issued, and the asker is heard again.
     Issued(Asker, Vec<ProvisionedCredential>),
-    /// Their job has them.
+    /// The job has them.
     Live(Live),
-    /// The host revokes them, or could not.
+    /// The host is revoking them, or failed to and is asked again.
     Revoking {
-        /// How often it could not.
+        /// How often the host has failed to.
         failures: u32,
-        /// What their job ends with once they are, if it does.
+        /// The cause with which the job ends once they are revoked, if its end waits for that.
         ends: Option<Cause>,
     },
 }
@@ -97,19 +97,17 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) credentials: Vec<ProvisionedCredential>,
-    /// The event that says the value of a credential, of those that have another one
-    /// than at first.
+    /// By credential id, the event that holds the present value, for renewed credentials.
     pub(super) renewed: BTreeMap<String, u64>,
-    /// Values that its agent wanted and was not given: perhaps they were issued all the same,
-    /// and the answer was lost.
+    /// Values that the agent asked for and did not get. The host may have issued them nevertheless, and its answer
+    /// was lost.
     pub(super) doubtful: Vec<Secret>,
-    /// The session that submitted their job, and the last one that came to it by its
-    /// key and may have them.
+    /// The session that submitted the job, and the last session that came to it by its key and may have them.
     pub(super) shown_to: (SessionId, Option<SessionId>),
 }
 
 impl Stage {
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     fn bytes(&self) -> usize {
         let of = |credentials: &[ProvisionedCredential]| credentials.iter().map(ProvisionedCredential::bytes).sum();
         match self {
@@ -138,12 +136,12 @@ impl Provisioning {
         self.weigh();
     }
 
-    /// It holds as much as it weighs.
+    /// Brings the charge up to the weight.
     pub(super) fn weigh(&mut self) {
         self.charge.set(self.bytes());
     }
 
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     fn bytes(&self) -> usize {
         let superseded = |old: &Superseded| size_of::<Superseded>() + old.id.len() + old.value.expose().len();
         let renewing = self
@@ -157,14 +155,14 @@ impl Provisioning {
         if let Stage::Live(live) = &mut self.stage { Some(live) } else { None }
     }
 
-    /// What it has issued was to be revoked by now, and may count.
+    /// Notes that something should have been revoked by this time, and may be valid.
     pub(super) fn note_unrevoked(&mut self, ctx: &Context) {
         self.unrevoked_since.get_or_insert(ctx.now.mono);
     }
 }
 
 impl Live {
-    /// A renewal is over for which its agent wanted this value.
+    /// A renewal is over for which the agent asked for this value.
     pub(super) fn note_wanted(&mut self, wanted: Secret) {
         let counts = self.credentials.iter().any(|credential| credential.value == wanted);
         if !counts && !self.doubtful.contains(&wanted) {
@@ -179,22 +177,22 @@ impl Live {
 }
 
 impl Credentials {
-    /// Since when credentials ought to be revoked and may count, job by job.
+    /// Since when credentials should have been revoked that may be valid, one time per job.
     pub(in crate::runtime) fn unrevoked(&self) -> impl Iterator<Item = Timestamp> {
         self.by_job.values().filter_map(|entry| entry.unrevoked_since)
     }
 
-    /// Whether any may count of a job, which need not be there.
+    /// Whether a job has any that may be valid. The job need not exist.
     pub(in crate::runtime) fn has(&self, job: JobId) -> bool {
         self.by_job.contains_key(&job)
     }
 
-    /// Jobs of which any may count.
+    /// Jobs that have any that may be valid.
     pub(in crate::runtime) fn jobs(&self) -> impl Iterator<Item = JobId> {
         self.by_job.keys().copied()
     }
 
-    /// What the agent of a job is started with.
+    /// The credentials with which the agent of a job is started.
     pub(super) fn of_agent(&self, job: JobId) -> Vec<ProvisionedCredential> {
         self.live(job).map(|live| live.credentials.clone()).unwrap_or_default()
     }
@@ -204,7 +202,7 @@ impl Credentials {
         if let Some(Stage::Live(live)) = stage { Some(live) } else { None }
     }
 
-    /// Adds its credentials to the acceptance of a job, if this session may have them.
+    /// Adds the credentials of a job to its acceptance, if this session may have them.
     pub(in crate::runtime) fn attach(&self, job: JobId, session: SessionId, mut reply: Reply) -> Reply {
         let live = self.live(job).filter(|live| live.is_shown_to(session));
         if let (Some(live), Reply::Command(CommandReply::Accepted(accepted))) = (live, &mut reply) {
@@ -213,8 +211,8 @@ impl Credentials {
         reply
     }
 
-    /// The credential that event `n` of a job says was renewed, with the value that
-    /// stands there, if this session may have it and it counts.
+    /// The credential that event `n` of a job shows as renewed, with its value, if this session may have it and it is
+    /// valid.
     pub(in crate::runtime) fn renewed_by(
         &self,
         job: JobId,
@@ -226,14 +224,14 @@ impl Credentials {
         live.credentials.iter().find(|credential| credential.id == *id)
     }
 
-    /// A session that may do whatever the principal may came to a job by its key.
+    /// A session with no less authority than the job came to it by its key.
     pub(in crate::runtime) fn show_to(&mut self, job: JobId, session: SessionId) {
         if let Some(Stage::Live(live)) = self.by_job.get_mut(&job).map(|entry| &mut entry.stage) {
             live.shown_to.1 = Some(session).filter(|session| *session != live.shown_to.0);
         }
     }
 
-    /// They were wanted in an earlier run, and perhaps issued.
+    /// Restores that credentials were wanted, and perhaps issued.
     pub(in crate::runtime) fn restore(&mut self, ctx: &mut Context, job: JobId, principal: &Principal) {
         let stage = Stage::Revoking { failures: 0, ends: None };
         self.by_job.insert(job, Provisioning::new(ctx, principal, stage));
@@ -250,8 +248,8 @@ impl Credentials {
         }
     }
 
-    /// A job is accepted, submitted in this session: it has what was issued for it, if
-    /// anything was.
+    /// The job was accepted, submitted in this session: it gets what was issued for it. Returns whether that is
+    /// anything.
     pub(super) fn give(&mut self, job: JobId, session: SessionId) -> bool {
         let Some(entry) = self.by_job.get_mut(&job) else {
             return false;
@@ -266,12 +264,11 @@ impl Credentials {
         true
     }
 
-    /// Has whatever was issued for a job revoked; its values count no longer from here
-    /// on.
+    /// Has the host revoke everything that was issued for a job. No reader gets a value from here on.
     pub(super) fn revoke(&mut self, ctx: &mut Context, job: JobId, ends: Option<Cause>) {
         if let Some(entry) = self.by_job.get_mut(&job) {
             for old in core::mem::take(&mut entry.superseded) {
-                // It goes with the rest.
+                // It is revoked with the rest.
                 if let Some(op) = old.asked {
                     self.asked.remove(&op);
                 }
@@ -282,12 +279,11 @@ impl Credentials {
         }
     }
 
-    /// A job is to end: its credentials are revoked first, if any count. Gives the cause
-    /// back if it ends at once.
+    /// A job is to end: revokes its live credentials first. Returns the cause if the job can end at once.
     pub(super) fn revoke_before_end(&mut self, ctx: &mut Context, job: JobId, cause: Cause) -> Option<Cause> {
         match self.by_job.get_mut(&job).map(|entry| &mut entry.stage) {
             Some(Stage::Live(_)) => self.revoke(ctx, job, Some(cause)),
-            // It was restored: the host was asked already.
+            // Restored: the host was asked already.
             Some(Stage::Revoking { ends: ends @ None, .. }) => *ends = Some(cause),
             Some(Stage::Intended(..) | Stage::Asked(_) | Stage::Issued(..) | Stage::Revoking { .. }) | None => {
                 return Some(cause);
@@ -297,22 +293,21 @@ impl Credentials {
         None
     }
 
-    /// Has the host revoke all that was issued for a job.
+    /// Has the host revoke everything that was issued for a job.
     pub(super) fn ask_to_revoke(&mut self, ctx: &mut Context, job: JobId) {
         let Some(entry) = self.by_job.get_mut(&job).expected("whose credentials are revoked has some") else {
             return;
         };
         let op = ctx.next_op();
         if let Some(earlier) = entry.asked.replace(op) {
-            // It may be done before the latest was issued.
+            // That operation may finish before the latest credential was issued.
             self.asked.remove(&earlier);
         }
         self.asked.insert(op, job);
         ctx.output(Output::RevokeCredentials { op, job, what: Revocation::All });
     }
 
-    /// Has the host revoke the values of a job that are superseded, as far as their
-    /// owner can know the later ones.
+    /// Has the host revoke the superseded values of a job whose later values are durable.
     pub(super) fn revoke_superseded(&mut self, ctx: &mut Context, job: JobId) {
         let Some(entry) = self.by_job.get_mut(&job).expected("whose values are superseded has some") else {
             return;

@@ -31,9 +31,8 @@ use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
 
 impl Jobs {
-    /// Ends a job, and its agent unless that was told to stop before. One that
-    /// is over stays as it is. A workflow ends once it was said what its steps have come to,
-    /// in the same input.
+    /// Ends a job, and tells its agent to stop unless it was told before. An ended job stays as it is. A workflow
+    /// ends in the same input, after an event that says how its steps stand.
     pub(super) fn end(&mut self, ctx: &mut Context, id: JobId, cause: Cause) {
         let Some(job) = self.table.get(id).expected("who ends a job has found it") else {
             return;
@@ -47,19 +46,18 @@ impl Jobs {
         end_now(self, ctx, id, cause);
     }
 
-    /// Whoever may cancel has asked for it; the agent has until `grace` is
-    /// over.
+    /// A client that may cancel the job has asked for it. The agent has `grace` to stop.
     pub(in crate::runtime) fn cancel(&mut self, ctx: &mut Context, id: JobId, reason: Option<&str>, grace: Duration) {
         let Some(job) = self.table.get(id).expected("who cancels a job has found it") else {
             return;
         };
         match (&job.state, job.run.state) {
             (JobState::Ended(_), _) => {}
-            // It ends as cancelled as soon as nothing holds up its end.
+            // It ends as cancelled once its end is not held up any longer.
             (JobState::Accepting | JobState::Queued | JobState::Running, _) if is_over(job) => {
                 self.table.change(id, |job| job.mark_cancelling(reason.map(ToString::to_string)));
             }
-            // Who asks again may shorten the grace.
+            // A repeated cancel may shorten the grace.
             (JobState::Cancelling(_), AgentState::Idle) if !self.departures.is_under_way(id) => {
                 self.end(ctx, id, Cause::Cancelled);
             }
@@ -95,8 +93,8 @@ impl Jobs {
         }
     }
 
-    /// Notes that a job was asked to stop, unless that is of no more use:
-    /// whoever is told so can rely on it.
+    /// Records that a job was asked to stop, unless it was before or has ended. The answer to the cancel relies on
+    /// this record.
     pub(in crate::runtime) fn note_cancel(&self, ctx: &mut Context, id: JobId, reason: Option<&str>) {
         let goes_on = |job: &Job| !matches!(job.state, JobState::Cancelling(_) | JobState::Ended(_));
         if self.table.get(id).is_some_and(goes_on) {
@@ -104,8 +102,7 @@ impl Jobs {
         }
     }
 
-    /// The time limit of a job is reached: it ends, or the children that it left behind
-    /// when it ended well.
+    /// The time limit of a job is reached: ends it, or the children that it left when it succeeded.
     pub(in crate::runtime) fn on_max_runtime(&mut self, ctx: &mut Context, id: JobId) {
         if self.table.get(id).is_some_and(Job::is_terminal) {
             let why = alloc::format!("the time limit of its parent {id} is reached");
@@ -115,7 +112,7 @@ impl Jobs {
         }
     }
 
-    /// The agent was told to stop long enough ago.
+    /// The grace of a cancelled agent is over.
     pub(in crate::runtime) fn on_cancel_grace_over(&mut self, ctx: &mut Context, id: JobId) {
         let Some(job) = self.table.get(id).expected("its timers go with a job") else {
             return;
@@ -130,8 +127,7 @@ impl Jobs {
         }
     }
 
-    /// The agent of a job is gone, and with it what it held. `stored`: the artifact that it
-    /// ends with, if it has left that.
+    /// The agent of a job is gone. `stored`: the artifact that is the result, if the agent has stored it.
     pub(in crate::runtime) fn on_agent_exited(
         &mut self,
         ctx: &mut Context,
@@ -148,7 +144,7 @@ impl Jobs {
         };
         let was_over = is_over(job);
         if !was_over {
-            // The pieces of a result that nobody gets any more are not sent.
+            // Nobody gets the result of a cancelled job, so its pieces are not sent.
             let exit = if job.state.is_cancelling() { AgentExit::Lost } else { exit };
             if let Some(terminal) = self.table.change(id, |job| job.conclude(ctx, (exit, stored), terms)) {
                 self.end(ctx, id, Cause::Exited(terminal));
@@ -162,22 +158,21 @@ impl Jobs {
             slots::hand_slot_up(self, ctx, id);
         }
         ctx.timers.clear(Timer::CancelGrace(id));
-        // One that ends with its agent makes room for others once its end is
-        // numbered, not for the last of its own events.
+        // A job that ends with its agent is settled once its end is numbered: the room is not for its own last events.
         if was_over {
             self.table.settle(id);
         }
     }
 }
 
-/// It was said what the steps of a workflow have come to that ends, and not by itself.
+/// The event that says how the steps of an ending workflow stand is there: ends the workflow.
 pub(in crate::runtime) fn end_workflow(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     if let Some(cause) = jobs.ending.remove(&id) {
         end_now(jobs, ctx, id, cause);
     }
 }
 
-/// Nothing has to be said before a job ends.
+/// Ends a job that needs no event before its end.
 fn end_now(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
     let Some(job) = jobs.table.get(id).expected("who ends a job has found it") else {
         return;
@@ -227,26 +222,26 @@ fn end_now(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
     }
 }
 
-/// A job is told to stop, or over: a child that its agent asks for waits no longer.
+/// A job is told to stop, or is over: refuses the child that its agent asks for.
 fn stop_deferred(jobs: &mut Jobs, id: JobId) {
     let why = Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more");
     judge_deferred(jobs, id, Err(why), |_| true);
 }
 
-/// Nothing holds up the end of a job any more.
+/// The end of a job is not held up any longer.
 pub(super) fn finish(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
     if let Some(status) = show_end(jobs, ctx, id, cause) {
         delegation::end_family(jobs, ctx, id, status);
     }
 }
 
-/// From here on the end of a job is seen; gives how it ends, if it had not.
+/// Shows the end of a job. Returns its final status, if it had not ended before.
 fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Option<FinalStatus> {
     let job = jobs.table.get(id)?;
     let mut terminal = cause.terminal(job)?;
     keep_result(ctx, id, &mut terminal);
     let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
-    // It holds for the children that it leaves behind.
+    // The time limit goes on for the children that the job leaves behind.
     match status == FinalStatus::Success && !job.children.is_empty() {
         true if !ctx.timers.is_set(Timer::MaxRuntime(id)) => slots::plan_time_limit(job, ctx),
         true => {}
@@ -267,8 +262,8 @@ fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Opti
     Some(status)
 }
 
-/// A result that is an artifact is kept for as long as its job, unless the runtime keeps none
-/// for so long, or its owner lets go of it.
+/// Keeps an artifact that is a result as long as its job, within the longest retention of artifacts. Its owner
+/// can delete it earlier.
 fn keep_result(ctx: &mut Context, id: JobId, terminal: &mut Terminal) {
     if let Some(JobResult::Stored(stored)) = &mut terminal.result {
         let span = ctx.config.retention().min(ctx.config.timing.longest_artifact_retention);
@@ -278,8 +273,7 @@ fn keep_result(ctx: &mut Context, id: JobId, terminal: &mut Terminal) {
     }
 }
 
-/// Plans until when a job is kept that ended then, and until when what its clients
-/// were sent of it.
+/// Sets the timers of an ended job: until when it is kept, and until when the frames that clients were sent of it.
 pub(super) fn plan_retention(ctx: &mut Context, id: JobId, ended: UtcMs) {
     let (retention, window) = (ctx.config.retention(), ctx.config.timing.resume_window);
     let at = ctx.moment(ended.plus(retention), retention);
@@ -290,8 +284,7 @@ pub(super) fn plan_retention(ctx: &mut Context, id: JobId, ended: UtcMs) {
     }
 }
 
-/// Tells the store the history of a job that is over, so that a restart need not
-/// read it.
+/// Records the history of an ended job, so that a restart need not read its events.
 fn note_history(job: &Job, ctx: &mut Context) {
     if ctx.config.history {
         let history = job.history();
@@ -302,14 +295,14 @@ fn note_history(job: &Job, ctx: &mut Context) {
     }
 }
 
-/// Tells an agent to stop and starts the grace.
+/// Tells the agent to stop, and starts its grace.
 fn stop_agent(jobs: &Jobs, ctx: &mut Context, id: JobId, grace: Duration) {
     tell_to_stop(jobs, ctx, id, false);
     let at = after(ctx, grace);
     ctx.timers.set(Timer::CancelGrace(id), at);
 }
 
-/// Tells whatever runs a job to stop it: the host its agent, and the runtime a workflow.
+/// Tells the host to stop an agent, or the runtime to stop a workflow.
 fn tell_to_stop(jobs: &Jobs, ctx: &mut Context, id: JobId, force: bool) {
     match jobs.table.get(id).is_some_and(is_workflow) {
         true => ctx.effect(Effect::StopWorkflow(id)),

@@ -1,5 +1,4 @@
-//! The events of a job: what each was in a few bytes, and the latest of them
-//! themselves.
+//! The events of a job: a few bytes about each, and the latest events themselves.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -16,23 +15,23 @@ use crate::wire::{self, Beginning, EventSnapshot, FrameRole, View};
 /// All events of a job, counted from 1.
 #[derive(Debug)]
 pub(in crate::runtime) struct Events {
-    /// What they were.
+    /// Class and time of each.
     history: History,
-    /// The latest of them.
+    /// The latest events, held in memory.
     held: VecDeque<Stored>,
-    /// Bytes of those.
+    /// Bytes of the events in memory.
     bytes: usize,
-    /// Thoughts among all of them.
+    /// Thoughts among all events.
     thoughts: u64,
 }
 
-/// One event as it is kept.
+/// One event in memory.
 #[derive(Debug)]
 pub(in crate::runtime) struct Stored {
     pub(in crate::runtime) pos: LogPos,
     pub(in crate::runtime) at: UtcMs,
     pub(in crate::runtime) event: Arc<JobEvent>,
-    /// Thoughts its job had had before.
+    /// Thoughts of the job before this event.
     thoughts: u64,
 }
 
@@ -45,12 +44,12 @@ impl Events {
         &self.history
     }
 
-    /// How many there were.
+    /// How many events there were.
     pub(in crate::runtime) fn count(&self) -> u64 {
         self.history.count()
     }
 
-    /// The first that is held in memory.
+    /// The first event that is held in memory.
     pub(in crate::runtime) fn first_held(&self) -> u64 {
         self.count() + 1 - self.held.len() as u64
     }
@@ -60,7 +59,7 @@ impl Events {
         self.held.get(usize::try_from(n.checked_sub(self.first_held())?).ok()?)
     }
 
-    /// Bytes of those that are held in memory, and of those that can be had.
+    /// Bytes of the events in memory, and of all events that are kept.
     pub(super) fn sizes(&self) -> (usize, u64) {
         (self.bytes, self.history.bytes() as u64)
     }
@@ -79,8 +78,8 @@ impl Events {
         EventRecord { n: self.count() + 1, at, thoughts: self.thoughts, event: Arc::new(event) }
     }
 
-    /// Adds the next event, which stands in the log at `pos`, to be kept until
-    /// then at least; true if with it a good many have come that may go together.
+    /// Adds the next event, whose record is at `pos`, to be kept until `keep_until` at least. Returns whether it
+    /// began another group of events that can be let go together.
     pub(super) fn add(&mut self, pos: LogPos, record: EventRecord, keep_until: Timestamp) -> bool {
         let (class, size) = (record.event.class(), record.event.weight());
         let grown = self.history.push(record.n, class, size, record.at, keep_until);
@@ -88,8 +87,8 @@ impl Events {
         grown
     }
 
-    /// Takes an event of an earlier run; one that the history tells of already
-    /// is only held. False if it is not even that.
+    /// Restores an event. If the history counts it already, it is only held in memory. Returns false if it is not
+    /// even held.
     pub(super) fn restore(&mut self, pos: LogPos, record: EventRecord, keep_until: Timestamp) -> bool {
         if record.n > self.count() {
             self.add(pos, record, keep_until);
@@ -101,13 +100,12 @@ impl Events {
         true
     }
 
-    /// Takes the history of an earlier run over, of which only the last event
-    /// follows.
+    /// Restores the history of a job, of which only the last event follows.
     pub(super) fn restore_history(&mut self, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
         self.history.restore(gone, classes, bytes);
     }
 
-    /// Bytes of those that are held in memory, counted once more.
+    /// Bytes of the events in memory, counted anew.
     pub(super) fn recount(&self) -> usize {
         self.held.iter().map(Stored::weight).sum()
     }
@@ -116,20 +114,20 @@ impl Events {
         self.thoughts = record.thoughts + u64::from(record.event.class() == EventClass::Thought);
         self.bytes += record.event.weight();
         if self.held.capacity() == 0 {
-            // Many jobs have no more than a start and an end.
+            // Many jobs have a start and an end only.
             self.held.reserve_exact(2);
         }
         self.held.push_back(Stored::kept(pos, record));
     }
 
-    /// Lets all go from memory.
+    /// Drops all events from memory.
     pub(super) fn drop_all(&mut self) {
         self.held.clear();
         self.bytes = 0;
     }
 
-    /// Lets the oldest go from memory, but never the last one, nor one after
-    /// `durable`, which nobody else has; false if it stays.
+    /// Drops the oldest event from memory, but never the last one, nor one after `durable`, which only the core has.
+    /// Returns whether it went.
     pub(super) fn drop_oldest(&mut self, durable: LogPos) -> bool {
         let may_go = self.held.len() > 1 && self.held.front().is_some_and(|oldest| oldest.pos <= durable);
         if may_go && let Some(oldest) = self.held.pop_front() {
@@ -138,66 +136,63 @@ impl Events {
         may_go
     }
 
-    /// Lets those before `needed` go from memory, but never the last one, nor
-    /// one after `durable`.
+    /// Drops events before `needed` from memory, but never the last one, nor one after `durable`.
     pub(super) fn drop_before(&mut self, needed: u64, durable: LogPos) {
         while self.first_held() < needed && self.drop_oldest(durable) {}
     }
 
-    /// Lets the oldest before `unsent` go from memory until the rest fits.
+    /// Drops the oldest events before `unsent` from memory until the rest fits.
     pub(super) fn fit(&mut self, limits: &Limits, durable: LogPos, unsent: u64) {
         while self.is_too_large(limits) && self.first_held() < unsent && self.drop_oldest(durable) {}
     }
 
-    /// Lets those up to `upto` go for good.
+    /// Lets events up to `upto` go for good.
     pub(super) fn forget(&mut self, upto: u64) {
         self.history.forget(upto);
         self.drop_before(upto + 1, LogPos(u64::MAX));
     }
 
-    /// Lets the oldest go for good that go together, but never the last; gives
-    /// the last that went.
+    /// Lets the oldest group of events go for good, but never the last group. Returns the last event that went.
     pub(super) fn trim(&mut self) -> Option<u64> {
         self.history.trim()
     }
 
-    /// Whether some may go from memory and can be had again.
+    /// Whether events can be dropped from memory.
     pub(super) fn can_be_dropped(&self) -> bool {
         self.held.len() > 1
     }
 
-    /// Whether more are held in memory than may be.
+    /// Whether more events are held in memory than the limits of a job allow.
     pub(super) fn is_too_large(&self, limits: &Limits) -> bool {
         self.held.len() > limits.history.job_events || self.bytes > limits.history.job_event_bytes
     }
 
-    /// Whether more are kept in the store than may be.
+    /// Whether more events are kept in the store than the limits of a job allow.
     pub(super) fn is_kept_too_large(&self, limits: &Limits) -> bool {
         self.history.kept() > limits.history.kept_job_events || self.history.bytes() > limits.history.kept_job_bytes
     }
 }
 
 impl Stored {
-    /// An event that was kept; it is durable.
+    /// An event from a record that is durable.
     pub(in crate::runtime) fn kept(pos: LogPos, record: EventRecord) -> Stored {
         let EventRecord { at, thoughts, event, .. } = record;
         Stored { pos, at, event, thoughts }
     }
 
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     pub(in crate::runtime) fn weight(&self) -> usize {
         self.event.weight()
     }
 
-    /// Event `n` without what only whoever submitted the job may see; `None` if there is
-    /// nothing of that in it.
+    /// Event `n` without what only the submitter may see; `None` if it holds nothing of that kind.
     pub(in crate::runtime) fn redacted(&self, n: u64) -> Option<Stored> {
         let event = Arc::new(crate::model::stream::redacted(&self.event)?);
         Some(Stored::kept(self.pos, EventRecord { n, at: self.at, thoughts: self.thoughts, event }))
     }
 
-    /// Writes the payload for a view, in a buffer that was used before if that is of use,
-    /// with how the payload before begins.
+    /// Writes the payload for a view. It reuses the buffer, and what the payload written before has in common with
+    /// this one.
     pub(in crate::runtime) fn render(
         &self,
         buffer: (String, &mut Beginning),

@@ -1,5 +1,5 @@
-//! The history of a job without its bodies: how many events there were, when
-//! and of which class each was, and which are still kept somewhere.
+//! The history of a job without the bodies of its events: how many there were, the time and class of each, and
+//! which are still kept.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -10,28 +10,28 @@ use crate::limits::Limits;
 use crate::model::event::{EventClass, EventClasses};
 use crate::time::{Timestamp, UtcMs};
 
-/// Groups into which the events are cut that a store may keep of a job.
+/// Number of groups into which the kept events of a job are divided.
 const GROUPS: usize = 1024;
-/// Groups of one job that are let go at once, when their time has come.
+/// The most groups of one job that are let go in one step.
 const GROUPS_AT_ONCE: usize = 64;
-/// Bytes after which a group is full.
+/// Bytes at which a group is full.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// Events after which those of each class are counted anew: what is asked of
-/// the classes looks at no more than so many.
+/// Events per block. The events of each class are counted at the start of a block, so that a question about
+/// classes looks at one block at most.
 const BLOCK: usize = 256;
 
 #[derive(Debug)]
 pub(in crate::runtime) struct History {
-    /// Events of one group, which are let go together.
+    /// Events per group. The events of a group are let go together.
     group_events: u64,
-    /// Events at the beginning that nobody has any more.
+    /// Events at the beginning that are gone for good.
     gone: u64,
     classes: Classes,
-    /// When the last so many of those were: milliseconds after `begun`.
+    /// Times of the latest events, in milliseconds after `begun`.
     times: VecDeque<u32>,
     begun: UtcMs,
-    /// The first piece of a result: what a job is for does not go by time.
+    /// The first piece of a result: pieces are not let go by time.
     result_from: Option<u64>,
     groups: VecDeque<Group>,
     bytes: usize,
@@ -42,32 +42,32 @@ pub(in crate::runtime) struct History {
 struct Classes {
     before: u64,
     of_events: VecDeque<EventClass>,
-    /// All classes that there were.
+    /// All classes among them.
     seen: EventClasses,
-    /// Once there were more than a block of them.
+    /// Counts per block, once there is more than one block.
     counted: Option<Box<Counted>>,
 }
 
-/// How many events there were of each class, since they are counted.
+/// Events of each class.
 #[derive(Debug, Default)]
 struct Counted {
-    /// Before every block.
+    /// Counts before each block.
     blocks: VecDeque<Counts>,
     all: Counts,
 }
 
-/// How many events there were of each class.
+/// How many events there are of each class.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts([u64; EventClass::ALL.len()]);
 
-/// Events in a row up to `last`.
+/// Consecutive events up to `last`.
 #[derive(Debug)]
 struct Group {
     last: u64,
     events: u64,
     bytes: usize,
-    /// When the resume window after the last of them is over: by the clock that
-    /// does not jump, so that one bad reading of the other lets nothing go.
+    /// The end of the resume window after the last event. It is monotonic time, so that one wrong reading of UTC
+    /// lets nothing go.
     keep_until: Timestamp,
 }
 
@@ -87,7 +87,7 @@ impl History {
         }
     }
 
-    /// Takes a history of an earlier run over, without its times.
+    /// Restores a history. The times of its events are not known.
     pub(in crate::runtime) fn restore(&mut self, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
         self.classes = Classes::new(gone);
         for (class, count) in classes {
@@ -123,7 +123,7 @@ impl History {
         self.result_from
     }
 
-    /// Bytes it holds itself.
+    /// Bytes of the history itself.
     pub(in crate::runtime) fn weight(&self) -> usize {
         self.classes.of_events.capacity() * size_of::<EventClass>()
             + self.classes.counted.as_ref().map_or(0, |counted| counted.weight())
@@ -131,17 +131,17 @@ impl History {
             + self.groups.capacity() * size_of::<Group>()
     }
 
-    /// Bytes of what is kept.
+    /// Bytes of the kept events.
     pub(in crate::runtime) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The class of event `n`, if that is kept.
+    /// The class of event `n`, if it is kept.
     pub(in crate::runtime) fn class(&self, n: u64) -> Option<EventClass> {
         self.classes.get(n).filter(|_| n > self.gone)
     }
 
-    /// How many of these events, which are kept, are of such classes.
+    /// How many of these events, all of them kept, are of the given classes.
     pub(in crate::runtime) fn number_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> u64 {
         if events.start() == events.end() {
             return u64::from(self.class(*events.end()).is_some_and(|class| classes.has(class)));
@@ -153,7 +153,7 @@ impl History {
         self.classes.up_to(classes, *events.end()).saturating_sub(self.classes.up_to(classes, before))
     }
 
-    /// The first of these events that is kept and of such classes.
+    /// The first of these events that is kept and is of the given classes.
     pub(in crate::runtime) fn first_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> Option<u64> {
         if classes.is_empty() || events.start() == events.end() {
             return self.class(*events.end()).filter(|class| classes.has(*class)).map(|_| *events.end());
@@ -162,8 +162,8 @@ impl History {
         self.classes.nth(classes, self.classes.up_to(classes, before) + 1).filter(|n| n <= events.end())
     }
 
-    /// The last event of such classes before event `n`, or as many more before
-    /// that, if it is kept.
+    /// The last event of the given classes before event `n`, or, counting back, the one `more` events of these
+    /// classes earlier. `None` if it is not kept.
     pub(in crate::runtime) fn before(&self, n: u64, classes: EventClasses, more: u64) -> Option<u64> {
         if more == 0 && self.class(n.saturating_sub(1)).is_some_and(|class| classes.has(class)) {
             return Some(n - 1);
@@ -176,10 +176,10 @@ impl History {
         self.classes.nth(classes, nth).filter(|n| *n > self.gone)
     }
 
-    /// The first event of which this holds, if it holds of all that follow and
-    /// that can be told.
+    /// The first event whose time satisfies `later`, which must hold for all times after that. `None` if the known
+    /// times do not tell.
     pub(in crate::runtime) fn first_where(&self, later: impl Fn(UtcMs) -> bool) -> Option<u64> {
-        // After seven weeks they are no longer told apart.
+        // Offsets are capped after seven weeks, and cannot be compared then.
         if self.times.back() == Some(&u32::MAX) {
             return None;
         }
@@ -188,8 +188,8 @@ impl History {
         (earlier > 0 || first_known == 1).then(|| first_known + earlier as u64)
     }
 
-    /// One more event, to be kept until then at least; the first to be known may
-    /// be any. True if with it there is one more group.
+    /// Adds an event, which is kept until `keep_until` at least. The first event may have any number. Returns
+    /// whether this began one more group.
     pub(in crate::runtime) fn push(
         &mut self,
         n: u64,
@@ -221,7 +221,7 @@ impl History {
             }
             None => {
                 if self.groups.capacity() == 0 {
-                    // Mostly it stays the only one.
+                    // Most jobs have one group only.
                     self.groups.reserve_exact(1);
                 }
                 self.groups.push_back(Group { last: n, events: 1, bytes, keep_until });
@@ -230,14 +230,13 @@ impl History {
         }
     }
 
-    /// Whether there is a group that may go.
+    /// Whether a group may be let go.
     pub(in crate::runtime) fn can_be_trimmed(&self) -> bool {
         self.groups.len() > 1
     }
 
-    /// The last event of the groups that need not be kept longer and have none
-    /// from `needed` on, of the next few; the last group stays in any case, and so
-    /// does a result.
+    /// The last event of the groups that can be let go in this step: their resume window has passed, and all their
+    /// events are before `needed`. Never the last group, nor any piece of a result.
     pub(in crate::runtime) fn purgeable(&self, now: Timestamp, needed: u64) -> Option<u64> {
         let needed = needed.min(self.result_from.unwrap_or(u64::MAX));
         let may_go = self.groups.iter().take(self.groups.len().saturating_sub(1)).take(GROUPS_AT_ONCE);
@@ -249,15 +248,14 @@ impl History {
         self.groups.front().map_or(0, |group| group.last)
     }
 
-    /// Lets the oldest group go, but never the last one; gives the last event
-    /// that went.
+    /// Lets the oldest group go, unless it is the last one. Returns the last event that went.
     pub(in crate::runtime) fn trim(&mut self) -> Option<u64> {
         let oldest = self.groups.front().filter(|_| self.groups.len() > 1)?.last;
         self.forget(oldest);
         Some(oldest)
     }
 
-    /// Events up to `upto` are nowhere any more.
+    /// Events up to `upto` are gone for good.
     pub(in crate::runtime) fn forget(&mut self, upto: u64) {
         self.gone = self.gone.max(upto.min(self.count()));
         self.classes.forget(self.gone);
@@ -268,7 +266,7 @@ impl History {
         }
     }
 
-    /// How many events of each class follow each other, of those that are kept.
+    /// The classes of the kept events, run-length coded.
     pub(in crate::runtime) fn runs(&self) -> Vec<(EventClass, u32)> {
         let mut runs: Vec<(EventClass, u32)> = Vec::new();
         let kept = self.classes.of_events.iter().skip(self.classes.at(self.first()).unwrap_or(usize::MAX));
@@ -291,7 +289,7 @@ impl Classes {
         self.before + self.of_events.len() as u64
     }
 
-    /// Where event `n` stands.
+    /// Index of event `n`.
     fn at(&self, n: u64) -> Option<usize> {
         usize::try_from(n.checked_sub(self.before + 1)?).ok()
     }
@@ -314,7 +312,7 @@ impl Classes {
         self.seen = self.seen.with(class);
     }
 
-    /// The first block is full.
+    /// Counts the first block, which is full.
     fn begin_to_count(&mut self) {
         if self.counted.is_none() {
             let mut counted = Counted { blocks: VecDeque::from([Counts::default()]), all: Counts::default() };
@@ -323,7 +321,7 @@ impl Classes {
         }
     }
 
-    /// Events up to `upto` need not be known any more: whole blocks go.
+    /// Forgets the classes of events up to `upto`, in whole blocks.
     fn forget(&mut self, upto: u64) {
         while self.before + BLOCK as u64 <= upto && self.of_events.len() >= BLOCK {
             self.begin_to_count();
@@ -335,19 +333,19 @@ impl Classes {
         }
     }
 
-    /// Whether nothing else has come since they are counted: then nobody has to look.
+    /// Whether every counted event is of the given classes, so that nothing has to be searched.
     fn are_all(&self, classes: EventClasses) -> bool {
         self.seen.without(classes).is_empty()
     }
 
-    /// How many events up to `n` are of such classes, since they are counted.
+    /// How many events up to `n` are of the given classes, after `before`.
     fn up_to(&self, classes: EventClasses, n: u64) -> u64 {
         let end = usize::try_from(n.saturating_sub(self.before)).unwrap_or(usize::MAX).min(self.of_events.len());
         let (from, before) = self.counted.as_ref().map_or((0, 0), |counted| counted.before_block(end / BLOCK, classes));
         before + self.of_events.range(from..end).filter(|class| classes.has(**class)).count() as u64
     }
 
-    /// The event that is the `nth` of such classes, from 1.
+    /// The `nth` event of the given classes, from 1.
     fn nth(&self, classes: EventClasses, nth: u64) -> Option<u64> {
         let (from, before) = match &self.counted {
             Some(counted) => {
@@ -363,7 +361,7 @@ impl Classes {
 }
 
 impl Counted {
-    /// Where a block begins, and how many events there were before it of such classes.
+    /// The index at which a block begins, and how many events of the given classes come before it.
     fn before_block(&self, block: usize, classes: EventClasses) -> (usize, u64) {
         (block * BLOCK, self.blocks.get(block).unwrap_or(&self.all).of(classes))
     }

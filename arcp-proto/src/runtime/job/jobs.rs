@@ -1,5 +1,4 @@
-//! What owns all jobs: their table, the shares of principals, the line for
-//! slots, and the keys.
+//! The owner of all jobs: their table, the shares of accounts, the lines for slots, and the keys.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -27,45 +26,44 @@ use crate::runtime::timers::Timer;
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Jobs {
     pub(super) table: Table,
-    /// What each principal holds of everything.
+    /// What each account holds: jobs and slots.
     pub(super) shares: Shares,
     /// Jobs that wait for a slot.
     pub(super) lines: Lines,
     pub(super) keys: Keys,
     pub(in crate::runtime) credentials: Credentials,
-    /// Jobs that go to other runtimes.
+    /// Jobs on their way to other runtimes.
     pub(in crate::runtime) departures: Departures,
-    /// By which sessions come to jobs that did not submit them.
+    /// Tokens by which sessions that did not submit a job come to it.
     pub(in crate::runtime) tokens: Tokens,
-    /// Jobs whose questions, or the inputs of whose children, are being checked.
+    /// Jobs whose questions, or whose children's inputs, the host is checking.
     pub(super) checking: BTreeMap<OpId, (JobId, Looks)>,
-    /// Jobs of which a child waits for the host.
+    /// Jobs with a child that waits for the host.
     pub(super) deferring: BTreeSet<JobId>,
-    /// Jobs of which a child that has waited for the host is heard again, or that are over and of which something
-    /// was to be heard later: in this input.
+    /// Jobs to be heard again in this input: a child of theirs has its answer from the host, or they have ended with
+    /// calls left in their backlog.
     pub(in crate::runtime) unheard: VecDeque<JobId>,
-    /// Whose agents are heard later.
+    /// Jobs whose agents' calls are processed later.
     pub(super) backlogs: Backlogs,
-    /// Workflows that end as soon as it is said what their steps have come to, and why:
-    /// in this input.
+    /// Workflows that end in this input, with the cause: once their event says how their steps stand.
     pub(super) ending: BTreeMap<JobId, Cause>,
-    /// Which sessions have opened streams to which jobs that go on.
+    /// Which sessions have opened streams to which unended jobs.
     pub(super) inputs: BTreeSet<(SessionId, JobId)>,
 }
 
-/// What the host looks at for the agent of a job.
+/// What the host checks for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Looks {
-    /// A question.
+    /// A question of its agent.
     Question,
     /// The input of a child.
     Child,
 }
 
-/// How much there is of everything.
+/// Numbers of jobs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct JobCounts {
-    /// Jobs that are not over.
+    /// Jobs that have not ended.
     pub(in crate::runtime) unfinished: usize,
     /// Jobs in line for a slot.
     pub(in crate::runtime) waiting: usize,
@@ -104,8 +102,7 @@ impl Jobs {
         JobCounts { unfinished: total.live, waiting: self.lines.len(), running: total.running }
     }
 
-    /// What every job that is not over waits for, if it waits for anything but
-    /// its agent.
+    /// What each unended job waits for, if it waits for anything but its agent.
     pub(in crate::runtime) fn waits(&self) -> Vec<(JobId, Wait)> {
         let go_on = self.table.of_all(None).filter(|(_, job)| !job.is_terminal());
         go_on.filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
@@ -123,7 +120,7 @@ impl Jobs {
         self.table.insert(job);
     }
 
-    /// A job is over: listings show it for a while.
+    /// A job has ended: listings show it until it expires.
     pub(super) fn list(&mut self, id: JobId) {
         let job = self.table.get(id).map(|job| (job.spec.principal.clone(), usize::from(is_workflow(job))));
         if let Some((principal, workflow)) = job {
@@ -136,14 +133,13 @@ impl Jobs {
         }
     }
 
-    /// The oldest job of a principal that is over and that listings show, if
-    /// there are too many.
+    /// The oldest ended job that listings show of a principal, if there are too many.
     pub(in crate::runtime) fn one_too_many(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
         let ended = self.shares.of(&principal.account()).ended;
         self.table.oldest_listed(principal).filter(|_| ended > limits.job.ended_jobs_per_principal)
     }
 
-    /// A job that is over leaves the listings: only what refers to it keeps it.
+    /// An ended job expires: listings leave it out, and only references keep it.
     pub(in crate::runtime) fn expire(&mut self, ctx: &mut Context, id: JobId) {
         ctx.timers.clear(Timer::Retention(id));
         ctx.timers.clear(Timer::EndMissed(id));
@@ -151,16 +147,14 @@ impl Jobs {
         self.unlist(id);
     }
 
-    /// A resume window has passed since a job ended: its events are where the
-    /// store has them.
+    /// A resume window has passed since a job ended: drops its events from memory, if the store has them.
     pub(in crate::runtime) fn on_end_missed(&mut self, ctx: &Context, id: JobId) {
         self.table.change(id, |job| job.released = true);
         purge::unload(&mut self.table, ctx, id);
     }
 
-    /// The job that is to be forgotten, if those that are over hold too much in
-    /// memory or the store keeps too much: of who has most of that the one that ended
-    /// first, but not this one.
+    /// The job to forget next, if ended jobs hold too much memory, or the store keeps too much: of the account that
+    /// holds most, the job that ended first, but never `but`.
     pub(in crate::runtime) fn one_too_heavy(&self, ctx: &Context, but: Option<JobId>) -> Option<JobId> {
         let limits = &ctx.config.limits.history;
         let in_memory = ctx.accounts.runtime().bytes(HeldFor::EndedJobs) > limits.ended_bytes;
@@ -178,7 +172,7 @@ impl Jobs {
         }
     }
 
-    /// Forgets a job whose agent is gone; its key is not, if it still holds.
+    /// Forgets a job whose agent is gone. Its key stays claimed for its window.
     pub(in crate::runtime) fn forget(&mut self, ctx: &mut Context, id: JobId) -> Option<Job> {
         ctx.timers.clear(Timer::Retention(id));
         ctx.timers.clear(Timer::EndMissed(id));
@@ -192,7 +186,7 @@ impl Jobs {
         job
     }
 
-    /// Takes a job away.
+    /// Removes a job from memory.
     pub(in crate::runtime) fn remove(&mut self, id: JobId) -> Option<Job> {
         self.unlist(id);
         self.departures.forget(id);
@@ -201,8 +195,8 @@ impl Jobs {
     }
 }
 
-/// The host has answered for a child that the agent of a job asks for, if it is this one,
-/// or nobody waits for that any more: it is heard again.
+/// Records the host's verdict on a deferred child, or a refusal if the delegation was given up, if `is_due` says
+/// that it is for the child that the job has deferred. The job is heard again in this input.
 pub(super) fn judge_deferred(
     jobs: &mut Jobs,
     id: JobId,
@@ -220,14 +214,14 @@ pub(super) fn judge_deferred(
     jobs.unheard.extend(judged.flatten().map(|()| id));
 }
 
-/// A job ends: what of it was to be heard later is taken in this input.
+/// A job ends: its backlog is processed in this input.
 pub(super) fn end_backlog(jobs: &mut Jobs, id: JobId) {
     if jobs.table.get(id).is_some_and(|job| job.run.allowance.backlog.is_some()) {
         jobs.unheard.push_back(id);
     }
 }
 
-/// Counts once more what jobs and their keys hold.
+/// Counts anew what jobs and their keys hold.
 pub(in crate::runtime) fn recount(jobs: &Jobs, recount: &mut Recount<'_>) {
     recount_table(&jobs.table, recount);
     jobs.keys.recount(recount);
@@ -236,7 +230,7 @@ pub(in crate::runtime) fn recount(jobs: &Jobs, recount: &mut Recount<'_>) {
     jobs.tokens.recount(recount);
 }
 
-/// Whether no job of a principal goes on but workflows.
+/// Whether all unended jobs of a principal are workflows.
 pub(in crate::runtime) fn has_workflows_only(jobs: &Jobs, principal: &Principal) -> bool {
     let share = jobs.shares.of(&principal.account());
     share.live == share.workflows

@@ -1,5 +1,4 @@
-//! Prompts: questions of an agent to people. Its job is blocked while it waits for
-//! an answer (RFC §12, §15.4).
+//! Prompts: questions of an agent to people. The job is blocked while it waits for an answer (RFC §12, §15.4).
 //!
 //! ```text
 //!   ask ──schema is checked──▶ Checking ──bad, or not in time──▶ refused
@@ -11,11 +10,12 @@
 //!                              └──cancel, or end of the job──────▶ Withdrawn
 //! ```
 //!
-//! One that is open is an event of its job, shown as every other one, and shown once
-//! more to who starts to watch. All prompts of a job are one record, the latest of
-//! which counts. One that is open outlives the runtime: an agent that is started
-//! again and asks the same takes it over, or is given the answer that came, until
-//! its next checkpoint. The calls that wait for it do not outlive it.
+//! An open prompt is an event of its job, shown like any other, and shown again to a session that starts to
+//! watch. All prompts of a job are in one record, of which the latest counts.
+//!
+//! An open prompt outlives the runtime; the calls that wait for it do not. An agent that is started again and
+//! asks the same question takes the prompt over, or gets the answer that came meanwhile, until its next
+//! checkpoint.
 
 use alloc::boxed::Box;
 
@@ -45,35 +45,34 @@ use crate::runtime::timers::Timer;
 use crate::runtime::{AnswerRecord, ClosedPrompt, Closing, KeptPrompts, OpenPrompt};
 use crate::time::UtcMs;
 
-/// How long people have for a permission where the agent does not say.
+/// How long people have to answer a permission request if the agent gives no timeout.
 const PERMISSION_TIMEOUT: Duration = Duration::from_secs(300);
-/// Who answers where nobody does.
+/// The name of the answerer if the default is the answer.
 const DEFAULT: &str = "default";
 
-/// What is known of an answer without the host.
+/// Whether an answer counts, as far as the core can judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::runtime) enum Answerable {
-    /// It counts.
+    /// The answer counts.
     Fits,
-    /// It counts if it fits this schema.
+    /// The answer counts if the host finds that it fits this schema.
     Check(Json),
 }
 
-/// Who answers.
+/// The session that answers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct Answerer<'a> {
     pub(in crate::runtime) by: &'a str,
     pub(in crate::runtime) session: SessionId,
-    /// Until when at most he may grant something.
+    /// The latest end of a permission that this session may grant.
     pub(in crate::runtime) until: Option<UtcMs>,
 }
 
-/// Asks people, or has the host check first what is asked. `None`: the call is
-/// answered later.
+/// Asks people, or has the host check the question first. `None`: the call is answered later.
 ///
 /// # Errors
 ///
-/// Why it is not asked.
+/// Why the question is not asked.
 pub(super) fn ask(
     job: &mut Job,
     ctx: &mut Context,
@@ -126,7 +125,7 @@ pub(super) fn ask(
     Ok(None)
 }
 
-/// Has the host look at a question, unless it looks at too many.
+/// Has the host check a question, unless it is checking too many.
 pub(in crate::runtime) fn begin_check(jobs: &mut Jobs, ctx: &mut Context, op: OpId, id: JobId) {
     let Some(account) = jobs.table.get(id).map(|job| job.spec.principal.account()) else {
         return; // It ended in this input, and went to make room.
@@ -156,8 +155,7 @@ pub(in crate::runtime) fn begin_check(jobs: &mut Jobs, ctx: &mut Context, op: Op
     }
 }
 
-/// Whether the host may look at one thing more for agents of an account; `what`: how that is
-/// called of which there is too much.
+/// Whether the host may check one more value for agents of an account. `what` names the values in the refusal.
 ///
 /// # Errors
 ///
@@ -170,7 +168,7 @@ pub(super) fn admit_check(jobs: &Jobs, ctx: &Context, account: &Account, what: &
     checks.admit(1, limits.principal_share, account.bound_of(), "input_checks", what)
 }
 
-/// A question is fit to be asked, or not.
+/// The host has checked a question.
 fn on_checked(job: &mut Job, ctx: &mut Context, op: OpId, fault: Option<&InputFault>) {
     let Some(prompts) = job.prompts.as_deref_mut().expected("its question is looked at") else {
         return;
@@ -198,7 +196,7 @@ fn note_checked(job: &mut Job) {
     }
 }
 
-/// Shows a question. `of_call`: whether the call that asks is made in this input.
+/// Opens a prompt. `of_call`: whether the call that asks is part of this input.
 fn open(job: &mut Job, ctx: &mut Context, call: CallId, asked: Asked, of_call: bool) {
     let Asked { question, timeout } = asked;
     let number = kept(job).map_or(0, |kept| kept.last) + 1;
@@ -218,14 +216,14 @@ fn open(job: &mut Job, ctx: &mut Context, call: CallId, asked: Asked, of_call: b
     plan(job, ctx);
 }
 
-/// It waits for people, and says so.
+/// The job waits for people, and shows that.
 fn block(job: &mut Job, ctx: &mut Context) {
     if job.run.waits.insert(Wait::Prompt) {
         job.run.silence_at = job.append(ctx, phase("blocked", Some("it waits for an answer")), false);
     }
 }
 
-/// Takes up what is open since an earlier run.
+/// Resumes the timeouts of prompts that an earlier run left open.
 pub(super) fn resume(job: &mut Job, ctx: &mut Context) {
     let since = job.spec.created_at;
     if let Some(Prompts { kept, due, .. }) = job.prompts.as_deref_mut() {
@@ -237,11 +235,11 @@ pub(super) fn resume(job: &mut Job, ctx: &mut Context) {
     plan(job, ctx);
 }
 
-/// Whether a question can be answered so.
+/// Whether an open question can have this answer.
 ///
 /// # Errors
 ///
-/// Why not: who was first, or what is wrong with the answer.
+/// If another answer came first, or this answer does not fit the question.
 pub(in crate::runtime) fn check_answer(
     job: &Job,
     most: usize,
@@ -273,7 +271,7 @@ pub(in crate::runtime) fn check_answer(
     }
 }
 
-/// A question is answered by somebody in a session: everybody else is told.
+/// A session answers a question: closes it, and tells all other readers.
 fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnswer, who: Answerer<'_>) {
     let Answerer { by, session, until } = who;
     let Some(question) = job
@@ -315,7 +313,7 @@ fn close_answered(
     by: &str,
     but: Option<SessionId>,
 ) {
-    // Only an agent that is started again may ask for it once more.
+    // Only an agent that can be started again may ask for the answer a second time.
     let kept = ctx.config.restarts(&job.spec.agent).then(|| answer.clone());
     let closing = Closing::Answered { by: by.to_string(), answer: kept };
     if let Some(call) = close(job, ctx, number, closing, but) {
@@ -324,8 +322,7 @@ fn close_answered(
     }
 }
 
-/// Takes a question from those that are open, and tells everybody but one
-/// session; gives the call that waits for the answer.
+/// Closes an open question, and tells every session but `but`. Returns the call that waits for the answer.
 fn close(job: &mut Job, ctx: &mut Context, number: u32, closing: Closing, but: Option<SessionId>) -> Option<CallId> {
     let most = ctx.config.limits.prompt.open_prompts_per_job;
     let prompts = job.prompts.as_deref_mut()?;
@@ -347,7 +344,7 @@ fn close(job: &mut Job, ctx: &mut Context, number: u32, closing: Closing, but: O
     call
 }
 
-/// Nobody has answered in time, or the host has not checked in time.
+/// Closes the questions whose time is over, and refuses those that the host has not checked in time.
 fn close_overdue(job: &mut Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref_mut().expected("one of its questions is due") else {
         return;
@@ -383,7 +380,7 @@ fn close_overdue(job: &mut Job, ctx: &mut Context) {
     plan(job, ctx);
 }
 
-/// It is told to stop, or over: nobody waits for an answer any more.
+/// The job is told to stop, or is over: withdraws its questions.
 pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref_mut() else {
         return; // It never asked.
@@ -402,17 +399,17 @@ pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
         keep(job, ctx);
     }
     stop_waiting(job);
-    // What was granted holds until its agent is gone.
+    // Permissions hold until the agent is gone.
     plan(job, ctx);
 }
 
-/// It is over, and what was granted with it.
+/// The job is over, and with it its prompts and permissions.
 pub(super) fn end(job: &mut Job, ctx: &mut Context) {
     withdraw(job, ctx);
     ctx.timers.clear(Timer::Prompt(job.id));
 }
 
-/// Its agent is gone: nobody is answered.
+/// The agent is gone: drops the calls that wait for answers.
 pub(super) fn drop_calls(job: &mut Job) {
     if let Some(prompts) = job.prompts.as_deref_mut() {
         prompts.waiting.clear();
@@ -425,7 +422,7 @@ fn stop_waiting(job: &mut Job) {
     job.run.waits.retain(|wait| !matches!(wait, Wait::Check | Wait::Prompt | Wait::Interrupt));
 }
 
-/// The host has looked at a question.
+/// The host has checked a question.
 pub(in crate::runtime) fn on_question_checked(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -442,7 +439,7 @@ pub(in crate::runtime) fn on_question_checked(
     }
 }
 
-/// A question of a job has waited for as long as it may.
+/// A question of a job has reached its deadline.
 pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     jobs.table.change(id, |job| {
         if !job.is_terminal() {
@@ -451,7 +448,7 @@ pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) 
     });
 }
 
-/// A question of a job is answered by somebody in a session, as it was checked.
+/// A session answers a question of a job. The answer was checked before.
 pub(in crate::runtime) fn answer(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -466,12 +463,12 @@ pub(in crate::runtime) fn answer(
     }
 }
 
-/// What a job asked in an earlier run.
+/// Restores the prompts of a job.
 pub(in crate::runtime) fn restore(table: &mut Table, id: JobId, kept: KeptPrompts) {
     table.change(id, |job| job.prompts = Some(Box::new(Prompts::restored(kept))));
 }
 
-/// What everybody is told who has not answered.
+/// What the other readers are told of a closed question.
 fn closed_body(id: PromptId, closing: &Closing) -> Json {
     let (code, reason, message, by) = match closing {
         Closing::Answered { by, .. } => {

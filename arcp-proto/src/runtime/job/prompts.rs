@@ -1,4 +1,4 @@
-//! What a job has asked people, what is open of it, and what they granted.
+//! What a job has asked people, which of it is open, and what people have granted.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -23,31 +23,29 @@ use crate::time::{Timestamp, UtcMs};
 #[derive(Debug, Default)]
 pub(super) struct Prompts {
     pub(super) kept: KeptPrompts,
-    /// When the time of each open one is over, by its number: by the monotonic
-    /// clock, however the calendar is set.
+    /// Deadline of each open prompt, by its number. It is monotonic time, so that changes of the clock do not move
+    /// it.
     pub(super) due: BTreeMap<u32, Timestamp>,
-    /// The calls that wait for the answer to an open one, by its number.
+    /// The calls that wait for answers, by the number of the prompt.
     pub(super) waiting: BTreeMap<u32, CallId>,
-    /// Questions that are being checked.
+    /// Questions that the host is checking.
     pub(super) checking: Vec<Checking>,
-    /// Those that were closed before the agent was started again, and whose answer
-    /// it was not given since.
+    /// Prompts that were closed before the agent was started again, and whose answers it has not been given since.
     pub(super) earlier: BTreeSet<u32>,
-    /// The interrupts that the agent was not told of, and where each stands in the
-    /// log.
+    /// Interrupts that the agent was not told of yet, with their log positions.
     pub(super) untold: Vec<(u32, LogPos)>,
-    /// Permissions that were prolonged since all of it was recorded last, by the number
-    /// of the question, and until when each holds.
+    /// Permissions that were extended since the last record of all prompts: the number of the prompt, and the new
+    /// end.
     pub(super) prolonged: Vec<(u32, UtcMs)>,
 }
 
-/// A question that the host looks at.
+/// A question that the host is checking.
 #[derive(Debug)]
 pub(super) struct Checking {
     pub(super) op: OpId,
-    /// When whoever asked has waited for long enough.
+    /// The deadline of the check.
     pub(super) until: Timestamp,
-    /// Who asks what; `None` once nobody waits for it.
+    /// The call and its question; `None` if nothing waits for the check.
     pub(super) asked: Option<(CallId, Asked)>,
 }
 
@@ -59,14 +57,14 @@ pub(super) struct Asked {
 }
 
 impl Prompts {
-    /// Of an earlier run: nobody waits for an answer yet.
+    /// The prompts of an earlier run. No call waits for an answer yet.
     pub(super) fn restored(kept: KeptPrompts) -> Prompts {
         let earlier = kept.closed.iter().map(|closed| closed.number).collect();
         let untold = kept.interrupts.iter().map(|open| (open.number, LogPos(0))).collect();
         Prompts { kept, earlier, untold, ..Prompts::default() }
     }
 
-    /// Bytes they hold, roughly.
+    /// Approximate bytes that they hold.
     pub(super) fn weight(&self) -> usize {
         let checking = self.checking.iter().map(|checking| {
             size_of::<Checking>() + checking.asked.as_ref().map_or(0, |(_, asked)| asked.question.bytes())
@@ -74,13 +72,13 @@ impl Prompts {
         size_of::<Prompts>() + self.kept.bytes() + size_of_val(self.prolonged.as_slice()) + checking.sum::<usize>()
     }
 
-    /// Whether a call waits.
+    /// Whether a call waits for an answer.
     pub(super) fn has_call(&self, id: CallId) -> bool {
         let checking = self.checking.iter().filter_map(|checking| checking.asked.as_ref());
         self.waiting.values().chain(checking.map(|(call, _)| call)).any(|call| *call == id)
     }
 
-    /// An agent that is started again from here has had every answer so far.
+    /// A checkpoint was made: an agent that is started again from it has had every answer so far.
     pub(super) fn forget_answers(&mut self) {
         for closed in &mut self.kept.closed {
             if let Closing::Answered { answer, .. } = &mut closed.closing {
@@ -89,7 +87,7 @@ impl Prompts {
         }
     }
 
-    /// The answer to the same question that an earlier run was given.
+    /// The answer that an earlier run of the agent was given to the same question.
     pub(super) fn take_earlier(&mut self, question: [u8; 32]) -> Option<AgentReply> {
         let earlier = &mut self.earlier;
         self.kept.closed.iter().find_map(|closed| {
@@ -101,15 +99,13 @@ impl Prompts {
         })
     }
 
-    /// The first open prompt with the same question that no call waits for: of an
-    /// earlier run.
+    /// The first open prompt with the same question that no call waits for. It is from an earlier run.
     pub(super) fn unattended(&self, question: &Question) -> Option<u32> {
         let same = |open: &&OpenPrompt| open.question == *question && !self.waiting.contains_key(&open.number);
         self.kept.open.iter().find(same).map(|open| open.number)
     }
 
-    /// Its job is told to stop, or over: its agent goes on from nothing. Gives whether
-    /// it was interrupted.
+    /// The job is told to stop, or is over: drops its interrupts. Returns whether there were any.
     pub(super) fn withdraw_interrupts(&mut self) -> bool {
         self.untold.clear();
         !core::mem::take(&mut self.kept.interrupts).is_empty()
@@ -119,7 +115,7 @@ impl Prompts {
         self.kept.open.iter().find(|open| open.number == number)
     }
 
-    /// Why a prompt cannot be answered any more.
+    /// Why a prompt cannot be answered.
     pub(super) fn why_closed(&self, number: u32) -> Violation {
         let gone = |why: String| Violation::new(ErrorCode::FailedPrecondition, why);
         let Some(closed) = self.kept.closed.iter().find(|closed| closed.number == number) else {
@@ -144,17 +140,17 @@ impl Prompts {
     }
 }
 
-/// All that it asked and that is kept, if it asked anything.
+/// Everything that is kept of the prompts of a job, if it has asked anything.
 pub(in crate::runtime) fn kept(job: &Job) -> Option<&KeptPrompts> {
     job.prompts.as_deref().map(|prompts| &prompts.kept)
 }
 
-/// The same, to be changed.
+/// Mutable access to the same.
 pub(super) fn kept_mut(job: &mut Job) -> &mut KeptPrompts {
     &mut job.prompts.get_or_insert_default().kept
 }
 
-/// Records all that it asked and was granted.
+/// Records all prompts and permissions of a job.
 pub(super) fn keep(job: &mut Job, ctx: &mut Context) {
     if let Some(prompts) = &mut job.prompts {
         prompts.prolonged.clear();
@@ -162,7 +158,7 @@ pub(super) fn keep(job: &mut Job, ctx: &mut Context) {
     }
 }
 
-/// Records that a permission is prolonged, and those that were since all was recorded.
+/// Records that a permission is extended, with all that were since the last record of all prompts.
 pub(super) fn keep_prolonged(job: &mut Job, ctx: &mut Context, number: u32, until: UtcMs) {
     if let Some(prompts) = &mut job.prompts {
         prompts.prolonged.retain(|(other, _)| *other != number);
@@ -171,7 +167,7 @@ pub(super) fn keep_prolonged(job: &mut Job, ctx: &mut Context, number: u32, unti
     }
 }
 
-/// If it waits for nobody any more, it goes on, and says so unless it is to stop.
+/// Unblocks the job if it waits for no people, and shows that unless the job is to stop.
 pub(super) fn unblock(job: &mut Job, ctx: &mut Context) {
     let was_blocked = job.run.is_blocked();
     let prompts = job.prompts.as_deref();
@@ -188,7 +184,7 @@ pub(super) fn unblock(job: &mut Job, ctx: &mut Context) {
     }
 }
 
-/// Sees to it that nobody waits for longer than was said.
+/// Sets the timer for the next deadline of a prompt, a check or a permission.
 pub(super) fn plan(job: &Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref() else {
         return; // It never asked.
@@ -203,17 +199,17 @@ pub(super) fn plan(job: &Job, ctx: &mut Context) {
     }
 }
 
-/// When the permissions that are held end.
+/// The ends of the permissions that are held.
 fn ends(kept: &KeptPrompts) -> impl Iterator<Item = UtcMs> {
     kept.grants.iter().filter(|grant| grant.ended.is_none()).filter_map(|grant| grant.until)
 }
 
-/// The events that ask what nobody has answered, in order.
+/// The events of open questions, in order.
 pub(in crate::runtime) fn open_events(job: &Job) -> impl Iterator<Item = u64> {
     kept(job).into_iter().flat_map(|kept| &kept.open).map(|open| open.event)
 }
 
-/// The question that an event asked.
+/// The number of the prompt that an event opened.
 pub(in crate::runtime) fn number_of(job: &Job, event: u64) -> Option<u32> {
     let kept = kept(job)?;
     let open = kept.open.iter().map(|open| (open.event, open.number));
@@ -221,12 +217,12 @@ pub(in crate::runtime) fn number_of(job: &Job, event: u64) -> Option<u32> {
     all.find(|(of, _)| *of == event).map(|(_, number)| number)
 }
 
-/// Whether people have granted anything.
+/// Whether people have granted the job anything.
 pub(super) fn has_grants(job: &Job) -> bool {
     kept(job).is_some_and(|kept| !kept.grants.is_empty())
 }
 
-/// An answer, as an agent gets it.
+/// An answer, as the agent gets it.
 pub(super) fn answered(answer: &AnswerRecord, by: &str, at: UtcMs) -> AgentReply {
     match answer {
         AnswerRecord::Value(value) => AgentReply::Answered { value: value.clone(), by: by.to_string(), at },
@@ -238,7 +234,7 @@ pub(super) fn answered(answer: &AnswerRecord, by: &str, at: UtcMs) -> AgentReply
     }
 }
 
-/// That there is no such question.
+/// The refusal for a question that is not known.
 pub(in crate::runtime) fn unknown() -> Violation {
     Violation::new(ErrorCode::JobNotFound, "no such question is known here")
 }

@@ -1,5 +1,5 @@
-//! What is held and kept of the events of all jobs: what no longer fits in
-//! memory goes from there, what no longer fits in the store goes for good.
+//! Bounds on the events of all jobs: events that do not fit in memory are dropped there, and events that do not
+//! fit in the store are let go for good.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -12,13 +12,13 @@ use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::timers::Timer;
 
-/// How often in a resume window what was acknowledged meanwhile is looked for.
+/// How often in a resume window a job is searched for events that clients have acknowledged.
 const PURGES_PER_WINDOW: u32 = 8;
-/// Between two steps, where there is much to let go.
+/// The pause between two steps, when there is much to let go.
 const NEXT_STEP: Duration = Duration::from_millis(10);
 
 impl Table {
-    /// Whether something has to go because a job has grown.
+    /// Whether some events have to go because a job has grown.
     pub(in crate::runtime) fn is_beyond(&self, ctx: &Context, id: JobId) -> bool {
         let limits = &ctx.config.limits;
         let events = self.get(id).map(|job| &job.events);
@@ -30,10 +30,10 @@ impl Table {
         }
     }
 
-    /// A job has grown: what no longer fits in memory is read back from the
-    /// store when it is needed, or without one is gone; what no longer fits there
-    /// is gone. It keeps its events from `unsent` on, those from `new` on in any
-    /// case, and a job that is over and owed to somebody keeps all of them.
+    /// A job has grown: brings memory and store back within their bounds. Events dropped from memory are read back
+    /// from the store on demand; without a store they are gone for good, as are those that the store lets go.
+    /// The job keeps its events from `unsent` on, as far as that is possible, and from `new` on in any case. An
+    /// ended job that is owed to a session keeps all of its events while others can go.
     pub(in crate::runtime) fn bound(
         &mut self,
         ctx: &mut Context,
@@ -56,7 +56,7 @@ impl Table {
         }
     }
 
-    /// As [`bound`](Self::bound), of an event of an earlier run.
+    /// Like [`bound`](Self::bound), for a restored event.
     pub(super) fn bound_restored(&mut self, ctx: &Context, id: JobId) {
         let limits = &ctx.config.limits;
         self.fit(id, limits, LogPos(u64::MAX), (u64::MAX, u64::MAX), |_| false);
@@ -65,16 +65,15 @@ impl Table {
         }
     }
 
-    /// Tells the store which events it need not keep.
+    /// Tells the store which events it may delete.
     fn note_trimmed(&self, ctx: &mut Context, id: JobId, upto: u64) {
-        // With them goes what a restart would learn from them.
+        // The record keeps what a restart would otherwise learn from those events.
         let started = self.get(id).and_then(|job| job.run.started_at);
         let streams = self.get(id).map_or_else(Vec::new, |job| job.run.sends.streams.opened());
         ctx.append(Record::HistoryTrimmed { job: id, upto, started, streams });
     }
 
-    /// A good many events have come of a job, and nobody needs any before
-    /// `needed`: perhaps others can go.
+    /// A job has begun another group of events, and no session needs any before `needed`: perhaps others can go.
     pub(in crate::runtime) fn on_grown(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
         self.free(ctx, id, needed);
         if !ctx.timers.is_set(Timer::Purge(id)) {
@@ -82,7 +81,7 @@ impl Table {
         }
     }
 
-    /// Plans to look again later, if events of a job may be let go then.
+    /// Sets the timer for the next search, if events of a job may be let go then.
     pub(in crate::runtime) fn plan_purge(&self, ctx: &mut Context, id: JobId) {
         if self.get(id).is_some_and(|job| may_let_go(job, ctx.config.history)) {
             let interval = ctx.config.timing.resume_window / PURGES_PER_WINDOW;
@@ -90,12 +89,11 @@ impl Table {
         }
     }
 
-    /// Lets events of a job that goes on go for good whose resume window is over
-    /// and that nobody needs.
+    /// Lets events of an unended job go for good, if their resume window has passed and no session needs them.
     pub(in crate::runtime) fn on_purge(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
         self.free(ctx, id, needed);
         self.plan_purge(ctx, id);
-        // What the store does not have yet stays, as does what it cannot delete.
+        // Events that the store does not have yet stay, and so do those that a failing store cannot delete.
         let may_go = self.get(id).filter(|job| !ctx.log.failed && !job.is_terminal());
         let Some(upto) = may_go.and_then(|job| job.history().purgeable(ctx.now.mono, needed)) else {
             return; // None may go yet.
@@ -104,24 +102,25 @@ impl Table {
         if ctx.config.history {
             self.note_trimmed(ctx, id, upto);
         }
-        // There may be more: others come in between.
+        // There may be more. Other inputs come between the steps.
         ctx.timers.set(Timer::Purge(id), ctx.now.mono + NEXT_STEP);
     }
 
-    /// Lets events before `needed` go from memory: the store has them, and so has
-    /// everybody who was to get them.
+    /// Drops events before `needed` from memory: the store has them, and every reader that was to get them has
+    /// them too.
     fn free(&mut self, ctx: &Context, id: JobId, needed: u64) {
         if ctx.config.history {
             self.change(id, |job| job.events.drop_before(needed, ctx.log.durable()));
         }
     }
 
-    /// Lets events go from memory until everything held fits: the oldest of
-    /// the one that grows within its own bounds, but none from `unsent` on;
-    /// then those of the jobs that ended first and are not owed to anybody,
-    /// then again the oldest of the one that grows, and those that are owed:
-    /// whoever reads loses nothing for who does not. Last goes what is left of
-    /// the one that grows, but none from `new` on.
+    /// Drops events from memory until everything fits, in this order:
+    ///
+    /// 1. the oldest of the growing job, until it is within its own bounds, but none from `unsent` on;
+    /// 2. those of ended jobs that are not owed to any session, first ended first;
+    /// 3. more of the growing job, but none from `unsent` on;
+    /// 4. those of ended jobs that are owed: a session that reads loses nothing because of one that does not;
+    /// 5. the rest of the growing job, but none from `new` on.
     fn fit(
         &mut self,
         growing: JobId,
@@ -134,7 +133,7 @@ impl Table {
         let mut all_owed = false;
         while self.bytes() > limits.history.log_bytes {
             let ended = if all_owed { None } else { self.memory.first_not_owed(durable, &is_owed) };
-            // Of those that were not looked at yet some may not be owed.
+            // Some of the jobs that were not looked at yet may not be owed.
             all_owed |= ended.is_none() && self.memory.owed.is_empty();
             let went = match ended {
                 Some(ended) => self.drop_ended(ended),
@@ -151,7 +150,7 @@ impl Table {
         }
     }
 
-    /// Lets the events of a job that is over go from memory.
+    /// Drops the events of an ended job from memory.
     fn drop_ended(&mut self, (at, id): (LogPos, JobId)) -> bool {
         if let Some(account) = self.get(id).map(|job| job.spec.principal.account()) {
             self.memory.unload(&account, at);
@@ -161,22 +160,21 @@ impl Table {
         true
     }
 
-    /// Lets the oldest event of a job go, if that is before `before`.
+    /// Drops the oldest event of a job from memory, if it is before `before`.
     fn drop_oldest(&mut self, id: JobId, durable: LogPos, before: u64) -> bool {
         self.change(id, |job| job.events.first_held() < before && job.events.drop_oldest(durable)) == Some(true)
     }
 
-    /// There is no store to read from: what is not held is gone.
+    /// Without a store, events that are not in memory are gone.
     fn forget_dropped(&mut self, growing: JobId) {
         for id in core::mem::take(&mut self.memory.shed).into_iter().chain([growing]) {
             self.change(id, |job| job.events.forget(job.events.first_held() - 1));
         }
     }
 
-    /// Lets events go for good until what the store keeps fits: the oldest of
-    /// the one that grows within its own bounds; then of the jobs that ended
-    /// first, then again of the one that grows; of that none from `unsent` on.
-    /// Gives up to where.
+    /// Lets events go for good until the store fits: the oldest of the growing job until it is within its own bounds,
+    /// then those of ended jobs, first ended first, then more of the growing job, but none of it from `unsent` on.
+    /// Returns the jobs, each with the last event that went.
     fn trim(&mut self, growing: JobId, limits: &Limits, unsent: u64) -> Vec<(JobId, u64)> {
         self.memory.shed.clear();
         let mut trimmed = Vec::new();
@@ -208,7 +206,7 @@ impl Table {
     }
 }
 
-/// Lets the events of a job that is over go from memory, where the store has them.
+/// Drops the events of an ended job from memory, if the store has them.
 pub(super) fn unload(table: &mut Table, ctx: &Context, id: JobId) {
     let ended = table.get(id).and_then(|job| Some((job.spec.principal.account(), job.end()?.pos)));
     if let Some((account, end)) = ended.filter(|(_, end)| ctx.config.history && *end <= ctx.log.durable()) {
@@ -217,8 +215,8 @@ pub(super) fn unload(table: &mut Table, ctx: &Context, id: JobId) {
     }
 }
 
-/// Whether events of a job may go before it is forgotten: from memory, if they
-/// are in a store, or for good while it goes on.
+/// Whether events of a job may go before it is forgotten: from memory, if they are in a store, or for good while
+/// the job has not ended.
 fn may_let_go(job: &Job, in_store: bool) -> bool {
     if job.is_terminal() { in_store && job.events.can_be_dropped() } else { job.history().can_be_trimmed() }
 }

@@ -1,5 +1,4 @@
-//! Results that are sent in pieces, because their agent does so or because they
-//! are too large for one frame.
+//! Results in pieces: those that an agent sends so, and those that are too large for one frame.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -17,22 +16,22 @@ use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk, Termi
 use crate::runtime::context::Context;
 use crate::runtime::io::ChunkData;
 
-/// Bytes of a frame around the data of a chunk, generously.
+/// Bytes of a frame around the data of a chunk, rounded up.
 const FRAME_OVERHEAD: usize = 1024;
 
-/// How the pieces of a job's result may look: what those can read who get them.
+/// What the readers of a job can take of a result in pieces.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct ChunkTerms {
-    /// The largest frame that everybody who watches the job can take.
+    /// The largest frame that every watcher can take.
     pub(in crate::runtime) frame_bytes: usize,
-    /// Whether everybody who submitted it reads pieces.
+    /// Whether all sessions of the submitter read pieces.
     pub(in crate::runtime) owners_read_pieces: bool,
-    /// Whether everybody who watches it does.
+    /// Whether all watchers read pieces.
     pub(in crate::runtime) watchers_read_pieces: bool,
 }
 
 impl ChunkTerms {
-    /// The largest data of a piece.
+    /// The most bytes of data in a piece.
     pub(super) fn budget(self) -> usize {
         self.frame_bytes.saturating_sub(FRAME_OVERHEAD).max(1)
     }
@@ -46,14 +45,14 @@ pub(super) struct Stream {
     bytes: u64,
     /// Whether the last piece was sent.
     closed: bool,
-    /// The whole again, while a peer that cannot read chunks wants it.
+    /// The whole result, while a reader that cannot read pieces needs it.
     whole: Option<Whole>,
-    /// Whether who submitted it cannot: then the whole must fit in a frame.
+    /// Whether the submitter is such a reader: then the whole must fit in a frame.
     must_fit: bool,
 }
 
 impl Stream {
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     pub(super) fn weight(&self) -> usize {
         self.whole.as_ref().map_or(0, |whole| whole.bytes.len())
     }
@@ -65,7 +64,7 @@ impl Stream {
         Stream { result_id, next_seq: 0, bytes: 0, closed: false, whole, must_fit }
     }
 
-    /// Takes what an agent sends of it. What may not be sent changes nothing.
+    /// Counts what the agent sends of its result. A refused piece changes nothing.
     fn take(&mut self, data: &ChunkData, more: bool, budget: usize, max: u64) -> Result<(), Fault> {
         if self.closed {
             return Err(Fault("the agent went on after the last piece of its result"));
@@ -84,7 +83,7 @@ impl Stream {
                     "the result was sent in pieces, is too large for one frame, and the client reads no pieces",
                 ));
             }
-            // Nobody's job fails for who only watches it, or came to it later.
+            // A job does not fail because of a session that only watches it, or that came to it later.
             Some(_) | None => self.whole = None,
         }
         self.bytes += size as u64;
@@ -92,7 +91,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The next piece that is shown.
+    /// The next piece for the readers.
     fn piece(&mut self, data: String, encoding: ChunkEncoding, more: bool) -> ResultChunk {
         let chunk_seq = self.next_seq;
         self.next_seq += 1;
@@ -105,17 +104,17 @@ impl Stream {
 struct Whole {
     bytes: Vec<u8>,
     binary: bool,
-    /// Bytes of it between quotes, while it is text.
+    /// Bytes of the text between its quotes, while the result is text.
     escaped: usize,
 }
 
 impl Whole {
-    /// Bytes that it has where it is written, at most.
+    /// The most bytes that it takes as JSON.
     fn written(&self) -> usize {
         if self.binary { encoded_bytes(self.bytes.len()) } else { QUOTES + self.escaped }
     }
 
-    /// As [`written`](Self::written), if this were added.
+    /// Like [`written`](Self::written), with `data` added.
     fn written_with(&self, data: &ChunkData) -> usize {
         match data {
             ChunkData::Text(text) if !self.binary => self.written() + escaped_bytes(text),
@@ -137,7 +136,7 @@ impl Whole {
         }
     }
 
-    /// Out of pieces, if that is no more than so many bytes where it is written.
+    /// Puts pieces together, if the whole takes at most `bound` bytes as JSON.
     fn of<'a>(pieces: impl Iterator<Item = &'a ResultChunk>, bound: usize) -> Option<Whole> {
         let mut whole = Whole::default();
         for piece in pieces {
@@ -162,12 +161,12 @@ impl Whole {
     }
 }
 
-/// The quotes of a text.
+/// The quotes around a text.
 const QUOTES: usize = 2;
 
-/// Bytes of a text between its quotes, at most.
+/// The most bytes of a text between its quotes.
 fn escaped_bytes(text: &str) -> usize {
-    // Without a branch, and of as many bytes as a `u8` can count: many are counted at once.
+    // Branch-free, with sums that fit a `u8`, so that the compiler vectorises it.
     let escapes = |byte: u8| {
         let (is_control, is_short) = (byte < 0x20, matches!(byte, b'\n' | b'\r' | b'\t'));
         u8::from(byte == b'"') + u8::from(byte == b'\\') + 5 * u8::from(is_control) - 4 * u8::from(is_short)
@@ -176,7 +175,7 @@ fn escaped_bytes(text: &str) -> usize {
     text.len() + escaped.map(usize::from).sum::<usize>()
 }
 
-/// Bytes of a character in a text, at most.
+/// The most bytes of a character in a text.
 fn written(c: char) -> usize {
     match c {
         '"' | '\\' | '\n' | '\r' | '\t' => 2,
@@ -185,8 +184,7 @@ fn written(c: char) -> usize {
     }
 }
 
-/// As much of a text from its beginning as has no more than so many bytes where it
-/// is written.
+/// The longest beginning of a text that takes at most `budget` bytes as JSON.
 pub(super) fn beginning(text: &str, budget: usize) -> String {
     let mut size = 0;
     let fits = |c: &char| {
@@ -196,7 +194,7 @@ pub(super) fn beginning(text: &str, budget: usize) -> String {
     text.chars().take_while(fits).collect()
 }
 
-/// Bytes of so many in base64, with what says so around them.
+/// Bytes of a binary result as JSON: base64 in its wrapper.
 fn encoded_bytes(bytes: usize) -> usize {
     const AROUND: usize = r#"{"encoding":"base64","data":""}"#.len();
     AROUND + bytes.div_ceil(3) * 4
@@ -209,8 +207,7 @@ fn encoded(bytes: &[u8]) -> Json {
 }
 
 impl Job {
-    /// Takes what its agent sends of its result, and shows it in pieces that
-    /// everybody can take.
+    /// Takes a part of the result from the agent, and shows it in pieces that every reader can take.
     pub(super) fn take_piece(
         &mut self,
         ctx: &mut Context,
@@ -245,8 +242,7 @@ impl Job {
         }
     }
 
-    /// The end of a job whose result was sent in pieces. Of its summary there is as
-    /// much as fits beside the whole.
+    /// Ends a job whose result was sent in pieces. The summary is cut to the room that the whole result leaves.
     pub(super) fn end_stream(&mut self, ctx: &mut Context, summary: Option<String>, terms: ChunkTerms) -> Terminal {
         if self.run.sends.result.as_ref().is_some_and(|stream| !stream.closed) {
             self.show_pieces(ctx, alloc::vec![(String::new(), ChunkEncoding::Utf8)], false);
@@ -261,8 +257,7 @@ impl Job {
         Terminal::success(result, summary)
     }
 
-    /// The end of a job that has a result. One too large for a frame becomes
-    /// pieces now, not when somebody reads it.
+    /// Ends a job that has a result. A result too large for one frame is cut into pieces here, not when it is read.
     pub(super) fn end_with(
         &mut self,
         ctx: &mut Context,
@@ -281,7 +276,7 @@ impl Job {
         Ok(self.end_stream(ctx, summary, terms))
     }
 
-    /// Sees to it that its end has its result in one piece.
+    /// Makes the whole result available for the end of the job.
     fn put_result_together(&mut self, budget: usize) -> Result<(), Violation> {
         let apart = || {
             let why = "the result of this job is sent in pieces: come again with the feature `result_chunk`";
@@ -300,23 +295,22 @@ impl Job {
 }
 
 impl Jobs {
-    /// Sees to it that the end of a job has its result in one piece, for a
-    /// client that comes to it late and reads no pieces.
+    /// Makes the whole result available for the end of a job, for a client that joins late and reads no pieces.
     ///
     /// # Errors
     ///
-    /// That it cannot be had in one piece any more.
+    /// If the result is available only in pieces.
     pub(in crate::runtime) fn put_result_together(&mut self, id: JobId, terms: ChunkTerms) -> Result<(), Violation> {
         self.table.change(id, |job| job.put_result_together(terms.budget())).unwrap_or(Ok(()))
     }
 }
 
-/// Whether the result of a job that ended so can be had in pieces only.
+/// Whether the result of an ended job is available only in pieces.
 pub(super) fn is_in_pieces(terminal: &Terminal) -> bool {
     matches!(terminal.result, Some(JobResult::Streamed { inline: None, .. }))
 }
 
-/// Cuts text between characters so that each piece, escaped, fits.
+/// Cuts text between characters so that each piece fits when escaped.
 pub(super) fn cut_text(text: String, budget: usize) -> Vec<String> {
     if escaped_bytes(&text) <= budget {
         return alloc::vec![text];

@@ -1,5 +1,4 @@
-//! The run of a job's agent: whether it is there, what it may say and what it
-//! has said so far.
+//! The run of a job's agent: its state, its credit, and what it has sent so far.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -17,77 +16,77 @@ use crate::lease::Lease;
 use crate::runtime::few::Few;
 use crate::time::{Timestamp, UtcMs};
 
-/// Paced agents get their calls in portions of about this span.
+/// Paced agents get their credit in portions for about this span.
 const PORTION: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(super) struct AgentRun {
     pub(super) state: AgentState,
-    /// What it waits for.
+    /// What the job waits for.
     pub(super) waits: Few<Wait>,
     pub(super) slot: Slot,
-    /// Whether an earlier run of the runtime may have started it.
+    /// Whether an earlier run of the runtime may have started the agent.
     pub(super) perhaps_started: bool,
-    /// When it was first started.
+    /// When the agent was first started.
     pub(super) started_at: Option<UtcMs>,
-    /// How often it was started again.
+    /// How often the agent was started again.
     pub(super) restarts: u32,
-    /// What it goes on from, and others may begin at.
+    /// States that the agent goes on from, and at which other jobs may begin.
     pub(super) checkpoints: Option<Box<Checkpoints>>,
-    /// When it last called.
+    /// When the agent last called.
     pub(super) last_call: Timestamp,
-    /// Where it stands in the log that it fell silent, or was heard again.
+    /// Log position of the last event that the agent fell silent, or was heard again.
     pub(super) silence_at: LogPos,
-    /// Signs of life given of its job.
+    /// Heartbeats sent about the job.
     pub(super) heartbeats: u64,
     pub(super) allowance: Allowance,
-    /// Whether its job has credentials, or some that are not known to be revoked.
+    /// Whether the job has credentials that are not known to be revoked.
     pub(super) credentials: bool,
-    /// What it may do, once it has asked.
+    /// The parsed lease, once the agent has asked about it.
     pub(super) lease: Option<Box<Lease>>,
-    /// Calls that it wants to know about and that are not answered yet.
+    /// Calls whose answers the agent waits for.
     pub(super) questions: OpenCalls,
-    /// What it sends little by little.
+    /// What the agent sends in several calls.
     pub(super) sends: Sends,
 }
 
-/// What an agent sends little by little.
+/// What an agent sends in several calls.
 #[derive(Debug, Default)]
 pub(super) struct Sends {
-    /// The result, in pieces.
+    /// The result, if it is sent in pieces.
     pub(super) result: Option<Box<Stream>>,
-    /// What it says in streams, and what is said to it.
+    /// Streams of the agent and of clients.
     pub(super) streams: Streams,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum AgentState {
-    /// Not started.
+    /// Not started yet.
     #[default]
     Idle,
-    /// Started and not gone: it holds a slot.
+    /// Started and not gone. It holds a slot, or has lent it.
     Running,
     /// Gone, or never to be started.
     Gone,
 }
 
-/// What an agent may call.
+/// The credit of an agent.
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
-    /// What it may call, by what it was told.
+    /// What the agent may still call, by what it was granted.
     pub(super) credit: Credit,
-    /// Bytes of each of its calls that are not durable yet.
+    /// Bytes of each call that is not durable yet, oldest first.
     pub(super) undurable: VecDeque<u64>,
-    /// What it gets back once its submitter keeps up.
+    /// Credit that the agent gets back once its submitter keeps up.
     pub(super) owed: Credit,
-    /// Time between two of its calls, if its submitter wants that.
+    /// Minimum time between two calls, if the submitter asked for a pace.
     pub(super) pace: Option<Duration>,
-    /// What it has said that is heard later.
+    /// Calls that the core processes later.
     pub(super) backlog: Option<Box<Backlog>>,
 }
 
 impl AgentRun {
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     pub(super) fn weight(&self) -> usize {
         let result = self.sends.result.as_ref().map_or(0, |stream| size_of::<Stream>() + stream.weight());
         let checkpoints = self.checkpoints.as_ref().map_or(0, |_| size_of::<Checkpoints>());
@@ -97,23 +96,22 @@ impl AgentRun {
 }
 
 impl AgentRun {
-    /// Whether its agent is gone, or was never started and will not be.
+    /// Whether the agent is gone, or was never started and will not be.
     pub(super) fn is_gone(&self) -> bool {
         self.state == AgentState::Gone
     }
 
-    /// Whether nothing happens before somebody else says something: people, or its
-    /// agent.
+    /// Whether the job goes on only when people or its agent act.
     pub(super) fn is_blocked(&self) -> bool {
         self.waits.iter().any(|wait| matches!(wait, Wait::Silence | Wait::Prompt | Wait::Interrupt))
     }
 
-    /// The first thing that holds it up, if anything does but its agent.
+    /// The first wait that holds the job up, apart from its agent.
     pub(super) fn wait(&self) -> Option<Wait> {
         self.held_up_by().next()
     }
 
-    /// All that holds it up but its agent.
+    /// All waits that hold the job up, apart from its agent.
     pub(super) fn held_up_by(&self) -> impl Iterator<Item = Wait> {
         let may_call = self.state == AgentState::Running && !self.allowance.credit.is_spent();
         debug_assert!(
@@ -131,19 +129,18 @@ impl AgentRun {
 }
 
 impl Allowance {
-    /// It calls: what that costs comes back once it is durable.
+    /// Spends the credit of a call. It comes back once the call is durable.
     pub(super) fn spend(&mut self, bytes: u64) {
         self.credit.spend(bytes);
         self.undurable.push_back(bytes);
     }
 
-    /// Its first call that was not durable is.
+    /// The oldest undurable call is durable.
     pub(super) fn return_call(&mut self) {
         self.undurable.pop_front().into_iter().for_each(|bytes| self.owe(bytes));
     }
 
-    /// Its last call, which is not durable, never will be: nothing of it is
-    /// recorded.
+    /// The last call has left no record, so it never becomes durable: returns its credit.
     pub(super) fn return_last_call(&mut self) {
         self.undurable.pop_back().into_iter().for_each(|bytes| self.owe(bytes));
     }
@@ -152,8 +149,7 @@ impl Allowance {
         self.owed.add(Credit { calls: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) });
     }
 
-    /// Takes of what it is owed what it may call in a while, with so much time
-    /// between two calls.
+    /// Takes a portion of the owed credit, for a pace of `every` between two calls.
     pub(super) fn take_portion(&mut self, every: Duration) -> Credit {
         let portion = u32::try_from(PORTION.as_micros() / every.as_micros()).unwrap_or(u32::MAX).max(1);
         let calls = self.owed.calls.min(portion);
@@ -162,12 +158,11 @@ impl Allowance {
     }
 }
 
-/// How much an agent may call: as long as there is any of both, one call more,
-/// whatever its size.
+/// How much an agent may call. While any of both is left, one more call of any size is allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Credit {
     pub(super) calls: u32,
-    /// Below zero after a call larger than what was left.
+    /// Below zero after a call that was larger than what was left.
     pub(super) bytes: i64,
 }
 

@@ -1,11 +1,11 @@
 //! Slots: how many agents run at once, and which comes next.
 //!
-//! Whatever says that an agent is started is durable before it is: no job runs
-//! twice because its runtime ended in between. A job that is accepted while a
-//! slot is free says so together with its acceptance; one that waited says so later.
+//! The record that an agent is started is durable before it starts, so that no job runs twice because its runtime
+//! ended in between. If a slot is free, that record is in the batch of the acceptance; otherwise it is written
+//! when the job's turn comes.
 //!
-//! A pure agent is not waited with: what it does nobody sees before its start is durable,
-//! and if that is lost, so is all of it. It runs again where another one would be over.
+//! A pure agent starts at once. Nobody sees its work before its start is durable, and if that is lost, the work is
+//! lost with it. After a restart, a pure agent runs again where the job of another agent would end.
 
 use core::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 
 impl Jobs {
-    /// What a job waited for is durable: its acceptance, or its start.
+    /// The record that a job waited for is durable: its acceptance, or its start.
     pub(in crate::runtime) fn on_durable(&mut self, ctx: &mut Context, id: JobId) {
         let Some(job) = self.table.get(id) else {
             return; // it was ended, and forgotten, while the store failed
@@ -51,8 +51,7 @@ impl Jobs {
         }
     }
 
-    /// Agents may have other bounds: who waits stands where it belongs now, and
-    /// keeps its turn.
+    /// The bounds of agents may have changed: moves waiting jobs to their proper lines, in the same order.
     pub(in crate::runtime) fn arrange_lines(&mut self, ctx: &Context) {
         let waiting = core::mem::take(&mut self.lines).in_turn();
         for id in waiting {
@@ -60,16 +59,14 @@ impl Jobs {
         }
     }
 
-    /// Begins with waiting jobs, whose principals may have a slot, while there
-    /// are slots: each waits for that to be durable.
+    /// Begins waiting jobs while there are slots that their principals may have. Each starts once that is durable.
     pub(in crate::runtime) fn fill_slots(&mut self, ctx: &mut Context) {
         while let Some(id) = self.lines.next(&ctx.config.limits, &self.shares) {
             begin(self, ctx, id);
         }
     }
 
-    /// Starts the agent of a job. It may call nothing yet, if `reader`, who paces
-    /// it, is far behind.
+    /// Starts the agent of a job. It has no credit yet if `reader`, the session that paces it, is far behind.
     pub(in crate::runtime) fn start_agent(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
         let is_due = |job: &Job| job.state == JobState::Running && job.run.state == AgentState::Idle;
         if !self.table.get(id).is_some_and(is_due) {
@@ -106,27 +103,26 @@ impl Jobs {
 }
 
 impl Job {
-    /// Says that it is started.
+    /// Records the start. A pure agent starts in this input.
     fn start(&mut self, ctx: &mut Context) {
         let again = self.mark_started(ctx.now.utc);
         plan_time_limit(self, ctx);
         let event = if again { restarted(ctx.config.restarts(&self.spec.agent)) } else { JobEvent::Started };
         self.append(ctx, event, false);
-        // One that an earlier run may have started is counted first: it may be what ended that.
+        // An agent that an earlier run may have started is counted first: it may be what ended that run.
         if is_pure(self, ctx) && !self.run.perhaps_started {
             ctx.effect(Effect::StartAgent(self.id));
         }
     }
 }
 
-/// Whether a job may run before its start is durable, and again after a restart: its agent
-/// is pure, and nobody but the runtime has done anything for it.
+/// Whether a job may run before its start is durable, and again after a restart: its agent is pure, and it has no
+/// credentials.
 pub(super) fn is_pure(job: &Job, ctx: &Context) -> bool {
     !job.run.credentials && ctx.config.is_pure(job.spec.agent.name())
 }
 
-/// A job was accepted, and whoever watches it is known: if it has a slot, it says that it
-/// is started, for one commit to hold both.
+/// A job was accepted and its watchers are known: if it has a slot, records its start in the same commit.
 pub(in crate::runtime) fn start_accepted(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     jobs.table.change(id, |job| {
         if job.run.slot == Slot::Held {
@@ -135,8 +131,7 @@ pub(in crate::runtime) fn start_accepted(jobs: &mut Jobs, ctx: &mut Context, id:
     });
 }
 
-/// Sees to it that it ends with its time limit, if it has started, and that those do
-/// which it leaves behind.
+/// Sets the timer for the time limit of a started job. It also ends the children that the job leaves behind.
 pub(super) fn plan_time_limit(job: &Job, ctx: &mut Context) {
     if let (Some(limit), Some(since)) = (job.spec.bounds.max_runtime, job.run.started_at) {
         let limit = Duration::from_secs(u64::from(limit.get()));
@@ -145,8 +140,7 @@ pub(super) fn plan_time_limit(job: &Job, ctx: &mut Context) {
     }
 }
 
-/// Begins with a job that is in line, whoever else is, if so many of its agent may
-/// run and its principal may have a slot.
+/// Begins a job out of turn, if its agent and its principal may have a slot.
 fn start_first(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let may = |job: &Job| {
         let (account, agent) = (job.spec.principal.account(), job.spec.agent.name());
@@ -157,7 +151,7 @@ fn start_first(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     }
 }
 
-/// Begins with a job that is in line: it waits for that to be durable.
+/// Begins a job that is in line. It starts once that is durable.
 fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     jobs.table.change(id, |job| {
         jobs.lines.leave(&ctx.config, job);
@@ -169,9 +163,8 @@ fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     ctx.log.wait(pos, Waiter::Job(id));
 }
 
-/// A job waits for a child that waits for a slot: it gives up its own, which
-/// that child gets first, if so many of its agent may run. Otherwise all would
-/// wait for each other.
+/// A job waits for a child that waits for a slot: the job lends its own, which that child gets first, if its agent
+/// may have one more. Otherwise all jobs could wait for each other.
 pub(super) fn lend_slot(jobs: &mut Jobs, ctx: &mut Context, parent: JobId) {
     let Some(job) = jobs.table.get(parent).filter(|job| job.run.slot == Slot::Held) else {
         return; // It has none to lend.
@@ -185,7 +178,7 @@ pub(super) fn lend_slot(jobs: &mut Jobs, ctx: &mut Context, parent: JobId) {
     jobs.fill_slots(ctx);
 }
 
-/// A job gave its slot back: the nearest job above it has it that has lent its own.
+/// A job gave its slot back: the nearest job above that has lent its own gets it.
 pub(super) fn hand_slot_up(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let mut next = jobs.table.get(id).and_then(|job| job.spec.parent());
     while let Some((above, job)) = next.and_then(|above| Some((above, jobs.table.get(above)?))) {
@@ -197,7 +190,7 @@ pub(super) fn hand_slot_up(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     }
 }
 
-/// What is said of a job that was started again.
+/// The event of a job that is started again.
 fn restarted(goes_on: bool) -> JobEvent {
     let why = match goes_on {
         true => "the runtime was restarted: the job goes on from its last checkpoint",

@@ -1,5 +1,4 @@
-//! The table of jobs: by id and by principal, those that are over by their end,
-//! and the bytes of all their events.
+//! The table of jobs: by id and by principal, ended jobs by their end, and the bytes of all their events.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -20,28 +19,27 @@ use crate::runtime::recent::Recent;
 pub(in crate::runtime) struct Table {
     by_id: Recent<JobId, Job>,
     by_principal: BTreeMap<Principal, Owned>,
-    /// Those that were handed over, by who asked for them.
+    /// Jobs that were handed over, by their first submitter.
     handed_over: BTreeSet<(Principal, JobId)>,
-    /// Children that are held, over or not, by their parent and what it knows them by.
+    /// Children, by their parent and its id for them.
     by_parent: BTreeMap<(JobId, WireId), JobId>,
-    /// Jobs that are over and whose agents are gone, by what they hold besides the
-    /// bodies of their events.
+    /// Ended jobs whose agents are gone, by what they hold besides the bodies of their events.
     settled: EndedJobs,
-    /// What may go to make room.
+    /// Ended jobs whose events may go to make room.
     pub(super) memory: Memory,
-    /// Bytes of all events held in memory.
+    /// Bytes of all events in memory.
     bytes: usize,
-    /// Bytes of all events that can be had, from memory or the store.
+    /// Bytes of all events that are kept, in memory or in the store.
     kept_bytes: u64,
-    /// Bytes of the inputs of all jobs: a store keeps each as long as its job.
+    /// Bytes of the inputs of all jobs. A store keeps each input as long as its job.
     pub(super) input_bytes: u64,
 }
 
-/// The jobs of a principal: where somebody has thousands, its name is looked up once for all.
+/// The jobs of a principal. The name is looked up once for all of them.
 #[derive(Debug, Default)]
 struct Owned {
     jobs: BTreeSet<JobId>,
-    /// Those that are over and that listings still show.
+    /// The ended jobs that listings still show.
     listed: BTreeSet<JobId>,
 }
 
@@ -50,7 +48,7 @@ impl Table {
         self.by_id.get(&id)
     }
 
-    /// Changes a job, and with it what it holds: nobody else does.
+    /// Changes a job and updates what it holds. Every change goes through here.
     pub(super) fn change<R>(&mut self, id: JobId, change: impl FnOnce(&mut Job) -> R) -> Option<R> {
         let job = self.by_id.get_mut(&id)?;
         let (before, weight) = (job.events.sizes(), job.held.job.bytes());
@@ -100,27 +98,27 @@ impl Table {
         Some(job)
     }
 
-    /// Jobs that are held, over or not.
+    /// The number of jobs, ended or not.
     pub(in crate::runtime) fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Bytes of all events held in memory.
+    /// Bytes of all events in memory.
     pub(in crate::runtime) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes of all events that can be had, from memory or the store.
+    /// Bytes of all events that are kept, in memory or in the store.
     pub(in crate::runtime) fn kept_bytes(&self) -> u64 {
         self.kept_bytes
     }
 
-    /// All of them.
+    /// The ids of all jobs.
     pub(in crate::runtime) fn ids(&self) -> impl Iterator<Item = JobId> {
         self.by_id.keys().copied()
     }
 
-    /// Principals that have jobs.
+    /// The principals that have jobs.
     pub(in crate::runtime) fn principals(&self) -> Vec<Principal> {
         self.by_principal.keys().cloned().collect()
     }
@@ -138,8 +136,7 @@ impl Table {
             .filter_map(|id| Some((*id, self.by_id.get(id)?)))
     }
 
-    /// Whether a principal has jobs, over or not, or has asked for some that it handed
-    /// over.
+    /// Whether a principal has jobs, ended or not, or has submitted some that were handed over.
     pub(in crate::runtime) fn has_any(&self, principal: &Principal) -> bool {
         let least = JobId::from_ulid(ulid::Ulid::nil());
         let gave = self.handed_over.range((principal.clone(), least)..).next();
@@ -152,25 +149,25 @@ impl Table {
         self.by_id.range((from, Bound::Unbounded)).map(|(id, job)| (*id, job))
     }
 
-    /// A job is over: listings show it for a while.
+    /// A job has ended: listings show it until it expires.
     pub(super) fn list(&mut self, principal: &Principal, id: JobId) {
         if let Some(owned) = self.by_principal.get_mut(principal).expected("its principal has it") {
             owned.listed.insert(id);
         }
     }
 
-    /// Listings no longer show a job; false if they did not.
+    /// Takes a job out of the listings; false if they did not show it.
     pub(super) fn unlist(&mut self, principal: &Principal, id: JobId) -> bool {
         self.by_principal.get_mut(principal).is_some_and(|owned| owned.listed.remove(&id))
     }
 
-    /// The oldest job of a principal that is over and that listings show.
+    /// The oldest ended job of a principal that listings show.
     pub(super) fn oldest_listed(&self, principal: &Principal) -> Option<JobId> {
         self.by_principal.get(principal)?.listed.first().copied()
     }
 
-    /// If a job is over, its agent gone and nothing goes on below it, it may be
-    /// forgotten, and its events may go to make room.
+    /// If a job has ended, its agent is gone and no child or credential of it is left, the job may be forgotten, and
+    /// its events may go to make room.
     pub(in crate::runtime) fn settle(&mut self, id: JobId) {
         let is_at_rest = |job: &&mut Job| job.run.is_gone() && job.children.is_empty() && !job.run.credentials;
         let job = self.by_id.get_mut(&id).filter(is_at_rest);
@@ -182,19 +179,18 @@ impl Table {
         }
     }
 
-    /// Of those of a principal whose agents are gone, the first job that ended.
+    /// The first settled job of a principal, by its end.
     pub(super) fn first_settled_of(&self, principal: &Principal) -> Option<JobId> {
         self.settled.first_of(&principal.account())
     }
 
-    /// Of those whose agents are gone, the first job that ended of who holds most in
-    /// memory.
+    /// The first settled job, by its end, of the account that holds most memory.
     pub(super) fn first_settled(&self) -> Option<JobId> {
         self.settled.first().map(|(_, id)| id)
     }
 }
 
-/// A job is somebody else's; gives whether listings show it as one that is over.
+/// Makes a job another principal's. Returns whether listings show it as ended.
 pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Principal, holder: SessionId) -> bool {
     let Some(job) = table.by_id.get(&id) else {
         return false; // It was forgotten.
@@ -214,7 +210,7 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
     table.change(id, |job| {
         job.spec.asked_by.get_or_insert_with(|| Box::new(from.clone()));
         if from != *to {
-            // Roles are of who proved them.
+            // Roles belong to the principal that proved them.
             job.spec.bounds.roles = Roles::default();
         }
         job.spec.principal = to.clone();
@@ -239,7 +235,7 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
     listed
 }
 
-/// A job is a principal's.
+/// Adds a job to those of a principal.
 fn own(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, id: JobId) {
     let owned = match by_principal.get_mut(principal) {
         Some(owned) => owned,
@@ -248,7 +244,7 @@ fn own(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, id:
     owned.jobs.insert(id);
 }
 
-/// A job is a principal's no more, and listings do not show it.
+/// Removes a job from those of a principal, listings included.
 fn disown(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, id: JobId) {
     if let Some(owned) = by_principal.get_mut(principal)
         && owned.jobs.remove(&id)
@@ -258,17 +254,17 @@ fn disown(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, 
     }
 }
 
-/// The child of a job that it knows by this name.
+/// The child that a job has under this id.
 pub(super) fn child_named<'t>(table: &'t Table, parent: JobId, name: &WireId) -> Option<&'t Job> {
     table.get(*table.by_parent.get(&(parent, name.clone()))?)
 }
 
-/// What a child is known by: its parent, and its name there.
+/// The parent of a child, and its id for the child.
 fn name_in_family(job: &Job) -> Option<(JobId, WireId)> {
     job.spec.bounds.parent.as_ref().map(|parent| (parent.job, parent.delegate_id.clone()))
 }
 
-/// Counts all jobs once more.
+/// Counts anew what all jobs hold.
 pub(super) fn recount_table(table: &Table, recount: &mut Recount<'_>) {
     for job in table.by_id.values() {
         let account = job.spec.principal.account();

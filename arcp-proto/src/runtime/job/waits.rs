@@ -1,82 +1,77 @@
-//! Why jobs wait. Whatever one waits for is a [`Wait`] in the set of its waits,
-//! and each has one waker: a job that waits for what nobody says any more would
+//! Why jobs wait. A job has a set of [`Wait`]s, and each wait has one waker: a job whose waker is gone would
 //! wait for ever.
 //!
-//! Those for a slot are in `lines`, that for the agent in `heartbeat`, that for an
-//! answer in `questions`, that for a renewal in `provisioning`, that for a child which waits for the host in `deferral`, that for a stream in `streams`, that for its account's turn in `turns`, those of steps in `workflow`, and those
-//! of what an agent may say in `credit`.
+//! Slots are in `lines`, the agent's heartbeat in `heartbeat`, answers in `questions`, renewals in
+//! `provisioning`, children that wait for the host in `deferral`, streams in `streams`, turns of an account in
+//! `turns`, steps in `workflow`, and the credit of agents in `credit`.
 
 use crate::id::{JobId, SessionId};
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
-    /// The host, which revokes its credentials before its end can be seen. It ends with
-    /// [`Input::CredentialsRevoked`](crate::runtime::Input::CredentialsRevoked), or
-    /// after five seconds.
+    /// The host, which revokes the credentials of the job before its end is shown. Ends with
+    /// [`Input::CredentialsRevoked`](crate::runtime::Input::CredentialsRevoked), or after five seconds.
     Revocation,
-    /// The store: its acceptance, its start or what its agent said last is not
-    /// durable yet. It goes on with [`Input::Persisted`](crate::runtime::Input::Persisted).
+    /// The store: the acceptance, the start or the last calls of the agent are not durable yet. Ends with
+    /// [`Input::Persisted`](crate::runtime::Input::Persisted).
     Store,
-    /// A slot. It goes on when one is free that its principal may have.
+    /// A slot. Ends when a slot is free that the principal may have.
     Slot,
-    /// A session that submitted it, gets its events and reads too slowly. It
-    /// goes on when that has caught up, is detached or over, or leaves the job.
+    /// A session of the submitter that gets the events and reads too slowly. Ends when the session catches up, is
+    /// detached, ends, or leaves the job.
     Reader(SessionId),
-    /// The pace that its submitter asked for. It goes on with time.
+    /// The pace that the submitter asked for. Ends with time.
     Pace,
-    /// Its agent, which fell silent. It goes on when that is heard.
+    /// The agent, which has fallen silent. Ends with its next call.
     Silence,
-    /// The store, as its agent does that wants to know what became of a call. It
-    /// is answered with [`Input::Persisted`](crate::runtime::Input::Persisted).
+    /// The store, because the agent waits for the outcome of a call. Ends with
+    /// [`Input::Persisted`](crate::runtime::Input::Persisted).
     Answer,
-    /// A child, as its agent does. It goes on when that has ended.
+    /// A child, because the agent waits for it. Ends when the child ends.
     Child(JobId),
-    /// The host, which gives a credential another value, as its agent does. It goes on
-    /// with [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or
-    /// after [`Timing::provision_timeout`](crate::runtime::Timing::provision_timeout).
+    /// The host, which issues another value for a credential, because the agent waits for it. Ends with
+    /// [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or after
+    /// [`Timing::provision_timeout`](crate::runtime::Timing::provision_timeout).
     Renewal,
-    /// The host, which stores what its agent leaves here, as its agent does. It goes on
-    /// with [`Input::BlobStored`](crate::runtime::Input::BlobStored).
+    /// The host, which stores an artifact, because the agent waits for it. Ends with
+    /// [`Input::BlobStored`](crate::runtime::Input::BlobStored).
     Artifact,
-    /// The host, which checks the input of a child that its agent asks for, or issues that
-    /// child's credentials. It goes on with
-    /// [`Input::InputChecked`](crate::runtime::Input::InputChecked) or
-    /// [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or after as long as
-    /// the submit of a client may wait for them.
+    /// The host, which checks the input of a child that the agent asks for, or issues the credentials of that
+    /// child. Ends with [`Input::InputChecked`](crate::runtime::Input::InputChecked) or
+    /// [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or when the time is over that a
+    /// client's submit may wait for them.
     Delegation,
-    /// Another runtime, which is asked to take it. It goes on with
+    /// Another runtime, which is asked to take the job. Ends with
     /// [`Input::HandedOff`](crate::runtime::Input::HandedOff), or with time.
     Departure,
-    /// The host, which checks what its agent asks people, or the arguments of a step of a
-    /// workflow. It goes on with [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two
-    /// seconds. Or it issues the credentials of a step:
-    /// [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or
+    /// The host, which checks a question of the agent or the arguments of a workflow step. Ends with
+    /// [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two seconds. Or the host, which
+    /// issues the credentials of a step. Ends with
+    /// [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or after
     /// [`Timing::provision_timeout`](crate::runtime::Timing::provision_timeout).
     Check,
-    /// People, as its agent asks them something: its job is blocked. It goes on when
-    /// the first of them answers, with time, or when it is told to stop.
+    /// People, because the agent asks them something: the job is blocked. Ends with the first answer, with time, or
+    /// when the job is told to stop.
     Prompt,
-    /// Its agent, which people have interrupted: its job is blocked. It goes on when
-    /// that says so, or when it is told to stop.
+    /// The agent, which people have interrupted: the job is blocked. Ends when the agent goes on, or when the job
+    /// is told to stop.
     Interrupt,
-    /// The pace that its submitter asked for in a stream of its agent, which may wait for
-    /// that. It goes on with time, or when the stream is over or read faster.
+    /// The pace that the submitter asked for in a stream of the agent. Ends with time, or when the stream ends or
+    /// is read faster.
     StreamPace,
-    /// The time for a step of a workflow to be tried again that has failed. It goes on with
-    /// time.
+    /// The delay before a failed step of a workflow is tried again. Ends with time.
     Retry,
-    /// Room for a step of a workflow that was refused for now. It is asked for again with
-    /// time.
+    /// Room for a step of a workflow that was refused for now. Ends with time: the step is submitted again.
     Room,
-    /// The store, as too much that its account has caused is not durable for its agent to be heard
-    /// ([`agent_undurable_bytes`](crate::limits::HistoryLimits::agent_undurable_bytes)). It goes on
-    /// with [`Input::Persisted`](crate::runtime::Input::Persisted), in turn.
+    /// The store, because the account has caused too many undurable bytes for its agents to be heard
+    /// ([`agent_undurable_bytes`](crate::limits::HistoryLimits::agent_undurable_bytes)). Ends with
+    /// [`Input::Persisted`](crate::runtime::Input::Persisted), in turn.
     Backlog,
 }
 
 impl Wait {
-    /// The word for it, as it is shown.
+    /// The name under which operators see it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Wait::Revocation => "revocation",
