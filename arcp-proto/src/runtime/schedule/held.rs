@@ -1,4 +1,4 @@
-//! Schedules of an earlier run, and what is counted of all.
+//! Restored schedules, and the bytes that all schedules hold.
 
 use super::{ENTRY, HeldFor, LogPos, Phase, Recount, Schedule, Schedules, Times};
 use crate::id::JobId;
@@ -7,12 +7,12 @@ use crate::runtime::context::Context;
 use crate::runtime::schedule_records::{ScheduleRecord, ScheduleState};
 
 impl Schedules {
-    /// A schedule of an earlier run.
+    /// Restores a schedule.
     pub(in crate::runtime) fn restore(&mut self, ctx: &mut Context, at: LogPos, record: ScheduleRecord) {
         self.add(ctx, at, record);
     }
 
-    /// How one stood in an earlier run.
+    /// Restores the state of a schedule.
     pub(in crate::runtime) fn restore_state(&mut self, at: LogPos, state: ScheduleState) {
         if let Some(schedule) = self.kept.get_mut(&state.schedule) {
             schedule.state = state;
@@ -20,15 +20,14 @@ impl Schedules {
         }
     }
 
-    /// These were over in an earlier run.
+    /// Restores that these schedules were forgotten.
     pub(in crate::runtime) fn restore_forgotten(&mut self, entries: &[LogPos]) {
         for at in entries {
             self.remove(*at);
         }
     }
 
-    /// There are no more of an earlier run: what was missed meanwhile is found out.
-    /// `goes_on`: whether a job has not ended.
+    /// All schedules are restored: finds out what was missed meanwhile. `goes_on`: whether a job has not ended.
     pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context, goes_on: impl Fn(JobId) -> bool) {
         let now = ctx.now.utc;
         for at in self.kept.keys().copied().collect::<alloc::vec::Vec<LogPos>>() {
@@ -50,7 +49,7 @@ impl Schedules {
         }
     }
 
-    /// What can be told of all of them from outside, for a digest of the runtime.
+    /// Everything that can be seen from outside, for the digest of the runtime.
     pub(in crate::runtime) fn all(&self) -> impl Iterator<Item = (&ScheduleRecord, &ScheduleState)> {
         self.kept.values().map(|Schedule { record, state, .. }| (record, state))
     }

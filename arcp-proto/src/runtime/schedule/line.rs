@@ -1,10 +1,10 @@
-//! The line in which schedules wait to have their times found.
+//! The line in which schedules wait for the host to find their times.
 
 use alloc::collections::BTreeMap;
 
 use super::{Account, LogPos};
 
-/// Accounts in turn, each with its schedules: whoever has many waits for itself.
+/// Accounts in turn, each with its schedules: an account with many schedules delays only its own.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     turns: BTreeMap<u64, Account>,
@@ -15,12 +15,12 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Queue {
     turn: u64,
-    /// Each by the number under which it came.
+    /// By the number that each got when it entered the line.
     schedules: BTreeMap<u64, LogPos>,
 }
 
 impl Line {
-    /// A schedule waits from now on; gives its number.
+    /// A schedule enters the line. Returns its number.
     pub(super) fn enter(&mut self, account: &Account, at: LogPos) -> u64 {
         self.last += 1;
         let number = self.last;
@@ -32,7 +32,7 @@ impl Line {
         number
     }
 
-    /// One is over.
+    /// A schedule leaves the line.
     pub(super) fn leave(&mut self, account: &Account, number: u64) {
         let Some(queue) = self.queues.get_mut(account) else {
             return; // It did not wait.
@@ -44,8 +44,8 @@ impl Line {
         }
     }
 
-    /// The next one, of the account whose turn came first among those that may have one;
-    /// that account has its next turn after everybody else's.
+    /// The next schedule, of the first account in turn that may have one. That account's next turn comes after all
+    /// others.
     pub(super) fn next(&mut self, may: impl Fn(&Account) -> bool) -> Option<LogPos> {
         let (turn, account) = self.turns.iter().find(|(_, account)| may(account))?;
         let (turn, account) = (*turn, account.clone());

@@ -1,11 +1,8 @@
-//! Admission: how many sessions there may be, and which one ends when another
-//! one needs its place.
+//! Admission: how many sessions there may be, and which one ends when room is needed.
 //!
-//! A session counts for its principal's account; those without a credential
-//! share the account of the network that they come from. At a bound a session
-//! goes that has lost its connection: the oldest that has nothing left to give,
-//! or else the oldest that its client left in order. If there is none, nobody
-//! new comes in.
+//! A session counts against its principal's account; anonymous sessions share the account of their network. At a
+//! bound, a session without a connection ends: the oldest that holds nothing for its client, or else the oldest
+//! that its client has closed. If there is none, the new session is refused.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
@@ -21,13 +18,13 @@ use crate::runtime::io::Notice;
 use crate::runtime::job::Jobs;
 use crate::time::Timestamp;
 
-/// How many sessions each account has, and which of them nobody would miss.
+/// How many sessions each account has, and which of them end first.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     all: usize,
     anonymous: usize,
     accounts: BTreeMap<Account, Share>,
-    /// Of all accounts of peers without a credential.
+    /// Idle sessions of all anonymous accounts.
     idle_anonymous: BTreeSet<(Idle, SessionId)>,
 }
 
@@ -35,16 +32,15 @@ pub(super) struct Admission {
 #[derive(Debug, Default)]
 struct Share {
     count: usize,
-    /// Those of them that have a connection.
+    /// How many have a connection.
     attached: usize,
     idle: BTreeSet<(Idle, SessionId)>,
 }
 
-/// A session without a connection that nobody would miss: in the order in which they
-/// go.
+/// A session without a connection that may end when room is needed. The order is that in which they end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Idle {
-    /// Whether it has something left to give, to whoever left it in order.
+    /// Whether it still holds something for its client, which has closed it.
     has_something: bool,
     since: Timestamp,
 }
@@ -68,19 +64,19 @@ impl Admission {
         }
     }
 
-    /// A session has a connection now, or has none any more.
+    /// A session has got or lost its connection.
     pub(super) fn attached(&mut self, principal: &Principal, attached: bool) {
         if let Some(sessions) = self.accounts.get_mut(&principal.account()) {
             sessions.attached = if attached { sessions.attached + 1 } else { sessions.attached.saturating_sub(1) };
         }
     }
 
-    /// Whether there is a session that a client of this account can resume.
+    /// Whether a client of this account has a session that it can resume.
     pub(super) fn has_detached(&self, principal: &Principal) -> bool {
         self.accounts.get(&principal.account()).is_some_and(|sessions| sessions.count > sessions.attached)
     }
 
-    /// Nobody would miss this session.
+    /// This session may end when room is needed.
     pub(super) fn idle(&mut self, principal: &Principal, idle: (Idle, SessionId)) {
         let account = principal.account();
         if account.is_anonymous() {
@@ -89,7 +85,7 @@ impl Admission {
         self.accounts.entry(account).or_default().idle.insert(idle);
     }
 
-    /// Its client is back, or it is over.
+    /// The client of this session is back, or the session is over.
     pub(super) fn not_idle(&mut self, principal: &Principal, idle: (Idle, SessionId)) {
         self.idle_anonymous.remove(&idle);
         if let Some(sessions) = self.accounts.get_mut(&principal.account()) {
@@ -102,8 +98,8 @@ impl Admission {
         self.accounts.get(account).map_or(0, |sessions| sessions.count)
     }
 
-    /// What keeps one more session of an account out, and the session that can
-    /// make room for it. `quota`: how many policy lets it have.
+    /// The bound that refuses an account one more session, and the session that can end to make room. `quota`: how
+    /// many sessions policy allows the account.
     fn obstacle(
         &self,
         account: &Account,
@@ -152,7 +148,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// If there is none, and whoever asks can do something about it or not.
+    /// The bound that is reached, if no session can end.
     pub(super) fn admit(
         &mut self,
         ctx: &mut Context,
@@ -180,9 +176,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// A session without a connection goes first when room is needed, if a
-    /// client that came back to it would find nothing new, as `has_nothing` says, or
-    /// left it in order.
+    /// Notes that a session without a connection may end when room is needed: its client would find nothing new in it
+    /// (`has_nothing`), or has closed it.
     pub(in crate::runtime) fn note_idle(&mut self, ctx: &Context, id: SessionId, has_nothing: bool) {
         if let Some(session) = self.by_id.get_mut(&id).filter(|session| has_nothing || session.left) {
             let idle = Idle { has_something: !has_nothing, since: ctx.now.mono };

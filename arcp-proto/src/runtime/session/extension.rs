@@ -1,5 +1,4 @@
-//! Messages of extensions: they go to the host, which says when it has taken
-//! them.
+//! Messages of extensions: they go to the host, which says when it has taken them.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -16,9 +15,9 @@ use crate::runtime::io::Output;
 /// The extensions that a session speaks.
 #[derive(Debug)]
 pub(in crate::runtime) struct Extensions {
-    /// Namespaces negotiated with its client.
+    /// Namespaces negotiated with the client.
     names: Vec<String>,
-    /// Bytes of each message that its host has not taken.
+    /// Bytes of each message that the host has not taken.
     untaken: VecDeque<Charge>,
 }
 
@@ -27,23 +26,23 @@ impl Extensions {
         Extensions { names, untaken: VecDeque::new() }
     }
 
-    /// Namespaces negotiated with its client.
+    /// Namespaces negotiated with the client.
     pub(in crate::runtime) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Bytes of messages that its host has not taken.
+    /// Bytes of messages that the host has not taken.
     pub(in crate::runtime) fn untaken_bytes(&self) -> usize {
         self.untaken.iter().map(Charge::bytes).sum()
     }
 }
 
 impl Sessions {
-    /// Gives a message of an extension to the host, if both sides speak it.
+    /// Gives a message to the host, if its extension was negotiated.
     ///
     /// # Errors
     ///
-    /// If they do not, and its sender minds.
+    /// If it was not, and the message is not optional.
     pub(in crate::runtime) fn give_extension(
         &mut self,
         ctx: &mut Context,
@@ -52,7 +51,7 @@ impl Sessions {
     ) -> Result<(), Violation> {
         let spoken = self.by_id.get_mut(&session).filter(|session| message.is_of(&session.extensions.names));
         if let Some(spoken) = spoken {
-            // Names cost something too, and no message is for nothing.
+            // The type counts as well, and no message counts as nothing.
             let bytes = message.payload.as_str().len() + message.kind.len() + 1;
             spoken.extensions.untaken.push_back(spoken.account.charge(HeldFor::Extensions, bytes));
             ctx.output(Output::Extension { session, message });

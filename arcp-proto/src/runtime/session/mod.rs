@@ -1,11 +1,11 @@
-//! A session: a principal's place in the runtime. It outlives connections.
+//! A session: what a client opened for its principal. It outlives connections.
 //!
 //! ```text
 //! attached ──connection lost or closed──▶ detached ──resume──▶ attached
 //!                                            └──window over──▶ ended
 //! ```
 //!
-//! What it is shown is its [`Feed`](super::delivery::Feed)'s.
+//! Its [`Feed`](super::delivery::Feed) holds what it is shown.
 
 mod admission;
 mod allowance;
@@ -55,31 +55,31 @@ use session_lease::SessionLease;
 pub(super) struct Session {
     principal: Principal,
     allowance: Allowance,
-    /// What the credential is bound to by which its client proved itself last.
+    /// What the latest credential of its client is bound to.
     binding: Option<String>,
     view: View,
     token: SecretDigest,
     /// Whether it has a connection.
     attached: bool,
-    /// Where it stands among those that nobody would miss.
+    /// Its place among the sessions that end first when room is needed.
     idle: Option<Idle>,
-    /// Whether its client has said that it leaves.
+    /// Whether its client has closed it.
     closed: bool,
-    /// Whether its client has left it in order with something in it, and that is recorded.
+    /// Whether its client has closed it while it still held something for that client, which is recorded.
     left: bool,
-    /// Why its client can do no more in it than resume another one.
+    /// The refusal of everything but resuming another session, if the session was let in only for that.
     only_resumes: Option<Box<Violation>>,
     extensions: Extensions,
     lease: SessionLease,
-    /// Its commands, where message ids are its own.
+    /// Its commands, if message ids are the session's own.
     seen: Seen,
-    /// What is held for it.
+    /// What it holds of its principal's account.
     account: Balance,
     /// Whether a command was given in it.
     commanded: bool,
 }
 
-/// What outlives the process of a session that was opened.
+/// What is recorded of a session when it is opened.
 #[derive(Clone, Debug)]
 pub(super) struct KeptSession {
     pub(super) principal: Principal,
@@ -91,7 +91,7 @@ pub(super) struct KeptSession {
     pub(super) extensions: Vec<String>,
 }
 
-/// All sessions, and the traces of those that ended.
+/// All sessions, and the tokens of those that ended.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_id: Recent<SessionId, Session>,
@@ -103,7 +103,7 @@ pub(super) struct Sessions {
     ended: Ended,
 }
 
-/// Whose the tokens of sessions were that ended not long ago.
+/// The owners of the tokens of recently ended sessions.
 #[derive(Debug, Default)]
 struct Ended {
     owners: BTreeMap<SecretDigest, Principal>,
@@ -152,7 +152,7 @@ impl Session {
         &self.allowance
     }
 
-    /// Who asks for something in it; `owns`: whether about its own.
+    /// The subject that asks for something in it. `owns`: whether it is about something of its own.
     pub(super) fn who(&self, owns: bool) -> Who<'_> {
         let cancels_anywhere = self.view.features.has(Feature::CancelAnywhere);
         let answers = self.view.answers_prompts();
@@ -160,12 +160,12 @@ impl Session {
         Who { viewer: self.viewer(), scopes, owns, cancels_anywhere, answers, bounded }
     }
 
-    /// Of whom policy is asked for what is done in it.
+    /// The subject that policy is asked about.
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject { principal: &self.principal, roles: self.allowance.roles() }
     }
 
-    /// Who looks at jobs in it.
+    /// The principal that looks at jobs in it, with its roles.
     pub(super) fn viewer(&self) -> Viewer<'_> {
         let bounded = self.allowance.ceiling().is_some();
         Viewer { principal: &self.principal, roles: (!bounded).then(|| self.allowance.roles()) }
@@ -180,25 +180,24 @@ impl Session {
         &self.token
     }
 
-    /// Whether its client has said that it leaves.
+    /// Whether its client has closed it.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether it survives the process: it is neither being taken from its client
-    /// nor there to resume another one only.
+    /// Whether it outlives the process: it is not being evicted, and may do more than resume another session.
     pub(super) fn is_recorded(&self) -> bool {
         !self.is_evicted() && self.only_resumes.is_none()
     }
 
-    /// That it is over is recorded: whom nobody vouched for cannot come back.
+    /// The end of an anonymous session is recorded: its principal cannot come back.
     pub(super) fn note_nobody_left(&self, ctx: &mut Context) {
         if self.principal.is_anonymous() {
             ctx.effect(Effect::NobodyIs(self.principal.clone()));
         }
     }
 
-    /// Why its client can do no more in it than resume another one.
+    /// The refusal of everything but resuming another session, if there is one.
     pub(super) fn only_resumes(&self) -> Option<&Violation> {
         self.only_resumes.as_deref()
     }
@@ -217,7 +216,7 @@ impl Session {
         &self.extensions
     }
 
-    /// Who stands behind it.
+    /// The proof of its principal.
     pub(super) fn proof(&self) -> Proof {
         if self.principal.is_anonymous() {
             return Proof::Nobody;
@@ -247,7 +246,7 @@ impl Session {
         &self.seen
     }
 
-    /// What is held for it.
+    /// What it holds of its principal's account.
     pub(super) fn account(&self) -> &Balance {
         &self.account
     }
@@ -267,20 +266,19 @@ impl Sessions {
         self.by_id.len()
     }
 
-    /// All of them.
+    /// All sessions.
     pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.by_id.iter().map(|(id, session)| (*id, session))
     }
 
-    /// Those that survive the process, opened after this one, oldest first.
+    /// The recorded sessions opened after `after`, oldest first.
     pub(super) fn after(&self, after: Option<SessionId>) -> impl Iterator<Item = (SessionId, &Session)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let all = self.by_id.range((from, Bound::Unbounded)).map(|(id, session)| (*id, session));
         all.filter(|(_, session)| session.is_recorded())
     }
 
-    /// Counts once more the commands that are remembered and the messages of
-    /// extensions that are not taken.
+    /// Counts anew the remembered commands, and the extension messages that the host has not taken.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         for (id, session) in self.by_id.iter() {
             recount.know(&id.to_string(), &session.account);
@@ -292,12 +290,12 @@ impl Sessions {
         }
     }
 
-    /// All of them, by id.
+    /// The ids of all sessions.
     pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.by_id.keys().copied()
     }
 
-    /// Opens a session for whoever stands behind a connection; gives its token.
+    /// Opens a session for the principal of a proof. Returns its token.
     ///
     /// # Errors
     ///
@@ -316,7 +314,7 @@ impl Sessions {
         let roles = verdict.as_ref().map(|verdict| verdict.roles.clone()).unwrap_or_default();
         let only_resumes = match self.admit(ctx, jobs, (&principal, &roles)) {
             Ok(()) => None,
-            // Whoever has to open a session to resume another one may do so.
+            // A client that has to open a session before it can resume one may do so.
             Err(full) if view.family.resumes_after_opening() && self.admission.has_detached(&principal) => Some(full),
             Err(full) => return Err(full),
         };
@@ -336,7 +334,7 @@ impl Sessions {
             extensions,
         };
         let made = Session { only_resumes: only_resumes.map(Box::new), ..Session::new(ctx, kept.clone()) };
-        // What is there to resume another one is gone with its connection.
+        // A session that only resumes ends with its connection.
         if made.is_recorded() {
             ctx.append(kept.record(id));
         }
@@ -347,7 +345,7 @@ impl Sessions {
         Ok((id, token))
     }
 
-    /// Takes over a session of an earlier run; gives its account.
+    /// Restores a session. Returns its account.
     pub(super) fn restore(&mut self, ctx: &mut Context, id: SessionId, kept: KeptSession) -> Balance {
         let session = Session::new(ctx, kept);
         let account = session.account.clone();
@@ -355,8 +353,8 @@ impl Sessions {
         account
     }
 
-    /// The client of a session has proved who it is: the session may be used for
-    /// what it was opened for, as far as this credential may, and is leased anew.
+    /// The client has proved its identity: the session has what it was opened with, as far as the new credential
+    /// allows it, and its lease is renewed.
     fn prove(&mut self, ctx: &mut Context, id: SessionId, verdict: Option<&Verdict>) {
         if let Some(session) = self.by_id.get_mut(&id) {
             session.allowance.prove(verdict);
@@ -373,7 +371,7 @@ impl Sessions {
         self.by_id.insert(id, session);
     }
 
-    /// A session has a connection now.
+    /// A session has a connection.
     pub(super) fn attach(&mut self, ctx: &mut Context, id: SessionId) {
         self.set_attached(id, true);
         if let Some(session) = self.by_id.get_mut(&id) {
@@ -382,9 +380,8 @@ impl Sessions {
         }
     }
 
-    /// The connection of a session is gone: from its last sign of life on, it
-    /// waits to be resumed. `has_nothing`: whether there is nothing in it for a client
-    /// that came back.
+    /// A session has lost its connection: it can be resumed until the resume window has passed since its last
+    /// heartbeat. `has_nothing`: whether a client that came back would find nothing new.
     pub(super) fn detach(
         &mut self,
         ctx: &mut Context,
@@ -400,7 +397,7 @@ impl Sessions {
         if session.only_resumes.is_some() {
             return self.end(ctx, jobs, id);
         }
-        // What has nothing goes early in any case, after a restart too.
+        // A session that holds nothing goes early in any case, after a restart too.
         session.left = session.closed && !has_nothing;
         if session.left && session.is_recorded() {
             ctx.append(Record::SessionClosed { session: id });
@@ -410,7 +407,7 @@ impl Sessions {
         self.note_idle(ctx, id, has_nothing);
     }
 
-    /// Lets a session without a connection wait to be resumed.
+    /// Starts the resume window of a session without a connection.
     pub(super) fn await_resume(&mut self, ctx: &mut Context, id: SessionId, alive: Timestamp) {
         let at = (alive + ctx.config.timing.resume_window).max(ctx.soonest());
         ctx.timers.set(Timer::ResumeWindow(id), at);
@@ -428,14 +425,14 @@ impl Sessions {
         }
     }
 
-    /// The client of a session leaves it in order.
+    /// The client closes its session.
     pub(super) fn close(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.get_mut(&id) {
             session.closed = true;
         }
     }
 
-    /// A command is given in a session.
+    /// A command was given in a session.
     pub(super) fn note_command(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.get_mut(&id) {
             session.commanded = true;
@@ -454,14 +451,14 @@ impl Sessions {
         self.forget(ctx, jobs, id);
     }
 
-    /// A session is over, and the store knows.
+    /// Forgets a session whose end is recorded.
     pub(super) fn forget(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         if self.remove(ctx, jobs, id) {
             ctx.observe(Notice::SessionEnded { session: id });
         }
     }
 
-    /// Takes a session away; false if there is none.
+    /// Removes a session from memory; false if there is none.
     pub(super) fn remove(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) -> bool {
         self.set_attached(id, false);
         let Some(session) = self.by_id.remove(&id) else {
@@ -484,19 +481,19 @@ impl Sessions {
     }
 }
 
-/// Whether the client of a session has left it in order with something in it.
+/// Whether the client has closed its session while it held something for that client.
 pub(super) fn is_left(session: &Session) -> bool {
     session.left
 }
 
-/// The client of a session left it in order in an earlier run.
+/// Restores that the client had closed a session.
 pub(super) fn restore_closed(sessions: &mut Sessions, id: SessionId) {
     if let Some(session) = sessions.by_id.get_mut(&id) {
         session.left = true;
     }
 }
 
-/// Policy has changed: other roles may count.
+/// Policy has changed: finds out anew which roles count.
 pub(super) fn count_roles(sessions: &mut Sessions, config: &Config) {
     for session in sessions.by_id.values_mut() {
         session.allowance.count_roles(config.authority.policy.as_deref(), &session.principal);

@@ -1,8 +1,7 @@
 //! How fast each account submits jobs.
 //!
-//! Of each it is known up to when it has used its allowance: that outlives its
-//! sessions, so that a new one gives nobody a new allowance, and is let go once
-//! nothing is owed any more.
+//! Each account has a moment up to which its rate is used up. It outlives sessions, so that a new session gives no
+//! new allowance, and is forgotten once it has passed.
 
 use alloc::collections::BTreeMap;
 use core::num::NonZeroU32;
@@ -15,25 +14,24 @@ use crate::runtime::context::Context;
 use crate::time::Timestamp;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Accounts that are looked through for some that owe nothing any more.
+/// The table is searched for accounts to forget when it has this many, at the least.
 const FEWEST: usize = 64;
 
-/// The submits of each account as one moment: each moves it on by the time that one more
-/// may come after. It is at most a second ahead, so that there are no more of them than
-/// accounts that submit within twice that.
+/// The submits of each account as one moment, which every submit moves on by the interval between two submits. It
+/// is at most one second ahead, so the table holds no more accounts than submit within two seconds.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Pace {
     submitted: BTreeMap<Account, Timestamp>,
-    /// At so many those are let go that owe nothing.
+    /// The size of the table at which passed moments are forgotten.
     most: usize,
 }
 
 impl Pace {
-    /// Whether one more job of a session's principal may be submitted now.
+    /// Whether the principal of a session may submit one more job.
     ///
     /// # Errors
     ///
-    /// When to try again.
+    /// If it may not; says when to try again.
     pub(in crate::runtime) fn check_submits(&self, ctx: &Context, who: Subject<'_>) -> Result<(), Violation> {
         let Some((most, bound)) = submit_rate(ctx, who) else {
             return Ok(());
@@ -44,13 +42,13 @@ impl Pace {
         if wait.is_zero() {
             return Ok(());
         }
-        // Whoever waits for whole milliseconds waits long enough.
+        // One millisecond more, so that a client that waits for whole milliseconds waits long enough.
         let wait = wait + Duration::from_millis(1);
         let why = alloc::format!("{most} jobs a second may be submitted here: try again in {} ms", wait.as_millis());
         Err(Violation::exhausted_for(wait, bound, account.bound_of(), most.get().into(), why))
     }
 
-    /// A job of a session's principal was submitted, or credentials for one are asked for.
+    /// A job was submitted, or credentials were ordered for one.
     pub(in crate::runtime) fn note_submit(&mut self, ctx: &Context, who: Subject<'_>) {
         let Some((most, _)) = submit_rate(ctx, who) else {
             return; // There is no bound.
@@ -65,8 +63,8 @@ impl Pace {
     }
 }
 
-/// How many jobs somebody may submit in a second, and which bound that is: the least
-/// of what this runtime and policy say.
+/// How many jobs a subject may submit in a second, and the bound that says so: the lower of those of the runtime
+/// and of policy.
 fn submit_rate(ctx: &Context, who: Subject<'_>) -> Option<(NonZeroU32, &'static str)> {
     let of_all = ctx.config.limits.session.submits_per_second.map(|most| (most, "submits_per_second"));
     let policy = ctx.config.authority.policy.as_ref();

@@ -1,5 +1,5 @@
-//! Resuming: who may have an earlier session back (1.1 §6.3). A refused claim
-//! consumes nothing, and a token is dead once it was used.
+//! Resuming: which client may have an earlier session back (1.1 §6.3). A refused claim uses no token up; a token
+//! is dead once it was used.
 
 use alloc::string::{String, ToString as _};
 
@@ -16,12 +16,12 @@ use crate::runtime::io::{Notice, Record, Verdict};
 use crate::secret::{Secret, SecretDigest};
 use crate::wire::Family;
 
-/// Who stands behind a connection that wants a session.
+/// The identity behind a connection that wants a session.
 #[derive(Clone, Debug)]
 pub(in crate::runtime) enum Proof {
-    /// An authenticator or the transport says so.
+    /// An authenticator or the transport vouches for it.
     Known(Verdict),
-    /// Nobody says so.
+    /// Nobody vouches for it.
     Nobody,
 }
 
@@ -32,7 +32,7 @@ impl From<Option<Verdict>> for Proof {
 }
 
 impl Proof {
-    /// Who it is, if somebody says so.
+    /// The verdict, if somebody vouches for the client.
     pub(in crate::runtime) fn verdict(&self) -> Option<&Verdict> {
         match self {
             Proof::Known(verdict) => Some(verdict),
@@ -40,7 +40,7 @@ impl Proof {
         }
     }
 
-    /// Whose a new session is.
+    /// The principal of a new session.
     pub(super) fn principal(self, session: SessionId, network: Option<Network>) -> Principal {
         match self {
             Proof::Known(verdict) => verdict.principal,
@@ -48,7 +48,7 @@ impl Proof {
         }
     }
 
-    /// Whether it is the one who opened a session as this principal.
+    /// Whether this is the principal that opened a session.
     pub(super) fn is_of(&self, principal: &Principal) -> bool {
         match self {
             Proof::Known(verdict) => verdict.principal == *principal,
@@ -57,12 +57,12 @@ impl Proof {
     }
 }
 
-/// Whether a credential lets a session use what it has agreed to: it never has less later,
-/// since its peer relies on that.
+/// Whether a credential allows the features that a session has negotiated. The session keeps all of them, since
+/// its peer relies on them.
 ///
 /// # Errors
 ///
-/// What it does not.
+/// The feature that the credential does not allow.
 pub(super) fn check_features(session: &Session, verdict: Option<&Verdict>) -> Result<(), Violation> {
     let most = verdict.and_then(|verdict| verdict.features);
     match most.and_then(|most| most.lacks(session.view.features)) {
@@ -74,7 +74,7 @@ pub(super) fn check_features(session: &Session, verdict: Option<&Verdict>) -> Re
     }
 }
 
-/// A token that nobody has had.
+/// A fresh resume token.
 pub(super) fn fresh_token(ctx: &mut Context) -> Secret {
     let mut text = String::from("rtk_");
     URL_SAFE_NO_PAD.encode_string(ctx.entropy.secret_256(), &mut text);
@@ -86,7 +86,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// If the claim is not proven, or there is nothing to have back.
+    /// If the claim is not proven, or its session cannot be resumed.
     pub(in crate::runtime) fn claimed(
         &self,
         claim: &ResumeClaim,
@@ -119,8 +119,7 @@ impl Sessions {
         Ok(id)
     }
 
-    /// Hands a session to a client that has just proved who it is; gives the
-    /// token that counts from now on.
+    /// Gives a session to a client that has just proved its identity. Returns the token that is valid from here on.
     pub(in crate::runtime) fn resume(&mut self, ctx: &mut Context, id: SessionId, proof: &Proof) -> Secret {
         let token = fresh_token(ctx);
         self.restore_token(id, token.digest());
@@ -141,8 +140,8 @@ impl Sessions {
     }
 }
 
-/// A client has claimed a session by this token, and is gone without having been told of the one that was to count
-/// from then on: it may claim it by the same again.
+/// A client claimed a session and its connection was lost before it was sent the new token: the token of that
+/// claim becomes valid again.
 pub(in crate::runtime) fn give_back(sessions: &mut Sessions, ctx: &mut Context, id: SessionId, token: SecretDigest) {
     if sessions.by_id.get(&id).is_some_and(Session::is_recorded) {
         sessions.restore_token(id, token);
@@ -218,7 +217,7 @@ mod tests {
         let dead = sessions.claimed(&claim(&token), &known("alice"), Family::Hello);
         assert_eq!(code(dead), Err(ErrorCode::Unauthenticated));
         assert_eq!(code(sessions.claimed(&claim(&next), &known("alice"), Family::Hello)), Ok(id));
-        // Whose it was is told what became of it, and others not that there was one.
+        // The owner is told what became of the session; others do not learn that it existed.
         sessions.end(&mut ctx, &Jobs::default(), id);
         for (proof, expected) in [
             (known("alice"), ErrorCode::ResumeWindowExpired),

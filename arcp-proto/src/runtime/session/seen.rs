@@ -1,13 +1,11 @@
-//! Commands that were executed, by message id: one that comes again is answered
-//! again and not executed.
+//! Executed commands, by message id: a repeated message is answered again, and not executed.
 //!
-//! What is remembered names what a command came to, and is no copy of its answer:
-//! that is written anew, of a job as it stands then. Of one that is no longer held
-//! its client is told so.
+//! What is remembered is the outcome of a command, not a copy of its answer. The answer is written anew, with the
+//! present status of the job. If that is no longer held, the client is told so.
 //!
-//! Where message ids are the session's they are known again in it, else in all
-//! sessions of its principal. Principals that nobody vouches for share what is
-//! remembered for their network, and know only their own.
+//! If message ids are the session's own, a command is recognised in that session only; otherwise in all sessions
+//! of its principal. Anonymous principals share the memory of their network, but each recognises only its own
+//! commands.
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -21,47 +19,46 @@ use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::few::Few;
 
-/// What makes another message of the id the same, and what came of the first one.
+/// The digest that a repeated message must match, and the outcome of the first one.
 pub(in crate::runtime) type Executed = ([u8; 32], Outcome);
 
-/// What a command came to.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::runtime) enum Outcome {
-    /// A job that was made, or that its key was claimed for.
+    /// The job that was accepted, or that the key already named.
     Accepted(JobId),
-    /// A job that is watched: its events come after that number, and whether
-    /// earlier ones are among them.
+    /// The job that is watched: its events follow after `from`; `replayed` says whether earlier ones are among them.
     Watching { job: JobId, from: u64, replayed: bool },
-    /// A subscription.
+    /// The subscription.
     Subscribed(SubscriptionId),
-    /// An artifact.
+    /// The artifact.
     Kept(WireId),
-    /// A schedule.
+    /// The schedule.
     Scheduled(WireId),
-    /// It was done: the command says the rest.
+    /// It was done. The command itself says the rest.
     Done,
-    /// It was not done.
+    /// It was refused.
     Refused(Violation),
 }
 
-/// The id of a message, which mostly tells it apart, and whose it is.
+/// The id of a message, and the principal that sent it. The id alone usually differs.
 type Id = (WireId, Principal);
 
-/// What holding a command takes besides its id and why it was refused, generously.
+/// Bytes of a command besides its id and its refusal, rounded up.
 const ENTRY: usize = 384;
 
-/// The latest commands, within a bound, in the order in which they came.
+/// The latest commands, in the order in which they came.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Seen {
     commands: VecDeque<Command>,
-    /// How many came before those.
+    /// How many older ones are forgotten.
     gone: u64,
-    /// Which command it is, by what its id comes to, which tells almost all apart: ids
-    /// themselves would be all over memory.
+    /// Numbers of commands by the hash of their message ids. Comparing the ids themselves would scatter memory
+    /// accesses.
     by_sum: BTreeMap<u64, Few<u64>>,
 }
 
-/// A command that was executed, in case it comes again.
+/// An executed command, in case its message is repeated.
 #[derive(Debug)]
 struct Command {
     id: Id,
@@ -71,7 +68,7 @@ struct Command {
 /// Commands of principals whose message ids hold across sessions.
 pub(in crate::runtime) type SeenOfPrincipals = BTreeMap<Account, Seen>;
 
-/// Bytes that a command takes, roughly.
+/// Approximate bytes of a command.
 fn weight((message, _): &Id, (_, outcome): &Executed) -> usize {
     let refused = match outcome {
         Outcome::Refused(Violation { message, details, .. }) => {
@@ -84,8 +81,7 @@ fn weight((message, _): &Id, (_, outcome): &Executed) -> usize {
     ENTRY + message.as_str().len() + refused
 }
 
-/// What the id of a message comes to (FNV-1a). Two that come to the same are told apart
-/// by comparing them.
+/// The hash of a message id (FNV-1a). Equal hashes are resolved by comparing the ids.
 fn sum(message: &WireId) -> u64 {
     let mix = |sum: u64, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     message.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, mix)
@@ -96,7 +92,7 @@ impl Seen {
         self.commands.get(self.place(message, principal)?).map(|seen| &seen.executed.0)
     }
 
-    /// Where a command stands.
+    /// Index of a command.
     fn place(&self, message: &WireId, principal: &Principal) -> Option<usize> {
         let mut alike = self.by_sum.get(&sum(message))?.iter().map(|n| (n - self.gone) as usize);
         alike.find(|place| {
@@ -104,7 +100,7 @@ impl Seen {
         })
     }
 
-    /// Remembers a command; those before it are forgotten as the bounds say.
+    /// Remembers a command, and forgets the oldest ones beyond the bounds.
     fn put(&mut self, limits: &SessionLimits, account: &Balance, id: Id, executed: Executed) {
         let charge = account.charge(HeldFor::Commands, weight(&id, &executed));
         match self.place(&id.0, &id.1) {
@@ -139,19 +135,19 @@ impl Seen {
         }
     }
 
-    /// All of them: whose, the id, and what it came to.
+    /// All commands: principal, message id and outcome.
     pub(in crate::runtime) fn all(&self) -> impl Iterator<Item = (&Principal, &WireId, &Executed)> {
         self.commands.iter().map(|seen| (&seen.id.1, &seen.id.0, &seen.executed.0))
     }
 
-    /// Bytes of all of them, counted once more.
+    /// Bytes of all commands, counted anew.
     pub(super) fn recount(&self) -> usize {
         self.commands.iter().map(|seen| weight(&seen.id, &seen.executed.0)).sum()
     }
 }
 
 impl Sessions {
-    /// What came of a command of a session, if its id was seen.
+    /// The outcome of a command of a session, if its message id was seen.
     pub(in crate::runtime) fn seen(&self, id: SessionId, message: &WireId) -> Option<&Executed> {
         let session = self.get(id)?;
         let seen = match session.view.ids_are_of_principal() {
@@ -161,7 +157,7 @@ impl Sessions {
         seen.get(message, &session.principal)
     }
 
-    /// Remembers what came of a command of a session.
+    /// Remembers the outcome of a command of a session.
     pub(in crate::runtime) fn remember(
         &mut self,
         ctx: &mut Context,
@@ -180,8 +176,7 @@ impl Sessions {
         }
     }
 
-    /// As [`remember`](Self::remember), of a principal whose message ids hold
-    /// across sessions.
+    /// Like [`remember`](Self::remember), for a principal whose message ids hold across sessions.
     pub(in crate::runtime) fn remember_of(
         &mut self,
         ctx: &mut Context,
@@ -194,7 +189,7 @@ impl Sessions {
         self.seen.entry(of).or_default().put(&ctx.config.limits.session, &account, (message, principal), executed);
     }
 
-    /// Lets go of the commands of principals of whom nothing else is there.
+    /// Forgets the commands of principals that have neither sessions nor jobs.
     pub(in crate::runtime) fn forget_seen(&mut self, has_jobs: impl Fn(&Principal) -> bool) {
         let per_principal = &self.per_principal;
         self.seen.retain(|_, seen| {
@@ -203,7 +198,7 @@ impl Sessions {
         });
     }
 
-    /// As [`forget_seen`](Self::forget_seen), of one principal.
+    /// Like [`forget_seen`](Self::forget_seen), for one principal.
     pub(in crate::runtime) fn forget_seen_of(&mut self, principal: &Principal, has_jobs: bool) {
         if has_jobs || self.per_principal.contains_key(principal) {
             return;
@@ -217,7 +212,7 @@ impl Sessions {
         }
     }
 
-    /// All of principals whose message ids hold across sessions.
+    /// All commands of principals whose message ids hold across sessions.
     pub(in crate::runtime) fn seen_of_principals(&self) -> impl Iterator<Item = (&Principal, &WireId, &Executed)> {
         self.seen.values().flat_map(Seen::all)
     }
@@ -231,7 +226,7 @@ mod tests {
     use crate::limits::Limits;
     use crate::runtime::account::Accounts;
 
-    /// The first two come to the same, and so do the others.
+    /// The first two have the same hash, and so have the last two.
     const ALIKE: [&str; 4] =
         ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ", "gMPflVXtwGDXbIhP73TX", "LtHf1prlU1bCeYZEdqWf"];
 

@@ -1,6 +1,5 @@
-//! The lease of a session: it is its client's for a time, and renewed by proof,
-//! or taken back (RFC §8.1, §8.3). A credential that expires ends it too, in
-//! both families.
+//! The lease of a session: the client has the session for a time, renews it by proof, or loses it (RFC §8.1,
+//! §8.3). In both families, the lease ends with the credential at the latest.
 //!
 //! ```text
 //! leased ──most of it is over──▶ refresh asked ──proof──▶ leased
@@ -27,11 +26,11 @@ use crate::time::UtcMs;
 
 #[derive(Debug, Default)]
 pub(super) struct SessionLease {
-    /// When it ends; `None`: never.
+    /// When the lease ends; `None`: never.
     expires_at: Option<UtcMs>,
-    /// When the credential expires that the client proved itself with.
+    /// When the credential of the latest proof expires.
     credential_until: Option<UtcMs>,
-    /// How long before its end it must be refreshed.
+    /// How long before its end the client must refresh it.
     refresh_time: Duration,
     /// Whether the client was asked to refresh it, or cannot be asked.
     refreshing: bool,
@@ -44,7 +43,7 @@ impl SessionLease {
         self.expires_at
     }
 
-    /// When the credential expires that the client proved itself with.
+    /// When the credential of the latest proof expires.
     pub(super) fn credential_until(&self) -> Option<UtcMs> {
         self.credential_until
     }
@@ -60,8 +59,7 @@ fn refresh_time(lease: Duration) -> Duration {
 }
 
 impl Sessions {
-    /// Leases a session to its client from now on; `credential_until` is when
-    /// the credential expires that it proved itself with.
+    /// Renews the lease of a session. `credential_until`: when the credential of this proof expires.
     pub(in crate::runtime) fn renew(&mut self, ctx: &mut Context, id: SessionId, credential_until: Option<UtcMs>) {
         let Some(session) = self.by_id.get_mut(&id).expected("who proves who it is is there") else {
             return;
@@ -80,7 +78,7 @@ impl Sessions {
         ctx.timers.set(Timer::SessionLease(id), at.max(ctx.soonest()));
     }
 
-    /// Most of a lease is over, or all of it: gives what its client is asked.
+    /// The lease needs a refresh, or is over. Returns the request for a refresh.
     pub(in crate::runtime) fn on_session_lease(&mut self, ctx: &mut Context, id: SessionId) -> Option<Reply> {
         let lease = &mut self.by_id.get_mut(&id)?.lease;
         if lease.refreshing {
@@ -96,8 +94,8 @@ impl Sessions {
         }))
     }
 
-    /// The client of an open session has proved again who it is, or not; gives
-    /// what it is told then, and `None` if it has not.
+    /// The client of an open session was asked for another proof. Returns what it is told, or `None` if it has not
+    /// proved its identity.
     pub(in crate::runtime) fn refresh(
         &mut self,
         ctx: &mut Context,
@@ -118,8 +116,8 @@ impl Sessions {
         })
     }
 
-    /// Takes a session from its client, who is told once that is durable. Its
-    /// jobs go on; nothing brings it back.
+    /// Takes a session from its client, which is told once that is durable. Its jobs go on. The session cannot be
+    /// resumed.
     pub(in crate::runtime) fn evict(&mut self, ctx: &mut Context, id: SessionId, code: ErrorCode, reason: &str) {
         let Some(session) = self.by_id.get_mut(&id).filter(|session| session.lease.evicted.is_none()) else {
             return; // It is being taken already.
@@ -142,8 +140,8 @@ impl Sessions {
         }
     }
 
-    /// Takes the sessions from their clients that were opened within bounds by who
-    /// has come to oversee everybody.
+    /// Takes the sessions of overseers from their clients that were opened with a bounded credential. The principal
+    /// may have become an overseer after the session was opened.
     pub(in crate::runtime) fn evict_bounded_overseers(&mut self, ctx: &mut Context) {
         let oversees = |session: &Session| authority::sees_everything(&ctx.config, &session.principal);
         let bounded =
@@ -154,7 +152,7 @@ impl Sessions {
         }
     }
 
-    /// Why a session is being taken from its client, as that is told.
+    /// The message by which a client learns why its session was taken.
     pub(in crate::runtime) fn eviction(&self, id: SessionId) -> Option<Reply> {
         let (code, reason) = self.by_id.get(&id)?.lease.evicted.clone()?;
         Some(Reply::Session(SessionReply::Evicted { code, reason }))

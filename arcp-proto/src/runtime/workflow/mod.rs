@@ -1,4 +1,4 @@
-//! Workflows: graphs of steps that are run as one job (RFC §6.2).
+//! Workflows: graphs of steps that run as one job (RFC §6.2).
 //!
 //! ```text
 //!                    durable             a step has failed, or all are over
@@ -8,11 +8,12 @@
 //!                                ╰── cancelled, and its steps have ended ─────────╯
 //! ```
 //!
-//! Each step is a child of the job of its workflow: lease, budget, trace, cancel and expiry
-//! are those of families. It is known there by its id and the number of the try, so that
-//! none is begun twice. How it stands is a record in the batch of what became of it: after
-//! a restart what is over stays so, and what ran is looked at anew. What steps may do next
-//! is decided in `run`, which knows neither jobs nor a clock.
+//! Each step is a child of the workflow's job: lease, budget, trace, cancel and expiry are those of families.
+//! The child is named by the step's id and the number of the try, so that no try is begun twice.
+//!
+//! The state of a step is a record, in the batch of what changed it: after a restart, finished steps stay
+//! finished, and running ones are looked at anew. `run` decides what steps may do next; it knows neither jobs
+//! nor a clock.
 
 mod run;
 
@@ -37,56 +38,55 @@ use crate::principal::Account;
 use crate::time::UtcMs;
 use run::{Next as NextOf, Run};
 
-/// What holding one takes besides its texts, generously.
+/// Bytes of a workflow besides its texts, rounded up.
 const ENTRY: usize = 2048;
-/// What holding a step takes besides its texts, generously.
+/// Bytes of a step besides its texts, rounded up.
 const STEP: usize = 512;
 
-/// All workflows that go on, by their jobs.
+/// All unended workflows, by their jobs.
 #[derive(Debug, Default)]
 pub(super) struct Workflows {
     runs: BTreeMap<JobId, Run>,
-    /// The arguments that the host checks.
+    /// Arguments that the host is checking.
     checks: BTreeMap<OpId, Check>,
 }
 
-/// A check that the host has not answered: it goes on, whether or not its step still waits
-/// for it.
+/// A check that the host has not answered. It stays here even if its step has stopped waiting for it.
 #[derive(Debug)]
 struct Check {
     step: Option<(JobId, usize)>,
-    /// Whose it is.
+    /// The account that it counts against.
     account: Account,
 }
 
-/// What is to be done next with a workflow.
+/// The next action of a workflow.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A step is not run.
+    /// Skip a step.
     Skip(usize),
-    /// A step is begun, or tried again, for that time.
+    /// Begin this try of a step.
     Begin(usize, u32),
-    /// All steps are over: what they have come to.
+    /// Complete the workflow with this result: all steps are over.
     Complete(Json),
-    /// This one has failed, and the workflow with it.
+    /// Fail the workflow, because this step has failed.
     Fail(usize, JobError),
-    /// Nothing, before something else happens.
+    /// Do nothing until something else happens.
     Wait,
 }
 
 /// What a workflow waits for besides the jobs of its steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct StepWaits {
-    /// A step has failed and is tried again.
+    /// A failed step is to be tried again.
     pub(super) retry: bool,
     /// A step was refused for now.
     pub(super) room: bool,
-    /// The host checks the arguments of a step, or issues its credentials.
+    /// The host is checking the arguments of a step, or issuing its credentials.
     pub(super) check: bool,
 }
 
 impl Workflows {
-    /// Whether there is room for one more.
+    /// Whether there is room for one more workflow.
     ///
     /// # Errors
     ///
@@ -108,14 +108,14 @@ impl Workflows {
         held.admit(bytes_of(graph, input), share, of, "all_workflow_bytes", "the bytes of workflows")
     }
 
-    /// A workflow is accepted: what it will hold counts from now on.
+    /// A workflow is accepted: reserves what it will hold.
     pub(super) fn reserve(&mut self, account: &Balance, job: JobId, input: &Json) {
         let run = self.runs.entry(job).or_insert_with(|| Run::new(account));
         run.graph_bytes = ENTRY + 2 * input.as_str().len();
         run.weigh();
     }
 
-    /// The job of a workflow runs from now on, or again.
+    /// The job of a workflow runs, for the first time or after a restart.
     pub(super) fn begin(&mut self, account: &Balance, job: JobId, graph: Workflow, input: &Json) {
         let bytes = bytes_of(&graph, input);
         let run = self.runs.entry(job).or_insert_with(|| Run::new(account));
@@ -123,12 +123,12 @@ impl Workflows {
         run.weigh();
     }
 
-    /// Whether a workflow runs, in this run of the runtime.
+    /// Whether a workflow runs in this run of the runtime.
     pub(super) fn runs(&self, job: JobId) -> bool {
         self.runs.get(&job).is_some_and(|run| run.graph.is_some())
     }
 
-    /// What comes next.
+    /// The next action of a workflow.
     pub(super) fn next(&self, ctx: &Context, job: JobId) -> Next {
         let Some(run) = self.runs.get(&job) else {
             return Next::Wait;
@@ -153,12 +153,11 @@ impl Workflows {
         self.runs.get(&job)?.state(at)
     }
 
-    /// The input of a step, if its condition holds; `None`: it does not. `is_first`: that is
-    /// asked.
+    /// The input of a step, or `None` if its condition does not hold. The condition is judged only with `is_first`.
     ///
     /// # Errors
     ///
-    /// What is wrong with either.
+    /// Why the condition or the arguments cannot be evaluated.
     pub(super) fn input_of(
         &self,
         limits: &WorkflowLimits,
@@ -176,31 +175,31 @@ impl Workflows {
         Ok(Some(arguments.unwrap_or_else(Json::empty_object)))
     }
 
-    /// The agents of its steps.
+    /// The agents of the steps.
     pub(super) fn tools(&self, job: JobId) -> impl Iterator<Item = &AgentRef> {
         let graph = self.runs.get(&job).and_then(|run| run.graph.as_ref());
         graph.into_iter().flat_map(|graph| graph.steps.iter().map(|step| &step.tool))
     }
 
-    /// It is somebody else's now.
+    /// The job was handed over to another principal.
     pub(super) fn give(&mut self, job: JobId, account: &Balance) {
         if let Some(run) = self.runs.get_mut(&job) {
             run.charge.move_to(account);
         }
     }
 
-    /// The step whose job goes on that this is.
+    /// The running step whose job is `child`, with the number of the try.
     pub(super) fn step_of(&self, job: JobId, child: JobId) -> Option<(usize, u32)> {
         let mut running = self.runs.get(&job)?.running();
         running.find(|(_, _, of)| *of == child).map(|(at, attempt, _)| (at, attempt))
     }
 
-    /// The jobs of steps that go on.
+    /// The jobs of running steps.
     pub(super) fn children(&self, job: JobId) -> impl Iterator<Item = JobId> {
         self.runs.get(&job).into_iter().flat_map(|run| run.running().map(|(_, _, child)| child))
     }
 
-    /// Whether the result of a step has room, and can stand in that of the whole.
+    /// Whether the result of a step has room, and can be nested in the result of the workflow.
     ///
     /// # Errors
     ///
@@ -209,7 +208,7 @@ impl Workflows {
         let Some((run, result)) = self.runs.get(&job).zip(result) else {
             return Ok(());
         };
-        // All that is kept can be read again: there it is one level deeper.
+        // Inside the workflow's result it is nested one level deeper.
         crate::json::check(result.as_str(), Json::MAX_DEPTH - 1)
             .map_err(|why| Violation::invalid(alloc::format!("its result: {why}")))?;
         let bytes = result.as_str().len();
@@ -229,7 +228,7 @@ impl Workflows {
         )
     }
 
-    /// A step stands so from now on: in the batch of what led to it.
+    /// Sets the state of a step, with a record in the batch of what changed it.
     pub(super) fn keep(&mut self, ctx: &mut Context, job: JobId, at: usize, state: StepState) {
         let Some(run) = self.runs.get_mut(&job) else {
             return; // It is over by now.
@@ -243,14 +242,14 @@ impl Workflows {
         run.weigh();
     }
 
-    /// A step stood so.
+    /// Restores the state of a step.
     pub(super) fn restore(&mut self, account: &Balance, pos: LogPos, record: StepRecord) {
         let run = self.runs.entry(record.job).or_insert_with(|| Run::new(account));
         run.steps.insert(record.step as usize, (record.state, pos));
         run.weigh();
     }
 
-    /// The host does something for a step of somebody's.
+    /// The host prepares the job of a step: the step waits for that.
     pub(super) fn wait(
         &mut self,
         ctx: &Context,
@@ -266,7 +265,7 @@ impl Workflows {
                 self.checks.insert(*op, Check { step: Some((job, at)), account: principal.account() });
                 Some(ctx.now.utc.plus(LONGEST_CHECK))
             }
-            // Who orders them says when that is too long.
+            // The order of the credentials has its own deadline.
             Preparing::Credentials(..) => None,
         };
         run.preparing.insert(at, (preparing, until));
@@ -278,7 +277,7 @@ impl Workflows {
         preparing.is_some_and(|(preparing, _)| preparing.issues())
     }
 
-    /// Whether the host may be asked to check one more for somebody.
+    /// Whether the host may check one more value for a principal.
     pub(super) fn may_check(&self, ctx: &Context, principal: &Principal) -> bool {
         let (limits, account) = (&ctx.config.limits, principal.account());
         let own = self.checks.values().filter(|check| check.account == account).count();
@@ -286,19 +285,19 @@ impl Workflows {
         checks.check(1, limits.job.principal_share).is_ok()
     }
 
-    /// The host has checked an input: gives the step that waits for it.
+    /// The host has checked an input. Returns the step that waits for it.
     pub(super) fn on_input_checked(&mut self, op: OpId) -> Option<(JobId, usize)> {
         self.checks.remove(&op)?.step
     }
 
-    /// The host has done what a step waits for: gives that, if it is this.
+    /// The host has prepared the job of a step. Returns the preparation, if the step waits for this operation.
     pub(super) fn take_prepared(&mut self, (job, at): (JobId, usize), op: OpId) -> Option<Preparing> {
         let preparing = &mut self.runs.get_mut(&job)?.preparing;
         preparing.get(&at).filter(|(preparing, _)| preparing.op() == op)?;
         preparing.remove(&at).map(|(preparing, _)| preparing)
     }
 
-    /// A step whose input the host takes too long to check: it waits for that no more.
+    /// The next step whose input the host has not checked in time. It stops waiting for that.
     pub(super) fn take_overdue(&mut self, job: JobId, now: UtcMs) -> Option<usize> {
         let run = self.runs.get_mut(&job)?;
         let is_over = |until: &Option<UtcMs>| until.is_some_and(|until| until <= now);
@@ -308,7 +307,7 @@ impl Workflows {
         Some(at)
     }
 
-    /// No step of a workflow waits for the host any more.
+    /// All steps of a workflow stop waiting for the host.
     pub(super) fn give_up(&mut self, ctx: &mut Context, job: JobId) {
         let preparing = self.runs.get_mut(&job).map(|run| core::mem::take(&mut run.preparing)).unwrap_or_default();
         for (at, (preparing, _)) in preparing {
@@ -319,15 +318,15 @@ impl Workflows {
         }
     }
 
-    /// No step waits for a check that may go on.
+    /// The step of a check stops waiting. The host may still be at it.
     fn let_check(&mut self, preparing: &Preparing) {
         if let Some(check) = self.checks.get_mut(&preparing.op()) {
             check.step = None;
         }
     }
 
-    /// A step found no room, though nothing of its principal goes on but workflows: gives
-    /// how often.
+    /// A step found no room, although all unended jobs of its principal are workflows. Returns how often that
+    /// happened.
     pub(super) fn note_full(&mut self, job: JobId) -> u32 {
         self.runs.get_mut(&job).map_or(0, |run| {
             run.found_full += 1;
@@ -335,7 +334,7 @@ impl Workflows {
         })
     }
 
-    /// Nothing of it is begun until then; gives whether that is new.
+    /// Begins nothing of a workflow until `until`. Returns whether it was not waiting before.
     pub(super) fn put_off(&mut self, job: JobId, until: UtcMs) -> bool {
         let Some(run) = self.runs.get_mut(&job) else {
             return false;
@@ -344,19 +343,19 @@ impl Workflows {
         !core::mem::replace(&mut run.is_waiting, true)
     }
 
-    /// What was put off may be begun, if the time for it has come.
+    /// Ends the pause of a workflow, if its time is over.
     pub(super) fn end_pause(&mut self, job: JobId, now: UtcMs) {
         if let Some(run) = self.runs.get_mut(&job) {
             run.put_off = run.put_off.filter(|until| *until > now);
         }
     }
 
-    /// What it waits for besides the jobs of its steps.
+    /// What a workflow waits for besides the jobs of its steps.
     pub(super) fn waits(&self, ctx: &Context, job: JobId) -> StepWaits {
         self.runs.get(&job).map(|run| run.waits(ctx.now.utc)).unwrap_or_default()
     }
 
-    /// Sees to it that it goes on when it is to.
+    /// Sets the timer at which a workflow goes on.
     pub(super) fn plan(&self, ctx: &mut Context, job: JobId) {
         match self.runs.get(&job).and_then(|run| run.due(ctx.now.utc)) {
             Some(due) => {
@@ -368,7 +367,7 @@ impl Workflows {
         }
     }
 
-    /// The steps of a workflow, for whoever did not submit it.
+    /// The steps of a workflow, as watchers are shown them.
     pub(super) fn shown(&self, job: JobId) -> Json {
         let mut body = Object::new();
         let steps = self.runs.get(&job).map(Run::shown).unwrap_or_default();
@@ -377,8 +376,7 @@ impl Workflows {
         body.json()
     }
 
-    /// What its steps have come to; without what they said where that has more bytes than an
-    /// event may.
+    /// The outcomes of the steps. Results and errors are left out if they would not fit an event of `most` bytes.
     pub(super) fn outcomes(&self, job: JobId, status: &str, most: usize) -> Json {
         let of = |values: bool| {
             let mut body = Object::new();
@@ -395,7 +393,7 @@ impl Workflows {
         if fits { whole } else { of(false) }
     }
 
-    /// How a step stands, as an event says it.
+    /// The body of an event that says how a step stands.
     pub(super) fn event_of(&self, job: JobId, at: usize, message: &str) -> Json {
         let mut body = Object::new();
         body.str("phase", "step").str("message", message);
@@ -419,7 +417,7 @@ impl Workflows {
         body.json()
     }
 
-    /// Its job is over.
+    /// The job of the workflow is over.
     pub(super) fn forget(&mut self, ctx: &mut Context, job: JobId) {
         self.give_up(ctx, job);
         if self.runs.remove(&job).is_some() {
@@ -427,13 +425,13 @@ impl Workflows {
         }
     }
 
-    /// How the steps of each stand, as it is promised to outlive the process.
+    /// The states of the steps of each workflow, for the digest of the runtime.
     pub(super) fn all(&self) -> impl Iterator<Item = (JobId, String)> {
         let stand = |run: &Run| alloc::format!("{:?}", run.steps);
         self.runs.iter().filter(|(_, run)| !run.steps.is_empty()).map(move |(job, run)| (*job, stand(run)))
     }
 
-    /// Counts once more what is held.
+    /// Counts anew what workflows hold.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         for run in self.runs.values() {
             recount.add(run.charge.balance(), HeldFor::Workflows, run.weight());

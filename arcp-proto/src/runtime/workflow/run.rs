@@ -1,5 +1,4 @@
-//! One workflow that goes on: which of its steps come next, and how each stands. It knows
-//! no job and no clock.
+//! One unended workflow: the states of its steps, and which of them comes next. It knows neither jobs nor a clock.
 //!
 //! ```text
 //!            what it needs is over
@@ -24,43 +23,43 @@ use crate::runtime::asker::Preparing;
 use crate::runtime::workflow_records::StepState;
 use crate::time::UtcMs;
 
-/// A workflow that is not over.
+/// An unended workflow.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// What is run; `None`: nothing runs yet in this run of the runtime.
+    /// The graph; `None` while the workflow has not begun in this run of the runtime.
     pub(super) graph: Option<Workflow>,
-    /// Its steps that do not just wait, and where the record of each stands.
+    /// States of the steps that are beyond waiting, with the log position of each record.
     pub(super) steps: BTreeMap<usize, (StepState, LogPos)>,
-    /// Steps for whose jobs the host does something first, and until when a check is waited for.
+    /// Steps whose jobs the host is preparing, with the deadline of a check.
     pub(super) preparing: BTreeMap<usize, (Preparing, Option<UtcMs>)>,
-    /// Until when nothing is begun, because something was refused for now.
+    /// Nothing is begun before this time, because a step was refused for now.
     pub(super) put_off: Option<UtcMs>,
-    /// Whether whoever watches was told so.
+    /// Whether watchers were told of that.
     pub(super) is_waiting: bool,
-    /// How often it found no room since then, while nothing but workflows might make some.
+    /// How often steps found no room since then while only workflows could have made some.
     pub(super) found_full: u32,
-    /// Bytes of its graph and its input.
+    /// Bytes of the graph and its input.
     pub(super) graph_bytes: usize,
     pub(super) charge: Charge,
 }
 
-/// What is to be done next.
+/// The next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A step is not run.
+    /// Skip a step.
     Skip(usize),
-    /// A step is begun, or tried again.
+    /// Begin a step, or try it again.
     Begin(usize),
     /// All steps are over.
     Complete,
-    /// This one has failed, and the workflow with it.
+    /// This step has failed, and the workflow fails with it.
     Fail(usize),
-    /// Nothing, before something else happens.
+    /// Do nothing until something else happens.
     Wait,
 }
 
 impl Run {
-    /// What comes next, while so many steps may run at once.
+    /// The next action, while at most `most` steps may run at once.
     pub(super) fn next(&self, now: UtcMs, most: usize) -> Next {
         let Some(graph) = &self.graph else {
             return Next::Wait;
@@ -89,7 +88,7 @@ impl Run {
         Next::Wait
     }
 
-    /// How it stands with what a step needs.
+    /// How the steps stand that a step needs.
     fn needed(&self, step: &Step) -> Needed {
         let mut needed = Needed::Over;
         for need in &step.needs {
@@ -106,7 +105,7 @@ impl Run {
         self.steps.get(&at).map(|(state, _)| state)
     }
 
-    /// The steps whose jobs go on, and those.
+    /// The running steps: index, try and job.
     pub(super) fn running(&self) -> impl Iterator<Item = (usize, u32, JobId)> {
         self.steps.iter().filter_map(|(at, (state, _))| match state {
             StepState::Running { attempt, child } => Some((*at, *attempt, *child)),
@@ -116,7 +115,7 @@ impl Run {
         })
     }
 
-    /// What it waits for besides the jobs of its steps.
+    /// What the workflow waits for besides the jobs of its steps.
     pub(super) fn waits(&self, now: UtcMs) -> StepWaits {
         StepWaits {
             retry: self.steps.values().any(|(state, _)| matches!(state, StepState::Backoff { .. })),
@@ -125,7 +124,7 @@ impl Run {
         }
     }
 
-    /// When it goes on by itself, if it is to later than now.
+    /// The next time after `now` at which the workflow goes on by itself.
     pub(super) fn due(&self, now: UtcMs) -> Option<UtcMs> {
         let retried = self.steps.values().filter_map(|(state, _)| match state {
             StepState::Backoff { until, .. } => Some(*until),
@@ -137,7 +136,7 @@ impl Run {
         retried.chain(prepared).chain(self.put_off).filter(|due| *due > now).min()
     }
 
-    /// Bytes of what its steps have come to.
+    /// Bytes of the results and errors of the steps.
     pub(super) fn result_bytes(&self) -> usize {
         self.steps.values().map(|(state, _)| state.bytes()).sum()
     }
@@ -146,7 +145,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Why the condition cannot be evaluated.
     pub(super) fn holds(&self, at: usize, work: &mut usize) -> Result<bool, String> {
         let Some(when) = self.step(at).and_then(|step| step.when.as_ref()) else {
             return Ok(true);
@@ -158,7 +157,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// Which of them there is not, or that they have more than so many bytes.
+    /// If a value that they refer to does not exist, or they have more than `most` bytes.
     pub(super) fn arguments(&self, at: usize, most: usize, work: &mut usize) -> Result<Option<Json>, String> {
         let Some(arguments) = self.step(at).and_then(|step| step.arguments.as_ref()) else {
             return Ok(None);
@@ -175,7 +174,7 @@ impl Run {
         if filled.len() > most {
             return Err(too_long());
         }
-        // What is put together of texts that fit may be nested deeper than can be read again.
+        // Arguments composed of texts that fit may be nested too deeply to be read again.
         Json::parse(&filled).map(Some).map_err(|why| alloc::format!("`arguments`: {why}"))
     }
 
@@ -183,7 +182,7 @@ impl Run {
         self.graph.as_ref()?.steps.get(at)
     }
 
-    /// What a reference stands for, if there is such a value.
+    /// The value of a reference, if it exists.
     fn value(&self, reference: &Reference<'_>, work: &mut usize) -> Result<Option<String>, String> {
         let Some(graph) = &self.graph else {
             return Ok(None);
@@ -212,7 +211,7 @@ impl Run {
         Ok(place.within(value, work)?.map(ToString::to_string))
     }
 
-    /// The results of the steps that have one, by their ids.
+    /// The results of the steps that succeeded, by step id.
     pub(super) fn results(&self) -> Json {
         let mut results = Object::new();
         for (at, step) in self.graph.iter().flat_map(|graph| &graph.steps).enumerate() {
@@ -223,7 +222,7 @@ impl Run {
         results.json()
     }
 
-    /// What each step has come to, by their ids; with `values`, what it said too.
+    /// The outcome of each step, by step id; with `values`, its result or error too.
     pub(super) fn outcomes(&self, values: bool) -> Object {
         let mut steps = Object::new();
         for (at, step) in self.graph.iter().flat_map(|graph| &graph.steps).enumerate() {
@@ -255,7 +254,7 @@ impl Run {
         steps
     }
 
-    /// The graph, for whoever did not submit it.
+    /// The steps, as watchers are shown them.
     pub(super) fn shown(&self) -> Vec<String> {
         let Some(graph) = &self.graph else {
             return Vec::new();
@@ -279,7 +278,7 @@ pub(super) fn shown_bytes(graph: &Workflow) -> usize {
     graph.steps.iter().map(|step| shown_step(graph, step).len() + 1).sum()
 }
 
-/// Says which job a step has, if it has one.
+/// Adds the job of a step, if it has one.
 pub(super) fn say_child(said: &mut Object, state: &StepState) {
     let child = match state {
         StepState::Running { child, .. } | StepState::Succeeded { child, .. } => Some(*child),
@@ -297,12 +296,12 @@ fn error_of(error: &JobError) -> String {
     said.done()
 }
 
-/// How it stands with what a step needs.
+/// How the steps stand that a step needs.
 enum Needed {
-    /// All of it is over.
+    /// All are over.
     Over,
-    /// Some of it goes on.
+    /// Some are not over.
     GoesOn,
-    /// Some of it was skipped, and the step with it.
+    /// Some were skipped, which skips the step.
     Skipped,
 }
