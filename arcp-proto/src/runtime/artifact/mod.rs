@@ -1,14 +1,12 @@
-//! Artifacts: what each principal has left here, until it is released or its time is
-//! over (RFC §16).
+//! Artifacts: bytes that clients and agents leave with the runtime, until they are released or expire (RFC §16).
 //!
 //! ```text
 //! put ─▶ stored (the host has the bytes) ─▶ kept (a record says so) ─▶ forgotten ─▶ dropped
 //! ```
 //!
-//! The host keeps the bytes, by their digest, equal ones once; the log keeps what is
-//! known of them. Bytes are there before their record, and go once it is durable that
-//! nothing refers to them: a crash leaves bytes of nobody, which the host lets go of at
-//! the next start, and never a record without its bytes.
+//! The host keeps the bytes by their digest, equal ones once; the log keeps what is known about them. Bytes are
+//! stored before their record, and dropped once it is durable that nothing refers to them. So a crash leaves
+//! unowned bytes, which the host drops at the next start, but never a record without its bytes.
 
 mod uploads;
 
@@ -35,12 +33,12 @@ use crate::time::UtcMs;
 pub(super) use uploads::Part;
 use uploads::{Uploads, Whose};
 
-/// Artifacts that one record forgets at most.
+/// The most artifacts that one record forgets.
 const STEP: usize = 256;
-/// What holding one takes besides its texts, generously.
+/// Bytes of an artifact besides its texts, rounded up.
 const ENTRY: usize = 768;
 
-/// Whose it is, and what it is known by there.
+/// The owner of an artifact, and its id there.
 type Key = (Principal, WireId);
 
 /// All artifacts.
@@ -50,21 +48,21 @@ pub(super) struct Artifacts {
     by_end: BTreeSet<(UtcMs, Key)>,
     by_record: BTreeMap<LogPos, Key>,
     totals: BTreeMap<Account, Total>,
-    /// How many bytes all of them are of.
+    /// Bytes of all artifacts together.
     bytes: usize,
-    /// The jobs whose agents have left something, by what that is known by.
+    /// The jobs whose agents have left artifacts, by artifact id.
     by_agents: BTreeMap<WireId, JobId>,
-    /// Whose that is.
+    /// The owners of those artifacts.
     by_job: BTreeMap<(JobId, WireId), Principal>,
-    /// How many artifacts, writes and uploads refer to bytes.
+    /// How many artifacts, writes and uploads refer to each blob.
     blobs: BTreeMap<BlobDigest, usize>,
-    /// What the host is at.
+    /// Operations that the host is at.
     running: BTreeMap<OpId, Operation>,
-    /// What comes in parts.
+    /// Artifacts that come in parts.
     uploads: Uploads,
-    /// The parts that the host stores.
+    /// The parts that the host is storing.
     parts: BTreeMap<OpId, Whose>,
-    /// Bytes that perhaps nothing refers to, once that is durable.
+    /// Blobs that may be unreferenced once their position is durable.
     going: VecDeque<(LogPos, BlobDigest)>,
 }
 
@@ -82,16 +80,16 @@ struct Total {
     bytes: usize,
 }
 
-/// Who waits for the host.
+/// What waits for the host.
 #[derive(Clone, Debug)]
 pub(super) enum Asker {
     /// The request of a connection.
     Conn(ConnId),
-    /// The call of an agent, which leaves something as this.
+    /// The call of an agent, which leaves an artifact with these terms.
     Agent(JobId, CallId, Box<ArtifactTerms>),
 }
 
-/// What the host does.
+/// An operation of the host.
 #[derive(Debug)]
 struct Operation {
     asker: Asker,
@@ -101,12 +99,12 @@ struct Operation {
     writes: bool,
 }
 
-/// How large an artifact may be.
+/// The bound on the size of an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Most {
-    /// All of it stands in one frame.
+    /// For one that comes in one frame.
     AtOnce,
-    /// It comes from an agent, or in parts.
+    /// For one that comes from an agent, or in parts.
     Whole,
 }
 
@@ -133,19 +131,19 @@ fn listed(artifact: &Artifact) -> ListedArtifact {
 }
 
 impl Artifacts {
-    /// What a principal has left under an id.
+    /// A principal's artifact with this id.
     pub(super) fn get(&self, principal: &Principal, id: &WireId) -> Option<ArtifactRef> {
         self.kept.get(&(principal.clone(), id.clone())).map(|artifact| artifact.record.shown())
     }
 
-    /// What an agent has left under an id, and its job: whoever may watch that may have it.
+    /// The artifact with this id that an agent has left, and its job. Whoever may watch the job may fetch it.
     pub(super) fn of_agent(&self, id: &WireId) -> Option<(JobId, ArtifactRef)> {
         let job = *self.by_agents.get(id)?;
         let whose = self.by_job.get(&(job, id.clone()))?;
         Some((job, self.get(whose, id)?))
     }
 
-    /// Those of a principal after one of them, as a listing shows them.
+    /// A principal's artifacts after `after`, as a listing shows them.
     pub(super) fn listed<'a>(
         &'a self,
         principal: &'a Principal,
@@ -157,7 +155,7 @@ impl Artifacts {
         own.map(|(_, artifact)| listed(artifact))
     }
 
-    /// Those that the agent of a job has left, likewise.
+    /// The artifacts after `after` that the agent of a job has left.
     pub(super) fn listed_of(&self, job: JobId, after: Option<&WireId>) -> impl Iterator<Item = ListedArtifact> {
         let from = after.cloned().or_else(|| WireId::new("\0")).map(|from| (job, from));
         let from = from.map_or(Bound::Unbounded, Bound::Excluded);
@@ -165,12 +163,12 @@ impl Artifacts {
         left.filter_map(|((_, id), whose)| self.kept.get(&(whose.clone(), id.clone()))).map(listed)
     }
 
-    /// Whether bytes may be kept: nothing else is known by the id, and there is room.
-    /// Gives what is there already, if it is the same.
+    /// Whether an artifact may be kept: its id is free, and there is room. Returns the artifact if an equal one has
+    /// the id already.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// Why it may not.
     pub(super) fn check_put(
         &self,
         ctx: &Context,
@@ -197,12 +195,12 @@ impl Artifacts {
         Ok(None)
     }
 
-    /// Whether there is room for one more, of so many bytes.
+    /// Whether there is room for one more, of `size` bytes.
     fn check_room(&self, ctx: &Context, principal: &Principal, size: u64) -> Result<(), Violation> {
         let limits = &ctx.config.limits;
         let (account, share) = (principal.account(), limits.job.principal_share);
         let own = self.totals.get(&account).copied().unwrap_or_default();
-        // What comes in parts has its room from the first one on.
+        // An upload reserves its room when its first part comes.
         let ((own_count, own_bytes), (count, bytes)) = self.uploads.held(&account);
         let room = |own, all, total| Holding { own, all, total: limits.total_for(&account, total) };
         let of = account.bound_of();
@@ -214,11 +212,11 @@ impl Artifacts {
         bytes.admit(size, share, of, "all_artifact_bytes", "the bytes of artifacts")
     }
 
-    /// Has the host store bytes, for the connection that put them.
+    /// Has the host store the bytes that a connection has put.
     ///
     /// # Errors
     ///
-    /// If the host is at too much for that.
+    /// If the host is at too many operations.
     pub(super) fn begin_store(
         &mut self,
         ctx: &mut Context,
@@ -231,11 +229,11 @@ impl Artifacts {
         Ok(op)
     }
 
-    /// Has the host store the bytes that an agent has offered with a call.
+    /// Has the host store the bytes that an agent offers with a call.
     ///
     /// # Errors
     ///
-    /// If the host is at too much for that.
+    /// If the host is at too many operations.
     pub(super) fn begin_take(
         &mut self,
         ctx: &mut Context,
@@ -249,11 +247,11 @@ impl Artifacts {
         Ok(())
     }
 
-    /// Has the host read bytes, for the connection that wants them.
+    /// Has the host read bytes for a connection.
     ///
     /// # Errors
     ///
-    /// If the host is at too much for that.
+    /// If the host is at too many operations.
     pub(super) fn begin_read(
         &mut self,
         ctx: &mut Context,
@@ -286,13 +284,13 @@ impl Artifacts {
         Ok(op)
     }
 
-    /// The host has done what it was asked to, or could not: gives who waits for it.
+    /// The host has done what it was asked to, or has failed to. Returns what waits for it.
     pub(super) fn finish(&mut self, ctx: &mut Context, op: OpId, done: bool) -> Option<Asker> {
         self.on_part_stored(ctx, op, done);
         self.running.get(&op).map(|running| running.asker.clone())
     }
 
-    /// An operation is over for everybody. Bytes that were stored and are not kept go.
+    /// Ends an operation, whatever waited for it. Bytes that it stored and nothing keeps are dropped.
     pub(super) fn end(&mut self, ctx: &mut Context, op: OpId) {
         let Some(Operation { digest, writes: true, .. }) = self.running.remove(&op) else {
             return; // It is over already, or has only read.
@@ -300,17 +298,16 @@ impl Artifacts {
         self.let_go_of(ctx, digest);
     }
 
-    /// Something that no record names refers to bytes no more.
+    /// A reference that is in no record goes.
     fn let_go_of(&mut self, ctx: &mut Context, digest: BlobDigest) {
         self.unpin(digest);
-        // No record has ever named them, or one that is forgotten lets go of them.
+        // If a record did name these bytes, the record that forgets it drops them.
         if self.is_nobodys(digest) && self.going.iter().all(|(_, going)| *going != digest) {
             ctx.output(Output::DropBlob { digest });
         }
     }
 
-    /// Bytes that the host has stored are an artifact from now on. `id`: by what it is
-    /// known if nobody says; `job`: that whose agent left it.
+    /// Makes stored bytes an artifact. `id`: gives an id if the terms have none; `job`: the job whose agent left it.
     pub(super) fn keep(
         &mut self,
         ctx: &mut Context,
@@ -356,8 +353,8 @@ impl Artifacts {
         self.kept.insert(key, Artifact { record, at, charge });
     }
 
-    /// What the agent of a job has left is kept until then at least: the job has ended with it
-    /// as its result. Its record is written anew.
+    /// Keeps an artifact of an agent until `until` at least, because its job has ended with it as the result. Its
+    /// record is written anew.
     pub(super) fn prolong(&mut self, ctx: &mut Context, left: (JobId, WireId), until: UtcMs) {
         let Some(key) = self.by_job.get(&left).map(|whose| (whose.clone(), left.1)) else {
             return; // It was released meanwhile, or its time is over.
@@ -366,7 +363,7 @@ impl Artifacts {
         let Some(record) = record.filter(|record| record.until < until) else {
             return; // It is kept for longer.
         };
-        // Its bytes stay: nothing lets go of them between these two.
+        // The bytes stay: nothing is dropped between these two records.
         let forgotten = self.remove(&key).map(|(at, _)| at);
         ctx.append(Record::ArtifactsForgotten { entries: forgotten.into_iter().collect() });
         let record = ArtifactRecord { until, ..record };
@@ -375,7 +372,7 @@ impl Artifacts {
         self.plan(ctx);
     }
 
-    /// An artifact is let go of by whose it is. One that is not there is gone already.
+    /// The owner releases an artifact. If it is not there, nothing is to be done.
     pub(super) fn release(&mut self, ctx: &mut Context, principal: &Principal, id: &WireId) {
         if let Some(gone) = self.remove(&(principal.clone(), id.clone())) {
             self.forget(ctx, alloc::vec![gone]);
@@ -383,7 +380,7 @@ impl Artifacts {
         }
     }
 
-    /// All artifacts of a principal are let go of.
+    /// Releases all artifacts of a principal.
     pub(super) fn release_all(&mut self, ctx: &mut Context, principal: &Principal) {
         let Some(first) = WireId::new("\0").map(|least| (principal.clone(), least)) else {
             return; // It is an id.
@@ -399,7 +396,7 @@ impl Artifacts {
         self.plan(ctx);
     }
 
-    /// The time of some is over.
+    /// Forgets artifacts and uploads whose time is over.
     pub(super) fn on_due(&mut self, ctx: &mut Context) {
         self.drop_overdue(ctx);
         let mut gone = Vec::new();
@@ -414,7 +411,7 @@ impl Artifacts {
         self.plan(ctx);
     }
 
-    /// What was forgotten goes with the record that says so.
+    /// Records that artifacts are forgotten. Their bytes are dropped once that is durable.
     fn forget(&mut self, ctx: &mut Context, gone: Vec<(LogPos, BlobDigest)>) {
         let at = ctx.append(Record::ArtifactsForgotten { entries: gone.iter().map(|(at, _)| *at).collect() });
         self.going.extend(gone.into_iter().map(|(_, digest)| (at, digest)));
@@ -441,17 +438,17 @@ impl Artifacts {
         Some((at, record.digest))
     }
 
-    /// Whether nothing refers to bytes.
+    /// Whether nothing refers to a blob.
     fn is_nobodys(&self, digest: BlobDigest) -> bool {
         !self.blobs.contains_key(&digest)
     }
 
-    /// One thing more refers to bytes.
+    /// Adds a reference to a blob.
     fn pin(&mut self, digest: BlobDigest) {
         *self.blobs.entry(digest).or_default() += 1;
     }
 
-    /// One thing less refers to bytes.
+    /// Removes a reference to a blob.
     fn unpin(&mut self, digest: BlobDigest) {
         if let Some(count) = self.blobs.get_mut(&digest) {
             *count -= 1;
@@ -461,7 +458,7 @@ impl Artifacts {
         }
     }
 
-    /// More is durable: bytes that nothing refers to go.
+    /// More records are durable: drops the blobs that nothing refers to.
     pub(super) fn on_durable(&mut self, ctx: &mut Context) {
         while let Some((_, digest)) = self.going.front().copied().filter(|(at, _)| ctx.log.is_durable(*at)) {
             self.going.pop_front();
@@ -479,12 +476,12 @@ impl Artifacts {
         }
     }
 
-    /// An artifact of an earlier run.
+    /// Restores an artifact.
     pub(super) fn restore(&mut self, ctx: &mut Context, at: LogPos, record: ArtifactRecord) {
         self.add(ctx, at, record);
     }
 
-    /// These were forgotten in an earlier run.
+    /// Restores that these were forgotten.
     pub(super) fn restore_forgotten(&mut self, entries: &[LogPos]) {
         for at in entries {
             if let Some(key) = self.by_record.get(at).cloned() {
@@ -493,7 +490,7 @@ impl Artifacts {
         }
     }
 
-    /// There are no more of an earlier run: whatever else the host has is nobody's.
+    /// All artifacts are restored: tells the host which bytes to keep.
     pub(super) fn on_restored(&mut self, ctx: &mut Context) {
         if ctx.config.timing.artifact_retention.is_some() {
             ctx.output(Output::KeepBlobs { digests: self.blobs.keys().copied().collect() });
@@ -501,7 +498,7 @@ impl Artifacts {
         self.plan(ctx);
     }
 
-    /// How many are kept of an account, or of all, and bytes of them.
+    /// How many artifacts an account has, or all accounts have, and their bytes.
     pub(super) fn kept_of(&self, account: Option<&Account>) -> (usize, u64) {
         let of_all = Total { count: self.kept.len(), bytes: self.bytes };
         let Total { count, bytes } = match account {
@@ -511,7 +508,7 @@ impl Artifacts {
         (count, bytes as u64)
     }
 
-    /// All of them, for a digest of the runtime.
+    /// All artifacts, for the digest of the runtime.
     pub(super) fn all(&self) -> impl Iterator<Item = &ArtifactRecord> {
         self.kept.values().map(|artifact| &artifact.record)
     }

@@ -5,9 +5,9 @@
 //!                 └─ abandoned, no part in time, or lost by the host ─▶ forgotten
 //! ```
 //!
-//! They are known by whose and which bytes they are, so that a client goes on where it
-//! was after it has lost its connection. Nothing of them is recorded: a crash takes them,
-//! and the host drops what it has of them at the next start.
+//! An upload is identified by its principal and the digest of the whole, so that a client can go on after it has
+//! lost its connection. Uploads are not recorded: a crash loses them, and the host drops their parts at the next
+//! start.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -24,19 +24,19 @@ use crate::runtime::context::Context;
 use crate::runtime::io::{Output, PartsStep};
 use crate::time::Timestamp;
 
-/// How long the next part may take to come: then those that have come are dropped.
+/// How long the next part may take. After that the upload is abandoned.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Whose bytes, and which.
+/// The principal of an upload, and the digest of the whole.
 pub(super) type Whose = (Principal, BlobDigest);
 
-/// What is coming in parts.
+/// Uploads that are not finished.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     open: BTreeMap<Whose, Upload>,
     by_end: BTreeSet<(Timestamp, Whose)>,
     totals: BTreeMap<Account, (usize, usize)>,
-    /// How many bytes all of them are to be.
+    /// Bytes that all of them are to have.
     bytes: usize,
     last: u64,
 }
@@ -47,41 +47,41 @@ struct Upload {
     size: u64,
     received: u64,
     hasher: BlobHasher,
-    /// What the host is at: what has come once it is done.
+    /// The operation that stores a part, with the bytes and the hash once it is done.
     storing: Option<(OpId, u64, BlobHasher)>,
     end: End,
-    /// No part later than this.
+    /// When the upload is abandoned, unless it goes on before.
     until: Timestamp,
     charge: Charge,
 }
 
-/// What becomes of all parts together.
+/// The state of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Nothing yet.
+    /// Parts are missing, or the client has not finished the upload.
     Open,
-    /// The host stores the whole.
+    /// The host is storing the whole.
     Storing(OpId),
-    /// It has: nobody has heard so yet, and the whole stays while this does.
+    /// The host has stored the whole. It stays as long as the upload, which its client has not heard of yet.
     Stored,
 }
 
 /// What becomes of a part.
 #[derive(Debug)]
 pub(in crate::runtime) enum Part {
-    /// So many bytes have come by now.
+    /// It came before. This many bytes have come in all.
     Received(u64),
-    /// The host stores it.
+    /// The host is storing it.
     Storing(OpId),
 }
 
 impl Uploads {
-    /// How many are open, and how many bytes they are to be: of an account, and in all.
+    /// How many uploads are open, and the bytes they are to have: of an account, and in all.
     pub(super) fn held(&self, account: &Account) -> ((usize, usize), (usize, usize)) {
         (self.totals.get(account).copied().unwrap_or_default(), (self.open.len(), self.bytes))
     }
 
-    /// When the first of them is over.
+    /// When the first of them is abandoned.
     pub(super) fn first_end(&self) -> Option<Timestamp> {
         self.by_end.first().map(|(until, _)| *until)
     }
@@ -125,7 +125,7 @@ impl Uploads {
         Some(upload)
     }
 
-    /// The next step may come so much later than now.
+    /// Moves the deadline of an upload.
     fn prolong(&mut self, ctx: &Context, whose: &Whose) {
         if let Some(upload) = self.open.get_mut(whose) {
             self.by_end.remove(&(upload.until, whose.clone()));
@@ -134,12 +134,12 @@ impl Uploads {
         }
     }
 
-    /// Those of a principal.
+    /// The uploads of a principal.
     pub(super) fn of(&self, principal: &Principal) -> alloc::vec::Vec<Whose> {
         self.open.keys().filter(|(whose, _)| whose == principal).cloned().collect()
     }
 
-    /// One that is over by now.
+    /// An upload whose deadline has passed.
     pub(super) fn overdue(&self, ctx: &Context) -> Option<Whose> {
         self.by_end.first().filter(|(until, _)| *until <= ctx.now.mono).map(|(_, whose)| whose.clone())
     }
@@ -153,11 +153,11 @@ impl Uploads {
 }
 
 impl Artifacts {
-    /// A part has come, of the connection that waits for it.
+    /// Takes a part from a connection, which waits until the host has stored it.
     ///
     /// # Errors
     ///
-    /// Why it is not taken; what came before stays, if there was anything.
+    /// Why it is not taken. Earlier parts stay.
     pub(in crate::runtime) fn on_part(
         &mut self,
         ctx: &mut Context,
@@ -207,7 +207,7 @@ impl Artifacts {
         Ok(Part::Storing(op))
     }
 
-    /// Whether one more may begin.
+    /// Whether one more upload may begin.
     fn check_upload(&self, ctx: &Context, principal: &Principal, size: u64) -> Result<(), Violation> {
         let (limits, account) = (&ctx.config.limits, principal.account());
         let ((own, _), (all, _)) = self.uploads.held(&account);
@@ -219,7 +219,7 @@ impl Artifacts {
         self.check_room(ctx, principal, size)
     }
 
-    /// The host has stored a part, or the whole, or could not: then all of them are lost.
+    /// The host has stored a part or the whole, or has failed to. After a failure the whole upload is lost.
     pub(super) fn on_part_stored(&mut self, ctx: &mut Context, op: OpId, stored: bool) {
         let Some(whose) = self.parts.remove(&op) else {
             return; // It was no part.
@@ -247,12 +247,12 @@ impl Artifacts {
         self.plan(ctx);
     }
 
-    /// All parts have come: has the host store the whole, for the connection that says so;
-    /// `None`: it has. Parts that have come stay until that is kept, whatever it is refused for.
+    /// All parts have come: has the host store the whole, for the connection that finishes the upload. `None`: it is
+    /// stored already. The parts stay until the artifact is kept, even if this is refused.
     ///
     /// # Errors
     ///
-    /// If they have not, are others, or there is no room.
+    /// If parts are missing, the bytes do not have the digest, or there is no room.
     pub(in crate::runtime) fn begin_finish(
         &mut self,
         ctx: &mut Context,
@@ -288,7 +288,7 @@ impl Artifacts {
         Ok(Some(op))
     }
 
-    /// Whether what has come in parts may be kept: what it was to be makes room for what it is.
+    /// Whether the whole may be kept as an artifact. Its upload, which reserved the room, does not count.
     fn check_whole(&mut self, ctx: &Context, whose: &Whose, terms: &ArtifactTerms) -> Result<(), Violation> {
         let upload = self.uploads.remove(whose);
         let checked = self.check_put(ctx, &whose.0, terms, Most::Whole);
@@ -298,11 +298,11 @@ impl Artifacts {
         checked.map(drop)
     }
 
-    /// The whole that the host has stored is an artifact from now on.
+    /// Makes the stored whole an artifact.
     ///
     /// # Errors
     ///
-    /// Why not. What has come stays.
+    /// Why it cannot be kept. The parts stay.
     pub(in crate::runtime) fn keep_whole(
         &mut self,
         ctx: &mut Context,
@@ -317,7 +317,7 @@ impl Artifacts {
         Ok(kept)
     }
 
-    /// Nobody wants what has come of something any more.
+    /// Drops an upload and its parts.
     pub(in crate::runtime) fn abandon(&mut self, ctx: &mut Context, whose: &Whose) {
         if let Some(upload) = self.uploads.remove(whose) {
             match upload.end {
@@ -330,7 +330,7 @@ impl Artifacts {
         }
     }
 
-    /// Those whose next part did not come in time.
+    /// Drops the uploads whose deadline has passed.
     pub(super) fn drop_overdue(&mut self, ctx: &mut Context) {
         while let Some(whose) = self.uploads.overdue(ctx) {
             self.abandon(ctx, &whose);

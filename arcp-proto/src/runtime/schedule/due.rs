@@ -1,4 +1,4 @@
-//! What becomes of the times of a schedule once they have come.
+//! What becomes of the times of a schedule when they have come.
 
 use core::time::Duration;
 
@@ -9,18 +9,18 @@ use super::{
 use crate::id::OpId;
 use crate::runtime::context::Context;
 
-/// How late a time may be and still not be missed.
+/// How late a time may be decided without being missed.
 const LATE: Duration = Duration::from_secs(60);
-/// How much is kept of why a job was refused, in characters.
+/// Characters that are kept of the reason for a refusal.
 const REASON: usize = 256;
 
-/// A schedule that is looked at.
+/// A turn of a schedule: the times that it decides in one look.
 #[derive(Debug)]
 pub(in crate::runtime) struct Turn {
     at: LogPos,
-    /// Whether something was decided.
+    /// Whether the turn decided something, so that the state must be recorded.
     decided: bool,
-    /// When it is looked at again, if nothing more can be decided now.
+    /// When to look again, if something was refused for now.
     again: Option<UtcMs>,
     stops: bool,
 }
@@ -28,20 +28,20 @@ pub(in crate::runtime) struct Turn {
 /// What became of a time.
 #[derive(Debug)]
 pub(in crate::runtime) enum Decided {
-    /// It has a job.
+    /// Its job was accepted.
     Fired(JobId),
-    /// Its job is refused.
+    /// Its job was refused.
     Refused(Violation),
-    /// Its job is refused, and so will be every other.
+    /// Its job was refused, and so would be every later one.
     Over(Violation),
-    /// Nothing yet: it is tried again.
+    /// It was refused for now, and is tried again.
     Later,
-    /// The host does something for its job first.
+    /// The host prepares its job first.
     Waits(Preparing),
 }
 
 impl Schedules {
-    /// The next one that is to be looked at.
+    /// The next schedule that is due for a look.
     pub(in crate::runtime) fn take_due(&mut self, ctx: &Context) -> Option<LogPos> {
         let (next, at) = self.by_next.first().copied().filter(|(next, _)| *next <= ctx.now.utc)?;
         self.by_next.remove(&(next, at));
@@ -51,13 +51,13 @@ impl Schedules {
         Some(at)
     }
 
-    /// A schedule is looked at again in a while: nothing is accepted just now.
+    /// Puts off a look because nothing is accepted just then.
     pub(in crate::runtime) fn put_off(&mut self, ctx: &mut Context, at: LogPos) {
         let again = ctx.now.utc.plus(AGAIN);
         self.look(ctx, at, Some(again));
     }
 
-    /// All were looked at, or as many as are at once.
+    /// All due schedules were looked at, or as many as one input may.
     pub(in crate::runtime) fn on_looked(&self, ctx: &mut Context) {
         self.set_timer(ctx);
     }
@@ -67,7 +67,7 @@ impl Schedules {
         self.kept.get(&at)?.state.last.map(|(_, job)| job)
     }
 
-    /// A job has ended: perhaps a time waits for that.
+    /// A job has ended: a queued time of its schedule may be decided.
     pub(in crate::runtime) fn on_job_ended(&mut self, ctx: &mut Context, job: JobId) {
         if let Some(at) = self.by_job.remove(&job)
             && self.kept.get(&at).is_some_and(|schedule| !schedule.state.queued.is_empty())
@@ -77,7 +77,7 @@ impl Schedules {
         }
     }
 
-    /// Looks at a schedule. `None`: nothing is decided now.
+    /// Begins a turn. `None`: nothing can be decided.
     pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos) -> Option<Turn> {
         let now = ctx.now.utc;
         let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_none())?;
@@ -94,7 +94,7 @@ impl Schedules {
         Some(Turn { at, decided: false, again: None, stops: false })
     }
 
-    /// Takes what has come, and lets pass what was missed.
+    /// Takes the times that have come, and skips those that were missed.
     pub(in crate::runtime) fn take_times(&mut self, ctx: &mut Context, turn: &mut Turn) {
         let (at, now) = (turn.at, ctx.now.utc);
         let Some(schedule) = self.kept.get_mut(&at).filter(|_| !turn.stops) else {
@@ -103,7 +103,7 @@ impl Schedules {
         while schedule.coming.front().is_some_and(|time| *time <= now)
             && let Some(time) = schedule.coming.pop_front()
         {
-            // What has come in time is not missed, however long its turn takes.
+            // A time that was taken when it came is not missed, however long it waits for its turn.
             if schedule.record.missed == Missed::None && time.plus(LATE) < now {
                 schedule.pass(time);
                 turn.decided = true;
@@ -124,7 +124,7 @@ impl Schedules {
             let most = ctx.config.limits.schedule.missed_firings;
             let in_time = |time: &&UtcMs| time.plus(LATE) >= now;
             let counts = match schedule.record.missed {
-                // What came while the host was at it was not missed.
+                // Times that came while the host prepared an earlier job were not missed.
                 Missed::Last if schedule.waited => schedule.due.iter().filter(in_time).count().clamp(1, most.max(1)),
                 Missed::Last => 1,
                 Missed::All => most,
@@ -140,8 +140,7 @@ impl Schedules {
         }
     }
 
-    /// The next time that is to have a job. `goes_on`: whether the latest one has not
-    /// ended.
+    /// The next time that is to get a job. `goes_on`: whether the latest job has not ended.
     pub(in crate::runtime) fn next_in_turn(&mut self, ctx: &Context, turn: &mut Turn, goes_on: bool) -> Option<UtcMs> {
         let schedule = self.kept.get_mut(&turn.at).filter(|_| !turn.stops)?;
         let most = ctx.config.limits.schedule.queued_firings;
@@ -163,7 +162,7 @@ impl Schedules {
         }
     }
 
-    /// What became of the time that was to have a job.
+    /// Notes what became of a time.
     pub(in crate::runtime) fn decide(&mut self, now: UtcMs, turn: &mut Turn, time: UtcMs, decided: Decided) {
         let Some(schedule) = self.kept.get_mut(&turn.at) else {
             turn.stops = true;
@@ -208,7 +207,7 @@ impl Schedules {
         }
     }
 
-    /// Whether the host may be asked to check one more input, of a principal.
+    /// Whether the host may check one more input for a principal.
     pub(in crate::runtime) fn may_check(&self, ctx: &Context, principal: &Principal) -> bool {
         let is_check: fn(&Operation) -> bool =
             |operation| matches!(operation, Operation::Prepare(..)) && !operation.issues();
@@ -216,7 +215,7 @@ impl Schedules {
         running.check(1, ctx.config.limits.job.principal_share).is_ok()
     }
 
-    /// Nothing more is decided of a schedule now.
+    /// Ends a turn: records the state if it has changed, and sets the next look.
     pub(in crate::runtime) fn end_turn(&mut self, ctx: &mut Context, turn: &Turn) {
         let Some(schedule) = self.kept.get(&turn.at) else {
             return; // It is over.
@@ -232,8 +231,7 @@ impl Schedules {
     }
 }
 
-/// The host has done something for a job: gives the schedule that waits for that, and the
-/// time that the job is of.
+/// The host has prepared a job. Returns its schedule, its time and the preparation, if the schedule still waits.
 pub(in crate::runtime) fn on_prepared(schedules: &mut Schedules, op: OpId) -> Option<(LogPos, UtcMs, Preparing)> {
     let Some((_, Operation::Prepare(..), _)) = schedules.running.get(&op) else {
         return None;
@@ -255,19 +253,18 @@ pub(in crate::runtime) fn awaits_credentials(schedules: &Schedules, at: LogPos) 
 }
 
 impl Schedule {
-    /// Whether more times may have been missed than are known: which is the last of them
-    /// is not.
+    /// Whether further missed times may be unknown, so that it is not known which one is the last.
     fn misses_more(&self) -> bool {
         self.coming.is_empty() && !self.is_all
     }
 
-    /// A time passes without a job.
+    /// Skips a time.
     fn pass(&mut self, time: UtcMs) {
         self.state.skipped += 1;
         self.state.upto = self.state.upto.max(time);
     }
 
-    /// A time is decided: it waits no more.
+    /// Removes a decided time from those that wait.
     fn take(&mut self, time: UtcMs) {
         if self.state.queued.first() == Some(&time) {
             self.state.queued.remove(0);

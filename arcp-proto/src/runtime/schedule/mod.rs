@@ -1,4 +1,4 @@
-//! Schedules: jobs that are submitted at times, whoever is there then (RFC §10.6).
+//! Schedules: jobs that are submitted at times, whether or not their client is connected (RFC §10.6).
 //!
 //! ```text
 //!            times wanted      times found            its time
@@ -9,14 +9,12 @@
 //! any of them ─▶ paused ─▶ as kept          any of them ─▶ over: forgotten
 //! ```
 //!
-//! The host finds the times; here they are moments of UTC. What became of each is in one
-//! record with how the schedule stands, in the batch of the job that it has: a crash takes
-//! both back or neither, and what is decided is not decided again. The job's idempotency
-//! key is made of the schedule and the time besides.
+//! The host finds the times; the core knows them as UTC. The outcome of a time is in one record with the state of
+//! the schedule, in the batch of the job that was submitted for it: a crash takes back both or neither, and no
+//! time is decided twice. In addition, the idempotency key of the job is made of the schedule and the time.
 //!
-//! A time is decided in order, never twice, once the clock has passed it: a clock that
-//! steps back is clamped, and one that steps forward has passed all of them at once, which
-//! is to have missed them.
+//! Times are decided in order, each once, when the clock has passed them. A clock that steps back is clamped. A
+//! clock that steps forward passes all times in between at once, and they count as missed.
 
 mod due;
 mod held;
@@ -45,89 +43,88 @@ use crate::time::UtcMs;
 pub(super) use due::{Decided, awaits_credentials, on_prepared};
 use line::Line;
 
-/// Times to come that are asked for at once.
+/// How many coming times are asked for at once.
 const AHEAD: usize = 16;
-/// So many before the last that is known, more are asked for.
+/// More times are asked for when fewer than this many are left.
 const REFILL: usize = 2;
-/// How often the wall clock is looked at, which may step.
+/// How often the wall clock is looked at, because it may step.
 const LOOK: Duration = Duration::from_secs(60);
-/// How long the host may be at something. Then it is asked again, and what it says
-/// later counts for nothing.
+/// How long the host may take for an operation. After that it is asked again, and a late answer is ignored.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Until when credentials are waited for: who orders them says when that is too long.
+/// The deadline of credentials here: their order has its own.
 const NEVER: UtcMs = UtcMs(u64::MAX);
-/// When what could not be done for now is tried again.
+/// The delay before something that was refused for now is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// What holding one takes besides its texts, generously.
+/// Bytes of a schedule besides its texts, rounded up.
 const ENTRY: usize = 2048;
-/// Times that a listing names.
+/// How many coming times a listing names.
 const SHOWN: usize = 5;
 
-/// All schedules, each known by where its record stands.
+/// All schedules, by the log position of their record.
 #[derive(Debug, Default)]
 pub(super) struct Schedules {
     kept: BTreeMap<LogPos, Schedule>,
     by_name: BTreeMap<(Principal, WireId), LogPos>,
     /// When each is to be looked at.
     by_next: BTreeSet<(UtcMs, LogPos)>,
-    /// The latest jobs that have not ended, of schedules whose times may wait for that.
+    /// The latest unended jobs of schedules whose times may wait for them to end.
     by_job: BTreeMap<JobId, LogPos>,
     counts: BTreeMap<Account, usize>,
-    /// What the host is at.
+    /// Operations that the host is at.
     running: Running,
-    /// Those whose times are wanted, account by account.
+    /// Schedules that wait for the host to find their times, account by account.
     unplanned: Line,
 }
 
-/// Operations of the host, for whom it is at them, and until when an answer counts.
+/// Operations of the host: the account that each counts against, what it is, and until when an answer counts.
 type Running = BTreeMap<OpId, (Account, Operation, UtcMs)>;
 
 #[derive(Debug)]
 struct Schedule {
     record: ScheduleRecord,
     state: ScheduleState,
-    /// Where the record of how it stands does; 0: it stands as it was kept.
+    /// Log position of the latest state record; 0: the state is that of a new schedule.
     state_at: LogPos,
     phase: Phase,
-    /// Its next times, as far as they are known.
+    /// The next times, as far as they are known.
     coming: VecDeque<UtcMs>,
     /// Times that have come and are not decided, in order.
     due: VecDeque<UtcMs>,
-    /// Whether it has no more times than these.
+    /// Whether there are no more times than these.
     is_all: bool,
-    /// Whether times have come while the host was at the job of an earlier one, and it was not looked yet which of
-    /// all were missed.
+    /// Whether times may have come while the host was preparing the job of an earlier one, and it was not yet judged
+    /// which of them were missed.
     waited: bool,
-    /// Its number in the line of those that have their times found.
+    /// Its number in the line, while it waits there.
     in_line: Option<u64>,
-    /// When it is looked at.
+    /// When it is looked at next.
     next: Option<UtcMs>,
     charge: Charge,
 }
 
-/// What it waits for.
+/// What a schedule waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Its turn to have its times found.
+    /// Its turn for the host to find its times.
     Unplanned,
-    /// The host, which finds them.
+    /// The host, which finds its times.
     Planning(OpId),
     /// Its next time, or nothing while it is paused.
     Waiting,
-    /// To ask the host once more, which could not say.
+    /// A delay, before the host, which could not find the times, is asked again.
     Stalled,
-    /// The host, which does something for the job of a time before it is accepted.
+    /// The host, which prepares the job of a time before it is accepted.
     Preparing(OpId),
 }
 
-/// What the host is at.
+/// An operation that the host is at.
 #[derive(Debug)]
 enum Operation {
-    /// The times of a schedule that a connection asks for.
+    /// Finds the times of a schedule that a connection asks for.
     New(ConnId),
-    /// The times of one that is kept.
+    /// Finds the times of a schedule that is kept.
     Plan(LogPos),
-    /// What is done for the job of a time of a schedule.
+    /// Prepares the job of a time of a schedule.
     Prepare(LogPos, UtcMs, Preparing),
 }
 
@@ -139,35 +136,35 @@ impl Operation {
 }
 
 impl Schedules {
-    /// The schedule that somebody knows by an id.
+    /// The principal's schedule with this id.
     pub(super) fn named(&self, principal: &Principal, id: &WireId) -> Option<LogPos> {
         self.by_name.get(&(principal.clone(), id.clone())).copied()
     }
 
-    /// The only schedule of anybody that has an id.
+    /// The schedule with this id, if only one principal has such a one.
     pub(super) fn only_named(&self, id: &WireId) -> Option<LogPos> {
         let mut named = self.kept.iter().filter(|(_, schedule)| schedule.record.id == *id).map(|(at, _)| *at);
         named.next().filter(|_| named.next().is_none())
     }
 
-    /// What a schedule is.
+    /// The record of a schedule.
     pub(super) fn record(&self, at: LogPos) -> Option<&ScheduleRecord> {
         self.kept.get(&at).map(|schedule| &schedule.record)
     }
 
-    /// That a schedule is kept, as it is said.
+    /// The answer that a schedule is kept.
     pub(super) fn shown(&self, at: LogPos, request: WireId) -> Option<Scheduled> {
         let schedule = self.kept.get(&at)?;
         Some(Scheduled { id: schedule.record.id.clone(), next: schedule.next_time(), request: Some(request) })
     }
 
-    /// Those of everybody after one, in the order in which they were kept.
+    /// Everybody's schedules after `after`, in the order in which they were kept.
     pub(super) fn all_after(&self, after: Option<LogPos>) -> impl Iterator<Item = (LogPos, ScheduleSummary)> {
         let from = LogPos(after.map_or(0, |after| after.0.saturating_add(1)));
         self.kept.range(from..).map(|(at, schedule)| (*at, schedule.summary()))
     }
 
-    /// Those of a principal after one, by their ids.
+    /// A principal's schedules after `after`, by id.
     pub(super) fn own_after<'a>(
         &'a self,
         principal: &'a Principal,
@@ -177,7 +174,7 @@ impl Schedules {
         own.filter_map(|at| Some((at, self.kept.get(&at)?.summary())))
     }
 
-    /// Whether there is room for one more.
+    /// Whether there is room for one more schedule.
     ///
     /// # Errors
     ///
@@ -207,12 +204,11 @@ impl Schedules {
         held.admit(ENTRY + bytes, share, of, "all_schedule_bytes", "the bytes of schedules")
     }
 
-    /// Has the host find the first times of a rule, for the connection that wants a
-    /// schedule.
+    /// Has the host find the first times of a rule, for a connection that asks for a schedule.
     ///
     /// # Errors
     ///
-    /// If the host is at too many.
+    /// If the host is finding too many already.
     pub(super) fn begin_new(
         &mut self,
         ctx: &mut Context,
@@ -232,7 +228,7 @@ impl Schedules {
         Ok(op)
     }
 
-    /// A schedule is kept from now on.
+    /// Keeps a schedule.
     pub(super) fn keep(&mut self, ctx: &mut Context, record: ScheduleRecord, plan: Option<Plan>) -> LogPos {
         let at = ctx.append(Record::ScheduleKept(Box::new(record.clone())));
         self.add(ctx, at, record);
@@ -275,7 +271,7 @@ impl Schedules {
         self.kept.insert(at, schedule);
     }
 
-    /// Pauses a schedule, or has it go on from its next time; false if it does so already.
+    /// Pauses a schedule (`why`), or lets it go on from its next time; false if nothing changes.
     pub(super) fn set_paused(&mut self, ctx: &mut Context, at: LogPos, why: Option<&str>) -> bool {
         let now = ctx.now.utc;
         let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_some() != why.is_some())
@@ -302,14 +298,14 @@ impl Schedules {
         true
     }
 
-    /// Pauses all schedules of a principal; gives their ids.
+    /// Pauses all schedules of a principal. Returns the ids of those that were not paused before.
     pub(super) fn pause_all(&mut self, ctx: &mut Context, principal: &Principal, why: &str) -> Vec<WireId> {
         let own: Vec<LogPos> = self.of(principal, None).collect();
         let paused: Vec<LogPos> = own.into_iter().filter(|at| self.set_paused(ctx, *at, Some(why))).collect();
         paused.into_iter().filter_map(|at| Some(self.record(at)?.id.clone())).collect()
     }
 
-    /// The schedules of a principal, by their ids after one.
+    /// A principal's schedules after `after`, by id.
     fn of<'a>(&'a self, principal: &'a Principal, after: Option<&WireId>) -> impl Iterator<Item = LogPos> + use<'a> {
         let first = after.cloned().or_else(|| WireId::new("\0"));
         let from = first.map(|first| (principal.clone(), first));
@@ -318,7 +314,7 @@ impl Schedules {
         own.take_while(move |((whose, _), _)| whose == principal).map(|(_, at)| *at)
     }
 
-    /// A schedule is over.
+    /// Ends a schedule.
     pub(super) fn forget(&mut self, ctx: &mut Context, at: LogPos) {
         if let Some(schedule) = self.kept.get(&at) {
             give_up(&mut self.running, ctx, at, schedule.phase);
@@ -348,8 +344,8 @@ impl Schedules {
         Some(state_at)
     }
 
-    /// The host has found the times of a rule, or has not. Gives the connection that
-    /// waits for them, or the schedule that is to be looked at.
+    /// The host has found the times of a rule, or has failed to. Returns the connection that waits for them, or says
+    /// that they are of a kept schedule.
     pub(super) fn on_planned(&mut self, ctx: &mut Context, op: OpId, plan: Result<Plan, PlanFault>) -> Option<Planned> {
         match self.running.remove(&op)? {
             (_, Operation::New(conn), _) => Some(Planned::New(conn, plan)),
@@ -374,8 +370,8 @@ impl Schedules {
         match plan {
             Ok(plan) => {
                 schedule.is_all = plan.is_all || plan.coming.is_empty();
-                // What has passed by now comes before what is to come. A host that errs is
-                // not let fire out of turn.
+                // Missed times come before those to come. Times out of order, which only a faulty host gives, are
+                // ignored.
                 for time in plan.missed.into_iter().chain(plan.coming) {
                     if time > schedule.last_known() {
                         schedule.coming.push_back(time);
@@ -392,7 +388,7 @@ impl Schedules {
         self.look(ctx, at, Some(later));
     }
 
-    /// Sees to it that a schedule is looked at in time, and its times are found.
+    /// Plans what a schedule does next: when it is looked at, or that the host is to find its times.
     fn plan(&mut self, ctx: &mut Context, at: LogPos) {
         let Some(schedule) = self.kept.get(&at) else {
             return; // It is over.
@@ -406,7 +402,7 @@ impl Schedules {
         self.look(ctx, at, over.or(next));
     }
 
-    /// A schedule is to be looked at then.
+    /// Sets when a schedule is looked at: at `next`, or when its operation is overdue.
     fn look(&mut self, ctx: &mut Context, at: LogPos, next: Option<UtcMs>) {
         let Some(schedule) = self.kept.get_mut(&at) else {
             return; // It is over.
@@ -425,7 +421,7 @@ impl Schedules {
         self.set_timer(ctx);
     }
 
-    /// The times of a schedule are to be found, in turn.
+    /// A schedule enters the line for its times to be found.
     fn want_plan(&mut self, ctx: &mut Context, at: LogPos) {
         if let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| schedule.in_line.is_none()) {
             schedule.in_line = Some(self.unplanned.enter(&schedule.record.principal.account(), at));
@@ -433,7 +429,7 @@ impl Schedules {
         self.ask_for_plans(ctx);
     }
 
-    /// Has the host find times, of as many as it may be at.
+    /// Has the host find the times of schedules in line, within the bounds on operations.
     fn ask_for_plans(&mut self, ctx: &mut Context) {
         let now = ctx.now.utc;
         self.running.retain(|_, (_, _, until)| *until > now);
@@ -475,7 +471,7 @@ impl Schedules {
         }
     }
 
-    /// Writes down how a schedule stands.
+    /// Records the state of a schedule.
     fn note(&mut self, ctx: &mut Context, at: LogPos) {
         let Some(schedule) = self.kept.get_mut(&at) else {
             return; // It is over.
@@ -486,12 +482,12 @@ impl Schedules {
     }
 }
 
-/// Whose a schedule is.
+/// The balance of the account that a schedule counts against.
 pub(super) fn account_of(schedules: &Schedules, at: LogPos) -> Option<&Balance> {
     schedules.kept.get(&at).map(|schedule| schedule.charge.balance())
 }
 
-/// A schedule does not wait any longer for credentials, if it does for some.
+/// A schedule stops waiting for credentials, if it does.
 fn give_up(running: &mut Running, ctx: &mut Context, at: LogPos, phase: Phase) {
     if let Phase::Preparing(op) = phase
         && running.get(&op).is_some_and(|(_, operation, _)| operation.issues())
@@ -501,7 +497,7 @@ fn give_up(running: &mut Running, ctx: &mut Context, at: LogPos, phase: Phase) {
     }
 }
 
-/// The next in line that may have its times found.
+/// The next schedule in line that may have its times found.
 fn next_unplanned(running: &Running, unplanned: &mut Line, ctx: &Context) -> Option<LogPos> {
     let is_plan: fn(&Operation) -> bool = |operation| matches!(operation, Operation::Plan(_));
     let limits = &ctx.config.limits;
@@ -513,7 +509,7 @@ fn next_unplanned(running: &Running, unplanned: &mut Line, ctx: &Context) -> Opt
     unplanned.next(|account| held_of(running, ctx, account, is_plan).check(1, limits.job.principal_share).is_ok())
 }
 
-/// How many of these operations are of a kind, of an account and in all.
+/// How many operations of a kind there are, of an account and in all.
 fn held_of(running: &Running, ctx: &Context, account: &Account, is_one: fn(&Operation) -> bool) -> Holding {
     let mut held = Holding { own: 0, all: 0, total: ctx.config.limits.schedule.schedule_plans };
     let now = ctx.now.utc;
@@ -524,17 +520,17 @@ fn held_of(running: &Running, ctx: &Context, account: &Account, is_one: fn(&Oper
     held
 }
 
-/// Whose times were found.
+/// Whose times the host has found.
 #[derive(Debug)]
 pub(super) enum Planned {
     /// Those of a schedule that a connection asks for.
     New(ConnId, Result<Plan, PlanFault>),
-    /// Those of one that is kept.
+    /// Those of a kept schedule.
     Kept,
 }
 
 impl Schedule {
-    /// The last of its times that is known, decided or not.
+    /// The last known time, decided or not.
     fn last_known(&self) -> UtcMs {
         self.coming.back().or(self.due.back()).copied().unwrap_or(self.state.upto).max(self.state.upto)
     }
@@ -543,7 +539,7 @@ impl Schedule {
         self.due.front().or(self.coming.front()).copied()
     }
 
-    /// Whether nothing more comes of it.
+    /// Whether no times are left.
     fn is_over(&self) -> bool {
         let is_empty = self.due.is_empty() && self.coming.is_empty() && self.state.queued.is_empty();
         is_empty && self.is_all && self.phase == Phase::Waiting && self.state.paused.is_none()
@@ -571,8 +567,7 @@ impl Schedule {
     }
 }
 
-/// That there is no such schedule for whoever asks: unknown, foreign and ended ones look
-/// alike.
+/// The refusal for a schedule that is not the asker's: unknown, foreign and ended ones look alike.
 pub(super) fn unknown() -> Violation {
     Violation::new(ErrorCode::JobNotFound, "no such schedule of yours is kept here")
 }

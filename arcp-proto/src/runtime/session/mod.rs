@@ -73,7 +73,7 @@ pub(super) struct Session {
     lease: SessionLease,
     /// Its commands, if message ids are the session's own.
     seen: Seen,
-    /// What it holds of its principal's account.
+    /// Balance of what is held for it, part of its principal's account.
     account: Balance,
     /// Whether a command was given in it.
     commanded: bool,
@@ -246,7 +246,7 @@ impl Session {
         &self.seen
     }
 
-    /// What it holds of its principal's account.
+    /// Balance of what is held for it, part of its principal's account.
     pub(super) fn account(&self) -> &Balance {
         &self.account
     }
