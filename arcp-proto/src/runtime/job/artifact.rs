@@ -1,5 +1,5 @@
-//! What agents leave with the runtime, as far as their jobs go: who waits for that, and
-//! what is shown of it (RFC §16).
+//! Artifacts that agents leave, as far as their jobs are concerned: the calls that wait, and the events that show them
+//! (RFC §16).
 
 use alloc::boxed::Box;
 
@@ -12,12 +12,12 @@ use crate::model::event::{EventKind, JobEvent};
 use crate::runtime::context::Context;
 use crate::runtime::io::AgentReply;
 
-/// Whose what its agent leaves is, and the session that has the job.
+/// The owner of what the agent of a job leaves, and the session that holds the job.
 pub(in crate::runtime) fn owner(job: &Job) -> (Principal, SessionId) {
     (job.spec.principal.clone(), job.sessions.holder)
 }
 
-/// The host stores what the agent of a job has offered with a call.
+/// The host is storing the artifact that an agent offers with a call.
 pub(in crate::runtime) fn await_store(jobs: &mut Jobs, id: JobId, call: CallId) {
     jobs.table.change(id, |job| {
         job.run.questions.storing.insert(call);
@@ -25,12 +25,12 @@ pub(in crate::runtime) fn await_store(jobs: &mut Jobs, id: JobId, call: CallId) 
     });
 }
 
-/// Whether an agent still waits for that.
+/// Whether that call still waits.
 pub(in crate::runtime) fn awaits(jobs: &Jobs, id: JobId, call: CallId) -> bool {
     jobs.table.get(id).is_some_and(|job| job.run.questions.storing.contains(&call))
 }
 
-/// What an agent has offered is kept, or why not: that is shown, and its call answered.
+/// Answers the call that offered an artifact, and shows the artifact if it is kept.
 pub(in crate::runtime) fn answer(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -43,11 +43,11 @@ pub(in crate::runtime) fn answer(
         if questions.storing.is_empty() {
             job.run.waits.remove(&Wait::Artifact);
         }
-        // Its silence is counted from here.
+        // The agent's heartbeat interval starts anew.
         job.run.last_call = ctx.now.mono;
         match &kept {
             Ok(kept) => {
-                // What the call costs comes back with this.
+                // The credit of the call comes back with this event.
                 job.append(ctx, JobEvent::Emitted { kind: EventKind::StoredArtifact, body: body(kept) }, true);
             }
             Err(_) => job.run.return_unrecorded(ctx, id, 1),
@@ -57,7 +57,7 @@ pub(in crate::runtime) fn answer(
     });
 }
 
-/// What everybody who watches is shown.
+/// The artifact as every watcher is shown it.
 fn body(kept: &ArtifactRef) -> Json {
     let mut body = Object::new();
     body.str("artifact_id", kept.id.as_str()).str("uri", &kept.uri());

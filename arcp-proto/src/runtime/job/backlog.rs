@@ -1,4 +1,4 @@
-//! What agents have said that is heard later, as it is held: what becomes of it is in `turns`.
+//! Calls of agents that the core processes later, as they are held. `turns` processes them.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -9,12 +9,12 @@ use crate::id::{CallId, JobId};
 use crate::runtime::account::Balance;
 use crate::runtime::io::{AgentCall, AgentExit};
 
-/// What is heard of an agent in one turn: calls that were made one after the other, up to so many, and one more than
-/// so many bytes of them.
+/// The most that one turn processes of an agent: consecutive calls, up to this many, until their bytes reach this
+/// bound.
 const TURN_CALLS: usize = 16;
 const TURN_BYTES: u64 = 64 << 10;
 
-/// Whose agents are heard later, in turn.
+/// Jobs with a backlog, in turn by account.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Backlogs(pub(super) VecDeque<Line>);
 
@@ -25,26 +25,26 @@ pub(super) struct Line {
     pub(super) jobs: VecDeque<JobId>,
 }
 
-/// What one agent has said that is heard later.
+/// The calls of one agent that are processed later, and its end.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Backlog {
     said: VecDeque<Said>,
-    /// How many calls that is, and their bytes of credit.
+    /// The number of these calls, and their bytes of credit.
     calls: u32,
     bytes: u64,
 }
 
-/// Something that an agent has said.
+/// One item of a backlog.
 #[derive(Debug)]
 pub(in crate::runtime) enum Said {
-    /// Calls in a row; one, if it wants to know what becomes of it.
+    /// Consecutive calls; a single one, if the agent waits for its answer.
     Calls(Option<CallId>, Vec<AgentCall>),
-    /// How it has ended.
+    /// How the agent has ended.
     Exit(AgentExit),
 }
 
 impl Backlogs {
-    /// Whether every agent was heard.
+    /// Whether no job has a backlog.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -67,7 +67,7 @@ impl Backlogs {
 }
 
 impl Backlog {
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     pub(super) fn weight(&self) -> usize {
         let exit = |said: &Said| if let Said::Exit(exit) = said { exit_bytes(exit) } else { 0 };
         size_of::<Backlog>()
@@ -76,17 +76,17 @@ impl Backlog {
             + usize::try_from(self.bytes).unwrap_or(usize::MAX)
     }
 
-    /// The calls that wait.
+    /// The calls in the backlog.
     pub(super) fn calls(&self) -> impl Iterator<Item = &AgentCall> {
         self.said.iter().flat_map(|said| if let Said::Calls(_, calls) = said { calls.as_slice() } else { &[] })
     }
 
-    /// What these cost: calls, and bytes.
+    /// What they cost: calls and bytes.
     pub(super) fn cost(&self) -> (u32, u64) {
         (self.calls, self.bytes)
     }
 
-    /// Its agent calls once more.
+    /// Adds a call of the agent.
     pub(super) fn add(&mut self, asked: Option<CallId>, call: AgentCall) {
         (self.calls, self.bytes) = (self.calls.saturating_add(1), self.bytes.saturating_add(call.bytes()));
         let has_room = |calls: &[AgentCall]| {
@@ -98,7 +98,7 @@ impl Backlog {
         }
     }
 
-    /// Nobody waits for answers any more: takes the ids of calls that were to have one.
+    /// Takes the ids of the calls that were to be answered, which are not answered any longer.
     pub(super) fn take_asked(&mut self) -> Vec<CallId> {
         let asked = |said: &mut Said| {
             let Said::Calls(asked, calls) = said else { return None };
@@ -107,13 +107,13 @@ impl Backlog {
         self.said.iter_mut().filter_map(asked).collect()
     }
 
-    /// Its agent is gone, and nobody is answered.
+    /// The agent is gone: its calls are not answered.
     pub(super) fn end(&mut self, exit: AgentExit) {
         self.take_asked();
         self.said.push_back(Said::Exit(exit));
     }
 
-    /// What is heard first, and whether more waits.
+    /// The next item, and whether more follow.
     pub(super) fn pop(&mut self) -> Option<(Said, bool)> {
         let said = self.said.pop_front()?;
         if let Said::Calls(_, calls) = &said {
@@ -141,7 +141,7 @@ mod tests {
         JobId::from_ulid(ulid::Ulid::from_parts(1, n))
     }
 
-    /// A call of so many bytes.
+    /// A call of this many bytes.
     fn call(bytes: u64) -> AgentCall {
         let text = "x".repeat(usize::try_from(bytes).expect("few") - 2);
         AgentCall::Emit { kind: EventKind::Log, body: Json::string(&text) }

@@ -1,4 +1,4 @@
-//! Why jobs end, and what is said of it.
+//! Why jobs end, and what their terminal event says.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -11,8 +11,8 @@ use crate::model::event::{JobError, Terminal};
 use crate::model::handoff::{Destination, key};
 use crate::model::job::FinalStatus;
 
-/// Why a job ends. Where several hold, the first of these counts: whatever came
-/// later, a job that was cancelled ends as cancelled.
+/// Why a job ends. The first cause counts, but a cancelled job ends as cancelled whatever comes after that, unless it
+/// is handed over or in doubt.
 #[derive(Debug)]
 pub(super) enum Cause {
     /// It was cancelled, and its agent did not stop in time.
@@ -21,25 +21,25 @@ pub(super) enum Cause {
     Cancelled,
     /// Its time limit was reached.
     TimeLimit,
-    /// Its lease is over.
+    /// Its lease has expired.
     LeaseExpired,
-    /// Its agent broke a rule or fell silent, or cannot go on.
+    /// Its agent broke a rule, fell silent or cannot go on; or a hard budget is used up.
     Failed(JobError),
     /// Its agent is gone.
     Exited(Terminal),
     /// Another runtime has it.
     HandedOver(Box<Destination>),
-    /// Nobody knows whether the runtime of this name has it.
+    /// The named runtime may or may not have it: its answer was lost.
     InDoubt(Box<str>),
 }
 
 impl Cause {
-    /// A failure of the agent, or of what it runs in.
+    /// A failure of the agent, or of its environment.
     pub(super) fn failed(message: &str) -> Cause {
         Cause::Failed(JobError::new(ErrorCode::Internal, message))
     }
 
-    /// How a job that goes on ends by it.
+    /// The final status of an unended job that ends for this cause.
     pub(super) fn status(&self, job: &Job) -> FinalStatus {
         match self {
             Cause::HandedOver(_) | Cause::InDoubt(_) => FinalStatus::Error,
@@ -52,11 +52,11 @@ impl Cause {
         }
     }
 
-    /// What is said of the end of a job that goes on.
+    /// The terminal event of an unended job.
     pub(super) fn terminal(self, job: &Job) -> Option<Terminal> {
         match (&job.state, self) {
             (JobState::Ended(_), _) => None,
-            // A cancel that came too late ends nothing there.
+            // A cancel that came too late does not change this.
             (_, Cause::HandedOver(to)) => Some(handed_over(&to)),
             (state, Cause::InDoubt(to)) => {
                 let (message, details) = in_doubt(job.id, &to);
@@ -91,7 +91,7 @@ impl Cause {
     }
 }
 
-/// The end of a job that goes on elsewhere.
+/// The end of a job that another runtime has taken.
 fn handed_over(to: &Destination) -> Terminal {
     let Destination { runtime, job, .. } = to;
     let message = alloc::format!("handed over to the runtime `{runtime}`, where it is {job}");
@@ -99,8 +99,7 @@ fn handed_over(to: &Destination) -> Terminal {
     Terminal::failure(JobError { retryable: false, ..error })
 }
 
-/// What is said of the end of a job that a runtime perhaps has, and by what it is found
-/// there.
+/// The error of a job that a runtime may have, with the key by which to look for it there.
 fn in_doubt(job: JobId, to: &str) -> (String, Json) {
     let key = key(job);
     let key = key.as_str();
@@ -124,7 +123,7 @@ impl From<Fault> for Cause {
     }
 }
 
-/// The end of a job that was cancelled, by itself or by force.
+/// The end of a cancelled job, whether its agent stopped or not.
 fn cancelled(code: ErrorCode, reason: Option<&str>) -> Terminal {
     let mut message = match reason {
         Some(reason) if !reason.is_empty() => alloc::format!("cancelled: {reason}"),

@@ -1,4 +1,4 @@
-//! What agents may say: credit, and who gives it back.
+//! The credit of agents: what they may call, and when credit comes back.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,7 +14,7 @@ use crate::runtime::effect::Effect;
 use crate::runtime::io::Output;
 use crate::runtime::timers::Timer;
 
-/// Whether the agent of a job may call.
+/// Whether the agent of a job has credit for a call.
 pub(super) fn check_credit(job: &Job) -> Result<(), Fault> {
     match job.run.allowance.credit.is_spent() {
         true => Err(Fault("the agent emitted more than it had credit for")),
@@ -23,8 +23,7 @@ pub(super) fn check_credit(job: &Job) -> Result<(), Fault> {
 }
 
 impl AgentRun {
-    /// What its agent may call to begin with: nothing yet, if a reader that paces
-    /// it is far behind.
+    /// The credit with which an agent starts: none yet, if `reader`, the session that paces it, is far behind.
     pub(super) fn first_credit(&mut self, limits: &Limits, reader: Option<SessionId>) -> Credit {
         let bytes = i64::try_from(limits.delivery.agent_credit_bytes).unwrap_or(i64::MAX);
         let all = Credit { calls: limits.delivery.agent_credit, bytes };
@@ -36,8 +35,8 @@ impl AgentRun {
         credit
     }
 
-    /// A call costs credit: until it is durable, or, if nothing of it is
-    /// recorded, until its agent may have it back.
+    /// Spends the credit of a call. It comes back once the call is durable; if nothing of the call is recorded, as soon
+    /// as the agent may have it.
     pub(super) fn spend_credit(&mut self, ctx: &mut Context, id: JobId, bytes: u64, recorded: bool) {
         self.allowance.spend(bytes);
         if !recorded {
@@ -47,7 +46,7 @@ impl AgentRun {
         self.note_undurable();
     }
 
-    /// Nothing is recorded of so many of its calls that the host was at.
+    /// Returns the credit of calls that waited for the host and left no record.
     pub(super) fn return_unrecorded(&mut self, ctx: &mut Context, id: JobId, calls: usize) {
         for _ in 0..calls {
             self.allowance.return_last_call();
@@ -58,8 +57,8 @@ impl AgentRun {
         self.note_undurable();
     }
 
-    /// Gives its agent what it is owed, unless `reader`, who paces it, is far
-    /// behind, or its submitter wants it to go slowly.
+    /// Grants the agent the credit that it is owed, unless `reader`, the session that paces it, is far behind, or the
+    /// submitter asked for a slower pace.
     fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
         self.waits.retain(|wait| !matches!(wait, Wait::Reader(_) | Wait::Pace));
         if self.allowance.owed.calls > 0 {
@@ -92,8 +91,8 @@ impl AgentRun {
         }
     }
 
-    /// Its agent waits for the store as long as it may not call, and something
-    /// that it said is not durable.
+    /// Updates whether the job waits for the store: it does while the agent has no credit and one of its calls is not
+    /// durable.
     fn note_undurable(&mut self) {
         if self.allowance.credit.is_spent() && !self.allowance.undurable.is_empty() {
             self.waits.insert(Wait::Store);
@@ -104,8 +103,7 @@ impl AgentRun {
 }
 
 impl Jobs {
-    /// Gives an agent its credit back, unless `reader`, who paces it, is far
-    /// behind.
+    /// Grants an agent the credit that it is owed, unless `reader`, the session that paces it, is far behind.
     pub(in crate::runtime) fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
         self.table.change(id, |job| {
             if job.is_heard() {
@@ -116,27 +114,25 @@ impl Jobs {
 }
 
 impl Table {
-    /// Whether something is owed to the agent of a job, which it gets unless a
-    /// reader is far behind.
+    /// Whether the agent of a job is owed credit.
     pub(in crate::runtime) fn is_owed_credit(&self, id: JobId) -> bool {
         self.get(id).is_some_and(|job| job.run.allowance.owed.calls > 0 && job.is_heard())
     }
 
-    /// Calls of agents are durable, one entry for each: gives the jobs to which
-    /// something is owed for that, in order.
+    /// Calls of agents are durable, one entry for each. Returns the jobs that are owed credit for them, in order.
     pub(in crate::runtime) fn on_calls_durable(&mut self, mut calls: Vec<JobId>) -> Vec<JobId> {
         for of_job in calls.chunk_by(|one, next| one == next) {
             let return_all = |job: &mut Job| of_job.iter().for_each(|_| job.run.allowance.return_call());
             self.change(of_job[0], return_all);
         }
-        // Mostly all of them are of one job.
+        // Usually all of them are of one job.
         calls.dedup();
         calls.sort_unstable();
         calls.dedup();
         calls
     }
 
-    /// Its submitter wants so much time between two calls of a job's agent.
+    /// Sets the pace that the submitter wants: the minimum time between two calls of the agent.
     pub(in crate::runtime) fn set_pace(&mut self, ctx: &mut Context, id: JobId, every: Option<Duration>) {
         ctx.timers.clear(Timer::Pace(id));
         self.change(id, |job| job.run.allowance.pace = every);

@@ -1,10 +1,10 @@
-//! What a child that an agent asks for waits for: that the host has checked its input, and
-//! issued its credentials (1.1 §9.8, §10), as the submit of a client does.
+//! Deferral: a child that an agent asks for waits until the host has checked its input and issued its credentials (1.1
+//! §9.8, §10), as a client's submit does.
 //!
-//! It is heard again then. Until then nothing else is heard of the agent but signs of life,
-//! nor how it ends: so what it says keeps its order, and the core waits for no one. Nothing of
-//! the child is in the store but that credentials are wanted; its parent's money is taken in the batch
-//! of its acceptance. Whatever stops its parent has it heard again at once, and refused.
+//! After that, the delegation is heard again. Until then all other calls of the agent except heartbeats wait, and so
+//! does its exit: its calls keep their order, and the core blocks on nothing. The store has nothing of the child except
+//! that credentials are wanted; the parent's money is taken in the batch of the child's acceptance. If the parent is
+//! stopped, the delegation is heard again at once, and refused.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -24,19 +24,19 @@ use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply, InputFault, LONGEST_CHECK, Output};
 use crate::runtime::timers::Timer;
 
-/// Whether a child that the agent of a job asks for waits for the host.
+/// Whether a child of a job waits for the host.
 pub(in crate::runtime) fn is_deferring(jobs: &Jobs, id: JobId) -> bool {
-    // Of most runtimes none does, and each event asks.
+    // The fast path, which every event takes: in most runtimes no child waits.
     !jobs.deferring.is_empty() && jobs.deferring.contains(&id)
 }
 
-/// Whether the one that does waits for credentials.
+/// Whether that child waits for credentials.
 pub(in crate::runtime) fn awaits_credentials(jobs: &Jobs, id: JobId) -> bool {
     let deferred = jobs.table.get(id).and_then(|job| job.run.questions.deferred.as_deref());
     deferred.is_some_and(|deferred| deferred.preparing.issues())
 }
 
-/// Has the host do what is to be done before a child is accepted; `came`: what it has done.
+/// Asks the host for the next thing that a child needs before it is accepted. `came`: what it has done so far.
 ///
 /// # Errors
 ///
@@ -57,8 +57,8 @@ pub(in crate::runtime) fn prepare(
     preparation::prepare(jobs, ctx, asker, new, came.as_ref(), |jobs, ctx| begin_check(jobs, ctx, call.job, child))
 }
 
-/// Whether one more child of a job may wait for the host: what an agent that is gone has asked for
-/// holds its slot.
+/// Whether one more child of a job may wait for the host. An agent that is gone keeps its slot while children that it
+/// asked for wait, so their time is bounded.
 fn admit_wait(jobs: &Jobs, ctx: &Context, parent: JobId) -> Result<(), Violation> {
     match jobs.table.get(parent).and_then(|job| job.run.questions.heard_until) {
         Some(until) if until <= ctx.now.mono => {
@@ -69,7 +69,7 @@ fn admit_wait(jobs: &Jobs, ctx: &Context, parent: JobId) -> Result<(), Violation
     }
 }
 
-/// Has the host check the input of a child, unless it checks too much.
+/// Has the host check the input of a child, unless it is checking too many.
 fn begin_check(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: &NewChild) -> Result<OpId, Violation> {
     let (agent, input) = (child.job().agent(), child.input().cloned().unwrap_or_else(Json::empty_object));
     let most = ctx.config.limits.job.checked_input_bytes;
@@ -84,7 +84,7 @@ fn begin_check(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: &NewChi
     Ok(op)
 }
 
-/// A child waits for the host, with the call that asks for it.
+/// A child waits for the host, and with it the call that asks for it.
 pub(in crate::runtime) fn defer(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -106,8 +106,7 @@ pub(in crate::runtime) fn defer(
     });
 }
 
-/// Its agent says something while a child waits: that is heard after it. What is more than it
-/// has credit for is the end of its job.
+/// Holds back a call while a child waits. An agent that exceeds its credit ends its job.
 pub(in crate::runtime) fn hold(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -120,7 +119,7 @@ pub(in crate::runtime) fn hold(
         else {
             return Ok(()); // It said so before it was gone.
         };
-        // What asks for the child comes first.
+        // The delegating call is charged first.
         left.calls = left.calls.saturating_sub(u32::try_from(deferred.held.len() + 1).unwrap_or(u32::MAX));
         let held_bytes = i64::try_from(deferred.bytes.saturating_add(deferred.held_bytes)).unwrap_or(i64::MAX);
         left.bytes = left.bytes.saturating_sub(held_bytes);
@@ -138,10 +137,9 @@ pub(in crate::runtime) fn hold(
     }
 }
 
-/// Its agent is gone while a child waits: that is heard after it. All children that it has asked
-/// for wait no longer for the host than one might, and those of one that has failed do not wait:
-/// they would be cancelled with their parent. Nobody is answered. Gives back how it ended, if none
-/// waits.
+/// Holds back the exit of an agent while a child waits. Its calls are not answered. All remaining children that it
+/// asked for share the time that one may wait. If the agent failed, they do not wait: they would be cancelled with
+/// their parent. Returns the exit if no child waits.
 pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, exit: AgentExit) -> Option<AgentExit> {
     if !is_deferring(jobs, id) {
         return Some(exit);
@@ -164,7 +162,7 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
     None
 }
 
-/// An input was checked, perhaps that of a child.
+/// The host has checked an input, possibly that of a child.
 pub(in crate::runtime) fn on_input_checked(jobs: &mut Jobs, op: OpId, fault: Option<&InputFault>) {
     if let Some((id, Looks::Child)) = jobs.checking.get(&op).copied() {
         jobs.checking.remove(&op);
@@ -173,12 +171,12 @@ pub(in crate::runtime) fn on_input_checked(jobs: &mut Jobs, op: OpId, fault: Opt
     }
 }
 
-/// The host has done what a child waits for, or has not.
+/// The host's verdict on a child that waits.
 pub(in crate::runtime) fn judge(jobs: &mut Jobs, id: JobId, op: OpId, verdict: Result<(), Violation>) {
     judge_deferred(jobs, id, verdict, |deferred| deferred.waits_for(op));
 }
 
-/// The host has taken too long.
+/// The host has not answered in time.
 pub(in crate::runtime) fn on_overdue(jobs: &mut Jobs, id: JobId) {
     let overdue = |deferred: &Deferred| match &deferred.preparing {
         Preparing::Input(..) => "it was not checked in time: delegate it again",
@@ -190,12 +188,12 @@ pub(in crate::runtime) fn on_overdue(jobs: &mut Jobs, id: JobId) {
     }
 }
 
-/// Takes out a child that is heard again, and what came of what it has waited for.
+/// Takes out a child with a verdict, to be heard again.
 pub(in crate::runtime) fn take(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -> Option<Deferred> {
     let taken = jobs.table.change(id, |job| {
         job.run.questions.deferred.as_deref().filter(|deferred| deferred.verdict.is_some())?;
         job.run.waits.remove(&Wait::Delegation);
-        // Its silence is counted from here.
+        // The agent's heartbeat interval starts anew.
         job.run.last_call = ctx.now.mono;
         job.run.questions.deferred.take()
     });

@@ -1,5 +1,5 @@
-//! A child that an agent asks for, and one that waits for the host, as they are held: what
-//! becomes of them is in `deferral`.
+//! A child that an agent asks for, and one that waits for the host, as they are held. `deferral` decides what becomes
+//! of them.
 
 use alloc::collections::VecDeque;
 
@@ -10,30 +10,30 @@ use crate::runtime::asker::Preparing;
 use crate::runtime::delegation::Delegation;
 use crate::runtime::io::{AgentCall, AgentExit};
 
-/// A child that is asked for.
+/// A delegation.
 #[derive(Debug)]
 pub(in crate::runtime) struct Delegating {
     pub(super) delegation: Delegation,
-    /// The event by which an agent does so, if it does it so.
+    /// The event by which the agent asks, if it asks by an event.
     pub(super) said: Option<Json>,
 }
 
-/// A call of an agent, with its id if the agent wants to know what becomes of it.
+/// A call of an agent, with its id if the agent waits for the answer.
 pub(in crate::runtime) type Call = (Option<CallId>, AgentCall);
 
-/// A child that waits for the host, and what the agent of its parent has said since.
+/// A child that waits for the host, and what the parent's agent has called since.
 #[derive(Debug)]
 pub(in crate::runtime) struct Deferred {
     pub(in crate::runtime) child: Delegating,
-    /// The call that asks for it, and its bytes.
+    /// The id of the call that asks for the child, and its bytes.
     pub(in crate::runtime) asked: Option<CallId>,
     pub(in crate::runtime) bytes: u64,
     pub(in crate::runtime) preparing: Preparing,
-    /// `None`: the host has not answered.
+    /// The host's verdict; `None` until it has answered.
     pub(in crate::runtime) verdict: Option<Result<(), Violation>>,
-    /// What is heard after it.
+    /// Calls that are processed after this one.
     pub(in crate::runtime) held: VecDeque<Call>,
-    /// Bytes of credit of that.
+    /// Bytes of credit of those calls.
     pub(super) held_bytes: u64,
     /// How the agent has ended.
     pub(in crate::runtime) exit: Option<AgentExit>,
@@ -45,7 +45,7 @@ impl Deferred {
         Deferred { child, asked, bytes, preparing, verdict: None, held, held_bytes, exit: None }
     }
 
-    /// Bytes it holds, roughly.
+    /// Approximate bytes that it holds.
     pub(super) fn weight(&self) -> usize {
         let said = self.child.said.as_ref().map_or(0, |said| said.as_str().len());
         let exit = self.exit.as_ref().map_or(0, exit_bytes);
@@ -53,7 +53,7 @@ impl Deferred {
         size_of::<Deferred>() + self.child.delegation.bytes() + said + exit + held
     }
 
-    /// Whether the host is at this.
+    /// Whether it waits for this operation.
     pub(super) fn waits_for(&self, wanted: OpId) -> bool {
         self.preparing.op() == wanted && self.verdict.is_none()
     }

@@ -1,21 +1,21 @@
-//! Jobs that go to another runtime (RFC §14), from the wish for it to where they are.
+//! Departures: jobs that go to another runtime (RFC §14), from the intent until it is known where they are.
 //!
 //! ```text
 //! Intended ──durable──▶ Asked ──taken──▶ the job ends here, and says where it is
-//!                       ▲   │ └─refused, never in doubt──▶ it stays, and waits in line again
+//!                       ▲   │ └─refused, never in doubt──▶ it stays, and is queued again
 //!                       │   └─no answer──▶ Again (in doubt from here on)
-//!                       └──────time─────────┘ └─for too long─▶ the job ends: nobody knows
+//!                       └──────time─────────┘ └─for too long─▶ the job ends in doubt
 //! ```
 //!
-//! That it is to go is durable before anybody is asked, with everything that is asked, and
-//! the receiver gets the same key each time: it takes the job once, wherever a runtime
-//! ends. Its agent is not started meanwhile. Who might have been asked and has not
-//! answered perhaps has the job: it does not come back to its owner then, but is asked for
-//! again, over restarts, and ends if nobody ever knows. So no two runtimes run it, and of
-//! one that none runs its owner is told.
+//! The intent is durable before the receiver is asked, with everything that it is asked. The receiver gets the same key
+//! each time, so it takes the job once, whichever runtime ends meanwhile. The agent is not started here in the
+//! meantime.
 //!
-//! The job ends once the receiver has it; whoever cancels it from then on is told where it
-//! is.
+//! A receiver that may have been asked and has not answered may have the job. The job is then not given back to its
+//! owner: the receiver is asked again, over restarts, until its answer is known or the job ends in doubt. So no two
+//! runtimes run the job, and if none runs it, its owner is told.
+//!
+//! The job ends here once the receiver has it. A client that cancels it after that is told where it is.
 
 use alloc::string::String;
 use core::time::Duration;
@@ -39,19 +39,17 @@ use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 use crate::trust::TrustLevel;
 
-/// How long to wait before a receiver is asked again: each time twice as long, from the
-/// first to the second.
+/// Delays before a receiver is asked again: the first, doubled each time up to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The longest that is shown of what a receiver says.
+/// Characters that are shown of a receiver's message.
 const SHOWN: usize = 512;
 
-/// Whether a job can go to another runtime now.
+/// Whether a job can go to another runtime.
 ///
 /// # Errors
 ///
-/// `FAILED_PRECONDITION` if it cannot as it stands, `PERMISSION_DENIED` if it is not
-/// trusted as far as the receiver trusts this runtime, `RESOURCE_EXHAUSTED` if too many
-/// are under way.
+/// `FAILED_PRECONDITION` if its state does not allow that, `PERMISSION_DENIED` if its trust level is lower than the
+/// receiver takes it for, `RESOURCE_EXHAUSTED` if too many departures are under way.
 pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId) -> Result<(), Violation> {
     let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
     let job = jobs.table.get(id).ok_or_else(super::family::gone)?;
@@ -67,7 +65,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId) -> Result
              for a slot goes to another runtime; hand it over within this one, or cancel it and submit it there",
         );
     }
-    // Elsewhere it would run from its beginning, on what it was submitted with alone.
+    // The receiver would run it from its beginning, with its input alone.
     if job.run.restarts > 0 || job.spec.bounds.begun_at.is_some() || checkpoint::has_any(job) {
         return refused(
             "the job has run, or begins at a checkpoint, which stays here: hand it over within this runtime",
@@ -81,7 +79,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId) -> Result
     held.admit(1, limits.job.principal_share, account.bound_of(), "departing_jobs", what)
 }
 
-/// A job is to go: from here on its agent is not started.
+/// Begins a departure. The agent is not started here from this point on.
 pub(in crate::runtime) fn depart(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &str) {
     let Some(job) = jobs.table.get(id) else {
         return; // Whether it can go was checked.
@@ -106,7 +104,7 @@ pub(in crate::runtime) fn depart(jobs: &mut Jobs, ctx: &mut Context, id: JobId, 
     });
 }
 
-/// Says on a job how it stands with it.
+/// Adds a status event about the departure to the job.
 fn show(jobs: &mut Jobs, ctx: &mut Context, id: JobId, phase: &str, fill: impl FnOnce(&mut Object)) {
     let mut body = Object::new();
     body.str("phase", phase);
@@ -115,7 +113,7 @@ fn show(jobs: &mut Jobs, ctx: &mut Context, id: JobId, phase: &str, fill: impl F
     jobs.table.change(id, |job| job.append(ctx, event, false));
 }
 
-/// That a job is to go is durable: the receiver is asked.
+/// The intent is durable: asks the receiver.
 pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     if jobs.departures.under_way.get(&id).is_some_and(|departure| departure.stage == Stage::Intended) {
         ask(jobs, ctx, id);
@@ -131,7 +129,7 @@ fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let known = &departure.terms.url;
     let receiver = receiver.filter(|receiver| known.is_empty() || receiver.url == *known);
     let Some((receiver, input)) = receiver.cloned().zip(job.input.as_ref()) else {
-        // An earlier run may have asked it: perhaps a later one can again.
+        // An earlier run may have asked the receiver, and a later one may know it again.
         return unanswered(jobs, ctx, id);
     };
     let invocation = Invocation { extensions: input.extensions.clone(), ..job.spec.invocation.clone() };
@@ -154,7 +152,7 @@ fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     ctx.output(Output::HandOff { op, order: order.into() });
 }
 
-/// The host has an answer of the receiver, or none.
+/// The host has an answer of the receiver, or no answer.
 pub(in crate::runtime) fn on_answer(jobs: &mut Jobs, ctx: &mut Context, op: OpId, answer: HandoffAnswer) {
     let Some(id) = jobs.departures.asked.remove(&op) else {
         return; // It came too late: the receiver is asked again, and says the same.
@@ -179,8 +177,8 @@ pub(in crate::runtime) fn on_answer(jobs: &mut Jobs, ctx: &mut Context, op: OpId
     }
 }
 
-/// Whether a receiver says by this that it does not have the job, and never had. One that
-/// was asked before perhaps took it then, and looks for the job of the key first.
+/// Whether this refusal means that the receiver does not have the job. A receiver that was asked before may have taken
+/// it then; it looks up the key first.
 fn is_final(code: &ErrorCode, in_doubt: bool) -> bool {
     match code {
         ErrorCode::AgentNotAvailable
@@ -189,9 +187,9 @@ fn is_final(code: &ErrorCode, in_doubt: bool) -> bool {
         | ErrorCode::LeaseExpired
         | ErrorCode::LeaseSubsetViolation
         | ErrorCode::BudgetExhausted => true,
-        // Something was known by the key.
+        // The receiver knows the key, or has known it.
         ErrorCode::JobNotFound | ErrorCode::DuplicateKey | ErrorCode::ResumeWindowExpired => false,
-        // It says nothing of what was asked before.
+        // A refusal that tells nothing about an earlier request.
         ErrorCode::Unimplemented
         | ErrorCode::Unauthenticated
         | ErrorCode::PermissionDenied
@@ -223,8 +221,7 @@ fn on_taken(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: Destination) {
     jobs.end(ctx, id, Cause::HandedOver(to.into()));
 }
 
-/// The receiver does not have the job, and never will: it stays with its owner, and
-/// waits in line again.
+/// The receiver does not have the job, and never will: the job stays with its owner, and is queued again.
 fn stay(jobs: &mut Jobs, ctx: &mut Context, id: JobId, code: &ErrorCode, why: &str) {
     let Some(to) = jobs.departures.under_way.get(&id).map(|departure| departure.terms.to.clone()) else {
         return; // Its job has ended.
@@ -246,8 +243,7 @@ fn stay(jobs: &mut Jobs, ctx: &mut Context, id: JobId, code: &ErrorCode, why: &s
     jobs.fill_slots(ctx);
 }
 
-/// Nobody knows whether the receiver has the job: it is asked again, until that has gone
-/// on for too long.
+/// The receiver may or may not have the job: it is asked again, until the patience of the configuration is over.
 fn unanswered(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let Some(departure) = jobs.departures.under_way.get_mut(&id) else {
         return; // Its job has ended.
@@ -273,13 +269,13 @@ fn unanswered(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     }
 }
 
-/// Nobody will ever know here whether the receiver has the job.
+/// It cannot be found out whether the receiver has the job: ends it in doubt.
 fn give_up(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: String) {
     jobs.departures.take_back(ctx, id);
     jobs.end(ctx, id, Cause::InDoubt(to.into()));
 }
 
-/// The receiver has not answered for too long, or it is time to ask it again.
+/// The receiver has not answered in time, or is to be asked again.
 pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     match jobs.departures.under_way.get(&id).map(|departure| departure.stage) {
         Some(Stage::Asked(op)) => {
@@ -291,7 +287,7 @@ pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) 
     }
 }
 
-/// A job is cancelled: true if that waits for the receiver, which perhaps has it.
+/// A job is cancelled: returns whether its end waits for the receiver, which may have it.
 pub(super) fn holds_up_cancel(jobs: &mut Jobs, ctx: &mut Context, id: JobId, grace: Duration) -> bool {
     let asked = jobs.departures.under_way.get(&id).is_some_and(|departure| departure.stage != Stage::Intended);
     if asked {
@@ -305,19 +301,18 @@ pub(super) fn holds_up_cancel(jobs: &mut Jobs, ctx: &mut Context, id: JobId, gra
     asked
 }
 
-/// What the end of a job comes to that was cancelled while nobody knew whether the
-/// receiver had it, and that has waited for long enough.
+/// The cause of the end of a job that was cancelled in doubt, when its grace is over.
 pub(super) fn end_in_doubt(jobs: &Jobs, id: JobId) -> Option<Cause> {
     let departure = jobs.departures.under_way.get(&id)?;
     Some(Cause::InDoubt(departure.terms.to.as_str().into()))
 }
 
-/// A job ends: it goes nowhere any more.
+/// The job ends: its departure is over.
 pub(super) fn on_ending(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     jobs.departures.take_back(ctx, id);
 }
 
-/// How it stood with a job in an earlier run.
+/// Restores how a departure stood.
 pub(in crate::runtime) fn restore(jobs: &mut Jobs, ctx: &mut Context, id: JobId, departure: DepartureRecord) {
     let Some(job) = jobs.table.get(id) else {
         return; // A store that is not tidied up may have its rest.
@@ -336,8 +331,7 @@ pub(in crate::runtime) fn restore(jobs: &mut Jobs, ctx: &mut Context, id: JobId,
     }
 }
 
-/// A job goes on that an earlier run was handing over: the receiver perhaps has it, and
-/// is asked again. False if it was not.
+/// Resumes a departure of an earlier run: the receiver may have the job, and is asked again. False if there was none.
 pub(super) fn resume(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -> bool {
     let Some(departure) = jobs.departures.under_way.get_mut(&id) else {
         return false;
@@ -358,7 +352,7 @@ pub(super) fn resume(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -> bool {
     true
 }
 
-/// The beginning of what somebody else says.
+/// The beginning of a foreign text.
 fn beginning(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }

@@ -1,5 +1,4 @@
-//! Jobs that go to other runtimes, as they are held: what becomes of them is in
-//! `departure`.
+//! Departures, as they are held. `departure` decides what becomes of them.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -12,27 +11,27 @@ use crate::runtime::context::Context;
 use crate::runtime::io::DepartureTerms;
 use crate::runtime::timers::Timer;
 
-/// Bytes that tables hold for one job, roughly.
+/// Approximate bytes that tables hold for one departure.
 pub(super) const ENTRY: usize = 256;
 
-/// Jobs that are to go to another runtime, or have gone there and are still held here.
+/// Jobs that are to go to another runtime, or have gone and are still held here.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Departures {
     pub(super) under_way: BTreeMap<JobId, Departure>,
     gone: BTreeMap<JobId, Gone>,
-    /// What the host was asked and has not answered.
+    /// Operations that the host has not answered.
     pub(super) asked: BTreeMap<OpId, JobId>,
 }
 
-/// A job that is to go.
+/// A departure that is under way.
 #[derive(Debug)]
 pub(super) struct Departure {
     pub(super) account: Account,
     pub(super) terms: DepartureTerms,
     pub(super) stage: Stage,
-    /// Whether the receiver might have it although it has not said so.
+    /// Whether the receiver may have the job although it has not said so.
     pub(super) in_doubt: bool,
-    /// How often it did not answer.
+    /// How often it has not answered.
     pub(super) failures: u32,
     /// Held as long as this is.
     _charge: Charge,
@@ -49,16 +48,16 @@ struct Gone {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// That it is to go is not durable yet.
+    /// The intent is not durable yet.
     Intended,
     /// The receiver is asked.
     Asked(OpId),
-    /// It is asked again later.
+    /// The receiver is asked again later.
     Again,
 }
 
 impl Departures {
-    /// Whether a job is to go, and has not gone.
+    /// Whether a departure is under way.
     pub(in crate::runtime) fn is_under_way(&self, job: JobId) -> bool {
         self.under_way.contains_key(&job)
     }
@@ -74,7 +73,7 @@ impl Departures {
         self.gone.get(&job).map(|gone| &gone.to)
     }
 
-    /// What is durable of a job, for the digest.
+    /// What is durable of a departure, for the digest.
     pub(in crate::runtime) fn shown(&self, job: JobId) -> Option<String> {
         let terms = self.under_way.get(&job).map(|departure| alloc::format!("{:?}", departure.terms));
         terms.or_else(|| self.gone.get(&job).map(|gone| alloc::format!("{:?}", gone.to)))
@@ -94,7 +93,7 @@ impl Departures {
         self.under_way.insert(job, departure);
     }
 
-    /// A job goes nowhere any more, or has gone.
+    /// Ends a departure, whatever its outcome.
     pub(super) fn take_back(&mut self, ctx: &mut Context, job: JobId) {
         if let Some(Departure { stage: Stage::Asked(op), .. }) = self.under_way.remove(&job) {
             self.asked.remove(&op);
@@ -108,7 +107,7 @@ impl Departures {
         self.gone.insert(job, Gone { account, to, _charge: charge });
     }
 
-    /// A job is over, as an earlier run has it.
+    /// Restores that a job has ended.
     pub(super) fn end(&mut self, job: JobId) {
         self.under_way.remove(&job);
     }

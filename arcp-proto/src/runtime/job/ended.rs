@@ -1,13 +1,12 @@
-//! Jobs that are over, in the order in which they make room for others: the one
-//! that ended first, of the account that holds most. So nobody pushes out what
-//! somebody else holds less of.
+//! Ended jobs in the order in which they make room: of the account that holds most, the one that ended first. So no
+//! account displaces jobs of another one that holds less.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{JobId, LogPos};
 use crate::principal::Account;
 
-/// Jobs by account and end, each with what it holds of something that is scarce.
+/// Ended jobs by account and end, each with what it holds of a scarce resource.
 #[derive(Debug, Default)]
 pub(super) struct EndedJobs {
     by_account: BTreeMap<Account, OfAccount>,
@@ -22,7 +21,7 @@ struct OfAccount {
 }
 
 impl EndedJobs {
-    /// Takes a job that ended there, or weighs it anew.
+    /// Adds the job that ended at `end`, or updates what it holds.
     pub(super) fn put(&mut self, account: &Account, end: LogPos, id: JobId, bytes: u64) {
         let own = match self.by_account.get_mut(account) {
             Some(own) => own,
@@ -36,7 +35,7 @@ impl EndedJobs {
         }
     }
 
-    /// As [`put`](Self::put), of a job that may be there no more.
+    /// Like [`put`](Self::put), if the job is still there.
     pub(super) fn reweigh(&mut self, account: &Account, end: LogPos, bytes: u64) {
         let known = self.by_account.get(account).and_then(|own| own.jobs.get(&end));
         if let Some((id, _)) = known.copied().filter(|(_, before)| *before != bytes) {
@@ -44,7 +43,7 @@ impl EndedJobs {
         }
     }
 
-    /// Lets a job go; false if it was not there.
+    /// Removes a job; false if it was not there.
     pub(super) fn remove(&mut self, account: &Account, end: LogPos) -> bool {
         let Some(own) = self.by_account.get_mut(account) else {
             return false;
@@ -66,7 +65,7 @@ impl EndedJobs {
         if now == Some(before) {
             return;
         }
-        // The new one first: so there is always a node to put it into.
+        // Inserted first, so that the tree always has a node for it.
         self.ranks.extend(now.map(|bytes| (bytes, account.clone())));
         self.ranks.remove(&(before, account.clone()));
     }
@@ -87,7 +86,7 @@ impl EndedJobs {
         self.by_account.get(account)?.jobs.first_key_value().map(|(_, (id, _))| *id)
     }
 
-    /// Moves the job that makes room first to others.
+    /// Moves the job that makes room first to another set.
     pub(super) fn move_first(&mut self, to: &mut EndedJobs) {
         if let Some((account, (end, id, bytes))) = self.first_of_most().map(|(account, job)| (account.clone(), job)) {
             self.remove(&account, end);

@@ -1,4 +1,4 @@
-//! What may stand below a job, whoever asks for it.
+//! Rules for the children of a job, whether its agent or a client asks for them.
 
 use alloc::vec::Vec;
 
@@ -15,7 +15,7 @@ use crate::policy::Subject;
 use crate::runtime::context::Context;
 use crate::runtime::io::ParentRecord;
 
-/// Whether a job may have a child of this agent now.
+/// Whether a job may have one more child, of this agent.
 pub(super) fn check_parent(
     jobs: &mut Jobs,
     ctx: &Context,
@@ -35,7 +35,7 @@ pub(super) fn check_parent(
             return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
         }
         if is_workflow(job) {
-            // Its steps are its client's, and asked for as that one may ask for them.
+            // A workflow's steps are submitted with the rights of its client.
             return Ok(Permit::of_lease("*".into()));
         }
         lease::authorize(job, ctx, (&Namespace::AgentDelegate, agent.name()), fuel)
@@ -49,8 +49,8 @@ pub(super) fn gone() -> Violation {
     Violation::invalid("the job is gone")
 }
 
-/// What a job is granted that a client asks for below another one: what its agent
-/// could have a child do, as far as the client may ask for it.
+/// The grant of a child that a client asks for: what the agent of the parent could delegate, as far as the client may
+/// ask for it.
 pub(super) fn grant_below(
     jobs: &mut Jobs,
     ctx: &Context,
@@ -61,7 +61,7 @@ pub(super) fn grant_below(
     fuel: &mut Fuel,
 ) -> Result<Grant, Violation> {
     let left = lease::budget_left(jobs.table.get(id).ok_or_else(gone)?);
-    // Who asks for nothing has nothing, and not what policy would grant.
+    // A client that asks for no lease gets none, and not what policy would grant.
     let own = Grant::of(ctx, asked, features)?.below(&left)?;
     let own = own.under(ctx, (who, asked.agent.name()), ceilings, true, fuel)?;
     let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
@@ -70,8 +70,7 @@ pub(super) fn grant_below(
     Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?, fuel)?.after(own))
 }
 
-/// A job below another one, which knows it by the name that was asked for, or one of
-/// its own.
+/// The record of a child's parent: with the id that was asked for, or a new one.
 pub(super) fn below(ctx: &mut Context, parent: JobId, asked: &Submit, fingerprint: [u8; 32]) -> ParentRecord {
     let minted = |ctx: &mut Context| {
         let name = prefixed("del_", ctx.entropy.ulid(ctx.now.utc));
@@ -81,11 +80,11 @@ pub(super) fn below(ctx: &mut Context, parent: JobId, asked: &Submit, fingerprin
     ParentRecord { job: parent, delegate_id, fingerprint }
 }
 
-/// The child that a job knows by this name, if it has one.
+/// The child that a job has under this id, if any.
 ///
 /// # Errors
 ///
-/// If something else was asked for under that name.
+/// If that child was asked for in other words.
 pub(super) fn child_of(
     jobs: &Jobs,
     parent: JobId,
@@ -102,7 +101,7 @@ pub(super) fn child_of(
     Err(Violation::new(ErrorCode::DuplicateKey, taken))
 }
 
-/// Whether a job may have one child more.
+/// Whether a job may have one more child.
 fn check_family(jobs: &Jobs, ctx: &Context, parent: &Job) -> Result<(), Violation> {
     let limits = &ctx.config.limits.family;
     if parent.children.len() >= limits.children_per_job {
@@ -124,7 +123,7 @@ fn check_family(jobs: &Jobs, ctx: &Context, parent: &Job) -> Result<(), Violatio
     Ok(())
 }
 
-/// Whether so many jobs below one go on, or have such below them.
+/// Whether a job has at least `most` descendants that have not ended, or that have such descendants.
 fn has_below(jobs: &Jobs, first: &Job, most: usize) -> bool {
     let (mut below, mut looked_at): (Vec<JobId>, usize) = (first.children.iter().copied().collect(), 0);
     while below.len() < most && looked_at < below.len() {

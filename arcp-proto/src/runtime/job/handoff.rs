@@ -1,7 +1,7 @@
-//! Handoff: a job becomes somebody else's while it goes on (RFC §14).
+//! Handoff: an unended job becomes another principal's (RFC §14).
 //!
-//! Whatever counts its owner counts the new one from then on: what it holds, its place
-//! in line, its slot. Its idempotency key stays with whoever submitted it.
+//! Everything that counted against the old owner counts against the new one: what the job holds, its place in line, its
+//! slot. Its idempotency key stays with its submitter.
 
 use alloc::boxed::Box;
 
@@ -18,13 +18,12 @@ use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::Record;
 
-/// Whether a job can become somebody's now.
+/// Whether a job can become another principal's.
 ///
 /// # Errors
 ///
-/// `FAILED_PRECONDITION` if it has ended or is told to stop, others are above or below
-/// it, whose budget it shares, or whoever is to have it might not have submitted it.
-/// `RESOURCE_EXHAUSTED` if that one may have no more.
+/// `FAILED_PRECONDITION` if it has ended, is told to stop, has a parent or children, with which it shares a budget, or
+/// if policy denies its agent to the new owner. `RESOURCE_EXHAUSTED` if the new owner may have no more jobs.
 pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: Subject<'_>) -> Result<(), Violation> {
     let job = jobs.table.get(id).ok_or_else(super::family::gone)?;
     check_goes_on(jobs, ctx, job)?;
@@ -41,7 +40,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: Subje
     })
 }
 
-/// Whether a job goes on, alone, so that it can become somebody's.
+/// Whether a job has not ended, and has no family, so that it can be handed over.
 pub(super) fn check_goes_on(jobs: &Jobs, ctx: &Context, job: &Job) -> Result<(), Violation> {
     let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
     if jobs.departures.is_under_way(job.id) {
@@ -65,13 +64,13 @@ pub(super) fn check_goes_on(jobs: &Jobs, ctx: &Context, job: &Job) -> Result<(),
     Ok(())
 }
 
-/// Whether a principal may have one more job: this one.
+/// Whether a principal has room for this job.
 fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: Subject<'_>) -> Result<(), Violation> {
     let (limits, account) = (&ctx.config.limits, to.principal.account());
     let (of, share) = (account.bound_of(), limits.job.principal_share);
     check_quota(jobs, ctx, to, false, |most| alloc::format!("{most} jobs have not ended"))?;
     check_unfinished(jobs, ctx, &account, false, |most| alloc::format!("{most} jobs have not ended"))?;
-    // It may have asked and said much by now: it is held as it is, not as a new one.
+    // Its present size counts, not that of a new job.
     let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
     held.admit(job.held.job.bytes(), share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
     let input = job.input.as_ref().map_or(0, |input| waiting_bytes(input.input.as_str(), input.extensions.as_ref()));
@@ -79,7 +78,7 @@ fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: Subject<'_>) -> Result<
     waiting.admit(input, share, of, "waiting_input_bytes", "the inputs of jobs that have not started")
 }
 
-/// A job is somebody's from now on, in this session, by whoever asked for that.
+/// Makes a job another principal's, in this session. `by`: the principal that asked for that.
 pub(in crate::runtime) fn hand_over(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -98,7 +97,7 @@ pub(in crate::runtime) fn hand_over(
     give(jobs, ctx, id, (to, session), by);
 }
 
-/// The same in an earlier run.
+/// The change of owner, also as it is restored.
 pub(in crate::runtime) fn give(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -136,17 +135,17 @@ pub(in crate::runtime) fn give(
     if waits {
         jobs.table.change(id, |job| jobs.lines.enter(&ctx.config, job));
     }
-    // They were issued to whoever had it.
+    // They were issued to the old owner.
     jobs.tokens.forget(id);
 }
 
-/// Says so on a job: for whoever watched it, too.
+/// Shows the change of owner in the job, to its old readers too.
 pub(in crate::runtime) fn show(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &Principal) {
     let mut body = Object::new();
     let message = alloc::format!("the job is handed over to {to}");
     body.str("phase", "handed_over").str("message", &message).display("principal", to);
     jobs.table.change(id, |job| {
-        // Whoever has it now counts on from here.
+        // The new owner continues counting from here.
         body.u64("last_event_seq", job.count() + 1);
         let event = JobEvent::Emitted { kind: EventKind::Status, body: body.json() };
         job.append(ctx, event, false)

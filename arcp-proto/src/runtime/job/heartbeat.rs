@@ -1,5 +1,4 @@
-//! Signs of life of jobs, and the watch over agents that should give some
-//! (RFC §10.3).
+//! Heartbeats of jobs, and the watch over agents that should call regularly (RFC §10.3).
 
 use core::time::Duration;
 
@@ -15,11 +14,11 @@ use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::timers::Timer;
 
-/// An agent may be silent for this many heartbeats.
+/// The number of heartbeat intervals for which an agent may be silent.
 const PATIENCE: u32 = 2;
 
 impl Job {
-    /// It has started: signs of life are given and expected.
+    /// The agent has started: sets the timers for heartbeats and silence.
     pub(super) fn begin_heartbeats(&self, ctx: &mut Context) {
         let Some(interval) = ctx.config.timing.heartbeat else {
             return; // Nobody is expected to be heard.
@@ -30,8 +29,7 @@ impl Job {
         }
     }
 
-    /// Its agent gives a sign of life: one that had fallen silent is heard
-    /// again.
+    /// The agent has called. If it had fallen silent, the job goes on.
     pub(super) fn on_agent_heard(&mut self, ctx: &mut Context) {
         self.run.last_call = ctx.now.mono;
         if self.run.waits.remove(&Wait::Silence)
@@ -44,8 +42,7 @@ impl Job {
 }
 
 impl Jobs {
-    /// A sign of life of a job is due, for whoever wants to know that it is
-    /// alive.
+    /// Gives the heartbeat of a job that is due, for sessions that want heartbeats.
     pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: JobId) -> Option<JobHeartbeat> {
         let interval = ctx.config.timing.heartbeat?;
         self.table.get(id).filter(|job| !job.is_terminal())?;
@@ -53,14 +50,13 @@ impl Jobs {
         self.table.change(id, |job| next_heartbeat(job, interval, ctx.log.durable()))
     }
 
-    /// Perhaps an agent has been silent for too long. With `blocks` its job
-    /// waits for it.
+    /// Checks whether an agent has been silent for too long. If so, its job is blocked (`blocks`) or ends.
     pub(in crate::runtime) fn on_agent_silence(&mut self, ctx: &mut Context, id: JobId, blocks: bool) {
         let Some(interval) = ctx.config.timing.heartbeat.expected("agents are watched where there are heartbeats")
         else {
             return;
         };
-        // One that is told to stop has its grace.
+        // A cancelled agent has its grace instead.
         if !self.table.get(id).is_some_and(|job| job.state == JobState::Running) {
             return;
         }
@@ -82,7 +78,7 @@ impl Jobs {
                 )
             };
             if job.run.allowance.credit.is_spent() || job.run.waits.iter().any(is_asking) {
-                // Who has to wait for its reader, or for an answer, cannot speak.
+                // An agent without credit, or that waits for an answer, cannot call.
                 job.run.last_call = ctx.now.mono;
             }
             let patience = job.run.last_call + interval * PATIENCE;
@@ -105,7 +101,7 @@ impl Jobs {
     }
 }
 
-/// The next sign of life of a job.
+/// The next heartbeat of a job.
 fn next_heartbeat(job: &mut Job, interval: Duration, durable: LogPos) -> JobHeartbeat {
     let sequence = job.run.heartbeats;
     job.run.heartbeats += 1;
@@ -113,14 +109,14 @@ fn next_heartbeat(job: &mut Job, interval: Duration, durable: LogPos) -> JobHear
         job: job.id.into(),
         sequence,
         deadline_ms: u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX),
-        // It passes by what waits for the store: so it may not say more.
+        // A heartbeat overtakes frames that wait for the store, so it may not reveal more than is durable.
         status: as_far_as(job.status(), job.run.silence_at <= durable),
         request: None,
         trace: job.spec.trace.clone(),
     }
 }
 
-/// A status as far as that is durable.
+/// The status that is durable.
 fn as_far_as(status: JobStatus, durable: bool) -> JobStatus {
     match status {
         JobStatus::Blocked if !durable => JobStatus::Running,
@@ -131,7 +127,7 @@ fn as_far_as(status: JobStatus, durable: bool) -> JobStatus {
     }
 }
 
-/// That its job is in another phase.
+/// The event of a change of phase.
 pub(super) fn phase(name: &str, message: Option<&str>) -> JobEvent {
     let mut body = Object::new();
     body.str("phase", name).opt_str("message", message);

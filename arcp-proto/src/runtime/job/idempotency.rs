@@ -16,35 +16,34 @@ use crate::runtime::io::{KeyRecord, Record};
 use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
 
-/// Keys whose time is over within this span go together.
+/// Keys that expire within this span are removed together.
 const EXPIRY_STEP: Duration = Duration::from_secs(1);
 
-/// Claims by a digest of principal and key: a claim is held for a day, and
-/// costs the same whatever its key.
+/// Claims by a digest of principal and key, so that all take the same space. A claim is held for the key window.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Keys {
     claims: BTreeMap<KeyDigest, Claim>,
-    /// The bytes of each account's.
+    /// Bytes of the claims of each account.
     per_account: BTreeMap<Account, Charge>,
-    /// Claims by when they are over.
+    /// Claims by when they expire.
     order: BTreeSet<(Timestamp, KeyDigest)>,
 }
 
 type KeyDigest = [u8; 32];
 
-/// Bytes that a claim holds, in the tables that know it, roughly.
+/// Approximate bytes that the tables hold for a claim.
 const CLAIM: usize = 2 * (size_of::<Claim>() + 2 * size_of::<KeyDigest>());
 
 /// What a key was claimed for.
 #[derive(Debug)]
 pub(in crate::runtime) struct Claim {
     account: Account,
-    /// What makes two submits the same.
+    /// The digest that another submit under the key must match.
     pub(in crate::runtime) fingerprint: [u8; 32],
     pub(in crate::runtime) job: JobId,
-    /// Until when it holds, as it is recorded.
+    /// When it expires, as recorded.
     until: UtcMs,
-    /// The same on the clock that does not jump: this one decides.
+    /// When it expires in monotonic time, which decides.
     over_at: Timestamp,
     /// Whether it outlives its job in the store.
     kept: bool,
@@ -55,29 +54,29 @@ impl Keys {
         self.claims.get(key)
     }
 
-    /// All claims: whose, for what, for which job and until when.
+    /// All claims: key, account, fingerprint, job and end.
     pub(in crate::runtime) fn claims(
         &self,
     ) -> impl Iterator<Item = (&KeyDigest, (&Account, &KeyDigest, JobId, UtcMs))> {
         self.claims.iter().map(|(key, claim)| (key, (&claim.account, &claim.fingerprint, claim.job, claim.until)))
     }
 
-    /// Counts all claims once more.
+    /// Counts all claims anew.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         for claim in self.claims.values() {
             recount.add_for(&claim.account, HeldFor::Keys, CLAIM);
         }
     }
 
-    /// Whether one more key of this principal can be held. None is ever let
-    /// go early: a retry must not run a job twice.
+    /// Whether one more key of this principal can be held. No claim is removed early: a retry must not make a second
+    /// job.
     pub(in crate::runtime) fn check_room(
         &self,
         principal: &Principal,
         limits: &Limits,
         now: Timestamp,
     ) -> Result<(), Violation> {
-        // When the first of all is over, so that none of its own is earlier.
+        // When the first of all claims expires: no claim of this account expires earlier.
         let wait = self.next_expiry().map_or(Duration::ZERO, |at| at.since(now));
         let account = principal.account();
         let own = self.per_account.get(&account).map_or(0, Charge::bytes) / CLAIM;
@@ -92,7 +91,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Takes a claim, in place of an earlier one of the same key.
+    /// Adds a claim, in place of an earlier one of the same key.
     fn insert(&mut self, accounts: &mut Accounts, key: KeyDigest, claim: Claim) {
         self.remove(&key);
         let charge = || accounts.of(&claim.account).charge(HeldFor::Keys, 0);
@@ -113,8 +112,7 @@ impl Keys {
         Some(claim)
     }
 
-    /// Lets go of claims that are over. Gives until when the last of those
-    /// held that the store has kept.
+    /// Removes expired claims. Returns the latest end among those that the store keeps.
     fn remove_expired(&mut self, now: Timestamp) -> Option<UtcMs> {
         let mut kept = None;
         while let Some((_, key)) = self.order.first().copied().filter(|(over_at, _)| *over_at <= now) {
@@ -123,7 +121,7 @@ impl Keys {
         kept
     }
 
-    /// Takes over that claims up to a moment were over in an earlier run.
+    /// Restores that claims up to a moment had expired.
     pub(in crate::runtime) fn restore_expired(&mut self, until: UtcMs) {
         let over: alloc::vec::Vec<KeyDigest> =
             self.claims.iter().filter(|(_, claim)| claim.until <= until).map(|(key, _)| *key).collect();
@@ -132,7 +130,7 @@ impl Keys {
         }
     }
 
-    /// What time it is has been found out: says anew when each claim is over.
+    /// The time is known: sets anew when each claim expires.
     fn reschedule(&mut self, over_at: impl Fn(UtcMs) -> Timestamp) {
         self.order.clear();
         for (key, claim) in &mut self.claims {
@@ -157,8 +155,7 @@ impl Keys {
         self.plan_expiry(ctx);
     }
 
-    /// Takes over a claim of an earlier run, `kept` if its job was forgotten.
-    /// When it is over is found out once the time is known.
+    /// Restores a claim. `kept`: its job is forgotten. Its monotonic end is set once the time is known.
     pub(in crate::runtime) fn restore(
         &mut self,
         ctx: &mut Context,
@@ -173,14 +170,14 @@ impl Keys {
         self.insert(&mut ctx.accounts, digest, claim);
     }
 
-    /// Everything of earlier runs is there, and what time it is is known.
+    /// All records are restored, and the time is known.
     pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context) {
         let (now, window) = (ctx.now, ctx.config.timing.key_window);
         self.reschedule(|until| now.until(until, window));
         self.on_expiry(ctx);
     }
 
-    /// A job is about to be forgotten: its key is not, if it still holds.
+    /// A job is about to be forgotten: records its key by itself, if that still holds.
     pub(super) fn keep(&mut self, ctx: &mut Context, principal: &Principal, key: KeyRecord, job: JobId) {
         if let Some(claim) = self.claims.get_mut(&key.digest).filter(|claim| claim.job == job) {
             claim.kept = true;
@@ -188,8 +185,7 @@ impl Keys {
         }
     }
 
-    /// Lets go of claims that are over. The store is told: by its own clock it
-    /// would let go of others.
+    /// Removes expired claims, and tells the store, which has no clock, until when they were held.
     pub(in crate::runtime) fn on_expiry(&mut self, ctx: &mut Context) {
         if let Some(until) = self.remove_expired(ctx.now.mono) {
             ctx.append(Record::KeysExpired { until });
@@ -211,7 +207,7 @@ fn no_room(wait: Duration, bound: &'static str, of: BoundOf, most: u64, full: &s
 }
 
 pub(in crate::runtime) fn digest(principal: &Principal, key: &IdempotencyKey) -> KeyDigest {
-    // Lengths first, so that no two pairs read the same.
+    // The length first, so that no two pairs give the same bytes.
     let principal = principal.to_string();
     let length = (principal.len() as u64).to_be_bytes();
     Sha256::new().chain_update(length).chain_update(principal).chain_update(key.as_str()).finalize().into()

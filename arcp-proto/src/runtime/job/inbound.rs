@@ -1,9 +1,8 @@
-//! Streams that clients open to the agent of a job that takes input (RFC §11).
+//! Streams that clients open to the agent of a job, if it takes input (RFC §11).
 //!
-//! That one begins and ends are events of the job. Its chunks are none: they go to the
-//! agent in memory, at most once, and what it has not taken when the runtime ends is
-//! gone with it. A client that was told `ack` for a chunk knows that the agent has it
-//! or will be given it, as long as this runtime runs.
+//! The beginning and the end of such a stream are events of the job. Its chunks are not: they go to the agent in
+//! memory, at most once, and chunks that the agent has not taken are lost when the runtime ends. A client that gets an
+//! `ack` for a chunk knows that the agent has it, or will get it as long as this runtime runs.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -17,16 +16,16 @@ use crate::model::stream::{self, StreamKind, StreamRequest, StreamSaid, StreamTe
 use crate::runtime::context::Context;
 use crate::runtime::io::{INBOUND, StreamWord};
 
-/// What a chunk takes besides its data.
+/// Bytes of a chunk besides its data.
 const CHUNK: usize = 64;
 
-/// Does what a client says in a stream to the agent of a job.
+/// Carries out what a client says in a stream to the agent of a job.
 ///
 /// # Errors
 ///
-/// `UNIMPLEMENTED` if the agent takes no input, `FAILED_PRECONDITION` if it does not
-/// run or the stream is not open, `OUT_OF_RANGE` for another chunk than the next one,
-/// `DATA_LOSS` for one that is not what it says, `RESOURCE_EXHAUSTED` at a bound.
+/// `UNIMPLEMENTED` if the agent takes no input, `FAILED_PRECONDITION` if it does not run or the stream is not open,
+/// `OUT_OF_RANGE` for a chunk out of order, `DATA_LOSS` for data that does not match its digest or encoding,
+/// `RESOURCE_EXHAUSTED` at a bound.
 pub(in crate::runtime) fn say(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -63,7 +62,7 @@ pub(in crate::runtime) fn say(
     Ok(())
 }
 
-/// Whether the agent of a job takes anything now.
+/// Whether the agent of a job takes input at present.
 fn check(job: &Job, ctx: &Context) -> Result<(), Violation> {
     let name = job.spec.agent.name();
     if !ctx.config.takes_input(name) {
@@ -77,7 +76,7 @@ fn check(job: &Job, ctx: &Context) -> Result<(), Violation> {
     }
 }
 
-/// A stream begins; one that has is open already.
+/// Opens a stream. To open it again on the same terms does nothing.
 fn begin(
     job: &mut Job,
     ctx: &mut Context,
@@ -139,7 +138,7 @@ fn chunk(
     Ok(())
 }
 
-/// A session is over: nobody goes on with what it has opened.
+/// A session is over: breaks off the streams that it has opened.
 pub(in crate::runtime) fn on_session_over(jobs: &mut Jobs, ctx: &mut Context, session: SessionId) {
     let least = JobId::from_ulid(ulid::Ulid::nil());
     while let Some(found) = jobs.inputs.range((session, least)..).next().copied().filter(|(of, _)| *of == session) {
@@ -152,13 +151,12 @@ pub(in crate::runtime) fn on_session_over(jobs: &mut Jobs, ctx: &mut Context, se
     }
 }
 
-/// A job is somebody else's: whoever had opened streams to its agent says nothing to it
-/// any more.
+/// A job is another principal's: breaks off the streams of its old owner's sessions.
 pub(in crate::runtime) fn on_handed_over(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     jobs.table.change(id, |job| fail(job, ctx, |_| true, "the job was handed over"));
 }
 
-/// Streams to an agent break off.
+/// Breaks off inbound streams.
 fn fail(job: &mut Job, ctx: &mut Context, which: impl Fn(&Inbound) -> bool, why: &str) {
     let is_one = |open: &OpenStream| open.inbound.as_ref().is_some_and(&which);
     let streams = &job.run.sends.streams.open;
@@ -168,7 +166,7 @@ fn fail(job: &mut Job, ctx: &mut Context, which: impl Fn(&Inbound) -> bool, why:
     }
 }
 
-/// A job is over, and with it what these sessions say to it.
+/// A job is over: forgets which sessions had streams to it.
 pub(super) fn forget(jobs: &mut Jobs, id: JobId, sessions: BTreeSet<SessionId>) {
     for session in sessions {
         jobs.inputs.remove(&(session, id));

@@ -1,14 +1,12 @@
-//! Interrupts: what people say to an agent while it runs. Its job is blocked until
-//! it goes on (RFC §10.5).
+//! Interrupts: messages of people to a running agent. The job is blocked until the agent goes on (RFC §10.5).
 //!
 //! ```text
 //! interrupt ──▶ Open ──durable, and the agent runs──▶ Told ──the agent goes on──▶ over
 //!                └────────cancel, or end of the job────┴──▶ withdrawn
 //! ```
 //!
-//! Those that are not over stand in the record of what the job and people say to
-//! each other, and outlive the runtime: an agent that is started again is told once
-//! more.
+//! Open interrupts stand in the record of the job's prompts, and outlive the runtime: an agent that is started again is
+//! told once more.
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -28,12 +26,12 @@ use crate::runtime::log::Waiter;
 /// Bytes of an interrupt that watchers of the job are shown.
 const SHOWN_BYTES: usize = 512;
 
-/// Whether a job can be interrupted so.
+/// Whether a job can be interrupted with this text.
 ///
 /// # Errors
 ///
-/// `UNIMPLEMENTED` if its agent observes no interrupts, `FAILED_PRECONDITION` if it
-/// does not run, `RESOURCE_EXHAUSTED` at a bound.
+/// `UNIMPLEMENTED` if its agent observes no interrupts, `FAILED_PRECONDITION` if it does not run, `RESOURCE_EXHAUSTED`
+/// at a bound.
 pub(in crate::runtime) fn check(job: &Job, ctx: &Context, prompt: &str) -> Result<(), Violation> {
     let name = job.spec.agent.name();
     if !ctx.config.observes_interrupts(name) {
@@ -69,7 +67,7 @@ pub(in crate::runtime) fn check(job: &Job, ctx: &Context, prompt: &str) -> Resul
     check_growth(job, ctx, bytes)
 }
 
-/// Interrupts a job that [can be](check): its agent is told once that is durable.
+/// Interrupts a job. The caller has [checked](check) that it can be. The agent is told once that is durable.
 pub(in crate::runtime) fn interrupt(jobs: &mut Jobs, ctx: &mut Context, id: JobId, prompt: &str, by: &str) {
     jobs.table.change(id, |job| {
         let kept = kept_mut(job);
@@ -84,7 +82,7 @@ pub(in crate::runtime) fn interrupt(jobs: &mut Jobs, ctx: &mut Context, id: JobI
     });
 }
 
-/// Its job waits for its agent to go on, and says why.
+/// The job waits for its agent to go on, and shows why.
 fn block(job: &mut Job, ctx: &mut Context) {
     let latest = job.prompts.as_deref().and_then(|prompts| prompts.kept.interrupts.last());
     let Some(OpenInterrupt { prompt, by, .. }) = latest else {
@@ -96,7 +94,7 @@ fn block(job: &mut Job, ctx: &mut Context) {
     job.run.silence_at = job.append(ctx, phase("blocked", Some(&why)), false);
 }
 
-/// Its agent is started: it is told what it was interrupted with before.
+/// The agent is started: tells it the open interrupts.
 pub(super) fn begin(job: &mut Job, ctx: &mut Context) {
     if !job.run.waits.contains(&Wait::Interrupt) {
         block(job, ctx);
@@ -104,7 +102,7 @@ pub(super) fn begin(job: &mut Job, ctx: &mut Context) {
     tell(job, ctx);
 }
 
-/// Tells the agent of a job, if it runs, what is durable and was not told.
+/// Tells a running agent the interrupts that are durable and that it was not told yet.
 pub(super) fn tell(job: &mut Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref_mut().filter(|_| job.run.state == AgentState::Running) else {
         return; // Nobody has said anything, or nobody hears it.
@@ -118,11 +116,11 @@ pub(super) fn tell(job: &mut Job, ctx: &mut Context) {
     }
 }
 
-/// Its agent goes on from an interrupt; `None`: from the first that it was told.
+/// The agent goes on from an interrupt; `None`: from the first one that it was told.
 ///
 /// # Errors
 ///
-/// If there is no such one.
+/// If no such interrupt is open.
 pub(super) fn go_on(job: &mut Job, ctx: &mut Context, number: Option<u32>) -> Result<(), Violation> {
     let is_told = |prompts: &Prompts, number| prompts.untold.iter().all(|(untold, _)| *untold != number);
     let found = job.prompts.as_deref_mut().and_then(|prompts| {

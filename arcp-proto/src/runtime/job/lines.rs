@@ -13,31 +13,30 @@ use crate::model::request::Priority;
 use crate::principal::Account;
 use crate::runtime::config::Config;
 
-/// How far back in its queue a job is still told its place.
+/// The furthest position in its account's queue at which a job is still told its place.
 const PLACES: usize = 1000;
 
-/// Jobs that wait for a slot: those of each agent of which only so many may run
-/// in a line of their own, all others in one. So whoever has jobs of another
-/// agent does not lose its turn for this one.
+/// Jobs that wait for a slot. Each agent with a bound on concurrency has a line of its own; all others share one. So an
+/// account with jobs of other agents does not lose its turn because of the bounded one.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Lines {
     lines: BTreeMap<LineName, Line>,
     last_turn: u64,
 }
 
-/// Whose line it is.
+/// Which jobs wait in a line.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LineName {
-    /// The agent, if only so many of it may run.
+    /// The agent, if its concurrency is bounded.
     agent: Option<String>,
-    /// Whether they are children, which may have slots that others may not.
+    /// Whether they are children, which may get slots that others may not.
     of_children: bool,
 }
 
 /// Accounts in turn, each with its jobs.
 #[derive(Debug, Default)]
 struct Line {
-    /// How many jobs of its agent may run, in the line of one agent.
+    /// The bound on concurrency, in the line of one agent.
     most: Option<usize>,
     turns: BTreeMap<u64, Account>,
     queues: BTreeMap<Account, Queue>,
@@ -46,18 +45,18 @@ struct Line {
 #[derive(Debug)]
 struct Queue {
     turn: u64,
-    /// The most urgent first, then the oldest.
+    /// Most urgent first, then oldest.
     jobs: BTreeSet<Position>,
 }
 
 type Position = (Reverse<Priority>, LogPos, JobId);
 
-/// Where a job stands in the queue of its account.
+/// The position of a job in the queue of its account.
 fn position(job: &Job) -> Position {
     (Reverse(job.spec.invocation.priority), job.accepted_at, job.id)
 }
 
-/// In which line a job waits.
+/// The line in which a job waits.
 fn line_of(config: &Config, job: &Job) -> LineName {
     let agent = job.spec.agent.name();
     let of_children = job.spec.parent().is_some();
@@ -65,7 +64,7 @@ fn line_of(config: &Config, job: &Job) -> LineName {
 }
 
 impl Lines {
-    /// A job waits for a slot from now on.
+    /// A job waits for a slot.
     pub(super) fn enter(&mut self, config: &Config, job: &mut Job) {
         job.run.waits.insert(Wait::Slot);
         let agent = job.spec.agent.name();
@@ -73,8 +72,7 @@ impl Lines {
         line.enter(&mut self.last_turn, job);
     }
 
-    /// A job starts, or never will: if it was in line, others of its account
-    /// have their next turn there after everybody else's.
+    /// A job starts, or never will. If it was in line, its account's next turn there comes after all others.
     pub(super) fn leave(&mut self, config: &Config, job: &mut Job) {
         if !job.run.waits.remove(&Wait::Slot) {
             return;
@@ -87,10 +85,9 @@ impl Lines {
         }
     }
 
-    /// The next job, of the lines that may go on and the accounts that may have
-    /// a slot: that whose turn came first. Accounts that may not have one
-    /// already: there are no more of them than slots, or none is free for
-    /// anonymous ones.
+    /// The next job: the first in turn, of the lines whose agents have room and the accounts that may have a slot. The
+    /// accounts that have to be skipped are few: no more than there are slots, or the anonymous ones if none is free
+    /// for them.
     pub(super) fn next(&self, limits: &Limits, shares: &Shares) -> Option<JobId> {
         let may_go_on = |agent: Option<&String>, line: &Line| {
             agent.zip(line.most).is_none_or(|(agent, most)| shares.running_of(agent) < most)
@@ -101,15 +98,14 @@ impl Lines {
         open.filter_map(first).min().map(|(_, id)| id)
     }
 
-    /// The place of a job, from 1: how many are started before it and it, if
-    /// slots come free one by one and nobody else comes. `None` if that is far
-    /// behind, or the job is not in line.
+    /// The place of a job, from 1, if slots come free one by one and no other job is submitted. `None` if it is far
+    /// back, or not in line.
     pub(in crate::runtime) fn place(&self, config: &Config, job: &Job) -> Option<u64> {
         let waits = job.run.waits.contains(&Wait::Slot);
         self.lines.get(&line_of(config, job)).filter(|_| waits)?.place(job)
     }
 
-    /// Who waits, those of the account whose turn comes first before the others.
+    /// All waiting jobs, those of the account whose turn is first before the others.
     pub(super) fn in_turn(&self) -> Vec<JobId> {
         let queues = self.lines.values().flat_map(|line| line.queues.values());
         let mut waiting: Vec<(u64, &Position)> =
@@ -118,7 +114,7 @@ impl Lines {
         waiting.into_iter().map(|(_, (_, _, id))| *id).collect()
     }
 
-    /// How many there are.
+    /// How many jobs wait.
     pub(super) fn len(&self) -> usize {
         self.lines.values().flat_map(|line| line.queues.values()).map(|queue| queue.jobs.len()).sum()
     }
@@ -139,7 +135,7 @@ impl Line {
         queue.jobs.insert(position(job));
     }
 
-    /// Whether it stood here.
+    /// Whether the job was in this line.
     fn leave(&mut self, last_turn: &mut u64, job: &Job) -> bool {
         let account = job.spec.principal.account();
         let Some(queue) = self.queues.get_mut(&account) else {
@@ -169,7 +165,7 @@ impl Line {
         if before == PLACES || !own.jobs.contains(&position(job)) {
             return None;
         }
-        // Of every other account as many as it has turns until then.
+        // Of each other account, as many jobs start before as it has turns until then.
         let others = self.queues.values().filter(|queue| queue.turn != own.turn);
         let others: usize = others.map(|queue| queue.jobs.len().min(before + usize::from(queue.turn < own.turn))).sum();
         Some((before + others) as u64 + 1)

@@ -1,9 +1,8 @@
-//! What an agent says, without the values of the credentials that its job has (1.1 §14):
-//! asterisks stand for them, as many as there were bytes, so that credit stays the same.
+//! Masking: calls of an agent, without the values of its job's credentials (1.1 §14). Each byte of a value is replaced
+//! by an asterisk, so that credit stays the same.
 //!
-//! In JSON they are looked for within strings, whichever way they are escaped there once:
-//! elsewhere stands nothing but numbers, and an asterisk would make no JSON. In texts and
-//! bytes they are looked for as they are.
+//! In JSON, values are searched within strings only, also in escaped form: elsewhere there are only numbers, and an
+//! asterisk would break the JSON. In texts and bytes, they are searched verbatim.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -25,11 +24,11 @@ use crate::runtime::delegation::Delegation;
 use crate::runtime::io::{AgentCall, AgentExit, ChunkData, Input, StreamCall};
 use crate::secret::Secret;
 
-/// Values that nobody is shown who reads what an agent says.
+/// The values that readers of the agent's events may not see.
 #[derive(Debug)]
 struct Mask<'a>(Vec<&'a Secret>);
 
-/// Masks what the agent of a job says, if its job has credentials.
+/// Masks a call or an exit of an agent, if its job has credentials.
 pub(in crate::runtime) fn mask(jobs: &Jobs, input: &mut Input) {
     match input {
         Input::Agent { job, call } | Input::AgentAsked { job, call, .. } => {
@@ -70,8 +69,8 @@ pub(in crate::runtime) fn mask(jobs: &Jobs, input: &mut Input) {
     }
 }
 
-/// The values that count of a job, those that are being revoked and those that its
-/// agent wants, or has wanted in vain; `None` if there is none.
+/// All values of a job: the live ones, those being revoked, and those that its agent asks for or has asked for in vain.
+/// `None` if there are none.
 fn of_job(jobs: &Jobs, job: JobId) -> Option<Mask<'_>> {
     let entry = jobs.credentials.by_job.get(&job)?;
     let Stage::Live(live) = &entry.stage else {
@@ -88,13 +87,13 @@ fn of_job(jobs: &Jobs, job: JobId) -> Option<Mask<'_>> {
     Some(Mask::of(own.chain(&live.doubtful).chain(before).chain(wanted).chain(unheard)))
 }
 
-/// The value that a call wants for a credential.
+/// The value that a call asks for.
 fn wanted_by(call: &AgentCall) -> Option<&Secret> {
     if let AgentCall::RenewCredential { value, .. } = call { value.as_ref() } else { None }
 }
 
 impl<'a> Mask<'a> {
-    /// What a provisioner gave that is no value is revoked as well, and no agent was given it.
+    /// Leaves out invalid values of a provisioner: they are revoked as well, and no agent got them.
     fn of(values: impl Iterator<Item = &'a Secret>) -> Mask<'a> {
         Mask(values.filter(|value| check_value(value).is_ok()).collect())
     }
@@ -194,7 +193,7 @@ impl Mask<'_> {
         details.iter_mut().for_each(|details| self.json(details));
     }
 
-    /// The digest of what it is now, if it had any of them.
+    /// The new digest, if the data held a value.
     fn data(&self, data: &mut ChunkData) -> Option<BlobDigest> {
         match data {
             ChunkData::Text(text) => {
@@ -220,7 +219,7 @@ impl Mask<'_> {
         overwritten(text.as_bytes(), found).and_then(|bytes| String::from_utf8(bytes).ok())
     }
 
-    /// Whether there was any of them. What is not UTF-8 is none: values are ASCII.
+    /// Returns whether the bytes held a value. Values are ASCII, so other bytes than UTF-8 hold none.
     fn bytes(&self, bytes: &mut Vec<u8>) -> bool {
         let mut before = 0;
         let mut found = Vec::new();
@@ -243,14 +242,14 @@ impl Mask<'_> {
     }
 }
 
-/// Where a value stands in a text.
+/// The places of a value in a text.
 fn places(text: &str, value: &str) -> impl Iterator<Item = Range<usize>> {
-    // To search is to look at the whole value first: too much for many texts that are shorter.
+    // The search looks at the whole value first, which is too much for many texts that are shorter.
     let may_have = text.len() >= value.len();
     may_have.then(|| text.match_indices(value)).into_iter().flatten().map(|(at, found)| at..at + found.len())
 }
 
-/// With asterisks there, which are ASCII; `None`: nowhere.
+/// The text with asterisks at these places; `None` if there are no places.
 fn overwritten(text: &[u8], places: impl Iterator<Item = Range<usize>>) -> Option<Vec<u8>> {
     let mut out: Option<Vec<u8>> = None;
     for place in places {
@@ -259,11 +258,11 @@ fn overwritten(text: &[u8], places: impl Iterator<Item = Range<usize>>) -> Optio
     out
 }
 
-/// JSON whose strings escape nothing that may stand in a value.
+/// JSON in which no character that a value may contain is escaped.
 #[derive(Debug)]
 struct Plain<'a> {
     text: Cow<'a, str>,
-    /// Behind each character that was escaped: where it is, and where it was.
+    /// After each unescaped character: its position here, and in the original.
     escaped: Vec<(usize, usize)>,
 }
 
@@ -288,7 +287,7 @@ impl<'a> Plain<'a> {
         plain
     }
 
-    /// Where a value stands, wholly within a string.
+    /// The places of a value, wholly within a string.
     fn places_in_strings(&self, value: &str) -> Vec<Range<usize>> {
         let (bytes, mut found) = (self.text.as_bytes(), Vec::new());
         let (mut is_inside, mut read, mut from) = (false, 0, 0);
@@ -297,7 +296,7 @@ impl<'a> Plain<'a> {
                 is_inside ^= bytes[read] == b'"';
                 read += if bytes[read] == b'\\' { escape(&bytes[read..]).1 } else { 1 };
             }
-            // Otherwise what was found begins within an escape.
+            // Otherwise the match begins within an escape.
             if read == at {
                 found.extend(is_inside.then(|| at..at + value.len()));
                 read = at + value.len();
@@ -317,7 +316,7 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// What an escape of JSON stands for, if that may stand in a value, and its bytes.
+/// The character of a JSON escape, if a value may contain it, and the bytes of the escape.
 fn escape(text: &[u8]) -> (Option<char>, usize) {
     match text {
         [_, b'/', ..] => (Some('/'), 2),

@@ -1,4 +1,4 @@
-//! The jobs of which something may go to make room.
+//! Ended jobs whose events may go to make room.
 
 use alloc::vec::Vec;
 
@@ -7,26 +7,26 @@ use super::ended::EndedJobs;
 use crate::id::{JobId, LogPos};
 use crate::principal::Account;
 
-/// Ended jobs looked through for one that nobody is owed.
+/// The most ended jobs that one search looks at.
 const ENDED_LOOKED_AT: usize = 64;
 
-/// The jobs that are over and of which events may go to make room.
+/// Ended jobs whose events may go to make room.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Those whose events are still held, by the bytes of these.
+    /// Jobs with events in memory, by their bytes.
     pub(super) loaded: EndedJobs,
-    /// Those of them that were looked at in vain since all others were.
+    /// Those found to be owed since the last time that all were looked at.
     pub(super) owed: EndedJobs,
     /// All of them, by what the store keeps of them.
     stored: EndedJobs,
-    /// Those whose history can be cut, by its bytes.
+    /// Jobs whose history can be trimmed, by its bytes.
     pub(super) kept: EndedJobs,
-    /// Those whose events were let go from memory.
+    /// Jobs whose events were dropped from memory.
     pub(super) shed: Vec<JobId>,
 }
 
 impl Memory {
-    /// A job is over and its agent is gone.
+    /// A job has ended, and its agent is gone.
     pub(super) fn settle(&mut self, account: &Account, end: LogPos, job: &Job) {
         let ((held, kept), id) = (job.events.sizes(), job.id);
         self.owed.remove(account, end);
@@ -37,7 +37,7 @@ impl Memory {
         }
     }
 
-    /// A job that is over has so many bytes of events now.
+    /// The events of an ended job have other sizes.
     pub(super) fn reweigh(&mut self, account: &Account, end: LogPos, events: (usize, u64), input: u64) {
         self.loaded.reweigh(account, end, events.0 as u64);
         self.owed.reweigh(account, end, events.0 as u64);
@@ -52,26 +52,24 @@ impl Memory {
         self.kept.remove(account, end);
     }
 
-    /// The events of a job are no longer held.
+    /// The events of a job are dropped from memory.
     pub(super) fn unload(&mut self, account: &Account, end: LogPos) {
         self.loaded.remove(account, end);
         self.owed.remove(account, end);
     }
 
-    /// The first job that ended of who has most in the store.
+    /// The job that ended first, of the account that has most in the store.
     pub(super) fn first_stored(&self) -> Option<JobId> {
         self.stored.first().map(|(_, id)| id)
     }
 
-    /// The job that ended first of the account that holds most events in memory, if
-    /// they are durable.
+    /// The job that ended first, of the account that holds most events in memory, if its events are durable.
     pub(super) fn first_loaded(&self, durable: LogPos) -> Option<(LogPos, JobId)> {
         self.loaded.first().filter(|(at, _)| *at <= durable)
     }
 
-    /// The first job that is not owed to anybody, of the account that holds most
-    /// events in memory, or else of those that hold less. A few are looked at; where
-    /// all of them are owed, the next time others, until all were looked at.
+    /// The first job that is not owed to any session, by the same order. Looks at a few jobs only: if all of them are
+    /// owed, the next call looks at others, until all were looked at.
     pub(super) fn first_not_owed(
         &mut self,
         durable: LogPos,

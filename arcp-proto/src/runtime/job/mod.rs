@@ -392,8 +392,7 @@ impl Job {
     }
 
     /// Whether the job can be forgotten: its retention has passed, its agent is gone, and no child or credential of it
-    /// is
-    /// left.
+    /// is left.
     pub(in crate::runtime) fn is_done(&self) -> bool {
         let is_at_rest = self.children.is_empty() && !self.run.credentials;
         self.expired && self.run.state != AgentState::Running && is_at_rest

@@ -15,28 +15,28 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct OpenCalls {
     pub(super) open: VecDeque<OpenCall>,
-    /// Those that the end of a child answers.
+    /// Calls that the end of a child answers.
     pub(super) awaited: BTreeMap<CallId, JobId>,
-    /// The one that the host answers that issues credentials.
+    /// The call that waits for another value of a credential.
     pub(super) renewing: Option<CallId>,
-    /// Those that the host answers that stores bytes.
+    /// Calls that wait for the host to store an artifact.
     pub(super) storing: BTreeSet<CallId>,
-    /// The child that waits for the host, and what is heard after it.
+    /// The child that waits for the host, and the calls that are processed after it.
     pub(super) deferred: Option<Box<Deferred>>,
-    /// Its agent is gone: until when children that it has asked for wait for the host.
+    /// Set once the agent is gone: until when children that it has asked for wait for the host.
     pub(super) heard_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 pub(super) struct OpenCall {
     pub(super) id: CallId,
-    /// What must be durable before it is answered.
+    /// The log position that must be durable before the call is answered.
     pub(super) until: LogPos,
     pub(super) reply: AgentReply,
 }
 
 impl OpenCalls {
-    /// Bytes they hold, roughly.
+    /// Approximate bytes that they hold.
     pub(super) fn weight(&self) -> usize {
         const ENTRY: usize = 64;
         self.open.iter().map(|open| size_of::<OpenCall>() + open.reply.bytes()).sum::<usize>()
@@ -44,8 +44,7 @@ impl OpenCalls {
             + self.deferred.as_ref().map_or(0, |deferred| deferred.weight())
     }
 
-    /// Whether one more call can be open; `is_asked`: whether people are asked under
-    /// its id.
+    /// Whether one more call can be open. `is_asked`: whether a question to people is open under its id.
     pub(super) fn check(&self, id: CallId, is_asked: bool, limits: &Limits) -> Result<(), Violation> {
         let is_asked = is_asked || self.renewing == Some(id) || self.storing.contains(&id);
         if is_asked || self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
@@ -60,7 +59,7 @@ impl OpenCalls {
         Ok(())
     }
 
-    /// Takes out those that this child answers.
+    /// Takes the calls that this child answers.
     pub(super) fn take_awaited(&mut self, child: JobId) -> Vec<CallId> {
         let calls: Vec<CallId> = self.awaited.iter().filter(|(_, job)| **job == child).map(|(id, _)| *id).collect();
         self.awaited.retain(|_, job| *job != child);

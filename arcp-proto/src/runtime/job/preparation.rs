@@ -1,6 +1,6 @@
-//! What the host does before a job is accepted that no client submits: it checks its input,
-//! and issues its credentials (1.1 §9.8, §10). Whoever asks for the job is heard again once it has,
-//! with what was prepared, and checks everything anew.
+//! What the host does before the core accepts a job that no client submits directly: it checks the input and issues
+//! credentials (1.1 §9.8, §10). When it is done, the submit is heard again, with what was prepared, and everything
+//! is checked anew.
 
 use super::provisioning;
 use super::{Jobs, NewJob};
@@ -9,41 +9,41 @@ use crate::id::{JobId, OpId, Principal};
 use crate::runtime::asker::{Asker, Prepared, Preparing};
 use crate::runtime::context::Context;
 
-/// What comes next of a job that may be accepted.
+/// What happens next with a job that may be accepted.
 #[derive(Debug)]
 pub(in crate::runtime) enum Next {
-    /// It is accepted: as the job that credentials were issued for, if any were.
+    /// It is accepted. If credentials were issued for it, this is its id.
     Accept(Option<JobId>),
     /// It waits for the host.
     Wait(Preparing),
 }
 
-/// What the host has done for a job.
+/// What the host has prepared for a job, or why the job is refused.
 ///
 /// # Errors
 ///
-/// Why that job is refused.
+/// Why the host's verdict refuses the job.
 pub(in crate::runtime) fn judge(came: Option<Prepared>, new: &NewJob) -> Result<Option<Preparing>, Violation> {
     match came {
-        // It says nothing of another agent.
+        // The verdict is about the input schema of another agent, and does not count.
         Some((Preparing::Input(_, agent), Err(_))) if agent != *new.agent() => Ok(None),
         Some((preparing, verdict)) => verdict.map(|()| Some(preparing)),
         None => Ok(None),
     }
 }
 
-/// Whether a job waits for the host before it is accepted; `came`: what that has done.
+/// Whether a job has to wait for the host before it is accepted. `came`: what the host has done for it so far.
 pub(in crate::runtime) fn waits(ctx: &Context, principal: &Principal, new: &NewJob, came: Option<&Preparing>) -> bool {
     issued(principal, new, came).is_none()
         && (new.checks_input() && !is_checked(new, came) || new.wants_credentials(ctx, principal))
 }
 
-/// Has the host do what is to be done before a job is accepted; `came`: what it has done.
-/// `check` has it check the input.
+/// Asks the host for the next thing that a job needs before it is accepted. `came`: what the host has done so far;
+/// `check`: has it check the input.
 ///
 /// # Errors
 ///
-/// Why it is asked for nothing.
+/// Why the host cannot be asked.
 pub(in crate::runtime) fn prepare(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -67,7 +67,7 @@ fn is_checked(new: &NewJob, came: Option<&Preparing>) -> bool {
     matches!(came, Some(Preparing::Input(_, agent)) if agent == new.agent())
 }
 
-/// The job that credentials were issued for, if they are for this one: otherwise others are.
+/// The job id that credentials were issued for, if they fit this job. If not, others are ordered.
 fn issued(principal: &Principal, new: &NewJob, came: Option<&Preparing>) -> Option<JobId> {
     let Some(Preparing::Credentials(_, ordered)) = came else {
         return None;

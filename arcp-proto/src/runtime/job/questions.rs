@@ -1,12 +1,10 @@
-//! Calls that an agent wants to know about, and their answers.
+//! Calls whose answers the agent waits for.
 //!
-//! What is known at once is answered in the same input. An answer that says that
-//! something was done, by this call or by others, waits until that is durable: until
-//! then the call is open, which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
-//! answers every open call at once. A call that somebody else answers is open with a
-//! wait of its own, whose waker answers it: a child ([`Wait::Child`]), people
-//! ([`Wait::Prompt`]), or the host, which issues credentials ([`Wait::Renewal`]) and stores
-//! bytes ([`Wait::Artifact`]).
+//! If the answer is known at once, it is given in the same input. An answer that reveals something done, by this call
+//! or by others, waits until that is durable; until then the call is open, and the job waits ([`Wait::Answer`]). A
+//! cancel, or the end of the job, answers every open call at once. A call that somebody else answers is open with a
+//! wait of its own, whose waker answers it: a child ([`Wait::Child`]), people ([`Wait::Prompt`]), or the host, which
+//! issues credentials ([`Wait::Renewal`]) and stores artifacts ([`Wait::Artifact`]).
 
 use super::backlog::Backlog;
 use super::interrupt;
@@ -23,7 +21,7 @@ use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 
 impl Table {
-    /// More of what the agent of a job said is durable.
+    /// More records are durable: sends the answers that waited for them.
     pub(in crate::runtime) fn on_answer_durable(&mut self, ctx: &mut Context, id: JobId) {
         self.change(id, |job| {
             let open = &mut job.run.questions.open;
@@ -41,12 +39,12 @@ impl Table {
 }
 
 impl AgentRun {
-    /// Answers a call: at once, or, if something of it is recorded or it tells of
-    /// what others did, once all of that is durable.
+    /// Answers a call: at once, or, if the answer reveals records, once they are durable. `recorded`: the call left
+    /// records.
     pub(super) fn answer(&mut self, ctx: &mut Context, (job, id): (JobId, CallId), answer: AgentReply, recorded: bool) {
         let until = ctx.log.last();
         let reveals = match &answer {
-            // Nothing that could be taken back.
+            // Nothing that a crash could take back.
             AgentReply::Refused(_) | AgentReply::Stopped => false,
             AgentReply::Delegated { .. }
             | AgentReply::ChildEnded(_)
@@ -63,7 +61,7 @@ impl AgentRun {
         ctx.log.wait(until, Waiter::Agent(job));
     }
 
-    /// Its job is told to stop, or over: nobody waits for an answer any more.
+    /// The job is told to stop, or is over: answers all open calls.
     pub(super) fn stop_questions(&mut self, ctx: &mut Context, job: JobId) {
         for open in core::mem::take(&mut self.questions.open) {
             reply(ctx, job, open.id, AgentReply::Stopped);
@@ -82,13 +80,13 @@ impl AgentRun {
         self.waits.retain(|wait| !is_of_call(wait));
     }
 
-    /// Its agent is gone, and nobody is answered.
+    /// The agent is gone: drops its open calls.
     pub(super) fn drop_questions(&mut self) {
         self.questions = OpenCalls::default();
         self.waits.retain(|wait| !is_of_call(wait));
     }
 
-    /// What is left of its job.
+    /// What is left to the job of time, credit and budget.
     pub(super) fn remaining(&self, ctx: &Context, job: JobId, budget: Budget) -> Remaining {
         let ends = [Timer::MaxRuntime(job), Timer::LeaseExpiry(job), Timer::CancelGrace(job)];
         let end = ends.into_iter().filter_map(|timer| ctx.timers.at(timer)).min();
@@ -98,7 +96,7 @@ impl AgentRun {
     }
 }
 
-/// Whether it ends with the calls of an agent.
+/// Whether a wait ends with the calls of an agent.
 fn is_of_call(wait: &Wait) -> bool {
     matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Renewal | Wait::Artifact)
 }

@@ -1,11 +1,9 @@
-//! Budgets that people raise: what a job still needs to spend it asks for like any other
-//! permission (`cost.budget`, and the amounts).
+//! Budgets that people raise: an agent asks for more money like for any other permission (`cost.budget`, and the
+//! amounts).
 //!
-//! What is granted is added for good: to what the job may spend, and to what it and those
-//! above it were granted, which pass all of it on. So money comes from outside and goes
-//! through the whole family, and what a child does not spend comes back as ever. With
-//! what was granted before, it is never more than policy's largest budget for the job or
-//! for whoever grants.
+//! Granted amounts are added for good: to the balance of the job, and to what it and the jobs above it were granted.
+//! The jobs above only pass the money on. What a child does not spend comes back as usual. All grants together never
+//! exceed the largest budget that policy allows, either for the job or for the principal that grants.
 
 use super::prompts::kept;
 use super::{Job, Jobs, lease};
@@ -16,7 +14,7 @@ use crate::model::prompt::{PermissionRequest, PromptAnswer, Question};
 use crate::policy::Subject;
 use crate::runtime::context::Context;
 
-/// Whether a job may ask for this. It lacks nothing of what is not bounded.
+/// Whether a job may ask for these amounts. It may not in a currency in which its spending is not bounded.
 ///
 /// # Errors
 ///
@@ -37,7 +35,7 @@ pub(super) fn check_asked(job: &Job, question: &Question) -> Result<(), Violatio
     }
 }
 
-/// What a question asks to be added, and what an answer to it adds, if that is anything.
+/// What a question asks to be added, and what an answer to it adds, if anything.
 fn added(job: &Job, number: u32, answer: &PromptAnswer) -> Option<(Budget, Budget)> {
     let PromptAnswer::Grant { resource, .. } = answer else {
         return None;
@@ -50,14 +48,13 @@ fn added(job: &Job, number: u32, answer: &PromptAnswer) -> Option<(Budget, Budge
     Some((asked.budget()?, part.budget()?))
 }
 
-/// Whether somebody may add what he adds, if he does: to the job and to those above it.
-/// `ceilings`: of the credentials of his session; the answer is within what was asked for
-/// and within each of them.
+/// Whether a subject may add what its answer adds, to the job and to the jobs above. `ceilings`: those of the
+/// credentials of its session. The caller has checked that the answer alone is within the request and every ceiling.
 ///
 /// # Errors
 ///
-/// `INVALID_REQUEST` if it is granted for a time or for one use, or in a currency that
-/// nobody asked for; `PERMISSION_DENIED` if it is more than may be granted.
+/// `INVALID_REQUEST` if the grant is for a time or for one use, or in a currency that was not asked for;
+/// `PERMISSION_DENIED` if it is more than the subject may grant.
 pub(in crate::runtime) fn check(
     ctx: &Context,
     jobs: &Jobs,
@@ -87,7 +84,7 @@ pub(in crate::runtime) fn check(
     Ok(())
 }
 
-/// Whether one job may have been granted so much more by somebody, and by policy.
+/// Whether the subject and policy could have granted one job this much more.
 fn check_ceilings(
     ctx: &Context,
     job: &Job,
@@ -127,7 +124,7 @@ fn check_ceilings(
     Ok(())
 }
 
-/// What an answer adds to the budgets of a job, as it was checked.
+/// What an answer, which was checked, adds to the budgets of a job.
 pub(super) fn amounts(job: &Job, number: u32, answer: &PromptAnswer) -> Option<Budget> {
     added(job, number, answer).map(|(_, amounts)| amounts)
 }

@@ -1,5 +1,4 @@
-//! What becomes of jobs when their runtime has ended under them and another one begins:
-//! they go on, or end because they cannot.
+//! What becomes of jobs after a restart of the runtime: each goes on, or ends because it cannot.
 
 use super::cause::Cause;
 use super::departure;
@@ -16,8 +15,7 @@ use crate::runtime::io::Record;
 use crate::runtime::log::Waiter;
 
 impl Jobs {
-    /// Everything of an earlier run is there: a job goes on, or ends because it
-    /// cannot.
+    /// All records are restored: a job goes on, or ends because it cannot.
     pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context, id: JobId) {
         self.table.plan_purge(ctx, id);
         self.table.change(id, |job| {
@@ -54,7 +52,7 @@ impl Jobs {
         }
     }
 
-    /// A job ran when the runtime before this one ended.
+    /// Recovers a job whose agent ran when the earlier run ended.
     fn recover_running_job(&mut self, ctx: &mut Context, id: JobId) {
         if let Some(cause) = self.table.get(id).and_then(|job| obstacle(job, ctx)) {
             return self.end(ctx, id, cause);
@@ -68,7 +66,7 @@ impl Jobs {
     }
 }
 
-/// Why a job cannot go on that ran when the runtime before this one ended.
+/// Why a job whose agent ran when the earlier run ended cannot go on.
 fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
     let most = ctx.config.limits.job.restarts;
     if job.state.is_cancelling() {

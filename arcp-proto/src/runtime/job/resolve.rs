@@ -5,8 +5,8 @@ use crate::model::agent::AgentRef;
 use crate::policy::Subject;
 use crate::runtime::context::Context;
 
-/// What an agent that is asked for stands for, and whether inputs have to fit it. One
-/// that policy keeps from whoever asks looks as if there were none.
+/// The agent and version that a submit means, and whether its input is checked. An agent that policy denies the
+/// subject looks as if it did not exist.
 pub(super) fn resolve(ctx: &Context, who: Subject<'_>, asked: &AgentRef) -> Result<(AgentRef, bool), Violation> {
     let entry = ctx.config.agents.iter().find(|entry| entry.name == asked.name());
     let unknown = || {

@@ -1,4 +1,4 @@
-//! What jobs take over from an earlier run of the runtime: records, in order.
+//! Restoring jobs from the records of an earlier run, in order.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -17,7 +17,7 @@ use crate::runtime::io::{EventRecord, JobRecord, OpenedStream};
 use crate::time::UtcMs;
 
 impl Jobs {
-    /// A job was accepted, with its key.
+    /// Restores an accepted job, with its key.
     pub(in crate::runtime) fn restore_job(&mut self, ctx: &mut Context, pos: LogPos, record: JobRecord) {
         let JobRecord { job: id, principal, key, created_at, .. } = record;
         if let Some(key) = key {
@@ -43,8 +43,7 @@ impl Jobs {
         self.insert(job);
     }
 
-    /// A job had an event. What was before this run is kept as if it were of
-    /// now.
+    /// Restores an event of a job. It is kept as long as an event of this moment.
     pub(in crate::runtime) fn restore_event(&mut self, ctx: &Context, id: JobId, pos: LogPos, record: EventRecord) {
         let (at, event) = (record.at, record.event.clone());
         let keep_until = ctx.now.mono + ctx.config.timing.resume_window;
@@ -66,8 +65,7 @@ impl Jobs {
 }
 
 impl Table {
-    /// The classes of the events of a job that ended, of which only the last one
-    /// follows.
+    /// Restores the history of an ended job, of which only the last event follows.
     pub(in crate::runtime) fn restore_history(
         &mut self,
         id: JobId,
@@ -85,7 +83,7 @@ impl Table {
         });
     }
 
-    /// Events of a job were let go for good.
+    /// Restores that events of a job were let go for good.
     pub(in crate::runtime) fn restore_trimmed(
         &mut self,
         id: JobId,
@@ -102,13 +100,12 @@ impl Table {
         });
     }
 
-    /// The agent of a job was started again.
+    /// Restores that the agent of a job was started again.
     pub(in crate::runtime) fn restore_restart(&mut self, id: JobId) {
         self.change(id, |job| job.run.restarts += 1);
     }
 
-    /// A job was asked to stop. That comes after its start, but perhaps before
-    /// its events.
+    /// Restores that a job was asked to stop. This record is after that of its start, but may be before its events.
     pub(in crate::runtime) fn restore_cancel(&mut self, id: JobId, reason: Option<String>) {
         self.change(id, |job| {
             if !job.is_terminal() {
@@ -119,7 +116,7 @@ impl Table {
 }
 
 impl Job {
-    /// Takes over what an event says; true if that ends it.
+    /// Restores the state that an event leads to. Returns whether the job has ended.
     fn restore_event(&mut self, pos: LogPos, at: UtcMs, event: &JobEvent) -> bool {
         match event {
             JobEvent::Started => restore_start(self, at),
@@ -139,7 +136,7 @@ impl Job {
     }
 }
 
-/// Its agent was started.
+/// Restores that the agent was started.
 fn restore_start(job: &mut Job, at: UtcMs) {
     if matches!(job.state, JobState::Accepting | JobState::Queued) {
         job.state = JobState::Running;

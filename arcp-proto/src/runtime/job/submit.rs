@@ -400,7 +400,7 @@ fn new_trace(ctx: &mut Context) -> String {
     for (two, byte) in digits.chunks_exact_mut(2).zip(halves.into_iter().flat_map(u64::to_be_bytes)) {
         two.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
     }
-    // Digits are text.
+    // Hex digits are always UTF-8.
     core::str::from_utf8(&digits).unwrap_or_default().to_string()
 }
 

@@ -1,4 +1,4 @@
-//! Jobs by themselves: nothing but a context is needed.
+//! Tests of jobs alone, which need nothing but a context.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -99,7 +99,7 @@ fn try_accept(
     })
 }
 
-/// What was appended is durable: does what follows, with `reader` far behind.
+/// Makes everything durable and carries out the effects. `reader` is a session that is far behind.
 fn settle(jobs: &mut Jobs, ctx: &mut Context, reader: Option<SessionId>) {
     loop {
         while let Some(effect) = ctx.next_effect() {
@@ -150,7 +150,7 @@ fn running(ctx: &mut Context, jobs: &mut Jobs, max_runtime: Option<NonZeroU32>) 
     job
 }
 
-/// Brings a job to wait for this; gives it.
+/// A job that waits for `wait`.
 fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
     match wait {
         Wait::Store => accept(jobs, ctx, None),
@@ -216,7 +216,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
     }
 }
 
-/// What it waited for comes.
+/// Ends this wait.
 fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
     match wait {
         Wait::Store | Wait::Answer => settle(jobs, ctx, None),
@@ -379,7 +379,7 @@ fn an_event_that_is_nested_too_deep_to_be_read_again_is_dropped_and_said_so() {
     assert!(body.as_str().contains("dropped") && body.as_str().contains("nested"), "{body}");
 }
 
-/// A job that has had so many events, all of them durable.
+/// A job with this many events, all of them durable.
 fn with_events(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
     let job = running(ctx, jobs, None);
     while jobs.get(job).is_some_and(|job| job.count() < events) {
@@ -389,7 +389,7 @@ fn with_events(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
     job
 }
 
-/// The same of a job that is over.
+/// Such a job that has ended.
 fn ended(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
     let job = with_events(ctx, jobs, events - 1);
     jobs.on_agent_exited(ctx, job, (AgentExit::Success { result: None, summary: None }, None), |_| TERMS);
@@ -397,7 +397,7 @@ fn ended(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
     job
 }
 
-/// The first of its events that is held in memory, and the first that can be had.
+/// The first event of a job in memory, and the first that is kept.
 fn first_of(jobs: &Jobs, job: JobId) -> (u64, u64) {
     jobs.get(job).map(|job| (job.first_held(), job.history().first())).expect("it is kept")
 }
@@ -534,7 +534,7 @@ fn what_the_store_keeps_too_much_of_goes_from_the_job_that_ended_first() {
     let second = ended(&mut ctx, &mut jobs, 20);
     let growing = with_events(&mut ctx, &mut jobs, 40);
     ctx.config.limits.history.kept_job_events = 40;
-    // A byte too much, and what is had of each then.
+    // One byte too many; gives the first kept event of each.
     let mut trimmed = |ctx: &mut Context, unsent| {
         ctx.config.limits.history.kept_bytes = jobs.table().kept_bytes() - 1;
         jobs.table_mut().bound(ctx, growing, (unsent, u64::MAX), |_| false);
@@ -612,7 +612,7 @@ fn a_job_that_grows_has_its_own_bound_before_others_lose_anything() {
 fn without_a_store_what_nobody_is_owed_goes_first() {
     let mut ctx = context(|config| config.history = false);
     let mut jobs = Jobs::default();
-    // One more than are looked at in one go.
+    // One more than one search looks at.
     let owed: Vec<JobId> = (0..64).map(|_| ended(&mut ctx, &mut jobs, 2)).collect();
     let (free, growing) = (ended(&mut ctx, &mut jobs, 3), with_events(&mut ctx, &mut jobs, 8));
     let is_owed = |job: JobId| owed.contains(&job);

@@ -1,8 +1,8 @@
-//! Tokens of jobs: whoever has one, and is the principal of the job, is in any session what
-//! the one is that submitted it.
+//! Tokens of jobs: with a token, the principal of the job has the rights of the submitter's session in any of its
+//! sessions.
 //!
-//! Only their digests are kept. They are as the job is: forgotten with it, of no use once
-//! its retention is over, and void once it is somebody else's.
+//! Only digests are kept. A token is forgotten with its job, useless after the retention, and void once the job is
+//! another principal's.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::token_records::TokenRecord;
 
-/// Bytes that tables hold for a job that has some, roughly.
+/// Approximate bytes that tables hold for a job with tokens.
 const ENTRY: usize = 128;
 
 /// The tokens of all jobs.
@@ -24,7 +24,7 @@ pub(in crate::runtime) struct Tokens(BTreeMap<JobId, OfJob>);
 
 #[derive(Debug)]
 struct OfJob {
-    /// The one that was issued first comes first.
+    /// Oldest first.
     issued: Vec<TokenRecord>,
     account: Account,
     /// Held as long as this is.
@@ -32,8 +32,7 @@ struct OfJob {
 }
 
 impl Tokens {
-    /// Issues one more for a job of somebody's, which has had so many events. Beyond the
-    /// bound it takes the place of the first one.
+    /// Issues a token for a job that has had `after` events. At the bound, it replaces the oldest one.
     pub(in crate::runtime) fn issue(
         &mut self,
         ctx: &mut Context,
@@ -51,7 +50,7 @@ impl Tokens {
         token
     }
 
-    /// What was issued, perhaps in an earlier run.
+    /// Sets the tokens of a job, as they are issued or restored.
     pub(in crate::runtime) fn restore(
         &mut self,
         ctx: &mut Context,
@@ -64,27 +63,27 @@ impl Tokens {
         self.0.insert(job, OfJob { issued, account, _charge: charge });
     }
 
-    /// The job that a token is for, and the last event that there was when it was issued.
-    /// Whose the job is the caller asks.
+    /// The job that a token is for, and the number of its last event when the token was issued. The caller checks whose
+    /// the job is.
     pub(in crate::runtime) fn redeem(&self, token: &JobToken) -> Option<(JobId, u64)> {
         let id = JobId::parse(token.job().as_str())?;
         let digest = token.secret().digest();
-        // Equality takes the same time for every pair, and each is looked at.
+        // The comparison takes the same time for every pair, and every token is compared.
         let fits = |found, issued: &TokenRecord| if issued.digest == digest { Some(issued.after) } else { found };
         self.of(id).iter().fold(None, fits).map(|after| (id, after))
     }
 
-    /// Those of a job.
+    /// The tokens of a job.
     pub(in crate::runtime) fn of(&self, job: JobId) -> &[TokenRecord] {
         self.0.get(&job).map_or(&[], |of_job| &of_job.issued)
     }
 
-    /// A job is forgotten, or somebody else's: what was issued for it counts no more.
+    /// A job is forgotten, or another principal's: its tokens are void.
     pub(super) fn forget(&mut self, job: JobId) {
         self.0.remove(&job);
     }
 
-    /// Counts once more what is held.
+    /// Counts anew what tokens hold.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         for of_job in self.0.values() {
             recount.add_for(&of_job.account, HeldFor::Jobs, weight(&of_job.issued));
@@ -92,7 +91,7 @@ impl Tokens {
     }
 }
 
-/// Bytes that are held for the tokens of a job, roughly.
+/// Approximate bytes of the tokens of a job.
 fn weight(issued: &[TokenRecord]) -> usize {
     ENTRY + size_of_val(issued)
 }

@@ -1,12 +1,12 @@
-//! What agents have said that is heard later. Records are committed in the order in which they are made, so whoever
-//! runs many jobs could put before everybody's as much as all their agents may say ahead. An agent whose account has
-//! caused [`agent_undurable_bytes`](crate::limits::HistoryLimits::agent_undurable_bytes) that are not durable is
-//! heard once that is less.
+//! Backlogs: calls of agents that the core processes later. Records are committed in the order in which they are made,
+//! so an account with many jobs could put all that its agents have credit for ahead of everybody else's records. If an
+//! account has caused [`agent_undurable_bytes`](crate::limits::HistoryLimits::agent_undurable_bytes) that are not
+//! durable, its agents are heard once that is less.
 //!
-//! What an agent says keeps its order, and how it ends is heard last; signs of life are heard at once. Accounts take
-//! turns, and so do the jobs of each. Each turn is an input of its own, by a timer: so nobody's input holds what
-//! somebody else says. What waits is calls within an agent's credit, and no event yet. Once a job is over nothing of it
-//! waits: that its agent is gone is heard at once, and gives its slot back.
+//! The calls of an agent keep their order, and its exit comes last; heartbeats are processed at once. Accounts take
+//! turns, and so do the jobs of each. Each turn is an input of its own, by a timer, so that no input contains calls of
+//! somebody else. A backlog consists of calls within the agent's credit, and not of events. Once a job is over, its
+//! backlog is emptied at once: the exit of its agent is heard, and its slot comes back.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -23,14 +23,14 @@ use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply};
 use crate::runtime::timers::Timer;
 
-/// Whether an account has caused so much that is not durable that its agents are heard later.
+/// Whether an account has caused so many undurable bytes that its agents are heard later.
 fn is_beyond(ctx: &Context, account: &Balance) -> bool {
     account.bytes(HeldFor::Records) >= ctx.config.limits.history.agent_undurable_bytes
 }
 
-/// Whether what the agent of a job says now, which the present input is of, is heard later.
+/// Whether the calls of this input, from the agent of a job, are processed later.
 pub(in crate::runtime) fn waits(jobs: &Jobs, ctx: &Context, id: JobId) -> bool {
-    // Mostly nobody waits, and each event asks.
+    // The fast path, which every event takes: usually no job has a backlog.
     if jobs.backlogs.is_empty() && !is_beyond(ctx, ctx.log.cause()) {
         return false;
     }
@@ -40,13 +40,13 @@ pub(in crate::runtime) fn waits(jobs: &Jobs, ctx: &Context, id: JobId) -> bool {
     if job.run.state != AgentState::Running || is_over(job) {
         return false; // Nothing that it says counts any more.
     }
-    // While a child of it waits for the host, what it says waits for that.
+    // While a child waits for the host, calls wait for that instead.
     let account = account_of(job);
     job.run.allowance.backlog.is_some()
         || !is_deferring(jobs, id) && (is_beyond(ctx, account) || jobs.backlogs.has(account))
 }
 
-/// Calls of an agent are heard later. What is more than it has credit for is the end of its job.
+/// Puts calls of an agent into its backlog. An agent that exceeds its credit ends its job.
 pub(in crate::runtime) fn hold(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -73,8 +73,8 @@ pub(in crate::runtime) fn hold(
     }
 }
 
-/// An agent is gone: that is heard after what it has said, if that waits or it is too much for now; nobody is
-/// answered. Gives back how it has ended otherwise.
+/// An agent is gone: puts its exit into its backlog, if it has one or its account is beyond the bound. Its calls are
+/// not answered. Otherwise returns the exit.
 pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, exit: AgentExit) -> Option<AgentExit> {
     if !waits(jobs, ctx, id) {
         return Some(exit);
@@ -82,7 +82,7 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
     put(jobs, id, |job| {
         let until = job.run.questions.heard_until;
         job.run.drop_questions();
-        // The children that it has asked for wait no longer than they would have.
+        // Children that it has asked for wait no longer than they would have.
         job.run.questions.heard_until = until;
         prompt::drop_calls(job);
         job.run.allowance.backlog.get_or_insert_default().end(exit);
@@ -90,7 +90,7 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
     None
 }
 
-/// Changes what waits of a job, which has a place in its account's line from then on.
+/// Changes the backlog of a job, and puts the job into its account's line if it had none.
 fn put<R>(jobs: &mut Jobs, id: JobId, change: impl FnOnce(&mut Job) -> R) -> Option<R> {
     let Jobs { table, backlogs, .. } = jobs;
     table.change(id, |job| {
@@ -102,7 +102,7 @@ fn put<R>(jobs: &mut Jobs, id: JobId, change: impl FnOnce(&mut Job) -> R) -> Opt
     })
 }
 
-/// Takes the next thing that is heard now; `None`: nothing is.
+/// The next item to process; `None` if no account is within its bound.
 pub(in crate::runtime) fn take(jobs: &mut Jobs, ctx: &Context) -> Option<(JobId, Said)> {
     let lines = &mut jobs.backlogs.0;
     while let Some(mut line) =
@@ -117,7 +117,7 @@ pub(in crate::runtime) fn take(jobs: &mut Jobs, ctx: &Context) -> Option<(JobId,
             }
             job.run.allowance.backlog = None;
             job.run.waits.remove(&Wait::Backlog);
-            // Its silence is counted from here.
+            // The agent's heartbeat interval starts anew.
             job.run.last_call = ctx.now.mono;
             Some(said)
         });
@@ -131,7 +131,7 @@ pub(in crate::runtime) fn take(jobs: &mut Jobs, ctx: &Context) -> Option<(JobId,
     None
 }
 
-/// Takes all that waits of a job.
+/// Takes the whole backlog of a job.
 pub(in crate::runtime) fn take_all(jobs: &mut Jobs, id: JobId) -> VecDeque<Said> {
     let taken = jobs.table.change(id, |job| {
         job.run.waits.remove(&Wait::Backlog);
@@ -146,12 +146,12 @@ pub(in crate::runtime) fn take_all(jobs: &mut Jobs, id: JobId) -> VecDeque<Said>
     }
 }
 
-/// Takes all that waits of a job that is over.
+/// Takes the whole backlog of a job that is over.
 pub(in crate::runtime) fn take_of_over(jobs: &mut Jobs, id: JobId) -> VecDeque<Said> {
     if jobs.table.get(id).is_some_and(is_over) { take_all(jobs, id) } else { VecDeque::new() }
 }
 
-/// Whoever may be heard now is, soon.
+/// Sets the timer for the next turn, if an account may be heard.
 pub(in crate::runtime) fn plan(jobs: &Jobs, ctx: &mut Context) {
     let may_be_heard = |line: &Line| !is_beyond(ctx, &line.account);
     if jobs.backlogs.0.iter().any(may_be_heard) && !ctx.timers.is_set(Timer::Backlog) {

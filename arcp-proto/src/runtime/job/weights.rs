@@ -1,4 +1,4 @@
-//! What a job holds weighs as much as its parts.
+//! The weight of a job is the sum of its parts.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -134,9 +134,9 @@ fn what_was_asked_for_weighs_as_much_as_its_texts() {
 
 #[test]
 fn what_there_are_many_of_is_small() {
-    // Thousands of events are held of each job, and every call is passed on from hand to hand.
+    // Thousands of events are held per job, and every call is passed through many functions.
     assert!(size_of::<JobEvent>() <= 5 * size_of::<u64>(), "{}", size_of::<JobEvent>());
     assert!(size_of::<AgentCall>() <= 13 * size_of::<u64>(), "{}", size_of::<AgentCall>());
-    // With its id, a job is put into a place of this size.
+    // The size of a table entry, with the id.
     assert!(size_of::<(JobId, Job)>() <= 1280, "{}", size_of::<(JobId, Job)>());
 }

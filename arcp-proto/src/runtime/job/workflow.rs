@@ -1,5 +1,4 @@
-//! Jobs that are workflows: the runtime runs them itself, in no slot, and their steps are
-//! their children.
+//! Jobs that are workflows: the runtime runs them itself, without a slot, and their steps are their children.
 
 use alloc::collections::btree_map::Entry;
 
@@ -17,10 +16,10 @@ use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::workflow::StepWaits;
 
-/// What became of the job of a step.
+/// The end of the job of a step.
 pub(in crate::runtime) type StepEnd = Result<Option<Json>, JobError>;
 
-/// That a workflow runs is durable: gives its input, and whose account it counts for.
+/// The start of a workflow is durable. Returns its input, and the balance that it counts against.
 pub(in crate::runtime) fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -> Option<(Json, Balance)> {
     let is_due = |job: &Job| job.state == JobState::Running && job.run.state == AgentState::Idle;
     jobs.table.get(id).filter(|job| is_due(job))?;
@@ -35,8 +34,7 @@ pub(in crate::runtime) fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) -
     })
 }
 
-/// A workflow ends because of that once it was said what its steps have come to. The first
-/// cause counts.
+/// Notes the cause with which a workflow ends once an event says how its steps stand. The first cause counts.
 pub(super) fn say_first(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
     if let Entry::Vacant(none) = jobs.ending.entry(id) {
         none.insert(cause);
@@ -44,14 +42,13 @@ pub(super) fn say_first(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Ca
     }
 }
 
-/// How a workflow ends that is to say first what its steps have come to, with its input if
-/// it never ran.
+/// The final status of a workflow that is about to end, and its input if it never ran.
 pub(in crate::runtime) fn ending(jobs: &Jobs, id: JobId) -> Option<(FinalStatus, Option<Json>)> {
     let (job, cause) = jobs.table.get(id).zip(jobs.ending.get(&id))?;
     Some((cause.status(job), job.input.as_ref().map(|waiting| waiting.input.clone())))
 }
 
-/// A workflow waits for that, and for nothing else of its kind.
+/// Sets what a workflow waits for besides the jobs of its steps.
 pub(in crate::runtime) fn wait_for(jobs: &mut Jobs, id: JobId, waits: StepWaits) {
     jobs.table.change(id, |job| {
         for (wait, is) in [(Wait::Retry, waits.retry), (Wait::Room, waits.room), (Wait::Check, waits.check)] {
@@ -74,21 +71,21 @@ pub(in crate::runtime) fn is_stopping(jobs: &Jobs, id: JobId) -> bool {
     !jobs.ending.contains_key(&id) && jobs.table.get(id).is_some_and(|job| job.is_heard() && job.state.is_cancelling())
 }
 
-/// Says something on the job of a workflow.
+/// Adds an event to the job of a workflow.
 pub(in crate::runtime) fn say(jobs: &mut Jobs, ctx: &mut Context, id: JobId, kind: EventKind, body: Json) {
     jobs.table.change(id, |job| job.append(ctx, JobEvent::Emitted { kind, body }, false));
 }
 
-/// A workflow waits for the job of a step, if that goes on.
+/// A workflow waits for the job of a step, if that has not ended.
 pub(in crate::runtime) fn await_step(jobs: &mut Jobs, id: JobId, child: JobId) {
     if jobs.table.get(child).is_some_and(|job| !job.is_terminal()) {
         jobs.table.change(id, |job| job.run.waits.insert(Wait::Child(child)));
     }
 }
 
-/// How the job of a step ended; `None`: it goes on.
+/// How the job of a step ended; `None` if it has not.
 pub(in crate::runtime) fn end_of(jobs: &Jobs, child: JobId) -> Option<StepEnd> {
-    // It may have done what it should: once is enough.
+    // Not retryable: the job may have done its work, and must not do it twice.
     let internal = |why: Violation| JobError { retryable: false, ..JobError::new(why.code, why.message) };
     let Some(job) = jobs.table.get(child) else {
         return Some(Err(internal(gone())));

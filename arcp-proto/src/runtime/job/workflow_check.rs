@@ -1,5 +1,4 @@
-//! Workflows that somebody submits, checked as a whole: their graphs, and whether whoever asks
-//! may submit each of their steps.
+//! Checks of a submitted workflow as a whole.
 
 use super::lease::Grant;
 use super::resolve::resolve;
@@ -15,15 +14,15 @@ use crate::policy::Subject;
 use crate::runtime::context::Context;
 use crate::runtime::workflow::Workflows;
 
-/// What somebody may ask for, and may have granted at most.
+/// The features that a client may ask for, and the ceilings on what it is granted.
 type Bounds<'a> = (Features, [Option<&'a Ceiling>; 2]);
 
-/// Checks a workflow as a whole: its graph, and whether whoever asks may submit each of its
-/// steps now, within what the workflow is granted.
+/// Checks a workflow as a whole: its graph, and whether the subject may submit each of its steps within the grant of
+/// the workflow, under the present configuration.
 ///
 /// # Errors
 ///
-/// Why not: what is wrong with a step names it.
+/// Why the workflow is refused. A fault of a step names the step.
 pub(super) fn check_workflow(
     ctx: &mut Context,
     submit: &Submit,

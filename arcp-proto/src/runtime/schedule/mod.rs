@@ -6,7 +6,7 @@
 //!             ▲                      │ ▲  ╰─ or at once ─▶ fired      │
 //!             ╰── no times left ─────╯ ╰─────── fired, skipped ◀──────╯
 //!
-//! any of them ─▶ paused ─▶ as kept          any of them ─▶ over: forgotten
+//! any of them ─▶ paused ─▶ as kept          any of them ─▶ ended: forgotten
 //! ```
 //!
 //! The host finds the times; the core knows them as UTC. The outcome of a time is in one record with the state of
