@@ -293,7 +293,7 @@ impl Artifacts {
     /// Ends an operation, whatever waited for it. Bytes that it stored and nothing keeps are dropped.
     pub(super) fn end(&mut self, ctx: &mut Context, op: OpId) {
         let Some(Operation { digest, writes: true, .. }) = self.running.remove(&op) else {
-            return; // It is over already, or has only read.
+            return; // The operation is over, or was a read.
         };
         self.let_go_of(ctx, digest);
     }
@@ -357,11 +357,11 @@ impl Artifacts {
     /// record is written anew.
     pub(super) fn prolong(&mut self, ctx: &mut Context, left: (JobId, WireId), until: UtcMs) {
         let Some(key) = self.by_job.get(&left).map(|whose| (whose.clone(), left.1)) else {
-            return; // It was released meanwhile, or its time is over.
+            return; // It was released meanwhile, or has expired.
         };
         let record = self.kept.get(&key).map(|artifact| artifact.record.clone());
         let Some(record) = record.filter(|record| record.until < until) else {
-            return; // It is kept for longer.
+            return; // It is kept for longer already.
         };
         // The bytes stay: nothing is dropped between these two records.
         let forgotten = self.remove(&key).map(|(at, _)| at);
@@ -383,7 +383,7 @@ impl Artifacts {
     /// Releases all artifacts of a principal.
     pub(super) fn release_all(&mut self, ctx: &mut Context, principal: &Principal) {
         let Some(first) = WireId::new("\0").map(|least| (principal.clone(), least)) else {
-            return; // It is an id.
+            return; // Unreachable: this is a valid id.
         };
         let own = self.kept.range(first..).map(|(key, _)| key).take_while(|(whose, _)| whose == principal);
         let gone: Vec<_> = own.cloned().collect::<Vec<Key>>().iter().filter_map(|key| self.remove(key)).collect();

@@ -222,10 +222,10 @@ impl Artifacts {
     /// The host has stored a part or the whole, or has failed to. After a failure the whole upload is lost.
     pub(super) fn on_part_stored(&mut self, ctx: &mut Context, op: OpId, stored: bool) {
         let Some(whose) = self.parts.remove(&op) else {
-            return; // It was no part.
+            return; // The operation is not of an upload.
         };
         let Some(upload) = self.uploads.open.get_mut(&whose) else {
-            return; // It was abandoned meanwhile.
+            return; // The upload was abandoned meanwhile.
         };
         if upload.end == End::Storing(op) && stored {
             upload.end = End::Stored;
@@ -237,7 +237,7 @@ impl Artifacts {
             return self.abandon(ctx, &whose);
         }
         let Some((_, received, hasher)) = upload.storing.take_if(|(storing, ..)| *storing == op) else {
-            return; // Another one began meanwhile.
+            return; // The upload was begun anew meanwhile.
         };
         if !stored {
             return self.abandon(ctx, &whose);

@@ -32,7 +32,7 @@ impl Jobs {
     ) -> Option<(WiderCall, u64)> {
         while calls.len() > 0 {
             let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
-                return None; // It said so before it was gone.
+                return None; // The agent is gone: it called before that.
             };
             if is_over(job) {
                 // Calls do not count any longer, but one that waits is answered.

@@ -373,7 +373,7 @@ pub(super) fn hand_over(job: &mut Job, ctx: &mut Context) {
 /// Answers the request that waits for a checkpoint of a job, if there is one.
 fn answer(job: &mut Job, ctx: &mut Context, made: Result<CheckpointRef, Violation>) {
     let Some(asked) = job.run.checkpoints.as_mut().and_then(|own| own.asked.take()) else {
-        return; // Its agent made it by itself.
+        return; // No request waits.
     };
     ctx.timers.clear(Timer::Checkpoint(job.id));
     let request = Some(asked.request);

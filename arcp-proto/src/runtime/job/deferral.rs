@@ -117,7 +117,7 @@ pub(in crate::runtime) fn hold(
         let mut left = job.run.allowance.credit;
         let Some(deferred) = job.run.questions.deferred.as_deref_mut().filter(|deferred| deferred.exit.is_none())
         else {
-            return Ok(()); // It said so before it was gone.
+            return Ok(()); // The agent is gone: it called before that.
         };
         // The delegating call is charged first.
         left.calls = left.calls.saturating_sub(u32::try_from(deferred.held.len() + 1).unwrap_or(u32::MAX));

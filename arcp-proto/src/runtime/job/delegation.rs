@@ -340,7 +340,7 @@ pub(in crate::runtime) fn tell_parent(jobs: &mut Jobs, ctx: &mut Context, id: Jo
         return;
     };
     let Some(parent) = child.spec.bounds.parent.clone() else {
-        return; // most are below none
+        return; // Most jobs have no parent.
     };
     let (agent, lease, budget) = (child.spec.agent.clone(), child.spec.lease.clone(), lease::budget_left(child));
     let entry = AuditEntry::new(AuditAct::Delegate, &child.spec.principal);

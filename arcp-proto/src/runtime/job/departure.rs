@@ -82,7 +82,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId) -> Result
 /// Begins a departure. The agent is not started here from this point on.
 pub(in crate::runtime) fn depart(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &str) {
     let Some(job) = jobs.table.get(id) else {
-        return; // Whether it can go was checked.
+        return; // The caller has checked that the job can go.
     };
     let granted = Lease::parse(&job.spec.lease).ok().filter(|lease| !lease.budget().is_empty());
     let left = granted.map(|lease| lease.spending(lease::budget_left(job)).to_json());
@@ -123,7 +123,7 @@ pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, id: Job
 /// Has the host ask the receiver.
 fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let Some((job, departure)) = jobs.table.get(id).zip(jobs.departures.under_way.get_mut(&id)) else {
-        return; // It goes nowhere any more.
+        return; // The departure is over.
     };
     let receiver = ctx.config.authority.handoff.receivers.get(&departure.terms.to);
     let known = &departure.terms.url;
@@ -155,10 +155,10 @@ fn ask(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
 /// The host has an answer of the receiver, or no answer.
 pub(in crate::runtime) fn on_answer(jobs: &mut Jobs, ctx: &mut Context, op: OpId, answer: HandoffAnswer) {
     let Some(id) = jobs.departures.asked.remove(&op) else {
-        return; // It came too late: the receiver is asked again, and says the same.
+        return; // Too late: the receiver is asked again, and answers the same.
     };
     let Some(departure) = jobs.departures.under_way.get_mut(&id) else {
-        return; // Its job has ended.
+        return; // The job has ended.
     };
     match answer {
         HandoffAnswer::Taken { job } => {
@@ -214,7 +214,7 @@ fn is_final(code: &ErrorCode, in_doubt: bool) -> bool {
 fn on_taken(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: Destination) {
     jobs.departures.take_back(ctx, id);
     let Some(principal) = jobs.table.get(id).map(|job| job.spec.principal.clone()) else {
-        return; // It ended, and was forgotten.
+        return; // The job ended, and was forgotten.
     };
     ctx.append(Record::Departing { job: id, departure: DepartureRecord::Gone(to.clone()).into() });
     jobs.departures.note_gone(ctx, id, &principal, to.clone());
@@ -224,7 +224,7 @@ fn on_taken(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: Destination) {
 /// The receiver does not have the job, and never will: the job stays with its owner, and is queued again.
 fn stay(jobs: &mut Jobs, ctx: &mut Context, id: JobId, code: &ErrorCode, why: &str) {
     let Some(to) = jobs.departures.under_way.get(&id).map(|departure| departure.terms.to.clone()) else {
-        return; // Its job has ended.
+        return; // The job has ended.
     };
     jobs.departures.take_back(ctx, id);
     ctx.append(Record::Departing { job: id, departure: DepartureRecord::Stays.into() });
@@ -246,7 +246,7 @@ fn stay(jobs: &mut Jobs, ctx: &mut Context, id: JobId, code: &ErrorCode, why: &s
 /// The receiver may or may not have the job: it is asked again, until the patience of the configuration is over.
 fn unanswered(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let Some(departure) = jobs.departures.under_way.get_mut(&id) else {
-        return; // Its job has ended.
+        return; // The job has ended.
     };
     let was_in_doubt = core::mem::replace(&mut departure.in_doubt, true);
     let until = departure.terms.since.plus(ctx.config.authority.handoff.patience);
@@ -315,7 +315,7 @@ pub(super) fn on_ending(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
 /// Restores how a departure stood.
 pub(in crate::runtime) fn restore(jobs: &mut Jobs, ctx: &mut Context, id: JobId, departure: DepartureRecord) {
     let Some(job) = jobs.table.get(id) else {
-        return; // A store that is not tidied up may have its rest.
+        return; // The job is forgotten; an untidied store may still have this record.
     };
     let principal = job.spec.principal.clone();
     match departure {

@@ -140,7 +140,7 @@ impl Jobs {
             prompt::drop_calls(job);
         });
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
-            return; // Its agent is gone already.
+            return; // The exit was reported before.
         };
         let was_over = is_over(job);
         if !was_over {

@@ -244,7 +244,7 @@ pub(super) fn give(
 /// Logs an elevation or its end in the job, with a metric where it begins or ends (RFC §15.6).
 fn tell_elevation(job: &mut Job, ctx: &mut Context, grant: &GrantRecord, what: &str, begins: Option<bool>) {
     let Some(level) = grant.elevates else {
-        return; // it is granted something, and trusted as before
+        return; // The permission does not elevate the job.
     };
     let id = PromptId { job: job.id, number: grant.number };
     let about = |out: &mut Object| {
@@ -386,7 +386,7 @@ pub(in crate::runtime) fn change(
 pub(in crate::runtime) fn restore_prolonged(table: &mut Table, id: JobId, until: Vec<(u32, UtcMs)>) {
     table.change(id, |job| {
         let Some(prompts) = &mut job.prompts else {
-            return; // All of it was recorded once more since, and stands behind this.
+            return; // A later record of all prompts follows in the log.
         };
         for (number, until) in &until {
             let grant = prompts.kept.grants.iter_mut().find(|grant| grant.number == *number);

@@ -106,7 +106,7 @@ pub(in crate::runtime) fn give(
     by: Option<&Principal>,
 ) {
     let Some(job) = jobs.table.get(id) else {
-        return; // A store that is not tidied up may have its rest.
+        return; // The job is forgotten; an untidied store may still have this record.
     };
     let (from, slot, goes_on) = (job.spec.principal.clone(), job.run.slot, !job.is_terminal());
     let workflow = usize::from(goes_on && is_workflow(job));

@@ -21,7 +21,7 @@ impl Job {
     /// The agent has started: sets the timers for heartbeats and silence.
     pub(super) fn begin_heartbeats(&self, ctx: &mut Context) {
         let Some(interval) = ctx.config.timing.heartbeat else {
-            return; // Nobody is expected to be heard.
+            return; // Without heartbeats, no agent is expected to call.
         };
         ctx.timers.set(Timer::JobHeartbeat(self.id), ctx.now.mono + interval);
         if ctx.config.heartbeat_agents.contains(self.spec.agent.name()) {

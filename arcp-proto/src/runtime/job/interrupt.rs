@@ -86,7 +86,7 @@ pub(in crate::runtime) fn interrupt(jobs: &mut Jobs, ctx: &mut Context, id: JobI
 fn block(job: &mut Job, ctx: &mut Context) {
     let latest = job.prompts.as_deref().and_then(|prompts| prompts.kept.interrupts.last());
     let Some(OpenInterrupt { prompt, by, .. }) = latest else {
-        return; // Nobody has interrupted it.
+        return; // No interrupt is open.
     };
     let colon = if prompt.is_empty() { "" } else { ": " };
     let why = beginning(&alloc::format!("interrupted by {by}{colon}{prompt}"), SHOWN_BYTES);
@@ -105,7 +105,7 @@ pub(super) fn begin(job: &mut Job, ctx: &mut Context) {
 /// Tells a running agent the interrupts that are durable and that it was not told yet.
 pub(super) fn tell(job: &mut Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref_mut().filter(|_| job.run.state == AgentState::Running) else {
-        return; // Nobody has said anything, or nobody hears it.
+        return; // No interrupts, or no agent to tell.
     };
     let due: Vec<(u32, _)> = prompts.untold.extract_if(.., |(_, pos)| ctx.log.is_durable(*pos)).collect();
     for (number, _) in due {

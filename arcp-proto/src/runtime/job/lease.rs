@@ -361,7 +361,7 @@ fn lacking_trust(
 /// much work, the job counts as lacking it.
 fn lacks_trust(job: &Job, ctx: &mut Context, operation: &Namespace, target: &str) -> bool {
     let Ok(target) = Target::new(operation, target) else {
-        return false; // It is nothing that could be done.
+        return false; // Not an operation that could be done.
     };
     let lacking = |ctx: &Context, fuel: &mut Fuel| lacking_trust(job, &ctx.config, (operation, &target), fuel);
     compared(ctx, &job.spec.principal, lacking).map_or(true, |lacking| lacking.is_some())

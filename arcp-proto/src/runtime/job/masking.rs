@@ -74,7 +74,7 @@ pub(in crate::runtime) fn mask(jobs: &Jobs, input: &mut Input) {
 fn of_job(jobs: &Jobs, job: JobId) -> Option<Mask<'_>> {
     let entry = jobs.credentials.by_job.get(&job)?;
     let Stage::Live(live) = &entry.stage else {
-        return None; // Nothing its agent says counts.
+        return None; // Calls of this agent do not count.
     };
     let own = live.credentials.iter().map(|credential| &credential.value);
     let before = entry.superseded.iter().map(|old| &old.value);

@@ -128,7 +128,7 @@ pub(super) fn ask(
 /// Has the host check a question, unless it is checking too many.
 pub(in crate::runtime) fn begin_check(jobs: &mut Jobs, ctx: &mut Context, op: OpId, id: JobId) {
     let Some(account) = jobs.table.get(id).map(|job| job.spec.principal.account()) else {
-        return; // It ended in this input, and went to make room.
+        return; // The job ended in this input, and was forgotten to make room.
     };
     let admitted = admit_check(jobs, ctx, &account, "questions that are being checked");
     let begun = jobs.table.change(id, |job| {
@@ -180,7 +180,7 @@ fn on_checked(job: &mut Job, ctx: &mut Context, op: OpId, fault: Option<&InputFa
     let checked = prompts.checking.remove(at);
     note_checked(job);
     let Some((call, asked)) = checked.asked else {
-        return; // Nobody waits for it any more.
+        return; // The call does not wait any longer.
     };
     match fault {
         None => open(job, ctx, call, asked, false),
@@ -383,7 +383,7 @@ fn close_overdue(job: &mut Job, ctx: &mut Context) {
 /// The job is told to stop, or is over: withdraws its questions.
 pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref_mut() else {
-        return; // It never asked.
+        return; // The job has no prompts.
     };
     let checked = prompts.checking.iter_mut().filter_map(|checking| checking.asked.take());
     let mut calls: Vec<CallId> = checked.map(|(call, _)| call).collect();

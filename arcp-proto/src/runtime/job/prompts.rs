@@ -187,7 +187,7 @@ pub(super) fn unblock(job: &mut Job, ctx: &mut Context) {
 /// Sets the timer for the next deadline of a prompt, a check or a permission.
 pub(super) fn plan(job: &Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref() else {
-        return; // It never asked.
+        return; // The job has no prompts.
     };
     let waits = |checking: &&Checking| checking.asked.is_some();
     let checks = prompts.checking.iter().filter(waits).map(|checking| checking.until);

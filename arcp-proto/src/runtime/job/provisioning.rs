@@ -92,7 +92,7 @@ fn order(jobs: &mut Jobs, ctx: &mut Context, asker: Asker, order: CredentialOrde
 pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, job: JobId) {
     let credentials = &mut jobs.credentials;
     let Some(entry) = credentials.by_job.get_mut(&job) else {
-        return; // Its submit was given up before.
+        return; // The submit was given up before.
     };
     match &entry.stage {
         Stage::Intended(op, asker, order) => {
@@ -122,7 +122,7 @@ pub(in crate::runtime) fn on_issued(
         return None;
     }
     let Stage::Asked(asker) = entry.stage else {
-        return None; // That operation revokes.
+        return None; // This operation revokes.
     };
     jobs.credentials.asked.remove(&op);
     ctx.timers.clear(Timer::Provision(job));
@@ -139,7 +139,7 @@ pub(in crate::runtime) fn on_issued(
     };
     let Some(asker) = asker else {
         jobs.credentials.revoke(ctx, job, None);
-        return None; // Nobody waits for them any more.
+        return None; // The asker has given up.
     };
     match usable {
         Ok((kept, surplus)) => {
@@ -198,7 +198,7 @@ fn kept_of(
 /// An asker gives up: whatever was issued for its request is revoked.
 pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, asker: Asker) {
     let Some(job) = jobs.credentials.waiting.remove(&asker) else {
-        return; // It waited for none.
+        return; // The asker does not wait for credentials.
     };
     ctx.timers.clear(Timer::Provision(job));
     let Some(entry) = jobs.credentials.by_job.get_mut(&job) else {
@@ -225,10 +225,10 @@ fn forget(jobs: &mut Jobs, ctx: &mut Context, job: JobId) {
 /// The host has revoked what it was asked to revoke, or has failed to.
 pub(in crate::runtime) fn on_revoked(jobs: &mut Jobs, ctx: &mut Context, op: OpId, done: bool) {
     let Some(job) = jobs.credentials.asked.remove(&op) else {
-        return; // What was too much goes with the rest in the end.
+        return; // Surplus credentials are revoked again with the rest.
     };
     let Some(entry) = jobs.credentials.by_job.get_mut(&job) else {
-        return; // Another answer came before.
+        return; // An earlier answer was the last one.
     };
     let Stage::Revoking { failures, ends } = &mut entry.stage else {
         return on_superseded_revoked(entry, ctx, (job, op), done);
@@ -238,7 +238,7 @@ pub(in crate::runtime) fn on_revoked(jobs: &mut Jobs, ctx: &mut Context, op: OpI
         return entry.note_unrevoked(ctx);
     }
     if entry.renewing.is_some() {
-        return; // Once that is answered it is asked for the last time.
+        return; // After that answer, the host is asked for the last time.
     }
     let (failed, ends) = (*failures > 0, ends.take());
     if failed {
@@ -273,7 +273,7 @@ fn try_again(ctx: &mut Context, job: JobId, failures: &mut u32) {
 /// The host has revoked a superseded value, or has failed to.
 fn on_superseded_revoked(entry: &mut Provisioning, ctx: &mut Context, (job, op): (JobId, OpId), done: bool) {
     let Some(at) = entry.superseded.iter().position(|old| old.asked == Some(op)) else {
-        return; // It answers what it was not asked.
+        return; // The operation is not an open one of this job.
     };
     if !done {
         let old = &mut entry.superseded[at];
@@ -312,7 +312,7 @@ pub(in crate::runtime) fn renew(
     (id, value): (String, Option<Secret>),
 ) -> Result<(), AgentReply> {
     let Some((job, call)) = jobs.table.get(open.job).zip(open.asked) else {
-        return Ok(()); // Nobody wants to know the value.
+        return Ok(()); // The agent does not wait for the value.
     };
     if job.state.is_cancelling() {
         return Err(AgentReply::Stopped);
@@ -370,7 +370,7 @@ fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance)
         return; // They are revoked.
     };
     let Some(Renewing { id: credential, call, wanted, .. }) = entry.renewing.take() else {
-        return; // It answers what it was not asked.
+        return; // No renewal is open.
     };
     if matches!(entry.stage, Stage::Revoking { .. }) {
         // The host may have issued the value after everything was revoked.

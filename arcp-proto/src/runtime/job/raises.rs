@@ -63,10 +63,10 @@ pub(in crate::runtime) fn check(
     (who, ceilings): (Subject<'_>, [Option<&Ceiling>; 2]),
 ) -> Result<(), Violation> {
     let Some(job) = jobs.get(prompt.job) else {
-        return Ok(()); // It is told so where its question is looked for.
+        return Ok(()); // The look-up of the question refuses this.
     };
     let Some((asked, amounts)) = added(job, prompt.number, answer) else {
-        return Ok(()); // It adds nothing.
+        return Ok(()); // The answer adds nothing.
     };
     if let PromptAnswer::Grant { lease_seconds: Some(_), .. } | PromptAnswer::Grant { once: true, .. } = answer {
         let why =
@@ -95,7 +95,7 @@ fn check_ceilings(
     let before = lease::budget_granted(job).with(&lease::budget_raised(job));
     let amounts = before.bounding(amounts);
     if amounts.is_empty() {
-        return Ok(()); // What is spent of these is not bounded here.
+        return Ok(()); // These currencies are not bounded here.
     }
     let Some(granted) = amounts.and(&before) else {
         return denied("with what was granted before this is more than can be counted".into());

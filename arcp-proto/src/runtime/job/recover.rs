@@ -76,7 +76,7 @@ fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
         return Some(provisioning::lost());
     }
     if is_workflow(job) {
-        return None; // What of it was over is.
+        return None; // Its finished steps stay finished.
     }
     if !ctx.config.restarts(&job.spec.agent) && !slots::is_pure(job, ctx) {
         return Some(Cause::failed(

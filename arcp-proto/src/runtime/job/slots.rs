@@ -27,7 +27,7 @@ impl Jobs {
     /// The record that a job waited for is durable: its acceptance, or its start.
     pub(in crate::runtime) fn on_durable(&mut self, ctx: &mut Context, id: JobId) {
         let Some(job) = self.table.get(id) else {
-            return; // it was ended, and forgotten, while the store failed
+            return; // It ended, and was forgotten, while the store failed.
         };
         match (&job.state, job.run.state) {
             _ if is_over(job) => {}
@@ -167,11 +167,11 @@ fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
 /// may have one more. Otherwise all jobs could wait for each other.
 pub(super) fn lend_slot(jobs: &mut Jobs, ctx: &mut Context, parent: JobId) {
     let Some(job) = jobs.table.get(parent).filter(|job| job.run.slot == Slot::Held) else {
-        return; // It has none to lend.
+        return; // The parent holds no slot.
     };
     let in_line = |child: &JobId| jobs.table.get(*child).is_some_and(|job| job.run.waits.contains(&Wait::Slot));
     let Some(child) = job.run.questions.awaited.values().copied().find(in_line) else {
-        return; // None of them waits for a slot.
+        return; // No awaited child waits for a slot.
     };
     jobs.table.change(parent, |job| jobs.shares.lend_slot(job));
     start_first(jobs, ctx, child);

@@ -169,10 +169,10 @@ impl Streams {
     /// Restores from an event of an earlier run.
     pub(super) fn restore(&mut self, event: &JobEvent) {
         let JobEvent::Emitted { kind, body } = event else {
-            return; // It is of no stream.
+            return; // Not an event of a stream.
         };
         let Some(id) = body.members().ok().filter(|_| kind.is_of_streams()).and_then(|m| m.get_str("stream_id")) else {
-            return; // It is of no stream.
+            return; // Not an event of a stream.
         };
         if matches!(kind, EventKind::StreamClose | EventKind::StreamError) {
             self.earlier.remove(&id);
@@ -347,7 +347,7 @@ fn leave(job: &mut Job, ctx: &mut Context, number: u32, inbound: Inbound, error:
 /// Breaks a stream off with an error, and tells the agent.
 pub(super) fn fail(job: &mut Job, ctx: &mut Context, number: u32, error: JobError) {
     let Some(open) = job.run.sends.streams.open.remove(&number) else {
-        return; // It is over.
+        return; // The stream is over.
     };
     let error = cut(error);
     let counts = (open.chunks, open.shed);
@@ -481,7 +481,7 @@ pub(in crate::runtime) fn is_open(job: &Job, id: &str) -> bool {
 pub(in crate::runtime) fn cancel(jobs: &mut Jobs, ctx: &mut Context, id: JobId, stream: &str, reason: Option<&str>) {
     jobs.table.change(id, |job| {
         let Some(number) = job.run.sends.streams.number_of(stream) else {
-            return; // It is over.
+            return; // The stream is over.
         };
         fail(job, ctx, number, JobError::new(ErrorCode::Cancelled, reason.unwrap_or("the stream was cancelled")));
     });
@@ -493,7 +493,7 @@ pub(in crate::runtime) fn pace(jobs: &mut Jobs, ctx: &mut Context, id: JobId, st
         let now = ctx.now.mono;
         let streams = &mut job.run.sends.streams;
         let Some((number, open)) = streams.open.iter_mut().find(|(_, open)| open.id == stream) else {
-            return; // It is over.
+            return; // The stream is over.
         };
         let number = *number;
         let before = core::mem::replace(&mut open.pace, every.map(|every| Pace { every, due: now, held: false }));

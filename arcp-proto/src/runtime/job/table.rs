@@ -193,7 +193,7 @@ impl Table {
 /// Makes a job another principal's. Returns whether listings show it as ended.
 pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Principal, holder: SessionId) -> bool {
     let Some(job) = table.by_id.get(&id) else {
-        return false; // It was forgotten.
+        return false; // The job was forgotten.
     };
     let (from, end) = (job.spec.principal.clone(), job.end().map(|end| end.pos));
     let asked_by = job.spec.submitted_by().clone();

@@ -38,7 +38,7 @@ pub(in crate::runtime) fn waits(jobs: &Jobs, ctx: &Context, id: JobId) -> bool {
         return false;
     };
     if job.run.state != AgentState::Running || is_over(job) {
-        return false; // Nothing that it says counts any more.
+        return false; // Its calls do not count any longer.
     }
     // While a child waits for the host, calls wait for that instead.
     let account = account_of(job);

@@ -87,7 +87,7 @@ impl Schedules {
             Phase::Planning(op) if is_lost(op) => schedule.phase = Phase::Stalled,
             Phase::Preparing(_) => {
                 self.look(ctx, at, None);
-                return None; // It goes on with the verdict.
+                return None; // The turn comes with the host's verdict.
             }
             Phase::Unplanned | Phase::Planning(_) | Phase::Waiting | Phase::Stalled => {}
         }
@@ -98,7 +98,7 @@ impl Schedules {
     pub(in crate::runtime) fn take_times(&mut self, ctx: &mut Context, turn: &mut Turn) {
         let (at, now) = (turn.at, ctx.now.utc);
         let Some(schedule) = self.kept.get_mut(&at).filter(|_| !turn.stops) else {
-            return; // It waits for the host once more, or is over.
+            return; // The schedule waits for the host, or is over.
         };
         while schedule.coming.front().is_some_and(|time| *time <= now)
             && let Some(time) = schedule.coming.pop_front()
@@ -118,7 +118,7 @@ impl Schedules {
             self.want_plan(ctx, at);
         }
         let Some(schedule) = self.kept.get_mut(&at) else {
-            return; // It was there.
+            return; // Unreachable: it was found above.
         };
         if !schedule.misses_more() {
             let most = ctx.config.limits.schedule.missed_firings;
@@ -166,7 +166,7 @@ impl Schedules {
     pub(in crate::runtime) fn decide(&mut self, now: UtcMs, turn: &mut Turn, time: UtcMs, decided: Decided) {
         let Some(schedule) = self.kept.get_mut(&turn.at) else {
             turn.stops = true;
-            return; // Its principal has ended it by that.
+            return; // The schedule was ended in this input.
         };
         match decided {
             Decided::Fired(job) => {
@@ -218,7 +218,7 @@ impl Schedules {
     /// Ends a turn: records the state if it has changed, and sets the next look.
     pub(in crate::runtime) fn end_turn(&mut self, ctx: &mut Context, turn: &Turn) {
         let Some(schedule) = self.kept.get(&turn.at) else {
-            return; // It is over.
+            return; // The schedule is over.
         };
         if schedule.is_over() {
             return self.forget(ctx, turn.at);
@@ -237,7 +237,7 @@ pub(in crate::runtime) fn on_prepared(schedules: &mut Schedules, op: OpId) -> Op
         return None;
     };
     let Some((_, Operation::Prepare(at, time, preparing), _)) = schedules.running.remove(&op) else {
-        return None; // It was one.
+        return None; // Unreachable: it was found above.
     };
     let schedule = schedules.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Preparing(op))?;
     (schedule.phase, schedule.waited) = (Phase::Waiting, true);

@@ -35,7 +35,7 @@ impl Line {
     /// A schedule leaves the line.
     pub(super) fn leave(&mut self, account: &Account, number: u64) {
         let Some(queue) = self.queues.get_mut(account) else {
-            return; // It did not wait.
+            return; // The schedule was not in line.
         };
         queue.schedules.remove(&number);
         if queue.schedules.is_empty() {

@@ -364,7 +364,7 @@ impl Schedules {
 
     fn take_plan(&mut self, ctx: &mut Context, at: LogPos, op: OpId, plan: Result<Plan, PlanFault>) {
         let Some(schedule) = self.kept.get_mut(&at).filter(|schedule| schedule.phase == Phase::Planning(op)) else {
-            return; // It is over, or was paused meanwhile.
+            return; // The schedule is over, or was paused meanwhile.
         };
         schedule.phase = Phase::Waiting;
         match plan {
@@ -391,7 +391,7 @@ impl Schedules {
     /// Plans what a schedule does next: when it is looked at, or that the host is to find its times.
     fn plan(&mut self, ctx: &mut Context, at: LogPos) {
         let Some(schedule) = self.kept.get(&at) else {
-            return; // It is over.
+            return; // The schedule is over.
         };
         if schedule.phase == Phase::Unplanned && schedule.state.paused.is_none() {
             self.look(ctx, at, None);
@@ -405,7 +405,7 @@ impl Schedules {
     /// Sets when a schedule is looked at: at `next`, or when its operation is overdue.
     fn look(&mut self, ctx: &mut Context, at: LogPos, next: Option<UtcMs>) {
         let Some(schedule) = self.kept.get_mut(&at) else {
-            return; // It is over.
+            return; // The schedule is over.
         };
         let waits = match schedule.phase {
             Phase::Planning(op) | Phase::Preparing(op) => {
@@ -440,7 +440,7 @@ impl Schedules {
             };
             schedule.in_line = None;
             if schedule.phase != Phase::Unplanned || schedule.state.paused.is_some() {
-                continue; // It was paused meanwhile.
+                continue; // The schedule was paused meanwhile.
             }
             let Times::Every(rule) = schedule.record.times.clone() else {
                 debug_assert!(false, "one time is known");
@@ -474,7 +474,7 @@ impl Schedules {
     /// Records the state of a schedule.
     fn note(&mut self, ctx: &mut Context, at: LogPos) {
         let Some(schedule) = self.kept.get_mut(&at) else {
-            return; // It is over.
+            return; // The schedule is over.
         };
         schedule.state.undoes = schedule.state_at;
         schedule.state.at = ctx.now.utc;

@@ -392,7 +392,7 @@ impl Sessions {
     ) {
         self.set_attached(id, false);
         let Some(session) = self.by_id.get_mut(&id) else {
-            return; // It has ended.
+            return; // The session has ended.
         };
         if session.only_resumes.is_some() {
             return self.end(ctx, jobs, id);
@@ -415,7 +415,7 @@ impl Sessions {
 
     fn set_attached(&mut self, id: SessionId, attached: bool) {
         let Some(session) = self.by_id.get_mut(&id) else {
-            return; // It has ended.
+            return; // The session has ended.
         };
         if core::mem::replace(&mut session.attached, attached) != attached {
             self.admission.attached(&session.principal, attached);
@@ -442,7 +442,7 @@ impl Sessions {
     /// Ends a session.
     pub(super) fn end(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         let Some(session) = self.by_id.get(&id) else {
-            return; // It has ended.
+            return; // The session has ended.
         };
         if session.is_recorded() {
             ctx.append(Record::SessionEnded { session: id });

@@ -51,7 +51,7 @@ impl Pace {
     /// A job was submitted, or credentials were ordered for one.
     pub(in crate::runtime) fn note_submit(&mut self, ctx: &Context, who: Subject<'_>) {
         let Some((most, _)) = submit_rate(ctx, who) else {
-            return; // There is no bound.
+            return; // There is no bound on the rate.
         };
         let (account, now) = (who.principal.account(), ctx.now.mono);
         if self.submitted.len() >= self.most && !self.submitted.contains_key(&account) {

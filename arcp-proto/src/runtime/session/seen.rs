@@ -166,7 +166,7 @@ impl Sessions {
         executed: Executed,
     ) {
         let Some(session) = self.by_id.get_mut(&id) else {
-            return; // It has ended, and the store is not tidied up.
+            return; // The session has ended; an untidied store may still have this record.
         };
         let principal = session.principal.clone();
         if session.view.ids_are_of_principal() {

@@ -120,7 +120,7 @@ impl Sessions {
     /// resumed.
     pub(in crate::runtime) fn evict(&mut self, ctx: &mut Context, id: SessionId, code: ErrorCode, reason: &str) {
         let Some(session) = self.by_id.get_mut(&id).filter(|session| session.lease.evicted.is_none()) else {
-            return; // It is being taken already.
+            return; // It is being evicted already.
         };
         let was_recorded = session.is_recorded();
         session.lease.evicted = Some((code, reason.into()));

@@ -231,7 +231,7 @@ impl Workflows {
     /// Sets the state of a step, with a record in the batch of what changed it.
     pub(super) fn keep(&mut self, ctx: &mut Context, job: JobId, at: usize, state: StepState) {
         let Some(run) = self.runs.get_mut(&job) else {
-            return; // It is over by now.
+            return; // The workflow is over.
         };
         let undoes = run.steps.get(&at).map_or(LogPos(0), |(_, pos)| *pos);
         let step = u32::try_from(at).unwrap_or(u32::MAX);
@@ -258,7 +258,7 @@ impl Workflows {
         preparing: Preparing,
     ) {
         let Some(run) = self.runs.get_mut(&job) else {
-            return; // It is over by now.
+            return; // The workflow is over.
         };
         let until = match &preparing {
             Preparing::Input(op, _) => {
