@@ -62,7 +62,7 @@ pub(super) struct Artifacts {
     uploads: Uploads,
     /// The parts that the host is storing.
     parts: BTreeMap<OpId, Whose>,
-    /// Blobs that may be unreferenced once their position is durable.
+    /// Blobs to drop once this position is durable, unless something refers to them again.
     going: VecDeque<(LogPos, BlobDigest)>,
 }
 

@@ -127,7 +127,7 @@ impl Job {
             | AgentCall::Remaining
             | AgentCall::Authorize { .. }
             | AgentCall::Ask { .. }
-            // Taken by `delegation`, `provisioning` and `artifact`, which have all jobs.
+            // Handled by `delegation`, `provisioning` and `artifact`, which can reach all jobs.
             | AgentCall::PutArtifact(_)
             | AgentCall::Delegate(_)
             | AgentCall::RenewCredential { .. }

@@ -158,7 +158,8 @@ impl Jobs {
             slots::hand_slot_up(self, ctx, id);
         }
         ctx.timers.clear(Timer::CancelGrace(id));
-        // A job that ends with its agent is settled once its end is numbered: the room is not for its own last events.
+        // A job that ends with its agent is settled after its end is numbered: settled here, it could be forgotten to
+        // make room for its own last events.
         if was_over {
             self.table.settle(id);
         }

@@ -97,7 +97,7 @@ pub(in crate::runtime) fn hand_over(
     give(jobs, ctx, id, (to, session), by);
 }
 
-/// The change of owner, also as it is restored.
+/// Changes the owner in memory: after the record of that, or as it is restored.
 pub(in crate::runtime) fn give(
     jobs: &mut Jobs,
     ctx: &mut Context,

@@ -42,7 +42,7 @@ pub(in crate::runtime) struct History {
 struct Classes {
     before: u64,
     of_events: VecDeque<EventClass>,
-    /// All classes among them.
+    /// All classes that have occurred, also in forgotten events.
     seen: EventClasses,
     /// Counts per block, once there is more than one block.
     counted: Option<Box<Counted>>,
@@ -333,19 +333,19 @@ impl Classes {
         }
     }
 
-    /// Whether every counted event is of the given classes, so that nothing has to be searched.
+    /// Whether all events so far were of the given classes, so that nothing has to be searched.
     fn are_all(&self, classes: EventClasses) -> bool {
         self.seen.without(classes).is_empty()
     }
 
-    /// How many events up to `n` are of the given classes, after `before`.
+    /// How many events up to `n` are of the given classes, since counting began.
     fn up_to(&self, classes: EventClasses, n: u64) -> u64 {
         let end = usize::try_from(n.saturating_sub(self.before)).unwrap_or(usize::MAX).min(self.of_events.len());
         let (from, before) = self.counted.as_ref().map_or((0, 0), |counted| counted.before_block(end / BLOCK, classes));
         before + self.of_events.range(from..end).filter(|class| classes.has(**class)).count() as u64
     }
 
-    /// The `nth` event of the given classes, from 1.
+    /// The `nth` event of the given classes, from 1, since counting began.
     fn nth(&self, classes: EventClasses, nth: u64) -> Option<u64> {
         let (from, before) = match &self.counted {
             Some(counted) => {

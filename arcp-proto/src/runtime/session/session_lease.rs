@@ -140,8 +140,8 @@ impl Sessions {
         }
     }
 
-    /// Takes the sessions of overseers from their clients that were opened with a bounded credential. The principal
-    /// may have become an overseer after the session was opened.
+    /// Takes from their clients the sessions of overseers that were opened with a bounded credential. A principal
+    /// may have become an overseer after it opened the session.
     pub(in crate::runtime) fn evict_bounded_overseers(&mut self, ctx: &mut Context) {
         let oversees = |session: &Session| authority::sees_everything(&ctx.config, &session.principal);
         let bounded =
