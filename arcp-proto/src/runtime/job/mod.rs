@@ -177,12 +177,12 @@ pub(in crate::runtime) struct JobSpec {
     /// The principal that submitted the job, if the job was handed over to another one: a repeated message of
     /// that submitter makes no new job.
     pub(in crate::runtime) asked_by: Option<Box<Principal>>,
-    /// The principal that handed the job over to its present one, if any: a repeated handover is already done.
+    /// The principal that handed the job over to its present one, if any: a repeated handoff is already done.
     pub(in crate::runtime) given_by: Option<Box<Principal>>,
 }
 
 impl JobSpec {
-    /// The principal that submitted the job, whoever owns it after a handover.
+    /// The principal that submitted the job, whoever owns it after a handoff.
     pub(in crate::runtime) fn submitted_by(&self) -> &Principal {
         self.asked_by.as_deref().unwrap_or(&self.principal)
     }

@@ -117,9 +117,10 @@ impl Table {
     /// Drops events from memory until everything fits, in this order:
     ///
     /// 1. the oldest of the growing job, until it is within its own bounds, but none from `unsent` on;
-    /// 2. those of ended jobs that are not owed to any session, first ended first;
+    /// 2. those of ended jobs that are not owed to any session: of the account that holds most, first ended first;
     /// 3. more of the growing job, but none from `unsent` on;
-    /// 4. those of ended jobs that are owed: a session that reads loses nothing because of one that does not;
+    /// 4. those of ended jobs that are owed, in the same order: a session that reads loses nothing because of one that
+    ///    does not;
     /// 5. the rest of the growing job, but none from `new` on.
     fn fit(
         &mut self,
@@ -173,8 +174,8 @@ impl Table {
     }
 
     /// Lets events go for good until the store fits: the oldest of the growing job until it is within its own bounds,
-    /// then those of ended jobs, first ended first, then more of the growing job, but none of it from `unsent` on.
-    /// Returns the jobs, each with the last event that went.
+    /// then those of ended jobs (of the account that has most, first ended first), then more of the growing job, but
+    /// none of it from `unsent` on. Returns the jobs, each with the last event that went.
     fn trim(&mut self, growing: JobId, limits: &Limits, unsent: u64) -> Vec<(JobId, u64)> {
         self.memory.shed.clear();
         let mut trimmed = Vec::new();

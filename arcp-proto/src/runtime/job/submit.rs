@@ -226,8 +226,8 @@ impl Jobs {
         self.table.first_settled_of(principal).or_else(|| self.table.first_settled())
     }
 
-    /// Accepts a job, in a slot if its principal may have one. A principal with jobs of that agent in line gets no
-    /// slot ahead of them.
+    /// Accepts a job, in a slot if its principal may have one. A principal that may has no job of that agent in line,
+    /// so none is overtaken.
     pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
         let NewJob { agent, grant, key, parent, checks_input: _ } = new;
