@@ -259,7 +259,7 @@ pub(super) fn drop_input(job: &mut Job) {
     }
 }
 
-/// A job has ended: its checkpoints are kept with it.
+/// A job has ended: refuses the waiting request. Kept checkpoints stay with the job.
 pub(super) fn end(job: &mut Job, ctx: &mut Context) {
     let over = || Violation::new(ErrorCode::FailedPrecondition, "the job ended before its agent made a checkpoint");
     answer(job, ctx, Err(over()));

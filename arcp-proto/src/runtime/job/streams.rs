@@ -4,9 +4,10 @@
 //! open ──▶ Open ──chunk──▶ Open ──close, cancel, or end of the job──▶ over
 //! ```
 //!
-//! What happens in a stream is recorded as events of the job. The name of a stream contains the number of the
-//! event that opened it, so a name is never given twice. After a restart the agent that had a stream open is
-//! gone: the stream is ended with its job, or before the agent is started again.
+//! What happens in a stream is recorded as events of the job, except for the chunks of inbound streams
+//! (`inbound`). The name of a stream contains the number of the event that opened it, so a name is never given
+//! twice. After a restart the agent that had a stream open is gone: the stream is ended with its job, or before
+//! the agent is started again.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString as _};
