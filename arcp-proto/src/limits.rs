@@ -1,5 +1,5 @@
-//! Every bound of the runtime, in one place, with its default and the one
-//! thing that happens when it is hit.
+//! Every bound of the runtime, in one place, with its default and what
+//! happens when it is reached.
 
 mod artifact;
 mod family;
@@ -23,88 +23,89 @@ pub use self::workflow::WorkflowLimits;
 
 /// The bounds of a [`crate::runtime::Runtime`].
 ///
+/// Each field says what it bounds, its default in parentheses, and what happens beyond it.
+///
 /// ```
 /// use arcp_proto::limits::Limits;
 /// assert!(Limits::default().validate().is_ok());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-// So that a recording from before a bound was added can be read; it has all of them side by side.
+// A recording from before a bound was added has a default for it. It holds all bounds in one object.
 #[serde(default)]
 pub struct Limits {
-    /// What one message may hold.
+    /// Sizes of frames, events and results.
     #[serde(flatten)]
     pub frame: FrameLimits,
-    /// Connections, and what waits for their peers or has not arrived.
+    /// Connections, and the data that waits for their peers or has partly arrived.
     #[serde(flatten)]
     pub connection: ConnectionLimits,
-    /// Connections that carry sessions as streams.
+    /// Connections that carry several sessions as streams.
     #[serde(flatten)]
     pub stream: StreamLimits,
-    /// Sessions, and what each may have.
+    /// Sessions, and what each may hold.
     #[serde(flatten)]
     pub session: SessionLimits,
-    /// Jobs, their inputs, keys and runs.
+    /// Jobs, their inputs, keys and restarts.
     #[serde(flatten)]
     pub job: JobLimits,
-    /// What jobs ask people.
+    /// Questions to people, interrupts and streams of jobs.
     #[serde(flatten)]
     pub prompt: PromptLimits,
-    /// How far agents, the store and readers may be apart.
+    /// How far agents may be ahead of the store and of readers.
     #[serde(flatten)]
     pub delivery: DeliveryLimits,
-    /// Events that are held in memory and kept in the store.
+    /// Events held in memory and kept in the store.
     #[serde(flatten)]
     pub history: HistoryLimits,
-    /// Jobs that have each other done.
+    /// Children of jobs, and jobs that are handed off.
     #[serde(flatten)]
     pub family: FamilyLimits,
-    /// What is written down of decisions about authority.
+    /// The audit trail.
     #[serde(flatten)]
     pub audit: AuditLimits,
-    /// Credentials that are issued for jobs.
+    /// Credentials issued for jobs.
     #[serde(flatten)]
     pub credential: CredentialLimits,
     /// Proofs that leases are within others.
     #[serde(flatten)]
     pub lease: LeaseLimits,
-    /// What clients leave here for a while.
+    /// Artifacts and checkpoints.
     #[serde(flatten)]
     pub artifact: ArtifactLimits,
-    /// Jobs that are submitted at times.
+    /// Schedules.
     #[serde(flatten)]
     pub schedule: ScheduleLimits,
-    /// Graphs of steps that are run as one job.
+    /// Workflows.
     #[serde(flatten)]
     pub workflow: WorkflowLimits,
 }
 
-/// What one message may hold.
+/// Sizes of frames, events and results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FrameLimits {
-    /// Largest inbound frame in bytes (4 MiB). Larger: an error that says so; a WebSocket is closed with 1009.
+    /// Largest inbound frame in bytes (4 MiB). Larger: an error; a WebSocket is closed with 1009.
     pub frame_bytes: usize,
-    /// Largest frame before a session is open (64 KiB): nobody unknown makes
-    /// us hold more. Larger: an error that says so, then closed.
+    /// Largest frame before a session is open (64 KiB), so that unknown peers cannot make
+    /// the runtime hold more. Larger: an error, then closed.
     pub handshake_frame_bytes: usize,
-    /// Largest frame of a streamed result as written (1 MiB): published
-    /// clients refuse larger ones. Results are cut to fit.
+    /// Largest frame of a streamed result, as written (1 MiB): published
+    /// clients refuse larger ones. Results are split to fit.
     pub result_frame_bytes: usize,
-    /// Deepest JSON nesting accepted (120, and no more than that). Deeper: an error.
+    /// Deepest JSON nesting accepted (120, which is also the maximum). Deeper: an error.
     pub json_depth: usize,
     /// Largest event body in bytes (900 KiB). Larger: a warning takes the place of
-    /// the event; an agent that asked what becomes of it is refused, and one whose
-    /// checkpoint has so long a label fails.
+    /// the event; an agent that waits for the reply is refused; a checkpoint whose label is
+    /// that long fails its agent.
     pub event_body_bytes: usize,
     /// Largest streamed result in bytes (256 MiB). Larger: the job fails.
     pub result_bytes: u64,
-    /// Bytes beside one frame (4 MiB). More: it is refused. They count for [`ConnectionLimits::waiting_bytes`].
+    /// Bytes of a binary message beside a frame (4 MiB). More: refused. Counts for [`ConnectionLimits::waiting_bytes`].
     pub sidecar_bytes: usize,
-    /// Seconds for which a frame waits for them (10). Longer: it is refused.
+    /// Seconds for which a frame waits for its binary message (10). Longer: refused.
     pub sidecar_seconds: u64,
-    /// Frames that were written out and whose place in memory, of at most 1 KiB, is held for
-    /// others (512: what a connection may have in flight by its driver's window). More are
-    /// let go.
+    /// Buffers of written frames, each of at most 1 KiB, that are kept for reuse (512: as many
+    /// frames as a driver's window lets a connection have in flight). More are freed.
     pub frame_buffers: usize,
 }
 
@@ -124,61 +125,58 @@ impl Default for FrameLimits {
     }
 }
 
-/// Connections, and what waits for their peers or has not arrived.
+/// Connections, and the data that waits for their peers or has partly arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConnectionLimits {
     /// Connections that have not finished their handshake (4,096). More: an
-    /// adapter that knows addresses closes the one that was silent for longest,
-    /// of the network that has the most; else the newest is closed.
+    /// adapter that knows addresses closes the one that was silent for longest in
+    /// the network that has the most; otherwise the newest is closed.
     pub handshaking_connections: usize,
-    /// Such connections from one network, an IPv4 address or a /64 of IPv6, and of one
+    /// Such connections from one network (an IPv4 address or a /64 of IPv6) or one
     /// user of a Unix socket (1,024). More: the one of them that was silent for longest
-    /// is closed. As many credentials of one network, or user, are judged at once,
-    /// those of peers that have left too. More: they are refused.
+    /// is closed. Also the number of credentials from one network or user that are judged at once,
+    /// those of peers that have left included. More: refused.
     pub handshaking_connections_per_network: usize,
-    /// Credentials of one network, or user of a Unix socket, that may be wrong within a
-    /// minute, and proofs in open sessions of one principal (30). More: they are refused unjudged, with
-    /// when to try again, but for credentials that were right before.
+    /// Wrong credentials within a minute from one network or user of a Unix
+    /// socket, and wrong proofs in open sessions of one principal (30). More: refused unjudged, with
+    /// the time to try again, except for credentials that were right before.
     pub wrong_credentials: usize,
-    /// Networks, users and principals of which that is remembered, and credentials that
-    /// were right (4,096 each). More: those that would be forgotten first are.
+    /// Networks, users and principals whose wrong credentials are remembered, and right credentials
+    /// that are remembered (4,096 each). More: those that are due to be forgotten first are forgotten.
     pub wrong_credential_sources: usize,
-    /// Credentials that the host has somebody else judge at once, such as an identity
-    /// provider, each on a thread (64). More wait, in turn by network.
+    /// Credentials that the host has another party judge at once, such as an identity
+    /// provider, each on a thread (64). More wait; networks take turns.
     pub judgements: usize,
-    /// How many wait for that (4,096). More: they are not judged, as if nobody had answered.
+    /// Credentials that wait for that (4,096). More: not judged, as if the other party did not answer.
     pub waiting_judgements: usize,
-    /// TLS handshakes that have begun and are not finished (1,024); each holds up
-    /// to 64 KiB. More: the connection whose handshake began first is closed, of
-    /// the network that has the most.
+    /// Unfinished TLS handshakes (1,024); each holds up to 64 KiB. More: in the network that has
+    /// the most, the connection whose handshake began first is closed.
     pub tls_handshakes: usize,
-    /// Such handshakes of one network (256). More: the one of them that began
+    /// Unfinished TLS handshakes of one network (256). More: the one of them that began
     /// first is closed.
     pub tls_handshakes_per_network: usize,
-    /// Bytes of answers to WebSocket pings that one connection does not read
-    /// (4 KiB). More: only the newest ping is answered, and if that cannot be
+    /// Bytes of answers to WebSocket pings that one connection has not read
+    /// (4 KiB). More: only the newest ping is answered, and if that answer cannot be
     /// written for `slow_reader_grace` the connection is closed.
     pub pong_bytes_per_connection: usize,
-    /// Such bytes of all connections (4 MiB). More: each connection holds one
-    /// such answer.
+    /// Such bytes of all connections (4 MiB). More: each connection holds only one such answer.
     pub pong_bytes: usize,
-    /// Bytes of messages that have not arrived whole, of all connections (256
-    /// MiB). More: of the network, or user of a Unix socket, that has sent most of
+    /// Bytes of partly received messages, of all connections (256
+    /// MiB). More: in the network, or for the user of a Unix socket, that has sent most of
     /// them, the connection whose message began first is closed.
     pub partial_bytes: usize,
-    /// Answers waiting for one connection (64). At half of it the connection
-    /// is not read; at sixteen times of it it is closed.
+    /// Answers that wait for one connection (64). At half of it the connection
+    /// is not read; at sixteen times of it the connection is closed.
     pub replies_per_connection: usize,
-    /// Bytes of answers waiting for one connection (1 MiB). As above.
+    /// Bytes of answers that wait for one connection (1 MiB). As above.
     pub reply_bytes_per_connection: usize,
-    /// Bytes that wait for peers and hosts: answers, messages of extensions that
-    /// are not taken, and what came behind an input that is checked (1 GiB); of
-    /// what the others leave an account may hold its `principal_share`. At that
-    /// none of its connections is read; at twice of it whoever sends on is closed.
+    /// Bytes that wait for peers and hosts (1 GiB): answers, messages of extensions that
+    /// the host has not taken, and frames behind an input that is checked. Each account may
+    /// hold its `principal_share`. At that
+    /// none of its connections is read; at twice of it those that still send are closed.
     pub waiting_bytes: usize,
-    /// Entries read for one listing (10,000). Beyond: a short page with a
-    /// cursor.
+    /// Entries read for one listing (10,000). Beyond: a short page with a cursor.
     pub list_scan: usize,
 }
 
@@ -204,58 +202,54 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Sessions, and what each may have.
+/// Sessions, and what each may hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionLimits {
-    /// Sessions of one principal, attached or resumable (16,384). More: its
-    /// oldest ends that has lost its connection and has nothing left to give;
-    /// if there is none, the newest is refused.
+    /// Sessions of one principal, attached or resumable (16,384). More: its oldest session ends
+    /// that has no connection and no frames left to send; if there is none, the new one is refused.
     pub sessions_per_principal: usize,
-    /// Sessions without a credential from one network: an IPv4 address, or a
-    /// /64 of IPv6 (1,024). As above. The other bounds of a principal hold for
-    /// all of them together.
+    /// Anonymous sessions of one network, an IPv4 address or a /64 of IPv6 (1,024). As above. The
+    /// other bounds of a principal hold for all of them together.
     pub anonymous_sessions_per_network: usize,
-    /// Sessions without a credential, together (4,096). As above, whosever is
-    /// the oldest.
+    /// Anonymous sessions of all networks (4,096). As above, whichever network the
+    /// oldest belongs to.
     pub anonymous_sessions: usize,
-    /// Sessions altogether (65,536). As above: the oldest of its own, or else of
-    /// those without a credential.
+    /// All sessions (65,536). As above: the oldest of the same principal, or else the oldest
+    /// anonymous one.
     pub sessions: usize,
-    /// Jobs that one principal may submit in a second, and as many at once (no bound),
-    /// or one network without a credential, in whatever session. More: refused, with when to
-    /// try again. A key that is used again submits nothing; credentials that are ordered
-    /// for a job count, whether or not it is accepted.
+    /// Submits per second of one principal, or of one network without a credential, and
+    /// the same number in a burst, over all its sessions (no bound). More: refused, with the
+    /// time to try again. A repeated submit with the same key is not counted. A submit for which
+    /// credentials are issued is counted whether or not it is accepted.
     pub submits_per_second: Option<NonZeroU32>,
     /// Percent of `sessions`, `jobs`, `unfinished_bytes`, `running_jobs`,
-    /// `waiting_input_bytes`, `index_bytes` and `keys` that only principals with a credential may use (25). For everybody
-    /// else these bounds are so much lower.
+    /// `waiting_input_bytes`, `index_bytes` and `keys` that only principals with a credential may
+    /// use (25). For anonymous sessions these bounds are lower by as much.
     pub reserve: u8,
-    /// Ended sessions remembered so that a late resume is told why (16,384).
-    /// The oldest are forgotten.
+    /// Ended sessions that are remembered, so that a late resume is told why it fails (16,384).
+    /// More: the oldest are forgotten.
     pub ended_sessions: usize,
-    /// Bytes of messages of extensions that a session's host was given and has
+    /// Bytes of a session's messages of extensions that the host has
     /// not taken (4 MiB). At it the session's connection is not read.
     pub extension_bytes: usize,
-    /// Commands whose ids are remembered, with what they came to, per session, or
-    /// where ids are the principal's, per principal, or per network without a
-    /// credential (256). The oldest are forgotten.
+    /// Commands whose ids and outcomes are remembered (256): per session, or,
+    /// where ids belong to the principal, per principal, or per network without a
+    /// credential. More: the oldest are forgotten.
     pub seen_ids_per_session: usize,
-    /// Bytes of all such commands of one principal, or of one network without a
-    /// credential (32 MiB). More: the oldest of the session that grows are
-    /// forgotten, but not its last one.
+    /// Bytes of all such commands of one principal, or of one network without a credential (32
+    /// MiB). More: the oldest of the session that adds one are forgotten, except its last one.
     pub seen_bytes_per_principal: usize,
     /// Jobs watched by one session (1,024). More: refused.
     pub watches_per_session: usize,
     /// Subscriptions of one session (16). More: refused.
     pub subscriptions_per_session: usize,
-    /// Subscriptions of one principal (256), or of one network without a
-    /// credential: each is shown every event of its jobs. More: refused.
+    /// Subscriptions of one principal, or of one network without a
+    /// credential (256): each is sent every event of its jobs. More: refused.
     pub subscriptions_per_principal: usize,
-    /// Bytes of the lists of one filter (16 KiB). More: refused.
+    /// Bytes of the lists in one filter (16 KiB). More: refused.
     pub filter_bytes: usize,
-    /// Events of history that one subscription may ask for (262,144). More:
-    /// refused.
+    /// Events of history that one subscription may request (262,144). More: refused.
     pub backfill_events: u64,
 }
 
@@ -281,55 +275,50 @@ impl Default for SessionLimits {
     }
 }
 
-/// Jobs, their inputs, keys and runs.
+/// Jobs, their inputs, keys and restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobLimits {
-    /// Jobs of one principal that have not ended (4,096). More: refused.
+    /// Unfinished jobs of one principal (4,096). More: refused.
     pub jobs_per_principal: usize,
-    /// Jobs altogether, over or not (131,072). More: the first that ended is
-    /// forgotten, of its own principal, or else of the account whose ended jobs hold
-    /// most; if none has, refused.
+    /// All jobs, ended ones included (131,072). More: an ended job is
+    /// forgotten, the first that ended of the same principal, or else of the account whose ended jobs
+    /// hold most; if no job has ended, refused.
     pub jobs: usize,
-    /// Bytes of input and extensions of one principal's jobs not started (256 MiB).
+    /// Bytes of input and extensions of one principal's jobs that have not started (256 MiB).
     /// More: refused.
     pub waiting_input_bytes_per_principal: usize,
-    /// Bytes of input and extensions of all jobs not started (1 GiB). More:
-    /// refused.
+    /// Bytes of input and extensions of all jobs that have not started (1 GiB). More: refused.
     pub waiting_input_bytes: usize,
-    /// Largest input of an agent whose inputs are checked, in bytes (1 MiB).
-    /// Larger: refused.
+    /// Largest input of an agent whose inputs are checked, in bytes (1 MiB). Larger: refused.
     pub checked_input_bytes: usize,
-    /// Inputs and answers that are being checked at once (64), and as many questions
-    /// and inputs of children of agents; of those that others leave an account may have its
-    /// `principal_share`. More: refused.
+    /// Inputs and answers that are checked at once (64), and as many questions and inputs of
+    /// children. Each account may have its `principal_share`. More: refused.
     pub input_checks: usize,
-    /// Largest lease request in bytes (8 KiB): it is shown in every listing.
-    /// Larger: refused.
+    /// Largest lease request in bytes (8 KiB), as every listing shows it. Larger: refused.
     pub lease_bytes: usize,
-    /// Ended jobs of one principal kept for listings (16,384). More: the
+    /// Ended jobs of one principal that are kept for listings (16,384). More: the
     /// oldest are forgotten early.
     pub ended_jobs_per_principal: usize,
-    /// Agents running at once (256): children, without the agents that wait for them,
-    /// and other jobs with those. More: jobs wait, in turn by principal.
+    /// Agents that run at once (256). Children count without the agents that wait for them,
+    /// other jobs with those. More: jobs wait; principals take turns.
     pub running_jobs: usize,
     /// Percent of what the others leave of `running_jobs`, `jobs`, `unfinished_bytes`,
-    /// `waiting_input_bytes`, `waiting_bytes`, `undurable_bytes` and `index_bytes`
-    /// that one account may hold, but one in any case (25; 100: whoever comes first
-    /// takes everything). More: as that bound says, for this account alone.
+    /// `waiting_input_bytes`, `waiting_bytes`, `undurable_bytes`, `index_bytes` and other bounds
+    /// that one account may hold, but at least one (25; with 100 the first account may take
+    /// everything). More: what that bound says, for this account alone.
     pub principal_share: u32,
-    /// Requests by which sessions came to know one job (1,024). More: refused,
-    /// but for messages that come again.
+    /// Requests through which sessions have access to one job (1,024). More: refused,
+    /// except for repeated messages.
     pub requests_per_job: usize,
-    /// Idempotency keys of one principal held (524,288). More: a submit with
-    /// a key is refused.
+    /// Idempotency keys held for one principal (524,288). More: a submit with a new key is refused.
     pub keys_per_principal: usize,
-    /// Idempotency keys held (1,048,576). As above.
+    /// Idempotency keys held for all principals (1,048,576). As above.
     pub keys: usize,
     /// Bytes of one checkpoint (1 MiB). Larger: the job fails.
     pub checkpoint_bytes: usize,
-    /// Times a job is started again after the runtime ended (3). More: it
-    /// fails: perhaps it is what ends the runtime.
+    /// How often a job is started again after the runtime ended (3). More: the job
+    /// fails, as it may be what ends the runtime.
     pub restarts: u32,
 }
 
@@ -355,18 +344,17 @@ impl Default for JobLimits {
     }
 }
 
-/// Credentials that are issued for jobs, and tokens for the rest of one.
+/// Credentials issued for jobs, and job tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CredentialLimits {
-    /// Jobs that have credentials, or are to have some, or had some that are not known
-    /// to be revoked (4,096); an account may have its `principal_share`. More:
-    /// refused.
+    /// Jobs that have credentials, await some, or had some whose revocation is not confirmed
+    /// (4,096); each account may have its `principal_share`. More: refused.
     pub jobs_with_credentials: usize,
-    /// Credentials of one job (8). More: revoked at once. As many values that its agent has
-    /// chosen and that were not issued are still masked. More: it may choose no other one.
+    /// Credentials of one job (8). More: revoked at once. Also the number of values that its agent
+    /// chose and that were not issued, which are masked all the same. More: it may choose no other value.
     pub credentials_per_job: usize,
-    /// Tokens of one job that count at once (4). One more takes the place of the first.
+    /// Valid tokens of one job (4). More: the first of them becomes invalid.
     pub tokens_per_job: usize,
 }
 
@@ -376,17 +364,17 @@ impl Default for CredentialLimits {
     }
 }
 
-/// Proofs that leases, and permissions, are within others and within ceilings. They are
-/// counted in units of [`Fuel`].
+/// Proofs that leases and permissions are within others and within ceilings,
+/// measured in units of [`Fuel`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LeaseLimits {
     /// Units for one request (1,048,576: about 2.5 ms of a core). More: refused, with the
     /// pattern that took too much.
     pub proof_units: u32,
-    /// Units in a second for one principal, or one network without a credential
-    /// (16,777,216: about 40 ms of a core), and a quarter of it at once. More: a request
-    /// that needs any is refused, with when to try again.
+    /// Units per second for one principal, or one network without a credential
+    /// (16,777,216: about 40 ms of a core), with a quarter of that in a burst. More: a request
+    /// that needs a proof is refused, with the time to try again.
     pub proof_units_per_second: NonZeroU32,
 }
 
@@ -397,13 +385,12 @@ impl Default for LeaseLimits {
     }
 }
 
-/// What jobs ask people, and what is said in their streams.
+/// Questions to people, interrupts and streams of jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PromptLimits {
-    /// Questions of one job that people have not answered (16). More: the agent that
-    /// asks is refused. As many that are over are remembered, and as many permissions
-    /// held.
+    /// Unanswered questions of one job (16). More: the agent that asks is refused. As many answered
+    /// or expired questions are remembered, and as many permissions held.
     pub open_prompts_per_job: usize,
     /// Bytes of one question with its schema, options and default (16 KiB). Larger:
     /// the agent that asks is refused.
@@ -412,9 +399,9 @@ pub struct PromptLimits {
     pub answer_bytes: usize,
     /// Interrupts of one job from which its agent has not gone on (4). More: refused.
     pub open_interrupts_per_job: usize,
-    /// Bytes that one interrupt says (4 KiB). More: refused.
+    /// Bytes of the text of one interrupt (4 KiB). More: refused.
     pub interrupt_bytes: usize,
-    /// Streams of one job that are open at once (16). More: refused, or dropped with a warning.
+    /// Open streams of one job (16). More: refused, or dropped with a warning.
     pub open_streams_per_job: usize,
     /// Bytes of one stream to an agent that it has not taken (64 KiB). More: a chunk is refused.
     pub stream_input_bytes: usize,
@@ -434,15 +421,15 @@ impl Default for PromptLimits {
     }
 }
 
-/// What is written down of decisions about authority.
+/// The audit trail: records of decisions about authority.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditLimits {
-    /// Entries of the audit trail (65,536; 0: none is written). More: of the principal
-    /// that has most, or the network without a credential, the oldest is let go.
+    /// Entries of the audit trail (65,536; 0: none is written). More: the oldest goes, of the principal
+    /// that has most, or the network without a credential.
     pub audit_entries: usize,
-    /// Refusals that are counted at once, each of one principal, or of one network
-    /// without a credential (256). More: others are counted together, as nobody's.
+    /// Principals, and networks without a credential, whose refusals are counted at once
+    /// (256). More: the refusals of others are counted together, without a principal.
     pub audited_refusals: usize,
 }
 
@@ -452,57 +439,53 @@ impl Default for AuditLimits {
     }
 }
 
-/// How far agents, the store and readers may be apart.
+/// How far agents may be ahead of the store and of readers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeliveryLimits {
-    /// Numbered frames a connected reader may be behind with what it watches
-    /// or is subscribed to (131,072): at half of it it is told, at all of it
-    /// it is detached from that, with a reason.
+    /// Numbered frames by which a connected session may be behind on jobs that it watches
+    /// or is subscribed to (131,072). At half of it the session is told; at all of it
+    /// it is detached from them, with a reason.
     pub watch_lag: u64,
-    /// Numbered frames a client that acknowledges may be behind with that
-    /// (1,000). More: it is told so once.
+    /// Numbered frames by which a client that acknowledges may be behind with its acknowledgements
+    /// (1,000). More: it is told once.
     pub ack_lag: u64,
-    /// Events an agent may emit ahead of the store and its submitter (256): what
-    /// one commit shares its cost among.
-    /// Beyond: its call waits.
+    /// Events that an agent may emit ahead of the store and its submitter (256), which is how many
+    /// can share the cost of one commit. Beyond: its call waits.
     pub agent_credit: u32,
-    /// Bytes of calls an agent may make ahead of the store and its submitter
-    /// (1 MiB), but one call in any case. Beyond: its call waits.
+    /// Bytes of calls that an agent may make ahead of the store and its submitter
+    /// (1 MiB), but at least one call. Beyond: its call waits.
     pub agent_credit_bytes: usize,
-    /// Calls of one agent that wait for their answer (64). Beyond: another one is
-    /// not done, and the answer says so.
+    /// Calls of one agent that wait for a reply (64). Beyond: another one is
+    /// not done, and its reply says so.
     pub open_calls_per_job: usize,
     /// Prices of one job that are reserved and not settled (64). More: the agent
     /// that asks is refused.
     pub reservations_per_job: usize,
-    /// Numbered frames an attached submitter may be behind before its agents
+    /// Numbered frames by which an attached submitter may be behind before its agents
     /// are paced (1,024).
     pub pace_events: u64,
-    /// Bytes of events that came while a submitter was attached and that it was
+    /// Bytes of events, appended while a submitter was attached, that it was
     /// not sent, before its agents are paced (2 MiB). They stay in memory.
     pub pace_bytes: usize,
     /// Events read back from the store at once (256).
     pub load_events: u64,
-    /// Bytes of events read back at once (1 MiB), but one event in any case.
+    /// Bytes of events read back at once (1 MiB), but at least one event.
     pub load_bytes: usize,
     /// Jobs of which one session holds events read back (8). More: those of
-    /// another go.
+    /// another job are dropped.
     pub loads_per_session: usize,
-    /// Bytes read back and not sent yet, of all sessions (64 MiB). More: whoever
-    /// cannot be written to reads again later.
+    /// Bytes read back and not sent yet, of all sessions (64 MiB). More: sessions that
+    /// cannot be sent frames drop theirs, and read them again later.
     pub ahead_bytes: usize,
-    /// Bytes of payloads kept, beside their events, because several sessions get
-    /// them (64 MiB). More: the oldest are written anew for whoever still needs
-    /// them.
+    /// Bytes of payloads kept, besides their events, because several sessions are sent them (64
+    /// MiB). More: the oldest are dropped, and written again for sessions that still need them.
     pub rendered_bytes: usize,
-    /// Runs of one session's index (1,048,576); a run is events of one job in
-    /// a row. More: the oldest go; who still needs them gets
-    /// `RESUME_WINDOW_EXPIRED`.
+    /// Runs in one session's index (1,048,576); a run is events of one job in a row. More: the
+    /// oldest are dropped; a session that still needs them gets `RESUME_WINDOW_EXPIRED`.
     pub index_runs_per_session: usize,
-    /// Bytes of all indexes (1 GiB), about a hundred for a run; of what the others
-    /// leave an account may hold its `principal_share`. As above, for the one that
-    /// grows.
+    /// Bytes of all indexes (1 GiB), about a hundred for each run; each account may hold its
+    /// `principal_share`. As above, for the index that grows.
     pub index_bytes: usize,
 }
 
@@ -528,49 +511,43 @@ impl Default for DeliveryLimits {
     }
 }
 
-/// Events that are held in memory and kept in the store.
+/// Events held in memory and kept in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HistoryLimits {
-    /// Events of one job held in memory (65,536). More: the oldest are let go;
-    /// a store gives them back, and without one who still needs them gets
-    /// `RESUME_WINDOW_EXPIRED`: an attached submitter never does, its agents
-    /// wait for it. What is not durable stays in any case: that is as much as its agent
-    /// may say ahead (`agent_credit`), which it may say at once.
+    /// Events of one job held in memory (65,536). More: the oldest are dropped; a store gives them
+    /// back. Without one, a session that still needs them gets `RESUME_WINDOW_EXPIRED`, except an
+    /// attached submitter, for which its agents wait. Events that are not durable stay in any case:
+    /// at most as many as the agent may emit ahead of the store (`agent_credit`).
     pub job_events: usize,
     /// Bytes of events of one job held in memory (64 MiB). As above.
     pub job_event_bytes: usize,
-    /// Bytes of events of all jobs held in memory (1 GiB). As above; those of
-    /// ended jobs go first, of the account that holds most the first that ended.
+    /// Bytes of events of all jobs held in memory (1 GiB). As above. Events of
+    /// ended jobs go first: of the account that holds most, those of the job that ended first.
     pub log_bytes: usize,
-    /// Events of one job kept in the store (1,048,576). More: the oldest are
-    /// deleted, about a thousandth of that at once; who still needs them gets
-    /// `RESUME_WINDOW_EXPIRED`, and who watches the job and was not sent them yet is
-    /// detached from it.
+    /// Events of one job kept in the store (1,048,576). More: the oldest are deleted, about a
+    /// thousandth of the bound at once. A session that still needs them gets
+    /// `RESUME_WINDOW_EXPIRED`; a watcher that was not sent them yet is detached from the job.
     pub kept_job_events: usize,
     /// Bytes of events of one job kept in the store (1 GiB). As above.
     pub kept_job_bytes: usize,
-    /// Bytes of events of all jobs kept in the store (8 GiB). As above; those of
-    /// ended jobs go first, of the account that keeps most the first that ended, and
-    /// when a job ends these jobs are forgotten early, as far as their events and
-    /// inputs need the room.
+    /// Bytes of events of all jobs kept in the store (8 GiB). As above. Events of ended jobs go
+    /// first: of the account that keeps most, those of the job that ended first. When a job ends,
+    /// such jobs are forgotten early, as far as their events and inputs need the room.
     pub kept_bytes: u64,
-    /// Bytes of all jobs that have not ended, besides their inputs and the bodies of
-    /// their events (1 GiB): what was asked for, questions, and six bytes for each
-    /// event. Of what the others leave an account may hold its `principal_share`.
-    /// More: a submit, a delegation or a question is refused.
+    /// Bytes of all unfinished jobs, besides their inputs and the bodies of their events (1 GiB):
+    /// requests, questions, and six bytes for each event. Each account may hold its
+    /// `principal_share`. More: a submit, a delegation or a question is refused.
     pub unfinished_bytes: usize,
-    /// Bytes that all jobs hold in memory that are over, besides the bodies of
-    /// their events (256 MiB). More: of the account that holds most the first that
-    /// ended are forgotten early.
+    /// Bytes that all ended jobs hold in memory, besides the bodies of their events (256 MiB).
+    /// More: of the account that holds most, the jobs that ended first are forgotten early.
     pub ended_bytes: usize,
-    /// Bytes of records that are not durable (64 MiB). At it no connection is
-    /// read; at four times of it whoever sends on is closed. Of what the others
-    /// leave an account may cause its `principal_share`: at that none of its own
-    /// connections is read.
+    /// Bytes of records that are not durable (64 MiB). At it no connection is read; at four times
+    /// of it connections that still send are closed. Each account may cause its `principal_share`;
+    /// at that none of its own connections is read.
     pub undurable_bytes: usize,
-    /// Bytes of records that one account has caused and that are not durable (2 MiB): so much stands before what
-    /// others wait for, however many jobs it runs. At it its agents are heard later, in turn, but for signs of life.
+    /// Bytes of records that one account has caused and that are not durable (2 MiB): other accounts' records wait
+    /// behind them, however many jobs it runs. At it its agents are heard later, in turn; heartbeats are not delayed.
     pub agent_undurable_bytes: usize,
 }
 
@@ -593,7 +570,7 @@ impl Default for HistoryLimits {
 
 impl Limits {
     /// Bounds for a device: a few peers, a few agents at once, and a few
-    /// megabytes for everything, however its peers behave. Frames have at most
+    /// megabytes in total, however its peers behave. Frames have at most
     /// 64 KiB, results 1 MiB; the store keeps at most 16 MiB of events.
     ///
     /// ```
@@ -721,22 +698,22 @@ impl Limits {
         }
     }
 
-    /// What there is of a bound for an account.
+    /// The share of a bound that an account may use: an anonymous one cannot use the reserve.
     pub(crate) fn total_for(&self, account: &Account, bound: usize) -> usize {
         if account.is_anonymous() { self.without_reserve(bound) } else { bound }
     }
 
-    /// What is left of a bound without the reserve; one in any case.
+    /// A bound without the reserve; at least one.
     pub(crate) fn without_reserve(&self, bound: usize) -> usize {
         let kept = (bound as u128 * u128::from(self.session.reserve)).div_ceil(100) as usize;
         bound.saturating_sub(kept).max(1)
     }
 
-    /// Checks every bound against its range.
+    /// Checks that every bound is within its range.
     ///
     /// # Errors
     ///
-    /// The first bound that cannot work.
+    /// The first bound that is not.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let at_least = |name, value: u64, min: u64, expected| {
             (value >= min).then_some(()).ok_or(ConfigError::Limit { name, value, expected })

@@ -4,45 +4,45 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What clients leave here for a while, and states of jobs at which others can begin.
+/// Artifacts of clients and agents, and checkpoints at which jobs can begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ArtifactLimits {
-    /// Bytes of one artifact that is put at once (1 MiB). Larger: it is refused.
+    /// Bytes of one artifact that is put in one request (1 MiB). Larger: refused.
     pub artifact_bytes: usize,
-    /// Bytes of one artifact that an agent leaves, or a client in parts (64 MiB). Larger:
-    /// it is refused.
+    /// Bytes of one artifact that an agent puts, or a client in parts (64 MiB). Larger:
+    /// refused.
     pub whole_artifact_bytes: usize,
-    /// Artifacts of everybody (65,536); of what the others leave an account may have
-    /// its `principal_share`. More: one that is put is refused.
+    /// All artifacts (65,536); each account may have
+    /// its `principal_share`. More: a new one is refused.
     pub artifacts: usize,
-    /// Bytes of all artifacts, equal ones once for each (4 GiB); of what the others
-    /// leave an account may have its `principal_share`. As above.
+    /// Bytes of all artifacts, with equal ones counted each time (4 GiB); each account may
+    /// have its `principal_share`. As above.
     pub all_artifact_bytes: usize,
-    /// Artifacts of everybody that come in parts at once (256); of what the others leave
-    /// an account may have its `principal_share`. More: another one is refused. All bytes
-    /// of one count for `all_artifact_bytes` from its first part on.
+    /// Uploads in parts at once (256); each account may have
+    /// its `principal_share`. More: another one is refused. All bytes
+    /// of an upload count towards `all_artifact_bytes` from its first part on.
     pub artifact_uploads: usize,
-    /// Artifacts that the host is storing and reading at once (64); of what the others
-    /// leave an account may have its `principal_share`. More: it is refused.
+    /// Artifacts that the host stores or reads at once (64); each
+    /// account may have its `principal_share`. More: refused.
     pub artifact_operations: usize,
-    /// Checkpoints of one job that are kept (16). More: the oldest that its agent made by
-    /// itself goes; where clients asked for all of them, one more that is asked for is
+    /// Checkpoints of one job that are kept (16). More: the oldest that its agent made unasked
+    /// goes; if clients asked for all of them, a request for another one is
     /// refused.
     pub checkpoints_per_job: usize,
-    /// Bytes of the checkpoints of one job that are kept (4 MiB). As above.
+    /// Bytes of the kept checkpoints of one job (4 MiB). As above.
     pub checkpoint_bytes_per_job: usize,
-    /// Bytes of the checkpoints of all jobs, with what jobs that begin at them are started
-    /// with (128 MiB); of what the others leave a principal may have its
-    /// `principal_share`. More: as above, and no job begins at another one's checkpoint.
+    /// Bytes of the checkpoints of all jobs, with the inputs that jobs which begin at them
+    /// need (128 MiB); each principal may have its
+    /// `principal_share`. More: as above, and no job begins at a checkpoint of another job.
     pub all_checkpoint_bytes: usize,
-    /// How long an agent may take for a checkpoint that is asked for (30 s). Longer: whoever
-    /// asks is refused.
+    /// How long an agent may take for a requested checkpoint (30 s). Longer: the
+    /// request is refused.
     pub checkpoint_wait: Duration,
 }
 
 impl ArtifactLimits {
-    /// Those of a device.
+    /// Bounds for a device.
     pub(super) fn small() -> ArtifactLimits {
         ArtifactLimits {
             artifact_bytes: 16 << 10,

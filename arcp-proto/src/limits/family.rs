@@ -1,25 +1,25 @@
-//! Bounds of families of jobs.
+//! Bounds of children of jobs, and of jobs that are handed off.
 
 use serde::{Deserialize, Serialize};
 
-/// Jobs that have each other done.
+/// Children of jobs, and jobs that are handed off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FamilyLimits {
-    /// Children of one job that have not ended (64). More: the agent that asks is
+    /// Unfinished children of one job (64). More: the delegation is
     /// refused.
     pub children_per_job: usize,
-    /// Jobs below one another that had each other done (8; 0: none has). More: the
-    /// agent that asks is refused.
+    /// Levels of children below one another (8; 0: no job may delegate). More: the
+    /// delegation is refused.
     pub delegation_depth: usize,
-    /// Jobs below one that nobody delegated, which have not ended or have such below
-    /// them (256). More: the agent that asks is refused.
+    /// Jobs below one that is itself not a child, counting those that are unfinished or have
+    /// unfinished ones below them (256). More: the delegation is refused.
     pub jobs_per_family: usize,
-    /// Jobs that are being handed over to other runtimes (256); an account may have its
+    /// Jobs that are being handed off to other runtimes (256); each account may have its
     /// `principal_share`. More: refused.
     pub departing_jobs: usize,
-    /// Bytes of a `delegate` event that repeats what was asked of a child, its input among it
-    /// (16 KiB). More: it says the child and its lease alone, and the input is kept once, with
+    /// Bytes of a `delegate` event that repeats the request for the child, its input included
+    /// (16 KiB). More: the event has only the child and its lease, and the input is kept once, with
     /// the child.
     pub delegate_event_bytes: usize,
 }

@@ -2,30 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Jobs that are submitted at times.
+/// Schedules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleLimits {
     /// Schedules of one principal (256). More: a new one is refused.
     pub schedules_per_principal: usize,
-    /// Schedules of everybody (16,384); of what the others leave a principal may have its
+    /// All schedules (16,384); each principal may have its
     /// `principal_share`. As above.
     pub schedules: usize,
     /// Bytes of what one schedule submits: input, lease and extensions (64 KiB). As above.
     pub schedule_bytes: usize,
-    /// Bytes of all schedules in memory (64 MiB); of what the others leave a principal may
+    /// Bytes of all schedules in memory (64 MiB); each principal may
     /// have its `principal_share`. As above.
     pub all_schedule_bytes: usize,
-    /// Times of one schedule that were missed and get a job all the same, where all of
-    /// them are to (16): the latest.
+    /// Missed times of one schedule that get a job, if the schedule wants one for each
+    /// (16): the latest.
     pub missed_firings: usize,
     /// Times of one schedule that wait for an earlier job to end (16). More: they pass
     /// without a job.
     pub queued_firings: usize,
     /// Rules whose times the host is asked for at once (8), and as many again for new
-    /// schedules and for inputs that are checked; of what the others leave a principal may
-    /// have its `principal_share` of each. Beyond: its schedules wait, those of others
-    /// before them in turn, and a new one is refused.
+    /// schedules and for inputs that are checked; each principal may
+    /// have its `principal_share` of each. More: existing schedules wait, with principals
+    /// taking turns; a new one is refused.
     pub schedule_plans: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What connections may hold that carry sessions as streams.
+//! Bounds of connections that carry several sessions as streams.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,19 +8,19 @@ use crate::error::ConfigError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StreamLimits {
-    /// Streams that one connection of HTTP/2 carries at once (16). More: refused, to
+    /// Streams that one HTTP/2 connection carries at once (16). More: refused, to
     /// be opened on another connection.
     pub streams_per_connection: u32,
-    /// Bytes of a stream that have come and are not read, and as many, over QUIC four
-    /// times as many, that are written and not taken (64 KiB). More: the peer waits;
-    /// what is to be written waits.
+    /// Bytes of one stream that have arrived and are not read (64 KiB), and as many (over QUIC four
+    /// times as many) that are written and not sent. More: the peer waits;
+    /// the writer waits.
     pub stream_bytes: u32,
-    /// Requests of one connection of HTTP/2 that came to no session (64). More: it is
+    /// Requests of one HTTP/2 connection that led to no session (64). More: it is
     /// closed.
     pub failed_streams: u32,
-    /// Frames of one connection of HTTP/2 that carry nothing for any session, such as
-    /// `PING` and `SETTINGS` (1,024): as many come back in ten seconds, and a few with each
-    /// frame of data. More: it is closed.
+    /// Frames of one HTTP/2 connection that carry no data of a session, such as
+    /// `PING` and `SETTINGS` (1,024). The allowance is restored within ten seconds, and a little by
+    /// each frame of data. More: it is closed.
     pub empty_frames: u32,
 }
 
@@ -31,7 +31,7 @@ impl Default for StreamLimits {
 }
 
 impl StreamLimits {
-    /// For a device.
+    /// Bounds for a device.
     pub(super) fn small() -> StreamLimits {
         StreamLimits { streams_per_connection: 4, stream_bytes: 4 << 10, failed_streams: 8, empty_frames: 64 }
     }

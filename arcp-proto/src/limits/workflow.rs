@@ -2,32 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Graphs of steps that are run as one job.
+/// Workflows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkflowLimits {
     /// Steps of one workflow (128). More: it is refused.
     pub workflow_steps: usize,
-    /// Steps of one that wait for each other in a row (32). As above.
+    /// Length of the longest chain of dependent steps in one workflow (32). As above.
     pub workflow_depth: usize,
-    /// Pointers in the arguments and conditions of one (512). As above.
+    /// Pointers in the arguments and conditions of one workflow (512). As above.
     pub workflow_pointers: usize,
-    /// Bytes that are read to follow the pointers of one into its input, and again for each
-    /// step into whatever they lead to (32 MiB). More: it is refused, and the step fails.
+    /// Bytes read to follow the pointers of one workflow into its input, and again for each
+    /// step into the results that they refer to (32 MiB). More: it is refused, and the step fails.
     pub pointer_work_bytes: usize,
-    /// Bytes of the graph of one, without its input (64 KiB). As above.
+    /// Bytes of the graph of one workflow, without its input (64 KiB). More: it is refused.
     pub workflow_bytes: usize,
-    /// How often one step may be tried again (10). As above.
+    /// How often one step may be retried (10). As above.
     pub step_retries: u32,
-    /// Steps of one that run at once (8). More: they wait for each other.
+    /// Steps of one workflow that run at once (8). More: they wait for each other.
     pub concurrent_steps: usize,
-    /// Bytes of the arguments of one step, once they are filled in (256 KiB). More: the
+    /// Bytes of the arguments of one step, with pointers filled in (256 KiB). More: the
     /// step fails.
     pub step_argument_bytes: usize,
-    /// Bytes of all results of one workflow (1 MiB). More: the step fails that has it.
+    /// Bytes of all results of one workflow (1 MiB). More: the step fails whose result exceeds it.
     pub step_result_bytes: usize,
-    /// Bytes of all workflows that go on, with their inputs and results (128 MiB); of what
-    /// the others leave a principal may hold its `principal_share`. More: a new one is
+    /// Bytes of all unfinished workflows, with their inputs and results (128 MiB); each
+    /// principal may hold its `principal_share`. More: a new one is
     /// refused, and a step fails whose result has no room.
     pub all_workflow_bytes: usize,
     /// Arguments of steps that the host checks at once (16). More: the step waits.
@@ -53,7 +53,7 @@ impl Default for WorkflowLimits {
 }
 
 impl WorkflowLimits {
-    /// Those of a device.
+    /// Bounds for a device.
     pub(super) fn small() -> WorkflowLimits {
         WorkflowLimits {
             workflow_steps: 16,

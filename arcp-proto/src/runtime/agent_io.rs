@@ -1,4 +1,4 @@
-//! What an agent says of its job, what it is answered, and how its run ends.
+//! The calls of an agent, the replies to them, and how its run ends.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -19,94 +19,94 @@ use crate::model::prompt::Question;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
-/// What an agent says while it runs. Each call that says something costs one
-/// call of credit and its [bytes](AgentCall::bytes); it may be made while there
-/// is any of both, however large it is.
+/// A call that an agent makes while it runs. Unless it [is free](AgentCall::is_free), it costs
+/// one call of credit and its [bytes](AgentCall::bytes). It may be made while both credits are
+/// above zero, however large it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AgentCall {
-    /// An event.
+    /// Emits an event.
     #[serde(alias = "Say")]
     Emit {
-        /// Its kind; a recording has its name.
+        /// Its kind; recordings hold the name.
         #[serde(with = "by_name")]
         kind: EventKind,
         /// Its body, an object.
         body: Json,
     },
-    /// A piece of the result, of any size.
+    /// Sends a piece of the result, of any size.
     Chunk {
         /// The piece.
         data: ChunkData,
         /// Whether another one follows.
         more: bool,
     },
-    /// What it can go on from.
+    /// Makes a checkpoint, from which the agent can go on.
     Checkpoint {
-        /// Its state, in its own terms.
+        /// The state, in a format of the agent's own.
         #[serde(with = "crate::record::frame_text")]
         state: Vec<u8>,
-        /// What to call it.
+        /// A label for people.
         label: Option<String>,
     },
-    /// It asks what is left of its job. Without an id nothing follows from it.
+    /// Asks how much time, credit and budget its job has left. Has no effect without an id.
     Remaining,
-    /// It asks whether it may do something. Without an id nothing follows from it.
+    /// Asks whether its job may do something. Has no effect without an id.
     Authorize {
-        /// What it does: a [`Namespace`](crate::lease::Namespace).
+        /// The operation: a [`Namespace`](crate::lease::Namespace).
         operation: String,
-        /// What it does it to.
+        /// The target of the operation.
         target: String,
-        /// What that will cost, such as `USD:0.05`: it is reserved.
+        /// The price of the operation, such as `USD:0.05`: it is reserved.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         price: Vec<String>,
     },
-    /// It is alive. Costs no credit: one that waits to be handed over says as
-    /// much as several, so a driver holds no more than one of a job.
+    /// Says that the agent is alive. Costs no credit. Several of these that wait to be handed
+    /// over mean as much as one, so a driver holds at most one for each job.
     #[serde(alias = "Beat")]
     Heartbeat,
-    /// It has another agent do something, as a child of its job.
+    /// Has another agent do something, as a child of its job.
     Delegate(Delegation),
-    /// It waits for a child of its job to end. Without an id nothing follows from
-    /// it.
+    /// Waits until a child of its job has ended. Has no effect without an
+    /// id.
     AwaitChild {
         /// The child.
         job: JobId,
     },
-    /// It asks people something; its job is blocked until they answer. Without an
-    /// id nothing follows from it.
+    /// Asks people something; the job is blocked until they answer. Has no effect without an
+    /// id.
     Ask {
         /// The question.
         question: Box<Question>,
-        /// Milliseconds that people have; `None`:
+        /// How long people have, in milliseconds; `None`:
         /// [`Timing::prompt_timeout`](super::Timing::prompt_timeout), or five minutes
         /// for a permission.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
-    /// It wants another value for a credential of its job, whose earlier one is
-    /// revoked then. Without an id nothing follows from it.
+    /// Asks for a new value of a credential of its job; the earlier value is then
+    /// revoked. Has no effect without an id.
     RenewCredential {
         /// The credential.
         id: String,
-        /// The value; `None`: whatever is issued.
+        /// The value that it wants; `None`: the issuer chooses.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<Secret>,
     },
-    /// It leaves bytes with the runtime, for whoever may watch its job: the host has
-    /// them, under the id of the call. They have no id of its own choice. Without an id
-    /// of the call nothing follows from it.
+    /// Stores an artifact, for sessions that may watch its job. The host has the bytes,
+    /// under the id of the call. The agent cannot choose the id of the artifact. Has no effect
+    /// without an id of the call.
     PutArtifact(Box<ArtifactTerms>),
-    /// It goes on from an [interrupt](super::Output::InterruptAgent).
+    /// Goes on from an [interrupt](super::Output::InterruptAgent).
     GoOn {
-        /// The number of that; `None`: of the first that it was told of.
+        /// The number of the interrupt; `None`: the first that it was given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         interrupt: Option<u32>,
     },
-    /// It says something in a stream of its job.
+    /// Acts on a stream of its job.
     Stream {
-        /// What it knows the stream by.
+        /// The agent's number of the stream.
         stream: u32,
-        /// What it says.
+        /// What it does.
         says: StreamCall,
     },
 }
@@ -117,7 +117,7 @@ impl AgentCall {
         matches!(self, AgentCall::Heartbeat | AgentCall::Stream { says: StreamCall::Took | StreamCall::Leave, .. })
     }
 
-    /// Its agent waits for no answer to it any more: what asked for a child does so all the same.
+    /// Called when the agent gave up the reply: an event that asks for a child still makes it.
     pub(super) fn wait_for_no_answer(&mut self) {
         if let AgentCall::Emit { kind: EventKind::Delegate, body } = self
             && let Some(delegation) = Delegation::of_event(body)
@@ -149,12 +149,12 @@ impl AgentCall {
     }
 }
 
-/// Bytes of a name beyond what costs nothing: agents may give names of any length.
+/// Bytes of a name beyond the length that is free: agents may use names of any length.
 fn beyond(name: &str) -> usize {
     name.len().saturating_sub(WireId::MAX)
 }
 
-/// Kinds of events as their names.
+/// Kinds of events, serialised as their names.
 mod by_name {
     use alloc::string::String;
 
@@ -171,54 +171,54 @@ mod by_name {
     }
 }
 
-/// What becomes of a call that an agent wants to know about.
+/// The reply to a call of [`Input::AgentAsked`](super::Input::AgentAsked).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentReply {
     /// It was done, and that is durable.
     Taken {
-        /// The number in the job of the event that it became, of several the
-        /// last; `None` if it became none.
+        /// The number of the job's event that it became (the last, if it became several);
+        /// `None` if it became none.
         event: Option<u64>,
     },
-    /// It was not done, and its job goes on as if it had not been made.
+    /// It was not done. The job goes on as if the call had not been made.
     Refused(JobError),
-    /// What is left of the job.
+    /// What the job has left.
     Remaining(Remaining),
-    /// The job was told to stop before there was an answer, or is over: nobody
-    /// says any more whether it was done.
+    /// The job was told to stop, or has ended, before there was an answer. Whether
+    /// the call was done is unknown.
     Stopped,
-    /// It may do what it asked for.
+    /// The job may do what it asked for.
     Allowed {
-        /// The pattern of its lease that says so.
+        /// The pattern of the lease that allows it.
         pattern: String,
-        /// What its price was reserved under, if it gave one and that is bounded.
+        /// The id under which its price is reserved, if it gave a price in a bounded currency.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reservation: Option<u64>,
     },
-    /// The credential that it has renewed, with its value.
+    /// The renewed credential, with its value.
     Renewed(Box<ProvisionedCredential>),
-    /// The artifact that its bytes are now.
+    /// The artifact that holds its bytes.
     Kept(Box<ArtifactRef>),
-    /// The child that it has made.
+    /// The child that the call made.
     Delegated {
-        /// Its job.
+        /// The job of the child.
         job: JobId,
     },
-    /// How the child ended that it waited for.
+    /// The child that it waited for has ended.
     ChildEnded(ChildEnd),
     /// Its question was answered.
     Answered {
-        /// The answer: a value that fits, the id of an option, or what was granted.
+        /// The answer: a value that fits the question, the id of an option, or the permission granted.
         value: Json,
-        /// The principal that gave it; `default` if nobody did in time.
+        /// The principal that gave it; `default` if nobody answered in time.
         by: String,
-        /// When.
+        /// The time of the answer, in UTC milliseconds.
         at: UtcMs,
     },
 }
 
 impl AgentReply {
-    /// Bytes it holds besides itself, roughly.
+    /// Bytes that it holds outside of the value itself, approximately.
     pub(in crate::runtime) fn bytes(&self) -> usize {
         match self {
             AgentReply::Refused(error) => error.message.len(),
@@ -248,21 +248,21 @@ pub struct ChildEnd {
     /// The result of a success, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
     pub result: Option<Json>,
-    /// What went wrong otherwise.
+    /// What went wrong, if it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
 }
 
-/// What is left of a job.
+/// What a job has left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remaining {
-    /// Milliseconds until its agent is made to stop; `None`: no time is set.
+    /// Milliseconds until its agent is stopped; `None`: it has no time limit.
     pub time_ms: Option<u64>,
     /// Calls that its agent may make before it gets more credit.
     pub calls: u32,
-    /// Bytes of them.
+    /// Bytes that those calls may have.
     pub bytes: u64,
-    /// What it may still spend, of each currency that is bounded.
+    /// What it may still spend, in each bounded currency.
     #[serde(default, skip_serializing_if = "Budget::is_empty")]
     pub budget: Budget,
 }
@@ -270,29 +270,29 @@ pub struct Remaining {
 /// How an agent's run ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AgentExit {
-    /// With a result, or with what it streamed.
+    /// With a result, or with the chunks that it sent.
     Success {
-        /// The result; `None` after chunks, or for a success without any.
+        /// The result; `None` after chunks, or for a success without a result.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
         result: Option<Json>,
-        /// One line about it.
+        /// A summary in one line.
         summary: Option<String>,
     },
-    /// With an artifact as its result, which it has left before.
+    /// With an artifact as its result, which it stored before.
     Stored {
-        /// What that is known by.
+        /// The id of the artifact.
         artifact: WireId,
-        /// One line about it.
+        /// A summary in one line.
         summary: Option<String>,
     },
-    /// With an error. Codes `CANCELLED` and `TIMEOUT` end the job so.
+    /// With an error. The codes `CANCELLED` and `TIMEOUT` give the job that status.
     Failure(JobError),
-    /// By a panic or by vanishing. No detail crosses the wire.
+    /// By a panic, or without any word. Clients are told no detail.
     Lost,
 }
 
 impl AgentExit {
-    /// Whether its job has no success.
+    /// Whether it is anything but a success.
     pub(in crate::runtime) fn is_failed(&self) -> bool {
         match self {
             AgentExit::Success { .. } | AgentExit::Stored { .. } => false,

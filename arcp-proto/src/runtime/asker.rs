@@ -1,5 +1,5 @@
-//! Who asks for a job that cannot be accepted before the host has done something for it, what
-//! that is, and for what job credentials are issued.
+//! Requests for a job that cannot be accepted before the host has done something: who makes
+//! them, what the host does, and for which job credentials are issued.
 
 use sha2::{Digest as _, Sha256};
 
@@ -8,21 +8,21 @@ use crate::id::{ConnId, JobId, LogPos, OpId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 
-/// Who is heard again once the host has answered.
+/// Who makes the request, which is handled again once the host has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asker {
     /// A connection, with its submit.
     Conn(ConnId),
     /// The agent of a job, with the child that it asks for.
     Agent(JobId),
-    /// A workflow, with the step that it is to begin.
+    /// A workflow, with the number of the step to begin.
     Step(JobId, usize),
     /// A schedule, with the job of one of its times.
     Schedule(LogPos),
 }
 
 impl Asker {
-    /// Whether it sees to it by itself that it waits no longer than it may.
+    /// Whether the asker itself bounds how long it waits.
     pub(super) fn keeps_time(self) -> bool {
         match self {
             Asker::Conn(_) | Asker::Agent(_) => true,
@@ -34,14 +34,14 @@ impl Asker {
 /// What the host does before a job is accepted.
 #[derive(Debug)]
 pub(super) enum Preparing {
-    /// It checks whether its input fits this agent.
+    /// It checks whether the input fits this agent.
     Input(OpId, AgentRef),
     /// It issues credentials.
     Credentials(OpId, Ordered),
 }
 
 impl Preparing {
-    /// The operation that it is at.
+    /// The operation that the host is asked to do.
     pub(super) fn op(&self) -> OpId {
         let (Preparing::Input(op, _) | Preparing::Credentials(op, _)) = self;
         *op
@@ -53,15 +53,15 @@ impl Preparing {
     }
 }
 
-/// What came of that.
+/// What the host did, with the outcome.
 pub(super) type Prepared = (Preparing, Result<(), Violation>);
 
-/// What credentials are issued for.
+/// What credentials were ordered for.
 #[derive(Clone, Debug)]
 pub(super) struct Ordered {
     /// The job that is to have them.
     pub(super) job: JobId,
-    /// Whose it is, its agent and what it is granted, as a digest.
+    /// Its principal, agent and lease, as a digest.
     terms: [u8; 32],
 }
 
@@ -71,8 +71,8 @@ impl Ordered {
         Ordered { job, terms: digest(principal, agent, lease) }
     }
 
-    /// Whether they are for such a job. What may be had, and for whom, may be less by the time
-    /// they are there.
+    /// Whether they are for such a job. By the time they are issued, its owner or lease may have
+    /// changed.
     pub(super) fn fits(&self, principal: &Principal, agent: &AgentRef, lease: &Json) -> bool {
         self.terms == digest(principal, agent, lease)
     }

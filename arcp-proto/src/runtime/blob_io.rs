@@ -1,4 +1,4 @@
-//! What a host is asked to do with bytes that come in parts, and are read in ranges.
+//! Ranges of stored bytes, and uploads in parts, as the host is asked for them.
 
 use alloc::vec::Vec;
 
@@ -7,45 +7,45 @@ use serde::{Deserialize, Serialize};
 use crate::id::OpId;
 use crate::model::artifact::BlobDigest;
 
-/// Some of the bytes that were stored.
+/// A range of stored bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobRange {
-    /// How many come before them.
+    /// How many bytes precede it.
     pub offset: u64,
-    /// How many.
+    /// Its length in bytes.
     pub length: u64,
 }
 
-/// What is done with bytes that come in parts. They need not outlive the runtime before
-/// they are [finished](Self::Finish); what an earlier run has left of them goes with
-/// [`Output::KeepBlobs`](super::Output::KeepBlobs).
+/// A step of an upload in parts. The bytes need not survive a crash until they are
+/// [finished](Self::Finish); [`Output::KeepBlobs`](super::Output::KeepBlobs) deletes
+/// what an earlier run left unfinished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartsStep {
     /// Keep a part; answer with [`Input::BlobStored`](super::Input::BlobStored).
     Append {
         /// The operation.
         op: OpId,
-        /// Which bytes: never the same number for others in one run of the runtime.
+        /// The number of the upload, unique within a run of the runtime.
         upload: u64,
-        /// How many have come before.
+        /// How many bytes of it came before.
         offset: u64,
         /// The part.
         #[serde(with = "crate::record::frame_text")]
         bytes: Vec<u8>,
     },
-    /// All have come: store them, so that no crash takes them back; answer with
+    /// The upload is complete: store it, so that no crash takes it back; answer with
     /// [`Input::BlobStored`](super::Input::BlobStored).
     Finish {
         /// The operation.
         op: OpId,
-        /// Which bytes.
+        /// The number of the upload.
         upload: u64,
-        /// What they are known by from now on: their SHA-256.
+        /// The SHA-256 of the whole, which identifies it from then on.
         digest: BlobDigest,
     },
-    /// Nobody wants what has come.
+    /// Drop the upload.
     Abandon {
-        /// Which bytes.
+        /// The number of the upload.
         upload: u64,
     },
 }

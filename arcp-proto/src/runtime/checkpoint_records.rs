@@ -1,4 +1,4 @@
-//! What is kept of checkpoints besides the states.
+//! What is recorded of checkpoints besides their states.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::time::UtcMs;
 
-/// What a checkpoint is known by from which a job can begin.
+/// A checkpoint from which jobs can begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointMark {
-    /// The number of its event in the job: with that, its id.
+    /// The number of its event in the job; its id is the job's and this.
     pub event: u64,
-    /// When it was made.
+    /// When it was made, in UTC milliseconds.
     pub at: UtcMs,
-    /// What it is called.
+    /// Its label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The session and the message that asked for it, if one did: the same message once
-    /// more is answered with it.
+    /// The session and the message that asked for it, if one did. The same message, when
+    /// repeated, is answered with this checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Box<(SessionId, WireId)>>,
-    /// Who asked there.
+    /// The principal that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Principal>,
 }
 
-/// Where a job began that did not begin anew.
+/// The checkpoint at which a job began, if it began at one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BegunAt {
-    /// Whose checkpoint.
+    /// The job of the checkpoint.
     pub job: JobId,
-    /// The number of its event there.
+    /// The number of its event in that job.
     pub event: u64,
 }
 

@@ -5,30 +5,30 @@ use serde::{Deserialize, Serialize};
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CloseReason {
-    /// The peer asked.
+    /// The peer asked for it.
     Goodbye,
     /// The handshake was refused.
     Refused,
-    /// No handshake came in time.
+    /// The peer opened no session in time.
     HandshakeTimeout,
-    /// Silence.
+    /// The peer sent nothing for too long.
     HeartbeatLost,
-    /// The session was taken from its client.
+    /// Its session was taken from its client.
     Evicted,
-    /// Another connection has the session now.
+    /// Another connection resumed its session.
     TakenOver,
-    /// It read nothing for too long.
+    /// The peer read nothing for too long.
     SlowReader,
-    /// It asked faster than it read.
+    /// The peer sent requests faster than it read the answers.
     Flood,
-    /// A bound of this runtime.
+    /// The runtime has too many connections.
     TooMany,
-    /// What the session still needed is no longer kept.
+    /// Events that the session still needs were deleted.
     HistoryLost,
-    /// What the session needed could not be read just now.
+    /// Events that the session needs could not be read from the store.
     StoreFailed,
-    /// The operator.
+    /// The operator shut the runtime down.
     Shutdown,
-    /// It sent a frame that is longer than what is taken.
+    /// The peer sent a frame that is too long.
     TooLong,
 }

@@ -1,4 +1,4 @@
-//! What a runtime is told once, at its start.
+//! The configuration of a runtime, set once at its start.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -31,81 +31,81 @@ use crate::wire::Compat;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default = "Config::unnamed")]
 pub struct Config {
-    /// The program's name and version, told to every client.
+    /// The name and version of the program, which every client is told.
     pub runtime: ClientInfo,
-    /// The agents it hosts.
+    /// The agents that the host runs.
     pub agents: Vec<AgentEntry>,
-    /// Whether sessions may be opened without a credential. Each gets a
+    /// Whether clients may open sessions without a credential. Each such session has a
     /// principal of its own.
     pub anonymous: bool,
-    /// Agents that must call at least every two heartbeats, by name; a job
-    /// whose agent does not is lost, or blocked where its client asked for
+    /// Names of the agents that must make a call at least every two heartbeats. A job
+    /// whose agent does not is lost, or blocked if its client asked for
     /// that.
     #[serde(alias = "beating_agents")]
     pub heartbeat_agents: BTreeSet<String>,
-    /// Agents that can go on from their last checkpoint, by name: a job of
-    /// theirs that ran when the runtime ended is started again.
+    /// Names of the agents that can go on from their last checkpoint: a job of
+    /// such an agent that ran when the runtime ended is started again.
     pub restartable_agents: BTreeSet<String>,
-    /// Principals that may list, watch and subscribe to the jobs of everybody,
-    /// inputs and results with them, and change none that is not theirs.
+    /// Principals that may list, watch and subscribe to everybody's jobs,
+    /// with their inputs and results. They may change only their own.
     pub auditors: BTreeSet<Principal>,
-    /// Principals that may do what auditors may, and cancel everybody's jobs.
+    /// Principals that may do what auditors may, and may cancel everybody's jobs.
     pub operators: BTreeSet<Principal>,
-    /// The most that leases grant, whatever is asked for; `None`: what is asked for.
+    /// The most that any lease grants; `None`: a lease grants what was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Ceiling>,
-    /// Who may do what, whatever leases grant.
+    /// Rules about who may do what, besides leases.
     #[serde(flatten)]
     pub authority: Authority,
-    /// What jobs may do with models.
+    /// How jobs may use models.
     #[serde(skip_serializing_if = "Models::is_default")]
     pub models: Models,
-    /// Namespaces of extensions whose messages the host takes.
+    /// Namespaces of the extensions whose messages the host handles.
     pub extensions: Vec<String>,
-    /// How long things take, and may take.
+    /// Intervals, timeouts and retention times.
     #[serde(flatten)]
     pub timing: Timing,
-    /// Whether published clients get the frames they need.
+    /// Whether published clients with needs of their own get the frames that they expect.
     pub compat: Compat,
-    /// Whether the store gives events back: whether the host answers
-    /// [`super::Output::Load`]. Without, what does not fit in memory is gone.
+    /// Whether the store gives events back, so that the host answers
+    /// [`super::Output::Load`]. Without it, events that do not fit in memory are lost.
     pub history: bool,
-    /// Every bound.
+    /// All bounds.
     pub limits: Limits,
 }
 
-/// Who may do what, whatever leases grant, in a [`Config`].
+/// Rules about who may do what, besides leases, in a [`Config`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Authority {
-    /// Who may submit which agents and see whose jobs; `None`: whoever may come in may
-    /// submit every agent, and see their own jobs.
+    /// Who may submit which agents, and see whose jobs. `None`: every principal may
+    /// submit every agent, and see its own jobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Box<Policy>>,
-    /// Operations that need a trust level, by the level that they need at least.
+    /// Operations that need a trust level, under the lowest level that may do them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub needs_trust: BTreeMap<TrustLevel, Lease>,
-    /// Whether graphs of steps may be submitted as one job, whose steps are judged as submits
-    /// are (no). Nothing is asked of the host for that.
+    /// Whether graphs of steps may be submitted as one job (no). Each step is checked as a
+    /// submit is. The host needs nothing for this.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub workflows: bool,
-    /// Other runtimes that jobs may be handed over to.
+    /// Other runtimes that jobs may be handed off to.
     #[serde(skip_serializing_if = "Handoffs::is_default")]
     pub handoff: Handoffs,
 }
 
-/// To which other runtimes jobs may be handed over, in an [`Authority`] (RFC §14).
+/// The other runtimes that jobs may be handed off to, in an [`Authority`] (RFC §14).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Handoffs {
-    /// What each is called here, and where it is: nobody else is ever asked. Who names
-    /// some answers [`super::Output::HandOff`].
+    /// The runtimes by their local names. The core asks no others. A host that sets any
+    /// must answer [`super::Output::HandOff`].
     pub receivers: BTreeMap<String, Receiver>,
-    /// How long one has to answer before it is asked again (30 s).
+    /// How long a receiver has to answer before it is asked again (30 s).
     pub timeout: Duration,
-    /// For how long one is asked that perhaps has a job, and does not say so (1 h). Then
-    /// the job ends here, and its owner is told that nobody knows. Less than receivers
-    /// hold keys: [`Timing::key_window`].
+    /// How long a receiver is asked that may have accepted a job and does not answer (1 h).
+    /// Then the job ends here, and its owner is told that its whereabouts are unknown. Must be
+    /// less than the time for which receivers hold keys: [`Timing::key_window`].
     pub patience: Duration,
 }
 
@@ -122,18 +122,18 @@ impl Handoffs {
     }
 }
 
-/// What jobs may do with models, in a [`Config`] (1.1 §9.7, §9.8).
+/// How jobs may use models, in a [`Config`] (1.1 §9.7, §9.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Models {
-    /// Whether a job without any lease may use every model (no: as of everything
-    /// else, a job may use what its lease grants). Whoever has a lease may use what
-    /// its `model.use` grants, and none without.
+    /// Whether a job without any lease may use every model (no: such a job may use
+    /// none). A job with a lease may use the models that its `model.use` grants, and none
+    /// if it grants none.
     pub allowed_without_lease: bool,
     /// Whether the host has credentials issued for jobs whose lease grants
-    /// `model.use`, unless nobody vouches for their principal. They are offered to
-    /// clients where jobs outlive the process, and whoever takes them is sent them: the
-    /// host sees to it that nobody can listen.
+    /// `model.use`, unless their principal is anonymous. The feature is offered to
+    /// clients if jobs outlive the process; a client that takes it is sent the credentials, so the
+    /// host must make sure that nobody can listen.
     pub provisions: bool,
 }
 
@@ -143,52 +143,52 @@ impl Models {
     }
 }
 
-/// Whoever has not said who it is has no longer: hosts add it to their clocks.
+/// The longest `handshake_timeout`: hosts add it to their clocks, which must not overflow.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(86_400);
 
-/// How long things take, and may take, in a [`Config`].
+/// Intervals, timeouts and retention times, in a [`Config`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timing {
-    /// Time between heartbeats; `None` switches them off. Whole seconds.
+    /// Time between heartbeats, in whole seconds; `None`: no heartbeats.
     pub heartbeat: Option<Duration>,
-    /// For how long a session is lent before its client must prove again who
-    /// it is, in the family that knows this; `None`: for ever. Ten seconds or
-    /// more.
+    /// How long a session is valid before its client must prove again who it
+    /// is, in the family that has this; `None`: for ever. At least ten
+    /// seconds.
     pub session_lease: Option<Duration>,
-    /// For how long after the last sign of life a session can be resumed,
-    /// and events of jobs that go on are kept that every session has
-    /// acknowledged. One second or more.
+    /// How long after its last heartbeat a session can be resumed. For as
+    /// long, events of unfinished jobs are kept after every session has
+    /// acknowledged them. At least one second.
     pub resume_window: Duration,
-    /// For how long ended jobs are kept, to be listed and watched; `None`: for
-    /// the resume window. One second or more.
+    /// How long ended jobs are kept, to be listed and watched; `None`: as long as
+    /// the resume window. At least one second.
     pub job_retention: Option<Duration>,
     /// How long an agent may take to stop before the job ends without it.
     pub cancel_grace: Duration,
-    /// Time to open a session after connecting (10 s). A day or less.
+    /// Time to open a session after connecting (10 s). At most a day.
     pub handshake_timeout: Duration,
-    /// Time for a TLS handshake, from the first byte on (5 s). A day or less.
+    /// Time for a TLS handshake, from its first byte on (5 s). At most a day.
     pub tls_handshake_timeout: Duration,
-    /// How long a peer may read nothing while something waits for it.
+    /// How long a peer may read nothing while frames wait for it.
     pub slow_reader_grace: Duration,
     /// How long an idempotency key is held after acceptance.
     pub key_window: Duration,
-    /// For how long an entry of the audit trail is kept (90 days); `None`: until newer
-    /// ones need its room. One minute or more.
+    /// How long an entry of the audit trail is kept (90 days); `None`: until newer
+    /// entries need its room. At least one minute.
     pub audit_retention: Option<Duration>,
-    /// How long a submit, a delegation, a step, a time of a schedule or a renewal waits for its
+    /// How long a submit, a delegation, a step, a firing of a schedule or a renewal waits for its
     /// credentials (10 s).
     pub provision_timeout: Duration,
-    /// For how long an artifact is kept whose client does not say (24 hours); `None`:
-    /// there are no artifacts, and none is offered. Who sets it answers
+    /// How long an artifact is kept if its client does not say (24 hours); `None`:
+    /// there are no artifacts, and the feature is not offered. A host that sets it must answer
     /// [`super::Output::StoreBlob`] and [`super::Output::ReadBlob`].
     pub artifact_retention: Option<Duration>,
-    /// For how long an artifact is kept at most (30 days).
+    /// The longest time for which an artifact is kept (30 days).
     pub longest_artifact_retention: Duration,
-    /// Whether jobs may be submitted at times (no). Who sets it answers
+    /// Whether clients may create schedules (no). A host that sets it must answer
     /// [`super::Output::PlanSchedule`].
     pub schedules: bool,
-    /// How long people have for a question whose agent does not say (24 hours).
+    /// How long people have to answer a question if its agent does not say (24 hours).
     pub prompt_timeout: Duration,
 }
 
@@ -237,12 +237,12 @@ impl Config {
         }
     }
 
-    /// What a recording of a version says that did not know all of this.
+    /// The defaults for what an old recording does not have.
     fn unnamed() -> Config {
         Config::new("", "")
     }
 
-    /// Adds an agent; its last version is what a bare name means.
+    /// Adds an agent; a name without a version means its last one.
     #[must_use]
     pub fn with_agent(mut self, name: &str, versions: &[&str]) -> Config {
         self.agents.push(AgentEntry {
@@ -254,11 +254,11 @@ impl Config {
         self
     }
 
-    /// Checks everything.
+    /// Checks all settings.
     ///
     /// # Errors
     ///
-    /// The first thing that cannot work.
+    /// The first setting that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.limits.validate()?;
         let whole = |d: Duration| d.subsec_nanos() == 0 && (1..=86_400).contains(&d.as_secs());
@@ -287,20 +287,20 @@ impl Config {
         validate_agents(&self.agents)
     }
 
-    /// How many jobs of an agent may run at once, if that is bounded.
+    /// How many jobs of an agent may run at once; `None`: no bound.
     pub(super) fn concurrency(&self, agent: &str) -> Option<usize> {
         let entry = self.agents.iter().find(|entry| entry.name == agent)?;
         entry.concurrency.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
     }
 
-    /// The most that may be granted to a job of this agent by whoever asks, besides what
-    /// the credentials of its session bound.
+    /// The ceilings on what may be granted to a job of this agent that this subject submits,
+    /// besides that of the session's credential.
     pub(super) fn ceilings<'a>(&'a self, who: Subject<'_>, agent: &str) -> impl Iterator<Item = &'a Ceiling> {
         let rule = self.authority.policy.as_ref().and_then(|policy| policy.submit(who, agent));
         self.ceiling.iter().chain(rule.and_then(|rule| rule.ceiling.as_ref()))
     }
 
-    /// Whether somebody may submit an agent.
+    /// Whether a subject may submit an agent.
     pub(super) fn may_submit(&self, who: Subject<'_>, agent: &str) -> bool {
         self.authority.policy.as_ref().is_none_or(|policy| policy.submit(who, agent).is_some())
     }
@@ -311,16 +311,16 @@ impl Config {
         self.models.allowed_without_lease || self.authority.policy.as_deref().is_some_and(by_policy)
     }
 
-    /// Whether an agent is started again after a restart of the runtime.
+    /// Whether an agent is started again after the runtime restarts.
     pub(super) fn restarts(&self, agent: &AgentRef) -> bool {
         self.restartable_agents.contains(agent.name())
     }
 
-    /// The trust level that an operation needs, if it needs one.
+    /// The lowest trust level that may do an operation; `None`: any may.
     ///
     /// # Errors
     ///
-    /// If that takes too much work to tell.
+    /// If it takes too much work to find out.
     pub(super) fn trust_needed(
         &self,
         operation: &Namespace,
@@ -340,7 +340,7 @@ impl Config {
         self.agents.iter().any(|entry| entry.observes_interrupts && entry.name == agent)
     }
 
-    /// Whether an agent does nothing but give events and a result.
+    /// Whether an agent does nothing but emit events and give a result.
     pub(super) fn is_pure(&self, agent: &str) -> bool {
         self.agents.iter().any(|entry| entry.pure && entry.name == agent)
     }
@@ -350,29 +350,29 @@ impl Config {
         self.agents.iter().any(|entry| entry.takes_input && entry.name == agent)
     }
 
-    /// Whether an agent gives a checkpoint when one is asked for.
+    /// Whether an agent makes a checkpoint on request.
     pub(super) fn gives_checkpoints(&self, agent: &str) -> bool {
         self.agents.iter().any(|entry| entry.gives_checkpoints && entry.name == agent)
     }
 
-    /// For how long ended jobs are kept.
+    /// How long ended jobs are kept.
     pub(super) fn retention(&self) -> Duration {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)
     }
 
-    /// For how long artifacts are kept, if there are any.
+    /// How long artifacts are kept; `None`: there are no artifacts.
     pub(super) fn artifact_retention(&self) -> Option<ArtifactRetention> {
         let longest = self.timing.longest_artifact_retention;
         let usual = self.timing.artifact_retention?.min(longest);
         Some(ArtifactRetention { default_s: usual.as_secs(), max_s: longest.as_secs() })
     }
 
-    /// Bytes that one artifact may have; none if there are no artifacts.
+    /// Bytes that one artifact may have; 0 if there are no artifacts.
     pub(super) fn largest_artifact(&self) -> u64 {
         self.timing.artifact_retention.map_or(0, |_| self.limits.artifact.whole_artifact_bytes as u64)
     }
 
-    /// What this runtime can do, before a peer says what it can.
+    /// The features that this runtime has, before they are negotiated with a peer.
     pub(super) fn features(&self) -> Features {
         let all = Features::new(&[
             Feature::Ack,
@@ -412,7 +412,7 @@ impl Config {
     }
 }
 
-/// Checks agents as a runtime may host them.
+/// Checks the list of agents that a runtime is to offer.
 pub(super) fn validate_agents(agents: &[AgentEntry]) -> Result<(), ConfigError> {
     for (at, agent) in agents.iter().enumerate() {
         let bad = |why| Err(ConfigError::Agent { name: agent.name.clone(), why });

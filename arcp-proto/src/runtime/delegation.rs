@@ -1,4 +1,4 @@
-//! What an agent asks for that has another one do something (1.1 §10, RFC §14).
+//! The child job that an agent asks for by a delegation (1.1 §10, RFC §14).
 
 use alloc::string::{String, ToString as _};
 
@@ -11,9 +11,9 @@ use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::request::Submit;
 
-/// Members of such an event that the runtime writes.
+/// Members of a delegation event that only the runtime writes.
 const OWN: [&str; 7] = ["delegate_id", "child_job_id", "agent", "lease", "input", "lease_request", "lease_constraints"];
-/// Characters shown of the name of an agent that there is not.
+/// How many characters of an unknown agent's name are shown.
 const AGENT: usize = 260;
 
 /// A child job that an agent asks for.
@@ -31,37 +31,37 @@ pub struct Delegation {
     /// Its input; `None`: `{}`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
     pub input: Option<Json>,
-    /// What the child may do, within what its parent may; `None`: nothing.
+    /// What the child may do, within the lease of its parent; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_request: Option<Json>,
-    /// Bounds of that, besides those of its parent.
+    /// Constraints of that lease, besides those of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_constraints: Option<Json>,
-    /// What the child is known by in its parent, 1 to 256 bytes: whoever delegates
-    /// the same again gets the child that is there. `None`: one is made up.
+    /// The id by which the parent refers to the child, 1 to 256 bytes. A delegation that is
+    /// repeated under the same id gets the existing child. `None`: the runtime chooses one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegate_id: Option<String>,
 }
 
 impl Delegation {
-    /// A child without input and lease.
+    /// A child without input or lease.
     pub fn new(agent: &str) -> Delegation {
         Delegation { agent: agent.to_string(), ..Delegation::default() }
     }
 
-    /// Bytes of what it says.
+    /// Bytes of its texts.
     pub(super) fn bytes(&self) -> usize {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
         let texts = self.agent.len() + self.delegate_id.as_ref().map_or(0, String::len);
         texts + json(&self.input) + json(&self.lease_request) + json(&self.lease_constraints)
     }
 
-    /// What such an event asks for. One that names its child tells of what was done
-    /// elsewhere, and asks for nothing.
+    /// The delegation that an event asks for. An event that names its child reports a delegation
+    /// that was done elsewhere, and asks for nothing.
     pub(super) fn of_event(body: &Json) -> Option<Delegation> {
         let members = body.members().ok().filter(|members| members.get("child_job_id").is_none())?;
         let json = |name| members.get(name).filter(|raw| *raw != "null").map(|raw| Json::from_written(raw.to_string()));
-        // RFC §14 has a task besides, or instead of, an input.
+        // RFC §14 has a task in addition to an input, or in its place.
         let task = || {
             let mut input = Object::new();
             input.opt_json("task", Some(&json("task")?));
@@ -77,11 +77,11 @@ impl Delegation {
         })
     }
 
-    /// The submit that it comes to.
+    /// The submit for the child.
     ///
     /// # Errors
     ///
-    /// If it names no agent.
+    /// If the name of the agent is missing or invalid.
     pub(super) fn submit(&self) -> Result<Submit, Violation> {
         Ok(Submit {
             input: self.input.clone(),
@@ -91,20 +91,20 @@ impl Delegation {
         })
     }
 
-    /// What it is shown as: what the agent said, if it said it by an event, and the
-    /// child that came of it. What was asked is left out where it would take more bytes than
-    /// `most`: the child has it, and what is in an event is stored, held and sent again.
+    /// The event that shows it: the members that the agent wrote, if it delegated by an event,
+    /// and its child. What the agent asked for is left out if the body would have more bytes than
+    /// `most`: the child has it, and an event is stored, held and sent again.
     pub(super) fn event(&self, said: Option<&Json>, id: &WireId, child: Option<Child<'_>>, most: usize) -> JobEvent {
         let short = self.body(id, child).json();
         let mut body = self.body(id, child);
         self.add_asked(&mut body, said.and_then(|said| said.members().ok()).as_ref());
         let long = body.json();
-        // What is put together of texts that fit may be nested deeper than can be read again.
+        // Texts that each fit may together be nested too deep to be read again.
         let fits = long.as_str().len() <= most && crate::json::check(long.as_str(), Json::MAX_DEPTH).is_ok();
         JobEvent::Emitted { kind: EventKind::Delegate, body: if fits { long } else { short } }
     }
 
-    /// What a reader must know of it.
+    /// The members that every reader needs.
     fn body(&self, id: &WireId, child: Option<Child<'_>>) -> Object {
         let mut body = Object::new();
         body.str("delegate_id", id.as_str());
@@ -117,7 +117,7 @@ impl Delegation {
         body
     }
 
-    /// What was asked for, in the order in which the references have it.
+    /// What was asked for, in the order of the reference implementations.
     fn add_asked(&self, body: &mut Object, said: Option<&Members<'_>>) {
         body.opt_json("input", self.input.as_ref())
             .opt_json("lease_request", self.lease_request.as_ref())
@@ -129,11 +129,11 @@ impl Delegation {
     }
 }
 
-/// The child that a delegation came to.
+/// The child that a delegation made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Child<'a> {
     pub(super) job: JobId,
     pub(super) agent: &'a AgentRef,
-    /// What it may do.
+    /// The lease of the child.
     pub(super) lease: &'a Json,
 }

@@ -1,4 +1,4 @@
-//! What the host finds of a value that it checks.
+//! What the host finds wrong with a value that it checks.
 
 use alloc::string::String;
 use core::time::Duration;
@@ -11,17 +11,17 @@ use crate::json::Object;
 /// Why an input does not fit its agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFault {
-    /// Where, as a JSON pointer (RFC 6901); empty: the input as a whole.
+    /// The place, as a JSON pointer (RFC 6901); empty: the whole input.
     pub pointer: String,
     /// What is wrong there, in a few words.
     pub reason: String,
 }
 
-/// How long a host may take to check a value.
+/// How long the host may take to check a value.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(2);
 
 impl InputFault {
-    /// The refusal of what does not fit.
+    /// The refusal for this fault.
     pub(super) fn violation(&self, what: &str) -> Violation {
         let InputFault { pointer, reason } = self;
         let place = if pointer.is_empty() { String::new() } else { alloc::format!("`{pointer}`: ") };

@@ -1,4 +1,4 @@
-//! What goes into a runtime and what comes out of it.
+//! The inputs and outputs of a runtime.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -45,35 +45,35 @@ pub use super::stream_io::{ChunkData, INBOUND, OpenedStream, StreamCall, StreamW
 pub use super::timers::{Deadline, Timer};
 pub use super::workflow_records::{StepRecord, StepState};
 
-/// Something that happened outside.
+/// Something that happened outside the runtime.
 ///
-/// Ids nobody knows, and completions that come early, late or twice, change
+/// Unknown ids, and answers that come early, late or twice, change
 /// nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
-    /// A connection is open.
+    /// A connection was opened.
     Opened {
-        /// Its number; never used before.
+        /// The id of the connection; never used before.
         conn: ConnId,
-        /// What carries it.
+        /// How it carries frames.
         transport: Transport,
-        /// Where its peer is, if that is known: peers without a credential
-        /// share their bounds by it.
+        /// The address of its peer, if known: peers without a credential from one
+        /// network share their bounds.
         #[serde(default)]
         address: Option<IpAddr>,
-        /// What the channel proves by itself, such as the fingerprint of its
-        /// peer's certificate, or `uid:` and the number of its peer's user on this
-        /// machine: a credential that is bound to something else vouches for nobody,
-        /// and one that is bound to nothing goes before whom the transport vouches for.
+        /// What the channel itself proves, such as the fingerprint of the peer's
+        /// certificate, or `uid:` and the number of the peer's user on this machine.
+        /// A credential that is bound to anything else does not count. A credential that
+        /// is bound to nothing takes precedence over `peer`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         binding: Option<String>,
-        /// Who the transport itself vouches for, if it does, and until when.
+        /// The principal that the transport itself vouches for, if any, and until when.
         peer: Option<Verdict>,
     },
-    /// A connection comes from an [`Edge`](super::Edge), instead of
-    /// [`Opened`](Self::Opened): its peer is known.
+    /// A connection comes from an [`Edge`](super::Edge), which already knows its peer.
+    /// Takes the place of [`Opened`](Self::Opened).
     HandedOver(Box<HandOver>),
-    /// One whole frame arrived: a text message, or a line.
+    /// One whole frame arrived: a text message of a WebSocket, or a line.
     Received {
         /// The connection.
         conn: ConnId,
@@ -90,8 +90,8 @@ pub enum Input {
         #[serde(with = "crate::record::frame_text")]
         message: Vec<u8>,
     },
-    /// A frame arrived that is longer than what may be taken at present; the
-    /// transport did not keep it.
+    /// A frame arrived that is longer than the connection may send at present; the
+    /// transport dropped it.
     TooLong {
         /// The connection.
         conn: ConnId,
@@ -100,98 +100,97 @@ pub enum Input {
     Credit {
         /// The connection.
         conn: ConnId,
-        /// Bytes more.
+        /// Additional bytes.
         bytes: u32,
-        /// Frames more.
+        /// Additional frames.
         frames: u32,
     },
-    /// A connection is gone.
+    /// A connection was closed, or lost.
     Closed {
         /// The connection.
         conn: ConnId,
     },
-    /// A credential was judged.
+    /// The host has judged a credential.
     Authenticated {
         /// The operation.
         op: OpId,
-        /// Who it is; `None`: nobody.
+        /// The principal that it proves; `None`: the credential is wrong.
         #[serde(default, alias = "principal")]
         verdict: Option<Verdict>,
     },
-    /// A credential was judged that came to the host by no connection of the runtime,
-    /// such as over HTTP: wrong ones count for where they came from, as those of
-    /// connections do. [`may_judge`](super::may_judge) comes before.
+    /// The host has judged a credential that did not come by a connection of the runtime,
+    /// such as one over HTTP. A wrong one counts against the address that it came from, as
+    /// wrong ones of connections do. Ask [`may_judge`](super::may_judge) first.
     JudgedElsewhere {
-        /// Where it came from.
+        /// The address that it came from.
         address: IpAddr,
-        /// Which it was.
+        /// Its digest.
         credential: SecretDigest,
-        /// Whether it is somebody's.
+        /// Whether it is valid.
         counts: bool,
     },
-    /// Every batch that ends here or before is durable.
+    /// Every batch that ends at or before a position is durable.
     Persisted {
         /// The last durable position.
         up_to: LogPos,
     },
-    /// Batches from here on could not be written. They are asked for again.
+    /// Batches from a position on could not be written. The runtime asks for them again.
     PersistFailed {
         /// The first position that is not durable.
         from: LogPos,
     },
-    /// An agent says something.
+    /// An agent makes a call.
     Agent {
         /// Its job.
         job: JobId,
-        /// What it says.
+        /// The call.
         call: AgentCall,
     },
-    /// An agent says several things, one after the other, of which each costs and does
-    /// what [`Agent`](Self::Agent) would: they become durable together.
+    /// An agent makes several calls, in order. Each costs and does what it would in
+    /// [`Agent`](Self::Agent), but they become durable together.
     AgentSays {
         /// Its job.
         job: JobId,
-        /// What it says.
+        /// The calls.
         calls: Vec<AgentCall>,
     },
-    /// An agent says or asks something and wants to know what becomes of it. It
-    /// gets exactly one [`Output::AgentReply`] with this id, unless it exits
-    /// first.
+    /// An agent makes a call and wants to know its outcome. It gets exactly one
+    /// [`Output::AgentReply`] with this id, unless it exits first.
     AgentAsked {
         /// Its job.
         job: JobId,
-        /// What the answer is known by.
+        /// The id that the reply will have.
         id: CallId,
-        /// What it says or asks.
+        /// The call.
         call: AgentCall,
     },
-    /// An agent is done, or gone. The last input about a job.
+    /// An agent has exited, or is lost. The last input about its run.
     AgentExited {
         /// Its job.
         job: JobId,
-        /// How.
+        /// How it exited.
         exit: AgentExit,
     },
-    /// Events that were asked for, in order, from the first of them on: all
-    /// of them, or as many as could be had at once.
+    /// Events that [`Output::Load`] asked for, in order, from the first on: all
+    /// of them, or as many as the store could give at once.
     Loaded {
         /// The operation.
         op: OpId,
         /// The events; `None` if the store failed.
         events: Option<Vec<EventRecord>>,
     },
-    /// The host has taken the oldest message of an extension that it was given
-    /// of a session.
+    /// The host has taken the oldest message of an extension that the runtime gave it
+    /// for a session.
     ExtensionTaken {
         /// The session.
         session: SessionId,
     },
-    /// The application has a message of an extension for a client. It is sent
-    /// once and not kept, without a number, and passes by what waits for the
-    /// store. A session that has no connection, that did not agree to the
-    /// extension, or whose answers have reached
+    /// The application sends a message of an extension to a client. It is sent
+    /// once, has no number, is not kept, and does not wait for the
+    /// store. It is dropped if the session has no connection or did not agree to the
+    /// extension, or if the answers waiting for its connection have reached
     /// [`ConnectionLimits::replies_per_connection`] or
-    /// [`ConnectionLimits::reply_bytes_per_connection`] does not get it:
+    /// [`ConnectionLimits::reply_bytes_per_connection`]: see
     /// [`Notice::ExtensionDropped`]. The hello family has no such messages.
     ///
     /// [`ConnectionLimits::replies_per_connection`]: crate::limits::ConnectionLimits::replies_per_connection
@@ -203,48 +202,48 @@ pub enum Input {
         /// [`Config::extensions`](super::Config::extensions).
         message: Extension,
     },
-    /// The operator wants something.
+    /// The operator asks for something.
     Operator(Operator),
-    /// An input was checked.
+    /// The host has checked an input or a value.
     InputChecked {
         /// The operation.
         op: OpId,
-        /// What does not fit; `None`: nothing.
+        /// What does not fit; `None`: it fits.
         fault: Option<InputFault>,
     },
-    /// The provisioner has issued credentials, or has not.
+    /// The provisioner has issued credentials, or has failed to.
     CredentialsIssued {
         /// The operation.
         op: OpId,
-        /// What it has done.
+        /// The outcome.
         issuance: Issuance,
     },
-    /// The provisioner has revoked what it was asked to, or could not.
+    /// The provisioner has revoked the credentials, or could not.
     CredentialsRevoked {
         /// The operation.
         op: OpId,
-        /// Whether none of it counts any more.
+        /// Whether none of them is valid any more.
         done: bool,
     },
     /// Another runtime that was asked to take a job has answered, or has not.
     HandedOff {
         /// The operation.
         op: OpId,
-        /// What became of it.
+        /// The outcome.
         answer: HandoffAnswer,
     },
     /// The host has stored bytes, or could not.
     BlobStored {
         /// The operation.
         op: OpId,
-        /// Whether no crash takes them back.
+        /// Whether they are stored, so that no crash takes them back.
         stored: bool,
     },
-    /// The host has read bytes.
+    /// The host has read bytes, or could not.
     BlobRead {
         /// The operation.
         op: OpId,
-        /// The bytes; `None`: they are not there, or cannot be read.
+        /// The bytes; `None`: they do not exist, or cannot be read.
         #[serde(default, with = "crate::record::maybe_text")]
         bytes: Option<Vec<u8>>,
     },
@@ -252,79 +251,79 @@ pub enum Input {
     SchedulePlanned {
         /// The operation.
         op: OpId,
-        /// The times, or why they are not known.
+        /// The times, or why there are none.
         plan: Result<Plan, PlanFault>,
     },
-    /// The host hosts these agents from now on. Jobs that are accepted stay as
-    /// they are; which of them may start is looked at anew. What could not stand
-    /// in a [`Config`](super::Config) changes nothing.
+    /// The host offers these agents from this input on. Accepted jobs stay as
+    /// they are; the runtime decides anew which of them may start. A list that would
+    /// not be valid in a [`Config`](super::Config) changes nothing.
     Agents {
         /// The agents.
         agents: Vec<AgentEntry>,
-        /// Those that can go on from their last checkpoint, by name.
+        /// The names of those that can go on from their last checkpoint.
         restartable: BTreeSet<String>,
     },
-    /// Fresh randomness; mixed in.
+    /// Fresh randomness, to be mixed into that of the runtime.
     Reseed(Seeds),
-    /// Nobody can tell now whose a credential is: it counts for nothing, and neither does
-    /// it count as a wrong one.
+    /// The host cannot tell at present whose a credential is. It is not accepted, and
+    /// does not count as a wrong one either.
     NotJudged {
         /// The operation.
         op: OpId,
     },
-    /// A record that the store kept from an earlier run, in the order of the
-    /// positions; before everything else.
+    /// A record that the store kept from an earlier run. These come in the order of their
+    /// positions, before all other inputs.
     Restore {
         /// Its position.
         at: LogPos,
         /// The record.
         record: Record,
     },
-    /// The store had no more.
+    /// The store has no more records.
     Restored {
-        /// The last position it ever committed.
+        /// The last position that it ever committed.
         last: LogPos,
     },
-    /// Time has passed, and everything was handed over that had arrived by then.
+    /// Time has passed, and everything was handed over that had arrived until then.
     Tick,
 }
 
-/// A connection on its way from an [`Edge`](super::Edge) to a runtime: the frame
-/// that it opened with, and what was found out about its peer.
+/// A connection that an [`Edge`](super::Edge) hands to a runtime: the frame
+/// that opened it, and what the edge learned about its peer.
 ///
-/// The runtime takes its word for it. Without a verdict that counts at that
-/// time it judges the credential of the frame itself.
+/// The runtime trusts the edge. If there is no verdict, or it has expired by then, the
+/// runtime has the credential of the frame judged itself.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct HandOver {
-    /// The connection; the same number to the edge and the runtime.
+    /// The connection; edge and runtime use the same id.
     pub conn: ConnId,
-    /// What carries it.
+    /// How it carries frames.
     pub transport: Transport,
-    /// Where its peer is, if that is known.
+    /// The address of its peer, if known.
     #[serde(default)]
     pub address: Option<IpAddr>,
-    /// Who the transport itself vouches for, if it does, and until when.
+    /// The principal that the transport itself vouches for, if any, and until when.
     #[serde(default)]
     pub peer: Option<Verdict>,
-    /// What the channel proves by itself.
+    /// What the channel itself proves.
     #[serde(default)]
     pub binding: Option<String>,
-    /// The frame that it opened with; it may hold a credential or a token.
+    /// The frame that opened it; it may hold a credential or a token.
     #[serde(with = "crate::record::frame_text")]
     pub frame: Vec<u8>,
-    /// The request that is answered: that of the frame, or of the proof that
-    /// was asked for.
+    /// The request to answer: that of the frame, or of the proof that
+    /// the edge asked for.
     pub request: WireId,
-    /// Who its peer is; `None`: nobody vouches for it.
+    /// Who its peer is; `None`: it has no credential.
     #[serde(default)]
     pub verdict: Option<Verdict>,
-    /// The nonce that its peer was challenged with.
+    /// The nonce of the challenge that the edge sent to its peer.
     #[serde(default)]
     pub nonce: Option<String>,
-    /// Proofs of it that were not accepted.
+    /// Number of its proofs that were wrong.
     #[serde(default)]
     pub failures: u8,
-    /// What may be written to it without more [`Input::Credit`].
+    /// What may be written to it before more [`Input::Credit`].
     #[serde(default)]
     pub credit: Credit,
 }
@@ -332,7 +331,7 @@ pub struct HandOver {
 /// How much may be written to a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credit {
-    /// Bytes; less than nothing where the last frame was larger than what was
+    /// Bytes; negative if the last frame was larger than the credit that was
     /// left.
     pub bytes: i64,
     /// Frames.
@@ -340,13 +339,13 @@ pub struct Credit {
 }
 
 impl HandOver {
-    /// Who its peer is; `None`: nobody vouches for it.
+    /// The principal of its peer; `None`: it has no credential.
     pub fn principal(&self) -> Option<&Principal> {
         self.verdict.as_ref().map(|verdict| &verdict.principal)
     }
 
-    /// The earlier session that its peer opens with the wish to have back: who
-    /// has no principal is told apart by its token.
+    /// The earlier session that its peer asks to resume: a peer without a
+    /// principal is identified by the token of that session.
     pub fn resumes(&self) -> Option<ResumeClaim> {
         let header = Header::read(core::str::from_utf8(&self.frame).ok()?).ok()?;
         match wire::read_request(Family::from_first(&header)?, &header).ok()?.request {
@@ -357,7 +356,7 @@ impl HandOver {
     }
 }
 
-/// Shows no frame: it may hold a credential.
+/// Leaves the frame out: it may hold a credential.
 impl fmt::Debug for HandOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let HandOver { conn, transport, address, request, verdict, .. } = self;
@@ -367,7 +366,7 @@ impl fmt::Debug for HandOver {
     }
 }
 
-/// Whom an authenticator vouches for.
+/// What an authenticator says of a credential: its principal, and what bounds it.
 ///
 /// ```
 /// use arcp_proto::{id::Principal, runtime::Verdict, time::UtcMs};
@@ -378,31 +377,31 @@ impl fmt::Debug for HandOver {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredVerdict")]
 pub struct Verdict {
-    /// Who it is.
+    /// The principal that the credential proves.
     pub principal: Principal,
-    /// What the credential may be used for.
+    /// The operations that the credential may be used for.
     #[serde(skip_serializing_if = "Scopes::is_empty")]
     pub scopes: Scopes,
-    /// What it says of its holder for [policy](crate::policy::Policy): what an issuer
-    /// says counts as far as that lets it.
+    /// The roles of the principal for [policy](crate::policy::Policy). What an issuer
+    /// says counts only as far as the policy lets that issuer.
     #[serde(skip_serializing_if = "Roles::is_empty")]
     pub roles: Roles,
-    /// When the credential expires; `None`: never. A session that is not
-    /// refreshed by then, or resumed, is taken from its client. One that is
-    /// over already vouches for nobody.
+    /// When the credential expires; `None`: never. A session that its client has
+    /// neither renewed nor resumed by then is taken from it. A credential that has
+    /// expired already proves nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMs>,
     /// What the credential is bound to, such as the fingerprint of a
-    /// certificate: it counts only on a channel that
-    /// [says the same](Input::Opened::binding).
+    /// certificate: it counts only on a channel with the
+    /// [same binding](Input::Opened::binding).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binding: Option<String>,
-    /// The most that leases grant which are asked for with the credential, and that
-    /// permissions do; `None`: it bounds nothing.
+    /// The most that leases may grant that are requested with the credential, and that
+    /// permissions may; `None`: no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Box<Ceiling>>,
-    /// The most that a session agrees to use; `None`: it bounds nothing. A session that
-    /// uses more is not renewed by the credential, and nobody comes back to it.
+    /// The features that a session may use at most; `None`: no bound. A session that
+    /// uses more cannot be renewed or resumed with the credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<Features>,
 }
@@ -414,7 +413,7 @@ impl From<Principal> for Verdict {
     }
 }
 
-/// A verdict as recordings have it: earlier ones held the principal alone.
+/// A verdict as recordings have it: early ones hold the principal alone.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum StoredVerdict {
@@ -447,18 +446,18 @@ impl From<StoredVerdict> for Verdict {
     }
 }
 
-/// What carries a connection.
+/// How a connection carries frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transport {
-    /// A message each.
+    /// One frame per message.
     WebSocket,
-    /// A line each.
+    /// One frame per line.
     Lines,
-    /// A line each, with binary messages beside them.
+    /// One frame per line, with binary messages beside them.
     LinesBeside,
 }
 
-/// Something to be done outside, in the order given.
+/// Something for the driver to do, in the order given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Output {
     /// Write one frame.
@@ -468,7 +467,7 @@ pub enum Output {
         /// The frame, valid JSON text without a line end.
         frame: String,
     },
-    /// Write one binary message: the bytes that the frame before it announces. Not on
+    /// Write one binary message: the bytes that the frame before it announced. Never on
     /// [`Transport::Lines`].
     SendSidecar {
         /// The connection.
@@ -477,22 +476,22 @@ pub enum Output {
         #[serde(with = "crate::record::frame_text")]
         message: Vec<u8>,
     },
-    /// Close after writing what was given before.
+    /// Close a connection, after everything given before is written.
     Close {
         /// The connection; the core has forgotten it.
         conn: ConnId,
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
-    /// Its peer is known: frames up to [`crate::limits::FrameLimits::frame_bytes`]
-    /// may be taken from it, no longer only those of a handshake.
+    /// The peer of a connection is known: accept frames of up to
+    /// [`crate::limits::FrameLimits::frame_bytes`] from it, not only short ones.
     #[serde(alias = "Admit")]
     RaiseFrameLimit {
         /// The connection.
         conn: ConnId,
     },
-    /// Its peer reads WebSocket frames of at most this many bytes: longer
-    /// messages go to it in fragments.
+    /// The peer of a connection reads WebSocket frames of at most this many bytes: send
+    /// longer messages to it in fragments.
     Fragment {
         /// The connection.
         conn: ConnId,
@@ -504,13 +503,13 @@ pub enum Output {
         /// The connection.
         conn: ConnId,
     },
-    /// Read from it again.
+    /// Read from a connection again.
     ResumeRead {
         /// The connection.
         conn: ConnId,
     },
     /// Judge a credential; answer with [`Input::Authenticated`], or [`Input::NotJudged`] if
-    /// nobody can tell.
+    /// that is impossible at present.
     Authenticate {
         /// The operation.
         op: OpId,
@@ -518,14 +517,14 @@ pub enum Output {
         conn: ConnId,
         /// The credential.
         credential: Credential,
-        /// The challenge it answers, if one was sent.
+        /// The nonce of the challenge that it answers, if one was sent.
         challenge: Option<String>,
     },
     /// Check whether an input fits its agent; answer with
-    /// [`Input::InputChecked`]. Whoever waits for longer than two seconds is
-    /// refused; until then nothing more is read from that connection, or heard of that agent. The check
-    /// counts for [`JobLimits::input_checks`] until it is answered, also when nobody
-    /// waits for it any more.
+    /// [`Input::InputChecked`]. After two seconds without an answer the runtime refuses the submit
+    /// or the delegation. Until then it reads no more from that connection, and handles no more calls
+    /// of that agent. The check counts towards [`JobLimits::input_checks`] until it is answered, even if the
+    /// submit was refused.
     ///
     /// [`JobLimits::input_checks`]: crate::limits::JobLimits::input_checks
     CheckInput {
@@ -537,105 +536,105 @@ pub enum Output {
         input: Json,
     },
     /// Store bytes, so that no crash takes them back; answer with
-    /// [`Input::BlobStored`]. Bytes with this digest may be there already.
+    /// [`Input::BlobStored`]. Bytes with this digest may exist already.
     StoreBlob {
         /// The operation.
         op: OpId,
-        /// What they are known by: their SHA-256.
+        /// Their SHA-256, which identifies them.
         digest: BlobDigest,
         /// The bytes.
         #[serde(with = "crate::record::frame_text")]
         bytes: Vec<u8>,
     },
-    /// Store bytes that an agent has offered with a call, so that no crash takes them
+    /// Store bytes that an agent offered with a call, so that no crash takes them
     /// back; answer with [`Input::BlobStored`].
     TakeBlob {
         /// The operation.
         op: OpId,
         /// The job of the agent.
         job: JobId,
-        /// The call.
+        /// The id of the call.
         call: CallId,
-        /// What they are known by: if theirs is another SHA-256, they are not stored.
+        /// Their SHA-256. Bytes with another digest are not stored.
         digest: BlobDigest,
-        /// How many they are.
+        /// Their number.
         size: u64,
     },
-    /// Read bytes that were stored; answer with [`Input::BlobRead`].
+    /// Read stored bytes; answer with [`Input::BlobRead`].
     ReadBlob {
         /// The operation.
         op: OpId,
-        /// What they are known by.
+        /// The SHA-256 of the whole.
         digest: BlobDigest,
-        /// Which of them; `None`: all. There may be fewer.
+        /// The range to read; `None`: all bytes. There may be fewer than it asks for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         range: Option<BlobRange>,
     },
-    /// Do something with bytes that come in parts.
+    /// Handle bytes that arrive in parts.
     Parts(PartsStep),
-    /// Nothing refers to these bytes any more.
+    /// Delete bytes: nothing refers to them any more.
     DropBlob {
-        /// What they are known by.
+        /// Their SHA-256.
         digest: BlobDigest,
     },
-    /// Of what an earlier run has stored only these bytes are referred to.
+    /// Delete all bytes of earlier runs but these: nothing refers to the others.
     KeepBlobs {
-        /// What they are known by.
+        /// The SHA-256 of each.
         digests: Vec<BlobDigest>,
     },
-    /// Find the times of a schedule, with a bound on the effort that a rule may take;
+    /// Find the times of a schedule, within a bound on the work that a rule may cost;
     /// answer with [`Input::SchedulePlanned`].
     PlanSchedule {
         /// The operation.
         op: OpId,
         /// The rule.
         rule: Rule,
-        /// No times up to this one.
+        /// Find times after this one only.
         after: UtcMs,
-        /// What time it is: a rule that does not say so begins then.
+        /// The current time. A rule without a start begins then.
         now: UtcMs,
-        /// How many of those that have been by now are wanted: the latest.
+        /// How many times are wanted that lie between `after` and `now`: the latest ones.
         missed: usize,
-        /// How many of those to come are wanted.
+        /// How many times after `now` are wanted.
         coming: usize,
-        /// The last of all, of a rule that counts them, as an earlier plan said.
+        /// The last time of a rule with a count, as an earlier plan gave it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ends: Option<UtcMs>,
     },
-    /// Check whether a text is a JSON Schema, and whether a value fits it, which is an
-    /// answer to a question or the default of one; answer with
-    /// [`Input::InputChecked`]. Whoever waits for longer than two seconds is refused.
+    /// Check whether a text is a JSON Schema, and whether a value fits it. The value is an
+    /// answer to a question, or its default. Answer with
+    /// [`Input::InputChecked`]; after two seconds without one the runtime refuses the request.
     CheckValue {
         /// The operation.
         op: OpId,
         /// The schema, of draft 2020-12.
         schema: Json,
-        /// The value; `None`: the schema alone.
+        /// The value; `None`: check the schema alone.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
         value: Option<Json>,
     },
-    /// Have credentials issued for a job that is to be accepted; answer with
-    /// [`Input::CredentialsIssued`]. Whoever asks for the job waits no longer than
+    /// Have credentials issued for a job that is about to be accepted; answer with
+    /// [`Input::CredentialsIssued`]. The request for the job waits at most
     /// [`Timing::provision_timeout`](super::Timing::provision_timeout).
     IssueCredentials {
         /// The operation.
         op: OpId,
-        /// What for.
+        /// What to issue.
         order: Box<CredentialOrder>,
     },
     /// Have credentials of a job revoked; answer with [`Input::CredentialsRevoked`].
-    /// What does not count any more, or never did, is revoked.
+    /// Credentials that have expired, or never existed, count as revoked.
     RevokeCredentials {
         /// The operation.
         op: OpId,
-        /// The job that they were issued for, in this run of the runtime or an
+        /// The job that they were issued for, by this run of the runtime or an
         /// earlier one.
         job: JobId,
-        /// Which of them.
+        /// Which credentials.
         what: Revocation,
     },
     /// Ask another runtime to take a job; answer with [`Input::HandedOff`]. After
-    /// [`Handoffs::timeout`](super::Handoffs::timeout) it is asked again.
+    /// [`Handoffs::timeout`](super::Handoffs::timeout) the core asks again.
     HandOff {
         /// The operation.
         op: OpId,
@@ -643,11 +642,11 @@ pub enum Output {
         order: Box<HandoffOrder>,
     },
     /// Make a batch durable, whole or not at all; answer with
-    /// [`Input::Persisted`]. Batches come in the order of their positions and
-    /// are committed in it.
+    /// [`Input::Persisted`]. Batches come, and are committed, in the order of their
+    /// positions.
     Persist(Batch),
-    /// Read events of a job back; answer with [`Input::Loaded`]. They were
-    /// made durable before.
+    /// Read events of a job back from the store; answer with [`Input::Loaded`]. They
+    /// are durable.
     Load {
         /// The operation.
         op: OpId,
@@ -657,70 +656,70 @@ pub enum Output {
         from: u64,
         /// The last one.
         to: u64,
-        /// Bytes after which there may be fewer, but one in any case.
+        /// Bytes after which the answer may stop; it has at least one event.
         bytes: usize,
     },
-    /// Run an agent; answer with [`Input::AgentExited`] in the end.
+    /// Run an agent; [`Input::AgentExited`] answers once it has ended.
     StartAgent {
         /// Its job.
         job: JobId,
-        /// What to run.
+        /// What to run, and with what.
         spec: Box<AgentSpec>,
     },
-    /// Tell an agent to stop; with `force`, make it.
+    /// Ask an agent to stop; with `force`, end it.
     StopAgent {
         /// Its job.
         job: JobId,
-        /// Whether asking was not enough.
+        /// Whether to end it without its consent.
         force: bool,
     },
-    /// An agent may make this many more calls.
+    /// Let an agent make more calls.
     AgentCredit {
         /// Its job.
         job: JobId,
-        /// Calls more.
+        /// Additional calls.
         calls: u32,
-        /// Bytes more.
+        /// Additional bytes.
         bytes: u64,
     },
-    /// What became of a call that an agent wanted to know about.
+    /// The outcome of a call of [`Input::AgentAsked`].
     AgentReply {
         /// Its job.
         job: JobId,
-        /// The call.
+        /// The id of the call.
         id: CallId,
-        /// What became of it.
+        /// The outcome.
         reply: AgentReply,
     },
-    /// People say something to an agent that observes interrupts; its job is blocked
-    /// until it calls [`AgentCall::GoOn`]. One that is started again is told once more
-    /// what it has not gone on from.
+    /// Give a message of people to an agent that observes interrupts; its job is blocked
+    /// until the agent calls [`AgentCall::GoOn`]. An agent that is started again is given
+    /// the interrupts once more that it has not gone on from.
     InterruptAgent {
         /// Its job.
         job: JobId,
-        /// What they say.
+        /// The interrupt.
         interrupt: OpenInterrupt,
     },
-    /// Something happened to a stream of an agent's job.
+    /// Tell an agent what happened to a stream of its job.
     AgentStream {
         /// Its job.
         job: JobId,
-        /// What it knows the stream by.
+        /// The agent's number of the stream.
         stream: u32,
         /// What happened.
         says: StreamWord,
     },
-    /// Somebody asks for a checkpoint of a job: its agent, which gives some on request,
-    /// calls [`AgentCall::Checkpoint`]. What it calls before it has heard of that counts
-    /// as well; several that are asked for may be given at once.
+    /// Ask an agent for a checkpoint of its job; it answers by [`AgentCall::Checkpoint`].
+    /// A checkpoint that it makes before this reaches it counts
+    /// as well, and one checkpoint may answer several requests.
     AskCheckpoint {
         /// Its job.
         job: JobId,
-        /// What it is to be called, if whoever asks says so.
+        /// The label that the request wants it to have, if any.
         label: Option<String>,
     },
-    /// A client sent a message of an extension that was negotiated with it;
-    /// answer with [`Input::ExtensionTaken`]. Until then it counts against
+    /// Give the host a message of an extension that a client sent and had negotiated;
+    /// answer with [`Input::ExtensionTaken`]. Until then the message counts towards
     /// [`crate::limits::SessionLimits::extension_bytes`].
     Extension {
         /// Its session.
@@ -728,16 +727,16 @@ pub enum Output {
         /// The message.
         message: Extension,
     },
-    /// Something an operator may want to know.
+    /// Tell the operator what happened.
     Observe(Notice),
 }
 
-/// What one input appended to the log: it is durable whole or not at all.
+/// The records that one input appended to the log. A batch is durable whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     /// The position of its first record; the others follow without a gap.
     pub first: LogPos,
-    /// Its records, one or more. The core holds them too until they are durable.
+    /// Its records, at least one. The core holds them too until they are durable.
     pub records: Arc<Vec<Record>>,
 }
 
@@ -753,38 +752,38 @@ impl Batch {
     }
 }
 
-/// What an agent is run with.
+/// What an agent runs, and with what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentSpec {
     /// The agent, resolved.
     pub agent: AgentRef,
     /// Its input as sent; `{}` when there was none.
     pub input: Json,
-    /// On whose behalf.
+    /// The principal on whose behalf it runs.
     pub principal: Principal,
-    /// The trace of the job.
+    /// The trace id of the job.
     pub trace: String,
-    /// Whether the client's tracer says that it does not record that trace.
+    /// Whether the client's tracer says that it does not record the trace.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub unsampled: bool,
-    /// Members of extensions, as the client sent them; `{}` when none.
+    /// Members of extensions, as the client sent them; `{}` if none.
     pub extensions: Json,
-    /// How many calls it may make before it gets more credit.
+    /// Calls that it may make before it gets more credit.
     pub credit: u32,
     /// Bytes of calls it may make before it gets more credit.
     pub credit_bytes: u64,
-    /// The state that it left in its last checkpoint, if it runs again.
+    /// The state of its last checkpoint, if it runs again.
     #[serde(with = "crate::record::maybe_text")]
     pub checkpoint: Option<Vec<u8>>,
     /// How often it was started before.
     pub restarts: u32,
-    /// What the job may do; `{}` when nothing was asked for.
+    /// The lease of the job; `{}` if none was requested.
     #[serde(default = "Json::empty_object", skip_serializing_if = "grants_nothing")]
     pub lease: Json,
     /// Credentials that were issued for the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<ProvisionedCredential>,
-    /// Bytes that an artifact of it may have; none: it can leave none.
+    /// Bytes that one artifact of it may have; 0: it cannot leave artifacts.
     #[serde(default, skip_serializing_if = "is_none")]
     pub artifact_bytes: u64,
 }
@@ -793,7 +792,7 @@ fn is_none(bytes: &u64) -> bool {
     *bytes == 0
 }
 
-/// As of every agent in recordings that knew no leases.
+/// Recordings from before leases have `{}` for every agent.
 fn grants_nothing(lease: &Json) -> bool {
     lease.is_empty_object()
 }

@@ -99,40 +99,40 @@ use workflow::Workflows;
 ///
 /// Three kinds of method:
 ///
-/// * [`handle`](Self::handle) takes what happened. It runs to completion and
-///   never fails. Any number of inputs may be handled before outputs are
-///   taken.
-/// * [`poll_output`](Self::poll_output) gives what to do, in one total order;
-///   `None` means that everything was taken. Only `handle` adds outputs.
+/// * [`handle`](Self::handle) takes one input: something that happened outside. It
+///   runs to completion and never fails. Any number of inputs may be handled before
+///   outputs are taken.
+/// * [`poll_output`](Self::poll_output) gives the next output, in one total order;
+///   `None` means that there are none left. Only `handle` adds outputs.
 /// * [`next_deadline`](Self::next_deadline) says when to call `handle` with
-///   [`Input::Tick`] if nothing else happens. Only `handle` changes it. It is
+///   [`Input::Tick`] if no other input comes first. Only `handle` changes it. It is
 ///   always later than the `now` of the last `handle`.
 ///
-/// What the driver owes:
+/// Obligations of the driver:
 ///
-/// * Outputs are performed in the order given, at least per connection, job
-///   and log.
-/// * An input is one atom: whatever it makes durable is one `Persist`, which
-///   is committed whole or not at all, in the order of positions.
-/// * A connection may be written to only within the credit the driver gave
-///   by [`Input::Credit`]; the core keeps to it.
-/// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
-///   every `IssueCredentials` one `CredentialsIssued`, every `RevokeCredentials` one
-///   `CredentialsRevoked`; every `HandOff` one `HandedOff`; every `PlanSchedule` one `SchedulePlanned`; every `CheckInput` and `CheckValue` one `InputChecked`; every
-///   `StoreBlob` one `BlobStored`, every `ReadBlob` one `BlobRead`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
+/// * It performs outputs in the order given, at least per connection, job and log.
+/// * An input is one atom: everything that it makes durable is one `Persist`, which
+///   the store commits whole or not at all, in the order of positions.
+/// * The core writes to a connection only within the credit that the driver gave
+///   by [`Input::Credit`].
+/// * Each of these outputs gets exactly one answer: `Authenticate` one `Authenticated`
+///   (or `NotJudged`), `Load` one `Loaded`, `IssueCredentials` one `CredentialsIssued`,
+///   `RevokeCredentials` one `CredentialsRevoked`, `HandOff` one `HandedOff`,
+///   `PlanSchedule` one `SchedulePlanned`, `CheckInput` and `CheckValue` one
+///   `InputChecked`, `StoreBlob` and `TakeBlob` one `BlobStored`, `ReadBlob` one
+///   `BlobRead`, and `StartAgent` one `AgentExited`. Late, early, repeated and unknown answers change
 ///   nothing.
-/// * `now` is when the input arrived, which may be before it is handed over.
-///   Time is clamped forward: an earlier `now` counts as the last one.
-/// * A [`Tick`](Input::Tick) says that everything was handed over that had
-///   arrived by its `now`. Nobody is taken to be silent as of a later moment,
-///   however late it is.
-/// * IO is never done while the runtime is borrowed; the core waits for no
-///   one.
+/// * `now` is the time at which the input arrived, which may be before the driver hands
+///   it over. Time never goes back: an earlier `now` counts as the last one.
+/// * A [`Tick`](Input::Tick) says that the driver has handed over everything that arrived
+///   until its `now`. A late tick therefore makes no peer or agent look silent: silence is
+///   judged as of that `now`.
+/// * The driver does no IO while it borrows the runtime; the core never waits.
 ///
-/// Same configuration, seeds and inputs give the same outputs, byte for byte.
+/// The same configuration, seeds and inputs give the same outputs, byte for byte.
 ///
-/// It is `Send` and `Sync`: it may be made on one thread and run on another, and what
-/// only reads it may do so on several.
+/// A `Runtime` is `Send` and `Sync`: it may be made on one thread and run on another, and
+/// several threads may read it.
 ///
 /// ```
 /// use arcp_proto::entropy::Seeds;
@@ -172,14 +172,14 @@ pub struct Runtime {
     sessions: Sessions,
     jobs: Jobs,
     delivery: Delivery,
-    /// By which clients know it again.
+    /// The fingerprint of the runtime's certificate, by which clients recognise the runtime.
     fingerprint: Option<String>,
     artifacts: Artifacts,
     schedules: Schedules,
     workflows: Workflows,
 }
 
-// What tests count in it is of their thread.
+// In tests a runtime holds counters that belong to one thread.
 #[cfg(not(test))]
 const _: () = {
     const fn is_shared<T: Send + Sync>() {}
@@ -242,13 +242,13 @@ impl Runtime {
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => {
                 self.sessions.take_extension(session);
-                // Perhaps its sender is read again.
+                // The connection may be read again, if its extension bytes fell below their bound.
                 if let Some(conn) = self.delivery.feeds.conn(session) {
                     self.ctx.ready(conn);
                 }
             }
             Input::InputChecked { op, fault } => {
-                // A number is given once: it is the one's or the other's.
+                // Operation ids are unique, so at most one of these knows `op`.
                 job::prompt::on_question_checked(&mut self.jobs, &mut self.ctx, op, fault.as_ref());
                 deferral::on_input_checked(&mut self.jobs, op, fault.as_ref());
                 dispatch::on_schedule_checked(self, op, fault.as_ref());
@@ -282,7 +282,7 @@ impl Runtime {
         self.ctx.seal();
     }
 
-    /// The next thing to do; `None` when everything was taken.
+    /// The next output; `None` if there is none left.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.ctx.poll_output()
@@ -294,7 +294,7 @@ impl Runtime {
         self.ctx.next_deadline()
     }
 
-    /// How much there is of everything, for an operator.
+    /// Counts of connections, sessions, jobs and bytes, for an operator.
     pub fn stats(&self) -> Stats {
         let counts = self.jobs.counts();
         Stats {
@@ -316,7 +316,8 @@ impl Runtime {
         }
     }
 
-    /// What it shows of the log so far; costs as much as it holds.
+    /// Everything that survives a restart and can be observed from outside, as a digest. Costs
+    /// time in proportion to what the runtime holds.
     pub fn digest(&self) -> Digest {
         Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, &self.delivery).with_kept(
             &self.artifacts,
@@ -325,8 +326,8 @@ impl Runtime {
         )
     }
 
-    /// What every job that is not over waits for, if it waits for anything but
-    /// its agent: for an operator who asks why nothing happens.
+    /// What each unfinished job waits for, unless it waits only for its agent. For an
+    /// operator who asks why a job makes no progress.
     pub fn waits(&self) -> Vec<(JobId, Wait)> {
         self.jobs.waits()
     }
@@ -381,8 +382,8 @@ impl Runtime {
         }
     }
 
-    /// Whether each record of this input goes with a session and a job that are
-    /// still to end: what comes after its owner's last one is kept for ever.
+    /// Whether each record of this input belongs to a session and a job that can still end.
+    /// The store would keep a record that follows its owner's last one for ever.
     fn is_tidy(&self) -> bool {
         let records = self.ctx.log.open();
         let later = |at: usize, ends: &dyn Fn(&Record) -> bool| records[at + 1..].iter().any(ends);
@@ -401,11 +402,11 @@ impl Runtime {
         })
     }
 
-    /// Nobody is read while too much is not durable, nor anybody for whom too much
-    /// is held.
+    /// Stops reading from all connections while too many bytes are not durable, and from the
+    /// connections of an account that holds too much.
     fn bound_held(&mut self) {
         let bound = self.ctx.config.limits.history.undurable_bytes;
-        // It goes on once half of it is gone.
+        // Reading resumes once half of it is durable.
         let full = self.ctx.log.bytes() >= if self.ctx.log.full { bound.div_ceil(2) } else { bound };
         if core::mem::replace(&mut self.ctx.log.full, full) != full {
             self.connections.on_log_bounded(&mut self.ctx);
@@ -476,31 +477,34 @@ impl Runtime {
     }
 }
 
-/// Whether a credential may be judged that came to the host from an address;
-/// [`Input::JudgedElsewhere`] says what came of it.
+/// Whether the host may judge a credential that came from an address outside any
+/// connection of the runtime; it reports the verdict by [`Input::JudgedElsewhere`].
 ///
 /// # Errors
 ///
-/// `RESOURCE_EXHAUSTED` if too many that came from there were wrong: when to try again.
+/// `RESOURCE_EXHAUSTED`, with the time to try again, if too many credentials from that
+/// address were wrong.
 pub fn may_judge(runtime: &Runtime, now: Now, address: IpAddr, credential: &Credential) -> Result<(), Violation> {
     connection::may_judge(&runtime.connections, (&runtime.ctx, now.mono), address, credential.digest())
 }
 
-/// From where a credential came that is being judged; `None` if its peer is of no network, as
-/// over a pipe or a Unix socket. A host that judges few at once does so network by network.
+/// The network from which a credential came that is being judged; `None` if its peer has no
+/// network address, as over a pipe or a Unix socket. A host that judges only a few
+/// credentials at once can take turns by network.
 pub fn judged_for(runtime: &Runtime, op: OpId) -> Option<Network> {
     connection::judged_for(&runtime.connections, op)
 }
 
-/// Puts asterisks in the place of the values of a job's own credentials in what its agent
-/// says. [`handle`](Runtime::handle) does that before anything else sees it; so does whoever
-/// keeps an input, as a [`Recorder`](crate::record::Recorder) does, before it is handed over.
+/// Replaces the values of a job's own credentials by asterisks in what its agent says.
+/// [`handle`](Runtime::handle) does this before any other code sees the input. Code that
+/// keeps an input before it is handled, such as a [`Recorder`](crate::record::Recorder),
+/// must call this first.
 pub fn mask(runtime: &Runtime, input: &mut Input) {
     masking::mask(&runtime.jobs, input);
 }
 
-/// Takes a frame back that was written out: others are written in its place. Nothing
-/// depends on it but how much memory is asked for.
+/// Gives the buffer of a frame that was written out back for reuse. This only saves
+/// allocations.
 pub fn take_back(runtime: &mut Runtime, frame: String) {
     runtime.delivery.buffers.keep_frame(frame, runtime.ctx.config.limits.frame.frame_buffers);
 }
@@ -512,28 +516,28 @@ pub struct Stats {
     pub connections: usize,
     /// Sessions, attached or resumable.
     pub sessions: usize,
-    /// Jobs that are not over.
+    /// Unfinished jobs.
     pub unfinished_jobs: usize,
-    /// Jobs that are held, over or not.
+    /// All jobs in memory, ended ones included.
     pub jobs: usize,
     /// Runs of all session indexes.
     pub index_runs: usize,
-    /// Jobs in line for a slot.
+    /// Jobs that wait for a slot.
     pub waiting_jobs: usize,
     /// Agents that hold a slot.
     pub running_agents: usize,
-    /// Events that jobs have had since the start.
+    /// Events of all jobs since the start of this runtime.
     pub events: u64,
     /// Bytes of events held in memory.
     pub event_bytes: usize,
-    /// Bytes of events that can be had, from memory or the store.
+    /// Bytes of events that are still available, from memory or the store.
     pub kept_event_bytes: u64,
     /// Bytes of events read back from the store and not sent yet.
     pub read_ahead_bytes: usize,
-    /// Bytes of payloads kept because several sessions get them.
+    /// Bytes of payloads kept because several sessions are sent them.
     pub rendered_bytes: usize,
-    /// Bytes of events that attached sessions are behind: by them agents are
-    /// paced.
+    /// Bytes of events that attached sessions have not been sent yet; agents are paced by
+    /// this.
     pub unsent_bytes: usize,
     /// Bytes of records that are not durable yet.
     pub undurable_bytes: usize,

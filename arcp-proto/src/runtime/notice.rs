@@ -1,4 +1,4 @@
-//! What an operator is told of what happens.
+//! Notices: what the core tells its host, for logs and people.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -11,14 +11,14 @@ use crate::model::agent::AgentRef;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
 
-/// Something an operator may want to know. Never holds a secret.
+/// Something that an operator may want to know. Never holds a secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Notice {
     /// A session was opened.
     SessionOpened {
         /// The session.
         session: SessionId,
-        /// Whose.
+        /// Its principal.
         principal: Principal,
         /// The client program.
         client: String,
@@ -28,12 +28,12 @@ pub enum Notice {
         /// The session.
         session: SessionId,
     },
-    /// A session lost its connection, or gave it up.
+    /// A session lost its connection, or its client closed it.
     SessionDetached {
         /// The session.
         session: SessionId,
     },
-    /// A session can no longer be resumed.
+    /// A session has ended and cannot be resumed.
     SessionEnded {
         /// The session.
         session: SessionId,
@@ -42,60 +42,60 @@ pub enum Notice {
     Refused {
         /// The connection.
         conn: ConnId,
-        /// Whose it is, if that is known.
+        /// The principal of the peer, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         principal: Option<Principal>,
-        /// Its session, if it has one.
+        /// The session of the peer, if it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
-        /// The job that it is about, as the peer named it.
+        /// The job that the request names, as the peer wrote it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<WireId>,
-        /// The code.
+        /// The error code.
         code: String,
-        /// Why, as the peer is told: the first 256 characters.
+        /// The reason that the peer is given: the first 256 characters.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reason: String,
-        /// Whether the peer was told.
+        /// Whether the peer was told of the refusal.
         told: bool,
     },
-    /// Somebody wanted an earlier session back and does not get it; what was
-    /// refused is told besides.
+    /// A client asked to resume a session and was refused. The refused request has a
+    /// notice of its own.
     ResumeRefused {
         /// The connection.
         conn: ConnId,
-        /// The code.
+        /// The error code.
         code: String,
     },
-    /// A decision about authority was written into the audit trail.
+    /// A decision about authority was written to the audit trail.
     Audited(Box<AuditEntry>),
     /// A job was accepted.
     JobAccepted {
         /// The job.
         job: JobId,
-        /// Whose.
+        /// Its principal.
         principal: Principal,
         /// The agent.
         agent: AgentRef,
     },
-    /// Policy has refused something.
+    /// The policy refused something.
     PolicyRefused {
-        /// Whom.
+        /// The principal that was refused.
         principal: Principal,
-        /// In which session; `None`: it wanted to open one.
+        /// Its session; `None`: it asked to open one.
         session: Option<SessionId>,
-        /// What, and by which rule, for the operator alone.
+        /// What was refused, and by which rule; only the operator is told this.
         why: String,
     },
-    /// The job of a schedule's time was refused.
+    /// A schedule fired, and its job was refused.
     FiringRefused {
-        /// Whose schedule.
+        /// The principal of the schedule.
         principal: Principal,
-        /// What it is known by there.
+        /// The id of the schedule.
         schedule: WireId,
-        /// The time.
+        /// The time at which it was due.
         at: UtcMs,
-        /// Why: the first 256 characters.
+        /// The reason: the first 256 characters.
         reason: String,
     },
     /// A principal began to watch a job.
@@ -109,25 +109,25 @@ pub enum Notice {
     JobEnded {
         /// The job.
         job: JobId,
-        /// How.
+        /// How it ended.
         status: FinalStatus,
     },
     /// A job asks people something.
     PeopleAsked {
         /// The job.
         job: JobId,
-        /// The number of the question in it.
+        /// The number of the question in the job.
         question: u32,
     },
-    /// Credentials of a job could not be revoked, or not before its end was due. That
-    /// is tried again, ever more rarely.
+    /// Credentials of a job could not be revoked, or not before its end was due. The runtime
+    /// tries again, at growing intervals.
     CredentialsNotRevoked {
         /// The job.
         job: JobId,
-        /// How often that was.
+        /// How many attempts have failed.
         failures: u32,
     },
-    /// Credentials of a job are revoked that could not be before.
+    /// Credentials of a job were revoked after earlier attempts had failed.
     CredentialsRevoked {
         /// The job.
         job: JobId,
@@ -139,13 +139,13 @@ pub enum Notice {
         /// The type of the message.
         kind: String,
     },
-    /// A driver opened a connection under the number of one that is open; the
-    /// first one goes on, and nothing is known of the other.
+    /// The driver opened a connection under the id of one that is open. The
+    /// first one goes on; the core ignores the second.
     ConnIdInUse {
-        /// The number.
+        /// The id.
         conn: ConnId,
     },
-    /// The store failed; nothing numbered is sent until it works again.
+    /// The store failed; no numbered frame is sent until it recovers.
     StoreFailed,
     /// The store works again.
     StoreRecovered,

@@ -1,4 +1,4 @@
-//! What whoever runs a runtime can ask of it.
+//! What an operator can ask of a runtime.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -9,63 +9,63 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ConnId, JobId, Principal, SessionId};
 use crate::policy::Policy;
 
-/// What an operator can ask.
+/// A command of an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operator {
-    /// Take no new jobs. Those there are go on, whether they run or wait, and
+    /// Accept no new jobs. Accepted jobs go on, running or waiting, and
     /// sessions are opened and resumed as before.
     Drain,
-    /// Close every connection in order.
+    /// Accept no new jobs, and close every connection in order.
     Shutdown,
-    /// End a job, whoever submitted it: as by a cancel, with the configured
-    /// grace. One that is over stays as it is.
+    /// Cancel a job, whoever submitted it, with the configured
+    /// grace. A job that has ended stays as it is.
     CancelJob {
         /// The job.
         job: JobId,
-        /// Why, for whoever watches it.
+        /// The reason that its watchers are told.
         reason: Option<String>,
     },
-    /// Take a session from its client, connected or not: it is told, with the
-    /// code `CANCELLED`, and cannot resume it; with its credential it may open
-    /// another one. Jobs go on. One that is over stays as it is.
+    /// Take a session from its client, connected or not. The client is told, with the
+    /// code `CANCELLED`, and cannot resume it, but may open
+    /// another one with its credential. Jobs go on. A session that has ended stays as it is.
     EndSession {
         /// The session.
         session: SessionId,
-        /// Why, for its client.
+        /// The reason that its client is told.
         reason: Option<String>,
     },
-    /// A credential of a principal does not count any more: every session of its
-    /// is taken from its client, who is told with the code `UNAUTHENTICATED`, and
-    /// may open another one with a credential that counts. Jobs go on.
+    /// A credential of a principal is no longer valid. Every session of the principal
+    /// is taken from its client, which is told with the code `UNAUTHENTICATED` and
+    /// may open another one with a valid credential. Jobs go on.
     Revoke {
-        /// Whose.
+        /// The principal.
         principal: Principal,
     },
     /// What the transport of a connection proved of its peer, such as a certificate,
-    /// does not count any more, or is somebody else's: a session that was opened by it is
-    /// taken from its client, as by [`Revoke`](Self::Revoke), and any other connection is
+    /// is no longer valid, or belongs to another principal. If it opened a session, that
+    /// is taken from its client, as by [`Revoke`](Self::Revoke); any other connection is
     /// closed. Jobs go on.
     Distrust {
         /// The connection.
         conn: ConnId,
     },
-    /// Who oversees the jobs of everybody from now on, instead of those of
-    /// [`Config`](super::Config). Sessions of who did and does not any more are
+    /// Replace the operators and auditors of
+    /// [`Config`](super::Config). The sessions of principals that lose a role are
     /// taken from them, as by [`Revoke`](Self::Revoke).
     Overseers {
-        /// As [`Config::operators`](super::Config::operators).
+        /// Takes the place of [`Config::operators`](super::Config::operators).
         operators: BTreeSet<Principal>,
-        /// As [`Config::auditors`](super::Config::auditors).
+        /// Takes the place of [`Config::auditors`](super::Config::auditors).
         auditors: BTreeSet<Principal>,
     },
-    /// By which clients know this runtime again, from now on.
+    /// Set the fingerprint by which clients recognise this runtime.
     Fingerprint {
-        /// That of the key of its certificate, told to each in its acceptance.
+        /// The fingerprint of its certificate's key; each client is told it when its session is accepted.
         fingerprint: Option<String>,
     },
-    /// Who may do what from now on, instead of [`Authority::policy`](super::Authority::policy).
-    /// Jobs go on as they were accepted. A session that is shown a job which it may see
-    /// no longer is taken from its client, who is told with the code
-    /// `PERMISSION_DENIED`, and may open another one.
+    /// Replace [`Authority::policy`](super::Authority::policy).
+    /// Accepted jobs go on. A session that is shown a job which it may not see under the new
+    /// policy is taken from its client, which is told with the code
+    /// `PERMISSION_DENIED` and may open another one.
     Policy(Option<Box<Policy>>),
 }

@@ -1,4 +1,4 @@
-//! What agents say in streams of their jobs, and what they are told of them.
+//! What agents do with streams of their jobs, and what they are told of them.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -9,42 +9,42 @@ use serde::{Deserialize, Serialize};
 use crate::model::event::JobError;
 use crate::model::stream::{ChunkNotes, StreamTerms};
 
-/// What an agent says in a stream of its job that it knows by a number of its own.
+/// What an agent does with a stream of its job. The agent numbers its own streams.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StreamCall {
-    /// It begins.
+    /// Opens a stream.
     Open(StreamTerms),
-    /// Its next chunk; text and bytes may be cut further.
+    /// Sends a chunk; the runtime may split text and bytes further.
     Chunk {
         /// Its data.
         data: ChunkData,
-        /// What it says of it: elsewhere, as events pass through the same type.
+        /// Its annotations. Boxed, because events pass through the same type.
         notes: Box<ChunkNotes>,
-        /// Chunks that it has left out since the one before.
+        /// Number of chunks dropped since the chunk before.
         #[serde(default)]
         shed: u32,
     },
-    /// It ends.
+    /// Closes a stream.
     Close {
-        /// Why.
+        /// The reason.
         reason: Option<String>,
-        /// Chunks that it has left out since the one before.
+        /// Number of chunks dropped since the chunk before.
         #[serde(default)]
         shed: u32,
     },
-    /// It breaks off.
+    /// Closes a stream with an error.
     Fail {
-        /// Why: its code, and the beginning of its message, are shown.
+        /// The error; readers are shown its code and the beginning of its message.
         error: JobError,
-        /// Chunks that it has left out since the one before.
+        /// Number of chunks dropped since the chunk before.
         #[serde(default)]
         shed: u32,
     },
-    /// It has taken the next chunk of a stream that goes to it, or its end. Costs no
+    /// The agent has taken the next chunk of a stream to it, or the end of that stream. Costs no
     /// credit.
     Took,
-    /// It takes no more of a stream that goes to it, or says nothing in its own, of which
-    /// it was not told that it is open. Costs no credit.
+    /// The agent takes no more of a stream to it, or gives up a stream of its own that it was
+    /// not told is open. Costs no credit.
     Leave,
 }
 
@@ -73,7 +73,7 @@ impl StreamCall {
     }
 }
 
-/// A piece of a result, or of a stream.
+/// A piece of a result or of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChunkData {
     /// Text.
@@ -82,43 +82,43 @@ pub enum ChunkData {
     Binary(Vec<u8>),
 }
 
-/// What an agent is told of a stream of its job. It knows its own by the numbers that
-/// it gave them; those that clients open have numbers from [`INBOUND`] on.
+/// What an agent is told of a stream of its job. The agent numbers its own streams;
+/// those that clients open have numbers from [`INBOUND`] on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StreamWord {
-    /// Whoever reads it wants nothing more for now: what it says all the same counts,
-    /// and prolongs that.
+    /// The reader wants no more chunks at present. Chunks that the agent sends all the same
+    /// count, and make the hold longer.
     Hold,
-    /// It may go on.
+    /// The reader wants chunks again.
     GoOn,
-    /// Its own stream is over: what it says in it counts no more.
+    /// The agent's stream has ended: what it sends there has no effect.
     Ended(JobError),
-    /// A client has opened a stream to it.
+    /// A client has opened a stream to the agent.
     Opened(StreamTerms),
-    /// The next chunk from there; answer with [`StreamCall::Took`] once it is taken.
+    /// The next chunk of a client; answer with [`StreamCall::Took`] once it is taken.
     Chunk {
         /// Its data.
         #[serde(with = "crate::record::frame_text")]
         data: Vec<u8>,
-        /// What the client says of it.
+        /// The client's annotations.
         notes: ChunkNotes,
     },
-    /// The client has said all, or breaks off with an error; answer with
+    /// The client has closed its stream, if with an error, this one; answer with
     /// [`StreamCall::Took`] once it is taken.
     Closed(Option<JobError>),
 }
 
-/// A stream that is open, as it is kept.
+/// An open stream, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenedStream {
     /// Its id.
     pub id: String,
-    /// Chunks that it has had.
+    /// Chunks sent in it so far.
     pub chunks: u64,
-    /// Chunks that were left out.
+    /// Chunks dropped from it so far.
     #[serde(default)]
     pub shed: u64,
 }
 
-/// The first number of streams that clients open.
+/// The first number of the streams that clients open.
 pub const INBOUND: u32 = 1 << 31;
