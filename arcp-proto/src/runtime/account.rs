@@ -1,14 +1,14 @@
-//! What is held for whom, in bytes: one account for each owner.
+//! Bytes held, counted in one account for each owner.
 //!
 //! ```text
 //! runtime ◀── principal ◀── session, connection
 //! ```
 //!
-//! What is charged to one account is charged to those above it. Whatever is held
-//! has its [`Charge`] with it, and gives it back when it goes: none is forgotten,
-//! whoever drops it. `recount` counts once more what is there.
+//! A charge to one account is also a charge to those above it. Each value that holds bytes has its
+//! [`Charge`] inside, and dropping the value gives the bytes back, so that no code can forget to.
+//! `recount` counts the values themselves, to check this.
 //!
-//! Principals without a credential share the account of their network.
+//! Anonymous principals share the account of their network.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
@@ -21,24 +21,24 @@ use crate::error::{BoundOf, Violation};
 use crate::limits::Limits;
 use crate::principal::Account;
 
-/// Accounts of principals that are looked through for some that nobody holds.
+/// The number of principals' accounts at which unused ones are first removed.
 const FEWEST: usize = 64;
-/// Whoever goes on at so many times its share is closed.
+/// Connections of an account that holds this multiple of its share are closed if they still send.
 const FLOOD_FACTOR: usize = 2;
 
-/// What bytes are held for.
+/// The purpose for which bytes are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum HeldFor {
-    /// Records that are not durable, by the peer that caused them.
+    /// Records that are not durable, charged to the peer or agent that caused them.
     Records,
-    /// Answers that their connection was not sent.
+    /// Answers that a connection was not sent yet.
     Answers,
     /// Frames that wait until an input is checked.
     Frames,
-    /// Messages of extensions that a host has not taken.
+    /// Messages of extensions that the host has not taken.
     Extensions,
-    /// Commands that were executed, by message id.
+    /// Executed commands that are remembered by message id.
     Commands,
     /// Filters of subscriptions.
     Filters,
@@ -48,36 +48,34 @@ pub enum HeldFor {
     ReadBack,
     /// Inputs of jobs that have not started.
     Inputs,
-    /// Jobs that are not over: what was asked for, what they may spend, what they
-    /// ask people, and what each of their events was.
+    /// Unfinished jobs: their requests, budgets, questions, and the classes of their events.
     Jobs,
-    /// The same of jobs that are over and whose agents are gone.
+    /// The same for jobs that have ended and whose agents have exited.
     EndedJobs,
     /// Events held in memory.
     Events,
-    /// What agents are to go on from that an earlier run of the runtime started.
+    /// Checkpoints from which agents that an earlier run started are to go on.
     Checkpoints,
     /// Idempotency keys.
     Keys,
-    /// Which frame of which event stands behind each number of a session, and
-    /// frames of no event.
+    /// Session indexes: the event and role of each numbered frame, and frames without an event.
     Numbers,
-    /// Jobs that sessions watch and own, and the requests by which they came to them.
+    /// Watches and owners of jobs, and the requests through which sessions have access to them.
     Watches,
-    /// Where the entries of the audit trail stand, and refusals that are counted.
+    /// The positions of the audit trail's entries, and refusals that are counted.
     Audit,
-    /// Credentials of jobs, and what is to be done about them.
+    /// Credentials of jobs, and their pending operations.
     Credentials,
-    /// What is known of artifacts; their bytes are the host's.
+    /// Artifacts, without their bytes, which the host has.
     Artifacts,
     /// Schedules: what they submit, and when.
     Schedules,
-    /// Workflows that go on: their graphs, and what their steps have come to.
+    /// Unfinished workflows: their graphs, and the results of their steps.
     Workflows,
 }
 
 impl HeldFor {
-    /// All of them.
+    /// All purposes.
     pub const ALL: [HeldFor; 21] = [
         HeldFor::Records,
         HeldFor::Answers,
@@ -102,28 +100,28 @@ impl HeldFor {
         HeldFor::Workflows,
     ];
 
-    /// Those that go once somebody outside has read or taken them.
+    /// The purposes for which bytes wait until a peer or the host takes them.
     const WAITING: [HeldFor; 3] = [HeldFor::Answers, HeldFor::Frames, HeldFor::Extensions];
 }
 
-/// What one owner holds. A clone is the same account.
+/// The account of one owner. A clone is the same account.
 #[derive(Clone, Debug)]
 pub(super) struct Balance(Arc<Sums>);
 
-/// Bytes by what they are held for.
+/// Bytes by purpose.
 type Bytes = [usize; HeldFor::ALL.len()];
 
 #[derive(Debug, Default)]
 struct Sums {
     above: Option<Balance>,
     bytes: [AtomicUsize; HeldFor::ALL.len()],
-    /// Whether it is a network's.
+    /// Whether it is the account of a network.
     anonymous: bool,
-    /// Whether none of its connections is read.
+    /// Whether its connections are not read.
     full: AtomicBool,
 }
 
-/// Bytes that are held. They are given back when it is dropped.
+/// Bytes held on an account. Dropping it gives them back.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Charge {
@@ -137,11 +135,11 @@ pub(super) struct Charge {
 pub(super) struct Accounts {
     runtime: Balance,
     principals: BTreeMap<Account, Balance>,
-    /// At so many principals those are let go that hold nothing.
+    /// The number of principals' accounts at which unused ones are removed.
     most: usize,
-    /// Those of which no connection is read.
+    /// Accounts whose connections are not read.
     full: Vec<Balance>,
-    /// What was proved for whom.
+    /// Proof work done for each principal.
     pub(super) proofs: Proofs,
 }
 
@@ -155,30 +153,30 @@ impl Balance {
         Balance::new(Some(self.clone()), self.0.anonymous)
     }
 
-    /// The account of the principal that it is of. That of a connection without a
-    /// session stands for itself.
+    /// The principal's account above this one. The account of a connection without a session stands
+    /// for itself.
     pub(super) fn principal(&self) -> &Balance {
         self.0.above.as_ref().filter(|above| above.0.above.is_some()).unwrap_or(self)
     }
 
-    /// Whether both are the same one.
+    /// Whether both are the same account.
     pub(super) fn is(&self, other: &Balance) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Holds bytes.
+    /// Charges bytes to this account.
     pub(super) fn charge(&self, held_for: HeldFor, bytes: usize) -> Charge {
         let mut charge = Charge { balance: self.clone(), held_for, bytes: 0 };
         charge.set(bytes);
         charge
     }
 
-    /// Bytes that are held for something.
+    /// Bytes held for a purpose.
     pub(super) fn bytes(&self, held_for: HeldFor) -> usize {
         self.0.bytes[held_for as usize].load(Relaxed)
     }
 
-    /// Bytes that wait for somebody outside.
+    /// Bytes that wait until a peer or the host takes them.
     pub(super) fn waiting(&self) -> usize {
         HeldFor::WAITING.into_iter().map(|held_for| self.bytes(held_for)).sum()
     }
@@ -187,7 +185,7 @@ impl Balance {
         core::iter::successors(Some(self), |balance| balance.0.above.as_ref())
     }
 
-    /// Whether nothing is read that is said for it.
+    /// Whether connections of this account are not read.
     pub(super) fn is_full(&self) -> bool {
         self.upwards().any(|balance| balance.0.full.load(Relaxed))
     }
@@ -198,22 +196,22 @@ impl Charge {
         self.bytes
     }
 
-    /// Whose it is.
+    /// The account that is charged.
     pub(super) fn balance(&self) -> &Balance {
         &self.balance
     }
 
-    /// Whether it is held for that.
+    /// Whether the bytes are held for this purpose.
     pub(super) fn is_for(&self, held_for: HeldFor) -> bool {
         self.held_for == held_for
     }
 
-    /// What is held has so many bytes now.
+    /// Changes the number of bytes.
     pub(super) fn set(&mut self, bytes: usize) {
         if bytes == self.bytes {
             return;
         }
-        // Whoever changes a charge has the runtime to itself.
+        // Only `&mut Runtime` changes charges, so load and store need not be one operation.
         for balance in self.balance.upwards() {
             let held = &balance.0.bytes[self.held_for as usize];
             held.store(held.load(Relaxed) + bytes - self.bytes, Relaxed);
@@ -221,19 +219,19 @@ impl Charge {
         self.bytes = bytes;
     }
 
-    /// So much more is held.
+    /// Adds to the number of bytes.
     pub(super) fn add(&mut self, bytes: usize) {
         self.set(self.bytes + bytes);
     }
 
-    /// It is held for something else now.
+    /// Changes the purpose.
     pub(super) fn turn_into(&mut self, held_for: HeldFor) {
         if self.held_for != held_for {
             *self = self.balance.charge(held_for, self.bytes);
         }
     }
 
-    /// It is held for another owner now.
+    /// Moves the bytes to another account.
     pub(super) fn move_to(&mut self, balance: &Balance) {
         *self = balance.charge(self.held_for, self.bytes);
     }
@@ -252,7 +250,7 @@ impl Accounts {
         Accounts { runtime, principals, most: FEWEST, full, proofs }
     }
 
-    /// The account of the runtime: all that is held.
+    /// The account of the runtime, which includes all others.
     pub(super) fn runtime(&self) -> &Balance {
         &self.runtime
     }
@@ -271,7 +269,7 @@ impl Accounts {
         balance
     }
 
-    /// Bytes that an account holds for something.
+    /// Bytes that an account holds for a purpose.
     pub(super) fn bytes(&self, account: &Account, held_for: HeldFor) -> usize {
         self.principals.get(account).map_or(0, |balance| balance.bytes(held_for))
     }
@@ -282,8 +280,8 @@ impl Accounts {
         Holding { own, all: self.runtime.bytes(held_for), total: limits.total_for(account, total) }
     }
 
-    /// After an input that this account caused: gives those of which no connection
-    /// is read from now on, or is again.
+    /// Called after an input that this account caused. Returns the accounts whose connections are
+    /// to be read no more, or again.
     pub(super) fn bound(&mut self, limits: &Limits, cause: &Balance) -> Vec<Balance> {
         let mut changed = Vec::new();
         if !cause.is(&self.runtime) && !cause.is_full() && self.is_beyond(limits, cause, 1) {
@@ -294,7 +292,7 @@ impl Accounts {
         if self.full.is_empty() {
             return changed;
         }
-        // It goes on once half of what stopped it is gone.
+        // Reading resumes once half of the share is free.
         let (full, read): (Vec<Balance>, Vec<Balance>) =
             core::mem::take(&mut self.full).into_iter().partition(|balance| self.is_beyond(limits, balance, 2));
         self.full = full;
@@ -305,8 +303,8 @@ impl Accounts {
         changed
     }
 
-    /// Whether a principal's account holds its share, or a part of it, of what
-    /// waits or of what is not durable.
+    /// Whether a principal's account holds its share of what waits or of what is not durable,
+    /// divided by `part`.
     fn is_beyond(&self, limits: &Limits, balance: &Balance, part: usize) -> bool {
         let percent = limits.job.principal_share;
         let records = |balance: &Balance| balance.bytes(HeldFor::Records);
@@ -315,8 +313,8 @@ impl Accounts {
             || self.share(limits, balance, undurable, records).is_reached(percent, part)
     }
 
-    /// Whether so much waits for an account, none of whose connections is read,
-    /// that whoever sends on is closed.
+    /// Whether so much waits for an account whose connections are not read that those which still
+    /// send are to be closed.
     pub(super) fn is_flooded(&self, limits: &Limits, balance: &Balance) -> bool {
         if !balance.0.full.load(Relaxed) {
             return false;
@@ -325,13 +323,13 @@ impl Accounts {
         waiting.own > waiting.share(limits.job.principal_share).saturating_mul(FLOOD_FACTOR)
     }
 
-    /// How much of a total whoever an account is of holds.
+    /// How much of a total the principal of an account holds.
     pub(super) fn held_by(&self, balance: &Balance, held_for: HeldFor, limits: &Limits, total: usize) -> Holding {
         self.share(limits, balance.principal(), total, |balance| balance.bytes(held_for))
     }
 
-    /// Whether whoever an account is of holds more of a total than its share, or
-    /// everybody holds more than all of it.
+    /// Whether the principal of an account holds more than its share of a total, or all accounts
+    /// hold more than the total.
     pub(super) fn is_beyond_share(&self, limits: &Limits, balance: &Balance, held_for: HeldFor, total: usize) -> bool {
         let held = self.held_by(balance, held_for, limits, total);
         held.all > held.total || held.own > held.share(limits.job.principal_share)
@@ -343,31 +341,30 @@ impl Accounts {
     }
 }
 
-/// What is there, counted once more for each account.
+/// Bytes counted from the values themselves, for each account.
 #[derive(Debug)]
 pub(super) struct Recount<'a> {
     accounts: &'a Accounts,
-    /// By the address of what an account has counted.
+    /// By the address of each account's sums.
     there: BTreeMap<usize, (String, Balance, Bytes)>,
     lost: Vec<Miscount>,
 }
 
-/// An account of which something else is counted than is there.
+/// An account whose count differs from what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Miscount {
-    /// Whose it is.
+    /// The owner of the account.
     pub owner: String,
-    /// What is held.
+    /// The purpose.
     pub held_for: HeldFor,
-    /// Bytes that are counted.
+    /// Bytes that the account has counted.
     pub counted: usize,
-    /// Bytes that are there.
+    /// Bytes found by counting again.
     pub there: usize,
 }
 
 impl<'a> Recount<'a> {
-    /// Nothing is counted yet; all accounts are known but those of sessions and
-    /// connections.
+    /// Starts with no bytes. Knows all accounts except those of sessions and connections.
     pub(super) fn new(accounts: &'a Accounts) -> Recount<'a> {
         let mut recount = Recount { accounts, there: BTreeMap::new(), lost: Vec::new() };
         recount.know("the runtime", &accounts.runtime);
@@ -377,13 +374,13 @@ impl<'a> Recount<'a> {
         recount
     }
 
-    /// There is an account, which perhaps holds nothing.
+    /// Adds an account, which may hold nothing.
     pub(super) fn know(&mut self, owner: &str, balance: &Balance) {
         let known = || (owner.to_string(), balance.clone(), Bytes::default());
         self.there.entry(Arc::as_ptr(&balance.0).addr()).or_insert_with(known);
     }
 
-    /// So much is there that is held for an account, and for those above it.
+    /// Adds bytes that are held on an account, and on those above it.
     pub(super) fn add(&mut self, balance: &Balance, held_for: HeldFor, bytes: usize) {
         for balance in balance.upwards() {
             self.know("somebody", balance);
@@ -393,7 +390,7 @@ impl<'a> Recount<'a> {
         }
     }
 
-    /// As [`add`](Self::add), for a principal, or for a network.
+    /// Like [`add`](Self::add), for the account of a principal or of a network.
     pub(super) fn add_for(&mut self, account: &Account, held_for: HeldFor, bytes: usize) {
         match self.accounts.principals.get(account) {
             Some(balance) => self.add(balance, held_for, bytes),
@@ -404,7 +401,7 @@ impl<'a> Recount<'a> {
         }
     }
 
-    /// The accounts that have counted something else.
+    /// The accounts whose counts differ.
     pub(super) fn miscounts(self) -> Vec<Miscount> {
         let mut miscounts = self.lost;
         for (owner, balance, there) in self.there.into_values() {
@@ -419,43 +416,43 @@ impl<'a> Recount<'a> {
     }
 }
 
-/// How much there is of something, and who holds it.
+/// How much of a total one account, and all accounts, hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holding {
-    /// What the principal holds.
+    /// Held by this account.
     pub(super) own: usize,
-    /// What everybody holds, the principal included.
+    /// Held by all accounts, this one included.
     pub(super) all: usize,
-    /// What there is.
+    /// The bound on what all hold.
     pub(super) total: usize,
 }
 
-/// What somebody would go beyond.
+/// The bound that a request would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beyond {
-    /// Its share of it.
+    /// The account's share.
     Share,
-    /// All there is.
+    /// The total.
     All,
 }
 
 impl Holding {
-    /// What the principal may hold altogether.
+    /// The share of this account.
     pub(super) fn share(self, percent: u32) -> usize {
         let left = self.total.saturating_sub(self.all - self.own) as u64;
         usize::try_from(left * u64::from(percent) / 100).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Whether the principal holds something, and its share or a part of that.
+    /// Whether this account holds something, and at least its share divided by `part`.
     fn is_reached(self, percent: u32, part: usize) -> bool {
         self.own > 0 && self.own >= self.share(percent) / part
     }
 
-    /// Whether the principal may have so much more.
+    /// Whether this account may hold `more`.
     ///
     /// # Errors
     ///
-    /// What is reached.
+    /// The bound that it would exceed.
     pub(super) fn check(self, more: usize, percent: u32) -> Result<(), Beyond> {
         let free = self.total.saturating_sub(self.all);
         if more > free {
@@ -465,8 +462,8 @@ impl Holding {
         if percent < 100 && self.own > 0 && beyond { Err(Beyond::Share) } else { Ok(()) }
     }
 
-    /// As [`check`](Self::check), as a refusal that names the bound; `own` is
-    /// whose the share is.
+    /// Like [`check`](Self::check), with a refusal that names the bound; `own` says whose share it
+    /// is.
     pub(super) fn admit(
         self,
         more: usize,

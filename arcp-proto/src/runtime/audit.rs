@@ -1,12 +1,11 @@
-//! The audit trail: decisions about authority, kept in the log until newer ones
-//! need the room. Events are not in it: what costs nobody anything must not fill it.
+//! The audit trail: decisions about authority, kept in the log until newer ones need the room. It
+//! has no events of jobs: these cost nothing, and would fill it.
 //!
-//! Who is refused the same again and again is written down at once, and then once a
-//! minute with how often it was. What was counted and not written yet does not
-//! outlive the runtime.
+//! A refusal that repeats is written at once, and then once a minute with its count. Refusals that
+//! were counted and not yet written are lost when the runtime ends.
 //!
-//! An entry goes when its time is over, or newer ones need its room: then the oldest one
-//! of the account that has most, so that nobody pushes out what others did.
+//! An entry goes when its retention is over, or when a newer one needs its room: then the oldest
+//! entry of the account that has most, so that no account can push out the entries of others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -22,57 +21,57 @@ use crate::principal::Account;
 use crate::runtime::expected::Expected as _;
 use crate::time::{Timestamp, UtcMs};
 
-/// For how long the same refusal is counted before it is written down again.
+/// How long the same refusal is counted before it is written again.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Entries that are forgotten by one record at most.
+/// How many entries one record forgets at most.
 const STEP: usize = 256;
 
-/// Where the entries stand, and who is refused what just now.
+/// The positions of the entries, and the refusals of the last minute.
 #[derive(Debug)]
 pub(super) struct Trail {
     kept: BTreeMap<LogPos, Kept>,
-    /// Where those of each owner stand.
+    /// The positions of each owner's entries.
     by_owner: BTreeMap<Owner, BTreeSet<LogPos>>,
-    /// Owners by how many they have.
+    /// Owners by their number of entries.
     ranks: BTreeSet<(usize, Owner)>,
     repeated: BTreeMap<Same, Repeated>,
-    /// Bytes of those.
+    /// Bytes of `repeated`.
     repeated_bytes: usize,
     charge: Charge,
 }
 
-/// Whose an entry is; `None`: of several, or nobody knows whose.
+/// The owner of an entry; `None`: several principals, or an unknown one.
 type Owner = Arc<Option<Account>>;
 
-/// An entry: since when, and whose.
+/// A kept entry.
 #[derive(Clone, Debug)]
 struct Kept {
     since: UtcMs,
     owner: Owner,
 }
 
-/// What the tables hold of an entry.
+/// Bytes that the tables hold for an entry.
 const KEPT: usize = size_of::<(LogPos, Kept)>() + size_of::<LogPos>();
 
-/// What the tables hold of a refusal that is counted, besides its entry.
+/// Bytes that the table holds for a counted refusal, besides its entry.
 const REPEATED: usize = size_of::<(Same, Repeated)>();
 
-/// What makes two refusals the same: whose, of what and why. Without an account:
-/// of everybody for whom there is no room.
+/// Refusals are the same if account, act and reason are. Without an account: all that exceed the
+/// bound on accounts.
 type Same = (Option<Account>, AuditAct, String);
 
-/// A refusal that was written down not long ago.
+/// A refusal that was written within the last minute.
 #[derive(Debug)]
 struct Repeated {
     until: Timestamp,
-    /// How often it came since.
+    /// How often it was repeated since.
     more: u32,
     last: AuditEntry,
 }
 
 impl Trail {
-    /// Nothing yet, for this account.
+    /// An empty trail, charged to this account.
     pub(super) fn new(runtime: &Balance) -> Trail {
         let charge = runtime.charge(HeldFor::Audit, 0);
         Trail {
@@ -85,20 +84,20 @@ impl Trail {
         }
     }
 
-    /// An entry of an earlier run.
+    /// Adds an entry of an earlier run.
     pub(super) fn restore(&mut self, at: LogPos, entry: &AuditEntry) {
         self.restore_forgotten(&[entry.undoes]);
         self.add(at, entry);
     }
 
-    /// These were forgotten in an earlier run. A store that has let go of them does not
-    /// give them.
+    /// Removes entries that an earlier run forgot. A store that has deleted them does not give them
+    /// back.
     pub(super) fn restore_forgotten(&mut self, entries: &[LogPos]) {
         entries.iter().for_each(|at| self.remove(*at));
         self.weigh();
     }
 
-    /// Makes room for one more of somebody; gives which one goes, 0: none.
+    /// Makes room for an entry of a principal. Returns the entry that goes; 0: none.
     pub(super) fn make_room(&mut self, most: usize, principal: Option<&Principal>) -> LogPos {
         let goes = (self.kept.len() >= most).then(|| self.next_to_go(principal)).flatten();
         goes.map_or(LogPos(0), |at| {
@@ -107,15 +106,15 @@ impl Trail {
         })
     }
 
-    /// The oldest entry of whoever has most, of several who have as many of whoever is
-    /// to have one more.
+    /// The oldest entry of the owner that has most. If several have as many, and the principal of
+    /// the new entry is one of them, its own.
     fn next_to_go(&self, principal: Option<&Principal>) -> Option<LogPos> {
         let (most, holder) = self.ranks.last()?;
         let own = self.by_owner.get(&principal.map(Principal::account)).filter(|own| own.len() >= *most);
         own.or_else(|| self.by_owner.get(holder))?.first().copied()
     }
 
-    /// An entry stands there.
+    /// Adds an entry at a position.
     pub(super) fn add(&mut self, at: LogPos, entry: &AuditEntry) {
         let owner = entry.principal.as_ref().map(Principal::account);
         let owner = self.by_owner.get_key_value(&owner).map_or_else(|| Arc::new(owner), |(owner, _)| Arc::clone(owner));
@@ -146,8 +145,7 @@ impl Trail {
         }
     }
 
-    /// Takes the first of those that are older than a moment, and of those beyond so
-    /// many.
+    /// Removes the first entries that are at least as old as `before`, and those beyond `most`.
     pub(super) fn forget(&mut self, before: Option<UtcMs>, most: usize) -> Vec<LogPos> {
         let mut forgotten = Vec::new();
         let is_old = |first: &Kept| before.is_some_and(|before| first.since <= before);
@@ -165,17 +163,17 @@ impl Trail {
         forgotten
     }
 
-    /// Since when the first entry is kept.
+    /// The time of the oldest entry.
     pub(super) fn oldest(&self) -> Option<UtcMs> {
         self.kept.first_key_value().map(|(_, first)| first.since)
     }
 
-    /// How many are kept.
+    /// The number of entries.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// The first and the last entry that is kept, and how many there are.
+    /// The positions of the first and the last entry, and their number.
     pub(super) fn span(&self) -> (Option<LogPos>, Option<LogPos>, usize) {
         (self.kept.keys().next().copied(), self.kept.keys().next_back().copied(), self.kept.len())
     }
@@ -184,14 +182,14 @@ impl Trail {
         self.charge.set(self.kept.len() * KEPT + self.repeated_bytes);
     }
 
-    /// Counts it once more.
+    /// Counts its bytes again.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         let repeated: usize = self.repeated.values().map(Repeated::bytes).sum();
         recount.add(self.charge.balance(), HeldFor::Audit, self.kept.len() * KEPT + repeated);
     }
 
-    /// Somebody is refused something; gives what is to be written down now. `most`:
-    /// refusals that are counted at once.
+    /// Counts a refusal; returns the entry to be written at once, if any. `most`: how many
+    /// different refusals are counted.
     pub(super) fn refuse(
         &mut self,
         now: Timestamp,
@@ -224,7 +222,7 @@ impl Trail {
         Some(entry)
     }
 
-    /// What was refused again for a while, to be written down now.
+    /// The repeated refusals that are due to be written.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<AuditEntry> {
         let mut again = Vec::new();
         for repeated in self.repeated.values_mut().filter(|repeated| repeated.until <= now && repeated.more > 0) {
@@ -238,20 +236,20 @@ impl Trail {
         again
     }
 
-    /// When there is something to be written down again at the earliest.
+    /// When the next repeated refusal is due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.repeated.values().map(|repeated| repeated.until).min()
     }
 }
 
 impl Repeated {
-    /// Bytes that it and what it is known by hold, roughly.
+    /// Bytes that it and its key hold, approximately.
     fn bytes(&self) -> usize {
         REPEATED + self.last.bytes()
     }
 }
 
-/// Whether it is for lack of authority that something is refused.
+/// Whether a refusal with this code is a decision about authority.
 fn is_of_authority(code: &ErrorCode) -> bool {
     [
         ErrorCode::Unauthenticated,

@@ -1,4 +1,4 @@
-//! Entries of the audit trail, as they are kept.
+//! Entries of the audit trail, as they are recorded.
 
 use alloc::string::String;
 use core::net::IpAddr;
@@ -10,67 +10,66 @@ use crate::id::{JobId, LogPos, Principal, SessionId};
 use crate::json::Json;
 use crate::time::UtcMs;
 
-/// A decision about authority: who did what, or was refused it, and why. It says
-/// all of it, whatever has become of the job and the session.
+/// A decision about authority: which principal did what, or was refused it, and why. It can be read
+/// alone, whether or not the job and the session still exist.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// When.
+    /// The time of the decision, in UTC milliseconds.
     pub at: UtcMs,
     /// What was done, or asked for.
     pub act: AuditAct,
-    /// Who did it, or asked; for what an agent does, whose job it is. `None`: several,
-    /// who were refused the same, or nobody knows who.
+    /// The principal that acted; for an agent, the principal of its job. `None`: several that were
+    /// refused the same, or an unknown one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<Principal>,
-    /// In which session.
+    /// The session in which it acted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// The job that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
-    /// The session that was to be taken from its client.
+    /// The session that an operator was to take from its client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<SessionId>,
-    /// Who was to have the job that was handed over; or whose the session was that was
-    /// to be taken.
+    /// The principal that was to get the job by a handover, or whose session was to be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Principal>,
-    /// Which runtime was to have the job that was handed over: what it is called here.
+    /// The runtime that was to get the job by a handoff, by its local name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// From which address somebody wanted to come in; of several the last.
+    /// The address of a peer that asked for a session; of several, the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
-    /// Why it was refused; `None`: it was not.
+    /// The code of the refusal; `None`: it was permitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<ErrorCode>,
     /// What was granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Json>,
-    /// Why, in the words of who did it or refused it: the first 256 characters.
+    /// The reason that the actor or the runtime gave: the first 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How often, since the entry before of the same kind: more than 1 for what was
-    /// refused again and again.
+    /// How often it happened since the entry before of the same kind; more than 1 for repeated
+    /// refusals.
     pub count: u32,
-    /// The entry that is let go for this one; 0: none.
+    /// The position of the entry that makes room for this one; 0: none.
     #[serde(default)]
     pub undoes: LogPos,
 }
 
-/// What an entry is about.
+/// The kind of act that an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditAct {
-    /// A job was submitted: granted is its lease.
+    /// A job was submitted; `granted` is its lease.
     Submit,
-    /// A job had another one done: granted is the lease of that.
+    /// A job delegated to a child; `granted` is the lease of the child.
     Delegate,
-    /// An agent asked for an operation, or reported one.
+    /// An agent asked whether it may do an operation, or reported one.
     Operate,
-    /// A job of somebody else was watched.
+    /// A session began to watch a job of another principal.
     Watch,
-    /// The jobs of everybody were subscribed to.
+    /// A session subscribed to the jobs of everybody.
     Subscribe,
     /// A job was cancelled.
     Cancel,
@@ -82,7 +81,7 @@ pub enum AuditAct {
     Deny,
     /// A permission was prolonged.
     Extend,
-    /// A permission was taken back.
+    /// A permission was revoked.
     Revoke,
     /// A session was taken from its client.
     Evict,
@@ -90,24 +89,24 @@ pub enum AuditAct {
     Elevate,
     /// An agent was interrupted.
     Interrupt,
-    /// A checkpoint of a job was asked for.
+    /// A checkpoint of a job was requested.
     Checkpoint,
-    /// A job was handed over.
+    /// A job was handed over to another principal or runtime.
     HandOver,
-    /// Somebody wanted to come in.
+    /// A peer asked for a session.
     Login,
-    /// Somebody wanted an earlier session back.
+    /// A peer asked to resume a session.
     Resume,
-    /// A schedule was made.
+    /// A schedule was created.
     Schedule,
     /// A schedule was paused.
     PauseSchedule,
-    /// A schedule goes on.
+    /// A schedule was resumed.
     ResumeSchedule,
 }
 
 impl AuditAct {
-    /// The name, as it is shown.
+    /// The name in listings.
     pub fn as_str(self) -> &'static str {
         match self {
             AuditAct::Submit => "submit",
@@ -136,12 +135,12 @@ impl AuditAct {
 }
 
 impl AuditEntry {
-    /// What somebody does, of his own accord.
+    /// An act of a principal.
     pub(super) fn new(act: AuditAct, principal: &Principal) -> AuditEntry {
         AuditEntry::of_arrival(act, Some(principal), None)
     }
 
-    /// That somebody wants to come in; the principal, if it is known.
+    /// The arrival of a peer, with its principal if known.
     pub(super) fn of_arrival(act: AuditAct, principal: Option<&Principal>, from: Option<IpAddr>) -> AuditEntry {
         AuditEntry {
             at: UtcMs(0),
@@ -161,14 +160,14 @@ impl AuditEntry {
         }
     }
 
-    /// With why, as far as that is kept.
+    /// Adds the reason, cut to the length that is kept.
     #[must_use]
     pub(super) fn because(self, reason: Option<&str>) -> AuditEntry {
         const CHARACTERS: usize = 256;
         AuditEntry { reason: reason.map(|why| why.chars().take(CHARACTERS).collect()), ..self }
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(super) fn bytes(&self) -> usize {
         let granted = self.granted.as_ref().map_or(0, |granted| granted.as_str().len());
         let texts = self.reason.iter().chain(&self.runtime).map(String::len).sum::<usize>();

@@ -1,5 +1,4 @@
-//! Authority: who may do what to whose job. Every question of that kind is
-//! asked here.
+//! Authority: who may do what to which job. All such questions are decided here.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -17,79 +16,79 @@ use crate::scope::Scopes;
 use crate::time::InWords;
 use crate::trust::TrustLevel;
 
-/// What somebody wants to do to a job.
+/// What a principal asks to do to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     /// List, watch and subscribe to it.
     See,
     Cancel,
-    /// Say how often something may be said in its streams.
+    /// Set the rate of its streams.
     Pace,
-    /// Answer what it asks people.
+    /// Answer its questions to people.
     Answer,
-    /// Submit a job below it.
+    /// Submit a child of it.
     Delegate,
-    /// Say something to its agent.
+    /// Interrupt its agent.
     Interrupt,
-    /// Say something in a stream to its agent.
+    /// Send its agent a stream.
     Input,
-    /// Make it somebody else's.
+    /// Hand it over to another principal or runtime.
     HandOver,
-    /// Have its agent make a checkpoint.
+    /// Request a checkpoint of its agent.
     Checkpoint,
-    /// Run another one that begins at a checkpoint of it.
+    /// Submit a job that begins at one of its checkpoints.
     Restore,
-    /// Have a token for the rest of it.
+    /// Get a token for the remainder of it.
     Token,
 }
 
-/// Who looks at jobs.
+/// The principal that looks at jobs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Viewer<'a> {
     pub(super) principal: &'a Principal,
-    /// The roles by which policy may show it the jobs of others; `None`: a credential
-    /// bounds it, and policy shows it none.
+    /// The roles by which the policy may show it the jobs of others. `None`: its credential is
+    /// bounded, and the policy shows it none.
     pub(super) roles: Option<&'a Roles>,
 }
 
-/// Who asks.
+/// The session that asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who<'a> {
     pub(super) viewer: Viewer<'a>,
-    /// What its credential may be used for. No act asks for a scope yet.
+    /// The scopes of its credential. No act requires a scope yet.
     #[cfg_attr(not(test), expect(dead_code, reason = "leases and roles will ask for scopes"))]
     pub(super) scopes: &'a Scopes,
-    /// Whether it asks in a session that submitted the job, or came by its key.
+    /// Whether the session submitted the job, or retried its submit by key.
     pub(super) owns: bool,
-    /// Whether its session may cancel what any session of its principal
-    /// submitted: an extension of ours (1.1 §7.6 names the submitting session).
+    /// Whether the session may cancel jobs that other sessions of its principal submitted. This is
+    /// an extension (1.1 §7.6 lets the submitting session alone).
     pub(super) cancels_anywhere: bool,
-    /// Whether its session can answer what jobs ask people.
+    /// Whether the session can answer questions of jobs.
     pub(super) answers: bool,
-    /// Whether a credential bounds what may be granted in its session: then it
-    /// changes no more than the jobs that it submitted.
+    /// Whether its credential bounds what the session may grant. Such a session may change only the
+    /// jobs that it submitted.
     pub(super) bounded: bool,
 }
 
-/// Why something may not be done.
+/// Why an act is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// There is no such job for whoever asks: unknown, foreign and forgotten ones
-    /// look alike. Ended ones are kept for this long.
+    /// The job does not exist for this session: unknown, foreign and forgotten jobs look alike.
+    /// Ended jobs are kept for this long.
     Unknown(Duration),
-    /// It may be seen, and only its submitter may do that.
+    /// The session may see the job, but only its submitter may do this.
     NotSubmitter(Act),
 }
 
-/// Whether somebody may do something to a job.
+/// Whether a session may do something to a job.
 ///
 /// # Errors
 ///
-/// Why not.
+/// The reason of the refusal.
 pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<(), Reason> {
     let Who { viewer, owns, cancels_anywhere, answers, bounded, .. } = who;
     let is_own = job.spec().principal == *viewer.principal;
-    // No session has asked for the jobs of a schedule: any of its principal's may do as if.
+    // No session submitted the job of a schedule, so any session of its principal owns it.
     let owns = owns || is_own && !bounded && job.spec().bounds.firing.is_some();
     if !sees(config, viewer, job) {
         return Err(Reason::unknown(config));
@@ -102,10 +101,10 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         Act::Pace if owns => Ok(()),
         Act::Answer if answers && is_own && (owns || !bounded) => Ok(()),
         Act::Answer if answers && oversees() => Ok(()),
-        // What a child may and spends is its parent's.
+        // The lease and budget of a child are its parent's.
         Act::Delegate | Act::Restore if is_own && (owns || !bounded) => Ok(()),
         Act::Interrupt | Act::HandOver | Act::Input | Act::Checkpoint if is_own && (owns || !bounded) => Ok(()),
-        // Nobody who oversees it has what its submitter gives to whom it likes.
+        // A token carries the submitter's authority: overseers of the job get none.
         Act::Token if is_own && (owns || !bounded) => Ok(()),
         Act::Interrupt | Act::HandOver | Act::Checkpoint if oversees() => Ok(()),
         Act::Cancel
@@ -121,13 +120,12 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
     }
 }
 
-/// Whether a credential may open a session or keep one: nobody oversees everybody
-/// within bounds.
+/// Whether a credential may open a session or keep it: a principal that oversees everybody's jobs
+/// must have a credential without bounds.
 ///
 /// # Errors
 ///
-/// `PERMISSION_DENIED` for operators and auditors whose credential bounds what they
-/// may grant.
+/// `PERMISSION_DENIED` for operators and auditors whose credential bounds what they may grant.
 pub(super) fn check_credential(config: &Config, verdict: Option<&Verdict>) -> Result<(), Violation> {
     match verdict.filter(|verdict| verdict.ceiling.is_some() && sees_everything(config, &verdict.principal)) {
         None => Ok(()),
@@ -142,7 +140,7 @@ pub(super) fn check_credential(config: &Config, verdict: Option<&Verdict>) -> Re
 }
 
 impl Reason {
-    /// That there is no such job.
+    /// That the job does not exist.
     pub(super) fn unknown(config: &Config) -> Reason {
         Reason::Unknown(config.retention())
     }
@@ -198,18 +196,18 @@ impl From<Reason> for Violation {
     }
 }
 
-/// How far whoever acts in a session is trusted.
+/// The trust level of a session's principal.
 pub(super) fn trust(config: &Config, principal: &Principal, ceilings: &[Option<&Ceiling>]) -> TrustLevel {
     let level = level_of(principal, ceilings);
     let runs_it = level == TrustLevel::Trusted && config.operators.contains(principal);
     if runs_it { TrustLevel::Privileged } else { level }
 }
 
-/// Whether policy lets somebody grant a job more than it has.
+/// Whether the policy lets a principal grant a job more than its lease.
 ///
 /// # Errors
 ///
-/// `PERMISSION_DENIED` if it lets whoever grants submit no such job, but for operators.
+/// `PERMISSION_DENIED` if it may not submit jobs of this agent itself. Operators may grant all.
 pub(super) fn may_grant(config: &Config, who: Subject<'_>, job: &Job) -> Result<(), Violation> {
     if config.may_submit(who, job.spec().agent.name()) || config.operators.contains(who.principal) {
         return Ok(());
@@ -218,61 +216,60 @@ pub(super) fn may_grant(config: &Config, who: Subject<'_>, job: &Job) -> Result<
     Err(Violation::new(ErrorCode::PermissionDenied, why))
 }
 
-/// Whether somebody may see a job.
+/// Whether a principal may see a job.
 pub(super) fn sees(config: &Config, viewer: Viewer<'_>, job: &Job) -> bool {
     let (principal, owner) = (viewer.principal, &job.spec().principal);
     let is_shown = |(policy, who): (&Policy, Subject<'_>)| policy.watch(who, owner).is_some();
     owner == principal || sees_everything(config, principal) || policy_for(config, viewer).is_some_and(is_shown)
 }
 
-/// Whether somebody may do to a job of others what its principal may.
+/// Whether a principal may do to a job of others what the owner's principal may.
 fn oversees(config: &Config, viewer: Viewer<'_>, job: &Job) -> bool {
     let owner = &job.spec().principal;
     let lets = |(policy, who): (&Policy, Subject<'_>)| policy.oversee(who, owner).is_some();
     config.operators.contains(viewer.principal) || policy_for(config, viewer).is_some_and(lets)
 }
 
-/// Whether there is anybody whose jobs somebody may see besides one's own.
+/// Whether a principal may see jobs of any other.
 pub(super) fn sees_others(config: &Config, viewer: Viewer<'_>) -> bool {
     let shows = |(policy, who): (&Policy, Subject<'_>)| policy.watches_anybody(who);
     sees_everything(config, viewer.principal) || policy_for(config, viewer).is_some_and(shows)
 }
 
-/// The policy, and of whom it is asked, if it may show somebody the jobs of others.
+/// The policy, and the subject to ask it about, if it may show this viewer jobs of others.
 fn policy_for<'a>(config: &'a Config, viewer: Viewer<'a>) -> Option<(&'a Policy, Subject<'a>)> {
     let policy = config.authority.policy.as_deref()?;
     Some((policy, Subject { principal: viewer.principal, roles: viewer.roles? }))
 }
 
-/// Whether a principal may see the jobs of everybody.
+/// Whether a principal may see everybody's jobs.
 pub(super) fn sees_everything(config: &Config, principal: &Principal) -> bool {
     config.auditors.contains(principal) || config.operators.contains(principal)
 }
 
-/// Whether somebody may list the sessions of everybody.
+/// Whether a principal may list everybody's sessions.
 ///
 /// # Errors
 ///
-/// `PERMISSION_DENIED`, but for operators and auditors.
+/// `PERMISSION_DENIED`, except for operators and auditors.
 pub(super) fn may_list_sessions(config: &Config, principal: &Principal) -> Result<(), Violation> {
     let why = "sessions are listed for operators and auditors only";
     let permitted = sees_everything(config, principal);
     if permitted { Ok(()) } else { Err(Violation::new(ErrorCode::PermissionDenied, why)) }
 }
 
-/// Whether somebody may take sessions from their clients.
+/// Whether a principal may take sessions from their clients.
 ///
 /// # Errors
 ///
-/// `PERMISSION_DENIED`, but for operators.
+/// `PERMISSION_DENIED`, except for operators.
 pub(super) fn may_evict(config: &Config, principal: &Principal) -> Result<(), Violation> {
     let why = "only an operator takes sessions from their clients";
     let permitted = config.operators.contains(principal);
     if permitted { Ok(()) } else { Err(Violation::new(ErrorCode::PermissionDenied, why)) }
 }
 
-/// Has these oversee the jobs of everybody, and nobody else; gives who may do less
-/// than before.
+/// Replaces the operators and auditors. Returns the principals that may do less than before.
 pub(super) fn oversee(
     config: &mut Config,
     operators: BTreeSet<Principal>,
@@ -286,7 +283,7 @@ pub(super) fn oversee(
     lose
 }
 
-/// The jobs that somebody may see, oldest first.
+/// The jobs that a principal may see, oldest first.
 pub(super) fn visible_jobs<'a>(
     config: &'a Config,
     jobs: &'a Jobs,
@@ -295,8 +292,7 @@ pub(super) fn visible_jobs<'a>(
     perhaps_visible_jobs(config, jobs, viewer, None).filter(move |(_, job)| sees(config, viewer, job))
 }
 
-/// The jobs after `after`, oldest first, that have to be looked through to find those
-/// that somebody [may see](sees).
+/// The jobs after `after`, oldest first, among which are all that the principal [may see](sees).
 pub(super) fn perhaps_visible_jobs<'a>(
     config: &Config,
     jobs: &'a Jobs,
@@ -309,8 +305,7 @@ pub(super) fn perhaps_visible_jobs<'a>(
     Box::new(jobs.table().of_principal(viewer.principal, after))
 }
 
-/// The principals that may see a job whatever policy says: its own, and those that see
-/// everything.
+/// The principals that may see a job whatever the policy says: its own, operators and auditors.
 pub(super) fn see_always<'a>(config: &'a Config, job: &'a Job) -> impl Iterator<Item = &'a Principal> {
     let overseers = config.auditors.union(&config.operators).filter(|overseer| **overseer != job.spec().principal);
     core::iter::once(&job.spec().principal).chain(overseers)

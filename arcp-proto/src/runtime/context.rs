@@ -1,5 +1,5 @@
-//! What every part is lent while an input is handled: the time, the
-//! configuration, and where records, timers and outputs go.
+//! The context lent to every part while an input is handled: the time, the configuration, and the
+//! places for records, timers and outputs.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -21,18 +21,19 @@ use crate::lease::Fuel;
 use crate::model::event::EventClass;
 use crate::time::{Now, Timestamp, UtcMs};
 
-/// How long to wait before a failed store is asked again: each time twice as
-/// long, from the first to the second.
+/// The first and the longest wait before a failed store is asked again. Each wait is twice the one
+/// before.
 const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// A store that was asked so often in vain, for more than a second, keeps out whoever is new.
+/// After so many failed retries, which take more than a second, sessions are neither opened nor
+/// resumed.
 const DOWN_AFTER: u32 = 8;
 
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) config: Config,
     pub(super) now: Now,
-    /// Everything that had arrived by then was handed over: silence is judged as
-    /// of this moment, not of `now`.
+    /// Everything that had arrived by then was handed over. Silence is judged as of this moment,
+    /// not of `now`.
     pub(super) heard: Timestamp,
     pub(super) entropy: Entropy,
     /// Authenticates the cursors of listings.
@@ -42,7 +43,7 @@ pub(super) struct Context {
     pub(super) timers: Timers,
     pub(super) trail: Trail,
     pub(super) draining: bool,
-    /// Events that jobs have had since the start.
+    /// Events of all jobs since the start of this runtime.
     pub(super) events: u64,
     last_op: u64,
     outputs: VecDeque<Output>,
@@ -77,7 +78,7 @@ impl Context {
         })
     }
 
-    /// Takes the time at which an input arrived, clamped forward.
+    /// Advances the time to that of an input; an earlier time counts as the last one.
     pub(super) fn advance(&mut self, now: Now, input: &Input) {
         self.now.mono = self.now.mono.max(now.mono);
         self.now.utc = self.now.utc.max(now.utc);
@@ -91,25 +92,24 @@ impl Context {
         self.timers.pop_due(self.now.mono, self.heard)
     }
 
-    /// Adds a record to what this input gives to the store.
+    /// Appends a record to the batch of this input.
     pub(super) fn append(&mut self, record: Record) -> LogPos {
         self.log.append(record, None)
     }
 
-    /// Adds an event; where an agent's call made it, its durability gives the
-    /// call's credit back.
+    /// Appends an event. If an agent's call made it, the credit of the call is returned once the
+    /// event is durable.
     pub(super) fn append_event(&mut self, job: JobId, event: EventRecord, of_call: bool) -> LogPos {
         self.events += 1;
         self.log.append(Record::JobEvent { job, event }, of_call.then_some(job))
     }
 
-    /// Asks something that may take proofs about leases, for a principal: that takes
-    /// of its share of this runtime's time.
+    /// Asks a question that may take proofs about leases. Their work is charged to the principal's
+    /// share.
     ///
     /// # Errors
     ///
-    /// What is answered, or when to ask again, if proofs are needed and the share is
-    /// used up.
+    /// The answer's error; or when to ask again, if proofs are needed and the share is used up.
     pub(super) fn prove<T>(
         &mut self,
         principal: &Principal,
@@ -125,7 +125,7 @@ impl Context {
         }
     }
 
-    /// Writes an entry of the audit trail down.
+    /// Writes an entry of the audit trail.
     pub(super) fn audit(&mut self, entry: AuditEntry) {
         let most = self.config.limits.audit.audit_entries;
         if most > 0 {
@@ -140,9 +140,8 @@ impl Context {
         }
     }
 
-    /// Writes down that somebody is refused something for lack of authority: at once
-    /// if that is new, with how often it was if it is not. Other refusals are no
-    /// decisions about authority.
+    /// Writes a refusal for lack of authority to the audit trail: at once if it is new, with its
+    /// count if it repeats. Other refusals are no decisions about authority, and are ignored.
     pub(super) fn audit_refused(&mut self, entry: AuditEntry, why: &Violation) {
         let limits = &self.config.limits.audit;
         let most = limits.audited_refusals;
@@ -155,8 +154,7 @@ impl Context {
         }
     }
 
-    /// What was refused again for a while is written down, and what is kept for long
-    /// enough goes.
+    /// Writes the refusals that were repeated, and removes entries whose retention is over.
     pub(super) fn on_audit_due(&mut self) {
         let again = self.trail.take_due(self.now.mono);
         again.into_iter().for_each(|entry| self.audit(entry));
@@ -171,7 +169,7 @@ impl Context {
         self.plan_audit();
     }
 
-    /// Sees to it that refusals are written down, and entries go.
+    /// Sets the timer for repeated refusals and for entries to remove.
     pub(super) fn plan_audit(&mut self) {
         let beyond = self.trail.len() > self.config.limits.audit.audit_entries;
         let oldest = self.trail.oldest().zip(self.config.timing.audit_retention);
@@ -191,22 +189,22 @@ impl Context {
         self.outputs.push_back(Output::Observe(notice));
     }
 
-    /// Says something to the other parts.
+    /// Adds an effect, to be carried to the other parts.
     pub(super) fn effect(&mut self, effect: Effect) {
         self.effects.put(effect);
     }
 
-    /// A job has one more event, which is no news to one session, perhaps. With `grown` a
-    /// good many have come that may go together.
+    /// A job has another event. The session `but`, if any, has no use for it. `grown`: so many
+    /// events have come that old ones may be dropped together.
     pub(super) fn appended(&mut self, job: JobId, n: u64, class: EventClass, grown: bool, but: Option<SessionId>) {
         self.effects.appended(job, n, class, (grown, but));
     }
 
-    /// So many calls of an agent come: the events of several are told of together.
+    /// Announces how many calls of an agent follow: the events of several share one effect.
     pub(super) fn expect_calls(&mut self, calls: usize) {
         self.effects.joins = calls > 1;
         if calls > 1 {
-            // And one that says under which numbers.
+            // One more record has their numbers.
             self.log.reserve(calls + 1);
         }
     }
@@ -215,8 +213,7 @@ impl Context {
         self.effects.take()
     }
 
-    /// A connection may have something to send: it is looked at before this
-    /// input is over.
+    /// Marks a connection that may have something to send. It is pumped before this input ends.
     pub(super) fn ready(&mut self, conn: ConnId) {
         self.ready.put(conn);
     }
@@ -229,29 +226,29 @@ impl Context {
         self.outputs.pop_front()
     }
 
-    /// Gives the store what this input has appended.
+    /// Gives the records of this input to the store as one batch.
     pub(super) fn seal(&mut self) {
         if let Some(batch) = self.log.seal() {
             self.outputs.push_back(Output::Persist(batch));
         }
     }
 
-    /// Gives the store the first batches again that are not confirmed.
+    /// Gives the store the first unconfirmed batches again.
     fn persist_again(&mut self, batches: usize) {
         self.outputs.extend(self.log.unconfirmed().take(batches).cloned().map(Output::Persist));
     }
 
-    /// Nothing numbered is sent until the store works; heartbeats go on, and
-    /// agents stop when their credit is used up.
+    /// No numbered frame is sent until the store works. Heartbeats go on, and agents stop when
+    /// their credit is used up.
     pub(super) fn on_persist_failed(&mut self) {
-        // Nothing would be asked for again, and no answer would come.
+        // Without an unconfirmed batch there is nothing to retry, and no answer to wait for.
         if self.log.unconfirmed().next().is_none() {
             return;
         }
         if !core::mem::replace(&mut self.log.failed, true) {
             self.observe(Notice::StoreFailed);
         }
-        // Each batch that was queued behind one that fails says so too.
+        // Each batch that was queued behind a failed one fails too.
         if !self.timers.is_set(Timer::StoreRetry) {
             let (first, longest) = STORE_RETRY;
             let wait = first.saturating_mul(1 << self.log.retries.min(16)).min(longest);
@@ -260,19 +257,18 @@ impl Context {
         }
     }
 
-    /// Whether the store has failed for so long that nobody new is let in.
+    /// Whether the store has failed for so long that sessions are neither opened nor resumed.
     pub(super) fn store_is_down(&self) -> bool {
         self.log.failed && self.log.retries >= DOWN_AFTER
     }
 
-    /// Asks the store again with the first batch alone; the others follow
-    /// once it works.
+    /// Retries the store with the first batch alone; the others follow once it works.
     pub(super) fn on_store_retry(&mut self) {
         self.persist_again(1);
     }
 
-    /// Whatever followed from what is durable was done: if that is more than
-    /// `before`, the store works.
+    /// Called after everything that follows from the durable position was done. If the position is
+    /// beyond `before`, the store works.
     pub(super) fn on_durable_since(&mut self, before: LogPos) {
         if self.log.durable() == before {
             return;
@@ -284,25 +280,24 @@ impl Context {
         }
     }
 
-    /// The id of an operation that is answered later.
+    /// A new id for an operation of the host.
     pub(super) fn next_op(&mut self) -> OpId {
         self.last_op += 1;
         OpId(self.last_op)
     }
 
-    /// When a time of the calendar comes by the monotonic clock: at once if it
-    /// has been, and after `longest` even if the calendar went back.
+    /// The monotonic time of a UTC time: at once if that has passed, and at most `longest` from now
+    /// even if UTC went back.
     pub(super) fn moment(&self, at: UtcMs, longest: Duration) -> Timestamp {
         self.now.until(at, longest).max(self.soonest())
     }
 
-    /// When the next timer is due; silence that is not judged yet is judged by
-    /// the next tick.
+    /// When the next timer is due. Silence that cannot be judged yet is judged at the next tick.
     pub(super) fn next_deadline(&self) -> Option<Deadline> {
         self.timers.next().map(|(at, reason)| Deadline { at: at.max(self.soonest()), reason })
     }
 
-    /// The next moment at which a timer may be set.
+    /// The earliest time for which a timer may be set.
     pub(super) fn soonest(&self) -> Timestamp {
         self.now.mono + Duration::from_micros(1)
     }

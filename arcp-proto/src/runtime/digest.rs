@@ -1,5 +1,5 @@
-//! What a runtime knows that somebody outside can tell and that outlives it:
-//! a restart from what is durable must come to the same.
+//! What survives a restart and can be observed from outside: a restarted runtime must have the
+//! same.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -18,28 +18,27 @@ use super::session::{Executed, Outcome, Session, Sessions, is_left};
 use super::workflow::Workflows;
 use crate::id::{JobId, LogPos, SessionId, WireId};
 
-/// What a [`Runtime`](super::Runtime) shows of the log up to a position. Two runtimes that were
-/// told the same have the same: one that has lived through it, and one that was
-/// given its records and has not been told yet that there are no more.
+/// What a [`Runtime`](super::Runtime) shows of the log up to a position. Two runtimes have the same
+/// digest if one handled the inputs itself and the other was given the records of the first, before
+/// [`Restored`](super::Input::Restored).
 ///
-/// Not in it is what is not promised to outlive the process: connections, what
-/// was acknowledged but for now and then, what is sent and how fast, timers,
-/// cursors of listings, and ids of messages that made nothing.
+/// It leaves out what may be lost with the process: connections, most acknowledgements, what was
+/// sent and how fast, timers, cursors of listings, and ids of messages that made nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     /// The last position of the log.
     pub at: LogPos,
     facts: BTreeMap<String, String>,
-    /// What may be let go of early: a restart may know more.
+    /// What may be dropped early: a restarted runtime may have more.
     held: BTreeMap<String, String>,
 }
 
 impl Digest {
-    /// What these parts show of the log up to a position.
+    /// The digest of these parts at a position of the log.
     pub(super) fn new(at: LogPos, trail: &Trail, sessions: &Sessions, jobs: &Jobs, delivery: &Delivery) -> Digest {
         let (mut digest, parts) = (Digest { at, ..Digest::default() }, Parts { sessions, jobs, delivery });
         digest.fact("audit".to_string(), format!("{:?}", trail.span()));
-        // One that is being taken from its client is over in the log.
+        // A session that is being taken from its client has ended in the log.
         for (id, session) in sessions.all().filter(|(_, session)| session.is_recorded()) {
             parts.digest_session(&mut digest, id, session);
         }
@@ -57,7 +56,7 @@ impl Digest {
         digest
     }
 
-    /// With what else is kept for somebody.
+    /// Adds artifacts, schedules and workflows.
     pub(super) fn with_kept(mut self, artifacts: &Artifacts, schedules: &Schedules, workflows: &Workflows) -> Digest {
         for artifact in artifacts.all() {
             self.fact(format!("artifact {} {}", artifact.principal, artifact.id), format!("{artifact:?}"));
@@ -71,8 +70,8 @@ impl Digest {
         self
     }
 
-    /// What a runtime that was restored tells otherwise than this one, which
-    /// lived: nothing, if nothing was lost or made up.
+    /// The differences of a restored runtime from this one, from whose records it was restored.
+    /// There are none unless something was lost or made up.
     pub fn differences(&self, restored: &Digest) -> Vec<String> {
         let mut differences = Vec::new();
         let names = self.facts.keys().chain(restored.facts.keys().filter(|name| !self.facts.contains_key(*name)));
@@ -100,7 +99,7 @@ impl Digest {
     }
 }
 
-/// What there is to tell of.
+/// The parts that most of the digest is made of.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     sessions: &'a Sessions,
@@ -113,7 +112,7 @@ impl Parts<'_> {
         let (principal, view, extensions) = (session.principal(), session.view(), session.extensions().names());
         let Some(feed) = self.delivery.feeds.get(id).expected("a session has a feed") else { return };
         let watched: BTreeSet<JobId> = self.delivery.audiences.watched(id).collect();
-        // The digest of a token is nobody's to see.
+        // The digest of a token is a secret too.
         let token = hex(&Sha256::digest(session.token().0));
         let head = feed.head();
         let (scopes, ceiling) = session.allowance().opened_with();
@@ -126,7 +125,7 @@ impl Parts<'_> {
         digest.fact(format!("{id} subscriptions"), self.delivery.subscriptions.shown(id));
         for seq in feed.index().floor() + 1..=head {
             let shown = match feed.index().at(seq, self.jobs) {
-                // Behind some numbers of the same run one can tell less of what is gone.
+                // Once an event is gone, the numbers of its run may show less.
                 Some(IndexEntry::Event(entry)) if self.is_gone(entry) => continue,
                 Some(IndexEntry::Event(entry)) => {
                     let audience = entry.log.job().and_then(|job| self.delivery.audiences.get(job));
@@ -143,7 +142,7 @@ impl Parts<'_> {
         }
     }
 
-    /// Whether an event is gone for good, of a job that is there.
+    /// Whether a job exists and its event was deleted.
     fn is_gone(&self, entry: EventEntry) -> bool {
         entry.log.job().and_then(|job| self.jobs.get(job)).is_some_and(|job| !job.keeps(entry.n))
     }
@@ -177,7 +176,7 @@ impl Parts<'_> {
             }
         }
         for issued in self.jobs.tokens.of(id) {
-            // The digest of a token is nobody's to see.
+            // The digest of a token is a secret too.
             let token = hex(&Sha256::digest(issued.digest.0));
             digest.fact(format!("{id} token {token}"), issued.after.to_string());
         }
@@ -203,10 +202,10 @@ impl Parts<'_> {
         digest.fact(format!("{id} sessions"), format!("owned by {owners:?}, watched by {watchers:?}"));
     }
 
-    /// The id of a message, if it made something that is still there.
+    /// Adds the id of a message, if it made a job that still exists.
     fn digest_seen(&self, digest: &mut Digest, whose: &str, (message, (command, came_to)): (&WireId, &Executed)) {
         let Outcome::Accepted(job) = came_to else { return };
-        // By a key, or its name in a family, others may have come to know the same job.
+        // The job of a key, or of a child's id, may have been found by other messages too.
         let made_it = |job: &Job| job.spec().key.is_none() && job.spec().parent().is_none();
         if self.jobs.get(*job).is_some_and(made_it) {
             digest.held(format!("{whose} {message}"), format!("{} {job}", hex(command)));

@@ -1,6 +1,5 @@
-//! Routes inputs, requests and what one part says to those that it concerns.
-//! What takes several parts is done by a handler, each named after what it
-//! handles; it borrows the parts that it needs.
+//! Routes inputs, requests and effects to the parts that they concern. What takes several parts is
+//! done by a handler, each named after what it handles, which borrows the parts that it needs.
 
 mod agents;
 mod answers;
@@ -55,7 +54,7 @@ pub(super) use workflows::{on_due as on_workflow_due, on_input_checked as on_ste
 use writer::Writer;
 
 impl Runtime {
-    /// Carries what parts have said to the others, until nobody says anything.
+    /// Carries effects to the other parts until there are none left.
     pub(super) fn carry(&mut self) {
         while let Some(effect) = self.ctx.next_effect() {
             match effect {
@@ -109,8 +108,8 @@ impl Runtime {
         }
     }
 
-    /// Events are numbered for everyone who is shown their job, and perhaps
-    /// others make room for them.
+    /// Numbers events for all sessions that are shown their job, and may drop old events to make
+    /// room.
     fn on_appended(
         &mut self,
         id: JobId,
@@ -127,7 +126,7 @@ impl Runtime {
         }
     }
 
-    /// A job is over, and its end numbered.
+    /// A job has ended, and its terminal is numbered.
     fn on_job_ended(&mut self, id: JobId) {
         self.retention().on_ended(id);
         self.jobs.fill_slots(&mut self.ctx);
@@ -152,7 +151,7 @@ impl Runtime {
         self.carry();
     }
 
-    /// Lets connections send what they can before this input is over.
+    /// Lets connections send what they can before this input ends.
     pub(super) fn pump_ready(&mut self) {
         while let Some(conn) = self.ctx.next_ready() {
             Writer::pump(self, conn);
@@ -164,14 +163,14 @@ impl Runtime {
     }
 }
 
-/// The present input is of a job's agent: what it appends its principal has caused.
+/// The present input is of a job's agent: charges its records to the job's principal.
 fn note_cause(runtime: &mut Runtime, id: JobId) {
     if let Some(job) = runtime.jobs.get(id) {
         runtime.ctx.log.caused_by(account_of(job));
     }
 }
 
-/// Tells a session something in its turn, if it is connected.
+/// Sends a session an answer in its turn, if it is connected.
 fn tell(runtime: &mut Runtime, session: SessionId, reply: Reply) {
     let Some(conn) = runtime.delivery.feeds.conn(session) else {
         return; // It asks again when it is back.

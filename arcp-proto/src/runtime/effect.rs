@@ -1,5 +1,5 @@
-//! What one part says to the others. [`Runtime::carry`](super::Runtime) takes
-//! it to them, in order, before anything else is done.
+//! Effects: what one part tells the others. [`Runtime::carry`](super::Runtime) takes them to the
+//! other parts, in order, before anything else is done.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -19,69 +19,69 @@ pub(super) enum Effect {
     /// A job has more events.
     Appended {
         job: JobId,
-        /// Their numbers in the job: several only where they were said together.
+        /// Their numbers in the job: several only if one input made them.
         events: RangeInclusive<u64>,
-        /// What the last of them is.
+        /// The class of the last of them.
         class: EventClass,
-        /// Whether with it a good many events have come that may go together.
+        /// Whether so many events have come that old ones may be dropped together.
         grown: bool,
-        /// The session that it is not news to.
+        /// The session that has no use for them.
         but: Option<SessionId>,
     },
-    /// A question of a job is being checked.
+    /// A question of a job is checked by the host.
     Checking { op: OpId, job: JobId },
-    /// Somebody does not wait any longer for what the host does for a job.
+    /// A request stopped waiting for what the host does for its job.
     Unheard(Asker),
-    /// A job is over: its end comes before.
+    /// A job has ended, and its terminal was appended.
     JobEnded(JobId),
-    /// A job has ended with an artifact of its agent as its result, which is kept until
-    /// then at least.
+    /// A job has ended with an artifact of its agent as its result, which is kept at least until
+    /// this time.
     ResultStored { job: JobId, artifact: WireId, until: UtcMs },
-    /// The job of a step of a workflow has ended.
+    /// The job of a workflow's step has ended.
     StepEnded { workflow: JobId, job: JobId },
-    /// A workflow ends once it was said what its steps have come to.
+    /// A workflow ends, once the outcomes of its steps are recorded.
     WorkflowEnds(JobId),
     /// A workflow is told to stop, or has ended.
     StopWorkflow(JobId),
-    /// That an agent is started is durable: it is.
+    /// The record of an agent's start is durable: start it.
     StartAgent(JobId),
-    /// Nobody holds up the agent of a job any more: it gets what it is owed.
+    /// No reader holds back the agent of a job: it gets the credit it is owed.
     CreditOwed(JobId),
-    /// No index points to a job any more.
+    /// No index refers to a job.
     Unreferenced(JobId),
-    /// A connection is answered; its session was so far when that was said, and
-    /// numbers that are taken back meanwhile move that too.
+    /// A connection gets a reply. `at` is the position of its session when the reply was made;
+    /// numbers that are taken back later move it too.
     Answer { conn: ConnId, reply: Reply, at: Position },
-    /// Something that a session asked for is there, or is not to be: it is told so if it
-    /// is connected.
+    /// Something that a session waits for exists, or was refused: the session is told if it is
+    /// connected.
     Tell { session: SessionId, reply: Reply },
-    /// Numbers were taken back that had not been sent on a connection.
+    /// Numbers of a session were taken back before they were sent on a connection.
     Renumbered { conn: ConnId, withdrawn: Withdrawn },
-    /// A connection ends.
+    /// A connection is to close.
     Leave { conn: ConnId, reason: CloseReason },
-    /// A connection ends, and is told why.
+    /// A connection is to close, and its peer is told why.
     Dismiss { conn: ConnId, refusal: Refusal, reason: CloseReason },
-    /// A session is being taken from its client.
+    /// A session is taken from its client.
     Evicted {
         session: SessionId,
-        /// Whether its client is told at once: no record has to be durable.
+        /// Whether its client is told at once, as no record has to be durable first.
         at_once: bool,
     },
-    /// A session is over.
+    /// A session has ended.
     SessionOver(SessionId),
-    /// The session is over that this principal was, whom nobody vouched for.
+    /// The session of an anonymous principal has ended, and the principal with it.
     NobodyIs(Principal),
     /// A session has lost its connection.
     Detached {
         session: SessionId,
-        /// When its client gave its last sign of life.
+        /// When the last heartbeat or other frame of its client came.
         alive: Timestamp,
-        /// The token by which that had claimed it, if it was told of no other since.
+        /// The token that its client resumed it with, if the client was told of no other since.
         claimed: Option<Box<SecretDigest>>,
     },
 }
 
-/// What somebody waits for: an event of these is told of by itself.
+/// Classes for which somebody waits: such an event has an effect of its own.
 const ALONE: EventClasses = EventClasses::new(&[
     EventClass::InputRequest,
     EventClass::ChoiceRequest,
@@ -91,11 +91,11 @@ const ALONE: EventClasses = EventClasses::new(&[
     EventClass::Cancelled,
 ]);
 
-/// What was said and not taken to the others yet.
+/// The effects that were not carried yet.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     queue: VecDeque<Effect>,
-    /// Whether events of a job that follow each other are one thing to say.
+    /// Whether consecutive events of a job share one effect.
     pub(super) joins: bool,
 }
 
@@ -104,8 +104,7 @@ impl Effects {
         self.queue.push_back(effect);
     }
 
-    /// A job has one more event: that is said with what was said last, where both are the
-    /// same news.
+    /// A job has another event. It joins the last effect, if that is about the events before it.
     pub(super) fn appended(&mut self, job: JobId, n: u64, class: EventClass, (grown, but): (bool, Option<SessionId>)) {
         if let Some(Effect::Appended { job: of, events, class: last, grown: grows, but: none }) = self.queue.back_mut()
             && self.joins
@@ -124,25 +123,24 @@ impl Effects {
     }
 }
 
-/// How far a session is that is attached to a connection.
+/// The position of a session that is attached to a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Position {
-    /// The last number that was sent on the connection.
+    /// The last number sent on the connection.
     pub(super) cursor: u64,
-    /// The last number that was given.
+    /// The last number given.
     pub(super) head: u64,
 }
 
-/// Numbers that were taken back: what comes before and after each is the same.
+/// Numbers that were taken back, while those before and after them stay.
 #[derive(Debug)]
 pub(super) struct Withdrawn {
-    /// The first and the last number of each row of them.
+    /// The first and the last number of each range of them.
     pub(super) numbers: Vec<(u64, u64)>,
 }
 
 impl Withdrawn {
-    /// What stood at this number, or the last before it that is left, stands
-    /// at now.
+    /// The new number of the frame that had this number, or of the last one left before it.
     pub(super) fn moved(&self, seq: u64) -> u64 {
         let before = self.numbers.iter().take_while(|(first, _)| *first <= seq);
         seq - before.map(|(first, last)| seq.min(*last) + 1 - first).sum::<u64>()

@@ -1,12 +1,12 @@
-//! Look-ups that cannot fail say why.
+//! Look-ups that cannot fail, with the reason.
 //!
-//! In the rooms a `let Some(..) = .. else { return }` says one of two things: that what is
-//! looked for is [`Expected`], or, behind `return;`, how it can be missing.
+//! In the rooms a `let Some(..) = .. else { return }` has one of two forms: either the value is
+//! [`Expected`], or a comment behind `return;` says how it can be missing.
 
-/// What is always there.
+/// A look-up that always finds something.
 pub(super) trait Expected {
-    /// Says why there is always something. Where that is wrong, a test fails, and
-    /// a host goes on without.
+    /// Says why the look-up always finds something. If it does not, a test fails, and a host goes
+    /// on without.
     #[must_use]
     fn expected(self, because: &str) -> Self;
 }

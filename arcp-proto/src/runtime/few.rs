@@ -1,14 +1,14 @@
-//! A set of what is mostly one thing or none, which asks for no memory then. What may be
-//! many is a tree.
+//! A set that usually has one member or none, and then needs no allocation. Larger sets should be
+//! trees.
 
 use alloc::vec::Vec;
 use core::iter::Chain;
 use core::{option, slice};
 
-/// A set in the order of what is in it.
+/// An ordered set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Few<T> {
-    /// The least.
+    /// The least member.
     first: Option<T>,
     others: Vec<T>,
 }
@@ -20,12 +20,12 @@ impl<T> Default for Few<T> {
 }
 
 impl<T: Ord> Few<T> {
-    /// The set of one thing.
+    /// A set with one member.
     pub(super) fn of(one: T) -> Few<T> {
         Few { first: Some(one), others: Vec::new() }
     }
 
-    /// Puts something in; false if it is there.
+    /// Adds a member; false if it is in the set already.
     pub(super) fn insert(&mut self, new: T) -> bool {
         match &mut self.first {
             None => self.first = Some(new),
@@ -39,7 +39,7 @@ impl<T: Ord> Few<T> {
         true
     }
 
-    /// Takes something out; false if it is not there.
+    /// Removes a member; false if it is not in the set.
     pub(super) fn remove(&mut self, gone: &T) -> bool {
         if self.first.as_ref() == Some(gone) {
             self.first = if self.others.is_empty() { None } else { Some(self.others.remove(0)) };

@@ -1,5 +1,5 @@
-//! Listing jobs: those a principal may see, oldest first, by keyset cursor
-//! (1.1 §6.6); and sessions.
+//! Listings: of the jobs that a principal may see, oldest first, with a keyset cursor (1.1 §6.6);
+//! of sessions and of schedules.
 
 mod schedules;
 mod sessions;
@@ -34,13 +34,13 @@ pub(super) use sessions::SessionListing;
 
 const DEFAULT_PAGE: u64 = 100;
 const LARGEST_PAGE: u64 = 1000;
-/// Bytes of a cursor's tag: it lives as long as a runtime, and a guess costs a
+/// Bytes of a cursor's tag. It is valid as long as the runtime runs, and each guess costs a
 /// request.
 const TAG: usize = 12;
-/// What an entry takes besides its lease and owner, generously.
+/// Bytes of an entry besides its lease and owner, rounded up.
 const ENTRY_BYTES: usize = 512;
 
-/// A page that was asked for.
+/// A requested page.
 #[derive(Debug)]
 pub(super) enum Listing {
     Jobs(Box<JobListing>),
@@ -48,19 +48,19 @@ pub(super) enum Listing {
     Schedules(ScheduleListing),
 }
 
-/// A page of jobs that was asked for.
+/// A requested page of jobs.
 #[derive(Debug)]
 pub(super) struct JobListing {
     request: WireId,
     principal: Principal,
-    /// By which policy may show it the jobs of others.
+    /// The roles by which the policy may show it the jobs of others.
     roles: Option<Roles>,
     after: Option<JobId>,
     query: ListQuery,
 }
 
 impl Listing {
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(super) fn weight(&self) -> usize {
         match self {
             Listing::Jobs(listing) => listing.weight(),
@@ -69,7 +69,7 @@ impl Listing {
         }
     }
 
-    /// Looks the page up, as it is now.
+    /// Makes the page, as of now.
     pub(super) fn page(
         &self,
         ctx: &Context,
@@ -85,11 +85,11 @@ impl Listing {
 }
 
 impl JobListing {
-    /// What a session asks for.
+    /// The page that a session requests.
     ///
     /// # Errors
     ///
-    /// If it may not, or asks for what makes no sense.
+    /// If the session may not list, or the query is invalid.
     pub(super) fn new(
         ctx: &Context,
         session: &Session,
@@ -114,7 +114,7 @@ impl JobListing {
         ENTRY_BYTES + self.query.status.len()
     }
 
-    /// Looks the page up, as it is now.
+    /// Makes the page, as of now.
     fn page(&self, ctx: &Context, jobs: &Jobs) -> JobPage {
         let JobListing { request, principal, roles, after, query } = self;
         let viewer = Viewer { principal, roles: roles.as_ref() };
@@ -140,15 +140,13 @@ impl JobListing {
     }
 }
 
-/// The jobs of a runtime that have not ended, whosever they are, the oldest first:
-/// for an operator who wants to end it.
+/// All unfinished jobs of a runtime, oldest first: for an operator who wants to end it.
 pub fn unfinished(runtime: &Runtime) -> Vec<JobSummary> {
     let going = runtime.jobs.table().of_all(None).filter(|(_, job)| !job.is_terminal());
     going.map(|(id, job)| summary(id, job)).collect()
 }
 
-/// How many jobs that have not ended there are of each agent, by status. Costs as much
-/// as there are jobs.
+/// How many unfinished jobs each agent has, by status. Costs time in proportion to the jobs.
 pub fn unfinished_by_agent(runtime: &Runtime) -> BTreeMap<(&str, JobStatus), usize> {
     let going = runtime.jobs.table().of_all(None).filter(|(_, job)| !job.is_terminal());
     let mut counts = BTreeMap::new();
@@ -156,12 +154,12 @@ pub fn unfinished_by_agent(runtime: &Runtime) -> BTreeMap<(&str, JobStatus), usi
     counts
 }
 
-/// All that a job waits for but its agent: [`Runtime::waits`] has the first of it.
+/// All that a job waits for, except its agent; [`Runtime::waits`] has only the first.
 pub fn waits_of(runtime: &Runtime, job: JobId) -> Vec<Wait> {
     runtime.jobs.get(job).map(|job| waits(job).collect()).unwrap_or_default()
 }
 
-/// The agent of a job, as long as that is held.
+/// The agent of a job, as long as the job is in memory.
 pub fn agent_of(runtime: &Runtime, job: JobId) -> Option<&AgentRef> {
     runtime.jobs.get(job).map(|job| &job.spec().agent)
 }
@@ -180,9 +178,9 @@ fn read_cursor(ctx: &Context, principal: &Principal, cursor: &str) -> Result<Job
     cursor_mac(ctx, principal, last).verify_truncated_left(tag).map(|()| last).map_err(|_| bad())
 }
 
-/// Cursors hold no state here, and nobody else can make one.
+/// The tag lets a cursor be checked without state here, and nobody else can make one.
 fn cursor_mac(ctx: &Context, principal: &Principal, last: JobId) -> Hmac<Sha256> {
-    // A key that is shorter than a block is filled with zeros.
+    // As HMAC does, a key shorter than a block is padded with zeros.
     let mut key = [0; 64];
     key[..ctx.cursor_key.len()].copy_from_slice(&ctx.cursor_key);
     Hmac::<Sha256>::new(&key.into()).chain_update(last.ulid().to_bytes()).chain_update(principal.to_string())
@@ -200,7 +198,7 @@ fn matches(job: &Job, query: &ListQuery) -> bool {
         && query.created_before.is_none_or(|at| job.spec().created_at <= at)
 }
 
-/// Blocked and paused jobs are running ones to whoever asks in few words.
+/// A filter for running jobs also finds blocked and paused ones.
 fn fits(asked: JobStatus, status: JobStatus) -> bool {
     asked == status || asked == JobStatus::Running && matches!(status, JobStatus::Blocked | JobStatus::Paused)
 }
@@ -225,7 +223,7 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
     }
 }
 
-/// What a job waits for, without who or which.
+/// The kinds of things that a job waits for, without their ids.
 fn waits_for(job: &Job) -> Vec<String> {
     let words: BTreeSet<&str> = waits(job).map(Wait::as_str).collect();
     words.into_iter().map(String::from).collect()

@@ -1,6 +1,6 @@
-//! The log of records: what was given to the store, how far it is durable,
-//! who waits for that, and who caused it. What one input appends is one batch, and becomes
-//! durable at once: a position stands for the end of its batch.
+//! The log of records: what was given to the store, what of it is durable, who waits for that, and
+//! who caused it. The records of one input are one batch, which becomes durable as a whole, so
+//! waiting for a position means waiting for the end of its batch.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -14,48 +14,49 @@ use crate::id::{ConnId, JobId, LogPos, SessionId};
 pub(super) struct Log {
     last: LogPos,
     durable: LogPos,
-    /// What the present input has appended, and what goes with that.
+    /// The records that the present input has appended, and what belongs to them.
     records: Vec<Record>,
     open: Pending,
-    /// Batches whose durability is not confirmed, in order.
+    /// Batches that are not confirmed as durable, in order.
     pending: VecDeque<Pending>,
     waiting: BTreeSet<(LogPos, Waiter)>,
-    /// The account of the runtime, and of whoever caused the present input.
+    /// The account of the runtime, and the one that caused the present input.
     all: Balance,
     cause: Balance,
-    /// Whether they are too many for now.
+    /// Whether too many bytes are not durable.
     pub(super) full: bool,
     /// Whether the store has failed and not recovered.
     pub(super) failed: bool,
-    /// How often it was asked again since.
+    /// How often the store was retried since it failed.
     pub(super) retries: u32,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
     batch: Batch,
-    /// The bytes of its records, roughly.
+    /// The bytes of its records, approximately.
     charge: Option<Charge>,
-    /// The same of its first records, with how many these are, if somebody else has caused them.
+    /// The charges for its first records, with the number of records of each, if other accounts
+    /// caused them.
     apart: Vec<(usize, Charge)>,
-    /// The jobs whose agents get a credit back, one entry per credit.
+    /// The jobs whose agents get credit back, once for each call.
     returns: Vec<JobId>,
 }
 
-/// Who goes on once a position is durable.
+/// What goes on once a position is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Waiter {
     /// A connection with frames to send.
     Conn(ConnId),
     /// A job that was accepted.
     Job(JobId),
-    /// An agent that wants to know what becomes of a call.
+    /// An agent that waits for a reply to its call.
     Agent(JobId),
-    /// A session that is being taken from its client.
+    /// A session that is taken from its client.
     Session(SessionId),
-    /// A job that is to have credentials.
+    /// A job that awaits credentials.
     Credentials(JobId),
-    /// A job that is to go to another runtime.
+    /// A job that is to depart to another runtime.
     Departure(JobId),
 }
 
@@ -76,7 +77,7 @@ impl Log {
         }
     }
 
-    /// The present input, and all that it appends, is caused by a principal.
+    /// Says which account caused the present input, and everything that it appends.
     pub(super) fn caused_by(&mut self, principal: &Balance) {
         self.cause = principal.clone();
         if let Some(charge) = &mut self.open.charge {
@@ -84,24 +85,25 @@ impl Log {
         }
     }
 
-    /// Who has caused the present input, as far as that is known.
+    /// The account that caused the present input; the runtime's if unknown.
     pub(super) fn cause(&self) -> &Balance {
         &self.cause
     }
 
-    /// What was appended so far is not what the present input is about: it stays caused by whom it is.
+    /// The records so far do not belong to the request of the present input. They stay charged as
+    /// they are.
     pub(super) fn set_apart(&mut self) {
         let before: usize = self.open.apart.iter().map(|(records, _)| records).sum();
         self.open.apart.extend(self.open.charge.take().map(|charge| (self.records.len() - before, charge)));
         self.cause = self.all.clone();
     }
 
-    /// The input is over that a principal caused; gives its account.
+    /// Ends the present input's cause, and returns its account.
     pub(super) fn take_cause(&mut self) -> Balance {
         core::mem::replace(&mut self.cause, self.all.clone())
     }
 
-    /// Counts once more what is not durable.
+    /// Counts the records that are not durable again.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         let sealed = self.pending.iter().map(|pending| (pending, &*pending.batch.records));
         for (pending, records) in sealed.chain([(&self.open, &self.records)]) {
@@ -117,13 +119,13 @@ impl Log {
         }
     }
 
-    /// So many records come, perhaps.
+    /// Makes room for this many records.
     pub(super) fn reserve(&mut self, records: usize) {
         self.records.reserve(records);
         self.open.returns.reserve(records);
     }
 
-    /// Takes the next position for a record.
+    /// Appends a record, and returns its position.
     pub(super) fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
         self.last = LogPos(self.last.0 + 1);
         if self.records.is_empty() {
@@ -139,24 +141,22 @@ impl Log {
         self.last
     }
 
-    /// How many calls get their credit back once what the present input has appended
-    /// is durable.
+    /// How many calls get their credit back once the records of the present input are durable.
     pub(super) fn returning(&self) -> usize {
         self.open.returns.len()
     }
 
-    /// One more call of a job does, and something was appended.
+    /// Another call of a job gets its credit back with them; there is at least one record.
     pub(super) fn return_call(&mut self, job: JobId) {
         self.open.returns.push(job);
     }
 
-    /// What the present input has appended.
+    /// The records that the present input has appended.
     pub(super) fn open(&self) -> &[Record] {
         &self.records
     }
 
-    /// Ends the batch of an input; gives it, if there is one and the store
-    /// takes it.
+    /// Ends the batch of an input. Returns it, if it has records and the store works.
     pub(super) fn seal(&mut self) -> Option<Batch> {
         if self.records.is_empty() {
             return None;
@@ -168,7 +168,7 @@ impl Log {
         given
     }
 
-    /// A record of an earlier run: it is durable.
+    /// Notes the position of an earlier run's record, which is durable.
     pub(super) fn restore(&mut self, at: LogPos) {
         self.last = self.last.max(at);
         self.durable = self.last;
@@ -194,14 +194,14 @@ impl Log {
         self.waiting.insert((pos, waiter));
     }
 
-    /// Notes durability up to a position. Gives who may go on, and the jobs
-    /// that get credit back, one entry per credit.
+    /// Notes that everything up to a position is durable. Returns the waiters that may go on, and
+    /// the jobs whose agents get credit back, once for each call.
     pub(super) fn persisted(&mut self, up_to: LogPos) -> (Vec<Waiter>, Vec<JobId>) {
         let (mut awake, mut credits) = (Vec::new(), Vec::new());
         while let Some(last) = self.pending.front().map(|first| first.batch.last()).filter(|last| *last <= up_to) {
             self.durable = last;
             match self.pending.pop_front() {
-                // Mostly it is the only one.
+                // There is seldom more than one batch.
                 Some(first) if credits.is_empty() => credits = first.returns,
                 Some(first) => credits.extend(first.returns),
                 None => {}
@@ -214,7 +214,7 @@ impl Log {
         (awake, credits)
     }
 
-    /// The batches that have to be given to the store again.
+    /// The batches that are not confirmed.
     pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &Batch> {
         self.pending.iter().map(|pending| &pending.batch)
     }

@@ -1,5 +1,5 @@
-//! What stands behind the numbers of a session, as it is recorded: frames of a
-//! log's events, or a frame that is of none.
+//! The numbered frames of a session, as they are recorded: frames of a log's events, or local
+//! frames without an event.
 
 use alloc::string::String;
 
@@ -10,21 +10,21 @@ use crate::model::event::EventClasses;
 use crate::time::UtcMs;
 use crate::wire::FrameRole;
 
-/// What was numbered for a session.
+/// Numbers that were given in a session, or taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, try_from = "Stored")]
 pub enum Numbered {
-    /// Frames of events, in a row.
+    /// Consecutive frames of events.
     Events(NumberedRun),
-    /// A frame that is of no event, and for this session only.
+    /// A frame of this session only, without an event.
     Local {
         /// Its number.
         seq: u64,
         /// The frame.
         frame: LocalFrame,
     },
-    /// None of these numbers was sent, and none stands for anything any more: those
-    /// that are given again are recorded again.
+    /// Numbers that were taken back before they were sent. They have no frames; numbers that are
+    /// given again are recorded again.
     TakenBack {
         /// The first number.
         seq: u64,
@@ -33,63 +33,62 @@ pub enum Numbered {
     },
 }
 
-/// Numbers of a session in a row behind which frames of one log's events stand,
-/// in the order of the events.
+/// Consecutive numbers of a session whose frames are of one log's events, in the order of the
+/// events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NumberedRun {
     /// The first number.
     pub seq: u64,
-    /// How many.
+    /// How many numbers.
     pub count: u64,
     /// The log.
     #[serde(rename = "job")]
     pub log: LogId,
     /// The first event's number in the log; 0 for a job's acceptance.
     pub event: u64,
-    /// Which of the events from there on they are frames of, if not of each.
+    /// Which of the events from there on they are frames of; `None`: each of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shown: Option<Shown>,
-    /// Which frame of the event.
+    /// Which frame of each event.
     #[serde(rename = "part")]
     pub role: FrameRole,
-    /// Which of the session's requests for the job they follow from; 0 for
-    /// none.
+    /// Which of the session's requests for the job the frames answer; 0 for none.
     pub request: u32,
-    /// Which of the session's subscriptions they are shown to; 0 for none.
+    /// Which of the session's subscriptions the frames are for; 0 for none.
     pub subscription: u32,
 }
 
-/// The events of a run that leaves some out: the latest of these classes, as
-/// many as the run has numbers.
+/// The events of a run that leaves some out: the latest events of these classes, as many as the run
+/// has numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
-    /// What is not left out.
+    /// The classes that are not left out.
     pub classes: EventClasses,
     /// The last event's number in the log.
     pub last: u64,
 }
 
-/// A frame that is of no event. It stands alone: what it is about may be
-/// forgotten before it is sent.
+/// A frame without an event. It is recorded whole, because its job may be forgotten before it is
+/// sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalFrame {
-    /// When it was made.
+    /// When it was made, in UTC milliseconds.
     pub at: UtcMs,
-    /// What it says.
+    /// Its content.
     pub says: LocalWord,
 }
 
-/// What one session alone is told, in its turn.
+/// What a session alone is told, in its turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LocalWord {
     /// The history that a subscription asked for is complete.
     Boundary {
-        /// Its number in the session.
+        /// The number of the subscription in the session.
         subscription: u32,
     },
-    /// The session's reader is far behind with a job.
+    /// The session is far behind on a job.
     LagWarning(AboutJob),
-    /// The session gets no more of a job, its reader was too far behind.
+    /// The session was detached from a job, as it was too far behind.
     Detached(AboutJob),
 }
 
@@ -98,9 +97,9 @@ pub enum LocalWord {
 pub struct AboutJob {
     /// The job.
     pub job: JobId,
-    /// Its trace. Frames of older versions have none.
+    /// The trace id of the job. Frames of older versions have none.
     pub trace: String,
-    /// Whether the session submitted the job, or came by its key.
+    /// Whether the session submitted the job, or retried its submit by key.
     pub own: bool,
 }
 
@@ -122,8 +121,7 @@ impl Numbered {
         }
     }
 
-    /// Takes more numbers in, if they go on where these end; otherwise gives
-    /// them back.
+    /// Appends more numbers, if they continue these; otherwise returns them.
     pub fn join(&mut self, next: Numbered) -> Option<Numbered> {
         match (self, next) {
             (Numbered::Events(run), Numbered::Events(next)) => run.join(next).map(Numbered::Events),
@@ -133,12 +131,12 @@ impl Numbered {
 }
 
 impl LocalFrame {
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(in crate::runtime) fn weight(&self) -> usize {
         size_of::<LocalFrame>() + self.about().map_or(0, |about| about.trace.len())
     }
 
-    /// The job that it is about.
+    /// The job that it is about, if any.
     pub fn about(&self) -> Option<&AboutJob> {
         match &self.says {
             LocalWord::Boundary { .. } => None,
@@ -146,7 +144,7 @@ impl LocalFrame {
         }
     }
 
-    /// As [`about`](Self::about), to fill in what an older version did not write.
+    /// Like [`about`](Self::about), to fill in what an older version did not record.
     pub(in crate::runtime) fn about_mut(&mut self) -> Option<&mut AboutJob> {
         match &mut self.says {
             LocalWord::Boundary { .. } => None,
@@ -161,13 +159,12 @@ impl NumberedRun {
         self.seq + self.count - 1
     }
 
-    /// The event behind that.
+    /// The event of the last number.
     pub fn last_event(&self) -> u64 {
         self.shown.map_or(self.event + self.count - 1, |shown| shown.last)
     }
 
-    /// Takes another run in, if it goes on where this one ends; otherwise
-    /// gives it back.
+    /// Appends another run, if it continues this one; otherwise returns it.
     pub fn join(&mut self, next: NumberedRun) -> Option<NumberedRun> {
         let classes = |run: &NumberedRun| run.shown.map(|shown| shown.classes);
         let joins = next.seq == self.seq + self.count
@@ -182,17 +179,17 @@ impl NumberedRun {
         (!joins).then_some(next)
     }
 
-    /// Lets its numbers after `seq` go, which is one of them; `last`: the event
-    /// behind that, if it is kept.
+    /// Drops the numbers after `seq`, which is in the run; `last`: the event of `seq`, if that
+    /// event is kept.
     pub(super) fn end_at(&mut self, seq: u64, last: Option<u64>) {
         self.count = seq - self.seq + 1;
         if let Some(shown) = &mut self.shown {
-            // Where that one is gone the first is gone, too.
+            // If the event of `seq` is gone, so is the first one.
             shown.last = last.unwrap_or(self.event);
         }
     }
 
-    /// Lets its numbers before `seq` go, which is one of them.
+    /// Drops the numbers before `seq`, which is in the run.
     pub fn begin_at(&mut self, seq: u64) {
         let gone = seq - self.seq;
         (self.seq, self.count) = (seq, self.count - gone);
@@ -202,8 +199,8 @@ impl NumberedRun {
     }
 }
 
-/// Either of them as it stands in a store. Older versions kept a local frame as
-/// an event of a job whose number was the time.
+/// Either form, as a store has it. Older versions recorded a local frame as an event of a job,
+/// whose number was the time.
 #[derive(Deserialize)]
 struct Stored {
     seq: u64,
@@ -219,7 +216,7 @@ struct Stored {
     #[serde(default)]
     subscription: u32,
     frame: Option<LocalFrame>,
-    /// Of numbers that were taken back, the last.
+    /// The last of the numbers that were taken back.
     upto: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! What a job has asked people and what they have interrupted it with, as it is kept:
-//! whole, so that one record says all of it.
+//! Questions, permissions and interrupts of a job, as they are recorded: one record has all of
+//! them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,21 +11,21 @@ use crate::model::prompt::Question;
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 
-/// What a job has asked people.
+/// The questions, permissions and interrupts of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptPrompts {
-    /// How many there were.
+    /// How many questions there have been.
     pub last: u32,
-    /// Those that are open, in order.
+    /// The open questions, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<OpenPrompt>,
-    /// The latest of those that are not, in the order in which they were closed.
+    /// The latest closed questions, in the order in which they were closed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed: Vec<ClosedPrompt>,
-    /// What people have granted the job besides its lease.
+    /// Permissions that people have granted the job besides its lease.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<GrantRecord>,
-    /// How often people have interrupted it.
+    /// How many interrupts there have been.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interrupted: u32,
     /// The interrupts from which its agent has not gone on, in order.
@@ -37,114 +37,114 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// What people say to an agent while it runs, and it has not gone on from.
+/// An interrupt from which the agent has not gone on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenInterrupt {
     /// Its number in the job, from 1.
     pub number: u32,
-    /// What they say; may be empty.
+    /// The text; may be empty.
     pub prompt: String,
-    /// The principal that does.
+    /// The principal that interrupts.
     pub by: String,
 }
 
-/// A question that is open.
+/// An open question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPrompt {
     /// Its number in the job, from 1.
     pub number: u32,
-    /// The number of the event that asked it.
+    /// The number of the event that asks it.
     pub event: u64,
-    /// It.
+    /// The question.
     pub question: Question,
     /// Until when it can be answered.
     pub expires_at: UtcMs,
 }
 
-/// A question that was open.
+/// A closed question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedPrompt {
     /// Its number in the job.
     pub number: u32,
     /// The number of the event that asked it.
     pub event: u64,
-    /// What makes another question the same.
+    /// A digest of the question, by which an equal one is recognised.
     pub question: [u8; 32],
-    /// Who answered it, or why nobody did.
+    /// The answer, or why there is none.
     pub closing: Closing,
-    /// When.
+    /// When it was closed, in UTC milliseconds.
     pub at: UtcMs,
 }
 
-/// How a question came to its end.
+/// How a question was closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Closing {
     /// It was answered.
     Answered {
-        /// The principal that did; `default` for what the question said counts.
+        /// The principal that answered; `default` if the question's default was taken.
         by: String,
-        /// The answer, as long as an agent that is started again may ask for it:
-        /// until its next checkpoint.
+        /// The answer, kept while an agent that is started again may ask for it: until the next
+        /// checkpoint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<AnswerRecord>,
     },
     /// Nobody answered in time.
     Expired,
-    /// Its job was told to stop, or is over.
+    /// The job was told to stop, or has ended.
     Withdrawn,
 }
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AnswerRecord {
-    /// A value, the id of an option, or what was granted.
+    /// A value, the id of an option, or the permission granted.
     Value(Json),
-    /// The permission was denied, for a reason if one was given.
+    /// The permission was denied, with the reason if one was given.
     Denied(Option<String>),
 }
 
-/// What people have granted a job besides its lease.
+/// A permission that people granted a job besides its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRecord {
     /// The number of the question that asked for it.
     pub number: u32,
-    /// What may be done.
+    /// The operation that it permits.
     pub operation: String,
-    /// To what: a pattern.
+    /// The targets, as a pattern.
     pub resource: String,
-    /// Until when; `None`: until the job ends.
+    /// Until when it holds; `None`: until the job ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UtcMs>,
-    /// Its name, for a person.
+    /// Its name, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub permission: String,
-    /// Whether it may be used once only.
+    /// Whether it may be used only once.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub once: bool,
-    /// The trust level that the job has for it, if that is more than it has else.
+    /// The trust level that it gives the job, if that is higher than the job's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elevates: Option<TrustLevel>,
-    /// A digest of what it was used on for once, until the agent has reported that.
+    /// A digest of what its one use was for, until the agent has reported that use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_on: Option<[u8; 32]>,
-    /// Why it does not hold any more, if that is so.
+    /// Why it has ended, if it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<GrantEnd>,
 }
 
-/// Why a permission does not hold any more.
+/// Why a permission has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GrantEnd {
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// It was taken back.
+    /// It was revoked.
     Revoked,
-    /// It was to be used once, and was.
+    /// It could be used once, and was used.
     Used,
 }
 
 impl KeptPrompts {
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(crate) fn bytes(&self) -> usize {
         const FIXED: usize = 128;
         let open = self.open.iter().map(|open| FIXED + open.question.bytes());
@@ -172,7 +172,7 @@ impl AnswerRecord {
 }
 
 impl OpenInterrupt {
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     fn bytes(&self) -> usize {
         size_of::<OpenInterrupt>() + self.prompt.len() + self.by.len()
     }

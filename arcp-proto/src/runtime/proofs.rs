@@ -1,9 +1,10 @@
-//! Proofs about leases take time of the thread that serves everybody. Who asks for
-//! them pays: a principal's proofs take a small part of that time, however many are
-//! asked for.
+//! The share of time that each principal's proofs may take.
 //!
-//! Of each principal it is known until when its proofs so far have used its part.
-//! That moment may be a little ahead of now; what goes beyond is refused until then.
+//! Proofs about leases run on the thread that serves everybody. So each principal may use only a
+//! small part of its time for them, however many it asks for.
+//!
+//! For each principal there is the moment until which its proofs so far have used its part. That
+//! moment may be a little ahead of now; if it is further ahead, proofs are refused.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -14,21 +15,21 @@ use crate::limits::LeaseLimits;
 use crate::principal::Account;
 use crate::time::Timestamp;
 
-/// How far ahead a principal's part may be used.
+/// How far ahead of now a principal's part may be used.
 const AHEAD: Duration = Duration::from_millis(250);
-/// Principals that are looked through for some that owe nothing any more.
+/// The number of principals at which unused entries are first removed.
 const FEWEST: usize = 64;
 
-/// Until when principals have used their part of the time.
+/// The moment until which each principal has used its part.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
     used_until: BTreeMap<Account, Timestamp>,
-    /// At so many those are let go that owe nothing.
+    /// The number of entries at which those in the past are removed.
     most: usize,
 }
 
 impl Proofs {
-    /// Why a principal may have nothing proved now, if it may not.
+    /// The refusal, if a principal has used its part.
     pub(super) fn refusal(&self, now: Timestamp, principal: &Principal, limits: &LeaseLimits) -> Option<Violation> {
         if self.used_until.is_empty() {
             return None;
@@ -38,7 +39,7 @@ impl Proofs {
         if wait.is_zero() {
             return None;
         }
-        // Whoever waits for whole milliseconds waits long enough.
+        // One more, because whole milliseconds are rounded down.
         let wait = wait + Duration::from_millis(1);
         let why = alloc::format!(
             "proving what your leases may grant has taken your part of this runtime's time: try again in {} ms",
@@ -48,7 +49,7 @@ impl Proofs {
         Some(Violation::exhausted_for(wait, "proof_units_per_second", account.bound_of(), most, why))
     }
 
-    /// A principal has had something proved.
+    /// Charges the units of a proof to a principal.
     pub(super) fn charge(&mut self, now: Timestamp, principal: &Principal, units: u32, limits: &LeaseLimits) {
         if units == 0 {
             return; // Nothing had to be proved.

@@ -1,24 +1,23 @@
-//! Which connections may have something to send, in the order in which that came
-//! about.
+//! The connections that may have something to send, in the order in which they were marked.
 
 use alloc::collections::{BTreeSet, VecDeque};
 
 use crate::id::ConnId;
 
-/// Up to so many are looked through, which is less work than to look one up: with
-/// most inputs it is one.
+/// Up to this length a queue is searched, which costs less than a look-up. After most inputs it has
+/// one connection.
 const FEW: usize = 16;
 
-/// Connections, each once.
+/// A queue with each connection at most once.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     queue: VecDeque<ConnId>,
-    /// All of them, where they are not few, until none is left.
+    /// The connections of the queue, if it became longer than `FEW` since it was last empty.
     known: BTreeSet<ConnId>,
 }
 
 impl Ready {
-    /// Adds a connection at the end, unless it is there.
+    /// Adds a connection at the end, unless it is in the queue.
     pub(super) fn put(&mut self, conn: ConnId) {
         if self.known.is_empty() && self.queue.len() == FEW {
             self.known.extend(&self.queue);
@@ -29,7 +28,7 @@ impl Ready {
         }
     }
 
-    /// Takes the first one.
+    /// Takes the first connection.
     pub(super) fn take(&mut self) -> Option<ConnId> {
         let conn = self.queue.pop_front()?;
         if !self.known.is_empty() {

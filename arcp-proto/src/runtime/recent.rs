@@ -1,6 +1,5 @@
-//! A map that knows where it has looked last. Whatever is done about one job or session
-//! looks it up a dozen times in a row: with ten thousand others beside it each time would
-//! be a walk through them.
+//! A map that remembers its last look-up. One input looks the same job or session up a dozen times;
+//! with ten thousand others in the map each look-up would be a walk through a tree.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -12,11 +11,11 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A map in the order of its keys.
 pub(super) struct Recent<K, V> {
-    /// Which slot each is in.
+    /// The slot of each key.
     places: BTreeMap<K, usize>,
     slots: Vec<Option<Box<(K, V)>>>,
     free: Vec<usize>,
-    /// The slot that was looked into last.
+    /// The slot of the last look-up.
     last: AtomicUsize,
 }
 
@@ -49,7 +48,7 @@ impl<K: Copy + Ord, V> Recent<K, V> {
         self.place(key).is_some()
     }
 
-    /// Puts a value in; gives the one that it takes the place of.
+    /// Puts a value in; returns the one that it replaces.
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let entry = Some(Box::new((key, value)));
         let place = match self.places.entry(key) {
@@ -62,7 +61,7 @@ impl<K: Copy + Ord, V> Recent<K, V> {
             Some(free) => *free = entry,
             None => self.slots.push(entry),
         }
-        // Who puts something in goes on with it.
+        // The next look-up is likely to be for this key.
         self.last.store(place, Relaxed);
         None
     }
@@ -72,7 +71,7 @@ impl<K: Copy + Ord, V> Recent<K, V> {
         let gone = self.slots[place].take().map(|gone| gone.1);
         self.free.push(place);
         if self.places.is_empty() {
-            // Once there were many, perhaps.
+            // Frees the slots: there may have been many.
             *self = Recent::default();
         }
         gone
@@ -90,7 +89,7 @@ impl<K: Copy + Ord, V> Recent<K, V> {
         self.iter().map(|(_, value)| value)
     }
 
-    /// All values, in no order.
+    /// All values, in no particular order.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.slots.iter_mut().flatten().map(|entry| &mut entry.1)
     }
@@ -103,16 +102,16 @@ impl<K: Copy + Ord, V> Recent<K, V> {
         self.places.range(keys).filter_map(|(key, place)| Some((key, &self.at(*place)?.1)))
     }
 
-    /// The slot of a key. That of the last one is known.
+    /// The slot of a key, without a walk if it is that of the last look-up.
     fn place(&self, key: &K) -> Option<usize> {
         let last = self.last.load(Relaxed);
         if self.at(last).is_some_and(|(known, _)| known == key) { Some(last) } else { self.find(key) }
     }
 
-    /// The same of one that is not the last; from now on it is.
+    /// The slot of a key, which becomes that of the last look-up.
     fn find(&self, key: &K) -> Option<usize> {
         let place = *self.places.get(key)?;
-        // No more than a hint: several threads may look at once.
+        // Only a hint: several threads may read at once.
         self.last.store(place, Relaxed);
         Some(place)
     }

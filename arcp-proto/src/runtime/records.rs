@@ -1,4 +1,4 @@
-//! What must survive the process: records, in the order of the log.
+//! Records: what must survive the process, in the order of the log.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -31,30 +31,29 @@ use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 use crate::wire::View;
 
-/// What must survive the process. Frames that reveal a record wait until it
-/// is durable.
+/// A fact that must survive the process. Frames that reveal a record wait until it is durable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
-    /// A session was made.
+    /// A session was opened.
     SessionOpened {
         /// The session.
         session: SessionId,
-        /// Whose.
+        /// Its principal.
         principal: Principal,
-        /// Whether nobody vouches for the principal, which says so itself.
+        /// Whether it is anonymous: it has no credential, and a principal of its own.
         anonymous: bool,
-        /// The scopes that it was opened with; it never has others.
+        /// The scopes of the credential that opened it; it never gets others.
         #[serde(default, skip_serializing_if = "Scopes::is_empty")]
         scopes: Scopes,
-        /// The roles that the credential named which it was opened with.
+        /// The roles of the credential that opened it.
         #[serde(default, skip_serializing_if = "Roles::is_empty")]
         roles: Roles,
-        /// The most that the credential granted which it was opened with.
+        /// The ceiling of the credential that opened it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ceiling: Option<Box<Ceiling>>,
-        /// How its peer sees things.
+        /// Its family, features and profile.
         view: View,
-        /// What resumes it.
+        /// The digest of the token that resumes it.
         token: SecretDigest,
         /// Namespaces of extensions negotiated with its client.
         extensions: Vec<String>,
@@ -63,73 +62,73 @@ pub enum Record {
     TokenRotated {
         /// The session.
         session: SessionId,
-        /// What resumes it now.
+        /// The digest of the token that resumes it from here on.
         token: SecretDigest,
     },
-    /// A session is over.
+    /// A session has ended.
     SessionEnded {
         /// The session.
         session: SessionId,
     },
-    /// The client of a session has left it in order, though something of it was not
-    /// acknowledged, or more was to come. It counts until the session is resumed.
+    /// The client of a session has closed it, although some frames were not acknowledged, or more
+    /// were to come. Holds until the session is resumed.
     SessionClosed {
         /// The session.
         session: SessionId,
     },
-    /// A job was accepted; with it its key is claimed.
+    /// A job was accepted, and its key claimed.
     JobAccepted(Arc<JobRecord>),
-    /// A job has one more event.
+    /// An event was appended to a job.
     JobEvent {
         /// The job.
         job: JobId,
         /// The event.
         event: EventRecord,
     },
-    /// A job is over: what its events were. Comes after the last of them;
-    /// with it a store gives back the last event only.
+    /// A summary of the events of an ended job. Follows the last of them; a store that has it gives
+    /// back only the last event.
     JobHistory {
         /// The job.
         job: JobId,
-        /// Events at the beginning that nobody has any more.
+        /// How many events at the beginning were deleted.
         gone: u64,
-        /// How many of each class followed each other.
+        /// The classes of the others, run-length coded.
         classes: Vec<(EventClass, u32)>,
-        /// Bytes they hold, roughly.
+        /// Bytes they hold, approximately.
         bytes: usize,
-        /// When it was started, if its time limit holds for children that go on.
+        /// When the job was started, if its time limit holds for unfinished children.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         started: Option<UtcMs>,
     },
-    /// The first events of a job are no longer kept. The latest one counts.
+    /// The first events of a job were deleted. The latest such record of a job counts.
     HistoryTrimmed {
         /// The job.
         job: JobId,
-        /// The last of them.
+        /// The last deleted event.
         upto: u64,
-        /// When its agent was started, if that was among them.
+        /// When its agent was started, if that event was deleted.
         #[serde(default)]
         started: Option<UtcMs>,
-        /// The streams that were open then, which may have begun among them.
+        /// The streams that were open at that point, whose first events may be deleted.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         streams: Vec<OpenedStream>,
     },
-    /// What a job can go on from. The latest one counts; those with a mark are kept besides.
+    /// A checkpoint of a job. The latest one counts; those with a mark are kept as well.
     Checkpointed {
         /// The job.
         job: JobId,
-        /// The agent's state.
+        /// The state that the agent gave.
         #[serde(with = "crate::record::frame_text")]
         state: Vec<u8>,
-        /// What it is known by, if other jobs can begin at it.
+        /// Its id and origin, if other jobs can begin at it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kept: Option<Box<CheckpointMark>>,
     },
-    /// No job begins at these checkpoints of a job any more.
+    /// Checkpoints of a job were deleted, so that no job can begin at them.
     CheckpointsForgotten {
         /// The job.
         job: JobId,
-        /// Where their records stand.
+        /// The positions of their records.
         entries: Vec<LogPos>,
     },
     /// A job that ran when an earlier runtime ended is started again.
@@ -137,109 +136,103 @@ pub enum Record {
         /// The job.
         job: JobId,
     },
-    /// Somebody who may cancel a job has asked for it.
+    /// The cancel of a job was requested and permitted.
     CancelAsked {
         /// The job.
         job: JobId,
-        /// Why, in the words of who asked.
+        /// The reason that the requester gave.
         reason: Option<String>,
     },
-    /// What a job may still spend, with what is reserved taken out. The latest one
-    /// counts; without any, all that its lease grants is left.
+    /// The budget that a job has left, without what is reserved. The latest one counts; without
+    /// any, all that its lease grants is left.
     BudgetLeft {
         /// The job.
         job: JobId,
-        /// What is left of each currency that is bounded; below zero, what was
-        /// spent beyond it.
+        /// What is left in each bounded currency; negative if the job spent more than it had.
         left: Budget,
-        /// What people have added to what its lease grants, it and those below it; spent
-        /// or not.
+        /// What people have added to its lease's budget, to that of the job and those below it,
+        /// spent or not.
         #[serde(default, skip_serializing_if = "Budget::is_empty")]
         raised: Budget,
     },
-    /// A session gets new events of a job.
+    /// A session gets the new events of a job.
     Joined {
         /// The job.
         job: JobId,
         /// The session.
         session: SessionId,
-        /// Whether it may cancel the job from now on.
+        /// Whether it may cancel the job from here on.
         owner: bool,
-        /// The request that its frames follow from, if they say so and it is a
-        /// new one.
+        /// The request that its frames answer, if its frames name one and it is new.
         request: Option<WireId>,
-        /// Which of the session's requests for the job its frames follow from,
-        /// from 1; 0 for none. With a request in records of older versions 0:
-        /// the next of all sessions'.
+        /// Which of the session's requests for the job its frames answer, from 1; 0 for none.
+        /// Records of older versions have 0 beside a request: the next of all sessions' requests.
         #[serde(default)]
         number: u32,
-        /// Where the session's last record of joining or leaving the job stands,
-        /// if that says nothing else; 0 if there is none.
+        /// The position of the session's last record of joining or leaving the job, if that record
+        /// has no other content; 0 if there is none.
         #[serde(default)]
         undoes: LogPos,
     },
-    /// A session no longer gets new events of a job.
+    /// A session gets no more events of a job.
     Left {
         /// The job.
         job: JobId,
         /// The session.
         session: SessionId,
-        /// As of [`Joined`](Self::Joined).
+        /// As in [`Joined`](Self::Joined).
         #[serde(default)]
         undoes: LogPos,
     },
-    /// Frames were numbered for a session. Stands in the batch of the event that
-    /// they are frames of, if that is new.
+    /// Frames were numbered for a session. Is in the same batch as the event, if the event is new.
     Numbered {
         /// The session.
         session: SessionId,
-        /// What was numbered.
+        /// The numbered frames.
         run: Numbered,
     },
-    /// A session needs its first numbers no more.
+    /// A session needs no numbers up to this one.
     Released {
         /// The session.
         session: SessionId,
         /// The last of them.
         upto: u64,
     },
-    /// A session has a subscription.
+    /// A session made a subscription.
     Subscribed {
         /// The session.
         session: SessionId,
         /// Its number in the session, from 1.
         number: u32,
-        /// What it is shown.
+        /// The filter for its jobs and events.
         filter: Filter,
-        /// The request for it.
+        /// The request that made it.
         request: WireId,
-        /// What makes another message of that id the same.
+        /// A digest of the command: a message with this id and another digest is another command.
         command: [u8; 32],
     },
-    /// A subscription is over. The latest one counts, where it says what it
-    /// undoes.
+    /// A subscription has ended. The latest such record of a session counts, if it has `undoes`.
     Unsubscribed {
         /// The session.
         session: SessionId,
         /// Its number in the session.
         number: u32,
-        /// Where the record of the subscription stands; 0 in records of older
-        /// versions.
+        /// The position of the subscription's record; 0 in records of older versions.
         #[serde(default)]
         undoes: LogPos,
-        /// The last number that was given in the session: none is given again.
+        /// The last number given to a subscription of the session: numbers are not reused.
         #[serde(default)]
         last: u32,
     },
-    /// A key outlives its job.
+    /// An idempotency key is kept longer than its job.
     KeyKept {
-        /// The job it was claimed for.
+        /// The job that claimed it.
         job: JobId,
-        /// Whose it is.
+        /// Its principal.
         principal: Principal,
         /// The key.
         key: KeyRecord,
-        /// Until when.
+        /// Until when it is kept.
         until: UtcMs,
     },
     /// A job is forgotten.
@@ -247,90 +240,89 @@ pub enum Record {
         /// The job.
         job: JobId,
     },
-    /// Kept keys are over that held until then, and those that held shorter.
+    /// The kept keys that expired at this time or before are forgotten.
     KeysExpired {
-        /// Until when the last of them held.
+        /// The expiry of the last of them.
         until: UtcMs,
     },
-    /// What a job has asked people. The latest one counts.
+    /// The questions, permissions and interrupts of a job. The latest one counts.
     Prompted {
         /// The job.
         job: JobId,
-        /// All of it.
+        /// All of them.
         prompts: Box<KeptPrompts>,
     },
-    /// Permissions of a job are prolonged. The latest one counts, until the job is
+    /// Permissions of a job were extended. The latest one counts, until the job is
     /// [`Prompted`](Record::Prompted) again.
     GrantsProlonged {
         /// The job.
         job: JobId,
-        /// Those that were since it was prompted last, by the number of the question,
-        /// and until when each holds.
+        /// The permissions extended since the last `Prompted`, by the number of the question, and
+        /// until when each holds.
         until: Vec<(u32, UtcMs)>,
     },
     /// A decision about authority.
     Audited(Box<AuditEntry>),
-    /// A job is somebody else's. The latest one counts.
+    /// A job was handed to another principal. The latest one counts.
     HandedOver {
         /// The job.
         job: JobId,
-        /// Whose.
+        /// The new principal.
         principal: Principal,
-        /// The session of that one that took it.
+        /// The session of that principal that took it.
         session: SessionId,
-        /// Who handed it over, in records of versions that know.
+        /// The principal that handed it over; older versions did not record it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Principal>,
     },
-    /// A job is to go to another runtime, or has gone, or stays. The latest one counts.
+    /// A job is on its way to another runtime, is there, or stays. The latest one counts.
     Departing {
         /// The job.
         job: JobId,
-        /// How it stands with that.
+        /// The state of its departure.
         departure: Box<DepartureRecord>,
     },
-    /// The first entries of the audit trail are forgotten.
+    /// Entries of the audit trail are forgotten.
     AuditForgotten {
-        /// Where they stand.
+        /// Their positions.
         entries: Vec<LogPos>,
     },
-    /// The tokens of a job that count. The latest one counts, until the job is
+    /// The valid tokens of a job. The latest one counts, until the job is
     /// [`HandedOver`](Record::HandedOver).
     TokensIssued {
         /// The job.
         job: JobId,
-        /// What each is known by, the first one first.
+        /// The tokens, oldest first.
         tokens: Vec<TokenRecord>,
     },
-    /// Credentials are wanted for a job that is to be accepted: from here on some may
-    /// count. What they are is not kept.
+    /// Credentials are wanted for a job that is to be accepted: from here on some may be valid.
+    /// Their values are not recorded.
     CredentialsWanted {
         /// The job.
         job: JobId,
-        /// Whose.
+        /// Its principal.
         principal: Principal,
     },
-    /// Bytes are an artifact: they were stored before.
+    /// An artifact is kept. Its bytes were stored before.
     ArtifactKept(Box<ArtifactRecord>),
-    /// Artifacts were released, or their time is over.
+    /// Artifacts were released, or have expired.
     ArtifactsForgotten {
-        /// Where their records stand.
+        /// The positions of their records.
         entries: Vec<LogPos>,
     },
-    /// A schedule is kept.
+    /// A schedule was created.
     ScheduleKept(Box<ScheduleRecord>),
-    /// How a schedule stands. The latest one counts; in the batch of the job that it
-    /// tells of.
+    /// The state of a schedule. The latest one counts; it is in the batch of the job that it names.
     ScheduleMoved(Box<ScheduleState>),
-    /// Schedules are over.
+    /// Schedules have ended.
     SchedulesForgotten {
-        /// Where their records stand, and the last of how each stood.
+        /// The positions of their records, and of the last state of each.
         entries: Vec<LogPos>,
     },
-    /// A step of a workflow stands otherwise. The latest one of a step counts; in the batch
-    /// of what led to it.
+    /// The state of a workflow's step. The latest one of a step counts; it is in the batch of what
+    /// caused it.
     StepMoved(Box<StepRecord>),
-    /// None of the credentials of a job counts any more.
+    /// No credential of a job is valid any more.
     CredentialsRevoked {
         /// The job.
         job: JobId,
@@ -338,8 +330,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// The job that the record is about, and goes with. A number goes with its
-    /// session, a kept key with nobody.
+    /// The job that the record belongs to. A number belongs to its session, a kept key to no job.
     pub fn job(&self) -> Option<JobId> {
         match self {
             Record::JobAccepted(record) => Some(record.job),
@@ -382,7 +373,7 @@ impl Record {
         }
     }
 
-    /// The session that the record is about, and goes with.
+    /// The session that the record belongs to.
     pub fn session(&self) -> Option<SessionId> {
         match self {
             Record::SessionOpened { session, .. }
@@ -425,7 +416,7 @@ impl Record {
         }
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(crate) fn weight(&self) -> usize {
         const FIXED: usize = 256;
         let list = |list: &[String]| list.iter().map(|text| FIXED + text.len()).sum::<usize>();
@@ -485,19 +476,19 @@ impl Record {
             }
     }
 
-    /// Until when the record is of use, if that is known. A store keeps it until
-    /// it is told that this moment has [come](Self::expires): it has no clock.
+    /// When the record expires, if that is known. A store has no clock, and keeps the record until
+    /// another one says that this time [has come](Self::expires).
     pub fn until(&self) -> Option<UtcMs> {
         if let Record::KeyKept { until, .. } = self { Some(*until) } else { None }
     }
 
-    /// Up to when records that are of use [until](Self::until) a moment are of
-    /// none, once a store has this one.
+    /// A store that has this record may delete those that [expire](Self::until) at this time or
+    /// before.
     pub fn expires(&self) -> Option<UtcMs> {
         if let Record::KeysExpired { until } = self { Some(*until) } else { None }
     }
 
-    /// The latest moment that the record tells of, by the clock of its time.
+    /// The latest time in the record, in UTC milliseconds.
     pub(crate) fn moment(&self) -> UtcMs {
         match self {
             Record::JobEvent { event, .. } => event.at,
@@ -541,8 +532,8 @@ impl Record {
         }
     }
 
-    /// The records that a store may let go of once it has this one, and of this one as
-    /// well.
+    /// The positions of records that a store may delete once it has this one, and this one with
+    /// them.
     pub fn forgets_entries(&self) -> &[LogPos] {
         if let Record::AuditForgotten { entries }
         | Record::ArtifactsForgotten { entries }
@@ -555,7 +546,7 @@ impl Record {
         }
     }
 
-    /// The record that a store may let go of once it has this one.
+    /// The position of a record that a store may delete once it has this one.
     pub fn undoes(&self) -> Option<LogPos> {
         let undoes = if let Record::Audited(entry) = self {
             entry.undoes
@@ -574,23 +565,23 @@ impl Record {
         Some(undoes).filter(|at| at.0 > 0)
     }
 
-    /// The job whose records a store may let go of once it has this one.
+    /// The job whose records a store may delete once it has this one.
     pub fn forgets_job(&self) -> Option<JobId> {
         if let Record::JobForgotten { job } = self { Some(*job) } else { None }
     }
 
-    /// The session whose records a store may let go of once it has this one.
+    /// The session whose records a store may delete once it has this one.
     pub fn ends_session(&self) -> Option<SessionId> {
         if let Record::SessionEnded { session } = self { Some(*session) } else { None }
     }
 }
 
-/// The durable part of a job.
+/// A job at its acceptance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// The job.
     pub job: JobId,
-    /// Whose.
+    /// Its principal.
     pub principal: Principal,
     /// The session that submitted it.
     pub session: SessionId,
@@ -602,90 +593,89 @@ pub struct JobRecord {
     pub lease: Json,
     /// Its trace.
     pub trace: String,
-    /// What only the open family says of it.
+    /// Members that only the open family has.
     pub invocation: Invocation,
-    /// The request that it answers.
+    /// The request that the acceptance answers.
     pub request: WireId,
-    /// What makes another message of that id the same.
+    /// A digest of the submit: a message with the same id and another digest is another command.
     #[serde(default)]
     pub command: Option<[u8; 32]>,
-    /// Whether the request's id stands for one message of the principal, not
-    /// of the session: then it does so when the session is over.
+    /// Whether the id of the request belongs to the principal, not to the session: then it outlives
+    /// the session.
     #[serde(default)]
     pub id_is_of_principal: bool,
-    /// Whether its agent is started at once: there was a slot.
+    /// Whether its agent is started at once, as a slot was free.
     #[serde(default)]
     pub starts: bool,
-    /// When it was accepted.
+    /// When it was accepted, in UTC milliseconds.
     pub created_at: UtcMs,
-    /// What bounds it.
+    /// Its bounds.
     #[serde(flatten)]
     pub bounds: JobBounds,
     /// The key it claims.
     pub key: Option<KeyRecord>,
 }
 
-/// What a child is to its parent.
+/// How a child refers to its parent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParentRecord {
     /// The parent.
     pub job: JobId,
-    /// What the child is known by there.
+    /// The id by which the parent refers to this child.
     pub delegate_id: WireId,
-    /// What makes another delegation of that id the same.
+    /// A digest of the delegation: one with the same id and another digest is refused.
     pub fingerprint: [u8; 32],
 }
 
-/// What bounds a job, fixed when it is accepted.
+/// The bounds of a job, fixed when it is accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobBounds {
     /// Its time limit in seconds.
     pub max_runtime: Option<NonZeroU32>,
-    /// When its lease ends, and what ends with a budget.
+    /// When its lease expires, and whether the job ends with its budget.
     #[serde(default, skip_serializing_if = "Constraints::is_none")]
     pub constraints: Constraints,
-    /// The job that had it done, if one had: with that it ends.
+    /// Its parent, if it is a child: it ends with its parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<ParentRecord>>,
-    /// How far it is trusted, as its session was; whom nobody vouches for is not.
+    /// Its trust level, which is that of its session. Anonymous sessions are not trusted.
     #[serde(default, skip_serializing_if = "TrustLevel::is_usual")]
     pub trust: TrustLevel,
-    /// By which its agent may delegate, besides its principal: those that counted
-    /// when it was submitted.
+    /// The roles by which its agent may delegate: those of its session when it was submitted.
     #[serde(default, skip_serializing_if = "Roles::is_empty")]
     pub roles: Roles,
-    /// The time of a schedule that it is the job of, if it is one's.
+    /// The time of a schedule for which it was submitted, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<Box<Firing>>,
-    /// Where it began, if that was a checkpoint of another one.
+    /// The checkpoint of another job at which it began, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun_at: Option<Box<BegunAt>>,
 }
 
-/// An artifact as it is kept.
+/// An artifact, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRecord {
-    /// What it is known by to whose it is.
+    /// Its id, unique within its principal.
     pub id: WireId,
-    /// Whose it is.
+    /// Its principal.
     pub principal: Principal,
-    /// The session that left it.
+    /// The session that put it.
     pub session: SessionId,
-    /// What its bytes are.
+    /// The media type of its bytes.
     pub media_type: MediaType,
-    /// How many.
+    /// Its size in bytes.
     pub size: u64,
-    /// Their SHA-256, by which the host has them.
+    /// The SHA-256 of its bytes, by which the host knows them.
     pub digest: BlobDigest,
     /// Until when it is kept.
     pub until: UtcMs,
-    /// The job whose agent left it, if one has: who may watch that may fetch it.
+    /// The job whose agent put it, if any: sessions that may watch the job may fetch it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
 }
 
 impl ArtifactRecord {
-    /// What is shown of it.
+    /// The form that clients are shown.
     pub(crate) fn shown(&self) -> ArtifactRef {
         ArtifactRef {
             id: self.id.clone(),
@@ -697,44 +687,44 @@ impl ArtifactRecord {
         }
     }
 
-    /// How many bytes it is of.
+    /// Its size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         usize::try_from(self.size).unwrap_or(usize::MAX)
     }
 
-    /// Bytes that its texts hold.
+    /// Bytes of its texts.
     pub(crate) fn weight(&self) -> usize {
         self.id.as_str().len() + self.media_type.as_str().len()
     }
 }
 
-/// An event of a job as it is kept.
+/// An event of a job, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
     /// Its number in the job, from 1.
     pub n: u64,
-    /// When.
+    /// The time of the event, in UTC milliseconds.
     pub at: UtcMs,
-    /// How many thoughts the job had had before.
+    /// How many thoughts the job had before it.
     #[serde(default)]
     pub thoughts: u64,
     /// The event.
     pub event: Arc<JobEvent>,
 }
 
-/// An idempotency key as it is kept.
+/// An idempotency key, as it is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// A digest of principal and key.
     pub digest: [u8; 32],
-    /// What makes two submits the same.
+    /// A digest of the submit: with the same key and another digest, it is refused.
     pub fingerprint: [u8; 32],
 }
 
-/// How it stands with a job that is to go to another runtime.
+/// The state of a job's departure to another runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DepartureRecord {
-    /// From here on the receiver may be asked, and perhaps has it.
+    /// The receiver is asked from here on, and may have accepted the job.
     Asked(DepartureTerms),
     /// The receiver does not have it.
     Stays,
@@ -752,24 +742,23 @@ impl DepartureRecord {
     }
 }
 
-/// What a receiver is asked besides what the acceptance of the job says: the same each
-/// time.
+/// The terms of a handoff that are not in the job's acceptance. Each retry has the same terms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DepartureTerms {
-    /// What the receiver is called here.
+    /// The local name of the receiver.
     pub to: String,
-    /// Where it is: whoever has its name later is perhaps another one, which does not
-    /// know the job. Empty in records of versions that do not say.
+    /// The URL of the receiver. If the name has another URL later, that may be another runtime,
+    /// which does not know the job. Empty in records of older versions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
-    /// What the job may do and still spend.
+    /// The lease of the job, with what its budget has left.
     pub lease: Json,
-    /// Since when it is to go.
+    /// When the departure began.
     pub since: UtcMs,
 }
 
 impl DepartureTerms {
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(crate) fn bytes(&self) -> usize {
         let DepartureTerms { to, url, lease, since: UtcMs(_) } = self;
         size_of::<Self>() + to.len() + url.len() + lease.as_str().len()

@@ -1,5 +1,5 @@
-//! How it stands with a runtime, for who operates it; what is held, in bytes, as it is counted in
-//! accounts, and counted once more.
+//! Counts about a runtime for its operator: what it holds in bytes, as counted in accounts and as
+//! counted again.
 
 use alloc::vec::Vec;
 
@@ -9,34 +9,34 @@ use super::{connection, delivery, job};
 use crate::id::{ConnId, Principal};
 use crate::time::Timestamp;
 
-/// Bytes that a runtime holds for something, roughly.
+/// Bytes that a runtime holds for a purpose, approximately.
 pub fn held_bytes(runtime: &Runtime, held_for: HeldFor) -> usize {
     runtime.ctx.accounts.runtime().bytes(held_for)
 }
 
-/// Bytes that it holds for something of one principal, or of all that share their
-/// network if nobody vouches for that one.
+/// Bytes that a runtime holds for a purpose of one principal; for an anonymous one, of all
+/// anonymous principals of its network.
 pub fn held_bytes_of(runtime: &Runtime, principal: &Principal, held_for: HeldFor) -> usize {
     runtime.ctx.accounts.bytes(&principal.account(), held_for)
 }
 
-/// How many artifacts a runtime keeps, and how many bytes they have: all of them, or those of
-/// a principal, with those that share their network with it if nobody vouches for that one.
+/// How many artifacts a runtime keeps, and their bytes: all of them, or those of a principal; for
+/// an anonymous one, of all anonymous principals of its network.
 pub fn kept_artifacts(runtime: &Runtime, principal: Option<&Principal>) -> (usize, u64) {
     runtime.artifacts.kept_of(principal.map(Principal::account).as_ref())
 }
 
-/// Jobs whose credentials, or some of them, ought to be revoked and may count.
+/// Jobs that have credentials which should be revoked and may still be valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unrevoked {
-    /// How many there are.
+    /// The number of such jobs.
     pub jobs: usize,
-    /// Since when that is so of the first of them, in this run of the runtime.
+    /// Since when the first of them is such a job, in this run of the runtime.
     pub since: Option<Timestamp>,
 }
 
-/// Jobs whose credentials could not be revoked when that was asked for, or not before
-/// their end was due, and those that were issued too late, or perhaps.
+/// Jobs whose credentials could not be revoked, or not before the job's end was due, and those
+/// whose credentials were issued too late, or may have been.
 pub fn unrevoked_credentials(runtime: &Runtime) -> Unrevoked {
     let mut all = Unrevoked::default();
     for since in runtime.jobs.credentials.unrevoked() {
@@ -46,19 +46,19 @@ pub fn unrevoked_credentials(runtime: &Runtime) -> Unrevoked {
     all
 }
 
-/// Whether no new jobs are accepted because it is to end.
+/// Whether new jobs are refused because the runtime is to end.
 pub fn is_draining(runtime: &Runtime) -> bool {
     runtime.ctx.draining
 }
 
-/// How many numbered frames each session has not acknowledged that has a connection
-/// and whose client agreed to acknowledge. Costs as much as there are sessions.
+/// For each connected session whose client agreed to acknowledge: how many numbered frames it has
+/// not acknowledged. Costs time in proportion to the sessions.
 pub fn unacknowledged(runtime: &Runtime) -> Vec<u64> {
     delivery::unacknowledged(&runtime.delivery.feeds).collect()
 }
 
-/// The accounts of which something else is counted than is there: none. Costs as
-/// much as the runtime holds.
+/// The accounts whose counts differ from what they hold; there should be none. Costs time in
+/// proportion to what the runtime holds.
 pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
     let Runtime { ctx, connections, sessions, jobs, delivery, artifacts, schedules, workflows, fingerprint: _ } =
         runtime;
@@ -75,9 +75,9 @@ pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
     recount.miscounts()
 }
 
-/// Whether a peer that says nothing more is still to be told something in answer to what
-/// it has said: it is being judged or checked, or waits for its turn, for the store or for
-/// credit. A transport whose peer has ended its side closes it after that.
+/// Whether the peer of a connection is still to get answers to what it has sent. An answer may wait
+/// for a verdict, a check, its turn, the store or credit. When a peer has closed its side, the
+/// transport closes the connection once this is false.
 pub fn owes(runtime: &Runtime, conn: ConnId) -> bool {
     let session = runtime.connections.session(conn).and_then(|session| runtime.delivery.feeds.get(session));
     connection::owes(&runtime.connections, conn, session.map_or(0, |feed| feed.position().cursor))

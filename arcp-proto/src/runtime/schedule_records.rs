@@ -1,4 +1,4 @@
-//! Schedules as they are kept: what each is, and how it stands.
+//! Schedules, as they are recorded: their terms and their states.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,45 +12,45 @@ use crate::model::schedule::{Missed, Overlap, ScheduledJob, Times};
 use crate::policy::Roles;
 use crate::time::UtcMs;
 
-/// What a schedule is: it never changes.
+/// The terms of a schedule, which never change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleRecord {
-    /// What it is known by to whose it is.
+    /// Its id, unique within its principal.
     pub id: WireId,
-    /// Whose it is, and its jobs.
+    /// The principal of the schedule and of its jobs.
     pub principal: Principal,
-    /// The session that it was asked for in.
+    /// The session that created it.
     pub session: SessionId,
-    /// What makes another wish for it the same.
+    /// A digest of the request: one with the same id and another digest is refused.
     pub fingerprint: [u8; 32],
-    /// What is submitted.
+    /// What it submits.
     pub job: ScheduledJob,
-    /// When.
+    /// When it fires.
     pub times: Times,
-    /// The last of its times, of a rule that counts them.
+    /// The last of its times, if its rule has a count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<UtcMs>,
-    /// What becomes of times that were missed.
+    /// What happens to missed times.
     #[serde(default)]
     pub missed: Missed,
-    /// What becomes of times while an earlier job goes on.
+    /// What happens to times at which an earlier job is unfinished.
     #[serde(default)]
     pub overlap: Overlap,
-    /// When it was kept.
+    /// When it was created, in UTC milliseconds.
     pub created_at: UtcMs,
-    /// Bounds of a lease that its client may ask for.
+    /// The features of its session that leases of its jobs may use.
     #[serde(default)]
     pub features: Features,
-    /// The roles that counted when it was asked for.
+    /// The roles of its session when it was created.
     #[serde(default, skip_serializing_if = "Roles::is_empty")]
     pub roles: Roles,
-    /// What its jobs may be granted at most, as the credentials of that session say.
+    /// The ceilings of the credentials of its session, which bound what its jobs are granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ceilings: Vec<Ceiling>,
 }
 
 impl ScheduleRecord {
-    /// Bytes that its texts hold.
+    /// Bytes of its texts.
     pub(crate) fn bytes(&self) -> usize {
         let rule = if let Times::Every(rule) = &self.times { rule.as_str().len() } else { 0 };
         let ceilings = self.ceilings.iter().map(Ceiling::bytes).sum::<usize>();
@@ -58,51 +58,51 @@ impl ScheduleRecord {
     }
 }
 
-/// How a schedule stands.
+/// The state of a schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleState {
-    /// Where the record of the schedule stands.
+    /// The position of the schedule's record.
     pub schedule: LogPos,
-    /// Where the record of how it stood before stands; 0: there is none.
+    /// The position of the record of the state before; 0: there is none.
     #[serde(default)]
     pub undoes: LogPos,
-    /// When it came to stand so.
+    /// When the state began, in UTC milliseconds.
     pub at: UtcMs,
-    /// Up to which of its times it is decided what became of them.
+    /// All of its times up to this one are decided.
     pub upto: UtcMs,
-    /// Times of those that wait for an earlier job to end.
+    /// Times among those that wait for an earlier job to end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<UtcMs>,
-    /// The latest of them that had a job, and that.
+    /// The latest time that got a job, and the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<(UtcMs, JobId)>,
-    /// How many had one.
+    /// How many times got a job.
     #[serde(default)]
     pub fired: u64,
-    /// How many had none.
+    /// How many times got none.
     #[serde(default)]
     pub skipped: u64,
-    /// Why it is paused; `None`: it is not.
+    /// Why the schedule is paused; `None`: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
-    /// Why the latest that was to have a job and was refused it was that.
+    /// Why the job of the latest time was refused; `None`: it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
 
 impl ScheduleState {
-    /// Bytes that it holds besides itself.
+    /// Bytes it holds outside of the value itself.
     pub(crate) fn bytes(&self) -> usize {
         let said = [&self.paused, &self.refused].into_iter().flatten().map(String::len).sum::<usize>();
         size_of_val(self.queued.as_slice()) + said
     }
 }
 
-/// The time of a schedule that a job is of.
+/// The time of a schedule for which a job was submitted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Firing {
-    /// What the schedule is known by to whose it is.
+    /// The id of the schedule, unique within its principal.
     pub schedule: WireId,
-    /// The time, as the schedule says it.
+    /// The time by the schedule, in UTC milliseconds.
     pub at: UtcMs,
 }

@@ -1,4 +1,4 @@
-//! What is held of a text is counted as long as it is, and given back as much.
+//! The weight of a text counts for as long as it is held.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,8 +12,8 @@ const MORE: usize = 100;
 const JOB: &str = "job_01KDVDNA09Z9GEBBX0JS6RDFE6";
 const SESSION: &str = "sess_01KDVDNA0233RQ3RRSFQHS1P05";
 
-/// Makes each text with an `xx` longer, one after the other: what holds it weighs as much more. `J` and `S`
-/// stand for ids.
+/// Makes each text with an `xx` longer, one after the other; the weight must grow by as much. `J`
+/// and `S` stand for ids.
 fn counts<T: DeserializeOwned>(written: &str, weight: impl Fn(&T) -> usize) {
     let written =
         written.replace("\"J\"", &alloc::format!("\"{JOB}\"")).replace("\"S\"", &alloc::format!("\"{SESSION}\""));

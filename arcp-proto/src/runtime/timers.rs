@@ -1,4 +1,4 @@
-//! Timers: set replaces, and a timer that fires is gone before it acts.
+//! Timers. Setting one replaces it; one that fires is removed before its action.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -9,95 +9,92 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ConnId, JobId, SessionId};
 use crate::time::Timestamp;
 
-/// When the core wants to be called again, and why.
+/// When the core is to be called next, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// Not earlier than this.
+    /// The earliest time for the call.
     pub at: Timestamp,
-    /// What for.
+    /// The reason.
     pub reason: Timer,
 }
 
-/// What a deadline is for.
+/// The reason for a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Timer {
-    /// The peer has not opened a session yet.
+    /// The peer has not opened a session in time.
     Handshake(ConnId),
     /// A ping is due, or the peer is lost.
     Heartbeat(ConnId),
-    /// The peer has read nothing while something waits for it.
+    /// The peer has read nothing for too long while frames wait for it.
     Stalled(ConnId),
-    /// The host has taken long enough to check an input.
+    /// The host has not checked an input in time.
     InputCheck(ConnId),
-    /// A frame has waited long enough for its sidecar.
+    /// The bytes of a frame have not arrived in time.
     Sidecar(ConnId),
-    /// The numbered stream is held for a moment.
+    /// Numbered frames, held back for a moment, may be sent.
     Hold(ConnId),
-    /// A detached session can no longer be resumed.
+    /// A detached session can be resumed until then.
     ResumeWindow(SessionId),
-    /// A session must be refreshed, or is over.
+    /// The lease of a session ends, unless it is renewed.
     SessionLease(SessionId),
-    /// A paced agent gets its next calls.
+    /// A paced agent gets more credit.
     Pace(JobId),
     /// A stream of a job may go on.
     StreamPace(JobId),
-    /// A sign of life of a job is due.
+    /// A job's heartbeat is due.
     JobHeartbeat(JobId),
-    /// An agent has been silent for long.
+    /// An agent has been silent for too long.
     AgentSilence(JobId),
-    /// The job's time limit.
+    /// The job has reached its time limit.
     MaxRuntime(JobId),
-    /// The agent has been told to stop long enough ago.
+    /// The agent has not stopped in time after a cancel.
     CancelGrace(JobId),
-    /// An ended job is forgotten.
+    /// An ended job is to be forgotten.
     Retention(JobId),
-    /// Events of a job that everybody has are let go.
+    /// Events that every session has acknowledged are to be deleted.
     Purge(JobId),
-    /// What was sent of expired jobs has arrived by now.
+    /// The frames of ended jobs that a session was sent count as received.
     Arrived(SessionId),
-    /// The oldest idempotency key is forgotten.
+    /// The oldest idempotency key expires.
     KeyExpiry,
-    /// What was refused again and again is written down.
+    /// Repeated refusals are to be written to the audit trail, or its entries have expired.
     Audit,
-    /// The time of the first artifact is over.
+    /// The first artifact expires.
     Artifacts,
-    /// The next time of a schedule has come, or is looked for by a clock that steps.
+    /// A schedule is due, or the times of one are to be found.
     Schedules,
-    /// The store has taken long enough to read something back.
+    /// The store has not read events back in time.
     Read(SessionId),
-    /// The store is asked again.
+    /// The store is to be retried.
     StoreRetry,
-    /// Nobody resumes to what it missed of an ended job any more.
+    /// The resume window after the end of a job is over.
     EndMissed(JobId),
-    /// The lease of a job ends.
+    /// The lease of a job expires.
     LeaseExpiry(JobId),
-    /// The first question of a job that nobody has answered in time, or whose schema
-    /// nobody has checked.
+    /// The first question of a job expires, or its schema was not checked in time.
     Prompt(JobId),
-    /// The end of a job has waited long enough for its credentials to be revoked.
+    /// The credentials of an ending job were not revoked in time.
     RevocationGrace(JobId),
-    /// Credentials that could not be revoked are tried again.
+    /// Credentials that could not be revoked are to be revoked again.
     RevokeAgain(JobId),
-    /// The agent of a job has waited long enough for a credential's other value.
+    /// The new value of a job's credential has not come in time.
     Renewal(JobId),
-    /// The host has had long enough for a child that the agent of a job asks for.
+    /// The host has not checked or provided for a child in time.
     Delegation(JobId),
-    /// The host has had long enough to issue the credentials of a job that is a step, or of a
-    /// schedule.
+    /// The host has not issued the credentials of a step's or a schedule's job in time.
     Provision(JobId),
-    /// The runtime that is to have a job has had long enough to answer, or is asked
-    /// again.
+    /// A receiver has not answered in time, or is to be asked again.
     Departure(JobId),
-    /// A step of a workflow is tried again, or may be begun that was put off.
+    /// A step of a workflow is to be retried, or may begin after it was put off.
     Workflow(JobId),
-    /// The agent of a job has had long enough to make a checkpoint.
+    /// The agent of a job has not made a requested checkpoint in time.
     Checkpoint(JobId),
-    /// Somebody is heard who had too much before the store.
+    /// Agents whose calls were put off for the store are heard again.
     Backlog,
 }
 
 impl Timer {
-    /// What tells it from others of its kind.
+    /// The number of the connection, session or job that it is for.
     fn number(self) -> u128 {
         match self {
             Timer::Handshake(conn)
@@ -138,8 +135,8 @@ impl Timer {
         }
     }
 
-    /// Whether it says that somebody outside has said nothing for too long:
-    /// what the driver still holds may prove the contrary.
+    /// Whether it judges that a peer, agent or store was silent for too long. Inputs that the
+    /// driver still holds may prove otherwise.
     fn judges_silence(self) -> bool {
         match self {
             Timer::Handshake(_)
@@ -184,13 +181,14 @@ impl Timer {
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Timestamp, Timer)>,
-    /// Those that judge silence.
+    /// Timers that judge silence.
     silences: BTreeSet<(Timestamp, Timer)>,
-    /// Those that are set, kind by kind: of most kinds none is, and whoever ends clears all.
+    /// All timers by kind. Most kinds have none set; the end of a job or connection clears all
+    /// kinds.
     kinds: Vec<Kind>,
 }
 
-/// All timers of a kind, by the number of whom each is for.
+/// The timers of a kind that are set, by number.
 #[derive(Debug)]
 struct Kind {
     kind: Discriminant<Timer>,
@@ -205,7 +203,7 @@ impl Timers {
         self.ordered(timer).insert((at, timer));
     }
 
-    /// The timers of this one's kind.
+    /// The timers of the same kind.
     fn kind(&mut self, timer: Timer) -> &mut Kind {
         let kind = discriminant(&timer);
         let at = self.kinds.iter().position(|known| known.kind == kind).unwrap_or_else(|| {
@@ -219,7 +217,7 @@ impl Timers {
         if timer.judges_silence() { &mut self.silences } else { &mut self.by_time }
     }
 
-    /// Brings a timer that is set forward, never back.
+    /// Moves a timer that is set to an earlier time, never to a later one.
     pub(super) fn hasten(&mut self, timer: Timer, at: Timestamp) {
         if self.at(timer).is_some_and(|set| at < set) {
             self.set(timer, at);
@@ -234,7 +232,7 @@ impl Timers {
         }
     }
 
-    /// When a timer that is set is due.
+    /// When a timer is due, if it is set.
     pub(super) fn at(&self, timer: Timer) -> Option<Timestamp> {
         let kind = discriminant(&timer);
         self.kinds.iter().find(|known| known.kind == kind)?.set.get(&timer.number()).copied()
@@ -248,7 +246,7 @@ impl Timers {
         self.by_time.first().into_iter().chain(self.silences.first()).min().copied()
     }
 
-    /// Takes the earliest timer that is due; one that judges silence only once
+    /// Takes the earliest timer that is due. A timer that judges silence is due only once
     /// everything was heard that had arrived by its time.
     pub(super) fn pop_due(&mut self, now: Timestamp, heard: Timestamp) -> Option<Timer> {
         let timed = self.by_time.first().filter(|(at, _)| *at <= now);

@@ -1,14 +1,14 @@
-//! What is kept of tokens of jobs.
+//! Tokens of jobs, as they are recorded.
 
 use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretDigest;
 
-/// A token of a job, as it is kept.
+/// A job token, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {
-    /// What it is known by: not itself.
+    /// Its digest; the token itself is not recorded.
     pub digest: SecretDigest,
-    /// The last event of the job when it was issued.
+    /// The number of the job's last event when the token was issued.
     pub after: u64,
 }

@@ -1,4 +1,4 @@
-//! How a step of a workflow stands, as it is kept.
+//! Steps of workflows, as they are recorded.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,63 +7,62 @@ use crate::json::Json;
 use crate::model::event::JobError;
 use crate::time::UtcMs;
 
-/// How a step of a workflow stands. The latest one of a step counts; without any it waits.
+/// The state of a workflow's step. The latest one counts; a step without any waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The job of the workflow.
     pub job: JobId,
-    /// Where the step stands in the graph, from 0.
+    /// The index of the step in the graph, from 0.
     pub step: u32,
-    /// How it stands.
+    /// The state.
     pub state: StepState,
-    /// Where the record of it before this one stands, which is of no use any more; 0: there
-    /// is none.
+    /// The position of the step's record before this one, which may be deleted; 0: there is none.
     #[serde(default)]
     pub undoes: LogPos,
 }
 
-/// How a step of a workflow stands.
+/// The state of a workflow's step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepState {
-    /// Its job goes on.
+    /// Its job is unfinished.
     Running {
-        /// How often it was tried, with this time.
+        /// The number of this try, from 1.
         attempt: u32,
         /// The job.
         child: JobId,
     },
-    /// It has failed, and is tried again.
+    /// It failed, and will be retried.
     Backoff {
-        /// How often it was tried.
+        /// How many tries it had.
         attempt: u32,
-        /// When it is tried again.
+        /// When it is retried.
         until: UtcMs,
     },
-    /// It is over, and did what it should.
+    /// It has succeeded.
     Succeeded {
-        /// How often it was tried.
+        /// How many tries it had.
         attempt: u32,
-        /// The job that did it.
+        /// The job that succeeded.
         child: JobId,
         /// Its result.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
         result: Option<Json>,
     },
-    /// It is over, and did not.
+    /// It has failed.
     Failed {
-        /// How often it was tried.
+        /// How many tries it had.
         attempt: u32,
-        /// The last job of it, if there was one.
+        /// Its last job, if it had one.
         child: Option<JobId>,
-        /// Why.
+        /// The error.
         error: JobError,
     },
-    /// It is not run: its condition does not hold, or what it needs was skipped.
+    /// It is not run, as its condition does not hold or a step that it needs was skipped.
     Skipped,
 }
 
 impl StepState {
-    /// The word for it, as it is shown.
+    /// The name, as clients are shown it.
     pub fn as_str(&self) -> &'static str {
         match self {
             StepState::Running { .. } => "running",
@@ -74,7 +73,7 @@ impl StepState {
         }
     }
 
-    /// Bytes that it holds besides itself.
+    /// Bytes it holds outside of the value itself.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             StepState::Succeeded { result, .. } => result.as_ref().map_or(0, |json| json.as_str().len()),
@@ -85,7 +84,7 @@ impl StepState {
         }
     }
 
-    /// Whether nothing more becomes of the step.
+    /// Whether the state is final.
     pub(crate) fn is_over(&self) -> bool {
         match self {
             StepState::Succeeded { .. } | StepState::Failed { .. } | StepState::Skipped => true,
@@ -93,7 +92,7 @@ impl StepState {
         }
     }
 
-    /// How often it was tried.
+    /// How many tries it had, with the present one.
     pub(crate) fn attempt(&self) -> u32 {
         match self {
             StepState::Running { attempt, .. }

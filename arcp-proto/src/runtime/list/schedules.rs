@@ -1,4 +1,4 @@
-//! Listing schedules: one's own, or for whoever oversees everybody those of all.
+//! Listing schedules: a principal's own, or everybody's for operators and auditors.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use crate::runtime::context::Context;
 use crate::runtime::schedule::Schedules;
 use crate::runtime::session::Session;
 
-/// A page of schedules that was asked for.
+/// A requested page of schedules.
 #[derive(Debug)]
 pub(in crate::runtime) struct ScheduleListing {
     request: WireId,
@@ -20,7 +20,7 @@ pub(in crate::runtime) struct ScheduleListing {
     limit: usize,
 }
 
-/// Whose schedules are listed, and after which.
+/// Whose schedules are listed, and after which one the page begins.
 #[derive(Debug)]
 enum Whose {
     Own(Principal, Option<WireId>),
@@ -28,11 +28,11 @@ enum Whose {
 }
 
 impl ScheduleListing {
-    /// What a session asks for.
+    /// The page that a session requests.
     ///
     /// # Errors
     ///
-    /// If it may not, or asks for what makes no sense.
+    /// If the session may not list, or the query is invalid.
     pub(in crate::runtime) fn new(
         ctx: &Context,
         session: &Session,
@@ -59,7 +59,7 @@ impl ScheduleListing {
         Ok(ScheduleListing { request, of, limit })
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(super) fn weight(&self) -> usize {
         match &self.of {
             Whose::Own(_, after) => after.as_ref().map_or(0, |after| after.as_str().len()),
@@ -67,7 +67,7 @@ impl ScheduleListing {
         }
     }
 
-    /// Looks the page up, as it is now.
+    /// Makes the page, as of now.
     pub(super) fn page(&self, ctx: &Context, schedules: &Schedules) -> SchedulePage {
         match &self.of {
             Whose::Own(principal, after) => {

@@ -1,4 +1,4 @@
-//! Listing sessions, oldest first, for whoever oversees everybody.
+//! Listing sessions, oldest first, for operators and auditors.
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use crate::runtime::context::Context;
 use crate::runtime::session::{Session, Sessions};
 use crate::time::UtcMs;
 
-/// A page of sessions that was asked for.
+/// A requested page of sessions.
 #[derive(Debug)]
 pub(in crate::runtime) struct SessionListing {
     request: WireId,
@@ -22,11 +22,11 @@ pub(in crate::runtime) struct SessionListing {
 }
 
 impl SessionListing {
-    /// What a session asks for.
+    /// The page that a session requests.
     ///
     /// # Errors
     ///
-    /// If it may not, or asks for what makes no sense.
+    /// If the session may not list, or the query is invalid.
     pub(in crate::runtime) fn new(
         ctx: &Context,
         session: &Session,
@@ -46,7 +46,7 @@ impl SessionListing {
         Ok(SessionListing { request, after: after.map(|after| after.ok_or_else(unknown)).transpose()?, limit })
     }
 
-    /// Looks the page up, as it is now.
+    /// Makes the page, as of now.
     pub(super) fn page(&self, ctx: &Context, sessions: &Sessions) -> SessionPage {
         let page_bytes = ctx.config.limits.frame.result_frame_bytes / 2;
         let (mut found, mut bytes) = (Vec::<SessionSummary>::new(), 0);
