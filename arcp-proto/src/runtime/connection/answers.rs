@@ -1,7 +1,7 @@
-//! What a connection is answered: in the order of its requests, refusals too,
-//! each once everything that had been appended by then is durable. A refusal
-//! that needs no record to be true waits for its turn only. Signs of life pass
-//! by; numbered frames wait in the log, not here.
+//! The answers of a connection. They leave in the order of its requests, refusals included, each
+//! once everything that was appended before it is durable. A refusal that needs no record to be
+//! true waits only for its turn. Heartbeats overtake answers; numbered frames wait in the log, not
+//! here.
 
 use alloc::collections::VecDeque;
 
@@ -16,19 +16,19 @@ use crate::runtime::effect::{Position, Withdrawn};
 use crate::runtime::io::CloseReason;
 use crate::runtime::list::Listing;
 
-/// Answers may pile up to this many times their bounds while a driver still
-/// hands over what it had read before it was told to pause.
+/// Answers may grow to this many times their bounds while a driver still hands over frames that it
+/// had read before it was told to pause.
 const FLOOD_FACTOR: usize = 16;
 
 /// The answers that wait for one connection.
 #[derive(Debug)]
 pub(super) struct Answers {
     queue: VecDeque<Queued>,
-    /// Pongs, and what else is no answer to a request for something.
+    /// Pongs and other replies that answer no request for something, and overtake the queue.
     asides: VecDeque<(Reply, Charge)>,
     /// The account of the connection.
     account: Balance,
-    /// The last answer that is a numbered frame.
+    /// The last numbered frame that answers a request.
     numbered: u64,
 }
 
@@ -36,14 +36,14 @@ pub(super) struct Answers {
 struct Queued {
     turn: Turn,
     content: Content,
-    /// Bytes that it holds, roughly.
+    /// Bytes that it holds, approximately.
     charge: Charge,
 }
 
-/// When an answer may be sent.
+/// The conditions under which an answer may be sent.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct Turn {
-    /// What must be durable first.
+    /// The position that must be durable first.
     pub(super) gate: LogPos,
     /// Numbered frames up to this one come before it.
     pub(super) follows: u64,
@@ -51,7 +51,7 @@ pub(in crate::runtime) struct Turn {
     pub(super) precedes: u64,
 }
 
-/// An answer, and whether it needs what was appended before it to be true.
+/// An answer, and whether the records appended before it must be durable first.
 #[derive(Debug)]
 pub(in crate::runtime) struct Answer {
     content: Content,
@@ -61,41 +61,40 @@ pub(in crate::runtime) struct Answer {
 #[derive(Debug)]
 pub(in crate::runtime) enum Content {
     Reply(Reply),
-    /// A page, looked up when it can be written: it is as large as its reader
-    /// asks for.
+    /// A page, made when it can be written, because the client decides how large it is.
     Page(Listing),
-    /// Frames that are sent once more.
+    /// Frames that are sent again.
     Replay(Replay),
 }
 
 /// What a connection can be sent next.
 pub(in crate::runtime) enum Next {
-    /// It was sent something.
+    /// Something was sent.
     Sent,
-    /// A page, which has to be looked up.
+    /// A page, which has to be made.
     Page(Turn, Listing),
-    /// The next frame of a replay, else a numbered one, up to this one.
+    /// The next frame of a replay, or else a numbered one, up to this number.
     Replay(u64),
-    /// The next numbered frames, up to this one.
+    /// Numbered frames, up to this number.
     Numbered(u64),
-    /// Nothing just now.
+    /// Nothing at present.
     Nothing,
 }
 
 impl Answer {
-    /// What may be seen once whatever was appended before it, with the rest of
-    /// its batch, is durable.
+    /// An answer that may be seen once everything appended before it, with the rest of its batch,
+    /// is durable.
     pub(in crate::runtime) fn gated(content: Content) -> Answer {
         Answer { content, gated: true }
     }
 
-    /// What needs no record to be true.
+    /// An answer that needs no record to be true.
     pub(in crate::runtime) fn free(reply: Reply) -> Answer {
         Answer { content: Content::Reply(reply), gated: false }
     }
 
-    /// A refusal that a record decides, durable or not. That something cannot
-    /// be done just now follows from no record.
+    /// A refusal that follows from records, durable or not. `UNAVAILABLE` is the exception: it
+    /// follows from no record.
     pub(in crate::runtime) fn refusal(refusal: Refusal) -> Answer {
         let gated = refusal.code != ErrorCode::Unavailable;
         Answer { content: Content::Reply(Reply::Refused(refusal)), gated }
@@ -134,7 +133,7 @@ impl Answers {
         &self.account
     }
 
-    /// It is known to which principal the connection belongs.
+    /// Charges the answers to the session's account, as its principal is known.
     pub(super) fn belong_to(&mut self, account: Balance) {
         let asides = self.asides.iter_mut().map(|(_, charge)| charge);
         for charge in self.queue.iter_mut().map(|answer| &mut answer.charge).chain(asides) {
@@ -143,7 +142,7 @@ impl Answers {
         self.account = account;
     }
 
-    /// Bytes of what is there, counted once more.
+    /// Bytes of the answers, counted again.
     pub(super) fn recount(&self) -> usize {
         let asides = self.asides.iter().map(|(reply, _)| reply.weight());
         self.queue.iter().map(|answer| answer.content.weight()).chain(asides).sum()
@@ -157,7 +156,7 @@ impl Answers {
         self.queue.len() + self.asides.len()
     }
 
-    /// Whether this many, or that many bytes, wait.
+    /// Whether at least this many, or this many bytes, wait.
     pub(super) fn reach(&self, count: usize, bytes: usize) -> bool {
         self.len() >= count || self.account.bytes(HeldFor::Answers) >= bytes
     }
@@ -166,13 +165,13 @@ impl Answers {
         let (follows, precedes) = match &content {
             // The welcome comes before any replay.
             Content::Reply(Reply::Handshake(HandshakeReply::Opened(_))) => (0, at.cursor),
-            // What was numbered for a subscription comes before its end.
+            // Frames numbered for a subscription come before its end.
             Content::Reply(Reply::Command(CommandReply::Unsubscribed { .. })) => (at.head, at.head),
             Content::Reply(_) | Content::Page(_) | Content::Replay(_) => (self.numbered, at.head),
         };
         let charge = self.charge(content.weight());
         if self.queue.capacity() == 0 {
-            // Mostly it is answered before the next one.
+            // The first answer is usually sent before there is a second.
             self.queue.reserve_exact(1);
         }
         self.queue.push_back(Queued { turn: Turn { gate, follows, precedes }, content, charge });
@@ -186,13 +185,13 @@ impl Answers {
     pub(super) fn pop(&mut self) -> Option<(Turn, Content)> {
         let first = self.queue.pop_front().map(|answer| (answer.turn, answer.content));
         if self.queue.is_empty() {
-            // Who is owed nothing holds no memory here.
+            // A connection without answers holds no memory for them.
             self.queue = VecDeque::new();
         }
         first
     }
 
-    /// The turn of the first one.
+    /// The turn of the first answer.
     pub(super) fn turn(&self) -> Option<Turn> {
         self.queue.front().map(|answer| answer.turn)
     }
@@ -210,7 +209,7 @@ impl Answers {
         Some(first)
     }
 
-    /// Whether nothing waits but a word that may be the last one.
+    /// Whether only one answer waits, of a kind that may be the last one.
     pub(super) fn is_last_word(&self) -> bool {
         let word = |answer: &Queued| {
             matches!(answer.content, Content::Reply(Reply::Refused(_) | Reply::Session(SessionReply::Closed { .. })))
@@ -218,17 +217,17 @@ impl Answers {
         self.queue.len() == 1 && self.queue.iter().all(word)
     }
 
-    /// Whether a request is answered by a numbered frame that was not sent.
+    /// Whether a numbered frame that answers a request was not sent yet.
     pub(super) fn follows(&self, cursor: u64) -> bool {
         self.numbered > cursor
     }
 
-    /// A request is answered by a numbered frame: later answers follow that.
+    /// Notes that a numbered frame answers a request, so that later answers follow it.
     pub(super) fn follow(&mut self, seq: u64) {
         self.numbered = seq;
     }
 
-    /// Numbers were taken back: what comes before and after each is the same.
+    /// Adjusts turns to numbers that were taken back.
     pub(super) fn renumber(&mut self, withdrawn: &Withdrawn) {
         self.numbered = withdrawn.moved(self.numbered);
         for Queued { turn, .. } in &mut self.queue {
@@ -236,12 +235,12 @@ impl Answers {
         }
     }
 
-    /// The one that says that a new session is open.
+    /// The answer that tells of a new session.
     pub(super) fn opened(&self) -> Option<&Opened> {
         self.openings().find(|opened| opened.replay.is_none())
     }
 
-    /// Whether it is still to be said that an earlier session is open.
+    /// Whether the answer that tells of a resumed session still waits.
     pub(super) fn owes_resumption(&self) -> bool {
         self.openings().any(|opened| opened.replay.is_some())
     }
@@ -259,7 +258,7 @@ impl Answers {
 }
 
 impl Connections {
-    /// Queues an answer; `at` is how far the session of the connection is.
+    /// Queues an answer; `at` is the position of the connection's session.
     pub(in crate::runtime) fn answer(&mut self, ctx: &mut Context, id: ConnId, answer: Answer, at: Position) {
         let Some(conn) = self.by_id.get_mut(&id) else {
             return; // It is gone.
@@ -270,7 +269,7 @@ impl Connections {
         self.bound_answers(ctx, id);
     }
 
-    /// Queues what is no answer: it passes the answers by.
+    /// Queues a reply that overtakes the answers.
     pub(in crate::runtime) fn say_aside(&mut self, ctx: &mut Context, id: ConnId, reply: Reply) {
         if let Some(conn) = self.by_id.get_mut(&id) {
             conn.answers.push_aside(reply);
@@ -287,22 +286,22 @@ impl Connections {
         ctx.ready(id);
     }
 
-    /// Refuses what a record decides, durable or not, or what none decides.
+    /// Queues a refusal, which is gated unless it follows from no record.
     pub(in crate::runtime) fn refuse(&mut self, ctx: &mut Context, id: ConnId, refusal: Refusal, at: Position) {
         if self.get(id).is_some_and(|conn| conn.is_told(ctx, &refusal)) {
             self.answer(ctx, id, Answer::refusal(refusal), at);
         }
     }
 
-    /// Refuses what no record decides.
+    /// Queues a refusal that follows from no record.
     pub(in crate::runtime) fn refuse_freely(&mut self, ctx: &mut Context, id: ConnId, refusal: Refusal, at: Position) {
         if self.get(id).is_some_and(|conn| conn.is_told(ctx, &refusal)) {
             self.answer(ctx, id, Answer::free(Reply::Refused(refusal)), at);
         }
     }
 
-    /// Answers a message that could not be understood or may not be sent, as
-    /// the refusal of what it asks for.
+    /// Refuses a message that could not be understood or may not be sent, in the form of a refusal
+    /// of its request.
     pub(in crate::runtime) fn refuse_message(
         &mut self,
         ctx: &mut Context,
@@ -314,7 +313,7 @@ impl Connections {
         self.refuse_freely(ctx, id, Refusal::about(subject, violation), at);
     }
 
-    /// Refuses a connection, and ends it at once.
+    /// Refuses a connection, and closes it at once.
     pub(in crate::runtime) fn dismiss(&mut self, ctx: &mut Context, id: ConnId, refusal: Refusal, reason: CloseReason) {
         if let Some(conn) = self.by_id.get_mut(&id).filter(|conn| conn.is_told(ctx, &refusal)) {
             conn.send_reply(ctx, &Reply::Refused(refusal));
@@ -395,7 +394,7 @@ mod tests {
         assert_eq!(core::iter::from_fn(|| ctx.poll_output()).last(), Some(left));
     }
 
-    /// As `connected`, with so much credit.
+    /// Like `connected`, with this credit.
     fn with_credit(bytes: u32, frames: u32) -> (Context, Connections) {
         let (mut ctx, mut connections) = connected();
         let conn = connections.get_mut(PEER).expect("it is open");

@@ -1,5 +1,5 @@
-//! Proofs that come while a session is open: they are judged as those before
-//! it are, and renew its lease.
+//! Proofs that are sent in an open session: they are judged like those before it, and renew its
+//! lease.
 
 use alloc::boxed::Box;
 use core::net::IpAddr;
@@ -17,19 +17,19 @@ use crate::runtime::io::{CloseReason, Verdict};
 use crate::secret::SecretDigest;
 use crate::time::Timestamp;
 
-/// What became of a credential.
+/// What a verdict was for.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is given")]
 pub(in crate::runtime) enum Judged {
-    /// Its peer may come in.
+    /// A peer that is admitted.
     Opening(Opening),
-    /// It was the proof for a session that is open.
+    /// The proof for an open session.
     Again { session: SessionId, request: WireId, verdict: Option<Verdict> },
 }
 
 impl Connections {
-    /// A proof for the session that is open, which is this principal's. Gives whom the
-    /// transport vouches for: then nothing has to be judged.
+    /// Takes a proof for the open session of this principal. Returns the verdict of the transport
+    /// if there is one: then nothing has to be judged.
     pub(in crate::runtime) fn prove_again(
         &mut self,
         ctx: &mut Context,
@@ -67,7 +67,7 @@ impl Connections {
         None
     }
 
-    /// A proof was wrong: it may be given again, but not often.
+    /// Refuses a wrong proof. The client may send another one, but only a few times.
     pub(in crate::runtime) fn refuse_wrong_proof(
         &mut self,
         ctx: &mut Context,
@@ -81,7 +81,7 @@ impl Connections {
         }
     }
 
-    /// A credential was judged.
+    /// Takes the verdict on a credential.
     pub(in crate::runtime) fn on_authenticated(
         &mut self,
         ctx: &mut Context,
@@ -101,8 +101,8 @@ impl Connections {
     }
 }
 
-/// Nobody could judge a credential: whoever wants to come in may come again. Gives the
-/// connection and the request of a proof for a session that is open.
+/// A credential could not be judged. An arrival is refused, and may try again. For a proof in an
+/// open session, returns the connection and the request.
 pub(in crate::runtime) fn on_not_judged(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -114,11 +114,11 @@ pub(in crate::runtime) fn on_not_judged(
     Some((id, request))
 }
 
-/// Whether a credential would be judged that came from an address.
+/// Whether a credential from this address would be judged.
 ///
 /// # Errors
 ///
-/// When to try again.
+/// If not: when to try again.
 pub(in crate::runtime) fn may_judge(
     connections: &Connections,
     (ctx, now): (&Context, Timestamp),
@@ -128,12 +128,12 @@ pub(in crate::runtime) fn may_judge(
     connections.arrivals.judging().check((&ctx.config, now.max(ctx.now.mono)), address, credential)
 }
 
-/// From where a credential came that is being judged.
+/// The network from which a credential came that is being judged.
 pub(in crate::runtime) fn judged_for(connections: &Connections, op: OpId) -> Option<Network> {
     connections.arrivals.judging().network(op)
 }
 
-/// A credential was judged that came from an address, and by no connection.
+/// Takes the verdict on a credential that came from an address, without a connection.
 pub(in crate::runtime) fn on_judged_elsewhere(
     connections: &mut Connections,
     ctx: &Context,

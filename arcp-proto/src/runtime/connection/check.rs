@@ -1,7 +1,6 @@
-//! A submit or an answer whose value is being checked, or a submit whose job is to have
-//! credentials. Until that is judged nothing more is read from its connection, and what
-//! comes all the same waits behind it: so requests keep their order, and the core waits
-//! for no one.
+//! Requests that wait for the host: a value is checked, credentials are issued for a job, bytes are
+//! stored or read. Meanwhile the connection is not read, and frames that the driver hands over all
+//! the same wait behind the request. So requests keep their order, and the core never waits.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -22,24 +21,23 @@ use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, InputFault, LONGEST_CHECK, Output};
 use crate::runtime::timers::Timer;
 
-/// Frames that are held for one connection, whose driver hands over what it had
-/// read before it was told to pause, and their bytes, as a multiple of the
-/// longest frame.
+/// How many frames may be held for one connection, whose driver hands over what it had read before
+/// it was told to pause; and their bytes, as a multiple of the longest frame.
 const HELD: (usize, usize) = (1024, 4);
 
 /// How long a request waits for the bytes of an artifact to be stored or read.
 const LONGEST_BLOB: Duration = Duration::from_secs(10);
 
-/// What a value that is checked is to fit.
+/// What a checked value must fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::runtime) enum Checked {
-    /// The agent that it is the input of.
+    /// It is the input of this agent.
     Input(AgentRef),
-    /// The question that it answers, by its schema.
+    /// It answers this question, which has a schema.
     Answer(PromptId, Json),
 }
 
-/// What the host has done with the bytes of an artifact.
+/// What the host did with the bytes of an artifact.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::runtime) enum Blob {
     /// It has stored them.
@@ -48,7 +46,7 @@ pub(in crate::runtime) enum Blob {
     Read(Vec<u8>),
 }
 
-/// Shows no bytes.
+/// Leaves the bytes out.
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,42 +59,41 @@ impl fmt::Debug for Blob {
 /// What a request waits for.
 #[derive(Debug)]
 pub(super) enum Awaited {
-    /// That the value which it hands over is checked.
+    /// The check of a value in the request.
     Value(Checked),
-    /// That credentials are issued for the job that it makes.
+    /// Credentials for the job of the request.
     Credentials(Ordered),
-    /// That the bytes of an artifact are stored or read; then what was done with them.
+    /// Bytes of an artifact to be stored or read; then what the host did.
     Blob(BlobDigest, Option<Blob>),
-    /// That the times of this rule are found; then those.
+    /// The times of this rule; then these.
     Plan(Rule, Option<Plan>),
-    /// That earlier answers are written: its own is large.
+    /// Earlier answers to be written, because its own answer is large.
     Room,
 }
 
-/// What is known of what a connection's next request waits for.
+/// The state of what a connection's next request waits for.
 #[derive(Debug, Default)]
 pub(super) enum Check {
-    /// Nothing.
+    /// It waits for nothing.
     #[default]
     None,
-    /// The host is at it: the request itself, and what came after it.
+    /// The host is busy. `held` has the request itself, and the frames after it.
     Waiting { op: OpId, of: Awaited, held: VecDeque<(Held, Charge)> },
-    /// It is as it has to be, or why not.
+    /// The host has answered: fine, or the reason of the refusal.
     Judged(Awaited, Result<(), Violation>),
 }
 
-/// A check that the host has not answered: it goes on, whether or not its
-/// connection still waits for it.
+/// A check that the host has not answered. It stays even if its connection gave up waiting.
 #[derive(Debug)]
 pub(super) struct Running {
     conn: ConnId,
     principal: Principal,
 }
 
-/// What a connection heard while it waited.
+/// A frame that arrived while a connection waited.
 #[derive(Debug)]
 pub(in crate::runtime) enum Held {
-    /// A frame, and the bytes that came beside it.
+    /// A frame, and its binary message.
     Frame(Vec<u8>, Option<Vec<u8>>),
     Binary(Vec<u8>),
     TooLong,
@@ -117,8 +114,8 @@ impl Check {
         matches!(self, Check::Waiting { .. })
     }
 
-    /// A request was heard: if its value is being checked, it is kept until then,
-    /// for this account.
+    /// After a request was handled: keeps it if its value is being checked, charged to this
+    /// account.
     pub(super) fn keep(&mut self, (frame, sidecar): (&[u8], Option<&[u8]>), account: &Balance) {
         match self {
             Check::Waiting { held, .. } if held.is_empty() => {
@@ -127,13 +124,13 @@ impl Check {
                 held.push_back((kept, charge));
             }
             Check::Waiting { .. } | Check::None => {}
-            // What was judged of this request says nothing of the next one.
+            // The verdict for this request does not hold for the next one.
             Check::Judged(..) => *self = Check::None,
         }
     }
 
-    /// What was judged of the value that is handed over; `None`: it was not
-    /// checked yet for this, which may be another agent than it was.
+    /// The verdict on a value; `None`: it was not checked yet for this purpose. The agent may be
+    /// another one than at the check.
     pub(super) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
         match core::mem::take(self) {
             Check::Judged(Awaited::Value(checked), verdict) => (checked == *of).then_some(verdict),
@@ -149,7 +146,7 @@ impl Check {
         }
     }
 
-    /// What became of the bytes that are waited for; `None`: nothing was asked for them.
+    /// What the host did with these bytes; `None`: it was not asked.
     pub(super) fn take_blob(&mut self, of: BlobDigest) -> Option<Result<Blob, Violation>> {
         match core::mem::take(self) {
             Check::Judged(Awaited::Blob(digest, done), verdict) if digest == of => match verdict {
@@ -163,7 +160,7 @@ impl Check {
         }
     }
 
-    /// The times of the rule that a request is about; `None`: nothing was asked for them.
+    /// The times of this rule; `None`: the host was not asked.
     pub(super) fn take_plan(&mut self, of: &Rule) -> Option<Result<Plan, Violation>> {
         match core::mem::take(self) {
             Check::Judged(Awaited::Plan(rule, found), verdict) if rule == *of => match verdict {
@@ -177,8 +174,7 @@ impl Check {
         }
     }
 
-    /// What was judged of the credentials of the job that the submit makes, if they are
-    /// what was waited for.
+    /// The outcome of issuing credentials for the job of the submit, if the submit waited for it.
     pub(super) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
         match core::mem::take(self) {
             Check::Judged(Awaited::Credentials(ordered), verdict) => Some((ordered, verdict)),
@@ -196,7 +192,7 @@ impl Check {
         matches!(self, Check::Waiting { of: Awaited::Credentials(_), .. })
     }
 
-    /// What is said of it that takes too long.
+    /// The refusal if this takes too long.
     fn overdue(&self) -> &'static str {
         match self {
             Check::Waiting { of: Awaited::Credentials(_), .. } => {
@@ -224,7 +220,7 @@ impl Check {
         matches!(self, Check::Waiting { op, .. } if *op == wanted)
     }
 
-    /// Bytes of what waits, counted once more.
+    /// Bytes of the held frames, counted again.
     pub(super) fn recount(&self) -> usize {
         match self {
             Check::Waiting { held, .. } => held.iter().map(|(held, _)| held.bytes()).sum(),
@@ -234,12 +230,11 @@ impl Check {
 }
 
 impl Connections {
-    /// Has a value checked. The frame that says it is heard again when that is
-    /// judged.
+    /// Has a value checked. The request is handled again once the host has answered.
     ///
     /// # Errors
     ///
-    /// If it is too large for that, or too many are being checked.
+    /// If the value is too large to check, or too many are being checked.
     pub(in crate::runtime) fn begin_check(
         &mut self,
         ctx: &mut Context,
@@ -274,7 +269,7 @@ impl Connections {
         Ok(())
     }
 
-    /// What a connection says waits for a check.
+    /// Holds a frame of a connection that waits.
     pub(super) fn hold(&mut self, ctx: &mut Context, id: ConnId, said: Held) {
         let Some(conn) = self.by_id.get_mut(&id).expected("it waits for a check") else {
             return;
@@ -292,8 +287,8 @@ impl Connections {
         }
     }
 
-    /// An input was checked: gives its connection, and what that said, to be
-    /// heard again.
+    /// The host has checked an input. Returns the connection and its frames, which are to be
+    /// handled again.
     pub(in crate::runtime) fn on_input_checked(
         &mut self,
         ctx: &mut Context,
@@ -301,7 +296,7 @@ impl Connections {
         fault: Option<InputFault>,
     ) -> Option<(ConnId, VecDeque<Held>)> {
         let id = self.checking.remove(&op)?.conn;
-        // It was refused by now, or is gone.
+        // Its request was refused by now, or the connection is gone.
         let conn = self.by_id.get(&id).filter(|conn| conn.check.waits_for(op))?;
         let Check::Waiting { of: Awaited::Value(of), .. } = &conn.check else { return None };
         let what = of.misfit();
@@ -336,7 +331,7 @@ impl Connections {
     }
 }
 
-/// Credentials are issued for the job that a submit makes: it is heard again then.
+/// Waits until credentials are issued for the job of a submit, which is then handled again.
 pub(in crate::runtime) fn await_credentials(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -351,8 +346,8 @@ pub(in crate::runtime) fn await_credentials(
     }
 }
 
-/// Credentials were issued, or were not: gives the connection that waits for that,
-/// and what it said, to be heard again.
+/// Credentials were issued, or were not. Returns the connection that waits for them, and its
+/// frames, which are to be handled again.
 pub(in crate::runtime) fn on_credentials(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -360,12 +355,12 @@ pub(in crate::runtime) fn on_credentials(
     op: OpId,
     verdict: Result<(), Violation>,
 ) -> Option<(ConnId, VecDeque<Held>)> {
-    // It was refused by now, or is gone.
+    // Its request was refused by now, or the connection is gone.
     connections.by_id.get(&id).filter(|conn| conn.check.waits_for(op))?;
     connections.judge_input(ctx, id, verdict)
 }
 
-/// Bytes of an artifact are stored or read: the request is heard again then.
+/// Waits until bytes of an artifact are stored or read. Then the request is handled again.
 pub(in crate::runtime) fn await_blob(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -380,8 +375,8 @@ pub(in crate::runtime) fn await_blob(
     }
 }
 
-/// Bytes were stored or read, or were not: gives the connection that waits for that,
-/// and what it said, to be heard again.
+/// Bytes were stored or read, or were not. Returns the connection that waits for that, and its
+/// frames, which are to be handled again.
 pub(in crate::runtime) fn on_blob(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -389,14 +384,14 @@ pub(in crate::runtime) fn on_blob(
     op: OpId,
     came: Result<Blob, Violation>,
 ) -> Option<(ConnId, VecDeque<Held>)> {
-    // It was refused by now, or is gone.
+    // Its request was refused by now, or the connection is gone.
     let conn = connections.by_id.get_mut(&id).filter(|conn| conn.check.waits_for(op))?;
     let Check::Waiting { of: Awaited::Blob(_, done), .. } = &mut conn.check else { return None };
     let verdict = came.map(|blob| *done = Some(blob));
     connections.judge_input(ctx, id, verdict)
 }
 
-/// The times of a rule are found: the request is heard again then.
+/// Waits until the times of a rule are found. Then the request is handled again.
 pub(in crate::runtime) fn await_plan(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -411,8 +406,8 @@ pub(in crate::runtime) fn await_plan(
     }
 }
 
-/// The times of a rule were found, or were not: gives the connection that waits for that,
-/// and what it said, to be heard again.
+/// The times of a rule were found, or were not. Returns the connection that waits for them, and its
+/// frames, which are to be handled again.
 pub(in crate::runtime) fn on_plan(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -420,15 +415,15 @@ pub(in crate::runtime) fn on_plan(
     op: OpId,
     came: Result<Plan, Violation>,
 ) -> Option<(ConnId, VecDeque<Held>)> {
-    // It was refused by now, or is gone.
+    // Its request was refused by now, or the connection is gone.
     let conn = connections.by_id.get_mut(&id).filter(|conn| conn.check.waits_for(op))?;
     let Check::Waiting { of: Awaited::Plan(_, found), .. } = &mut conn.check else { return None };
     let verdict = came.map(|plan| *found = Some(plan));
     connections.judge_input(ctx, id, verdict)
 }
 
-/// A request whose answer is large waits until earlier ones are written. A peer that
-/// takes none of those is given up in time.
+/// Makes a request whose answer is large wait until earlier answers are written. A peer that does
+/// not read those is closed as stalled.
 pub(in crate::runtime) fn await_room(connections: &mut Connections, ctx: &mut Context, id: ConnId) {
     if let Some(conn) = connections.by_id.get_mut(&id).expected("whose request is heard is there") {
         conn.check = Check::Waiting { op: ctx.next_op(), of: Awaited::Room, held: VecDeque::new() };
@@ -436,8 +431,8 @@ pub(in crate::runtime) fn await_room(connections: &mut Connections, ctx: &mut Co
     }
 }
 
-/// Answers were written, perhaps: gives a connection whose request waited for that, and
-/// what it said, to be heard again.
+/// Answers may have been written. Returns a connection whose request waited for that, and its
+/// frames, which are to be handled again.
 pub(in crate::runtime) fn on_room(
     connections: &mut Connections,
     ctx: &mut Context,
@@ -448,7 +443,7 @@ pub(in crate::runtime) fn on_room(
 }
 
 impl Checked {
-    /// What is said of a value that does not fit.
+    /// The refusal of a value that does not fit.
     fn misfit(&self) -> &'static str {
         match self {
             Checked::Input(_) => "the input does not fit the agent",
@@ -456,7 +451,7 @@ impl Checked {
         }
     }
 
-    /// What the host is asked.
+    /// The request to the host.
     fn asked(&self, op: OpId, value: Json) -> Output {
         match self {
             Checked::Input(agent) => Output::CheckInput { op, agent: agent.clone(), input: value },

@@ -1,4 +1,4 @@
-//! One connection: what may be written to it, and what it is sent.
+//! One connection whose peer is known: its credit, its answers, and what it is sent next.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -34,31 +34,31 @@ pub(in crate::runtime) struct Conn {
     pub(super) channel: Channel,
     pub(super) heartbeat: Heartbeat,
     pub(super) evidence: Evidence,
-    /// The session that is attached.
+    /// The attached session.
     pub(super) session: Option<SessionId>,
-    /// Whose that is.
+    /// The principal of its peer.
     pub(super) principal: Option<Principal>,
-    /// The token by which its peer has claimed that.
+    /// The token with which its peer resumed the session.
     pub(in crate::runtime) claimed: Option<Box<SecretDigest>>,
-    /// A proof that is being judged for that session.
+    /// A proof for the session that is being judged.
     pub(super) proving: Option<Box<(OpId, WireId)>>,
-    /// Whether it has no session yet that it can do anything in.
+    /// Whether its peer cannot use a session yet.
     pub(super) opening: bool,
-    /// Whether its peer has been told of the session.
+    /// Whether its peer was told of the session.
     pub(super) welcomed: bool,
     pub(super) answers: Answers,
-    /// Frames it is sent once more.
+    /// The replay that has begun.
     replay: Option<Box<Replay>>,
-    /// Whether its numbered frames are held for a moment.
+    /// Whether its numbered frames are held back for a moment.
     pub(super) held: bool,
-    /// The input that it submits.
+    /// What its next request waits for.
     pub(super) check: Check,
-    /// The bytes that a frame of it waits for.
+    /// A frame that waits for its binary message.
     pub(super) beside: Beside,
 }
 
 impl Conn {
-    /// One whose peer may come in.
+    /// A connection whose peer is admitted.
     pub(super) fn new(view: View, channel: Channel, evidence: Evidence, (now, account): (Timestamp, Balance)) -> Conn {
         Conn {
             beside: Beside::default(),
@@ -83,22 +83,22 @@ impl Conn {
         self.channel.id()
     }
 
-    /// What is held for it.
+    /// The account of the connection.
     pub(in crate::runtime) fn account(&self) -> &Balance {
         self.answers.account()
     }
 
-    /// The session that is attached.
+    /// The attached session.
     pub(in crate::runtime) fn session(&self) -> Option<SessionId> {
         self.session
     }
 
-    /// How its peer sees things.
+    /// The family, features and profile of its peer.
     pub(in crate::runtime) fn view(&self) -> View {
         self.view
     }
 
-    /// Where its peer comes from.
+    /// The network of its peer.
     pub(in crate::runtime) fn network(&self) -> Option<Network> {
         self.evidence.network()
     }
@@ -107,67 +107,65 @@ impl Conn {
         self.channel.has_credit()
     }
 
-    /// Whether it can be sent numbered frames just now.
+    /// Whether it can be sent numbered frames at present.
     pub(in crate::runtime) fn takes_numbered(&self) -> bool {
         self.channel.has_credit() && !self.held
     }
 
-    /// Whether it can be written to at once.
+    /// Whether a frame can be written at once.
     pub(in crate::runtime) fn can_write(&self) -> bool {
         self.welcomed && self.channel.has_credit() && self.answers.len() == 0
     }
 
-    /// Whether something may be written to it. Its last word is, credit or
-    /// not.
+    /// Whether a reply may be written. The last one before closing needs no credit.
     fn may_write(&self) -> bool {
         self.channel.has_credit()
             || self.channel.leaving().is_some() && self.replay.is_none() && self.answers.is_last_word()
     }
 
-    /// Whether everything it is owed was said, but for numbered frames.
+    /// Whether everything but numbered frames was sent.
     pub(super) fn is_done(&self) -> bool {
         self.answers.len() == 0 && self.replay.is_none()
     }
 
-    /// Whether its peer is to be told something in answer to what it has said; `cursor` is
-    /// the last number that it was sent.
+    /// Whether its peer is still to get an answer to what it has sent; `cursor` is the last number
+    /// that it was sent.
     pub(super) fn owes(&self, cursor: u64) -> bool {
         let is_asked = self.proving.is_some() || self.check.is_waiting();
         is_asked || !self.is_done() || self.answers.follows(cursor)
     }
 
-    /// Bytes of the longest frame that is taken from it.
+    /// The longest frame that it may send, in bytes.
     pub(super) fn most_bytes(&self, ctx: &Context) -> usize {
         let limits = &ctx.config.limits;
         if self.opening { limits.frame.handshake_frame_bytes } else { limits.frame.frame_bytes }
     }
 
-    /// Whether it is to be read: neither its answers nor the log nor what its
-    /// host has not taken may grow without bound.
+    /// Whether it may be read: its answers, the log, and the messages that the host has not taken
+    /// must stay within bounds.
     pub(super) fn may_be_read(&self, ctx: &Context, host_is_full: bool) -> bool {
-        // What was paused goes on once half of what paused it is gone.
+        // Reading resumes once half of what stopped it is gone.
         let part = if self.channel.is_paused() { 4 } else { 2 };
         let answers = self.has_answers(&ctx.config.limits.connection, part);
         !ctx.log.full && !self.account().is_full() && !answers && !host_is_full && !self.check.is_waiting()
     }
 
-    /// Whether it says more than is taken from it or anybody.
+    /// Whether it sends more than may be taken from it, or from anybody.
     pub(super) fn is_flooding(&self, ctx: &Context) -> bool {
         is_log_flooded(ctx) || ctx.accounts.is_flooded(&ctx.config.limits, self.account().principal())
     }
 
-    /// Whether so many answers wait for it that none is added whose size nothing bounds
-    /// but what was asked for.
+    /// Whether so many answers wait for it that a large one must wait until they are written.
     pub(in crate::runtime) fn is_behind(&self, ctx: &Context) -> bool {
         self.has_answers(&ctx.config.limits.connection, 2)
     }
 
-    /// Whether such a part of the answers that may wait for it does.
+    /// Whether the answers that wait reach the bound divided by `part`.
     fn has_answers(&self, limits: &ConnectionLimits, part: usize) -> bool {
         self.answers.reach(limits.replies_per_connection.div_ceil(part), limits.reply_bytes_per_connection / part)
     }
 
-    /// Whether one more message that nobody asked for may wait for it.
+    /// Whether one more unrequested message may wait for it.
     pub(in crate::runtime) fn has_room(&self, ctx: &Context) -> bool {
         let limits = &ctx.config.limits;
         !self.answers.reach(limits.connection.replies_per_connection, limits.connection.reply_bytes_per_connection)
@@ -178,38 +176,38 @@ impl Conn {
         ctx.ready(self.id());
     }
 
-    /// A request is answered by a numbered frame: later answers follow that.
+    /// Notes that a numbered frame answers a request, so that later answers follow it.
     pub(in crate::runtime) fn follow(&mut self, seq: u64) {
         self.answers.follow(seq);
     }
 
-    /// Numbers of its session were taken back.
+    /// Adjusts to numbers of its session that were taken back.
     pub(in crate::runtime) fn renumber(&mut self, withdrawn: &Withdrawn) {
         self.answers.renumber(withdrawn);
     }
 
-    /// Whether it is sent frames once more, or is to be.
+    /// Whether a replay has begun or waits.
     pub(in crate::runtime) fn is_replaying(&self) -> bool {
         self.replay.is_some() || self.answers.has_replay()
     }
 
-    /// Takes the replay that it is in the middle of, for its next frame.
+    /// Takes the replay that has begun, to send its next frame.
     pub(in crate::runtime) fn take_replay(&mut self) -> Option<Replay> {
         self.replay.take().map(|replay| *replay)
     }
 
-    /// It is still in the middle of a replay.
+    /// Puts the replay back.
     pub(in crate::runtime) fn go_on_replaying(&mut self, replay: Replay) {
         self.replay = Some(Box::new(replay));
     }
 
-    /// Sends what can be sent of what waits here, or says what comes before it;
-    /// `cursor` is the last number that was sent.
+    /// Sends the next reply that may be sent, or returns what comes before it; `cursor` is the last
+    /// number that was sent.
     pub(in crate::runtime) fn next(&mut self, ctx: &mut Context, cursor: u64) -> Next {
         if !self.may_write() {
             return Next::Nothing;
         }
-        // Nobody is asked for signs of life before it was let in.
+        // A peer that was not admitted yet is not pinged.
         if self.welcomed && self.channel.has_credit() {
             if let Some((reply, _)) = self.answers.pop_aside() {
                 self.send_reply(ctx, &reply);
@@ -237,14 +235,13 @@ impl Conn {
         Next::Numbered(precedes)
     }
 
-    /// Sends the first answer, or says what it needs; `None` if its content
-    /// cannot be had yet.
+    /// Sends the first answer, or returns what it needs; `None` if its content cannot be made yet.
     fn next_answer(&mut self, ctx: &mut Context) -> Option<Next> {
         let (turn, content) = self.answers.pop()?;
         match content {
             Content::Reply(reply) => self.send_reply(ctx, &reply),
             Content::Replay(replay) => self.replay = Some(Box::new(replay)),
-            // A page that cannot be sent is not looked up.
+            // A page that cannot be sent is not made.
             Content::Page(listing) if ctx.log.failed => {
                 ctx.log.wait(ctx.log.last(), Waiter::Conn(self.id()));
                 self.answers.push_first(turn, Content::Page(listing));
@@ -255,8 +252,8 @@ impl Conn {
         Some(Next::Sent)
     }
 
-    /// Gives the first answer what it says. It shows what is there now: that
-    /// must be durable too.
+    /// Puts a page in the place of its answer. The page shows the present state, which must be
+    /// durable first.
     pub(in crate::runtime) fn put_page(&mut self, ctx: &Context, turn: Turn, page: Reply) {
         self.answers.push_first(Turn { gate: ctx.log.last(), ..turn }, Content::Reply(page));
     }
@@ -289,7 +286,7 @@ impl Conn {
         }
     }
 
-    /// Some readers drop what arrives in the instant after a watch began.
+    /// Some clients drop frames that arrive just after a watch began.
     fn hold(&mut self, ctx: &mut Context) {
         let hold = self.view.profile.hold_after_watching_ms();
         if hold > 0 {
@@ -298,28 +295,27 @@ impl Conn {
         }
     }
 
-    /// A request was heard: if its value is being checked, it is kept until then.
+    /// After a request was handled: keeps it if its value is being checked.
     pub(in crate::runtime) fn keep_checked(&mut self, frame: &[u8], sidecar: Option<&[u8]>) {
         self.check.keep((frame, sidecar), self.answers.account());
     }
 
-    /// What was judged of the value that is handed over, if it was.
+    /// The verdict on a value, if it was checked.
     pub(in crate::runtime) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
         self.check.take_verdict(of)
     }
 
-    /// What was judged of the credentials of the job that its submit makes, if it
-    /// waited for some.
+    /// The outcome of issuing credentials for the job of its submit, if it waited for them.
     pub(in crate::runtime) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
         self.check.take_issued()
     }
 
-    /// What became of the bytes of an artifact that its request waited for, if it did.
+    /// What the host did with the bytes that its request waited for.
     pub(in crate::runtime) fn take_blob(&mut self, of: BlobDigest) -> Option<Result<Blob, Violation>> {
         self.check.take_blob(of)
     }
 
-    /// What became of the times of a rule that its request waited for, if it did.
+    /// The times of the rule that its request waited for.
     pub(in crate::runtime) fn take_plan(&mut self, of: &Rule) -> Option<Result<Plan, Violation>> {
         self.check.take_plan(of)
     }
@@ -329,7 +325,7 @@ impl Conn {
         self.check.awaits_credentials()
     }
 
-    /// A peer that pings by itself will be missed when it stops.
+    /// Notes that its peer pings by itself, and is lost when it stops.
     pub(in crate::runtime) fn expect_pings(&mut self, ctx: &mut Context) {
         if !self.view.is_alive_by_pings() || !self.heartbeat.expect_pings() {
             return;
@@ -340,12 +336,12 @@ impl Conn {
         }
     }
 
-    /// It is known who its peer is, who gets no session here: operators are told so.
+    /// Notes the principal of a peer that gets no session, for notices to operators.
     pub(in crate::runtime) fn is_of(&mut self, principal: &Principal) {
         self.principal = Some(principal.clone());
     }
 
-    /// Whether its peer is told of a refusal; an operator is.
+    /// Tells the operator of a refusal, and returns whether its peer is told.
     pub(super) fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
         let principal = self.principal.as_ref().or(self.evidence.peer().map(|peer| &peer.principal));
         self.channel.is_told(ctx, self.view, (principal, self.session), refusal)

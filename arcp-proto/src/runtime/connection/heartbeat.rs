@@ -1,5 +1,5 @@
-//! Signs of life of a connection, both ways: a direction that is silent is
-//! pinged, and a peer that stays silent is lost.
+//! Heartbeats of a connection, both ways: if one direction is silent the peer is pinged, and a peer
+//! that stays silent is lost.
 
 use core::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) struct Heartbeat {
     /// The first ping since its peer was heard.
     unanswered: Option<Timestamp>,
     ping_due: bool,
-    /// Whether its peer pings by itself, and silence will mean something.
+    /// Whether its peer pings by itself, so that its silence means something.
     pings: bool,
 }
 
@@ -38,7 +38,7 @@ impl Heartbeat {
         }
     }
 
-    /// Its peer has said something, or need not have.
+    /// Its peer was heard, or could not have been.
     pub(super) fn heard(&mut self, now: Timestamp) {
         (self.last_received, self.unanswered) = (now, None);
     }
@@ -57,26 +57,24 @@ impl Heartbeat {
         core::mem::take(&mut self.ping_due)
     }
 
-    /// Its peer pings by itself, and will be missed when it stops; whether that is
-    /// news.
+    /// Notes that its peer pings by itself; returns whether that is new.
     pub(super) fn expect_pings(&mut self) -> bool {
         !core::mem::replace(&mut self.pings, true)
     }
 
-    /// Since when one direction has been silent and no ping was made of it.
+    /// Since when one direction was silent without a ping.
     fn quiet_since(&self) -> Timestamp {
         self.last_received.min(self.last_sent).max(self.last_ping)
     }
 
-    /// When its peer is lost; `pinged`: whether pings are sent to it, not only
-    /// expected of it. Then it is asked first, and has an interval to answer,
-    /// also where nobody could ask in time.
+    /// When its peer counts as lost. `pinged`: the runtime pings it. Then it is lost only an
+    /// interval after the first ping, even if that ping could not be sent in time.
     fn lost_at(&self, interval: Duration, pinged: bool) -> Option<Timestamp> {
         let silent = self.last_received + interval * 2;
         if pinged { self.unanswered.map(|asked| silent.max(asked + interval)) } else { Some(silent) }
     }
 
-    /// When the next work is due.
+    /// When the next ping or the loss is due.
     fn next_at(&self, interval: Duration, pinged: bool) -> Timestamp {
         let ping = pinged.then(|| self.quiet_since() + interval);
         let next = self.lost_at(interval, pinged).into_iter().chain(ping).min();
@@ -84,13 +82,13 @@ impl Heartbeat {
     }
 }
 
-/// How often a peer is expected to be heard, if it agreed to that.
+/// How often a peer is expected to be heard, if it agreed to heartbeats.
 pub(in crate::runtime) fn heartbeat_interval(ctx: &Context, view: View) -> Option<Duration> {
     ctx.config.timing.heartbeat.filter(|_| view.is_expected_to_be_heard())
 }
 
 impl Connections {
-    /// Pings a peer that is silent, or gives it up.
+    /// Pings a peer that is silent, or closes it as lost.
     pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: ConnId) {
         let now = ctx.now.mono;
         let (Some(conn), Some(interval)) = (
@@ -100,7 +98,7 @@ impl Connections {
             return;
         };
         let heartbeat = &mut conn.heartbeat;
-        // Who is not read, or waits to be let in, need not be heard.
+        // A peer that is not read, or was not admitted yet, cannot be heard.
         if conn.channel.is_paused() || !conn.welcomed {
             heartbeat.heard(now);
         }

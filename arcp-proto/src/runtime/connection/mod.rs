@@ -1,6 +1,5 @@
-//! Connections: a transport's end each, with its credit, its heartbeat and
-//! what it is answered. Peers that are not known yet are arrivals; sessions
-//! attach to the others. Numbered frames never wait here.
+//! Connections: each has credit, a heartbeat and answers. Peers whose principal is unknown are
+//! arrivals; sessions attach to the others. Numbered frames never wait here.
 
 mod answers;
 mod authentication;
@@ -44,47 +43,47 @@ use crate::wire::sidecar::announced;
 use crate::wire::{self, ReceivedRequest, View};
 use prompts::PromptWaiters;
 
-/// What is not durable may grow to this many times its bound while drivers
-/// still hand over what they had read before they were told to pause.
+/// Records that are not durable may grow to this many times their bound while drivers still hand
+/// over frames that they had read before they were told to pause.
 const LOG_FLOOD_FACTOR: usize = 4;
 
-/// Every connection.
+/// All connections.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    /// Those whose peer is not known yet.
+    /// Those whose peer is unknown.
     arrivals: Arrivals,
     /// Those whose peer is known.
     by_id: Recent<ConnId, Conn>,
-    /// How many of these have no session yet that they can do anything in.
+    /// How many of `by_id` cannot use a session yet.
     opening: usize,
-    /// Who waits to be told of questions to people.
+    /// The connections that wait to be told of questions to people.
     pub(super) prompts: PromptWaiters,
-    /// Checks of inputs that go on.
+    /// Checks that the host has not answered.
     checking: BTreeMap<OpId, check::Running>,
 }
 
-/// What a frame is.
+/// What a frame turned out to be.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is given")]
 pub(super) enum Heard<'a> {
-    /// Nothing that anybody else has to know.
+    /// Handled here.
     Nothing,
-    /// Nothing that can be understood, or that may be said.
+    /// Not understood, or not permitted.
     Refused(Subject, Violation),
-    /// The wish to come in of a peer of whom it is known who it is.
+    /// A peer whose principal is known asks for a session.
     Opening(Opening),
     /// A request in a session.
     Request(SessionId, ReceivedRequest, Header<'a>),
 }
 
-/// Whether a peer is to be told something in answer to what it has said; `cursor` is the
-/// last number that it was sent.
+/// Whether a peer is still to get an answer to what it has sent; `cursor` is the last number that
+/// it was sent.
 pub(super) fn owes(connections: &Connections, id: ConnId, cursor: u64) -> bool {
     connections.arrivals.owes(id) || connections.by_id.get(&id).is_some_and(|conn| conn.owes(cursor))
 }
 
 /// Connections whose peers wait to be told of new sessions.
 pub(super) fn untold(connections: &Connections) -> Vec<(ConnId, SessionId)> {
-    // One that was claimed since is not new.
+    // A new session that was resumed since is not new.
     let is_new =
         |conn: &Conn, session: SessionId| conn.answers.opened().is_some_and(|opened| opened.session == session.into());
     let untold = connections
@@ -94,7 +93,7 @@ pub(super) fn untold(connections: &Connections) -> Vec<(ConnId, SessionId)> {
     untold.collect()
 }
 
-/// A peer is not told of its new session: it is refused one, and its connection ends.
+/// Refuses a peer its new session instead of telling it, and closes its connection.
 pub(super) fn refuse_untold(connections: &mut Connections, ctx: &mut Context, id: ConnId, why: Violation) {
     let Some(conn) = connections.by_id.get_mut(&id) else {
         return; // It is gone.
@@ -109,7 +108,7 @@ impl Connections {
         self.arrivals.len() + self.by_id.len()
     }
 
-    /// All of them, in the order in which they came.
+    /// All ids, in ascending order.
     fn ids(&self) -> BTreeSet<ConnId> {
         self.arrivals.ids().chain(self.by_id.keys().copied()).collect()
     }
@@ -119,7 +118,7 @@ impl Connections {
         self.by_id.get(&id)?.session()
     }
 
-    /// The session of a connection, if its transport is who vouches for its peer.
+    /// The session of a connection whose transport vouches for its peer.
     pub(super) fn opened_by_transport(&self, id: ConnId) -> Option<SessionId> {
         self.by_id.get(&id).filter(|conn| conn.evidence.peer().is_some())?.session()
     }
@@ -132,7 +131,7 @@ impl Connections {
         self.by_id.get_mut(&id)
     }
 
-    /// A connection is open.
+    /// Opens a connection.
     pub(super) fn on_opened(&mut self, ctx: &mut Context, opened: NewConnection) {
         if self.by_id.contains_key(&opened.conn) {
             return ctx.observe(Notice::ConnIdInUse { conn: opened.conn });
@@ -140,8 +139,8 @@ impl Connections {
         self.arrivals.on_opened(ctx, opened, self.opening);
     }
 
-    /// A connection comes from an edge. Gives what its peer wants, if it may
-    /// come in at once.
+    /// Takes a connection from an edge. Returns the request of its peer, if the peer is admitted at
+    /// once.
     pub(super) fn on_handed_over(&mut self, ctx: &mut Context, handed: HandOver) -> Option<(ConnId, Judged)> {
         let id = handed.conn;
         if self.by_id.contains_key(&id) {
@@ -152,7 +151,7 @@ impl Connections {
         Some((id, Judged::Opening(self.let_in(ctx, arrived)?)))
     }
 
-    /// The peer of a connection is known; gives what it wants.
+    /// Admits a peer that is known; returns its request.
     fn let_in(&mut self, ctx: &Context, arrived: Option<Arrived>) -> Option<Opening> {
         let Arrived { opening, view, channel, evidence } = arrived?;
         self.opening += 1;
@@ -161,7 +160,7 @@ impl Connections {
         Some(opening)
     }
 
-    /// The writer of a connection can take more.
+    /// Adds write credit to a connection.
     pub(super) fn on_credit(&mut self, ctx: &mut Context, id: ConnId, bytes: u32, frames: u32) {
         match self.by_id.get_mut(&id) {
             Some(conn) => conn.channel.on_credit(ctx, bytes, frames),
@@ -169,7 +168,7 @@ impl Connections {
         }
     }
 
-    /// A frame arrived, perhaps with the bytes that it announced.
+    /// Handles a frame, with its binary message if that has come.
     pub(super) fn on_received<'a>(
         &mut self,
         ctx: &mut Context,
@@ -206,7 +205,7 @@ impl Connections {
         };
         let announced = if sidecar.is_none() && conn.view.takes_sidecars() { announced(&header) } else { None };
         if let Some(announced) = announced {
-            // Before its session is open it is taken at its word for little.
+            // Before its session is open a peer may announce only a little.
             let most = if conn.opening { conn.most_bytes(ctx) } else { usize::MAX };
             return match conn.beside.begin(ctx, (id, conn.answers.account(), most), bytes, announced) {
                 Ok(()) => Heard::Nothing,
@@ -216,8 +215,8 @@ impl Connections {
         hear_in_session(conn.view, session, header)
     }
 
-    /// A connection that has said something, if anything is taken from it: it does
-    /// not leave, and its session is not being taken from it.
+    /// A connection that has sent something, unless nothing is taken from it: because it is to
+    /// close, or its session is being taken from its client.
     fn heard(&mut self, ctx: &Context, sessions: &Sessions, id: ConnId) -> Option<&mut Conn> {
         let conn = self.by_id.get_mut(&id).filter(|conn| conn.channel.leaving().is_none())?;
         conn.heartbeat.heard(ctx.now.mono);
@@ -225,8 +224,8 @@ impl Connections {
         session.is_none_or(|session| !session.is_evicted()).then_some(conn)
     }
 
-    /// A frame arrived that is too long. A line ends, and the session goes on;
-    /// where a WebSocket message ends is not looked for.
+    /// Refuses a frame that is too long. After a line the session goes on; the end of a long
+    /// WebSocket message is not searched for.
     pub(super) fn on_too_long(&mut self, ctx: &mut Context, sessions: &Sessions, id: ConnId, at: Position) {
         self.arrivals.on_too_long(ctx, id);
         let Some(conn) = self.heard(ctx, sessions, id) else {
@@ -244,7 +243,7 @@ impl Connections {
         }
     }
 
-    /// A connection is gone.
+    /// Removes a connection that was closed or lost.
     pub(super) fn on_closed(&mut self, ctx: &mut Context, id: ConnId) {
         self.forget(ctx, id, ctx.now.mono);
     }
@@ -256,15 +255,14 @@ impl Connections {
         }
     }
 
-    /// The connections of an account may be read again, or may not.
+    /// Rechecks whether the connections of an account may be read.
     pub(super) fn on_account_bounded(&self, ctx: &mut Context, account: &Balance) {
         for (id, _) in self.by_id.iter().filter(|(_, conn)| conn.account().principal().is(account)) {
             ctx.ready(*id);
         }
     }
 
-    /// Counts once more the answers, and the frames that wait until an input is
-    /// checked.
+    /// Counts again the answers, and the frames that wait until an input is checked.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         for (id, conn) in self.by_id.iter() {
             recount.know(&alloc::format!("connection {}", id.0), conn.account());
@@ -273,15 +271,15 @@ impl Connections {
         }
     }
 
-    /// Every connection may be read again, or may not.
+    /// Rechecks whether any connection may be read.
     pub(super) fn on_log_bounded(&self, ctx: &mut Context) {
         for id in self.ids() {
             ctx.ready(id);
         }
     }
 
-    /// A session with this account is attached, and its heartbeat begins.
-    /// `admits`: whether its peer can do something in it.
+    /// Attaches a session with this account, and starts its heartbeat. `admits`: whether its peer
+    /// can use the session at once.
     pub(super) fn attach(
         &mut self,
         ctx: &mut Context,
@@ -304,13 +302,13 @@ impl Connections {
         }
         conn.session = Some(session);
         conn.principal = Some(principal.clone());
-        // Whether binary messages can follow frames is the connection's, wherever its session was before.
+        // Whether binary messages can follow frames depends on the connection, not on the session.
         let own = View { beside: conn.view.beside, ..view };
         conn.view = if own.beside { own } else { own.without_sidecars() };
         conn.answers.belong_to(account.principal().below());
         conn.answers.follow(0);
         (conn.welcomed, conn.held) = (false, false);
-        // What a session opened before on this connection agreed to is over.
+        // Any agreement of an earlier session on this connection has ended.
         match heartbeat_interval(ctx, view) {
             Some(interval) => ctx.timers.set(Timer::Heartbeat(id), ctx.now.mono + interval),
             None => ctx.timers.clear(Timer::Heartbeat(id)),
@@ -318,8 +316,8 @@ impl Connections {
         ctx.ready(id);
     }
 
-    /// After sending: is all said, is it stalled, may it be read? `at` is how
-    /// far its session is.
+    /// After sending: closes a connection that is done, and sets whether it is stalled and may be
+    /// read. `at` is the position of its session.
     pub(super) fn settle(&mut self, ctx: &mut Context, id: ConnId, at: Position, host_is_full: bool) {
         let Some(conn) = self.by_id.get_mut(&id) else {
             return self.arrivals.pump(ctx, id);
@@ -337,21 +335,20 @@ impl Connections {
         conn.channel.bound_stall(ctx, waits);
     }
 
-    /// Ends a connection once its requests so far are answered. Nothing more
-    /// is taken from it.
+    /// Closes a connection once its requests so far are answered. Nothing more is taken from it.
     pub(super) fn leave_after(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
         if let Some(conn) = self.by_id.get_mut(&id) {
             conn.channel.leave(ctx, reason);
         }
     }
 
-    /// Ends a connection.
+    /// Closes a connection.
     pub(super) fn leave(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.by_id.get(&id) else {
             return self.arrivals.leave(ctx, id, reason);
         };
         let alive = match reason {
-            // Who was lost was last alive when it was last heard.
+            // A lost peer was alive when it was last heard.
             CloseReason::HeartbeatLost => conn.heartbeat.last_received(),
             CloseReason::Goodbye
             | CloseReason::Refused
@@ -370,7 +367,7 @@ impl Connections {
         ctx.output(Output::Close { conn: id, reason });
     }
 
-    /// Drops a connection; its session becomes resumable.
+    /// Removes a connection; its session becomes resumable.
     fn forget(&mut self, ctx: &mut Context, id: ConnId, alive: Timestamp) {
         self.arrivals.forget(ctx, id);
         self.prompts.forget(id);
@@ -390,7 +387,7 @@ impl Connections {
         }
     }
 
-    /// Ends every connection in order.
+    /// Closes every connection in order.
     pub(super) fn close_all(&mut self, ctx: &mut Context, why: &'static str) {
         for id in self.ids() {
             if let Some(conn) = self.get_mut(id).filter(|conn| conn.session().is_some()) {
@@ -402,12 +399,12 @@ impl Connections {
     }
 }
 
-/// Whether so much is not durable that nobody may write more.
+/// Whether too much is not durable for any peer to send more.
 fn is_log_flooded(ctx: &Context) -> bool {
     ctx.log.bytes() > ctx.config.limits.history.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR)
 }
 
-/// A frame of a peer that has a session.
+/// Reads a frame of a peer that has a session.
 fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<'_> {
     let received = match wire::read_request(view.family, &header) {
         Ok(received) => received,

@@ -1,31 +1,31 @@
-//! Who waits to be told that people are asked something.
+//! Connections that wait to be told that jobs ask people something.
 //!
-//! Told is that there is something to look for, and not what: one answer to one request, so
-//! that nothing piles up for whoever does not read.
+//! They are told that there is a question, and not which one: one answer to one request, so that
+//! nothing accumulates for a client that does not read.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::id::{ConnId, WireId};
 
-/// The connections on which that was asked for.
+/// The standing of each connection that asked for it.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct PromptWaiters(BTreeMap<ConnId, Standing>);
 
 #[derive(Debug)]
 enum Standing {
-    /// Nothing was asked since it was told.
+    /// No question was asked since it was told.
     Told,
-    /// Something was.
+    /// A question was asked since it was told.
     Behind,
     /// It is told by the answer to this request.
     Waits(WireId),
 }
 
 impl PromptWaiters {
-    /// A connection waits for the next one. Gives the request to be answered now: itself,
-    /// where it was not told before or something was asked since; else the one before,
-    /// which this takes the place of.
+    /// Makes a connection wait for the next question. Returns the request to answer now: this one,
+    /// if the connection was never told, or a question was asked since; otherwise the one that
+    /// waited before, which this one replaces.
     pub(in crate::runtime) fn await_next(&mut self, conn: ConnId, request: &WireId) -> Option<WireId> {
         match self.0.insert(conn, Standing::Waits(request.clone())) {
             Some(Standing::Told) => None,
@@ -37,8 +37,8 @@ impl PromptWaiters {
         }
     }
 
-    /// People are asked something that the peer of a connection may see: gives the request
-    /// that it waits by.
+    /// Notes a question that the peer of a connection may see. Returns the request that waits for
+    /// it.
     pub(in crate::runtime) fn on_asked(&mut self, conn: ConnId) -> Option<WireId> {
         let standing = self.0.get_mut(&conn)?;
         match core::mem::replace(standing, Standing::Behind) {
@@ -50,12 +50,12 @@ impl PromptWaiters {
         }
     }
 
-    /// The connections of which anybody has asked.
+    /// The connections that asked for it.
     pub(in crate::runtime) fn conns(&self) -> Vec<ConnId> {
         self.0.keys().copied().collect()
     }
 
-    /// A connection is gone.
+    /// Removes a connection.
     pub(super) fn forget(&mut self, conn: ConnId) {
         self.0.remove(&conn);
     }

@@ -1,5 +1,5 @@
-//! A frame whose bytes come beside it (RFC §11.3) waits for them here, and is heard once they
-//! are there. Who sends another frame instead, or takes too long, is refused.
+//! Frames that wait for their binary messages (RFC §11.3), and are handled once these have arrived.
+//! If another frame comes instead, or nothing in time, the waiting frame is refused.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -15,14 +15,14 @@ use crate::runtime::io::CloseReason;
 use crate::runtime::timers::Timer;
 use crate::wire::sidecar::{self, Announcement, Came, Sidecars};
 
-/// What a connection awaits; few ever do.
+/// The frame of a connection that waits, if any. Few connections ever have one.
 #[derive(Debug, Default)]
 pub(super) struct Beside(Option<Box<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
     sidecars: Sidecars,
-    /// What of that is held.
+    /// The charge for it.
     charge: Option<Charge>,
 }
 
@@ -34,16 +34,16 @@ impl Waiting {
 }
 
 impl Beside {
-    /// Bytes that are held, counted once more.
+    /// Bytes that are held, counted again.
     pub(super) fn recount(&self) -> usize {
         self.0.as_ref().map_or(0, |waiting| waiting.sidecars.held())
     }
 
-    /// A frame of a connection is to be heard once its sidecar has come.
+    /// Makes a frame wait for its sidecar.
     ///
     /// # Errors
     ///
-    /// Why it is not.
+    /// Why it cannot wait.
     pub(super) fn begin(
         &mut self,
         ctx: &mut Context,
@@ -89,7 +89,7 @@ pub(in crate::runtime) fn on_binary(
     Some(came)
 }
 
-/// Another frame came than what was awaited, or nothing did in time: gives what that was about.
+/// Gives up a waiting frame, as another frame came or nothing in time. Returns its subject.
 pub(in crate::runtime) fn give_up_sidecar(
     connections: &mut Connections,
     ctx: &mut Context,

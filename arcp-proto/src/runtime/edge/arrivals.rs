@@ -1,8 +1,8 @@
-//! Peers that have no session yet: what they say until it is known who they
-//! are, and what they are told until then.
+//! Arrivals: peers without a session, what they send until their principal is known, and what they
+//! are answered until then.
 //!
-//! A [`Runtime`](crate::runtime::Runtime) has these inside, an
-//! [`Edge`](super::Edge) has nothing else.
+//! A [`Runtime`](crate::runtime::Runtime) has arrivals inside; an [`Edge`](super::Edge) has nothing
+//! else.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -25,14 +25,14 @@ use crate::runtime::timers::Timer;
 use crate::wire::envelope::{Header, Unreadable};
 use crate::wire::{self, Stamp, View};
 
-/// Every peer that has no session yet, and what is being judged.
+/// All peers without a session, and their credentials that are being judged.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Arrivals {
     by_id: BTreeMap<ConnId, Arrival>,
     judging: Judging,
 }
 
-/// A connection as its adapter tells of it.
+/// A connection as its adapter opens it.
 #[derive(Debug)]
 pub(in crate::runtime) struct NewConnection {
     pub(in crate::runtime) conn: ConnId,
@@ -42,7 +42,7 @@ pub(in crate::runtime) struct NewConnection {
     pub(in crate::runtime) peer: Option<Verdict>,
 }
 
-/// A peer of whom it is known who it is and what it wants.
+/// A peer whose principal and request are known.
 #[derive(Debug)]
 pub(in crate::runtime) struct Arrived {
     pub(in crate::runtime) opening: Opening,
@@ -56,7 +56,7 @@ struct Arrival {
     view: View,
     channel: Channel,
     handshake: Handshake,
-    /// A challenge, refused proofs, and the refusal that ends it.
+    /// Challenges, refused proofs, and the refusal that ends the connection.
     replies: VecDeque<Reply>,
 }
 
@@ -73,12 +73,12 @@ impl Arrivals {
         self.by_id.contains_key(&id)
     }
 
-    /// Whether nothing that a peer has said was understood yet.
+    /// Whether no frame of a peer was understood yet.
     pub(super) fn is_fresh(&self, id: ConnId) -> bool {
         self.by_id.get(&id).is_some_and(|arrival| arrival.handshake.is_fresh())
     }
 
-    /// Whether a peer is to be told something in answer to what it has said.
+    /// Whether a peer is still to get an answer to what it has sent.
     pub(in crate::runtime) fn owes(&self, id: ConnId) -> bool {
         self.by_id.get(&id).is_some_and(|arrival| arrival.handshake.is_judged() || !arrival.replies.is_empty())
     }
@@ -91,15 +91,14 @@ impl Arrivals {
         &mut self.judging
     }
 
-    /// A connection is open, beside `others` that cannot do anything in a
-    /// session yet.
+    /// Opens a connection, beside `others` that have a session but cannot use it yet.
     pub(in crate::runtime) fn on_opened(&mut self, ctx: &mut Context, opened: NewConnection, others: usize) {
         let NewConnection { conn, transport, address, binding, peer } = opened;
         let evidence = Evidence { peer: peer.map(Box::new), address, binding, ..Evidence::default() };
         self.enter(ctx, conn, transport, Handshake::new(evidence, None), others);
     }
 
-    /// A connection comes from an edge. Gives it, if it may come in at once.
+    /// Takes a connection from an edge. Returns it, if its peer is admitted at once.
     pub(in crate::runtime) fn on_handed_over(
         &mut self,
         ctx: &mut Context,
@@ -118,7 +117,7 @@ impl Arrivals {
         self.on_received(ctx, conn, &frame)
     }
 
-    /// Takes a connection in; false if its number is in use, or there are too many.
+    /// Adds a connection; false if its id is in use, or there are too many.
     fn enter(
         &mut self,
         ctx: &mut Context,
@@ -143,14 +142,14 @@ impl Arrivals {
         true
     }
 
-    /// The writer of a connection can take more.
+    /// Adds write credit to a connection.
     pub(in crate::runtime) fn on_credit(&mut self, ctx: &mut Context, id: ConnId, bytes: u32, frames: u32) {
         if let Some(arrival) = self.by_id.get_mut(&id) {
             arrival.channel.on_credit(ctx, bytes, frames);
         }
     }
 
-    /// A frame arrived. Gives the connection, if its peer may come in.
+    /// Takes a frame. Returns the connection, if its peer is admitted.
     pub(in crate::runtime) fn on_received(&mut self, ctx: &mut Context, id: ConnId, bytes: &[u8]) -> Option<Arrived> {
         let arrival = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none())?;
         let limits = &ctx.config.limits;
@@ -167,7 +166,7 @@ impl Arrivals {
         self.fulfil(ctx, id, want)
     }
 
-    /// A frame arrived that is too long.
+    /// Refuses a frame that is too long.
     pub(in crate::runtime) fn on_too_long(&mut self, ctx: &mut Context, id: ConnId) {
         let Some(arrival) = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none()) else {
             return; // It leaves, or is known by now.
@@ -179,8 +178,8 @@ impl Arrivals {
         arrival.channel.leave(ctx, CloseReason::TooLong);
     }
 
-    /// The credential of a connection was judged. Gives the connection, if its
-    /// peer may come in.
+    /// Takes the verdict on the credential of a connection. Returns the connection, if its peer is
+    /// admitted.
     pub(in crate::runtime) fn on_judged(
         &mut self,
         ctx: &mut Context,
@@ -198,7 +197,7 @@ impl Arrivals {
         self.fulfil(ctx, id, want)
     }
 
-    /// Nobody could judge the credential of a connection: its peer may come again.
+    /// Refuses a peer whose credential could not be judged; it may try again later.
     pub(in crate::runtime) fn on_not_judged(&mut self, ctx: &mut Context, id: ConnId, op: OpId) {
         self.judging.give_up(op);
         if let Some(Arrival { handshake, .. }) = self.by_id.get_mut(&id) {
@@ -207,8 +206,7 @@ impl Arrivals {
         }
     }
 
-    /// Does what a handshake wants. Gives the connection, if its peer may come
-    /// in.
+    /// Does what a handshake wants. Returns the connection, if its peer is admitted.
     fn fulfil(&mut self, ctx: &mut Context, id: ConnId, want: Want) -> Option<Arrived> {
         match want {
             Want::Nothing => {}
@@ -231,7 +229,7 @@ impl Arrivals {
         None
     }
 
-    /// Asks for proof (RFC §8.1).
+    /// Asks a peer for a proof (RFC §8.1).
     fn challenge(&mut self, ctx: &mut Context, id: ConnId, request: WireId, open: Open) {
         let Some(arrival) = self.by_id.get_mut(&id).expected("who asks to come in is here") else {
             return;
@@ -244,7 +242,7 @@ impl Arrivals {
         ctx.ready(id);
     }
 
-    /// Has a credential judged, with the nonce that it answers.
+    /// Has a credential judged, with the nonce of its challenge.
     fn judge(
         &mut self,
         ctx: &mut Context,
@@ -263,7 +261,7 @@ impl Arrivals {
         }
     }
 
-    /// A proof was wrong: it may be given again, but not often.
+    /// Refuses a wrong proof. The peer may send another one, but only a few times.
     fn refuse_proof(&mut self, ctx: &mut Context, id: ConnId, request: WireId, wrong: Violation) {
         let Some(arrival) = self.by_id.get_mut(&id).expected("who proves something is here") else {
             return;
@@ -275,7 +273,7 @@ impl Arrivals {
         }
     }
 
-    /// Refuses whoever wants to come in.
+    /// Refuses a peer a session, and closes its connection.
     fn turn_away(&mut self, ctx: &mut Context, id: ConnId, why: Violation, request: Option<WireId>) {
         if let Some(arrival) = self.by_id.get_mut(&id) {
             arrival.audit(ctx, &why);
@@ -294,8 +292,8 @@ impl Arrivals {
         }
     }
 
-    /// Sends what may be sent, and sees whether all is said, whether its peer is
-    /// stalled, whether it may be read.
+    /// Sends what may be sent, then closes the connection if it is to close and everything is sent,
+    /// or sets whether it is read, and for how long its peer may be stalled.
     pub(in crate::runtime) fn pump(&mut self, ctx: &mut Context, id: ConnId) {
         let Some(arrival) = self.by_id.get_mut(&id) else {
             return; // Closed since it was found ready.
@@ -314,14 +312,14 @@ impl Arrivals {
         arrival.channel.bound_stall(ctx, !all_said);
     }
 
-    /// Ends a connection.
+    /// Closes a connection.
     pub(in crate::runtime) fn leave(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
         if self.forget(ctx, id) {
             ctx.output(Output::Close { conn: id, reason });
         }
     }
 
-    /// Drops a connection; false if there is none.
+    /// Removes a connection; false if there is none.
     pub(in crate::runtime) fn forget(&mut self, ctx: &mut Context, id: ConnId) -> bool {
         let known = self.by_id.remove(&id).is_some();
         if known {
@@ -333,13 +331,13 @@ impl Arrivals {
 }
 
 impl Arrival {
-    /// Whether something may be written to it. Its last word is, credit or not.
+    /// Whether a reply may be written. The last one before closing needs no credit.
     fn may_write(&self) -> bool {
         let last_word = self.replies.len() == 1 && matches!(self.replies.front(), Some(Reply::Refused(_)));
         self.channel.has_credit() || self.channel.leaving().is_some() && last_word
     }
 
-    /// Writes down that it is not let in, if that is for who it is.
+    /// Writes its refusal to the audit trail, if it is for lack of authority.
     fn audit(&self, ctx: &mut Context, why: &Violation) {
         let evidence = &self.handshake.evidence;
         let entry =
@@ -367,12 +365,12 @@ impl Arrival {
     }
 }
 
-/// That no session was opened in time.
+/// The refusal of a peer that opened no session in time.
 pub(in crate::runtime) fn late() -> Refusal {
     Refusal::new(RefusedKind::Session, Violation::invalid("no session was opened in time"), None)
 }
 
-/// That a frame has more bytes than are taken.
+/// The violation for a frame with too many bytes.
 pub(in crate::runtime) fn too_long(most: usize) -> Violation {
     Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"))
 }

@@ -1,5 +1,5 @@
-//! The transport under a connection: what may be written to it, whether it is
-//! read, and why it ends.
+//! The transport under a connection: the credit to write to it, whether it is read, and why it
+//! closes.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::runtime::timers::Timer;
 use crate::wire::View;
 use crate::wire::profile::RefusalForm;
 
-/// What an operator is told of why something was refused, in characters.
+/// Characters of a refusal's reason in a notice.
 const REASON_CHARACTERS: usize = 256;
 
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub(in crate::runtime) struct Channel {
     credit_bytes: i64,
     credit_frames: u32,
     paused: bool,
-    /// Why it ends once everything it is owed was said.
+    /// The reason for which it closes once everything was sent to its peer.
     leaving: Option<CloseReason>,
 }
 
 impl Channel {
-    /// One that nothing may be written to yet.
+    /// A channel without credit.
     pub(in crate::runtime) fn new(id: ConnId) -> Channel {
         Channel { id, credit_bytes: 0, credit_frames: 0, paused: false, leaving: None }
     }
@@ -35,10 +35,10 @@ impl Channel {
         self.id
     }
 
-    /// Its writer can take more.
+    /// Adds write credit.
     pub(in crate::runtime) fn on_credit(&mut self, ctx: &mut Context, bytes: u32, frames: u32) {
         self.grant(i64::from(bytes), frames);
-        // However little it was: the peer reads.
+        // Any credit shows that the peer reads.
         ctx.timers.clear(Timer::Stalled(self.id));
         ctx.ready(self.id);
     }
@@ -48,7 +48,7 @@ impl Channel {
         self.credit_frames = self.credit_frames.saturating_add(frames);
     }
 
-    /// Bytes and frames that may be written to it.
+    /// The bytes and frames that may be written to it.
     pub(super) fn credit(&self) -> (i64, u32) {
         (self.credit_bytes, self.credit_frames)
     }
@@ -63,7 +63,7 @@ impl Channel {
         ctx.output(Output::Send { conn: self.id, frame });
     }
 
-    /// Sends the bytes that the frame before has announced: it is one frame with them.
+    /// Sends the binary message that the frame before announced. Both count as one frame.
     pub(in crate::runtime) fn send_sidecar(&mut self, ctx: &mut Context, message: Vec<u8>) {
         self.credit_bytes -= i64::try_from(message.len()).unwrap_or(i64::MAX);
         ctx.output(Output::SendSidecar { conn: self.id, message });
@@ -73,7 +73,7 @@ impl Channel {
         self.paused
     }
 
-    /// Reads from it from now on, or not; gives whether it was paused.
+    /// Starts or stops reading it; returns whether it was paused.
     pub(in crate::runtime) fn read(&mut self, ctx: &mut Context, may_be_read: bool) -> bool {
         let was_paused = core::mem::replace(&mut self.paused, !may_be_read);
         if was_paused && may_be_read {
@@ -84,7 +84,7 @@ impl Channel {
         was_paused
     }
 
-    /// It ends once its peer was told everything so far.
+    /// Closes it once its peer was sent everything so far.
     pub(in crate::runtime) fn leave(&mut self, ctx: &mut Context, reason: CloseReason) {
         self.leaving = Some(reason);
         ctx.ready(self.id);
@@ -94,8 +94,8 @@ impl Channel {
         self.leaving
     }
 
-    /// A peer that reads nothing is given up after a while, if something waits
-    /// for it or it is to go.
+    /// Sets the time after which a peer that reads nothing is closed, if frames wait for it or it
+    /// is to close.
     pub(in crate::runtime) fn bound_stall(&self, ctx: &mut Context, waits: bool) {
         let stalled = waits && !self.has_credit();
         if (self.leaving.is_some() || stalled) && !ctx.timers.is_set(Timer::Stalled(self.id)) {
@@ -103,7 +103,7 @@ impl Channel {
         }
     }
 
-    /// Whether its peer is told of a refusal; an operator is.
+    /// Tells the operator of a refusal, and returns whether its peer is told.
     pub(in crate::runtime) fn is_told(
         &self,
         ctx: &mut Context,

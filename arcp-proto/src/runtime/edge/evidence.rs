@@ -1,4 +1,4 @@
-//! What speaks for who a peer is, before it has a session and after.
+//! The evidence for a peer's principal, before it has a session and after.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -11,71 +11,70 @@ use crate::principal::Network;
 use crate::runtime::io::Verdict;
 use crate::time::UtcMs;
 
-/// How many wrong proofs end a connection.
+/// The number of wrong proofs that closes a connection.
 const PROOFS: u8 = 3;
 
-/// The scheme of who is known by a certificate.
+/// The scheme of a peer that is authenticated by its certificate.
 const MTLS: &str = "mtls";
 
-/// How the binding of a channel begins whose peer is known by its user on this machine.
+/// The prefix of the binding of a channel whose peer is a known user of this machine.
 const USER: &str = "uid:";
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Evidence {
-    /// Whom the transport vouches for; mostly nobody.
+    /// The principal that the transport vouches for; usually none.
     pub(super) peer: Option<Box<Verdict>>,
-    /// The same, of a peer that has sent a token: it is whom that vouches for.
+    /// The same, for a peer that has sent a token: the token decides.
     pub(super) outvoted: Option<Box<Verdict>>,
-    /// Where the peer is.
+    /// The address of the peer.
     pub(super) address: Option<IpAddr>,
-    /// What the channel proves by itself.
+    /// What the channel itself proves.
     pub(super) binding: Option<String>,
-    /// The scheme of the credential it opened with, if that is not a bearer
-    /// token.
+    /// The scheme of the credential that opened it, unless it is a bearer token.
     pub(super) scheme: Option<String>,
-    /// The nonce it was challenged with.
+    /// The nonce of its challenge.
     pub(super) nonce: Option<String>,
-    /// Proofs that were not accepted.
+    /// Number of proofs that were wrong.
     pub(super) failures: u8,
 }
 
 impl Evidence {
-    /// Whom the transport vouches for.
+    /// The verdict of the transport.
     pub(in crate::runtime) fn peer(&self) -> Option<&Verdict> {
         self.peer.as_deref()
     }
 
-    /// Where the peer comes from.
+    /// The network of the peer.
     pub(in crate::runtime) fn network(&self) -> Option<Network> {
         self.address.map(Network::new)
     }
 
-    /// Whose wrong credentials these are: the network's, else the user's that the
-    /// transport knows.
+    /// Whom wrong credentials count against: the network, or else the user that the transport
+    /// knows.
     pub(super) fn source(&self) -> Option<Source> {
         let user = || self.outvoted.as_ref().map(|user| Source::User(user.principal.clone()));
         self.network().map(Source::Network).or_else(user)
     }
 
-    /// What the certificate that was shown is known by.
+    /// The fingerprint of the certificate that was shown.
     fn certificate(&self) -> Option<&str> {
         self.binding.as_deref().filter(|binding| !binding.starts_with(USER))
     }
 
-    /// What a peer says of itself when it opens is held against its certificate. Who
-    /// sends a token is whom that vouches for, whatever certificate came before, and
-    /// whatever user it is. `asks`: an empty token is the wish to be asked for one.
+    /// Compares what a peer says of itself when it opens with its certificate. A token decides the
+    /// principal of a peer that sends one, whatever its certificate or user. `asks`: an empty token
+    /// is a request for a challenge.
     ///
     /// # Errors
     ///
-    /// If it names another certificate, or wants to be known by one and is not.
+    /// If it names another certificate, or wants to be authenticated by one and cannot.
     pub(super) fn check_certificate(&mut self, open: &Open, asks: bool) -> Result<(), Violation> {
         let denied = |why| Err(Violation::new(ErrorCode::Unauthenticated, why));
         let is_user = self.binding.is_some() && self.certificate().is_none();
         let (by_certificate, has_token) = match &open.credential {
             Credential::Anonymous => (false, false),
-            // A variable that is not set is no reason to be let in as somebody else; who is
-            // asked for a token may wait for that.
+            // An empty token, such as from an unset variable, must not let the peer in as the user
+            // that the transport knows. A peer that asks for a challenge may send its token later.
             Credential::Bearer(token) => (false, is_user && !asks || !token.expose().is_empty()),
             Credential::Other { scheme, token } => (scheme == MTLS, !token.expose().is_empty() && scheme != MTLS),
         };
@@ -101,22 +100,21 @@ impl Evidence {
         Ok(())
     }
 
-    /// A verdict, if it counts: its credential has not expired, and is bound to
-    /// nothing or to this channel.
+    /// The verdict, if it counts: the credential has not expired, and is bound to nothing or to
+    /// this channel.
     pub(in crate::runtime) fn counting(&self, now: UtcMs, verdict: Option<Verdict>) -> Option<Verdict> {
         verdict
             .filter(|verdict| verdict.expires_at.is_none_or(|at| now < at))
             .filter(|verdict| verdict.binding.is_none() || verdict.binding == self.binding)
     }
 
-    /// A proof that comes while a session is open, as a credential with the
-    /// challenge that it answers.
+    /// The credential and the nonce of a proof that is sent in an open session.
     ///
     /// # Errors
     ///
-    /// If it is not the answer to what the peer was asked.
+    /// If it does not answer the peer's challenge.
     pub(in crate::runtime) fn prove_again(&self, proof: Proof) -> Result<(Credential, Option<String>), Violation> {
-        // Only what was asked for is proof of anything.
+        // Only the answer to our own nonce proves anything.
         if self.nonce.is_some() && proof.nonce.is_some() && proof.nonce != self.nonce {
             return Err(wrong_proof());
         }
@@ -127,15 +125,15 @@ impl Evidence {
         Ok((credential, self.nonce.clone()))
     }
 
-    /// A proof was wrong; gives whether that was the last one.
+    /// Counts a wrong proof; returns whether it was the last one allowed.
     pub(in crate::runtime) fn fail(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.failures >= PROOFS
     }
 }
 
-/// Whether a peer means this fingerprint: the hash may not be named, digits may be in
-/// capitals, with colons between bytes.
+/// Whether what a peer says is this fingerprint: it may leave the hash's name out, use capitals,
+/// and put colons between bytes.
 fn is_fingerprint(said: &str, bound: &str) -> bool {
     let plain = |text: &str| -> String {
         let text = text.to_ascii_lowercase();
@@ -148,7 +146,7 @@ pub(in crate::runtime) fn wrong_proof() -> Violation {
     Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted")
 }
 
-/// That nobody could tell whose a credential is.
+/// The violation when a credential cannot be judged at present.
 pub(in crate::runtime) fn not_judged() -> Violation {
     Violation::new(ErrorCode::Unavailable, "nobody can tell now whose the credential is: try again later")
 }

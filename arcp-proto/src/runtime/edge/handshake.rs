@@ -1,5 +1,5 @@
-//! What is known of a peer before its principal is (1.1 §6.1, RFC §8.1): a
-//! machine of its own, which is told what was said and says what it wants.
+//! The handshake of a peer, until its principal is known (1.1 §6.1, RFC §8.1): a state machine that
+//! is given frames and verdicts and returns what to do.
 //!
 //! ```text
 //! Fresh ──an opening──▶ Judging ──verdict──▶ (handed over)
@@ -21,36 +21,35 @@ use crate::secret::Secret;
 use crate::wire::envelope::Header;
 use crate::wire::{self, Compat, Family, Profile, ReceivedRequest, View};
 
-/// What a peer wants, of whom it is known who it is.
+/// The request of a peer whose principal is known.
 #[derive(Debug)]
 pub(in crate::runtime) struct Opening {
-    /// The request that is answered.
+    /// The request to answer.
     pub(in crate::runtime) request: WireId,
     pub(in crate::runtime) wish: Wish,
-    /// Who it is; `None`: nobody vouches for it.
+    /// The verdict on the peer; `None`: it is anonymous.
     pub(in crate::runtime) verdict: Option<Verdict>,
 }
 
 #[derive(Debug)]
 pub(in crate::runtime) enum Wish {
-    /// A session.
+    /// To open a session.
     New(Open),
-    /// An earlier one.
+    /// To resume one.
     Earlier(ResumeClaim),
 }
 
 #[derive(Debug)]
 pub(super) struct Handshake {
     pub(super) evidence: Evidence,
-    /// What somebody in front has found out.
+    /// What an edge has found out.
     introduced: Option<Introduction>,
     phase: Phase,
-    /// Whether it was said that frames before the session are passed over.
+    /// Whether the operator was told that early frames are ignored.
     passed_over: bool,
 }
 
-/// What somebody in front has found out: who a peer is, and which request is
-/// answered.
+/// What an edge has found out about a peer: its verdict, and the request to answer.
 #[derive(Debug)]
 pub(super) struct Introduction {
     pub(super) verdict: Option<Verdict>,
@@ -59,26 +58,26 @@ pub(super) struct Introduction {
 
 #[derive(Debug)]
 enum Phase {
-    /// Nothing was understood yet.
+    /// No frame was understood yet.
     Fresh,
     /// A proof was asked for.
     Challenged { open: Open, nonce: String },
-    /// A credential is being judged, or the answer to a challenge.
+    /// A credential, or the answer to a challenge, is being judged.
     Judging { op: OpId, request: WireId, open: Open, nonce: Option<String> },
 }
 
-/// What follows from what was said.
+/// What the handshake wants done.
 #[derive(Debug)]
 pub(super) enum Want {
     Nothing,
-    /// To note that a frame was passed over.
+    /// To note that a frame was ignored.
     PassOver,
-    /// To refuse a frame, which ends the connection.
+    /// To refuse a frame and close the connection.
     Refuse {
         request: WireId,
         violation: Violation,
     },
-    /// To refuse a proof, which may be given again.
+    /// To refuse a proof; the peer may send another one.
     RefuseProof {
         request: WireId,
         violation: Violation,
@@ -95,7 +94,7 @@ pub(super) enum Want {
         credential: Credential,
         nonce: Option<String>,
     },
-    /// To let the peer in.
+    /// To admit the peer.
     Opening(Opening),
 }
 
@@ -114,7 +113,7 @@ impl Handshake {
         Handshake { evidence, introduced, phase: Phase::Fresh, passed_over: false }
     }
 
-    /// Whether nothing was understood yet.
+    /// Whether no frame was understood yet.
     pub(super) fn is_fresh(&self) -> bool {
         match self.phase {
             Phase::Fresh => true,
@@ -130,18 +129,18 @@ impl Handshake {
         }
     }
 
-    /// Who it is without a credential, if somebody says so.
+    /// The verdict without a credential: the edge's or the transport's.
     fn vouched(&self) -> Option<Verdict> {
         let introduced = self.introduced.as_ref().and_then(|introduced| introduced.verdict.clone());
         introduced.or_else(|| self.evidence.peer().cloned())
     }
 
-    /// A frame; `all_said`: whether its peer has been sent everything so far.
+    /// Handles a frame. `all_said`: whether the peer was sent all replies so far.
     pub(super) fn hear(&mut self, view: &mut View, config: &Config, header: &Header<'_>, all_said: bool) -> Want {
         if self.is_fresh() { self.hear_first(view, config, header) } else { self.hear_early(view, header, all_said) }
     }
 
-    /// The first frame: it says which family its peer speaks.
+    /// Handles the first frame, which decides the family.
     fn hear_first(&mut self, view: &mut View, config: &Config, header: &Header<'_>) -> Want {
         let refuse = |violation| Want::Refuse { request: header.id.clone(), violation };
         let Some(family) = Family::from_first(header) else {
@@ -204,13 +203,13 @@ impl Handshake {
         }
     }
 
-    /// A frame while a credential is awaited or judged.
+    /// Handles a frame while a credential is awaited or judged.
     fn hear_early(&mut self, view: &View, header: &Header<'_>, all_said: bool) -> Want {
         if !view.passes_early_frames() {
             let violation = Violation::invalid("wait for the session to be accepted before sending more");
             return Want::Refuse { request: header.id.clone(), violation };
         }
-        // What comes before the challenge was sent is no answer to it.
+        // A frame from before the challenge was sent cannot answer it.
         if let Phase::Challenged { .. } = self.phase
             && all_said
         {
@@ -228,11 +227,11 @@ impl Handshake {
                 Ok(_) | Err(_) => {}
             }
         }
-        // Nothing of it is kept, and it is said once.
+        // Such a frame is dropped, and the operator is told once.
         if core::mem::replace(&mut self.passed_over, true) { Want::Nothing } else { Want::PassOver }
     }
 
-    /// The answer to a challenge.
+    /// Handles the answer to a challenge.
     fn prove(&mut self, request: WireId, proof: ClientProof) -> Want {
         match core::mem::replace(&mut self.phase, Phase::Fresh) {
             Phase::Challenged { open, nonce } if proof.nonce.as_ref().is_none_or(|named| *named == nonce) => {
@@ -250,7 +249,7 @@ impl Handshake {
         }
     }
 
-    /// The verdict on a credential that an opening waits for.
+    /// Handles the verdict on a credential.
     pub(super) fn judged(&mut self, judged: OpId, verdict: Option<Verdict>) -> Want {
         match core::mem::replace(&mut self.phase, Phase::Fresh) {
             Phase::Judging { op, request, open, nonce } if op == judged => match (verdict, nonce) {
@@ -271,7 +270,7 @@ impl Handshake {
         }
     }
 
-    /// Nobody could judge the credential that an opening waits for.
+    /// Handles that a credential could not be judged.
     pub(super) fn not_judged(&mut self, asked: OpId) -> Want {
         match core::mem::replace(&mut self.phase, Phase::Fresh) {
             Phase::Judging { op, request, .. } if op == asked => Want::Refuse { request, violation: not_judged() },
@@ -282,12 +281,12 @@ impl Handshake {
         }
     }
 
-    /// A credential is being judged for an opening.
+    /// Notes that a credential is being judged.
     pub(super) fn judge(&mut self, op: OpId, request: WireId, open: Open, nonce: Option<String>) {
         self.phase = Phase::Judging { op, request, open, nonce };
     }
 
-    /// Asks for proof with a nonce; gives the scheme.
+    /// Notes that a proof was asked for with a nonce; returns the scheme.
     pub(super) fn challenge(&mut self, open: Open, nonce: String) -> String {
         let scheme = match &open.credential {
             Credential::Bearer(_) | Credential::Anonymous => "bearer".to_string(),
@@ -299,15 +298,14 @@ impl Handshake {
     }
 }
 
-/// What a client cannot do without and this runtime does not have.
+/// The first feature that a client requires and this runtime does not have.
 fn lacking(open: &Open, view: View, config: &Config) -> Option<String> {
     let ours = view.negotiated(open.required, config.features()).features;
     let missing = ours.lacks(open.required).map(|feature| feature.to_string());
     missing.or_else(|| open.required_unknown.clone())
 }
 
-/// A credential of the scheme that was opened with, with the proof that was
-/// asked for.
+/// A credential of the scheme that the peer opened with, and the proof that it sent.
 fn proven(opened: &Credential, response: Secret) -> Credential {
     match opened {
         Credential::Bearer(_) | Credential::Anonymous => Credential::Bearer(response),
@@ -335,7 +333,7 @@ mod tests {
         handshake.hear(view, &Config::new("t", "1"), &header, true)
     }
 
-    /// A peer that opened without a proof and was asked for one.
+    /// A peer that opened without a proof and was challenged.
     fn challenged() -> (Handshake, View) {
         let (mut handshake, mut view) = (Handshake::new(Evidence::default(), None), View::before_handshake(false));
         let Want::Challenge { open, .. } = hear(&mut handshake, &mut view, OPEN) else { panic!("not asked for proof") };
@@ -399,7 +397,7 @@ mod tests {
         assert_eq!(verdict, Some(Verdict::from(alice)));
     }
 
-    /// What comes of an opening by this on a channel that a certificate was shown on.
+    /// The result of opening with `auth` on a channel with a certificate.
     fn certified(peer: Option<&str>, auth: &str, fingerprint: &str) -> Want {
         let evidence = Evidence {
             peer: peer.and_then(Principal::new).map(Verdict::from).map(Box::new),

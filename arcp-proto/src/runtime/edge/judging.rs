@@ -1,4 +1,4 @@
-//! Credentials that are being judged, of peers with a session and without.
+//! Credentials that are being judged, of peers with and without a session.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -31,11 +31,11 @@ struct Asked {
 }
 
 impl Judging {
-    /// Has a credential judged, also where its peer leaves meanwhile.
+    /// Has a credential judged; the verdict counts even if its peer leaves meanwhile.
     ///
     /// # Errors
     ///
-    /// If too many are, or too many of its sources were wrong.
+    /// If too many are being judged, or too many of its sources were wrong.
     pub(in crate::runtime) fn ask(
         &mut self,
         ctx: &mut Context,
@@ -57,8 +57,8 @@ impl Judging {
         Ok(op)
     }
 
-    /// Peers that leave before they are judged are connections no more: how many
-    /// there are of their network, or user, still bounds them.
+    /// Bounds how many credentials of a network, or user, are judged at once. Peers that left
+    /// before their verdict count, although their connections do not.
     fn admit(&self, ctx: &Context, sources: &[Source]) -> Result<(), Violation> {
         let most = ctx.config.limits.connection.handshaking_connections_per_network;
         let shared = sources.iter().filter(|source| matches!(source, Source::Network(_) | Source::User(_)));
@@ -70,18 +70,18 @@ impl Judging {
         Err(Violation::exhausted("handshaking_connections_per_network", BoundOf::Network, most as u64, full))
     }
 
-    /// For which connection a credential is judged.
+    /// The connection for which a credential is judged.
     pub(in crate::runtime) fn conn(&self, op: OpId) -> Option<ConnId> {
         self.asked.get(&op).map(|asked| asked.conn)
     }
 
-    /// From which network a credential came, if it came from one.
+    /// The network from which a credential came, if any.
     pub(in crate::runtime) fn network(&self, op: OpId) -> Option<Network> {
         let mut sources = self.asked.get(&op)?.sources.iter();
         sources.find_map(|source| if let Source::Network(network) = source { Some(*network) } else { None })
     }
 
-    /// A credential was judged, and counts or does not.
+    /// Notes the verdict on a credential.
     pub(in crate::runtime) fn settle(&mut self, ctx: &Context, op: OpId, counts: bool) {
         let Some(Asked { conn: _, sources, credential }) = self.asked.remove(&op).expected("it is being judged") else {
             return;
@@ -89,16 +89,16 @@ impl Judging {
         self.note(ctx, &sources, credential, counts);
     }
 
-    /// Nobody could judge a credential: that says nothing of whoever sent it.
+    /// Notes that a credential could not be judged, which does not count against its sources.
     pub(in crate::runtime) fn give_up(&mut self, op: OpId) {
         self.asked.remove(&op);
     }
 
-    /// Whether a credential would be judged that came from an address.
+    /// Whether a credential from this address would be judged.
     ///
     /// # Errors
     ///
-    /// If too many that came from there were wrong.
+    /// If too many from there were wrong.
     pub(in crate::runtime) fn check(
         &self,
         (config, now): (&Config, Timestamp),
@@ -108,7 +108,7 @@ impl Judging {
         self.wrong.check((config, now), &[Source::of(address)], credential)
     }
 
-    /// A credential of these sources was judged.
+    /// Notes the verdict on a credential of these sources.
     pub(in crate::runtime) fn note(
         &mut self,
         ctx: &Context,

@@ -1,5 +1,5 @@
-//! The edge: what happens before it is known who a peer is. Frames, the choice
-//! of the family, challenges, credentials.
+//! The edge: the part that handles peers until their principals are known. Frames, the choice of
+//! the family, challenges, credentials.
 
 mod arrivals;
 mod channel;
@@ -28,23 +28,20 @@ use crate::error::ConfigError;
 use crate::id::ConnId;
 use crate::time::Now;
 
-/// What stands in front of several runtimes in one process: it hears peers
-/// until it is known who they are, then hands them over, each with the frame
-/// that it opened with.
+/// An edge stands in front of several runtimes in one process. It handles peers until their
+/// principals are known, then hands them over, each with the frame that opened it.
 ///
-/// A [`Runtime`](super::Runtime) alone needs none: it does the same inside. Where
-/// there are several, such as one for each part of the principals, a connection
-/// is opened at the edge, and all its inputs go there until
-/// [`EdgeOutput::HandOver`]; the runtime that is chosen by
-/// [`HandOver::principal`] gets [`Input::HandedOver`] and every input of that
-/// connection from then on.
+/// A single [`Runtime`](super::Runtime) needs no edge: it does the same inside. Where there are
+/// several runtimes, such as one for each group of principals, a connection is opened at the edge,
+/// which gets all its inputs until it gives [`EdgeOutput::HandOver`]. The driver chooses a runtime
+/// by [`HandOver::principal`], and gives it [`Input::HandedOver`] and all later inputs of that
+/// connection.
 ///
 /// # Contract
 ///
-/// That of a runtime: `handle` takes what happened and never fails,
-/// `poll_output` gives what to do in one total order, `next_deadline` says when
-/// to call again. Ids of operations are the edge's own: an `Authenticate` of
-/// the edge is answered at the edge.
+/// That of a runtime: `handle` takes an input and never fails, `poll_output` gives outputs in one
+/// total order, `next_deadline` says when to call again. Ids of operations are the edge's own: an
+/// `Authenticate` of the edge is answered at the edge.
 ///
 /// ```
 /// use arcp_proto::entropy::Seeds;
@@ -83,26 +80,25 @@ use crate::time::Now;
 pub struct Edge {
     ctx: Context,
     arrivals: Arrivals,
-    /// What each peer opened with of which nothing is known yet.
+    /// The opening frames of the peers, by connection.
     frames: BTreeMap<ConnId, Vec<u8>>,
     outputs: VecDeque<EdgeOutput>,
 }
 
-/// The frames that it holds may bear credentials.
+/// Leaves frames out: they may hold credentials.
 impl fmt::Debug for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Edge").field("arrivals", &self.arrivals).finish_non_exhaustive()
     }
 }
 
-/// What an edge wants to have done, in the order given.
+/// Something for the driver to do, in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EdgeOutput {
-    /// The same as for a runtime: [`Output::Send`], [`Output::Close`],
-    /// [`Output::Authenticate`] or [`Output::Observe`].
+    /// As for a runtime: [`Output::Send`], [`Output::Close`], [`Output::Authenticate`] or
+    /// [`Output::Observe`].
     Perform(Output),
-    /// A peer is known: its connection is a runtime's from now on. The edge has
-    /// forgotten it.
+    /// Hand a connection, whose peer is known, to a runtime. The edge has forgotten it.
     HandOver(Box<HandOver>),
 }
 
@@ -115,7 +111,7 @@ impl Edge {
     /// [`ConfigError`] if the configuration cannot work.
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Result<Edge, ConfigError> {
         let mut config = config;
-        // The trail is of what has a store.
+        // Only a runtime, which has a store, keeps an audit trail.
         config.limits.audit.audit_entries = 0;
         Ok(Edge {
             ctx: Context::new(config, &seeds, now)?,
@@ -125,8 +121,8 @@ impl Edge {
         })
     }
 
-    /// Takes one input: what happened to a connection that was not handed over,
-    /// a verdict that the edge has asked for, or time. Others change nothing.
+    /// Takes one input: about a connection that was not handed over, the answer to an
+    /// `Authenticate` of the edge, or time. Others change nothing.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.ctx.advance(now, &input);
         self.fire_timers();
@@ -188,7 +184,7 @@ impl Edge {
         self.perform();
     }
 
-    /// The next thing to do; `None` when everything was taken.
+    /// The next output; `None` if there is none left.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<EdgeOutput> {
         self.outputs.pop_front()
@@ -200,7 +196,7 @@ impl Edge {
         self.ctx.next_deadline()
     }
 
-    /// How many connections it has.
+    /// The number of its connections.
     pub fn connections(&self) -> usize {
         self.arrivals.len()
     }
@@ -290,8 +286,8 @@ impl Edge {
         }
     }
 
-    /// Gives what arrivals want to have done, and keeps nothing of those that
-    /// are closed.
+    /// Moves the outputs of arrivals to its own, and drops the frames of connections that are
+    /// closed.
     fn perform(&mut self) {
         while let Some(output) = self.ctx.poll_output() {
             if let Output::Close { conn, .. } = &output {

@@ -1,8 +1,8 @@
-//! Credentials that were wrong: who has sent too many of them waits.
+//! Wrong credentials: a source that has sent too many must wait.
 //!
-//! For each source one moment is kept: each wrong credential moves it on by the time
-//! that one more may be sent after, and whoever is too far ahead of now is not
-//! judged. So a source costs the same however much it sends.
+//! For each source one time is kept. Each wrong credential moves it forward by the interval at
+//! which one more is allowed, and a source whose time is too far ahead of now is not judged. So a
+//! source needs the same memory however much it sends.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::net::IpAddr;
@@ -15,14 +15,14 @@ use crate::runtime::config::Config;
 use crate::secret::SecretDigest;
 use crate::time::Timestamp;
 
-/// In this time as many wrong credentials are judged as the bound says.
+/// The time in which as many wrong credentials are allowed as the bound says.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Where a wrong credential came from, or whose session it was for.
+/// Where a wrong credential came from, or the principal of the session that it was for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::runtime) enum Source {
     Network(Network),
-    /// A user of this machine, by the principal that it is without a credential.
+    /// A user of this machine, by its principal from the transport.
     User(Principal),
     Principal(Principal),
 }
@@ -37,20 +37,20 @@ impl Source {
 #[derive(Debug, Default)]
 pub(super) struct WrongCredentials {
     by_source: BTreeMap<Source, Timestamp>,
-    /// The same, by when they are forgotten.
+    /// The same, in the order in which they are forgotten.
     in_order: BTreeSet<(Timestamp, Source)>,
-    /// Credentials that were right: they are judged in any case, so that nobody
-    /// keeps out others of the same network.
+    /// Credentials that were right. They are always judged, so that no peer can lock out others of
+    /// its network.
     right: BTreeSet<SecretDigest>,
     right_in_order: VecDeque<SecretDigest>,
 }
 
 impl WrongCredentials {
-    /// Whether a credential of these sources is judged now.
+    /// Whether a credential of these sources may be judged now.
     ///
     /// # Errors
     ///
-    /// When to try again.
+    /// If not: when to try again.
     pub(super) fn check(
         &self,
         (config, now): (&Config, Timestamp),
@@ -78,14 +78,14 @@ impl WrongCredentials {
         Err(Violation::exhausted_for(wait, "wrong_credentials", of, most as u64, why))
     }
 
-    /// A credential of these sources was wrong.
+    /// Notes a wrong credential of these sources.
     pub(super) fn note_wrong(
         &mut self,
         (config, now): (&Config, Timestamp),
         sources: &[Source],
         credential: SecretDigest,
     ) {
-        // It was right, and counts no more.
+        // It may have been right before.
         if self.right.remove(&credential) {
             self.right_in_order.retain(|other| *other != credential);
         }
@@ -97,7 +97,7 @@ impl WrongCredentials {
             if let Some(before) = before {
                 self.in_order.remove(&(before, source.clone()));
             }
-            // Many may be judged at once; nobody waits for longer than one more may take.
+            // Many may be judged at once; still no source waits longer than one interval.
             let until = (before.map_or(now, |before| before.max(now)) + each(config)).min(now + WINDOW);
             self.by_source.insert(source.clone(), until);
             self.in_order.insert((until, source.clone()));
@@ -113,7 +113,7 @@ impl WrongCredentials {
         }
     }
 
-    /// A credential was right.
+    /// Notes a right credential.
     pub(super) fn note_right(&mut self, config: &Config, credential: SecretDigest) {
         if self.right.insert(credential) {
             self.right_in_order.push_back(credential);
@@ -126,7 +126,7 @@ impl WrongCredentials {
     }
 }
 
-/// After how long one more wrong credential may be sent.
+/// The interval at which one more wrong credential is allowed.
 fn each(config: &Config) -> Duration {
     WINDOW / u32::try_from(config.limits.connection.wrong_credentials).unwrap_or(u32::MAX).max(1)
 }
@@ -146,7 +146,7 @@ mod tests {
         }
         assert!(wrong.check((&config, now), &source, digest(0)).is_err());
         assert!(wrong.check((&config, now + each(&config)), &source, digest(0)).is_ok());
-        // What was right is judged in any case.
+        // A credential that was right is always judged.
         wrong.note_right(&config, digest(1));
         assert!(wrong.check((&config, now), &source, digest(1)).is_ok());
     }
