@@ -1,4 +1,4 @@
-//! An audience: the sessions that one job is for.
+//! The audience of a job: its sessions.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -9,14 +9,14 @@ use crate::runtime::few::Few;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Audience {
-    /// Sessions that get new events.
+    /// Sessions that get its new events.
     pub(super) watchers: Vec<SessionId>,
-    /// Sessions that may cancel it: the submitter, and who came by its key.
+    /// Sessions that may cancel it: the submitter, and those that retried its submit by key.
     pub(super) owners: Few<SessionId>,
-    /// Requests that made the job known to sessions that want to be told which.
+    /// Requests that gave sessions access to the job, for sessions whose frames name requests.
     pub(super) requests: Requests,
-    /// Where the last record of a session's joining or leaving stands, if it says
-    /// nothing else: the next one replaces it.
+    /// The position of each session's last record of joining or leaving, if it has no other
+    /// content: the next such record replaces it.
     pub(super) joins: BTreeMap<SessionId, LogPos>,
 }
 
@@ -33,8 +33,7 @@ impl Audience {
         &self.requests
     }
 
-    /// Sessions that its agent waits for when they are far behind: those that
-    /// submitted it and get its events.
+    /// Sessions that its agent waits for when they are far behind: owners that get its events.
     pub(in crate::runtime) fn pacing_readers(&self) -> impl Iterator<Item = SessionId> {
         self.watchers.iter().copied().filter(|watcher| self.owners.contains(watcher))
     }

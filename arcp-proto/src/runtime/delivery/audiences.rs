@@ -1,5 +1,5 @@
-//! Audiences: which sessions watch a job, own it and have asked for it. Every
-//! pair of a session and a job is kept both ways, and let go with either.
+//! Audiences: which sessions watch a job, own it and have requested it. Every pair of a session and
+//! a job is kept in both directions, and removed with either.
 
 use alloc::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::runtime::io::{AboutJob, Record};
 use crate::runtime::job::Jobs;
 use crate::runtime::recent::Recent;
 
-/// What a session and a job hold to know of each other, roughly.
+/// Bytes of a pair of session and job, approximately.
 const ENTRY: usize = 96;
 
 #[derive(Debug, Default)]
@@ -22,50 +22,49 @@ pub(in crate::runtime) struct Audiences {
     by_session: Recent<SessionId, SessionJobs>,
 }
 
-/// How one session stands to jobs.
+/// The jobs of one session.
 #[derive(Debug)]
 struct SessionJobs {
-    /// Whether its frames name the request that they follow from.
+    /// Whether its frames name the request that they answer.
     correlates: bool,
     /// Jobs whose new events it gets.
     watched: BTreeSet<JobId>,
-    /// Jobs that were submitted in it, or found there by their key.
+    /// Jobs that it submitted, or whose submit it retried by key.
     owned: BTreeSet<JobId>,
-    /// Jobs whose audience holds requests of it, or its last record of joining or
+    /// Jobs whose audience holds requests of it, or the position of its last record of joining or
     /// leaving.
     requested: BTreeSet<JobId>,
     /// Bytes of those requests.
     request_bytes: usize,
-    /// The bytes of all of this.
+    /// The charge for all of this.
     charge: Charge,
 }
 
 /// How a session comes to a job, as it is recorded.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Joining {
-    /// Whether it owns the job by that.
+    /// Whether it becomes an owner of the job.
     pub(in crate::runtime) owner: bool,
-    /// The request by which it came, if that is new and its frames name it.
+    /// The request for it, if that is new and its frames name requests.
     pub(in crate::runtime) request: Option<WireId>,
-    /// Which of its requests for the job its frames follow from; 0 for none.
+    /// Which of its requests for the job its frames answer; 0 for none.
     pub(in crate::runtime) number: u32,
 }
 
 impl SessionJobs {
-    /// Bytes it holds with requests of so many, roughly.
+    /// Bytes it holds if its requests have this many, approximately.
     fn weight(&self, requests: usize) -> usize {
         (self.watched.len() + self.owned.len() + self.requested.len()) * ENTRY + requests
     }
 
-    /// It has changed.
+    /// Updates the charge after a change.
     fn weigh(&mut self) {
         self.charge.set(self.weight(self.request_bytes));
     }
 }
 
 impl Audiences {
-    /// A session begins: no job is for it yet. `correlates`: its frames name the
-    /// request that they follow from.
+    /// Adds a session without jobs. `correlates`: its frames name the request that they answer.
     pub(super) fn open_session(&mut self, session: SessionId, correlates: bool, account: &Balance) {
         let (watched, owned, requested) = Default::default();
         let charge = account.charge(HeldFor::Watches, 0);
@@ -73,7 +72,7 @@ impl Audiences {
         self.by_session.insert(session, jobs);
     }
 
-    /// Counts once more what sessions watch, own and have asked for.
+    /// Counts again what sessions watch, own and have requested.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         for (id, of_session) in self.by_session.iter() {
             let audiences = of_session.requested.iter().filter_map(|job| self.by_job.get(job));
@@ -82,7 +81,7 @@ impl Audiences {
         }
     }
 
-    /// A session is over: no job is for it any more.
+    /// Removes a session that has ended.
     pub(super) fn close_session(&mut self, session: SessionId) {
         let Some(SessionJobs { watched, owned, requested, .. }) =
             self.by_session.remove(&session).expected("a session has its jobs")
@@ -107,12 +106,12 @@ impl Audiences {
         }
     }
 
-    /// A job is accepted, or restored: it is for nobody yet.
+    /// Adds a job without sessions.
     pub(super) fn add_job(&mut self, job: JobId) {
         self.by_job.insert(job, Audience::default());
     }
 
-    /// A job is over: nobody watches it any more.
+    /// Ends all watches of a job that has ended.
     pub(super) fn end_job(&mut self, job: JobId) {
         let Some(audience) = self.by_job.get_mut(&job).expected("a job has an audience") else {
             return;
@@ -125,7 +124,7 @@ impl Audiences {
         }
     }
 
-    /// A job is forgotten.
+    /// Removes a job that is forgotten.
     pub(super) fn remove_job(&mut self, job: JobId) {
         self.end_job(job);
         let Some(audience) = self.by_job.remove(&job).expected("a job has an audience") else {
@@ -167,12 +166,12 @@ impl Audiences {
         self.by_session.get(&session).into_iter().flat_map(|session| &session.watched).copied()
     }
 
-    /// How many those are.
+    /// The number of those jobs.
     pub(super) fn watches(&self, session: SessionId) -> usize {
         self.by_session.get(&session).map_or(0, |session| session.watched.len())
     }
 
-    /// Jobs that were submitted in a session, or come to by a key there.
+    /// Jobs that a session submitted, or whose submit it retried by key.
     pub(in crate::runtime) fn owned(&self, session: SessionId) -> impl Iterator<Item = JobId> {
         self.by_session.get(&session).into_iter().flat_map(|session| &session.owned).copied()
     }
@@ -182,7 +181,7 @@ impl Audiences {
         self.by_session.get(&session).is_some_and(|session| session.watched.contains(&job))
     }
 
-    /// A session gets new events of a job; true if it did not.
+    /// Makes a session get new events of a job; true if it did not.
     pub(in crate::runtime) fn join(&mut self, session: SessionId, job: JobId) -> bool {
         let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) else {
             return false;
@@ -195,7 +194,7 @@ impl Audiences {
         joins
     }
 
-    /// A session gets no more events of a job.
+    /// Makes a session get no more events of a job.
     pub(super) fn leave(&mut self, session: SessionId, job: JobId) {
         if let Some(audience) = self.by_job.get_mut(&job) {
             audience.watchers.retain(|watcher| *watcher != session);
@@ -206,7 +205,7 @@ impl Audiences {
         }
     }
 
-    /// A session may cancel a job; true if it could not.
+    /// Lets a session cancel a job; true if it could not.
     pub(in crate::runtime) fn own(&mut self, session: SessionId, job: JobId) -> bool {
         let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) else {
             return false;
@@ -216,7 +215,7 @@ impl Audiences {
         audience.owners.insert(session)
     }
 
-    /// Of all sessions only this one may cancel a job.
+    /// Makes this session the only one that may cancel a job.
     pub(super) fn own_alone(&mut self, session: SessionId, job: JobId) {
         let Some(audience) = self.by_job.get_mut(&job) else {
             return; // It was forgotten.
@@ -230,8 +229,8 @@ impl Audiences {
         audience.owners.retain(|owner| *owner == session);
     }
 
-    /// Notes the request by which a session came to know a job, if its frames
-    /// name it; gives its number, or 0.
+    /// Notes the request by which a session got access to a job, if its frames name requests;
+    /// returns the number of the request, or 0.
     pub(in crate::runtime) fn note_request(&mut self, session: SessionId, job: JobId, request: &WireId) -> u32 {
         let of_session = self.by_session.get_mut(&session).filter(|session| session.correlates);
         let (Some(of_session), Some(audience)) = (of_session, self.by_job.get_mut(&job)) else {
@@ -245,8 +244,8 @@ impl Audiences {
         number
     }
 
-    /// Takes over the request from which frames of a job follow since an earlier
-    /// run: a new one, or one that is known.
+    /// Restores the request that frames of a job answer since an earlier run: a new one, or one
+    /// that is known.
     pub(in crate::runtime) fn restore_request(
         &mut self,
         session: SessionId,
@@ -272,14 +271,14 @@ impl Audiences {
         }
     }
 
-    /// Notes that a session may cancel a job from here on that it is shown already.
+    /// Records that a session, which is shown a job already, may cancel it from here on.
     pub(in crate::runtime) fn note_owner(&mut self, ctx: &mut Context, session: SessionId, job: JobId) {
         let number = self.by_job.get(&job).map_or(0, |audience| audience.requests.latest(session));
         self.note_joined(ctx, session, job, Joining { owner: true, number, request: None });
     }
 
-    /// Notes that a session watches a job from here on, and by which request: it
-    /// is told before the history is numbered. `owner`: it may cancel it from here on.
+    /// Records that a session watches a job from here on, and by which request. Called before the
+    /// history is numbered. `owner`: it may cancel the job from here on.
     pub(in crate::runtime) fn note_watch(
         &mut self,
         ctx: &mut Context,
@@ -291,7 +290,7 @@ impl Audiences {
         let most = ctx.config.limits.job.requests_per_job;
         let requests = self.by_job.get(&job).map(Audience::requests);
         let is_new = requests.is_some_and(|requests| requests.number_of(session, request).is_none());
-        // Where there are too many, frames follow from the one before.
+        // Beyond the bound frames name the request before.
         let joining = if is_new && requests.is_some_and(|requests| requests.count() < most) {
             let number = self.note_request(session, job, request);
             Joining { owner, request: (number > 0).then(|| request.clone()), number }
@@ -301,9 +300,9 @@ impl Audiences {
         self.note_joined(ctx, session, job, joining);
     }
 
-    /// Records that a session gets the events of a job from now on. However often
-    /// it comes and leaves, of the records that say nothing else the store keeps
-    /// the last.
+    /// Records that a session gets the events of a job from now on. Of the records of a session's
+    /// joining and leaving that have no other content the store keeps only the last, however often
+    /// it does so.
     pub(in crate::runtime) fn note_joined(
         &mut self,
         ctx: &mut Context,
@@ -327,7 +326,7 @@ impl Audiences {
         self.replace_join(session, job, at);
     }
 
-    /// The next record of a session's joining or leaving replaces the one at `at`.
+    /// The next record of a session's joining or leaving will replace the one at `at`.
     pub(in crate::runtime) fn replace_join(&mut self, session: SessionId, job: JobId, at: LogPos) {
         if let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) {
             audience.joins.insert(session, at);
@@ -336,7 +335,7 @@ impl Audiences {
         }
     }
 
-    /// Where the record stands that the next one replaces; 0 if there is none.
+    /// The position of the record that the next one replaces; 0 if there is none.
     fn take_join(&mut self, session: SessionId, job: JobId) -> LogPos {
         self.by_job.get_mut(&job).and_then(|audience| audience.joins.remove(&session)).unwrap_or_default()
     }
@@ -358,7 +357,7 @@ mod tests {
         JobId::from_ulid(Ulid::from_parts(n, 0))
     }
 
-    /// Two sessions, of which only the first is told requests, and two jobs.
+    /// Two sessions, of which only the first names requests, and two jobs.
     fn audiences() -> Audiences {
         let mut audiences = Audiences::default();
         let accounts = Accounts::new();

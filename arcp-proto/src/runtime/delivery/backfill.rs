@@ -1,4 +1,4 @@
-//! The history that a subscription asks for: which events of which jobs.
+//! The history that a subscription requests: which events of which jobs.
 
 use alloc::vec::Vec;
 
@@ -16,11 +16,11 @@ use crate::runtime::job::{Job, Jobs};
 use crate::time::UtcMs;
 use crate::wire::FrameRole;
 
-/// The jobs whose history a subscription is shown, each with the first event.
+/// The jobs whose history a subscription is sent, each with the first event.
 #[derive(Debug, Default)]
 pub(super) struct Backfill {
     pub(super) jobs: Vec<(JobId, u64)>,
-    /// Whether the end of the history is marked.
+    /// Whether a frame marks the end of the history.
     pub(super) bounded: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Backfill {
 #[derive(Clone, Copy, Debug)]
 enum Cut {
     Beginning,
-    /// After this moment, and of this job after this event.
+    /// After this time; in this job, after this event.
     After {
         at: UtcMs,
         job: Option<JobId>,
@@ -37,12 +37,12 @@ enum Cut {
 }
 
 impl Backfill {
-    /// Every job that the filter covers, each with the first event after what a
-    /// client asks for.
+    /// All jobs that the filter covers, each with the first event after the point that a client
+    /// names.
     ///
     /// # Errors
     ///
-    /// If that is too much, unknown, or cannot be told any more.
+    /// If that is too much, unknown, or was deleted.
     pub(super) fn new(
         ctx: &Context,
         jobs: &Jobs,
@@ -77,8 +77,7 @@ impl Backfill {
 }
 
 impl Feeds {
-    /// The event of a job behind a message that a client of a session's principal was
-    /// sent, if it is still known.
+    /// The event of a message that a client of the same principal was sent, if it is still known.
     pub(in crate::runtime) fn event_of_message(
         &self,
         ctx: &Context,
@@ -101,8 +100,7 @@ impl Feeds {
 }
 
 impl Cut {
-    /// The event behind a message that a client of a session's principal was
-    /// sent.
+    /// The event of a message that a client of the same principal was sent.
     fn new(ctx: &Context, jobs: &Jobs, feeds: &Feeds, own: SessionId, message: &WireId) -> Result<Cut, Violation> {
         let unknown = || Violation::new(ErrorCode::JobNotFound, "`after_message_id`: no such message is known here");
         let ulid = message.message_ulid().ok_or_else(unknown)?;
@@ -115,10 +113,10 @@ impl Cut {
             let (job, event) = match entry {
                 IndexEntry::Event(EventEntry { log, n, role, .. }) => match role {
                     FrameRole::Whole => (log.job(), n),
-                    // The event itself comes after these.
+                    // The event itself comes after these frames.
                     FrameRole::StreamOpen | FrameRole::StreamClose => (log.job(), n - 1),
                 },
-                // It comes after the events that were numbered before it.
+                // A local frame comes after the events that were numbered before it.
                 IndexEntry::Local { n } => {
                     let job = index.local(n).and_then(LocalFrame::about).map(|about| about.job);
                     (job, job.map_or(0, |job| index.event_at_or_before(job, number, jobs)))
@@ -133,8 +131,7 @@ impl Cut {
     }
 }
 
-/// The first event of a job that comes after a cut: by time, and within a
-/// millisecond by job.
+/// The first event of a job after a cut: ordered by time, and within a millisecond by job.
 fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
     // The acceptance comes with the first event.
     let beginning = if job.history().first() == 1 { 0 } else { job.history().first() };
@@ -149,7 +146,7 @@ fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
     } else {
         return first_later(job, later);
     };
-    // What was let go of came after the message, or with the acceptance.
+    // Deleted events belong to the history: they came after the message, or with the acceptance.
     if from.max(1) < job.history().first() { Err(trimmed()) } else { Ok(from) }
 }
 

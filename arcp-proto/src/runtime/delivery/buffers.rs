@@ -1,5 +1,5 @@
-//! Buffers that frames are written in, again and again: every event is a frame, and one
-//! that was written out is needed no more.
+//! Buffers for frames, which are reused: every event is a frame, and its buffer is free once the
+//! frame was written out.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,32 +7,33 @@ use alloc::vec::Vec;
 use crate::id::{JobId, SessionId};
 use crate::wire::{Beginning, Prepared, View};
 
-/// A buffer with room for more is let go: few frames are so long.
+/// Buffers with more capacity are freed: few frames are this long.
 const MOST_BYTES: usize = 1 << 10;
 
-/// See the module.
+/// The buffers of a runtime.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Buffers {
     frames: Vec<String>,
-    /// What the payload of a frame is written in before that is.
+    /// The buffer for payloads, which are written before their frames.
     pub(super) payload: String,
-    /// How the payload that was written last begins.
+    /// The beginning of the payload that was written last.
     pub(super) beginning: Beginning,
-    /// What the envelopes have in common that were written last.
+    /// The common part of the envelopes that were written last.
     about: Option<(About, Prepared)>,
 }
 
-/// The session that gets an event, the job that it is of, the request that it follows from,
-/// and how its reader sees things.
+/// What envelopes with a common part share: the session that gets them, the job, the request that
+/// they answer, and the session's view.
 type About = (SessionId, JobId, u32, View);
 
 impl Buffers {
-    /// An empty one, perhaps with room.
+    /// An empty buffer, which may have capacity.
     pub(super) fn take_frame(&mut self) -> String {
         self.frames.pop().unwrap_or_default()
     }
 
-    /// A frame was written out. It may have said a secret. So many are kept.
+    /// Clears the buffer of a frame that was written out, which may hold a secret, and keeps it,
+    /// unless `most` are kept.
     pub(in crate::runtime) fn keep_frame(&mut self, mut frame: String, most: usize) {
         if self.frames.len() < most && frame.capacity() <= MOST_BYTES {
             frame.clear();
@@ -40,8 +41,8 @@ impl Buffers {
         }
     }
 
-    /// What the envelopes of a job for a session have in common. A turn writes one
-    /// connection after the other, so what was written last is mostly wanted next.
+    /// The common part of the envelopes of a job for a session. Connections are written one after
+    /// the other, so the part used last is usually the next one wanted.
     pub(super) fn about(&mut self, wanted: About, prepare: impl FnOnce() -> Prepared) -> &mut Prepared {
         let other = self.about.take_if(|(known, _)| *known != wanted).map(|(_, other)| other);
         let prepared = || match other {
@@ -51,7 +52,7 @@ impl Buffers {
         &mut self.about.get_or_insert_with(|| (wanted, prepared())).1
     }
 
-    /// A payload stands in its frame.
+    /// Takes back the buffer of a payload that was copied into its frame.
     pub(super) fn keep_payload(&mut self, mut payload: String) {
         if payload.capacity() <= MOST_BYTES {
             payload.clear();

@@ -1,6 +1,6 @@
-//! All feeds: what each session was shown under which number, found by session,
-//! by the tag of its message ids, and by the jobs that its index points to.
-//! Numbers are given in `numbering`, and let go in `release`.
+//! All feeds: the numbered frames of each session, found by session, by the tag of its message ids,
+//! and by the jobs that its index refers to. Numbers are given in `numbering`, and released in
+//! `release`.
 
 use alloc::collections::BTreeSet;
 
@@ -20,27 +20,27 @@ use crate::wire::View;
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Feeds {
     pub(super) by_session: Recent<SessionId, Feed>,
-    /// By what the message ids of a session have in common.
+    /// Sessions by the tag that their message ids have in common.
     by_tag: BTreeSet<(u64, SessionId)>,
     pub(super) refs: IndexRefs,
-    /// Runs of all indexes.
+    /// The number of runs in all indexes.
     pub(super) runs: usize,
 }
 
-/// What each attached session has not acknowledged whose client is expected to.
+/// Unacknowledged frames of each attached session whose client is expected to acknowledge.
 pub(in crate::runtime) fn unacknowledged(feeds: &Feeds) -> impl Iterator<Item = u64> {
     let attached = feeds.by_session.values().filter(|feed| feed.conn.is_some() && feed.acknowledges());
     attached.map(Feed::unacknowledged)
 }
 
 impl Feeds {
-    /// A session begins, or is restored, without numbers.
+    /// Adds a session, opened or restored, without numbers.
     pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View, account: &Balance) {
         self.by_tag.insert((tag(id.ulid()), id));
         self.by_session.insert(id, Feed::new(principal, view, account));
     }
 
-    /// A session is over, and all of its numbers are let go.
+    /// Removes a session that has ended, and releases its numbers.
     pub(super) fn close(&mut self, ctx: &mut Context, id: SessionId) {
         ctx.timers.clear(Timer::Arrived(id));
         if let Some(mut feed) = self.by_session.remove(&id) {
@@ -69,7 +69,7 @@ impl Feeds {
         self.by_session.get(&id).filter(|feed| feed.conn.is_some())
     }
 
-    /// Attaches a session to a connection; frames after `last_seq` are owed.
+    /// Attaches a session to a connection; the frames after `last_seq` are its backlog.
     pub(in crate::runtime) fn attach(
         &mut self,
         ctx: &mut Context,
@@ -84,7 +84,7 @@ impl Feeds {
         }
     }
 
-    /// The connection of a session is gone.
+    /// A session lost its connection.
     pub(super) fn detach(&mut self, ctx: &mut Context, id: SessionId) {
         ctx.timers.clear(Timer::Arrived(id));
         if let Some(feed) = self.by_session.get_mut(&id) {
@@ -92,28 +92,28 @@ impl Feeds {
         }
     }
 
-    /// A job is accepted, or restored: no index points to it yet.
+    /// Adds a job that no index refers to.
     pub(super) fn add_job(&mut self, job: JobId) {
         self.refs.add_log(job.into());
     }
 
-    /// A job is forgotten. What points to it is lost.
+    /// Removes a job that is forgotten. Entries that refer to it are lost.
     pub(super) fn remove_job(&mut self, job: JobId) {
         self.refs.remove_log(job.into());
     }
 
-    /// Runs of all indexes.
+    /// The number of runs in all indexes.
     pub(in crate::runtime) fn runs(&self) -> usize {
         self.runs
     }
 
-    /// Bytes of events that attached sessions are behind.
+    /// Bytes of events by which attached sessions are behind.
     pub(in crate::runtime) fn unsent_bytes(&self) -> usize {
         let attached = self.by_session.values().filter(|feed| feed.conn.is_some());
         attached.map(Feed::unsent_bytes).sum()
     }
 
-    /// The session of the same principal whose messages bear this tag.
+    /// The session of the same principal whose message ids have this tag.
     pub(super) fn tagged(&self, own: SessionId, wanted: u64) -> Option<SessionId> {
         if tag(own.ulid()) == wanted {
             return Some(own);
@@ -125,34 +125,34 @@ impl Feeds {
         tagged.find(|(_, id)| of_principal(id)).map(|(_, id)| *id)
     }
 
-    /// Whether what is written of a log for one session may serve another.
+    /// Whether a payload of a log may be sent to several sessions.
     pub(super) fn is_shared(&self, log: LogId) -> bool {
         self.refs.count(log) > 1
     }
 
-    /// Whether no index points to a job.
+    /// Whether no index refers to a job.
     pub(in crate::runtime) fn is_unreferenced(&self, job: JobId) -> bool {
         self.refs.count(job.into()) == 0
     }
 
-    /// The first event of a job that a session may still ask for again.
+    /// The first event of a job that a session may still need.
     pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
         let feeds = self.refs.sessions(job.into()).filter_map(|reader| self.by_session.get(&reader));
-        // What people are asked is shown to who comes later, too.
+        // Open questions are also shown to sessions that come later.
         let asked = jobs.get(job).and_then(|job| prompts::open_events(job).next());
         feeds.filter_map(|feed| feed.index.first_event(job, jobs)).chain(asked).min().unwrap_or(u64::MAX)
     }
 
-    /// The first event of a job that it may not go on without having sent:
-    /// whoever paces its agent is attached and waits for it.
+    /// The first event of a job that must stay in memory because an attached session, which paces
+    /// the agent, was not sent it.
     pub(super) fn first_unsent(&self, jobs: &Jobs, job: JobId, audience: &Audience) -> u64 {
         let attached = audience.pacing_readers().filter_map(|reader| self.attached(reader));
         let unsent = attached.filter_map(|feed| feed.index.first_event_after(job, 0, feed.cursor, jobs));
         unsent.min().unwrap_or(u64::MAX)
     }
 
-    /// Whether an attached session that owns an ended job was not sent all of it
-    /// that came while it was attached.
+    /// Whether a session that owns an ended job is attached and was not sent all events that came
+    /// while it was attached.
     pub(super) fn is_owed(&self, job: JobId, audience: &Audience) -> bool {
         let owners = self.refs.sessions(job.into()).filter(|reader| audience.owners.contains(reader));
         owners
@@ -160,14 +160,14 @@ impl Feeds {
             .any(|feed| feed.index.has_events_after(job, feed.sent_or_owed()))
     }
 
-    /// A session gets no more of a job that it watched, or by a subscription.
+    /// Closes the stream of a job that a session watched, or was shown by a subscription.
     pub(super) fn close_stream(&mut self, id: SessionId, subscription: u32, job: JobId) {
         if let Some(feed) = self.by_session.get_mut(&id) {
             feed.streams.remove(&(subscription, job.into()));
         }
     }
 
-    /// A subscription of a session is over.
+    /// Closes all streams of a subscription that has ended.
     pub(super) fn close_streams_of(&mut self, id: SessionId, subscription: u32) {
         if let Some(feed) = self.by_session.get_mut(&id) {
             feed.streams.retain(|(of, _)| *of != subscription);
@@ -175,21 +175,21 @@ impl Feeds {
     }
 }
 
-/// Whether the present connection of a session takes bytes beside frames.
+/// Notes whether the present connection of a session takes binary messages beside frames.
 pub(in crate::runtime) fn go_beside(feeds: &mut Feeds, id: SessionId, beside: bool) {
     if let Some(feed) = feeds.by_session.get_mut(&id) {
         feed.beside = beside;
     }
 }
 
-/// Who looks at jobs in a session has other roles, or they count for more or less.
+/// Notes the roles by which a session sees jobs, which have changed.
 pub(in crate::runtime) fn be_viewed_by(feeds: &mut Feeds, id: SessionId, viewer: Viewer<'_>) {
     if let Some(feed) = feeds.by_session.get_mut(&id) {
         feed.roles = viewer.roles.cloned();
     }
 }
 
-/// Counts all indexes once more.
+/// Counts the bytes of all indexes again.
 pub(super) fn recount(feeds: &Feeds, recount: &mut Recount<'_>) {
     for feed in feeds.by_session.values() {
         recount.add(feed.account(), HeldFor::Numbers, feed.index.recount());
@@ -308,7 +308,7 @@ mod tests {
         feeds.restore_numbers(&mut ctx, &jobs, session, Numbered::TakenBack { seq: 100, upto: MANY + 5 });
         assert_eq!(head(&feeds), Some((99, 2)), "the rest of a run stays");
         feeds.restore_numbers(&mut ctx, &jobs, session, run(100, MANY));
-        // Those that are given again say so, too.
+        // Numbers that are given again may be taken back again.
         feeds.restore_numbers(&mut ctx, &jobs, session, run(4, MANY));
         assert_eq!((head(&feeds), feeds.runs()), (Some((MANY + 3, 2)), 2));
         feeds.restore_numbers(&mut ctx, &jobs, session, Numbered::TakenBack { seq: 1, upto: MANY + 3 });
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!((feeds.is_unreferenced(job), feeds.runs()), (false, 1));
         feeds.restore_released(&mut ctx, session, 2);
         assert!(!feeds.is_unreferenced(job) && ctx.next_effect().is_none());
-        // What comes to its index once more after that begins behind what was let go.
+        // A run that is restored after a release begins behind the released numbers.
         feeds.restore_numbers(&mut ctx, &jobs, session, Numbered::Events(run));
         let stand = [1, 2, 3].map(|seq| feeds.get(session).is_some_and(|feed| feed.entry(seq, &jobs).is_some()));
         assert_eq!((stand, feeds.runs()), ([false, false, true], 1));

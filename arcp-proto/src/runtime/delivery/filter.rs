@@ -1,4 +1,4 @@
-//! What a subscription lets through.
+//! The filter of a subscription.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -9,10 +9,10 @@ use crate::model::request::{Filter, Priority};
 use crate::runtime::job::Job;
 use crate::wire::{self, FrameRole};
 
-/// What an entry of a list takes besides its text, generously.
+/// Bytes of an entry of a list besides its text, rounded up.
 const ENTRY: usize = 64;
 
-/// Events that are frames of streams.
+/// Classes of events that belong to streams.
 const OF_STREAMS: EventClasses = EventClasses::new(&[
     EventClass::Thought,
     EventClass::StreamOpen,
@@ -21,13 +21,13 @@ const OF_STREAMS: EventClasses = EventClasses::new(&[
     EventClass::StreamError,
 ]);
 
-/// The job that has a stream. A filter that names one lets all of its streams through:
-/// which one an event is of is not kept of every event.
+/// The job of a stream. A filter that names a stream lets all streams of its job through, because
+/// events do not record their stream.
 fn job_of_stream(id: &str) -> Option<JobId> {
     JobId::parse(&alloc::format!("job_{}", id.strip_prefix("str_")?.split('_').next()?))
 }
 
-/// A filter whose every condition is looked up, not searched.
+/// A filter, compiled so that every condition is a look-up.
 #[derive(Debug)]
 pub(super) struct EventFilter {
     sessions: Option<BTreeSet<SessionId>>,
@@ -42,7 +42,7 @@ pub(super) struct EventFilter {
 impl EventFilter {
     pub(super) fn new(filter: &Filter) -> EventFilter {
         fn set<T: Ord>(list: &[String], read: impl Fn(&String) -> Option<T>) -> Option<BTreeSet<T>> {
-            // Ids that are none of ours match nothing; they do not widen it.
+            // Ids that this runtime did not make match nothing; they must not widen the filter.
             (!list.is_empty()).then(|| list.iter().filter_map(read).collect())
         }
         let mut compiled = EventFilter {
@@ -59,7 +59,7 @@ impl EventFilter {
         compiled
     }
 
-    /// Whether the filter lets anything of a job through.
+    /// Whether the filter may let events of a job through.
     pub(super) fn covers(&self, id: JobId, job: &Job) -> bool {
         self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&job.submitter()))
             && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.spec().trace))
@@ -67,7 +67,7 @@ impl EventFilter {
             && self.streams.as_ref().is_none_or(|streams| streams.contains(&id))
     }
 
-    /// Bytes that it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(super) fn weight(&self) -> usize {
         let traces = self.traces.iter().flatten();
         let ids = [&self.jobs, &self.streams].into_iter().flatten().map(BTreeSet::len).sum::<usize>()
@@ -75,13 +75,13 @@ impl EventFilter {
         size_of::<EventFilter>() + ids * ENTRY + traces.map(|trace| ENTRY + trace.len()).sum::<usize>()
     }
 
-    /// The classes of events that it lets through whole, of a job that it covers.
+    /// The classes of events of which it lets every frame through, for a job that it covers.
     pub(super) fn classes(&self) -> EventClasses {
         self.classes
     }
 
-    /// Whether it lets one frame of an event through, or with `None` the
-    /// acceptance, of a job that it covers.
+    /// Whether it lets a frame of an event through (`None`: of the acceptance), for a job that it
+    /// covers.
     pub(super) fn shows(&self, class: Option<EventClass>, role: FrameRole) -> bool {
         let (kind, priority) = wire::observed_type(class, role);
         let of_stream = role == FrameRole::StreamOpen

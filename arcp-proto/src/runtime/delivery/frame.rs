@@ -1,4 +1,4 @@
-//! What stands behind a number, as the frame that its session gets.
+//! Writes the frame of a number.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,7 +22,7 @@ use crate::time::UtcMs;
 use crate::wire::sidecar::{self, Written};
 use crate::wire::{self, Beginning, EventFrame, FrameRole, Stamp, View};
 
-/// What frames are written from.
+/// Everything that frames are written from.
 pub(super) struct FrameWriter<'a> {
     pub(super) jobs: &'a Jobs,
     pub(super) feeds: &'a Feeds,
@@ -30,13 +30,13 @@ pub(super) struct FrameWriter<'a> {
     pub(super) history: &'a mut HistoryPool,
     pub(super) rendered: &'a mut Rendered,
     pub(super) buffers: &'a mut Buffers,
-    /// Who holds payloads, and how many bytes of them may be kept.
+    /// The account that payloads are charged to, and how many bytes of them may be kept.
     pub(super) keeps: (&'a Balance, usize),
 }
 
 impl FrameWriter<'_> {
-    /// The frame of a number of a session, from what is in memory or was read
-    /// back for `reader`: the same whenever it is asked for.
+    /// The frame of a number of a session, written from events in memory or read back for `reader`.
+    /// It is the same each time.
     pub(super) fn frame_of(
         &mut self,
         session: SessionId,
@@ -52,7 +52,7 @@ impl FrameWriter<'_> {
         };
         let numbered = |id| Stamp { id, session: Some(session), seq: Some(seq) };
         if entry.subscription > 0 {
-            // In another envelope they stand where they would in a line.
+            // Inside another envelope, bytes are encoded as they are on lines.
             let view = view.without_sidecars();
             let (at, envelope) = self.copy_of(&view, reader, entry)?;
             let stamp = numbered(message_id(session, seq, at));
@@ -76,9 +76,9 @@ impl FrameWriter<'_> {
         self.event_frame(&view, (session, reader), (entry, own), stamp).map(|(_, frame)| frame)
     }
 
-    /// An event in the envelope of a session, for the one in which it has a
-    /// number, and the one for which it was read back; with a body that only the
-    /// first may see, if there is one.
+    /// An event in the envelope of the session `numbered`, where it has the number, written from
+    /// what was read back for `reader`. `own` replaces the body with one that only the first
+    /// session may see.
     fn event_frame(
         &mut self,
         view: &View,
@@ -140,8 +140,8 @@ impl FrameWriter<'_> {
         Some((at, written))
     }
 
-    /// What a subscription is shown: the envelope as the job's submitter has
-    /// it, but for its number there.
+    /// The inner frame for a subscription: the envelope as the job's submitter has it, without its
+    /// number.
     fn copy_of(&mut self, view: &View, reader: SessionId, entry: EventEntry) -> Option<(UtcMs, String)> {
         let EventEntry { log, n, role, .. } = entry;
         let job = self.jobs.get(log.job()?)?;
@@ -150,13 +150,13 @@ impl FrameWriter<'_> {
             let at = job.spec().created_at;
             return Some((at, wire::write_reply(view, copy(at), &job.accepted(None))?));
         }
-        // A copy follows from no request.
+        // A copy answers no request.
         let (at, written) = self.event_frame(view, (reader, reader), (entry, None), copy)?;
         Some((at, written.frame))
     }
 }
 
-/// A frame that is of no event: of a subscription, or as a status of a job.
+/// A local frame: of a subscription, or as a status of a job.
 fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) -> Option<String> {
     let id = message_id(session, seq, local.at);
     let (about, phase, message) = match &local.says {

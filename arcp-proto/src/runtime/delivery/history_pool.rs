@@ -1,5 +1,5 @@
-//! Events that are no longer in memory, read back from the store for the one
-//! session that needs them. Everybody else goes on.
+//! Events that are not in memory, read back from the store for the one session that needs them.
+//! Nobody else waits.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -20,30 +20,30 @@ use crate::runtime::job::{Jobs, Stored};
 use crate::runtime::timers::Timer;
 use crate::wire::FrameRole;
 
-/// How long a store may take to read something back.
+/// How long the store may take to read events back.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The read-back buffers of all sessions that have one.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct HistoryPool {
     buffers: BTreeMap<SessionId, ReadBack>,
-    /// Which session an operation of the store is for.
+    /// The session that each operation of the store is for.
     loads: BTreeMap<OpId, SessionId>,
 }
 
 /// Where an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// In memory; it stands here in the log.
+    /// In memory, recorded at this position.
     Held(LogPos),
-    /// In the store only: this event of this job.
+    /// Only in the store: this event of this job.
     InStore(JobId, u64),
-    /// Nowhere any more.
+    /// Deleted.
     Gone,
 }
 
 impl HistoryPool {
-    /// Counts once more the events read back and not sent yet.
+    /// Counts again the events that were read back and not sent.
     pub(super) fn recount(&self, feeds: &Feeds, recount: &mut Recount<'_>) {
         for (id, buffer) in &self.buffers {
             let bytes = buffer.recount();
@@ -54,7 +54,7 @@ impl HistoryPool {
         }
     }
 
-    /// Where an event is that a session is owed.
+    /// Where the next event for a session is.
     pub(super) fn find(&self, ctx: &Context, jobs: &Jobs, session: SessionId, entry: IndexEntry) -> Found {
         let (log, n) = match entry {
             IndexEntry::Event(EventEntry { log, n, .. }) => (log, n),
@@ -71,15 +71,15 @@ impl HistoryPool {
         }
     }
 
-    /// Event `n` of a job, if it is the next that was read back for a session;
-    /// lets go of those before it.
+    /// Event `n` of a job, if it is the next one that was read back for a session; drops those
+    /// before it.
     pub(super) fn take(&mut self, session: SessionId, job: JobId, n: u64) -> Option<&Stored> {
         let buffer = self.buffers.get_mut(&session)?;
         buffer.pass(job, n);
         buffer.event(job, n)
     }
 
-    /// Bytes of the event behind an entry, if it was read back for a session.
+    /// Bytes of an entry's event, if it was read back for a session.
     pub(super) fn weight(&self, session: SessionId, entry: IndexEntry) -> Option<usize> {
         let buffer = self.buffers.get(&session)?;
         match entry {
@@ -88,7 +88,7 @@ impl HistoryPool {
         }
     }
 
-    /// Asks the store for an event and those that follow it, once.
+    /// Asks the store for an event and those that follow it, unless it was asked already.
     pub(super) fn ask(
         &mut self,
         ctx: &mut Context,
@@ -120,8 +120,8 @@ impl HistoryPool {
         self.loads.get(&op).copied()
     }
 
-    /// The store has given events back, or failed. `conn`: where the session is
-    /// attached that they are for.
+    /// Takes events that the store gave back, or its failure. `conn`: the connection of the session
+    /// that they are for.
     pub(super) fn on_loaded(
         &mut self,
         ctx: &mut Context,
@@ -141,7 +141,7 @@ impl HistoryPool {
         let Some(events) = events else {
             return self.on_failed(ctx, id, Some(conn));
         };
-        // A store that has less than it was said to have.
+        // The store has fewer events than its records say.
         if events.first().is_none_or(|event| event.n != pending.from) {
             return ctx.effect(Effect::Leave { conn, reason: CloseReason::HistoryLost });
         }
@@ -149,8 +149,7 @@ impl HistoryPool {
         ctx.ready(conn);
     }
 
-    /// The store has failed, or takes too long. Nothing was lost: the client may
-    /// resume and ask again.
+    /// The store failed, or takes too long. Nothing is lost: the client may resume later.
     pub(super) fn on_failed(&mut self, ctx: &mut Context, id: SessionId, conn: Option<ConnId>) {
         self.stop(ctx, id);
         if let Some(conn) = conn {
@@ -160,8 +159,8 @@ impl HistoryPool {
         }
     }
 
-    /// A session is sent no more of a job that the store was asked for: what it has
-    /// still to be sent of others is asked for anew.
+    /// Drops what the store was asked for, if that was of this job, because a session is not sent
+    /// more of it. Events of other jobs will be asked for again.
     pub(super) fn stop_reading(&mut self, ctx: &mut Context, id: SessionId, job: JobId) {
         let pending = self.buffers.get(&id).and_then(|buffer| buffer.pending);
         if pending.is_some_and(|pending| pending.job == job) {
@@ -169,14 +168,14 @@ impl HistoryPool {
         }
     }
 
-    /// Drops what was read back for a session, and what was asked for.
+    /// Drops what was read back for a session, and its pending read.
     pub(super) fn stop(&mut self, ctx: &mut Context, id: SessionId) {
         ctx.timers.clear(Timer::Read(id));
         self.buffers.remove(&id);
     }
 
-    /// Drops the read-back buffer of a session that cannot be written to, once
-    /// `ahead_bytes` is exceeded: it reads again later.
+    /// Drops what was read back for a session that cannot be written to, if all sessions exceed
+    /// `ahead_bytes`. It will be read again later.
     pub(in crate::runtime) fn bound(&mut self, ctx: &mut Context, id: SessionId) {
         let waits = self.buffers.get(&id).is_some_and(|buffer| buffer.pending.is_some());
         if !waits && ctx.accounts.runtime().bytes(HeldFor::ReadBack) > ctx.config.limits.delivery.ahead_bytes {

@@ -1,5 +1,4 @@
-//! The index of a session: what stands behind each of its sequence numbers,
-//! run-length coded.
+//! The index of a session: the event and role of each of its sequence numbers, run-length coded.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -11,36 +10,36 @@ use crate::runtime::io::{LocalFrame, Numbered, NumberedRun};
 use crate::runtime::job::{Jobs, Stored};
 use crate::wire::FrameRole;
 
-/// Runs looked through to see whether a job's events are needed.
+/// How many runs are searched at most to find out which events of a job are needed.
 const RUNS_LOOKED_AT: usize = 1024;
-/// The runs at the end in which whoever keeps up finds its next number.
+/// How many runs at the end are searched first: sessions that keep up find their next number there.
 const LATE: usize = 8;
 
-/// A run that leaves events out is counted from its end: which event stands
-/// behind a number follows from the classes of the log's events between them,
-/// and can be told as long as that event is kept.
+/// The index of a session. A run that leaves events out is counted from its end: the event of a
+/// number follows from the classes of the log's events between them, and is known as long as that
+/// event is kept.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Index {
     runs: VecDeque<Run>,
-    /// The frames of no event.
+    /// Frames without an event.
     locals: Locals,
     head: u64,
-    /// Numbers up to here are no longer held.
+    /// Numbers up to this one are released.
     floor: u64,
 }
 
-/// Numbers in a row.
+/// Consecutive numbers.
 #[derive(Clone, Copy, Debug)]
 enum Run {
     Events(NumberedRun),
-    /// One number, of the local frame `n`.
+    /// One number, for the local frame `n`.
     Local {
         seq: u64,
         n: u64,
     },
 }
 
-/// What stands behind a number.
+/// What a number stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) enum IndexEntry {
     /// A frame of an event.
@@ -53,24 +52,21 @@ pub(in crate::runtime) enum IndexEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) struct EventEntry {
     pub(in crate::runtime) log: LogId,
-    /// The event's number in the log; 0 for a job's acceptance, in families that
-    /// number it.
+    /// The event's number in the log; 0 for a job's acceptance, in families that number it.
     pub(in crate::runtime) n: u64,
     /// Which frame of the event.
     pub(in crate::runtime) role: FrameRole,
-    /// Which of the session's requests for the job the frame follows from; 0
-    /// for none.
+    /// Which of the session's requests for the job the frame answers; 0 for none.
     pub(in crate::runtime) request: u32,
-    /// Which of the session's subscriptions it is shown to; 0 for none.
+    /// Which of the session's subscriptions the frame is for; 0 for none.
     pub(in crate::runtime) subscription: u32,
 }
 
-/// One entry for each run that an index lets go: the log that it pointed to,
-/// if it was of events.
+/// One entry for each run that an index released: the log of the run, if it is of events.
 pub(super) type Released = Vec<Option<LogId>>;
 
 impl IndexEntry {
-    /// Bytes of the event behind it that are held in memory.
+    /// Bytes in memory of its event.
     pub(super) fn weight(&self, jobs: &Jobs) -> usize {
         match self {
             IndexEntry::Event(entry) if entry.role == FrameRole::Whole => {
@@ -110,12 +106,12 @@ impl Run {
 }
 
 impl NumberedRun {
-    /// Whether it is of this job, for whoever watches it or for one subscription.
+    /// Whether it is of this job and subscription; 0 for a watch.
     fn is_of(&self, job: JobId, subscription: u32) -> bool {
         (self.log, self.subscription) == (LogId::Job(job), subscription)
     }
 
-    /// The event behind one of its numbers, if that can be told.
+    /// The event of one of its numbers, if that is known.
     fn event_at(&self, seq: u64, jobs: &Jobs) -> Option<u64> {
         match (self.shown, self.last_seq() - seq) {
             (None, _) => Some(self.event + (seq - self.seq)),
@@ -129,7 +125,7 @@ impl NumberedRun {
         EventEntry { log, n, role, request, subscription }
     }
 
-    /// Whether the event behind one of its numbers is still kept.
+    /// Whether the event of one of its numbers is kept.
     fn keeps(&self, seq: u64, jobs: &Jobs) -> bool {
         let job = self.log.job().and_then(|job| jobs.get(job));
         job.is_some_and(|job| self.event_at(seq, jobs).is_some_and(|event| job.keeps(event)))
@@ -137,18 +133,17 @@ impl NumberedRun {
 }
 
 impl Index {
-    /// The last number assigned.
+    /// The last number given.
     pub(in crate::runtime) fn head(&self) -> u64 {
         self.head
     }
 
-    /// Numbers up to here are no longer held.
+    /// Numbers up to this one are released.
     pub(in crate::runtime) fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// Whether the first run that is held is local, or of a log for which `done`
-    /// holds.
+    /// Whether the first run is local, or of a log for which `done` holds.
     pub(super) fn begins_with(&self, done: impl Fn(LogId) -> bool) -> bool {
         self.runs.front().is_some_and(|run| run.log().is_none_or(done))
     }
@@ -158,13 +153,13 @@ impl Index {
         self.runs.back().and_then(Run::events)
     }
 
-    /// A local frame, if it is held.
+    /// A local frame, unless it was released.
     pub(in crate::runtime) fn local(&self, n: u64) -> Option<&LocalFrame> {
         self.locals.get(n)
     }
 
-    /// Assigns the next numbers, which are those of this run; true if it is one
-    /// more.
+    /// Gives the next numbers to a run, which has them already; true if it does not join the last
+    /// run.
     pub(super) fn push(&mut self, run: NumberedRun) -> bool {
         debug_assert_eq!(run.seq, self.head + 1, "numbers have no gaps");
         self.head = run.last_seq();
@@ -176,15 +171,15 @@ impl Index {
         apart.is_some()
     }
 
-    /// Assigns the next number to a local frame.
+    /// Gives the next number to a local frame.
     pub(super) fn push_local(&mut self, frame: LocalFrame) {
         let n = self.locals.push(frame);
         self.head += 1;
         self.runs.push_back(Run::Local { seq: self.head, n });
     }
 
-    /// Takes numbers of an earlier run over; true if that is one more run of
-    /// events. What came before a gap was let go.
+    /// Restores numbers of an earlier run of the runtime; true if they are a new run of events.
+    /// Numbers before a gap were released.
     pub(super) fn restore(&mut self, numbered: Numbered) -> bool {
         let seq = numbered.seq();
         if seq != self.head + 1 {
@@ -203,7 +198,7 @@ impl Index {
         }
     }
 
-    /// Takes over that numbers up to `upto` are no longer held.
+    /// Restores that numbers up to `upto` were released.
     pub(super) fn restore_floor(&mut self, upto: u64) -> Released {
         let gone = self.release(upto);
         self.floor = self.floor.max(upto);
@@ -211,8 +206,8 @@ impl Index {
         gone
     }
 
-    /// Takes back the numbers of its last run from `seq` on, which is at most the last; `None`
-    /// if there is no run.
+    /// Takes back the numbers of its last run from `seq` on; all other numbers are below them.
+    /// `None` if there is no run.
     pub(super) fn take_back(&mut self, jobs: &Jobs, seq: u64) -> Option<Released> {
         match self.runs.back_mut()? {
             Run::Events(run) if run.seq < seq => {
@@ -229,8 +224,8 @@ impl Index {
         Some(alloc::vec![run.log()])
     }
 
-    /// Takes back the numbers after `seq` behind which frames of such runs
-    /// stand; others after it move up.
+    /// Takes back the numbers after `seq` that are in runs for which `of` holds; the others after
+    /// `seq` move up.
     pub(super) fn withdraw(
         &mut self,
         jobs: &Jobs,
@@ -287,15 +282,14 @@ impl Index {
         self.runs.range(from..).filter_map(Run::events)
     }
 
-    /// The first event of `job` that has a number after `seq`, if that can be
-    /// told, for whoever watches it or for one subscription.
+    /// The first event of `job` that has a number after `seq`, for a watch or one subscription; 0
+    /// if it is unknown which one it is.
     pub(super) fn first_event_after(&self, job: JobId, subscription: u32, seq: u64, jobs: &Jobs) -> Option<u64> {
         let run = self.events_after(seq).find(|run| run.is_of(job, subscription))?;
         Some(run.event_at(run.seq.max(seq + 1), jobs).unwrap_or(0))
     }
 
-    /// What stands behind a number; nothing can be told of one that was not
-    /// given, or whose event is not kept.
+    /// The entry of a number; `None` if the number was not given, or its event is deleted.
     pub(in crate::runtime) fn at(&self, seq: u64, jobs: &Jobs) -> Option<IndexEntry> {
         match self.runs.get(self.begun_by(seq).checked_sub(1)?).filter(|run| seq <= run.last_seq())? {
             Run::Events(run) => Some(IndexEntry::Event(run.entry(run.event_at(seq, jobs)?))),
@@ -303,8 +297,8 @@ impl Index {
         }
     }
 
-    /// How many runs begin with `seq` or before it. Mostly that is seen at the end: a search through all
-    /// of them touches memory that nobody else has touched for long.
+    /// How many runs begin at or before `seq`. Usually only the end has to be searched: a search
+    /// through all runs touches memory that was not used for a long time.
     fn begun_by(&self, seq: u64) -> usize {
         let is_later = |run: &&Run| run.seq() > seq;
         if !self.runs.back().as_ref().is_some_and(is_later) {
@@ -314,7 +308,7 @@ impl Index {
         if later < LATE { self.runs.len() - later } else { self.runs.partition_point(|run| run.seq() <= seq) }
     }
 
-    /// The first number after `seq` behind which there is nothing any more.
+    /// The first number after `seq` whose event is deleted.
     pub(in crate::runtime) fn first_lost(&self, seq: u64, jobs: &Jobs) -> Option<u64> {
         if seq < self.floor {
             return Some(seq + 1);
@@ -323,22 +317,20 @@ impl Index {
         owed.find(|(run, first)| !run.keeps(*first, jobs)).map(|(_, first)| first)
     }
 
-    /// The last event of `job` that has a number up to `seq`; 0 if none.
+    /// The last event of `job` that has a number up to `seq`; 0 if there is none.
     pub(in crate::runtime) fn event_at_or_before(&self, job: JobId, seq: u64, jobs: &Jobs) -> u64 {
         let mut earlier = self.runs.iter().rev().filter_map(Run::events);
         let covered = earlier.find(|run| run.is_of(job, 0) && run.seq <= seq);
         covered.and_then(|run| run.event_at(seq.min(run.last_seq()), jobs)).unwrap_or(0)
     }
 
-    /// Whether event `last` of `job`, which has none after it, is behind a
-    /// number after `seq`.
+    /// Whether event `last` of `job`, which is its last, has a number after `seq`.
     pub(in crate::runtime) fn holds_last_after(&self, job: JobId, last: u64, seq: u64) -> bool {
         let owed = self.runs.iter().rev().take_while(|run| run.last_seq() > seq).filter_map(Run::events);
         owed.filter(|run| run.is_of(job, 0)).any(|run| run.last_event() == last)
     }
 
-    /// The number after `seq` behind which event `n` of `job` stands, for whoever
-    /// watches it.
+    /// The number after `seq` of event `n` of `job`, in a watch of the job.
     pub(super) fn number_after(&self, seq: u64, job: JobId, n: u64, jobs: &Jobs) -> Option<u64> {
         let mut later = self.events_after(seq).filter(|run| run.is_of(job, 0));
         let run =
@@ -346,8 +338,8 @@ impl Index {
         let (mut low, mut high) = (run.seq, run.last_seq());
         while low < high {
             let middle = low + (high - low) / 2;
-            // Which event stands there can be told as long as it is kept: one that
-            // cannot is an earlier one.
+            // The event of a number is known as long as it is kept, so an unknown one is an earlier
+            // one.
             match run.event_at(middle, jobs).is_none_or(|event| event < n) {
                 true => low = middle + 1,
                 false => high = middle,
@@ -356,8 +348,7 @@ impl Index {
         Some(low).filter(|found| *found > seq)
     }
 
-    /// The first event of `job` that has a number; 0 if there is too much to
-    /// look through.
+    /// The first event of `job` that has a number; 0 if there are too many runs to search.
     pub(super) fn first_event(&self, job: JobId, jobs: &Jobs) -> Option<u64> {
         if self.runs.len() > RUNS_LOOKED_AT {
             return Some(0);
@@ -366,12 +357,12 @@ impl Index {
         of_job.map(|run| run.event_at(run.seq, jobs).unwrap_or(0)).min()
     }
 
-    /// Whether events of `job` have numbers after `seq`, for whoever watches it.
+    /// Whether events of `job` have numbers after `seq` in a watch of the job.
     pub(super) fn has_events_after(&self, job: JobId, seq: u64) -> bool {
         self.events_after(seq).any(|run| run.is_of(job, 0))
     }
 
-    /// The numbers up to `upto` of what opened these jobs' streams.
+    /// The numbers up to `upto` of the frames that opened these jobs' streams.
     pub(super) fn openings(&self, upto: u64, is_open: impl Fn(JobId) -> bool) -> Vec<u64> {
         let opens = |run: &&NumberedRun| {
             run.role == FrameRole::StreamOpen && run.subscription == 0 && run.log.job().is_some_and(&is_open)
@@ -380,17 +371,17 @@ impl Index {
         earlier.filter(opens).map(|run| run.seq).collect()
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, approximately.
     pub(super) fn weight(&self) -> usize {
         self.runs.len() * size_of::<Run>() + self.locals.weight()
     }
 
-    /// The same, counted once more.
+    /// The same, counted again.
     pub(super) fn recount(&self) -> usize {
         self.runs.len() * size_of::<Run>() + self.locals.recount()
     }
 
-    /// How many runs it is made of.
+    /// The number of runs.
     pub(in crate::runtime) fn runs(&self) -> usize {
         self.runs.len()
     }
@@ -403,14 +394,14 @@ impl Index {
         Some(run)
     }
 
-    /// Forgets the oldest run.
+    /// Releases the oldest run.
     pub(super) fn release_oldest(&mut self) -> Option<Option<LogId>> {
         let run = self.pop_front()?;
         self.floor = run.last_seq();
         Some(run.log())
     }
 
-    /// Forgets numbers up to `upto`.
+    /// Releases numbers up to `upto`.
     pub(super) fn release(&mut self, upto: u64) -> Released {
         let mut gone = Vec::new();
         while let Some(run) = self.runs.front_mut().filter(|run| run.seq() <= upto) {
@@ -426,8 +417,8 @@ impl Index {
         gone
     }
 
-    /// Forgets the oldest runs that are local or of logs for which `done` holds,
-    /// as far as everything up to `upto` goes.
+    /// Releases the oldest runs as long as they are local, or of logs for which `done` holds, and
+    /// end at or before `upto`.
     pub(super) fn release_done(&mut self, upto: u64, done: impl Fn(LogId) -> bool) -> Released {
         let mut gone = Vec::new();
         while self.runs.front().is_some_and(|run| run.last_seq() <= upto && run.log().is_none_or(&done)) {
@@ -457,7 +448,7 @@ mod tests {
         IndexEntry::Event(frames(1, n, event, role).entry(event))
     }
 
-    /// Pushes a frame; true if that is one more run.
+    /// Pushes a frame; true if it does not join the last run.
     fn push(index: &mut Index, n: u64, event: u64, role: FrameRole) -> bool {
         index.push(frames(index.head() + 1, n, event, role))
     }
@@ -539,7 +530,7 @@ mod tests {
         };
         assert_eq!([1, 3, 5].map(|seq| told(&index, seq)), [1, 2, 3].map(|n| Some(boundary(n))));
         assert_eq!(index.first_lost(2, &jobs), Some(4), "a local frame is there as long as its number is");
-        // What was numbered for the job goes: a frame of no event moves up.
+        // Numbers of the job are taken back: a local frame moves up.
         index.release(1);
         let (gone, withdrawn) = index.withdraw(&jobs, 2, |run| run.log == job(1).into());
         assert_eq!((gone.len(), withdrawn.numbers, index.head()), (1, alloc::vec![(4, 4)], 4));

@@ -1,45 +1,43 @@
-//! Which indexes point to which logs: a job is kept as long as one points to
-//! its log.
+//! Which indexes refer to which logs: a job is kept as long as an index refers to its log.
 
 use alloc::collections::BTreeMap;
 
 use crate::id::{LogId, SessionId};
 use crate::runtime::recent::Recent;
 
-/// The sessions whose index points to a log, for every log there is.
+/// For each log the sessions whose index refers to it.
 #[derive(Debug, Default)]
 pub(super) struct IndexRefs {
     by_log: Recent<LogId, Readers>,
 }
 
-/// Sessions, each with its number of runs: mostly one.
+/// Sessions, each with its number of runs; usually one session.
 #[derive(Debug, Default)]
 struct Readers {
-    /// The one that was opened first.
+    /// The session that came first.
     first: Option<(SessionId, u32)>,
     others: BTreeMap<SessionId, u32>,
 }
 
 impl IndexRefs {
-    /// A log begins: no index points to it yet.
+    /// Adds a log that no index refers to.
     pub(super) fn add_log(&mut self, log: LogId) {
         self.by_log.insert(log, Readers::default());
     }
 
-    /// A log is forgotten, whoever points to it.
+    /// Removes a log, whether or not indexes refer to it.
     pub(super) fn remove_log(&mut self, log: LogId) {
         self.by_log.remove(&log);
     }
 
-    /// A session's index has so many new runs that point to a log.
+    /// Notes new runs of a session's index that refer to a log.
     pub(super) fn add(&mut self, log: LogId, session: SessionId, runs: u32) {
         if let Some(readers) = self.by_log.get_mut(&log).filter(|_| runs > 0) {
             readers.add(session, runs);
         }
     }
 
-    /// A session's index lets a run go; true if with it nobody points to the log
-    /// any more.
+    /// Notes that a session's index released a run; true if no index refers to the log any more.
     pub(super) fn drop_one(&mut self, log: LogId, session: SessionId) -> bool {
         let Some(readers) = self.by_log.get_mut(&log) else {
             return false;
@@ -48,12 +46,12 @@ impl IndexRefs {
         readers.first.is_none()
     }
 
-    /// Sessions whose index points to a log, in order.
+    /// The sessions whose index refers to a log, in order.
     pub(super) fn sessions(&self, log: LogId) -> impl Iterator<Item = SessionId> {
         self.by_log.get(&log).into_iter().flat_map(Readers::sessions)
     }
 
-    /// How many those are.
+    /// The number of those sessions.
     pub(super) fn count(&self, log: LogId) -> usize {
         self.by_log.get(&log).map_or(0, |readers| usize::from(readers.first.is_some()) + readers.others.len())
     }

@@ -1,5 +1,5 @@
-//! Who falls behind, and paces nobody, is told first, then detached with a
-//! reason: it slows nobody.
+//! Sessions that fall behind and pace no agent. Each is told first, then detached with a reason, so
+//! that it slows nobody.
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -15,10 +15,10 @@ use crate::runtime::io::LocalWord;
 use crate::runtime::job::Jobs;
 
 impl Delivery {
-    /// An event of a job that goes on was numbered for whoever is shown it:
-    /// perhaps somebody is too far behind.
+    /// An event of an unfinished job was numbered: checks whether one of its sessions is too far
+    /// behind.
     pub(in crate::runtime) fn check_lag(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId) {
-        // From behind: who is detached is no longer among them.
+        // In reverse, because a session that is detached is removed from the list.
         for at in (0..self.audiences.get(job).map_or(0, |audience| audience.watchers.len())).rev() {
             let watcher = self.audiences.get(job).and_then(|audience| audience.watchers.get(at).copied());
             if let Some(watcher) = watcher {
@@ -51,9 +51,9 @@ impl Delivery {
         }
     }
 
-    /// Events of a job are gone for good: there is no store for them, or it keeps no
-    /// more. Who watches it and was not sent them yet is detached before it comes to
-    /// the gap; who owns it is told there.
+    /// Events of a job were deleted: there is no store for them, or it keeps no more. Watchers that
+    /// were not sent them yet are detached before they reach the gap; owners are told when they
+    /// reach it.
     pub(in crate::runtime) fn detach_overtaken(&mut self, ctx: &mut Context, jobs: &Jobs, id: JobId) {
         let first = jobs.get(id).map_or(1, |job| job.history().first());
         let Some(audience) = self.audiences.get(id).filter(|_| first > 1) else {
@@ -79,15 +79,14 @@ impl Delivery {
         }
     }
 
-    /// Takes back what was not sent yet of a job, for whoever watches it or for
-    /// one subscription.
+    /// Takes back the numbers of a job that were not sent, for a watch or one subscription.
     fn withdraw(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, subscription: u32) {
         self.feeds.withdraw(ctx, jobs, id, job, subscription);
         self.history.stop_reading(ctx, id, job);
         self.pacing.wake(ctx, &self.feeds, id);
     }
 
-    /// Tells a session that its reader is far behind with a job.
+    /// Tells a session that it is far behind on a job.
     fn warn(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId) {
         if let Some(about) = self.audiences.about(jobs, id, job) {
             self.feeds.number_local(ctx, id, LocalWord::LagWarning(about));

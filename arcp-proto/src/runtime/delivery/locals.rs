@@ -1,16 +1,16 @@
-//! The local frames of a session: of no event, and for it alone.
+//! The local frames of a session: frames without an event.
 
 use alloc::collections::VecDeque;
 
 use crate::runtime::io::LocalFrame;
 
-/// Frames in the order of their numbers in the session, counted on their own.
+/// Local frames in the order of their numbers in the session, with a count of their own.
 #[derive(Debug, Default)]
 pub(super) struct Locals {
     frames: VecDeque<LocalFrame>,
-    /// How many were let go before the first of them.
+    /// How many were released.
     gone: u64,
-    /// Bytes of what is there.
+    /// Bytes of the frames.
     bytes: usize,
 }
 
@@ -19,7 +19,7 @@ impl Locals {
         self.frames.get(usize::try_from(n.checked_sub(self.gone)?).ok()?)
     }
 
-    /// Takes one more; gives its number.
+    /// Adds a frame; returns its count.
     pub(super) fn push(&mut self, frame: LocalFrame) -> u64 {
         self.bytes += frame.weight();
         self.frames.push_back(frame);
@@ -37,12 +37,12 @@ impl Locals {
         self.bytes -= self.frames.pop_back().map_or(0, |gone| gone.weight());
     }
 
-    /// Bytes they hold, roughly.
+    /// Bytes they hold, approximately.
     pub(super) fn weight(&self) -> usize {
         self.bytes
     }
 
-    /// The same, counted once more.
+    /// The same, counted again.
     pub(super) fn recount(&self) -> usize {
         self.frames.iter().map(LocalFrame::weight).sum()
     }

@@ -1,6 +1,5 @@
-//! Delivery: which events each session is shown, under which numbers, and whom
-//! each job is for. Six parts own that, each what it says; [`Delivery`] puts
-//! together what concerns more than one of them.
+//! Delivery: which events each session is sent, under which numbers, and which sessions each job
+//! has. Six parts own this; [`Delivery`] does what concerns several of them.
 //!
 //! ```text
 //! an event ──▶ Audiences, Subscriptions   whom it is for
@@ -80,7 +79,7 @@ use rendered::Rendered;
 use subscription::NewSubscription;
 use subscriptions::Subscriptions;
 
-/// What concerns one part only is asked of that part.
+/// Callers ask a part directly if only that part is concerned.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     pub(super) feeds: Feeds,
@@ -93,20 +92,20 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// A session begins, or is restored, without numbers.
+    /// Adds a session, opened or restored, without numbers.
     pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View, account: &Balance) {
         self.audiences.open_session(id, view.correlates(), account);
         self.feeds.open(id, principal, view, account);
     }
 
-    /// The connection of a session is gone: nobody waits for its reader.
+    /// A session lost its connection: no agent waits for it.
     pub(super) fn detach(&mut self, ctx: &mut Context, id: SessionId) {
         self.history.stop(ctx, id);
         self.feeds.detach(ctx, id);
         self.pacing.wake(ctx, &self.feeds, id);
     }
 
-    /// A session is over: takes it from whatever it watched and owned.
+    /// Removes a session that has ended, with its watches and owned jobs.
     pub(super) fn close(&mut self, ctx: &mut Context, id: SessionId) {
         self.history.stop(ctx, id);
         self.subscriptions.close_session(id);
@@ -115,33 +114,32 @@ impl Delivery {
         self.pacing.wake(ctx, &self.feeds, id);
     }
 
-    /// Whether nothing was ever numbered in a session, and nothing will be.
+    /// Whether nothing was ever numbered in a session, and nothing is to be.
     pub(super) fn is_unused(&self, id: SessionId) -> bool {
         self.feeds.get(id).is_some_and(|feed| feed.head() == 0) && self.audiences.watches(id) == 0
     }
 
-    /// Whether a client that resumed a session would get nothing, and no more
-    /// comes.
+    /// Whether a client that resumed the session would get nothing, and no more is to come.
     pub(super) fn has_nothing_left(&self, id: SessionId) -> bool {
         self.feeds.get(id).is_some_and(|feed| feed.has_nothing_left())
             && self.audiences.watches(id) == 0
             && self.subscriptions.numbers(id).next().is_none()
     }
 
-    /// A job is accepted, or restored, without events: it is for nobody yet.
+    /// Adds a job, accepted or restored, without events or sessions.
     pub(super) fn add_job(&mut self, job: JobId) {
         self.audiences.add_job(job);
         self.feeds.add_job(job);
     }
 
-    /// A job is over, and its end numbered: nobody is shown more of it.
+    /// A job has ended, and its terminal is numbered: its watches and subscriptions end.
     pub(super) fn end_job(&mut self, job: JobId) {
         self.pacing.release(job);
         self.audiences.end_job(job);
         self.subscriptions.end_job(job);
     }
 
-    /// A job is forgotten: takes it from the sessions that it was for.
+    /// Removes a job that is forgotten from its sessions.
     pub(super) fn remove_job(&mut self, job: JobId) {
         self.end_job(job);
         self.rendered.forget(job.into());
@@ -149,7 +147,7 @@ impl Delivery {
         self.feeds.remove_job(job);
     }
 
-    /// What those can read who get the result of a job.
+    /// What the sessions that get the result of a job can read.
     pub(super) fn chunk_terms(&self, limits: &Limits, job: JobId) -> ChunkTerms {
         let audience = self.audiences.get(job);
         let feed = |id: &SessionId| self.feeds.get(*id);
@@ -164,8 +162,7 @@ impl Delivery {
         }
     }
 
-    /// Numbers events that have just come, with 0 the job's acceptance, for
-    /// everyone who is shown the job.
+    /// Numbers new events (0: the job's acceptance) for all sessions that are shown the job.
     pub(super) fn number_for_all(
         &mut self,
         ctx: &mut Context,
@@ -194,8 +191,7 @@ impl Delivery {
         }
     }
 
-    /// Numbers an event that came before for one session, or with 0 the job's
-    /// acceptance; gives its number.
+    /// Numbers an earlier event (0: the job's acceptance) for one session; returns its number.
     pub(super) fn number_again(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, n: u64) -> u64 {
         let first = self.feeds.head(id) + 1;
         self.number_for(ctx, jobs, id, job, n..=n);
@@ -203,14 +199,14 @@ impl Delivery {
         first
     }
 
-    /// Numbers events for one session, as for whoever watches the job.
+    /// Numbers events for one session as a watcher of the job.
     fn number_for(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, events: RangeInclusive<u64>) {
         let request = self.audiences.get(job).map_or(0, |audience| audience.requests().latest(id));
         self.feeds.number(ctx, jobs, Reader::watcher(id, request), job, events);
     }
 
-    /// Takes over numbers of an earlier run. Older versions did not write the
-    /// trace that a local frame bears.
+    /// Restores numbers of an earlier run. Older versions did not record the trace of a local
+    /// frame.
     pub(super) fn restore_numbers(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, mut numbered: Numbered) {
         if let Numbered::Local { frame, .. } = &mut numbered
             && let Some(about) = frame.about_mut().filter(|about| about.trace.is_empty())
@@ -221,7 +217,7 @@ impl Delivery {
         self.feeds.restore_numbers(ctx, jobs, id, numbered);
     }
 
-    /// There is nothing more of an earlier run for a session.
+    /// All records of a session are restored.
     pub(super) fn restored(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         let (audiences, subscriptions) = (&self.audiences, &self.subscriptions);
         self.feeds.restored(ctx, jobs, id, |number, log| match number {
@@ -230,7 +226,7 @@ impl Delivery {
         });
     }
 
-    /// Numbers the history that a subscription is shown, and what comes.
+    /// Numbers the history of a new subscription, and the events from then on.
     pub(super) fn begin_subscription(
         &mut self,
         ctx: &mut Context,
@@ -255,14 +251,13 @@ impl Delivery {
         }
     }
 
-    /// Ends a subscription: it is shown nothing more. Its client is told once
-    /// what was numbered for it is sent.
+    /// Ends a subscription. Its client is told once everything that was numbered for it is sent.
     pub(super) fn unsubscribe(&mut self, ctx: &mut Context, session: SessionId, number: u32) {
         self.subscriptions.unsubscribe(ctx, session, number);
         self.feeds.close_streams_of(session, number);
     }
 
-    /// Takes over a subscription of an earlier run.
+    /// Restores a subscription of an earlier run.
     pub(super) fn restore_subscription(
         &mut self,
         ctx: &mut Context,
@@ -276,14 +271,14 @@ impl Delivery {
         }
     }
 
-    /// Takes over that a subscription of an earlier run was over in it.
+    /// Restores that an earlier run ended a subscription.
     pub(super) fn restore_unsubscribed(&mut self, id: SessionId, number: u32, last: u32) {
         if let Some(feed) = self.feeds.get(id) {
             self.subscriptions.restore_unsubscribed((id, &feed.principal), number, last);
         }
     }
 
-    /// The store has given events back, or failed.
+    /// Takes events that the store gave back, or its failure.
     pub(super) fn on_loaded(&mut self, ctx: &mut Context, op: OpId, events: Option<Vec<EventRecord>>) {
         let conn = self.history.reader_of(op).and_then(|reader| self.feeds.conn(reader));
         self.history.on_loaded(ctx, conn, op, events);
@@ -294,24 +289,24 @@ impl Delivery {
         self.history.on_failed(ctx, id, self.feeds.conn(id));
     }
 
-    /// The reader that the agent of a job waits for from now on.
+    /// Finds the session that the agent of a job has to wait for, if any.
     pub(super) fn pace(&mut self, limits: &Limits, job: JobId) -> Option<SessionId> {
         self.pacing.pace(limits, &self.feeds, job, self.audiences.get(job))
     }
 
-    /// The first event of a job that it may not go on without having sent:
-    /// whoever paces its agent is attached and waits for it.
+    /// The first event of a job that must stay in memory because an attached session, which paces
+    /// the agent, was not sent it.
     pub(super) fn first_unsent(&self, jobs: &Jobs, job: JobId) -> u64 {
         self.audiences.get(job).map_or(u64::MAX, |audience| self.feeds.first_unsent(jobs, job, audience))
     }
 
-    /// Whether an attached session that owns an ended job was not sent all of it
-    /// that came while it was attached.
+    /// Whether a session that owns an ended job is attached and was not sent all events that came
+    /// while it was attached.
     pub(super) fn is_owed(&self, job: JobId) -> bool {
         self.audiences.get(job).is_some_and(|audience| self.feeds.is_owed(job, audience))
     }
 
-    /// Counts once more what is held for readers.
+    /// Counts again what is held for sessions.
     pub(super) fn recount(&self, ctx: &Context, recount: &mut Recount<'_>) {
         feeds::recount(&self.feeds, recount);
         self.audiences.recount(recount);

@@ -1,4 +1,4 @@
-//! The next numbered frame of a session: live delivery and resume are the same.
+//! The next numbered frame of a session, in live delivery and resume alike.
 
 use super::Delivery;
 use super::history_pool::Found;
@@ -8,14 +8,14 @@ use crate::runtime::job::Jobs;
 use crate::runtime::log::Waiter;
 use crate::wire::sidecar::Written;
 
-/// What comes next of a session's numbered frames.
+/// The next of a session's numbered frames.
 #[derive(Debug)]
 pub(in crate::runtime) enum Next {
-    /// A frame; `None` stands for one that its reader cannot be shown.
+    /// A frame; `None` stands for one that the session cannot be shown.
     Frame(Option<Written>),
-    /// None, or none that may be seen yet: whoever waits is woken.
+    /// None at present; the connection is woken once there is one.
     Nothing,
-    /// One that is gone: a gap is never skipped in silence.
+    /// A deleted one. A gap is never skipped silently.
     Lost,
 }
 
@@ -50,7 +50,7 @@ impl Delivery {
         let Some(feed) = self.feeds.by_session.get_mut(&id) else {
             return Next::Nothing;
         };
-        // It was owed with the same bytes, held since or read back.
+        // It has the same bytes as when it was numbered, in memory or read back.
         let bytes = entry.weight(jobs).max(self.history.weight(id, entry).unwrap_or(0));
         let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);
         if !ctx.log.is_durable(gate) {

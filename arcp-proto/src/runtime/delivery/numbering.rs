@@ -1,12 +1,10 @@
-//! Numbering: the frames that a job's events are for a session, as runs of its
-//! index.
+//! Numbering: the frames of a job's events in a session, as runs of its index.
 //!
-//! A run is "the events up to this one, of these classes": however many events
-//! there are and whatever kinds take turns in them, a view that gets one frame
-//! of each, or none, has one run of them. An event that is several frames
-//! ([`View::several`](crate::wire::View::several)) stands in runs of its own
-//! and separates what is before it from what is after it. A job has two such
-//! events at most: the one that opens its stream and the one that closes it.
+//! A run is "the events up to this one, of these classes". However many events there are, and
+//! however their classes alternate, a view that gets one frame of each, or none, has one run of
+//! them. An event that is several frames ([`View::several`](crate::wire::View::several)) has runs
+//! of its own, which separate the events before it from those after it. A job has at most two such
+//! events: the one that opens its stream and the one that closes it.
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -25,27 +23,25 @@ use crate::runtime::io::{LocalFrame, LocalWord, Numbered, NumberedRun, Record, S
 use crate::runtime::job::{History, Jobs, Stored};
 use crate::wire::FrameRole;
 
-/// For whom events of a job are numbered.
+/// The session for which events of a job are numbered.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) session: SessionId,
-    /// Which of its requests for the job the frames follow from; 0 for none.
+    /// Which of its requests for the job the frames answer; 0 for none.
     pub(super) request: u32,
-    /// The subscription that they are shown to, if the session does not watch
-    /// the job.
+    /// The subscription that the frames are for; `None`: the session watches the job.
     pub(super) subscription: Option<(u32, &'a EventFilter)>,
-    /// Whether the events have just come: other events that are numbered together are
-    /// history.
+    /// Whether the events are new: other events that are numbered together are history.
     is_live: bool,
 }
 
-/// What is common to the frames that are numbered together.
+/// What frames that are numbered together have in common.
 #[derive(Clone, Copy)]
 struct Frames<'a> {
     log: LogId,
     history: &'a History,
     reader: Reader<'a>,
-    /// The events of which the event itself is shown.
+    /// The classes of which the event itself is shown.
     classes: EventClasses,
 }
 
@@ -55,29 +51,29 @@ impl<'a> Reader<'a> {
         Reader { session, request, subscription: None, is_live: false }
     }
 
-    /// A subscription of a session, whose copies follow from no request.
+    /// A subscription of a session, whose copies answer no request.
     pub(super) fn subscription(session: SessionId, number: u32, filter: &'a EventFilter) -> Reader<'a> {
         Reader { session, request: 0, subscription: Some((number, filter)), is_live: false }
     }
 
-    /// The same, for events that have just come.
+    /// The same, for new events.
     pub(super) fn live(self) -> Reader<'a> {
         Reader { is_live: true, ..self }
     }
 
-    /// The number of the subscription; 0 for a watcher.
+    /// The number of the subscription; 0 for a watch.
     fn number(&self) -> u32 {
         self.subscription.map_or(0, |(number, _)| number)
     }
 
-    /// Whether a frame of an event, or with `None` of the acceptance, is shown.
+    /// Whether a frame of an event is shown; `None` stands for the acceptance.
     fn is_shown(&self, class: Option<EventClass>, role: FrameRole) -> bool {
         self.subscription.is_none_or(|(_, filter)| filter.shows(class, role))
     }
 }
 
 impl Feeds {
-    /// Numbers events of a job for one reader: with event 0 the job's acceptance.
+    /// Numbers events of a job for one session; event 0 is the job's acceptance.
     pub(super) fn number(
         &mut self,
         ctx: &mut Context,
@@ -109,7 +105,7 @@ impl Feeds {
         self.numbered(ctx, reader.session, before, runs.into_iter().map(Numbered::Events));
     }
 
-    /// Numbers a frame of no event, for one session.
+    /// Numbers a frame without an event, for one session.
     pub(super) fn number_local(&mut self, ctx: &mut Context, id: SessionId, says: LocalWord) {
         let frame = LocalFrame { at: ctx.now.utc, says };
         let Some(feed) = self.by_session.get_mut(&id).expected("who is told has a feed") else {
@@ -122,7 +118,7 @@ impl Feeds {
         self.gate(ctx, id, seq);
     }
 
-    /// Frames were numbered for a session: they stand in the log, and are sent.
+    /// Records the frames that were numbered for a session, and has them sent.
     fn numbered(
         &mut self,
         ctx: &mut Context,
@@ -145,7 +141,8 @@ impl Feeds {
         }
     }
 
-    /// Who reads too late to fit in is told so when it reads on or resumes.
+    /// Bounds the index of a session. A session that needs a released number is told when it reads
+    /// on or resumes.
     fn bound_index(&mut self, ctx: &mut Context, id: SessionId, mut own: usize) {
         let limits = &ctx.config.limits.delivery;
         let (most_own, most) = (limits.index_runs_per_session, limits.index_bytes);
@@ -161,12 +158,12 @@ impl Feeds {
         self.note_released(ctx, id);
     }
 
-    /// Holds the frames of a session from `first` on until their numbers are
-    /// durable: what they show is already.
+    /// Holds the frames of a session from `first` on until their numbers are durable. Their events
+    /// are durable already.
     pub(super) fn gate(&mut self, ctx: &Context, id: SessionId, first: u64) {
         if let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.index.head() >= first) {
             debug_assert!(feed.gates.back().is_none_or(|(before, _)| *before < first), "gates are in order");
-            // Whoever is away asks for none of them.
+            // A detached session does not ask for them, so `Feed::gate` would not remove them.
             while feed.gates.front().is_some_and(|(_, pos)| ctx.log.is_durable(*pos)) {
                 feed.gates.pop_front();
             }
@@ -174,16 +171,16 @@ impl Feeds {
         }
     }
 
-    /// What was numbered for a session from `first` on is history that it asked
-    /// for.
+    /// Makes the numbers of a session from `first` on its backlog, because it requested that
+    /// history.
     pub(super) fn begin_to_catch_up(&mut self, id: SessionId, first: u64) {
         if let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.index.head() >= first) {
             feed.begin_to_catch_up(first);
         }
     }
 
-    /// Takes back the numbers that were not sent yet of a job's events, for
-    /// whoever watches it or for one subscription.
+    /// Takes back the numbers of a job's events that were not sent, for a watch or one
+    /// subscription.
     pub(super) fn withdraw(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, subscription: u32) {
         let Some(feed) = self.by_session.get_mut(&id).expected("who was shown a job has a feed") else {
             return;
@@ -197,7 +194,7 @@ impl Feeds {
         };
         feed.renumber(jobs, |seq| withdrawn.moved(seq));
         ctx.append(Record::Numbered { session: id, run: Numbered::TakenBack { seq, upto } });
-        // Those after them have other numbers now.
+        // The frames after them have new numbers.
         for run in feed.index.from(seq) {
             ctx.append(Record::Numbered { session: id, run });
         }
@@ -212,7 +209,7 @@ impl Feeds {
         }
     }
 
-    /// Takes over numbers of an earlier run.
+    /// Restores numbers of an earlier run.
     pub(super) fn restore_numbers(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, mut numbered: Numbered) {
         let floor = self.by_session.get(&id).map(|feed| feed.index.floor());
         let Some(floor) = floor.filter(|floor| numbered.last_seq() > *floor) else {
@@ -221,7 +218,7 @@ impl Feeds {
         if let Numbered::Events(run) = &mut numbered {
             run.begin_at(run.seq.max(floor + 1));
         }
-        // It was taken back and, unless that is what is said here, given again.
+        // Numbers that are recorded again were taken back before.
         let seq = numbered.seq().max(floor + 1);
         while self.head(id) >= seq && self.take_back(ctx, jobs, id, seq) {}
         if let Numbered::TakenBack { .. } = numbered {
@@ -239,9 +236,9 @@ impl Feeds {
         }
     }
 
-    /// There is nothing more of an earlier run: numbers of events that never
-    /// came are nobody's, and the others count as sent. `is_shown`: whether the
-    /// session still gets a job's events, by subscription.
+    /// All records are restored: numbers of events that never became durable are removed, and the
+    /// others count as sent. `is_shown`: whether the session still gets a job's events, by
+    /// subscription.
     pub(super) fn restored(
         &mut self,
         ctx: &mut Context,
@@ -271,7 +268,7 @@ impl Feeds {
 }
 
 impl Feed {
-    /// Numbers events, with event 0 the acceptance; gives the runs.
+    /// Numbers events (0: the acceptance); returns the runs.
     fn number(&mut self, frames: Frames<'_>, events: RangeInclusive<u64>) -> Vec<NumberedRun> {
         let (first, last) = events.into_inner();
         let mut runs = Vec::new();
@@ -300,7 +297,7 @@ impl Feed {
         runs
     }
 
-    /// Numbers events of which each is one frame, or none.
+    /// Numbers events each of which is one frame, or none.
     fn number_shared(&mut self, runs: &mut Vec<NumberedRun>, frames: Frames<'_>, events: RangeInclusive<u64>) {
         let (from, upto) = (*events.start(), *events.end());
         if frames.classes == EventClasses::ALL {
@@ -329,7 +326,7 @@ impl Feed {
         runs.extend(apart);
     }
 
-    /// Streams open and close as their frames are numbered.
+    /// Notes that a stream opens or closes when its frame is numbered.
     fn note_stream(&mut self, log: LogId, role: FrameRole, subscription: u32) {
         match role {
             FrameRole::Whole => {}
@@ -338,8 +335,8 @@ impl Feed {
         }
     }
 
-    /// Takes the numbers of its last run back from `seq` on, and what they did to a
-    /// stream; `None` if there was none.
+    /// Takes back the numbers of its last run from `seq` on, and the effect on a stream; `None` if
+    /// there is no run.
     fn take_back(&mut self, jobs: &Jobs, seq: u64) -> Option<Released> {
         let last = self.index.last().map(|run| (run.log, run.role, run.subscription));
         let gone = self.index.take_back(jobs, seq)?;
@@ -351,8 +348,8 @@ impl Feed {
         Some(gone)
     }
 
-    /// Takes numbers of an earlier run over; gives the log that one more run
-    /// points to.
+    /// Restores numbers of an earlier run of the runtime; returns the log if there is one more run
+    /// that refers to it.
     fn restore_numbers(&mut self, numbered: Numbered) -> Option<LogId> {
         let log = match &numbered {
             Numbered::Events(run) => {
@@ -367,14 +364,14 @@ impl Feed {
 }
 
 impl Frames<'_> {
-    /// One of them, without its number.
+    /// One of the frames, without its number.
     fn one(&self, event: u64, role: FrameRole) -> NumberedRun {
         let (log, request, subscription) = (self.log, self.reader.request, self.reader.number());
         NumberedRun { seq: 0, count: 1, log, event, shown: None, role, request, subscription }
     }
 
-    /// The event after the end of a run, if the next one goes on there: nothing
-    /// between the two is shown.
+    /// The event after the end of a run, if the next one continues it: nothing between the two is
+    /// shown.
     fn goes_on(&self, before: &NumberedRun, next: &NumberedRun) -> Option<u64> {
         let after = before.last_event() + 1;
         let between = || self.history.first_of(self.classes, after..=next.event - 1);

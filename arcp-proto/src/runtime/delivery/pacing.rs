@@ -1,5 +1,4 @@
-//! Which agents wait for a reader: those whose job was submitted by a session
-//! that gets its events and is far behind.
+//! Pacing: agents wait for a session that submitted their job, gets its events and is far behind.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +10,7 @@ use crate::limits::Limits;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 
-/// Jobs whose agents wait for a reader, both ways.
+/// Jobs whose agents wait for a session, in both directions.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Pacing {
     by_job: BTreeMap<JobId, SessionId>,
@@ -19,13 +18,13 @@ pub(in crate::runtime) struct Pacing {
 }
 
 impl Feed {
-    /// Whether agents wait for its reader from now on.
+    /// Whether agents have to wait for its session.
     fn is_far_behind(&self, limits: &Limits) -> bool {
         self.conn.is_some()
             && (self.lag() > limits.delivery.pace_events || self.unsent_bytes() > limits.delivery.pace_bytes)
     }
 
-    /// Whether agents that waited for its reader go on.
+    /// Whether agents that wait for its session may go on.
     fn has_caught_up(&self, limits: &Limits) -> bool {
         let reads =
             || self.lag() <= limits.delivery.pace_events / 2 && self.unsent_bytes() <= limits.delivery.pace_bytes / 2;
@@ -34,8 +33,8 @@ impl Feed {
 }
 
 impl Pacing {
-    /// The reader that the agent of a job with this audience waits for from now
-    /// on.
+    /// Finds the session that the agent of a job with this audience has to wait for, if any, and
+    /// notes it.
     pub(super) fn pace(
         &mut self,
         limits: &Limits,
@@ -53,22 +52,22 @@ impl Pacing {
         reader
     }
 
-    /// The agent of a job waits for nobody, or needs nothing.
+    /// Notes that the agent of a job waits for no session.
     pub(in crate::runtime) fn release(&mut self, job: JobId) {
         if let Some(session) = self.by_job.remove(&job) {
             self.by_session.remove(&(session, job));
         }
     }
 
-    /// A session gets no more of a job: its agent does not wait for it.
+    /// A session gets no more of a job, so its agent need not wait for the session.
     pub(super) fn stop(&mut self, ctx: &mut Context, session: SessionId, job: JobId) {
         if self.by_job.get(&job) == Some(&session) {
             ctx.effect(Effect::CreditOwed(job));
         }
     }
 
-    /// A session has read something, or is no longer there to wait for: if it
-    /// is not behind any more, agents that waited for it go on.
+    /// A session has read something, or is detached. If it has caught up, agents that waited for it
+    /// go on.
     pub(super) fn wake(&mut self, ctx: &mut Context, feeds: &Feeds, id: SessionId) {
         if self.by_session.is_empty() || feeds.get(id).is_some_and(|feed| !feed.has_caught_up(&ctx.config.limits)) {
             return;
@@ -116,7 +115,7 @@ mod tests {
         }
     }
 
-    /// Opens a session and submits the one job there is; gives its id.
+    /// Opens a session and submits the only job; returns its id.
     fn submit(runtime: &mut Runtime, conn: ConnId) -> JobId {
         put(
             runtime,
@@ -160,7 +159,7 @@ mod tests {
 
     const BOUNDARY: LocalFrame = LocalFrame { at: UtcMs(1), says: LocalWord::Boundary { subscription: 1 } };
 
-    /// A feed with so many numbers given to local frames.
+    /// A feed with this many numbers, given to local frames.
     fn feed(numbers: u64) -> Feed {
         let mut feed =
             Feed::new(Principal::new("a").expect("a name"), View::before_handshake(false), Accounts::new().runtime());
@@ -217,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_backlog_is_held_against_nobody_and_what_was_owed_before_it_is() {
-        // Which of these numbers count, if all are sent now: each has a byte.
+        // Which of these numbers count when all are sent; each has one byte.
         let counted = |mut feed: Feed| {
             feed.owe_bytes(10);
             let sent = (feed.cursor + 1..feed.head()).map(|seq| {

@@ -1,5 +1,5 @@
-//! What a session needs no more: numbers that its client has, and with them the
-//! jobs that only these pointed to.
+//! Releases what a session does not need any more: numbers that its client has, and the jobs that
+//! only these refer to.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ use crate::runtime::io::Record;
 use crate::runtime::job::Jobs;
 use crate::runtime::timers::Timer;
 
-/// The store is told of so many released numbers at once.
+/// Released numbers are recorded once there are this many.
 const RELEASE_STEP: u64 = 256;
 
 impl Feeds {
@@ -27,8 +27,8 @@ impl Feeds {
         }
     }
 
-    /// A frame that is gone for good is passed over in a replay: nobody looks
-    /// through it a second time.
+    /// Releases a number whose event is deleted and that a replay passed over, so that no later
+    /// replay has to do so again.
     pub(super) fn release_gone(&mut self, ctx: &mut Context, id: SessionId, gone: u64) {
         if let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.index.floor() + 1 == gone) {
             let released = feed.index.release(gone);
@@ -36,9 +36,9 @@ impl Feeds {
         }
     }
 
-    /// Forgets the oldest entries of a session that point to jobs released and
-    /// that its client has. What was sent to it and not acknowledged may be in
-    /// flight: it is asked about again once it must have arrived.
+    /// Releases the oldest entries of a session that refer to released jobs and that its client
+    /// has. Frames that were sent and not acknowledged may be in flight: this is called again once
+    /// they must have arrived.
     pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         let expired = |log: LogId| log.job().and_then(|job| jobs.get(job)).is_none_or(|job| job.released);
         let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
@@ -53,16 +53,16 @@ impl Feeds {
         self.unreference(ctx, id, &released);
     }
 
-    /// As [`release_expired`](Self::release_expired), for every session that
-    /// has numbers of a job.
+    /// Like [`release_expired`](Self::release_expired), for every session that has numbers of a
+    /// job.
     pub(in crate::runtime) fn release_expired_job(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId) {
         for reader in self.refs.sessions(job.into()).collect::<Vec<SessionId>>() {
             self.release_expired(ctx, jobs, reader);
         }
     }
 
-    /// The connection on which so much was sent has been there for a resume
-    /// window since: a peer that is gone is noticed earlier.
+    /// The connection has stayed open for a resume window since the frames in flight were sent, so
+    /// they have arrived: a lost peer is noticed earlier.
     pub(in crate::runtime) fn on_arrived(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         if let Some(feed) = self.by_session.get_mut(&id) {
             feed.receipts.received = feed.receipts.received.max(feed.receipts.in_flight);
@@ -70,7 +70,7 @@ impl Feeds {
         self.release_expired(ctx, jobs, id);
     }
 
-    /// There is no room to wait until what was sent of a job has arrived.
+    /// Counts the frames of a job that were sent as received, as there is no room to wait.
     pub(in crate::runtime) fn take_as_received(&mut self, job: JobId) {
         for reader in self.refs.sessions(job.into()) {
             if let Some(feed) = self.by_session.get_mut(&reader).filter(|feed| feed.conn.is_some()) {
@@ -79,7 +79,7 @@ impl Feeds {
         }
     }
 
-    /// Takes over that a session's first numbers were released in an earlier run.
+    /// Restores that an earlier run released a session's first numbers.
     pub(in crate::runtime) fn restore_released(&mut self, ctx: &mut Context, id: SessionId, upto: u64) {
         if let Some(feed) = self.by_session.get_mut(&id) {
             feed.receipts.released = upto;
@@ -88,7 +88,7 @@ impl Feeds {
         }
     }
 
-    /// Tells the store now and then which numbers a session needs no more.
+    /// Records which numbers a session has released, but not for each of them.
     pub(super) fn note_released(&mut self, ctx: &mut Context, id: SessionId) {
         let Some(feed) = self.by_session.get_mut(&id).expected("its index was just bounded") else {
             return;
@@ -100,8 +100,8 @@ impl Feeds {
         }
     }
 
-    /// A session's index lets runs go, one entry for each: jobs that only
-    /// waited for them may be forgotten.
+    /// A session's index released runs; there is one entry for each. Jobs to which no index refers
+    /// may be forgotten.
     pub(super) fn unreference(&mut self, ctx: &mut Context, session: SessionId, released: &[Option<LogId>]) {
         self.runs = self.runs.saturating_sub(released.len());
         if let Some(feed) = self.by_session.get_mut(&session) {

@@ -1,5 +1,5 @@
-//! Payloads that were written for one of several sessions, kept for the others:
-//! counted in bytes, the oldest go first.
+//! Payloads that were written for one of several sessions, and are kept for the others up to a
+//! bound in bytes. The oldest go first.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -8,10 +8,10 @@ use crate::id::LogId;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::wire::{FrameRole, View};
 
-/// Bytes that keeping one takes besides.
+/// Bytes of an entry besides its text.
 const OVERHEAD: usize = 160;
 
-/// An event of a log, how its view is written, and which of its frames it is.
+/// The event's number in its log, the key of the view, and the role of the frame.
 type Key = (u64, u16, FrameRole);
 
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(in crate::runtime) struct Rendered {
 
 #[derive(Debug)]
 struct Payload {
-    /// Its turn to go.
+    /// The order in which payloads go.
     turn: u64,
     text: Arc<str>,
     _charge: Charge,
@@ -35,7 +35,7 @@ impl Rendered {
         Some(self.payloads.get(&log)?.get(&(n, view.render_key(), role))?.text.clone())
     }
 
-    /// Keeps the payload of event `n` of a log, as far as it fits in so many bytes.
+    /// Keeps the payload of event `n` of a log, within this bound in bytes.
     pub(super) fn keep(
         &mut self,
         (account, bound): (&Balance, usize),
@@ -69,14 +69,14 @@ impl Rendered {
         true
     }
 
-    /// A log is gone, and whatever was written of it.
+    /// Removes the payloads of a log that is gone.
     pub(super) fn forget(&mut self, log: LogId) {
         for gone in self.payloads.remove(&log).unwrap_or_default().into_values() {
             self.turns.remove(&gone.turn);
         }
     }
 
-    /// Bytes of what is kept, counted once more.
+    /// Bytes of the payloads, counted again.
     pub(super) fn recount(&self) -> usize {
         self.payloads.values().flat_map(BTreeMap::values).map(|payload| payload.text.len() + OVERHEAD).sum()
     }

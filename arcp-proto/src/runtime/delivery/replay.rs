@@ -1,7 +1,6 @@
-//! What was sent before, once more: the frames of this session, or of an
-//! earlier one of the same principal, after a message its client names
-//! (RFC §19). Of an earlier one it is everything up to the present: what
-//! happened while its client was away was never sent.
+//! Replays: frames of this session, or of an earlier one of the same principal, are sent again from
+//! a message that the client names (RFC §19). Of an earlier session all frames up to the present
+//! are included: those that came while its client was away were never sent.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -20,38 +19,38 @@ use crate::runtime::job::{Jobs, checkpoint};
 use crate::runtime::log::Waiter;
 use crate::wire::sidecar::Written;
 
-/// A replay that a connection is in the middle of.
+/// A replay that a connection has begun.
 #[derive(Debug)]
 pub(in crate::runtime) struct Replay {
-    /// Whose frames.
+    /// The session whose frames are sent.
     of: SessionId,
-    /// Frames that come first, out of their turn.
+    /// Numbers that come first, out of order.
     before: VecDeque<u64>,
     next: u64,
     upto: u64,
-    /// Whether no message was named: what is gone for good is passed over.
+    /// Whether the client named no message: then deleted frames are passed over.
     all: bool,
     count: u64,
     request: WireId,
 }
 
-/// What comes next of a replay.
+/// The next step of a replay.
 #[derive(Debug)]
 pub(in crate::runtime) enum ReplayStep {
-    /// A frame; `None` stands for one that its reader cannot be shown.
+    /// A frame; `None` stands for one that the session cannot be shown.
     Frame(Option<Written>),
-    /// None that can be sent now: whoever waits is woken.
+    /// No frame at present; the connection is woken once there is one.
     Nothing,
-    /// Its end, and what is said then.
+    /// The end, with its reply.
     Done(Box<Reply>),
 }
 
 impl Replay {
-    /// What a client that asks for a replay gets.
+    /// The replay that a client requests.
     ///
     /// # Errors
     ///
-    /// If what followed the message it names cannot be told any more.
+    /// If frames after the message that it names are deleted.
     pub(in crate::runtime) fn new(
         (feeds, jobs): (&Feeds, &Jobs),
         own: SessionId,
@@ -69,13 +68,13 @@ impl Replay {
             None => (named.map_or(Some(own), |named| SessionId::parse(named.as_str())).ok_or_else(lost)?, None),
         };
         let feed = feeds.get(of).filter(|feed| feed.principal == own_feed.principal).ok_or_else(lost)?;
-        // What a client has of a checkpoint it has of its own session, or of the one it names.
+        // Checkpoints of this session and of the named one can be referred to.
         let at = asked.checkpoint.as_ref().map(|id| checkpoint::named(id).ok_or_else(lost)).transpose()?;
         let at = at.map(|(job, event)| feed.index.number_after(feed.index.floor(), job, event, jobs).ok_or_else(lost));
         let after = at.transpose()?.max(after);
         let seq = after.unwrap_or_else(|| feed.index.floor());
         let is_named = named.is_none_or(|named| named.as_str() == own.to_string() || named.as_str() == of.to_string());
-        // Whoever reads frames of another session must be able to.
+        // The two sessions must have equal views, or the client could not read the frames.
         let is_read = feed.view == own_feed.view;
         if !is_named || !is_read || seq > feed.sent || seq < feed.index.floor() {
             return Err(lost());
@@ -139,7 +138,7 @@ impl Delivery {
         ReplayStep::Frame(self.frames(ctx, jobs).frame_of(of, reader, seq, entry))
     }
 
-    /// Goes on after a frame that is gone for good, where that is wanted.
+    /// Passes over a deleted frame, unless the client named a message.
     fn pass_over(&mut self, ctx: &mut Context, replay: &mut Replay) -> ReplayStep {
         if !replay.all {
             let lost = Violation::new(ErrorCode::ResumeWindowExpired, "what follows is no longer kept");

@@ -1,5 +1,5 @@
-//! One subscription: what its session is shown of the jobs that its principal
-//! may see (RFC §13).
+//! One subscription: the events that its session is sent of the jobs that its principal may see
+//! (RFC §13).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -11,27 +11,27 @@ use super::message_id::tag;
 use crate::id::{JobId, LogPos, Principal, SessionId, SubscriptionId};
 use crate::runtime::account::Charge;
 
-/// The subscriptions of one session, by number. No number is given twice.
+/// The subscriptions of one session, by number. Numbers are not reused.
 #[derive(Debug)]
 pub(super) struct SessionSubscriptions {
     pub(super) principal: Principal,
     pub(super) open: BTreeMap<u32, Subscription>,
-    /// The last number that was given.
+    /// The last number given.
     pub(super) last: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) filter: EventFilter,
-    /// Where its record stands.
+    /// The position of its record.
     pub(super) at: LogPos,
-    /// Jobs that go on and are shown to it.
+    /// Unfinished jobs that it is shown.
     pub(super) shown: BTreeSet<JobId>,
-    /// The bytes of the filter.
+    /// The charge for its filter.
     pub(super) _charge: Charge,
 }
 
-/// A subscription that was noted, and the history that it is shown.
+/// A new subscription that was recorded, and its history.
 #[derive(Debug)]
 pub(in crate::runtime) struct NewSubscription {
     pub(super) number: u32,
@@ -51,8 +51,8 @@ impl SessionSubscriptions {
     }
 }
 
-/// The name of a subscription: it follows from its place, so that frames of
-/// one that is over still have it.
+/// The id of a subscription. It is made of session and number, so that frames of one that has ended
+/// still have it.
 pub fn id_of(session: SessionId, number: u32) -> SubscriptionId {
     let session = session.ulid();
     let random = u128::from(tag(session)) << 40 | u128::from(number);

@@ -1,5 +1,5 @@
-//! All subscriptions: which session is shown which jobs by filter, whoever
-//! submitted them (RFC §13); kept by session, by job and by account.
+//! All subscriptions: which sessions are shown which jobs by filter, whichever session submitted
+//! them (RFC §13). Kept by session, by job and by account.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -23,23 +23,22 @@ use crate::runtime::job::{Job, Jobs};
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Subscriptions {
-    /// Those of every session that ever had one.
+    /// The subscriptions of every session that ever had one.
     by_session: BTreeMap<SessionId, SessionSubscriptions>,
-    /// Which are shown a job that goes on.
+    /// The subscriptions that are shown each unfinished job.
     by_job: BTreeMap<JobId, Vec<(SessionId, u32)>>,
-    /// Sessions that have some.
+    /// The sessions of each account that have subscriptions.
     by_account: BTreeMap<Account, BTreeSet<SessionId>>,
     #[cfg(test)]
     work: tests::Work,
 }
 
 impl Subscriptions {
-    /// Notes a subscription; gives its id. It [begins](Self::begin) once its
-    /// client was told.
+    /// Records a subscription; returns its id. It [begins](Self::begin) after its client was told.
     ///
     /// # Errors
     ///
-    /// If there are too many, or what it asks for is gone or too much.
+    /// If there are too many, or its history is deleted or too long.
     pub(in crate::runtime) fn subscribe(
         &self,
         ctx: &mut Context,
@@ -74,7 +73,7 @@ impl Subscriptions {
         Ok((id_of(session, number), NewSubscription { number, filter, at, backfill }))
     }
 
-    /// Takes a subscription: what happens in jobs from now on is shown to it.
+    /// Begins a subscription: it is shown what happens in jobs from now on.
     pub(super) fn begin(
         &mut self,
         ctx: &mut Context,
@@ -99,7 +98,7 @@ impl Subscriptions {
         EventFilter::new(filter)
     }
 
-    /// Whether a filter lets anything of a job through.
+    /// Whether a filter may let events of a job through.
     fn covers(&self, filter: &EventFilter, id: JobId, job: &Job) -> bool {
         #[cfg(test)]
         self.work.compared.set(self.work.compared.get() + 1);
@@ -119,7 +118,7 @@ impl Subscriptions {
         self.of_session(id, principal).put(number, Subscription { filter, at, shown, _charge: charge });
     }
 
-    /// Counts all filters once more.
+    /// Counts the bytes of all filters again.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         for own in self.by_session.values() {
             let bytes = own.open.values().map(|open| open.filter.weight()).sum();
@@ -131,7 +130,7 @@ impl Subscriptions {
         self.by_session.entry(id).or_insert_with(|| SessionSubscriptions::new(principal.clone()))
     }
 
-    /// What a subscription lets through, if it goes on.
+    /// The filter of a subscription, unless it has ended.
     pub(super) fn filter(&self, session: SessionId, number: u32) -> Option<&EventFilter> {
         Some(&self.by_session.get(&session)?.open.get(&number)?.filter)
     }
@@ -146,13 +145,13 @@ impl Subscriptions {
         self.by_session.get(&session).into_iter().flat_map(|own| own.open.keys()).copied()
     }
 
-    /// The number of a session's subscription of this name.
+    /// The number of a session's subscription with this id.
     pub(in crate::runtime) fn named(&self, session: SessionId, named: &WireId) -> Option<u32> {
         let asked = SubscriptionId::parse(named.as_str())?;
         self.numbers(session).find(|number| asked == id_of(session, *number))
     }
 
-    /// What makes the subscriptions of two sessions the same, as text.
+    /// A text that is the same for two sessions if their subscriptions are.
     pub(in crate::runtime) fn shown(&self, session: SessionId) -> String {
         let own = self.by_session.get(&session);
         let open = own.into_iter().flat_map(|own| &own.open);
@@ -160,8 +159,7 @@ impl Subscriptions {
         alloc::format!("{open:?} of {}", own.map_or(0, |own| own.last))
     }
 
-    /// Whoever subscribed to jobs like a new one, or a restored one that goes on,
-    /// is shown it.
+    /// Shows a new job, or a restored unfinished one, to the subscriptions whose filters cover it.
     pub(in crate::runtime) fn show(&mut self, ctx: &Context, (jobs, feeds): (&Jobs, &Feeds), id: JobId) {
         let Some(job) = jobs.get(id).expected("who is shown was just accepted or restored") else {
             return;
@@ -202,25 +200,24 @@ impl Subscriptions {
         covering.map(|(number, _)| (session, *number)).collect()
     }
 
-    /// The jobs that go on and that the subscriptions of a session are shown.
+    /// The unfinished jobs that the subscriptions of a session are shown.
     pub(super) fn shown_to(&self, session: SessionId) -> impl Iterator<Item = JobId> {
         let open = self.by_session.get(&session).into_iter().flat_map(|own| own.open.values());
         open.flat_map(|open| open.shown.iter().copied())
     }
 
-    /// How many subscriptions there are of a principal and of whoever shares
-    /// its bounds.
+    /// The number of subscriptions of a principal and of those that share its account.
     fn count_of(&self, principal: &Principal) -> usize {
         self.subscribed(principal).map(|(_, own)| own.open.len()).sum()
     }
 
-    /// The sessions of those that have some.
+    /// The sessions of that account that have subscriptions.
     fn subscribed(&self, principal: &Principal) -> impl Iterator<Item = (SessionId, &SessionSubscriptions)> {
         let sessions = self.by_account.get(&principal.account()).into_iter().flatten();
         sessions.filter_map(|id| Some((*id, self.by_session.get(id)?)))
     }
 
-    /// Ends a subscription: it is shown nothing more.
+    /// Records the end of a subscription, and removes it.
     pub(super) fn unsubscribe(&mut self, ctx: &mut Context, session: SessionId, number: u32) {
         let own = self.by_session.get(&session);
         let last = own.map_or(0, |own| own.last);
@@ -229,7 +226,7 @@ impl Subscriptions {
         ctx.append(Record::Unsubscribed { session, number, undoes, last });
     }
 
-    /// A subscription is shown nothing more.
+    /// Removes a subscription.
     pub(super) fn forget(&mut self, id: SessionId, number: u32) {
         let Some(own) = self.by_session.get_mut(&id) else {
             return; // It has none.
@@ -244,7 +241,7 @@ impl Subscriptions {
         }
     }
 
-    /// A job is no longer shown to some.
+    /// Stops showing a job to these subscriptions.
     fn hide(&mut self, job: JobId, whom: impl Fn(&(SessionId, u32)) -> bool) {
         if let Some(shown_to) = self.by_job.get_mut(&job) {
             shown_to.retain(|subscription| !whom(subscription));
@@ -263,7 +260,7 @@ impl Subscriptions {
         }
     }
 
-    /// A session is over, and its subscriptions with it.
+    /// Removes the subscriptions of a session that has ended.
     pub(super) fn close_session(&mut self, id: SessionId) {
         let Some(own) = self.by_session.remove(&id) else {
             return; // It never had any.
@@ -274,7 +271,7 @@ impl Subscriptions {
         self.forget_subscriber(&own.principal.account(), id);
     }
 
-    /// A job is over: nobody is shown it any more.
+    /// Stops showing a job that has ended.
     pub(super) fn end_job(&mut self, job: JobId) {
         for (session, number) in self.by_job.remove(&job).unwrap_or_default() {
             let own = self.by_session.get_mut(&session);
@@ -284,8 +281,7 @@ impl Subscriptions {
         }
     }
 
-    /// Takes over a subscription of an earlier run. What it is shown is found
-    /// out once, when all that are left are known.
+    /// Restores a subscription of an earlier run. Its jobs are added once all jobs are restored.
     pub(super) fn restore(
         &mut self,
         ctx: &mut Context,
@@ -298,8 +294,7 @@ impl Subscriptions {
         self.put(ctx, (id, principal), number, (filter, at, BTreeSet::new()));
     }
 
-    /// Takes over that a subscription of an earlier run was over in it, and the
-    /// last number that was given.
+    /// Restores that an earlier run ended a subscription, and the last number given.
     pub(super) fn restore_unsubscribed(&mut self, (id, principal): (SessionId, &Principal), number: u32, last: u32) {
         self.forget(id, number);
         let own = self.of_session(id, principal);
@@ -320,16 +315,16 @@ mod tests {
     use crate::time::{Now, Timestamp, UtcMs};
     use alloc::string::ToString as _;
 
-    /// What subscriptions have done, counted.
+    /// Counts of the work that subscriptions cause.
     #[derive(Debug, Default)]
     pub(super) struct Work {
         /// Filters compiled.
         pub(super) compiled: Cell<u32>,
-        /// Jobs held against a filter.
+        /// Jobs compared with a filter.
         pub(super) compared: Cell<u32>,
     }
 
-    /// Takes an input and does what follows; gives the frames.
+    /// Handles an input and persists what follows; returns the frames.
     fn given(runtime: &mut Runtime, input: Input) -> Vec<String> {
         let mut frames = Vec::new();
         runtime.handle(Now::default(), input);
@@ -370,7 +365,7 @@ mod tests {
         runtime
     }
 
-    /// Starts one more job.
+    /// Submits another job.
     fn invoke(runtime: &mut Runtime, n: u32) -> JobId {
         let invoke = alloc::format!(r#"{{"id":"i{n}","type":"tool.invoke","payload":{{"tool":"it"}}}}"#);
         say(runtime, &invoke);
@@ -474,7 +469,7 @@ mod tests {
         assert_eq!(again.delivery.subscriptions.work.compared.get(), JOBS, "one filter is left");
     }
 
-    /// Takes a frame, and keeps what is to be kept.
+    /// Handles a frame, and collects the records.
     fn keep(runtime: &mut Runtime, records: &mut Vec<Record>, frame: &str) {
         runtime.handle(Now::default(), Input::Received { conn: CONN, frame: frame.as_bytes().to_vec() });
         while let Some(output) = runtime.poll_output() {

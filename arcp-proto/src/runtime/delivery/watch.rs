@@ -1,5 +1,4 @@
-//! Watching a job: its events from now on, or from where a client asks (1.1
-//! §7.6).
+//! Watching a job: its events from now on, or from the event that a client names (1.1 §7.6).
 
 use alloc::vec::Vec;
 
@@ -12,24 +11,24 @@ use crate::runtime::authority;
 use crate::runtime::context::Context;
 use crate::runtime::job::{Job, Jobs, prompts};
 
-/// What a watch comes to.
+/// What a watch would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) struct WatchPlan {
-    /// Whether its session gets the events, or the end, in any case.
+    /// Whether its session gets the events, or the terminal, anyway.
     pub(in crate::runtime) already: bool,
     /// The job's own event number after which events are sent.
     pub(in crate::runtime) from: u64,
-    /// Whether there is history among them.
+    /// Whether they include history.
     pub(in crate::runtime) replayed: bool,
 }
 
 impl WatchPlan {
-    /// What a watch of a job would come to. `counts_in_job`: events are counted as the job
-    /// counts them, whatever clients like this one mean.
+    /// What a watch of a job would do. `counts_in_job`: events are counted as the job counts them,
+    /// whatever the client's profile says.
     ///
     /// # Errors
     ///
-    /// If the session watches too much, or what it asks for is gone.
+    /// If the session watches too many jobs, or the history that it requests is deleted.
     pub(in crate::runtime) fn new(
         ctx: &Context,
         jobs: &Jobs,
@@ -63,8 +62,8 @@ impl WatchPlan {
     }
 }
 
-/// The refusal of a history that is no longer kept. It says from where on it
-/// can be had, to a client that counts events as the job does.
+/// The refusal of a deleted history. A client that counts events as the job does is told from where
+/// on it can ask.
 fn history_lost(counts_in_submitter: bool, gone: u64) -> Violation {
     if counts_in_submitter {
         let lost = "the beginning of this job's history is no longer kept: ask from a later event";
@@ -76,8 +75,8 @@ fn history_lost(counts_in_submitter: bool, gone: u64) -> Violation {
     Violation::new(ErrorCode::ResumeWindowExpired, lost).with_details(details.json())
 }
 
-/// The last number after `seq` of what people are asked in the jobs that a session
-/// watches, and that is open; 0 if there is none.
+/// The last number after `seq` of an open question in the jobs that a session watches; 0 if there
+/// is none.
 pub(in crate::runtime) fn asked_after(delivery: &Delivery, jobs: &Jobs, session: SessionId, seq: u64) -> u64 {
     let Some(feed) = delivery.feeds.get(session) else {
         return 0;
@@ -88,9 +87,9 @@ pub(in crate::runtime) fn asked_after(delivery: &Delivery, jobs: &Jobs, session:
 }
 
 impl Delivery {
-    /// Numbers what people are asked in a job, its history after `from`, and what
-    /// comes, for a session; gives the number of the last question that is open
-    /// since before, if there is one.
+    /// Numbers the open questions of a job, its history after `from`, and later events, for a
+    /// session. Returns the number of the last open question from before the history, if there is
+    /// one.
     pub(in crate::runtime) fn begin_watch(
         &mut self,
         ctx: &mut Context,
@@ -101,7 +100,7 @@ impl Delivery {
     ) -> Option<u64> {
         let job = jobs.get(job_id)?;
         let first = self.feeds.head(session) + 1;
-        // What people are asked is no history: who comes later may answer it.
+        // An open question is no history: a session that comes later may answer it.
         let shown = self.feeds.get(session).map_or(0, |feed| feed.index.event_at_or_before(job_id, feed.head(), jobs));
         for asked in
             prompts::open_events(job).filter(|n| *n > shown && *n <= from && job.keeps(*n)).collect::<Vec<u64>>()
@@ -118,8 +117,8 @@ impl Delivery {
         asked
     }
 
-    /// Numbers the end of a job that is over for a session that came back to it,
-    /// unless that is still owed.
+    /// Numbers the terminal of an ended job for a session that returned to it, unless the session
+    /// will be sent it anyway.
     pub(in crate::runtime) fn number_end(&mut self, ctx: &mut Context, jobs: &Jobs, session: SessionId, id: JobId) {
         let Some(job) = jobs.get(id).filter(|job| job.is_terminal()) else {
             return; // It goes on, and so will come to its end.
@@ -129,14 +128,14 @@ impl Delivery {
         }
     }
 
-    /// A session gets no more events of a job.
+    /// Makes a session get no more events of a job.
     pub(in crate::runtime) fn leave(&mut self, ctx: &mut Context, session: SessionId, job: JobId) {
         self.audiences.leave(session, job);
         self.feeds.close_stream(session, 0, job);
         self.pacing.stop(ctx, session, job);
     }
 
-    /// What happens from now on is not numbered for a session that is over.
+    /// Stops numbering for a session that has ended.
     pub(in crate::runtime) fn show_nothing_more(&mut self, ctx: &mut Context, session: SessionId) {
         for job in self.audiences.watched(session).collect::<Vec<JobId>>() {
             self.leave(ctx, session, job);
@@ -148,9 +147,9 @@ impl Delivery {
     }
 }
 
-/// A job is somebody else's, to whom it was handed over in this session: of the
-/// others none may cancel it, and those are shown no more of it that may not see it.
-/// Gives the sessions that watched it and do so no longer.
+/// A job was handed over to another principal, in this session: no other session may cancel it, and
+/// sessions that may not see it are shown no more of it. Returns the sessions that watched it and
+/// may not see it.
 pub(in crate::runtime) fn hand_over(
     delivery: &mut Delivery,
     ctx: &mut Context,
@@ -167,12 +166,12 @@ pub(in crate::runtime) fn hand_over(
         subscribed.filter(|(session, _)| !may_see(delivery, ctx, *session, job)).collect();
     let losing = dismiss(delivery, ctx, jobs, id);
     unsubscribed.into_iter().for_each(|(session, number)| delivery.feeds.close_stream(session, number, id));
-    // Whoever subscribed to jobs like it and may see it is shown it again.
+    // Subscriptions whose principal may see it are shown it again.
     delivery.subscriptions.end_job(id);
     losing
 }
 
-/// Whoever watches a job and may not see it is shown no more of it; gives these.
+/// Sessions that watch a job and may not see it are shown no more of it; returns them.
 pub(in crate::runtime) fn dismiss(
     delivery: &mut Delivery,
     ctx: &mut Context,
