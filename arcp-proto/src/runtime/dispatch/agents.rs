@@ -1,6 +1,5 @@
-//! Takes what agents do to their jobs, and tells jobs what delivery knows of
-//! those who read them: how they read pieces of a result, and whether they keep
-//! up.
+//! Passes calls and exits of agents to their jobs, with what delivery knows of the sessions that
+//! read them: how they read pieces of a result, and whether they keep up.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -17,7 +16,7 @@ use crate::runtime::io::{AgentCall, AgentExit};
 use crate::runtime::job::delegation::WiderCall;
 use crate::runtime::job::{ChunkTerms, Jobs};
 
-/// Handles what happens to agents.
+/// Handles inputs about agents.
 pub(in crate::runtime) struct AgentHandler<'r> {
     ctx: &'r mut Context,
     jobs: &'r mut Jobs,
@@ -31,8 +30,8 @@ impl Runtime {
 }
 
 impl AgentHandler<'_> {
-    /// An agent calls; with `asked` once, and wants to know what becomes of that. Gives the
-    /// first call that takes more than its job, with its bytes.
+    /// Handles calls of an agent. With `asked` there is one call, whose reply has that id. Returns
+    /// the first call that concerns more than its job, with its bytes.
     pub(in crate::runtime) fn on_calls(
         self,
         id: JobId,
@@ -44,15 +43,15 @@ impl AgentHandler<'_> {
         jobs.on_agent_calls(ctx, (id, asked), calls, |ctx| terms(delivery, ctx, id, is_child))
     }
 
-    /// An agent is gone; `stored`: the artifact that it ends with, if it has left that.
+    /// Handles the exit of an agent. `stored`: the artifact that is its result, if the agent put
+    /// it.
     pub(super) fn on_exited(self, id: JobId, exit: AgentExit, stored: Option<ArtifactRef>) {
         let AgentHandler { ctx, jobs, delivery } = self;
         let is_child = jobs.get(id).and_then(|job| job.spec().parent()).is_some();
         jobs.on_agent_exited(ctx, id, (exit, stored), |ctx| terms(delivery, ctx, id, is_child));
     }
 
-    /// The host hosts these agents from now on: who waits for a slot may have one
-    /// under their bounds.
+    /// Replaces the list of agents. Jobs that wait for a slot may get one under the new bounds.
     pub(in crate::runtime) fn on_hosted(self, agents: Vec<AgentEntry>, restartable: BTreeSet<String>) {
         if validate_agents(&agents).is_ok() {
             (self.ctx.config.agents, self.ctx.config.restartable_agents) = (agents, restartable);
@@ -61,21 +60,20 @@ impl AgentHandler<'_> {
         }
     }
 
-    /// That an agent is started is durable.
+    /// Starts an agent whose start is durable.
     pub(super) fn start_agent(self, id: JobId) {
         let reader = self.delivery.pace(&self.ctx.config.limits, id);
         self.jobs.start_agent(self.ctx, id, reader);
     }
 
-    /// Calls of agents are durable, one entry for each.
+    /// Returns credit for calls of agents that are durable; there is one entry for each.
     pub(in crate::runtime) fn on_calls_durable(mut self, calls: Vec<JobId>) {
         for job in self.jobs.table_mut().on_calls_durable(calls) {
             self.return_credit(job);
         }
     }
 
-    /// Gives an agent its credit back, unless a reader that paces it is far
-    /// behind.
+    /// Returns credit to an agent, unless a session that paces it is far behind.
     pub(in crate::runtime) fn return_credit(&mut self, id: JobId) {
         let reader = match self.jobs.table().is_owed_credit(id) {
             true => self.delivery.pace(&self.ctx.config.limits, id),
@@ -88,8 +86,7 @@ impl AgentHandler<'_> {
     }
 }
 
-/// How the result of a job may look. Whoever had a child done is handed its result
-/// whole.
+/// How the result of a job may be sent. A child's result is given to its parent as a whole.
 fn terms(delivery: &Delivery, ctx: &Context, id: JobId, is_child: bool) -> ChunkTerms {
     let terms = delivery.chunk_terms(&ctx.config.limits, id);
     ChunkTerms { watchers_read_pieces: terms.watchers_read_pieces && !is_child, ..terms }

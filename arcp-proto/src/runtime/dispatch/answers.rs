@@ -1,4 +1,4 @@
-//! Answers to what jobs ask people (RFC §12, §15.4).
+//! Answers to questions of jobs (RFC §12, §15.4).
 
 use alloc::string::ToString as _;
 
@@ -18,15 +18,14 @@ use crate::runtime::job::raises;
 use crate::runtime::session::Outcome;
 use crate::time::UtcMs;
 
-/// That an answer counts.
+/// The reply to an answer that was accepted.
 pub(super) const DONE: &str = "answered";
 
-/// Takes an answer, or has the host check it first: then `None`, and it is heard
-/// again.
+/// Handles an answer. `None`: the host has to check it first, and it is handled again then.
 ///
 /// # Errors
 ///
-/// Why it does not count.
+/// Why it is refused.
 pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Option<Outcome>, Violation> {
     let Answering { prompt, answer } = answering;
     if let PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. } = answer {
@@ -53,7 +52,7 @@ pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -
     Ok(Some(Outcome::Done))
 }
 
-/// Prolongs a permission, or takes it back: who may answer may do that.
+/// Extends or revokes a permission. Whoever may answer the question may do that.
 fn on_lease(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Outcome, Violation> {
     let Answering { prompt, answer } = answering;
     let id = PromptId::of_lease(prompt.as_str()).ok_or_else(grants::unknown)?;
@@ -66,8 +65,7 @@ fn on_lease(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Out
     Ok(Outcome::Done)
 }
 
-/// Until when at most the session may grant what it grants; `None`: until its job
-/// ends.
+/// Until when the session may grant at most what it grants; `None`: until the job ends.
 fn may_grant(asked: &mut RequestHandler<'_>, id: PromptId, answer: &PromptAnswer) -> Result<Option<UtcMs>, Violation> {
     let Runtime { ctx, jobs, sessions, .. } = &mut *asked.runtime;
     let job = jobs.get(id.job).ok_or_else(prompts::unknown)?;
@@ -84,7 +82,7 @@ fn may_grant(asked: &mut RequestHandler<'_>, id: PromptId, answer: &PromptAnswer
     Ok(until)
 }
 
-/// Whether a value was checked and fits; false: it is being checked.
+/// Whether a value was checked and fits; false: the check has begun.
 fn fits(asked: &mut RequestHandler<'_>, id: PromptId, schema: Json, value: &Json) -> Result<bool, Violation> {
     let of = Checked::Answer(id, schema);
     let Runtime { ctx, connections, sessions, .. } = &mut *asked.runtime;
@@ -96,7 +94,7 @@ fn fits(asked: &mut RequestHandler<'_>, id: PromptId, schema: Json, value: &Json
     Ok(false)
 }
 
-/// The question of this id, or that a message of this id showed.
+/// The question with this id, or in the message with this id.
 pub(super) fn prompt_named(asked: &RequestHandler<'_>, named: &WireId) -> Result<PromptId, Violation> {
     if let Ok(id) = named.as_str().parse() {
         return Ok(id);

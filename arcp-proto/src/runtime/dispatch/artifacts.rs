@@ -1,4 +1,4 @@
-//! Artifacts that clients leave, fetch and release (RFC §16).
+//! Artifacts that clients put, fetch and release (RFC §16).
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -27,10 +27,10 @@ use crate::runtime::io::{AgentExit, BlobRange};
 use crate::runtime::job::artifact;
 use crate::runtime::session::Outcome;
 
-/// That an artifact is gone.
+/// The reply to a release.
 pub(super) const DONE: &str = "released";
 
-/// Entries of a page that is asked for without a number, and at most.
+/// The default and the largest number of entries in a page.
 const PAGE: (u64, u64) = (100, 1000);
 
 /// The host has stored bytes, or could not.
@@ -39,7 +39,7 @@ pub(in crate::runtime) fn on_stored(runtime: &mut Runtime, op: OpId, stored: boo
     on_blob(runtime, op, stored.then_some(Blob::Stored).ok_or_else(fault));
 }
 
-/// The host has read bytes, or they are not there.
+/// The host has read bytes, or could not.
 pub(in crate::runtime) fn on_read(runtime: &mut Runtime, op: OpId, bytes: Option<Vec<u8>>) {
     let lost = || Violation::new(ErrorCode::DataLoss, "the bytes of the artifact cannot be read any more");
     on_blob(runtime, op, bytes.map(Blob::Read).ok_or_else(lost));
@@ -59,11 +59,11 @@ fn on_blob(runtime: &mut Runtime, op: OpId, came: Result<Blob, Violation>) {
     runtime.artifacts.end(&mut runtime.ctx, op);
 }
 
-/// An agent leaves bytes: the host stores what it offers with its call.
+/// Has the host store the bytes that an agent offers with its call.
 ///
 /// # Errors
 ///
-/// Why they are not kept.
+/// Why they are refused.
 pub(super) fn on_offer(
     runtime: &mut Runtime,
     job: JobId,
@@ -84,8 +84,8 @@ pub(super) fn on_offer(
     Ok(())
 }
 
-/// The host has stored what an agent offered, or could not: whoever watches its job is
-/// shown what it is known by.
+/// The host has stored what an agent offered, or could not: keeps the artifact and replies to the
+/// agent.
 fn on_taken(runtime: &mut Runtime, (id, call): (JobId, CallId), terms: &ArtifactTerms, came: Result<(), Violation>) {
     if !artifact::awaits(&runtime.jobs, id, call) {
         return; // Its job was told to stop, or its agent is gone: nobody has them.
@@ -94,7 +94,7 @@ fn on_taken(runtime: &mut Runtime, (id, call): (JobId, CallId), terms: &Artifact
     let Runtime { ctx, jobs, artifacts, .. } = &mut *runtime;
     let Some(job) = jobs.get(id).expected("whose agent waits is there") else { return };
     let (principal, session) = artifact::owner(job);
-    // Others may have taken the room meanwhile.
+    // Others may have used the room meanwhile.
     let room = came.and_then(|()| artifacts.check_put(ctx, &principal, terms, Most::Whole));
     let kept = room.map(|_| {
         let minted = |ctx: &mut Context| ctx.entropy.ulid(ctx.now.utc);
@@ -104,18 +104,18 @@ fn on_taken(runtime: &mut Runtime, (id, call): (JobId, CallId), terms: &Artifact
     runtime.carry();
 }
 
-/// The artifact that an agent ends its job with; `None` if it has left none such, or that is
-/// gone.
+/// The artifact that is an agent's result; `None` if the agent put no such artifact, or it is gone.
 pub(super) fn ended_with(runtime: &Runtime, id: JobId, exit: &AgentExit) -> Option<ArtifactRef> {
     let AgentExit::Stored { artifact, .. } = exit else { return None };
     runtime.artifacts.of_agent(artifact).filter(|(job, _)| *job == id).map(|(_, artifact)| artifact)
 }
 
-/// Keeps bytes, or has the host store them first: then `None`, and it is heard again.
+/// Keeps an artifact. `None`: the host has to store it first, and the request is handled again
+/// then.
 ///
 /// # Errors
 ///
-/// Why they are not kept.
+/// Why it is refused.
 pub(super) fn on_put(asked: &mut RequestHandler<'_>, put: &PutArtifact) -> Result<Option<Outcome>, Violation> {
     let principal = owner(asked)?;
     let digest = put.verify()?;
@@ -136,8 +136,8 @@ pub(super) fn on_put(asked: &mut RequestHandler<'_>, put: &PutArtifact) -> Resul
     Ok(Some(shown(asked, kept)))
 }
 
-/// What an artifact is known by whose client does not say: the same message once more
-/// names the same, also after a crash.
+/// The id of an artifact for which the client gives none. It follows from the message, so that a
+/// repeated message has the same id, even after a crash.
 fn minted(asked: &RequestHandler<'_>, media_type: &MediaType, digest: BlobDigest) -> Option<WireId> {
     let session = asked.runtime.sessions.get(asked.session)?;
     let of = if session.view().ids_are_of_principal() { String::new() } else { format!("{}", asked.session) };
@@ -152,14 +152,14 @@ fn minted(asked: &RequestHandler<'_>, media_type: &MediaType, digest: BlobDigest
     WireId::new(&prefixed("art_", Ulid::from(number)))
 }
 
-/// Answers with what an artifact is known by.
+/// Answers with an artifact's reference.
 fn shown(asked: &mut RequestHandler<'_>, kept: ArtifactRef) -> Outcome {
     let id = kept.id.clone();
     asked.answer(Reply::Command(CommandReply::Artifact { artifact: kept, request: Some(asked.id.clone()) }));
     Outcome::Kept(id)
 }
 
-/// Answers again with what an artifact is known by.
+/// Answers a repeated message with the artifact's reference.
 ///
 /// # Errors
 ///
@@ -171,12 +171,12 @@ pub(super) fn answer_again(asked: &mut RequestHandler<'_>, id: &WireId) -> Resul
     Ok(())
 }
 
-/// Keeps what has come in parts, or has the host store it first: then `None`, and it is
-/// heard again.
+/// Keeps an artifact that came in parts. `None`: the host has to store it first, and the request is
+/// handled again then.
 ///
 /// # Errors
 ///
-/// Why it is not kept.
+/// Why it is refused.
 pub(super) fn on_keep_parts(
     asked: &mut RequestHandler<'_>,
     terms: &ArtifactTerms,
@@ -205,7 +205,7 @@ pub(super) fn on_keep_parts(
 }
 
 impl RequestHandler<'_> {
-    /// Does what a client wants of artifacts that are kept, or come in parts.
+    /// Handles a request about artifacts that are kept, or are put in parts.
     pub(super) fn on_artifact_wish(&mut self, wish: &ArtifactWish) {
         let done = match wish {
             ArtifactWish::Fetch { id, range } => fetch(self, id, *range),
@@ -219,7 +219,7 @@ impl RequestHandler<'_> {
     }
 }
 
-/// Takes a part once the host has stored it.
+/// Takes a part, once the host has stored it.
 fn on_part(asked: &mut RequestHandler<'_>, part: &ArtifactPart) -> Result<(), Violation> {
     let principal = owner(asked)?;
     let Runtime { ctx, connections, artifacts, .. } = &mut *asked.runtime;
@@ -249,8 +249,8 @@ fn abandon(asked: &mut RequestHandler<'_>, digest: BlobDigest) -> Result<(), Vio
     Ok(())
 }
 
-/// Gives a page of the principal's artifacts, or of those that the agent of a job has left
-/// which the session may watch.
+/// Answers with a page of the principal's artifacts, or of those of a job's agent, if the session
+/// may watch the job.
 fn list(asked: &mut RequestHandler<'_>, query: &ArtifactQuery) -> Result<(), Violation> {
     let own = owner(asked)?;
     let limit = match query.limit.unwrap_or(PAGE.0) {
@@ -329,18 +329,18 @@ fn fetch(asked: &mut RequestHandler<'_>, id: &WireId, range: Option<ByteRange>) 
     Ok(())
 }
 
-/// What the agent of a job has left that the session may watch.
+/// An artifact of a job's agent, if the session may watch the job.
 ///
 /// # Errors
 ///
-/// If there is none of the id.
+/// If there is none with this id.
 fn of_watched(asked: &RequestHandler<'_>, id: &WireId) -> Result<ArtifactRef, Violation> {
     let (job, artifact) = asked.runtime.artifacts.of_agent(id).ok_or_else(gone)?;
     asked.permitted(Act::See, &job.into()).map_err(|_| gone())?;
     Ok(artifact)
 }
 
-/// Lets go of an artifact; of one that is gone as well.
+/// Releases an artifact. Also succeeds for one that is gone.
 ///
 /// # Errors
 ///
@@ -353,10 +353,10 @@ pub(super) fn on_release(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<
     Ok(Outcome::Done)
 }
 
-/// Whose artifacts the session asks about.
+/// The principal whose artifacts the session may name.
 fn owner(asked: &RequestHandler<'_>) -> Result<Principal, Violation> {
     if asked.runtime.ctx.config.timing.artifact_retention.is_none() {
-        // The session is of an earlier run, in which there were some.
+        // The session is of an earlier run, which had artifacts.
         return Err(none_kept());
     }
     let session = asked.runtime.sessions.get(asked.session);
@@ -370,8 +370,7 @@ fn none_kept() -> Violation {
     Violation::new(ErrorCode::Unimplemented, "this runtime keeps no artifacts")
 }
 
-/// That there is no such artifact of whoever asks: unknown, foreign and forgotten ones
-/// look alike.
+/// That the principal has no such artifact: unknown, foreign and forgotten ones look alike.
 fn gone() -> Violation {
     Violation::new(ErrorCode::JobNotFound, "no such artifact of yours is kept here")
 }

@@ -1,4 +1,4 @@
-//! What is written down of the commands of sessions.
+//! Audit entries for the commands of sessions.
 
 use super::answers;
 use super::requests::RequestHandler;
@@ -12,8 +12,8 @@ use crate::runtime::authority;
 use crate::runtime::job::{Job, grants};
 use crate::runtime::session::Outcome;
 
-/// Whom a command concerns besides who gives it: who is to have the job, or whose the
-/// session is.
+/// The principal that a command concerns besides its sender: the one that is to get the job, or
+/// whose session is to be taken.
 pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Option<Principal> {
     match command {
         Command::HandOver(wish) => wish.to.clone(),
@@ -42,8 +42,8 @@ pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Opti
     }
 }
 
-/// A command was done or refused: writes down whether somebody was given authority,
-/// or used it over others. `before`: the last position before this input, and whom it
+/// After a command was done or refused: writes an entry if authority was given, or used over
+/// others. `before`: the last position before this input; `to`: the principal that the command
 /// concerned then.
 pub(super) fn note(
     handler: &mut RequestHandler<'_>,
@@ -94,7 +94,7 @@ pub(super) fn note(
         | Command::ReleaseArtifact { .. } => return,
     };
     let principal = session.principal();
-    // Asked for again it was done before.
+    // A repeated handover was done before.
     if done.is_ok() && act == AuditAct::HandOver && handler.runtime.ctx.log.last() == before {
         return;
     }
@@ -106,7 +106,7 @@ pub(super) fn note(
     let entry = match done {
         Err(why) => return handler.runtime.ctx.audit_refused(entry, why),
         Ok(Outcome::Accepted(job)) => {
-            // A key that is used again grants nothing.
+            // A repeated submit by key grants nothing.
             let new = |job: &&Job| job.accepted_at() > before && !job.spec().lease.is_empty_object();
             match handler.runtime.jobs.get(*job).filter(new) {
                 Some(accepted) => AuditEntry { job: Some(*job), granted: Some(accepted.spec().lease.clone()), ..entry },
@@ -131,14 +131,14 @@ pub(super) fn note(
     handler.runtime.ctx.audit(entry);
 }
 
-/// The question or the permission that an answer is about, by its own name or that
-/// of the message that showed it.
+/// The question or permission that an answer is about, by its own id or that of the message that
+/// showed it.
 fn answered(handler: &RequestHandler<'_>, answering: &Answering) -> Option<PromptId> {
     let named = &answering.prompt;
     PromptId::of_lease(named.as_str()).or_else(|| answers::prompt_named(handler, named).ok())
 }
 
-/// The permission that a command has granted or prolonged, as it is now.
+/// The permission that a command has granted or extended, as it is now.
 fn granted(handler: &RequestHandler<'_>, command: &Command) -> Option<Json> {
     let Command::Answer(answering) = command else {
         return None;

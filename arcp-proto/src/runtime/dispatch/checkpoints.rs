@@ -1,4 +1,4 @@
-//! Checkpoints: who may ask for them, and the jobs that begin at them (RFC §19).
+//! Requests for checkpoints, and for jobs that begin at them (RFC §19).
 
 use super::policy;
 use super::requests::RequestHandler;
@@ -18,11 +18,11 @@ use crate::runtime::job::checkpoint::{self, Asked, Asker};
 use crate::runtime::job::{Job, begun_by, lease};
 use crate::runtime::session::Outcome;
 
-/// Has the agent of a job make a checkpoint: it is answered once that is durable.
+/// Asks the agent of a job for a checkpoint. The request is answered once that is durable.
 ///
 /// # Errors
 ///
-/// Why none is asked for.
+/// Why the agent is not asked.
 pub(super) fn on_create(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoint) -> Result<Outcome, Violation> {
     check_negotiated(asked)?;
     let id = asked.permitted(Act::Checkpoint, &wish.job)?;
@@ -40,11 +40,12 @@ pub(super) fn on_create(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoint)
     Ok(Outcome::Done)
 }
 
-/// The same message once more: it is answered with what was made for it, or waits on.
+/// Handles a repeated message: answers with the checkpoint that was made for it, or lets it wait
+/// on.
 ///
 /// # Errors
 ///
-/// If nothing was made for it in time.
+/// If no checkpoint was made for it in time.
 pub(super) fn create_again(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoint) -> Result<(), Violation> {
     let id = asked.permitted(Act::Checkpoint, &wish.job)?;
     let asker = asker(asked)?;
@@ -59,7 +60,7 @@ pub(super) fn create_again(asked: &mut RequestHandler<'_>, wish: &CreateCheckpoi
     Err(Violation::new(ErrorCode::FailedPrecondition, why))
 }
 
-/// What was made for this message before, perhaps in an earlier run of the runtime.
+/// The checkpoint that was made for this message before, possibly by an earlier run of the runtime.
 fn made_before(asked: &RequestHandler<'_>, id: JobId, asker: &Asker) -> Option<CheckpointRef> {
     checkpoint::made_for(asked.runtime.jobs.get(id)?, asker, &asked.id)
 }
@@ -77,7 +78,7 @@ fn answer(asked: &mut RequestHandler<'_>, checkpoint: CheckpointRef) {
 }
 
 impl RequestHandler<'_> {
-    /// Lists what is kept of a job.
+    /// Lists the kept checkpoints of a job.
     pub(super) fn on_list_checkpoints(&mut self, job: &WireId) {
         let permitted = check_negotiated(self).and_then(|()| self.permitted(Act::See, job));
         match permitted {
@@ -92,13 +93,13 @@ impl RequestHandler<'_> {
     }
 }
 
-/// Runs a job that begins at a checkpoint of another one of the same principal: judged as
-/// a submit of the same agent, with the same input, within what is left of the same lease.
-/// `None`: its input is being checked, and it is heard again then.
+/// Submits a job that begins at a checkpoint of another job of the same principal. It is checked as
+/// a submit of the same agent, with the same input and what is left of the same lease. `None`: the
+/// host has to check the input first, and the request is handled again then.
 ///
 /// # Errors
 ///
-/// Why it is not accepted.
+/// Why it is refused.
 pub(super) fn on_restore(
     asked: &mut RequestHandler<'_>,
     wish: &RestoreCheckpoint,
@@ -140,7 +141,7 @@ pub(super) fn on_restore(
     done
 }
 
-/// The job of its key, if it was asked for before: though the checkpoint is gone by now.
+/// The job of the request's key, if it was submitted before, even if the checkpoint is gone by now.
 fn known_by_key(
     asked: &RequestHandler<'_>,
     wish: &RestoreCheckpoint,
@@ -161,7 +162,7 @@ fn known_by_key(
     Ok(Some(known))
 }
 
-/// Whether anything is left of what a job might do.
+/// Checks that the lease of a job has not expired, and its budget is not used up.
 fn check_lasts(job: &Job, now: crate::time::UtcMs) -> Result<(), Violation> {
     if job.spec().bounds.constraints.is_over(now) {
         let why = "the lease of the job has ended whose checkpoint it is: submit it anew";
@@ -174,7 +175,7 @@ fn check_lasts(job: &Job, now: crate::time::UtcMs) -> Result<(), Violation> {
     Ok(())
 }
 
-/// What a job may do, with what is left of its budget; `None` if it asked for nothing.
+/// The lease of a job, with what is left of its budget; `None` if none was requested.
 fn left_of(job: &Job) -> Option<Json> {
     let granted = &job.spec().lease;
     if granted.is_empty_object() {

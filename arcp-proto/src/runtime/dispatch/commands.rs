@@ -1,5 +1,4 @@
-//! Commands about jobs: their ids are executed once; cancelling, watching
-//! and leaving off (1.1 §7.4, §7.6).
+//! Commands: each id is executed once. Cancelling, watching and unwatching jobs (1.1 §7.4, §7.6).
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -25,14 +24,14 @@ use crate::runtime::delivery::Replay;
 use crate::runtime::session::{Outcome, Session};
 use crate::wire::envelope::Header;
 
-/// Why a session is taken from its client, unless the operator says.
+/// The reason for which a session is taken from its client, if the operator gives none.
 pub(in crate::runtime) const TAKEN: &str = "an operator ended the session";
 
-/// What is said to whoever has taken one.
+/// The reply to an eviction.
 const EVICTED: &str = "evicted";
 
 impl RequestHandler<'_> {
-    /// Runs a command, or repeats the answer to it.
+    /// Executes a command, or repeats its answer.
     pub(super) fn on_command(&mut self, command: Command, header: &Header<'_>) {
         let fingerprint = command_fingerprint(header, &command);
         self.runtime.sessions.note_command(self.session);
@@ -105,12 +104,11 @@ impl RequestHandler<'_> {
         sessions.remember(ctx, self.session, self.id.clone(), (fingerprint, outcome));
     }
 
-    /// Answers a command that came before, from what it came to and from what is
-    /// still there of that.
+    /// Answers a repeated command, from its outcome and what still exists of that.
     ///
     /// # Errors
     ///
-    /// Why it was not done, or that its job is gone.
+    /// Why the command was refused, or that its job is gone.
     fn answer_again(&mut self, command: &Command, outcome: Outcome) -> Result<(), Violation> {
         match outcome {
             Outcome::Refused(violation) => Err(violation),
@@ -161,8 +159,8 @@ impl RequestHandler<'_> {
         }
     }
 
-    /// An acceptance that is a numbered frame is one again, with what follows from
-    /// it.
+    /// Repeats an acceptance. If it is a numbered frame, it is numbered again, with the frames that
+    /// follow it.
     fn accept_again(&mut self, id: JobId) -> Result<(), Violation> {
         let Runtime { sessions, jobs, .. } = &*self.runtime;
         let gone = || {
@@ -208,8 +206,7 @@ impl RequestHandler<'_> {
         self.runtime.refuse(self.conn, Refusal::about(subject, violation));
     }
 
-    /// The job of this id, if the session may do that to it. Unknown and foreign
-    /// ones look alike.
+    /// The job with this id, if the session may do this to it. Unknown and foreign jobs look alike.
     pub(super) fn permitted(&self, act: Act, id: &WireId) -> Result<JobId, Violation> {
         let Runtime { ctx, sessions, jobs, delivery, .. } = &*self.runtime;
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, jobs.get(id)?)));
@@ -220,7 +217,7 @@ impl RequestHandler<'_> {
         Ok(id)
     }
 
-    /// How long the agents of what is cancelled may take.
+    /// How long the agents of cancelled jobs may take to stop.
     fn cancel_grace(&self, cancel: &Cancel) -> Duration {
         cancel.deadline.unwrap_or(self.runtime.ctx.config.timing.cancel_grace)
     }
@@ -261,7 +258,7 @@ impl RequestHandler<'_> {
         Ok(Outcome::Done)
     }
 
-    /// The jobs that are cancelled with a target.
+    /// The jobs that a cancel of this target affects.
     fn to_cancel(&self, target: &Target) -> Result<Vec<JobId>, Violation> {
         match target {
             Target::Job(job) => self.may_cancel(job).map(|job| alloc::vec![job]),
@@ -273,7 +270,7 @@ impl RequestHandler<'_> {
         }
     }
 
-    /// Jobs that the session may cancel and that are not over.
+    /// Unfinished jobs that the session may cancel.
     fn own_jobs(&self) -> Vec<JobId> {
         let Runtime { jobs, delivery, .. } = &*self.runtime;
         let goes_on = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.is_terminal());
@@ -351,7 +348,7 @@ impl RequestHandler<'_> {
         Ok(Outcome::Done)
     }
 
-    /// Takes a session from its client, which may be this one.
+    /// Takes a session from its client; it may be this one.
     fn on_evict(&mut self, eviction: &Eviction) -> Result<Outcome, Violation> {
         let Runtime { ctx, sessions, .. } = &*self.runtime;
         let unknown = || Violation::new(ErrorCode::JobNotFound, "no such session is here");
@@ -362,7 +359,7 @@ impl RequestHandler<'_> {
         authority::may_evict(&ctx.config, asking.principal())?;
         let id = SessionId::parse(eviction.session.as_str()).ok_or_else(unknown)?;
         sessions.get(id).filter(|session| session.is_recorded()).ok_or_else(unknown)?;
-        // Who takes its own is told first.
+        // If the session is this one, its client needs the answer first.
         self.answer(self.done(EVICTED));
         let reason = eviction.reason.as_deref().unwrap_or(TAKEN);
         self.runtime.sessions.evict(&mut self.runtime.ctx, id, ErrorCode::Cancelled, reason);
@@ -370,7 +367,7 @@ impl RequestHandler<'_> {
         Ok(Outcome::Done)
     }
 
-    /// `named` is the session that the request names.
+    /// Begins a replay. `named`: the session that the request names.
     pub(super) fn on_replay(&mut self, named: Option<&WireId>, asked: &ReplayRequest) {
         let busy = self.runtime.connections.get(self.conn).is_some_and(Conn::is_replaying);
         let planned = match busy {
@@ -387,8 +384,8 @@ impl RequestHandler<'_> {
     }
 }
 
-/// What makes two commands the same: whatever a client says in them, but for
-/// what names the message itself.
+/// A digest by which repeated commands are recognised: of all that a client says, except what
+/// identifies the message.
 fn command_fingerprint(header: &Header<'_>, command: &Command) -> [u8; 32] {
     let mut digest = Sha256::new()
         .chain_update(header.kind.as_bytes())
@@ -398,7 +395,7 @@ fn command_fingerprint(header: &Header<'_>, command: &Command) -> [u8; 32] {
         .chain_update(header.payload);
     let beside = [header.key.as_deref(), header.priority.as_deref(), header.extensions];
     for (tag, said) in (1..).zip(beside).filter_map(|(tag, said): (u8, _)| Some((tag, said?))) {
-        // Lengths first, so that no two of them read the same.
+        // With tag and length, so that no two combinations have the same digest.
         digest = digest.chain_update([tag]).chain_update((said.len() as u64).to_be_bytes()).chain_update(said);
     }
     digest.finalize().into()

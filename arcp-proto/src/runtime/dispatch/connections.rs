@@ -1,5 +1,4 @@
-//! Takes what connections hear to the handlers of it, and what they are answered
-//! and told to them.
+//! Passes what connections receive to its handlers, and answers and messages to connections.
 
 use alloc::collections::VecDeque;
 
@@ -22,7 +21,7 @@ use crate::runtime::io::{CloseReason, Notice};
 use crate::runtime::job::provisioning;
 use crate::time::Timestamp;
 
-/// Nobody could judge a credential.
+/// A credential could not be judged.
 pub(in crate::runtime) fn on_not_judged(runtime: &mut Runtime, op: OpId) {
     if let Some((conn, request)) = given_up(&mut runtime.connections, &mut runtime.ctx, op) {
         let at = runtime.position(conn);
@@ -38,8 +37,8 @@ impl Runtime {
         hear(self, conn, frame, None);
     }
 
-    /// Hears what had to wait while an input was checked: the submit first. If one
-    /// of those is checked too, the others wait for that.
+    /// Handles the frames that waited while the host was busy, the request first. If one of them
+    /// has to wait for the host too, those after it wait for that.
     pub(in crate::runtime) fn hear_again(&mut self, judged: Option<(ConnId, VecDeque<Held>)>) {
         let Some((conn, held)) = judged else {
             return; // No check is over.
@@ -63,7 +62,7 @@ impl Runtime {
         self.carry();
     }
 
-    /// It is known who a peer is, or it is known again.
+    /// A peer's principal is known, or was proved again.
     pub(in crate::runtime) fn on_judged(&mut self, judged: Option<(ConnId, Judged)>) {
         self.carry();
         match judged {
@@ -75,21 +74,21 @@ impl Runtime {
         }
     }
 
-    /// How far the session of a connection is.
+    /// The position of a connection's session.
     pub(in crate::runtime) fn position(&self, conn: ConnId) -> Position {
         let feed = self.connections.session(conn).and_then(|session| self.delivery.feeds.get(session));
         feed.map(Feed::position).unwrap_or_default()
     }
 
-    /// Queues an answer; it may be seen once whatever was appended before it,
-    /// with the rest of its batch, is durable.
+    /// Queues an answer. It is sent once everything appended before it, with the rest of its batch,
+    /// is durable.
     pub(in crate::runtime) fn answer(&mut self, conn: ConnId, answer: impl Into<Answer>) {
         let at = self.position(conn);
         self.connections.answer(&mut self.ctx, conn, answer.into(), at);
         self.carry();
     }
 
-    /// Refuses what a record decides, durable or not.
+    /// Queues a refusal, which waits for the records before it unless it follows from none.
     pub(in crate::runtime) fn refuse(&mut self, conn: ConnId, refusal: Refusal) {
         let at = self.position(conn);
         self.connections.refuse(&mut self.ctx, conn, refusal, at);
@@ -107,25 +106,25 @@ impl Runtime {
         self.carry();
     }
 
-    /// Queues what is no answer: it passes the answers by.
+    /// Queues a reply that overtakes the answers.
     pub(in crate::runtime) fn say_aside(&mut self, conn: ConnId, reply: Reply) {
         self.connections.say_aside(&mut self.ctx, conn, reply);
         self.carry();
     }
 
-    /// Refuses a connection, and ends it at once.
+    /// Refuses a connection, and closes it at once.
     pub(in crate::runtime) fn dismiss(&mut self, conn: ConnId, refusal: Refusal, reason: CloseReason) {
         self.connections.dismiss(&mut self.ctx, conn, refusal, reason);
         self.carry();
     }
 
-    /// Ends a connection.
+    /// Closes a connection.
     pub(in crate::runtime) fn leave(&mut self, conn: ConnId, reason: CloseReason) {
         self.connections.leave(&mut self.ctx, conn, reason);
         self.carry();
     }
 
-    /// A message of an extension goes to a client that agreed to it and reads.
+    /// Sends a message of an extension to a client that agreed to it and reads.
     pub(in crate::runtime) fn on_send_extension(&mut self, session: SessionId, message: Extension) {
         let agreed = self.sessions.get(session).is_some_and(|session| message.is_of(session.extensions().names()));
         let conn = self.delivery.feeds.conn(session).filter(|_| agreed);
@@ -135,15 +134,15 @@ impl Runtime {
         }
     }
 
-    /// The connection of a session is gone.
+    /// A session has lost its connection.
     pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
         self.delivery.detach(&mut self.ctx, id);
-        // Whether a client that resumed the session would find nothing new.
+        // A client that resumed the session would find nothing.
         let has_nothing = self.delivery.has_nothing_left(id);
         self.sessions.detach(&mut self.ctx, &self.jobs, id, alive, has_nothing);
     }
 
-    /// Most of a lease is over, or all of it.
+    /// The lease of a session is nearly or completely over.
     pub(in crate::runtime) fn on_session_lease(&mut self, id: SessionId) {
         let asked = self.sessions.on_session_lease(&mut self.ctx, id);
         self.carry();
@@ -152,10 +151,10 @@ impl Runtime {
         }
     }
 
-    /// That a session is taken from its client is durable.
+    /// The eviction of a session is durable: closes its connection.
     pub(in crate::runtime) fn on_evicted(&mut self, id: SessionId) {
         if let (Some(conn), Some(evicted)) = (self.delivery.feeds.conn(id), self.sessions.eviction(id)) {
-            // What it is owed comes first, as far as it reads.
+            // First its frames, as far as its credit allows.
             Writer::pump(self, conn);
             if let Some(attached) = self.connections.get_mut(conn) {
                 attached.send_reply(&mut self.ctx, &evicted);
@@ -166,8 +165,8 @@ impl Runtime {
         self.carry();
     }
 
-    /// Tells whoever wants to know that a job is alive. Who cannot take it now
-    /// gets the next one.
+    /// Sends a job's heartbeat to its watchers. A session that cannot be written to now gets the
+    /// next one.
     pub(in crate::runtime) fn on_job_heartbeat(&mut self, id: JobId) {
         let Some(heartbeat) = self.jobs.on_heartbeat(&mut self.ctx, id) else {
             return; // It has ended.
@@ -191,8 +190,8 @@ impl Runtime {
         }
     }
 
-    /// Perhaps an agent has been silent for too long: its job waits for it where
-    /// its submitter asked for that.
+    /// An agent may have been silent for too long. The job is blocked if its submitter asked for
+    /// that.
     pub(in crate::runtime) fn on_agent_silence(&mut self, id: JobId) {
         let submitter = self.jobs.get(id).and_then(|job| self.sessions.get(job.submitter()));
         let blocks = submitter.is_some_and(|session| session.view().features.has(Feature::BlockOnSilence));

@@ -1,4 +1,4 @@
-//! Children and credentials that agents ask for: what takes more than their own job.
+//! Calls of agents that concern more than their own job: children and credentials.
 
 use super::artifacts;
 use crate::id::{CallId, JobId};
@@ -11,13 +11,13 @@ use crate::runtime::job::delegation::{self, Delegated, NewChild, OpenCall, Wider
 use crate::runtime::job::preparation::Next;
 use crate::runtime::job::{provisioning, slots};
 
-/// Handles what agents call, what takes more than their own job itself.
+/// Handles calls of agents that concern more than their own job.
 pub(super) struct CallHandler<'r> {
     runtime: &'r mut Runtime,
 }
 
 impl CallHandler<'_> {
-    /// An agent is heard; with `asked` once, and wants to know what becomes of that. The
+    /// Handles calls of an agent. With `asked` there is one call, whose reply has that id. The
     /// events of several calls are numbered together.
     pub(super) fn on_calls(
         runtime: &mut Runtime,
@@ -29,14 +29,14 @@ impl CallHandler<'_> {
         while !hold(runtime, (id, asked), &mut calls)
             && let Some((call, bytes)) = runtime.agents().on_calls(id, asked, &mut calls)
         {
-            // What it has said before comes before what others see of this.
+            // The effects of its earlier calls come first.
             runtime.carry();
             CallHandler { runtime }.on_wider_call((id, asked, bytes), call, None);
         }
         runtime.ctx.expect_calls(0);
     }
 
-    /// A child is heard again that waited for the host; `prepared`: what that has done.
+    /// Continues a delegation that waited for the host; `prepared`: what the host did.
     pub(super) fn on_child(
         runtime: &mut Runtime,
         call: (JobId, Option<CallId>, u64),
@@ -46,7 +46,7 @@ impl CallHandler<'_> {
         CallHandler { runtime }.on_wider_call(call, WiderCall::Delegate(child), prepared);
     }
 
-    /// `prepared`: what the host has done for a child that waited for that.
+    /// `prepared`: what the host did for a child that waited for it.
     fn on_wider_call(
         mut self,
         (id, asked, bytes): (JobId, Option<CallId>, u64),
@@ -75,7 +75,8 @@ impl CallHandler<'_> {
         delegation::close_call(jobs, ctx, open, answer);
     }
 
-    /// Has a child, or not; `None`: it waits for the host, and is heard again then.
+    /// Makes a child, or refuses; `None`: the child waits for the host, and the call is handled
+    /// again then.
     fn delegate(&mut self, open: &OpenCall, asked: Delegating, prepared: Option<Prepared>) -> Option<AgentReply> {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         let child = match delegation::check_delegation(jobs, ctx, open, &asked) {
@@ -93,9 +94,9 @@ impl CallHandler<'_> {
         }
     }
 
-    /// Accepts a child. Its acceptance is sent to nobody who did not subscribe to
-    /// jobs like it: it answers no request, and a published client would take it for
-    /// the answer to its next one. The session of its parent may cancel it.
+    /// Accepts a child. Its acceptance is sent only to subscriptions that cover it: it answers no
+    /// request, and a published client would take it for the answer to its next one. The session of
+    /// its parent may cancel it.
     fn accept(&mut self, asked: &Delegating, child: NewChild, issued: Option<JobId>) -> JobId {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         if let Some(ended) = jobs.to_forget(ctx, child.principal()) {
@@ -116,8 +117,8 @@ impl CallHandler<'_> {
     }
 }
 
-/// While a child that an agent asks for waits for the host, what the agent says is heard
-/// after it, all but signs of life; whether one does.
+/// While a delegation of an agent waits for the host: keeps the agent's other calls until after it,
+/// except heartbeats. Returns whether one waits.
 fn hold(
     runtime: &mut Runtime,
     (id, asked): (JobId, Option<CallId>),

@@ -1,4 +1,4 @@
-//! Jobs that are handed over to another session (RFC §14).
+//! Handing jobs over: to another session, or to another runtime (RFC §14).
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -18,10 +18,10 @@ use crate::runtime::delivery::{self, Joining};
 use crate::runtime::job::{account_of, departure, handoff, inbound};
 use crate::runtime::session::{Outcome, Session};
 
-/// By which a program knows that nobody takes the job, in the details of the refusal.
+/// The member of the refusal's details by which a program recognises that no session takes the job.
 const NO_TAKER: &str = "no_taker";
 
-/// What is answered to a handoff that is done, or begun.
+/// The reply to a handover that is done, or a departure that has begun.
 pub(super) fn done(wish: &HandOver) -> &'static str {
     if goes_elsewhere(wish) { "handing over" } else { "handed over" }
 }
@@ -30,13 +30,13 @@ fn goes_elsewhere(wish: &HandOver) -> bool {
     wish.runtime.is_some() || wish.fingerprint.is_some()
 }
 
-/// Hands a job over. Both sides have said that they do that, the new one by the
-/// session that takes it: nobody is given a job that they have not asked for, nor one
-/// that waits for somebody who never came.
+/// Hands a job over. Both sides have agreed: the giver by its request, the taker by a connected
+/// session with the feature. So no principal is given a job that it did not ask for, and no job
+/// waits for a taker that never comes.
 ///
 /// # Errors
 ///
-/// Why not.
+/// Why it is refused.
 pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> Result<Outcome, Violation> {
     let giver = asked.runtime.sessions.get(asked.session).filter(|session| hands_over(session));
     let Some(by) = giver.map(|session| session.principal().clone()) else {
@@ -47,7 +47,8 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
         return on_departure(asked, wish);
     }
     let job = match asked.permitted(Act::HandOver, &wish.job) {
-        // The answer was lost, and with it the session in which ids are remembered.
+        // The job was handed over before, and the answer was lost, with the session that remembered
+        // ids.
         Err(_) if was_done(asked, wish, &by) => {
             asked.answer(asked.done(done(wish)));
             return Ok(Outcome::Done);
@@ -59,7 +60,8 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     let gone = || Violation::new(ErrorCode::Unavailable, "whoever was to have the job has left");
     handoff::check(jobs, ctx, job, sessions.get(session).ok_or_else(gone)?.subject())?;
     if jobs.get(job).is_some_and(|given| given.spec().principal != principal) {
-        // Its steps are begun as whoever has it may, by no role that a session has proved.
+        // Its steps are submitted as the new principal may, without roles that a session has
+        // proved.
         let roles = Roles::default();
         let who = Subject { principal: &principal, roles: &roles };
         if let Some(tool) = workflows.tools(job).find(|tool| !ctx.config.may_submit(who, tool.name())) {
@@ -72,7 +74,7 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     jobs.get(job).into_iter().for_each(|given| workflows.give(job, account_of(given)));
     delivery.audiences.own(session, job);
     if delivery.audiences.join(session, job) {
-        // Said by itself: of the handoffs of a job a store keeps the last.
+        // In a record of its own, because a store keeps only the last `HandedOver` of a job.
         delivery.audiences.note_joined(ctx, session, job, Joining::default());
     }
     inbound::on_handed_over(jobs, ctx, job);
@@ -83,7 +85,7 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
         delivery.audiences.note_left(ctx, lost, job);
     }
     delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
-    // Whoever gave it may have a slot that it held, and whoever has it one that it waits for.
+    // The giver may get a slot that the job held, and the taker one that it waits for.
     jobs.fill_slots(ctx);
     asked.runtime.carry();
     prompts::on_given(asked.runtime, job);
@@ -91,7 +93,7 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     Ok(Outcome::Done)
 }
 
-/// Whether somebody handed a job over before, as it is asked for again.
+/// Whether the same principal handed the job over before, as it is requested again.
 fn was_done(asked: &RequestHandler<'_>, wish: &HandOver, by: &Principal) -> bool {
     let job = JobId::parse(wish.job.as_str()).and_then(|id| asked.runtime.jobs.get(id));
     job.is_some_and(|job| {
@@ -101,8 +103,8 @@ fn was_done(asked: &RequestHandler<'_>, wish: &HandOver, by: &Principal) -> bool
     })
 }
 
-/// Begins to hand a job over to another runtime, one that the operator of this one has
-/// named: what becomes of it is said on the job.
+/// Begins the departure of a job to another runtime that the operator has named. Events of the job
+/// say what becomes of it.
 fn on_departure(asked: &mut RequestHandler<'_>, wish: &HandOver) -> Result<Outcome, Violation> {
     let to = receiver(asked, wish)?;
     if wish.to.is_some() || wish.session.is_some() {
@@ -121,8 +123,8 @@ fn on_departure(asked: &mut RequestHandler<'_>, wish: &HandOver) -> Result<Outco
     Ok(Outcome::Done)
 }
 
-/// What the runtime is called here to which a job is to go: nobody is asked because a
-/// client says where it is.
+/// The local name of the runtime that a job is to depart to. A client can only choose among those
+/// that the operator named.
 fn receiver(asked: &RequestHandler<'_>, wish: &HandOver) -> Result<String, Violation> {
     let receivers = &asked.runtime.ctx.config.authority.handoff.receivers;
     if receivers.is_empty() {
@@ -153,20 +155,20 @@ fn receiver(asked: &RequestHandler<'_>, wish: &HandOver) -> Result<String, Viola
     }
 }
 
-/// Whether jobs are handed over in a session, and to it.
+/// Whether jobs can be handed over from and to a session.
 fn hands_over(session: &Session) -> bool {
     session.view().features.has(Feature::AgentHandoff)
 }
 
-/// The session that takes a job: of the named principal, which has proved there that
-/// it is that, and is connected; the one that is named, or the latest.
+/// The session that takes a job. It is a connected session of the named principal, proved by a
+/// credential: the named session, or else the latest.
 fn taker(asked: &RequestHandler<'_>, wish: &HandOver) -> Result<(SessionId, Principal), Violation> {
     let Some(to) = &wish.to else {
         return Err(Violation::invalid("whose is the job to be? name the principal"));
     };
     let takes = |session: &Session| {
         let is_there = session.is_attached() && !session.is_closed() && session.is_recorded();
-        // What its credential bounds cannot have more by a job of somebody else.
+        // A bounded credential must not get more by another principal's job.
         is_there && hands_over(session) && session.allowance().opened_with().1.is_none()
     };
     let is_named = |id: SessionId| wish.session.as_ref().is_none_or(|named| named.as_str() == id.to_string());

@@ -1,4 +1,4 @@
-//! What peers say: frames, and binary messages, which follow the frame that they are of (RFC §11.3).
+//! What peers send: frames, and binary messages, which follow their frames (RFC §11.3).
 
 use super::opening::OpeningHandler;
 use super::requests::RequestHandler;
@@ -9,7 +9,7 @@ use crate::runtime::Runtime;
 use crate::runtime::connection::{Heard, give_up_sidecar, on_binary as on_message};
 use crate::wire::sidecar::{Came, missing, overdue};
 
-/// Hears a frame, with the bytes that came beside it.
+/// Handles a frame, with its binary message if it has one.
 pub(super) fn hear(runtime: &mut Runtime, conn: ConnId, frame: &[u8], sidecar: Option<&[u8]>) {
     note_speaker(runtime, conn);
     let Runtime { ctx, connections, sessions, .. } = &mut *runtime;
@@ -28,7 +28,7 @@ pub(super) fn hear(runtime: &mut Runtime, conn: ConnId, frame: &[u8], sidecar: O
     }
 }
 
-/// A binary message has come: bytes that a frame waits for, or a frame.
+/// Handles a binary message: bytes that a frame waits for, or a frame.
 pub(in crate::runtime) fn on_binary(runtime: &mut Runtime, conn: ConnId, message: &[u8]) {
     note_speaker(runtime, conn);
     let Runtime { ctx, connections, sessions, .. } = &mut *runtime;
@@ -43,12 +43,12 @@ pub(in crate::runtime) fn on_binary(runtime: &mut Runtime, conn: ConnId, message
     }
 }
 
-/// A frame came where bytes were to come.
+/// A frame came while another one waits for its bytes.
 pub(super) fn on_missing(runtime: &mut Runtime, conn: ConnId) {
     give_up(runtime, conn, missing());
 }
 
-/// Bytes have not come in time.
+/// The bytes of a frame have not come in time.
 pub(in crate::runtime) fn on_overdue(runtime: &mut Runtime, conn: ConnId) {
     give_up(runtime, conn, overdue());
 }
@@ -59,7 +59,7 @@ fn give_up(runtime: &mut Runtime, conn: ConnId, why: Violation) {
     }
 }
 
-/// What is appended from here on was caused by the peer of a connection.
+/// Charges what is appended from here on to the peer of a connection.
 fn note_speaker(runtime: &mut Runtime, conn: ConnId) {
     if let Some(conn) = runtime.connections.get(conn) {
         runtime.ctx.log.caused_by(conn.account().principal());

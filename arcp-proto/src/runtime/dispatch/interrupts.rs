@@ -1,4 +1,4 @@
-//! What people say to agents while they run (RFC §10.5).
+//! Interrupts: messages of people to agents while they run (RFC §10.5).
 
 use alloc::string::ToString as _;
 
@@ -10,14 +10,14 @@ use crate::runtime::authority::{Act, Reason};
 use crate::runtime::job::interrupt;
 use crate::runtime::session::Outcome;
 
-/// That an interrupt is kept.
+/// The reply to an interrupt that was accepted.
 pub(super) const DONE: &str = "interrupted";
 
-/// Keeps an interrupt for the agent of a job.
+/// Records an interrupt for the agent of a job.
 ///
 /// # Errors
 ///
-/// Why it is not kept.
+/// Why it is refused.
 pub(super) fn on_interrupt(asked: &mut RequestHandler<'_>, said: &Interrupt) -> Result<Outcome, Violation> {
     let Target::Job(named) = &said.target else {
         return Err(Violation::new(ErrorCode::Unimplemented, "only jobs can be interrupted"));

@@ -1,4 +1,4 @@
-//! Tokens of jobs: who is given one, and what it is exchanged for.
+//! Tokens of jobs: issuing one, and exchanging it for a watch.
 
 use super::requests::RequestHandler;
 use super::watches::{Watched, show};
@@ -14,8 +14,8 @@ use crate::runtime::job::{Job, lease};
 use crate::runtime::session::{Outcome, Session};
 use crate::time::InWords;
 
-/// Issues a token for a job. The same message once more is answered with another token:
-/// what the first one was nobody knows.
+/// Issues a token for a job. A repeated message is answered with another token, because the runtime
+/// does not keep the first.
 ///
 /// # Errors
 ///
@@ -32,12 +32,12 @@ pub(super) fn on_issue(asked: &mut RequestHandler<'_>, job: &WireId) -> Result<O
     Ok(Outcome::Done)
 }
 
-/// Shows the session the rest of the job that a token is for, its end in any case, as one
-/// that submitted it.
+/// Shows the session the remainder of the job that a token is for, and in any case its end, as if
+/// the session had submitted the job.
 ///
 /// # Errors
 ///
-/// If it is nobody's token, or of somebody else's job: both look alike.
+/// If the token is unknown, or of another principal's job: both look alike.
 pub(super) fn on_exchange(asked: &mut RequestHandler<'_>, wish: &ExchangeToken) -> Result<Outcome, Violation> {
     check_negotiated(asked)?;
     let Runtime { ctx, sessions, jobs, .. } = &mut *asked.runtime;
@@ -56,7 +56,7 @@ pub(super) fn on_exchange(asked: &mut RequestHandler<'_>, wish: &ExchangeToken) 
     let is_within = session.zip(jobs.get(id)).map_or(Ok(false), |(session, job)| {
         ctx.prove(session.principal(), |_, fuel| Ok(lease::is_within(job, session.allowance().ceilings(), fuel)))
     })?;
-    // How it ended is said in any case: whoever follows it waits for that.
+    // The end is always shown, because a client that follows the job waits for it.
     let last = jobs.get(id).map_or(0, |job| job.count() - u64::from(job.is_terminal()));
     let after = Some(wish.after.unwrap_or(issued).min(last));
     let watch = Watch { job: id.into(), after, history: Some(true) };

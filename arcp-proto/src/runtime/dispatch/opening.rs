@@ -1,4 +1,4 @@
-//! Opens sessions, and hands them on to other connections (1.1 §6.1 to §6.3).
+//! Opens sessions, and resumes them on other connections (1.1 §6.1 to §6.3).
 
 use alloc::boxed::Box;
 use alloc::string::ToString as _;
@@ -25,16 +25,16 @@ use crate::runtime::io::{CloseReason, Notice};
 use crate::runtime::session::{Proof, Session};
 use crate::secret::Secret;
 
-/// Handles the request that opens a session, or an earlier one again: once it is
-/// known who asks.
+/// Handles the request of a known peer that opens or resumes a session.
 pub(super) struct OpeningHandler<'r> {
     runtime: &'r mut Runtime,
     conn: ConnId,
     request: WireId,
 }
 
-/// The store fails. Once it has done so for a while, whoever waits to be told of a new session is refused instead, as
-/// is whoever comes from then on. Who waits for an earlier one has claimed it by then, and waits on.
+/// Handles a failure of the store. Once it has lasted for a while, peers that wait to be told of a
+/// new session are refused, as are new peers. A peer that waits for an earlier session has resumed
+/// it already, and waits on.
 pub(in crate::runtime) fn on_persist_failed(runtime: &mut Runtime) {
     let was_down = runtime.ctx.store_is_down();
     runtime.ctx.on_persist_failed();
@@ -42,7 +42,7 @@ pub(in crate::runtime) fn on_persist_failed(runtime: &mut Runtime) {
         return; // Everybody knows, or it may be for a moment only.
     }
     for (conn, session) in untold(&runtime.connections) {
-        // What was asked for in a session before anybody was told of it may be done.
+        // A request in the session may have been carried out before its client was told of it.
         if runtime.sessions.get(session).is_some_and(Session::is_commanded) || !runtime.delivery.is_unused(session) {
             continue;
         }
@@ -57,7 +57,7 @@ fn store_fails() -> Violation {
 }
 
 impl<'r> OpeningHandler<'r> {
-    /// A peer of whom it is known who it is wants to come in.
+    /// Handles the request of a peer whose principal is known.
     pub(super) fn on_opening(runtime: &'r mut Runtime, conn: ConnId, opening: Opening) {
         let Opening { request, wish, verdict } = opening;
         let proof = Proof::from(verdict);
@@ -68,7 +68,7 @@ impl<'r> OpeningHandler<'r> {
         }
     }
 
-    /// `session.resume` on a connection whose own session is open.
+    /// Handles `session.resume` on a connection that has a session of its own.
     pub(super) fn resume_here(
         runtime: &'r mut Runtime,
         conn: ConnId,
@@ -120,8 +120,8 @@ impl<'r> OpeningHandler<'r> {
         self.welcome(session, token, None);
     }
 
-    /// Hands an earlier session to this connection. A refused claim consumes
-    /// nothing, nor does one whose answer nobody has had.
+    /// Resumes a session on this connection. A refused claim leaves the token valid, as does one
+    /// whose answer was never sent.
     fn resume(&mut self, claim: &ResumeClaim, proof: &Proof) -> bool {
         let session = match self.claimed(claim, proof) {
             Ok(session) => session,
@@ -148,7 +148,7 @@ impl<'r> OpeningHandler<'r> {
         let Runtime { connections, jobs, delivery, .. } = &mut *self.runtime;
         let asked = asked_after(delivery, jobs, session, claim.last_seq);
         if let Some(conn) = connections.get_mut(self.conn) {
-            // As where the watch began, on a connection that is gone.
+            // As at the beginning of the watch, on a connection that is gone.
             conn.follow(asked);
             conn.claimed = Some(Box::new(claim.token.digest()));
         }
@@ -173,7 +173,7 @@ impl<'r> OpeningHandler<'r> {
         Ok(session)
     }
 
-    /// Attaches a session to the connection; frames after `last_seq` are owed.
+    /// Attaches a session to the connection; the frames after `last_seq` are its backlog.
     fn attach(&mut self, id: SessionId, last_seq: u64) {
         let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &mut *self.runtime;
         sessions.attach(ctx, id);
@@ -187,15 +187,15 @@ impl<'r> OpeningHandler<'r> {
         self.runtime.carry();
     }
 
-    /// Says that the session is open; for one that is back, where it goes on, and
-    /// whether something is replayed.
+    /// Tells the client that the session is open; if it was resumed, where it continues, and
+    /// whether frames are replayed.
     fn welcome(&mut self, id: SessionId, token: Secret, replay: Option<(u64, bool)>) {
         let Runtime { ctx, sessions, fingerprint, .. } = &*self.runtime;
         let Some(session) = sessions.get(id) else {
             debug_assert!(false, "{id} was just attached");
             return;
         };
-        // What the session agreed to, as far as its present transport has it.
+        // The features of the session that its present transport supports.
         let view = self.runtime.connections.get(self.conn).map_or(*session.view(), Conn::view);
         let config = &ctx.config;
         let opened = Opened {
@@ -226,7 +226,7 @@ impl<'r> OpeningHandler<'r> {
         self.runtime.answer(self.conn, Reply::Handshake(HandshakeReply::Opened(Box::new(opened))));
     }
 
-    /// Refuses whoever wants to come in.
+    /// Refuses a peer a session, and closes its connection.
     fn turn_away(&mut self, act: AuditAct, principal: Option<&Principal>, why: Violation) {
         self.runtime.ctx.audit_refused(AuditEntry::of_arrival(act, principal, None), &why);
         if let Some((conn, principal)) = self.runtime.connections.get_mut(self.conn).zip(principal) {
@@ -237,8 +237,8 @@ impl<'r> OpeningHandler<'r> {
     }
 }
 
-/// The agents as a client is told of them, as far as it may submit them. Schemas go to whoever asks for them, as
-/// far as there is room in the welcome.
+/// The agents that a client may submit, as it is told of them. It gets schemas if it asked for
+/// them, as far as there is room in the welcome.
 fn agents_for(config: &Config, who: Subject<'_>, features: Features) -> Vec<AgentEntry> {
     let room = if features.has(Feature::AgentDetails) { config.limits.frame.result_frame_bytes / 2 } else { 0 };
     let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! What changes for sessions that are there when policy does, or the roles by which it
-//! is asked; and what operators are told of whom it refuses.
+//! Changes of the policy, and of the roles by which it is asked: what they mean for open sessions.
+//! And what operators are told of refusals by policy.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -16,12 +16,12 @@ use crate::runtime::delivery::{Delivery, be_viewed_by, is_shown_too_much};
 use crate::runtime::io::Notice;
 use crate::runtime::session::{Sessions, count_roles};
 
-/// Why a session is taken from its client.
+/// The reason for which a session is taken from its client.
 const SHOWN_TOO_MUCH: &str =
     "policy no longer shows you what is watched here: open another session to go on without it";
 
-/// Another policy counts from now on. What was accepted goes on as it is; sessions that
-/// are shown what they may not see any more are taken from their clients.
+/// Replaces the policy. Accepted jobs go on as they are; sessions that are shown jobs which they
+/// may not see under the new policy are taken from their clients.
 pub(in crate::runtime) fn on_policy(runtime: &mut Runtime, policy: Option<Box<Policy>>) {
     runtime.ctx.config.authority.policy = policy;
     count_roles(&mut runtime.sessions, &runtime.ctx.config);
@@ -33,8 +33,8 @@ pub(in crate::runtime) fn on_policy(runtime: &mut Runtime, policy: Option<Box<Po
     }
 }
 
-/// Policy has changed, or the client of a session has proved again who it is, perhaps
-/// with fewer roles.
+/// Checks a session after the policy has changed, or its client has proved its principal again,
+/// possibly with fewer roles.
 pub(super) fn judge_anew(runtime: &mut Runtime, session: SessionId) {
     view_anew(&runtime.sessions, &mut runtime.delivery, session);
     if is_shown_too_much(&runtime.delivery, &runtime.ctx, &runtime.jobs, session) {
@@ -43,15 +43,15 @@ pub(super) fn judge_anew(runtime: &mut Runtime, session: SessionId) {
     }
 }
 
-/// A session shows jobs by the roles that it has now.
+/// Applies the present roles of a session to what it is shown.
 pub(super) fn view_anew(sessions: &Sessions, delivery: &mut Delivery, id: SessionId) {
     if let Some(session) = sessions.get(id) {
         be_viewed_by(&mut delivery.feeds, id, session.viewer());
     }
 }
 
-/// A submit was refused: if policy is why, operators are told so, and by which rule. Its
-/// client is told no more than that there is no such agent, or how much it may have.
+/// Tells operators if policy is why a submit was refused, and by which rule. The client is told
+/// only that the agent does not exist, or how much it may have.
 pub(super) fn note_refused(runtime: &mut Runtime, id: SessionId, submit: &Submit, refused: &Violation) {
     let Runtime { ctx, sessions, .. } = runtime;
     let (Some(policy), Some(session)) = (&ctx.config.authority.policy, sessions.get(id)) else {
@@ -81,7 +81,7 @@ pub(super) fn note_refused(runtime: &mut Runtime, id: SessionId, submit: &Submit
     ctx.observe(Notice::PolicyRefused { principal, session: Some(id), why });
 }
 
-/// The bound that was reached, as the details of a refusal name it.
+/// The name of the bound that was reached, from the details of a refusal.
 fn bound_of(refused: &Violation) -> Option<String> {
     refused.details.as_ref()?.members().ok()?.get_str("bound")
 }

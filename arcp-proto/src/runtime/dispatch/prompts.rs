@@ -1,4 +1,4 @@
-//! Who is told that people are asked something.
+//! Tells connections that jobs ask people something.
 
 use crate::id::{ConnId, JobId, WireId};
 use crate::model::event::EventClass;
@@ -7,10 +7,10 @@ use crate::runtime::Runtime;
 use crate::runtime::authority;
 use crate::runtime::job::prompts::kept;
 
-/// What whoever waits is told.
+/// The answer to a connection that waits for questions.
 const ASKED: &str = "people are asked something";
 
-/// A job has one more event: if it asks people something, those are told who wait for that.
+/// A job has another event. If it is a question, connections that wait for questions are told.
 pub(super) fn on_appended(runtime: &mut Runtime, id: JobId, class: EventClass) {
     if !matches!(class, EventClass::InputRequest | EventClass::ChoiceRequest | EventClass::PermissionRequest) {
         return;
@@ -18,16 +18,16 @@ pub(super) fn on_appended(runtime: &mut Runtime, id: JobId, class: EventClass) {
     tell(runtime, id);
 }
 
-/// A job is somebody else's: if it has asked people something that nobody has answered, it
-/// asks them as well who may see it from now on.
+/// A job belongs to another principal. If it has open questions, connections that may see it from
+/// now on are told.
 pub(super) fn on_given(runtime: &mut Runtime, id: JobId) {
     if runtime.jobs.get(id).and_then(kept).is_some_and(|kept| !kept.open.is_empty()) {
         tell(runtime, id);
     }
 }
 
-/// Policy has changed for whoever waits on a connection: jobs may be shown there that have
-/// asked something before.
+/// The policy has changed for a connection that waits for questions: jobs with open questions
+/// may be visible there from now on.
 pub(super) fn look_again(runtime: &mut Runtime, conn: ConnId) {
     let Runtime { ctx, connections, sessions, .. } = &mut *runtime;
     let session = connections.session(conn).and_then(|session| sessions.get(session));
@@ -37,7 +37,7 @@ pub(super) fn look_again(runtime: &mut Runtime, conn: ConnId) {
     }
 }
 
-/// Those are told who wait for questions, and may see this job.
+/// Tells connections that wait for questions and may see this job.
 fn tell(runtime: &mut Runtime, id: JobId) {
     for conn in runtime.connections.prompts.conns() {
         let Runtime { ctx, connections, sessions, jobs, .. } = &mut *runtime;
@@ -50,7 +50,7 @@ fn tell(runtime: &mut Runtime, id: JobId) {
     }
 }
 
-/// That people are asked something, in answer to the request to be told.
+/// The answer that there is a question, to a request to be told.
 pub(super) fn told(request: WireId) -> Reply {
     Reply::Session(SessionReply::Done { detail: ASKED.into(), request: Some(request) })
 }

@@ -1,4 +1,4 @@
-//! Takes what a session asks to whoever does it, and answers.
+//! Passes requests of sessions to their handlers, and answers them.
 
 use alloc::string::String;
 
@@ -17,8 +17,8 @@ use crate::runtime::session::Session;
 use crate::wire::ReceivedRequest;
 use crate::wire::envelope::Header;
 
-/// Handles one request of a session. Commands stand in `commands`, and a submit
-/// in `submit`.
+/// Handles one request of a session. `commands` has the handlers of commands, and `submit` that of
+/// submits.
 pub(super) struct RequestHandler<'r> {
     pub(super) runtime: &'r mut Runtime,
     pub(super) conn: ConnId,
@@ -32,7 +32,7 @@ impl<'r> RequestHandler<'r> {
         RequestHandler { runtime, conn, session, id }
     }
 
-    /// Has done what a message of the session asks for.
+    /// Handles a message of the session.
     pub(super) fn on_request(
         runtime: &'r mut Runtime,
         conn: ConnId,
@@ -55,23 +55,23 @@ impl<'r> RequestHandler<'r> {
         }
     }
 
-    /// Answers it.
+    /// Answers the request.
     pub(super) fn answer(&mut self, answer: impl Into<Answer>) {
         self.runtime.answer(self.conn, answer);
     }
 
-    /// That what it asks for is done.
+    /// The answer that the request was done.
     pub(super) fn done(&self, detail: impl Into<String>) -> Reply {
         Reply::Session(SessionReply::Done { detail: detail.into(), request: Some(self.id.clone()) })
     }
 
-    /// Refuses it.
+    /// Refuses the request.
     pub(super) fn refuse(&mut self, kind: RefusedKind, violation: Violation) {
         let refusal = Refusal::new(kind, violation, Some(self.id.clone()));
         self.runtime.refuse(self.conn, refusal);
     }
 
-    /// Refuses it as a message that may not be sent.
+    /// Refuses the request as a message that may not be sent.
     fn refuse_frame(&mut self, violation: Violation) {
         self.runtime.refuse_frame(self.conn, violation, Some(self.id.clone()));
     }
@@ -154,7 +154,7 @@ impl<'r> RequestHandler<'r> {
         }
     }
 
-    /// A message of an extension goes to the host, if both sides speak it.
+    /// Passes a message of an extension to the host, if both sides agreed to the extension.
     fn on_extension(&mut self, message: Extension) {
         let Runtime { ctx, sessions, .. } = &mut *self.runtime;
         match sessions.give_extension(ctx, self.session, message) {
@@ -163,7 +163,7 @@ impl<'r> RequestHandler<'r> {
         }
     }
 
-    /// A proof for the session that is open: it renews the lease.
+    /// Handles a proof for the open session, which renews its lease.
     fn on_proof_again(mut self, proof: Proof) {
         let Some(session) = self.runtime.sessions.get(self.session).expected("who proves something has a session")
         else {
@@ -182,7 +182,7 @@ impl<'r> RequestHandler<'r> {
         }
     }
 
-    /// The proof for the session that is open was judged.
+    /// Handles the verdict on a proof for the open session.
     pub(super) fn on_proven_again(&mut self, verdict: Option<&Verdict>) {
         let Runtime { ctx, sessions, .. } = &mut *self.runtime;
         match sessions.refresh(ctx, self.session, verdict) {
@@ -203,7 +203,7 @@ impl<'r> RequestHandler<'r> {
     }
 }
 
-/// What a client may ask in a session that is there to resume another one.
+/// Whether a client may send this in a session that exists only to resume another one.
 fn may_come_before_resuming(request: &Request) -> bool {
     match request {
         Request::Handshake(HandshakeRequest::Resume(_) | HandshakeRequest::Authenticate(_)) => true,

@@ -1,5 +1,4 @@
-//! Taking up where an earlier run ended: the records it made durable, in
-//! order, then what follows from there being no more.
+//! Restores the records of an earlier run, in order, and goes on from there once there are no more.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,7 +17,7 @@ use crate::runtime::token_records::TokenRecord;
 use crate::runtime::workflow::Workflows;
 use crate::time::UtcMs;
 
-/// Gives the parts what an earlier run made durable.
+/// Passes the records of an earlier run to the parts.
 pub(super) struct Restorer<'r> {
     ctx: &'r mut Context,
     sessions: &'r mut Sessions,
@@ -38,8 +37,8 @@ impl Runtime {
         }
     }
 
-    /// The store has no more: who was there may come back, what waited goes
-    /// on, and what ran is over.
+    /// The store has no more records: sessions can be resumed, queued jobs go on, and jobs that ran
+    /// end or are restarted.
     pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
         let Runtime { ctx, sessions, jobs, delivery, artifacts, schedules, workflows, .. } = self;
         (Restorer { ctx, sessions, jobs, delivery, artifacts, schedules, workflows }).on_restored(last);
@@ -62,7 +61,7 @@ impl Runtime {
 }
 
 impl Restorer<'_> {
-    /// Takes the next record over; gives the job that is forgotten with it.
+    /// Restores the next record; returns the job that is forgotten with it.
     fn on_record(mut self, at: LogPos, record: Record) -> Option<(JobId, Job)> {
         self.ctx.log.restore(at);
         self.raise_time(&record);
@@ -156,8 +155,8 @@ impl Restorer<'_> {
         None
     }
 
-    /// No id is given twice and no event is earlier than one that was before it,
-    /// though the clock of this run may be behind that of an earlier one.
+    /// Raises the time and the ids to those of a record, so that no id is given twice and no event
+    /// is earlier than one before it, even if the clock is behind that of an earlier run.
     fn raise_time(&mut self, record: &Record) {
         for id in record.session().map(SessionId::ulid).into_iter().chain(record.job().map(JobId::ulid)) {
             self.ctx.now.utc = self.ctx.now.utc.max(UtcMs(id.timestamp_ms()));
@@ -166,8 +165,8 @@ impl Restorer<'_> {
         self.ctx.now.utc = self.ctx.now.utc.max(record.moment());
     }
 
-    /// A command that was executed is not executed again: not by its principal,
-    /// where ids are that one's, and not in its session.
+    /// Restores that a command was executed, so that it is not executed again: by its principal, if
+    /// ids belong to principals, or else in its session.
     fn restore_seen(&mut self, principal: Option<Principal>, session: SessionId, request: WireId, executed: Executed) {
         match principal {
             Some(principal) => self.sessions.remember_of(self.ctx, principal, request, executed),
@@ -176,12 +175,12 @@ impl Restorer<'_> {
     }
 
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
-        // A store that gives a job twice gives it once.
+        // A store may give a job twice.
         if self.jobs.get(record.job).is_some() {
             return;
         }
         let (id, session, command) = (record.job, record.session, record.command);
-        // What no message of a client asked for is sent to nobody by itself.
+        // The acceptance of a job that no client's message asked for is not sent to a session.
         let (request, is_child) = (record.request.clone(), record.bounds.parent.is_some() && command.is_none());
         let is_scheduled = record.bounds.firing.is_some();
         let principal = record.id_is_of_principal.then(|| record.principal.clone());
@@ -209,7 +208,7 @@ impl Restorer<'_> {
         if owner {
             self.delivery.audiences.own(session_id, id);
         }
-        // Whether it may see that is asked once it is known whose the job has become.
+        // Whether the session may see the job is decided once the job's last principal is known.
         if !job.is_terminal() {
             self.delivery.audiences.join(session_id, id);
         }
@@ -243,15 +242,15 @@ impl Restorer<'_> {
         }
     }
 
-    /// The time is known now: sessions may be resumed from here on, and keys hold
-    /// until theirs.
+    /// The time is known: from here on sessions can be resumed, and keys are held until they
+    /// expire.
     fn on_restored(&mut self, last: LogPos) {
         self.ctx.log.restore(last);
         self.sessions.forget_seen(|principal| self.jobs.table().has_any(principal));
         self.jobs.keys_mut().on_restored(self.ctx);
         self.ctx.plan_audit();
         self.artifacts.on_restored(self.ctx);
-        // Who may see what is said anew at each start.
+        // Authority is not recorded: the configuration says anew who may see what.
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             dismiss(self.delivery, self.ctx, self.jobs, id);
         }

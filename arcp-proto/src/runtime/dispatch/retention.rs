@@ -1,5 +1,5 @@
-//! How long jobs and their events are kept: as long as the bounds allow, and
-//! longer where somebody still needs them.
+//! Retention: jobs and their events are kept as long as the bounds allow, and longer where a
+//! session still needs them.
 
 use crate::id::{JobId, Principal};
 use crate::runtime::Runtime;
@@ -8,7 +8,7 @@ use crate::runtime::delivery::Delivery;
 use crate::runtime::job::{Job, Jobs};
 use crate::runtime::session::Sessions;
 
-/// Lets go of jobs and of their events.
+/// Deletes jobs and their events.
 pub(in crate::runtime) struct Retention<'r> {
     ctx: &'r mut Context,
     sessions: &'r mut Sessions,
@@ -24,9 +24,8 @@ impl Runtime {
 }
 
 impl Retention<'_> {
-    /// An event of a job is numbered, those after it perhaps not yet: it and
-    /// others make room for it. With `grown`, a good many have come that may go
-    /// together.
+    /// An event of a job was numbered, those after it may not be yet. Deletes what must make room
+    /// for it. `grown`: so many events have come that old ones may be dropped together.
     pub(super) fn on_appended(self, id: JobId, n: u64, grown: bool) {
         let Retention { ctx, jobs, delivery, .. } = self;
         let beyond = jobs.table().is_beyond(ctx, id);
@@ -46,7 +45,7 @@ impl Retention<'_> {
         self.jobs.table_mut().on_purge(self.ctx, id, needed);
     }
 
-    /// A job is over, and its end numbered.
+    /// A job has ended, and its terminal is numbered.
     pub(super) fn on_ended(&mut self, id: JobId) {
         self.delivery.end_job(id);
         self.jobs.table_mut().settle(id);
@@ -56,8 +55,8 @@ impl Retention<'_> {
         self.bound_weight(Some(id));
     }
 
-    /// The agent of a job is gone. If the job ended before, ended jobs may hold
-    /// too much only now; one that ends by this is still to be told of.
+    /// The agent of a job has exited. If the job ended before, ended jobs may hold too much only
+    /// now. If it ends by this exit, its end is yet to be numbered.
     pub(super) fn on_agent_gone(&mut self, id: JobId, ended_before: bool) {
         self.forget_if_done(id);
         if ended_before {
@@ -65,29 +64,29 @@ impl Retention<'_> {
         }
     }
 
-    /// Forgets ended jobs while they hold too much; `but` is still to be told of.
+    /// Forgets ended jobs while they hold too much, except `but`, whose end is yet to be delivered.
     fn bound_weight(&mut self, but: Option<JobId>) {
         while let Some(heavy) = self.jobs.one_too_heavy(self.ctx, but) {
             self.forget(heavy);
         }
     }
 
-    /// A resume window has passed since a job ended: what clients were sent of it
-    /// is no longer kept for them.
+    /// A resume window has passed since a job ended: frames that clients were sent of it are
+    /// released.
     pub(in crate::runtime) fn on_end_missed(self, id: JobId) {
         self.jobs.on_end_missed(self.ctx, id);
         self.delivery.feeds.release_expired_job(self.ctx, self.jobs, id);
     }
 
-    /// An ended job leaves the listings; what sessions still need stays.
+    /// Removes an ended job from listings. Events that sessions still need stay.
     pub(in crate::runtime) fn on_over(&mut self, id: JobId) {
         self.jobs.expire(self.ctx, id);
         self.delivery.feeds.release_expired_job(self.ctx, self.jobs, id);
         self.forget_if_done(id);
     }
 
-    /// Takes the oldest ended job of a principal from the listings, if there
-    /// are too many; true if there were.
+    /// Removes the oldest ended job of a principal from listings, if there are too many; true if
+    /// there were.
     pub(super) fn bound_ended(&mut self, principal: &Principal) -> bool {
         let oldest = self.jobs.one_too_many(principal, &self.ctx.config.limits);
         if let Some(id) = oldest {
@@ -103,16 +102,16 @@ impl Retention<'_> {
         }
     }
 
-    /// Forgets a job whose agent is gone. Who was still to read of it is told
-    /// that its history is lost.
+    /// Forgets a job whose agent has exited. A session that has frames of it left is told that its
+    /// history is lost.
     pub(super) fn forget(&mut self, id: JobId) {
         if let Some(job) = self.jobs.forget(self.ctx, id) {
             self.let_go(id, &job);
         }
     }
 
-    /// A job is gone, and perhaps the last thing of its principal, or of who asked for
-    /// it: then the ids of that one's messages go too.
+    /// Cleans up after a job. If it was the last of its principal, or of the principal that
+    /// submitted it, the message ids of that principal are forgotten too.
     pub(super) fn let_go(&mut self, id: JobId, job: &Job) {
         self.delivery.remove_job(id);
         let of = [Some(&job.spec().principal), job.spec().asked_by.as_deref()];

@@ -1,5 +1,4 @@
-//! Schedules: who may have which, and the jobs that are submitted when their times come
-//! (RFC §10.6).
+//! Schedules: requests about them, and the jobs that are submitted when they fire (RFC §10.6).
 
 use alloc::string::String;
 use core::time::Duration;
@@ -28,23 +27,23 @@ use crate::runtime::session::{Outcome, Session};
 use crate::runtime::{Runtime, authority, connection};
 use crate::time::UtcMs;
 
-/// Schedules that are looked at in one input, so that others have their turn.
+/// How many schedules are handled in one input, so that other work has its turn.
 const STEP: usize = 16;
-/// The longest id that a client may choose, in bytes: keys are made of it.
+/// The longest id that a client may choose, in bytes, because keys are made of it.
 const LONGEST_ID: usize = 128;
-/// The longest that anything may be put off to.
+/// The longest delay of anything.
 const LONGEST_DELAY: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// What is said of a schedule that is changed.
+/// The replies to a changed schedule.
 const PAUSED: &str = "paused";
 const RESUMED: &str = "resumed";
-/// Why one is paused, where its principal wants it.
+/// The reason of a pause that the principal requested.
 const ASKED_FOR: &str = "its principal has paused it";
 
-/// What the host has done for the job of a time.
+/// What the host did for the job of a time.
 type Came = (UtcMs, Prepared);
 
-/// Times of schedules have come.
+/// Handles schedules whose times have come.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
     for _ in 0..STEP {
         let Some(at) = runtime.schedules.take_due(&runtime.ctx) else { break };
@@ -70,21 +69,21 @@ fn fault_of(fault: &PlanFault) -> Violation {
     if fault.again { Violation::new(ErrorCode::Unavailable, why) } else { Violation::invalid(why) }
 }
 
-/// The host has checked the input of a schedule's job, perhaps.
+/// The host has checked an input; it may be that of a schedule's job.
 pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
     let misfit = |fault: &InputFault| fault.violation("the input does not fit the agent");
     on_prepared(runtime, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
 }
 
-/// The host has done something for the job of a time, or has not.
+/// The host did something for the job of a time, or could not.
 pub(super) fn on_prepared(runtime: &mut Runtime, op: OpId, verdict: Result<(), Violation>) {
     if let Some((at, time, preparing)) = schedule::on_prepared(&mut runtime.schedules, op) {
         look(runtime, at, Some((time, (preparing, verdict))));
     }
 }
 
-/// Decides what can be decided of a schedule now. The present input is nobody's, or somebody else's: what comes of this
-/// its principal has caused.
+/// Decides what can be decided of a schedule now. The present input may be nobody's, or another
+/// principal's: records that follow are charged to the principal of the schedule.
 fn look(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
     runtime.ctx.log.set_apart();
     if let Some(account) = schedule::account_of(&runtime.schedules, at) {
@@ -99,8 +98,8 @@ fn look(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
     runtime.ctx.log.set_apart();
 }
 
-/// Whether nothing is accepted of a schedule just now: its principal has as much before the store as it may, or
-/// everybody has.
+/// Whether a schedule has to wait because its principal, or all together, have too much that is not
+/// durable, or because no jobs are accepted.
 fn is_put_off(runtime: &Runtime, at: LogPos) -> bool {
     let Runtime { ctx, schedules, .. } = runtime;
     let limits = &ctx.config.limits;
@@ -122,7 +121,7 @@ fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
         return; // It is paused, or waits for the host.
     };
     if let Some((time, prepared)) = came {
-        // Whether it may go on beside others was judged when its time came.
+        // Overlap with other jobs was judged when its time came.
         let decided = fire(runtime, at, time, Some(prepared));
         runtime.schedules.decide(runtime.ctx.now.utc, &mut turn, time, decided);
     }
@@ -138,7 +137,7 @@ fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
     runtime.schedules.end_turn(&mut runtime.ctx, &turn);
 }
 
-/// Submits the job of a time, with whatever its principal may do by now.
+/// Submits the job of a time, as its principal may submit it now.
 fn fire(runtime: &mut Runtime, at: LogPos, time: UtcMs, came: Option<Prepared>) -> Decided {
     let Some(record) = runtime.schedules.record(at).cloned() else {
         return Decided::Later; // It was ended meanwhile.
@@ -220,7 +219,7 @@ fn submit(
         Ok(Next::Accept(issued)) => issued,
         Ok(Next::Wait(preparing)) => {
             if preparing.issues() {
-                // It asks the host for work, whatever becomes of the job.
+                // This asks the host for work, whatever becomes of the job.
                 sessions.pace().note_submit(ctx, asked.subject());
             }
             return Decided::Waits(preparing);
@@ -255,7 +254,7 @@ fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Decid
     if let Some(ended) = jobs.to_forget(ctx, asked.principal) {
         runtime.retention().forget(ended);
     }
-    // As of a child: it answers no request, and is sent to whoever subscribes or watches.
+    // As that of a child, the acceptance answers no request. Subscriptions and watches are sent it.
     let Runtime { ctx, jobs, .. } = &mut *runtime;
     let taken = new.taken().to_vec();
     let input = asked.submit.input.clone();
@@ -273,18 +272,18 @@ fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Decid
     Decided::Fired(job)
 }
 
-/// Whether its jobs may never be granted anything again.
+/// Whether the jobs of a schedule can never be granted anything again.
 fn is_over(record: &ScheduleRecord, now: UtcMs) -> bool {
     let ends = record.job.lease_constraints.as_ref().and_then(|json| Constraints::read_granted(json).expires_at);
     ends.is_some_and(|at| at <= now) || record.ceilings.iter().any(|ceiling| ceiling.is_over(now))
 }
 
-/// Keeps a schedule, or has its input checked and its times found first: then `None`, and
-/// it is heard again.
+/// Creates a schedule. `None`: its input has to be checked or its times found first, and the
+/// request is handled again then.
 ///
 /// # Errors
 ///
-/// Why it is not kept.
+/// Why it is refused.
 pub(super) fn on_schedule(asked: &mut RequestHandler<'_>, wish: &NewSchedule) -> Result<Option<Outcome>, Violation> {
     let principal = owner(asked)?;
     let Runtime { ctx, .. } = &mut *asked.runtime;
@@ -330,13 +329,14 @@ pub(super) fn on_schedule(asked: &mut RequestHandler<'_>, wish: &NewSchedule) ->
     Ok(Some(answer(asked, id)))
 }
 
-/// What was found out of the rule that a connection asks about.
+/// The times of the rule in the request, if they were found.
 fn take_plan(asked: &mut RequestHandler<'_>, rule: &Rule) -> Result<Option<Plan>, Violation> {
     let conn = asked.runtime.connections.get_mut(asked.conn);
     conn.and_then(|conn| conn.take_plan(rule)).transpose()
 }
 
-/// What it is known by: the same message once more names the same, also after a crash.
+/// Its id. If the client gives none, the id follows from the message, so that a repeated message
+/// has the same one.
 fn id_of(
     asked: &RequestHandler<'_>,
     wish: &NewSchedule,
@@ -364,7 +364,7 @@ fn id_of(
     minted.ok_or_else(|| Violation::invalid("`schedule_id` is missing"))
 }
 
-/// What would be kept, and the job that it stands for, if its principal may have that now.
+/// The record of the schedule, and its job, if its principal may submit that now.
 fn check(
     asked: &mut RequestHandler<'_>,
     wish: &NewSchedule,
@@ -426,27 +426,27 @@ fn check(
     Ok((record, new))
 }
 
-/// Answers that a schedule is kept.
+/// Answers that a schedule was created.
 fn answer(asked: &mut RequestHandler<'_>, id: WireId) -> Outcome {
     let principal = asked.runtime.sessions.get(asked.session).map(|session| session.principal().clone());
     let there = principal.and_then(|principal| asked.runtime.schedules.named(&principal, &id));
     let shown = there.and_then(|there| asked.runtime.schedules.shown(there, asked.id.clone()));
-    // One that has had its last time is over, and was kept all the same.
+    // A schedule that has ended after its last time was created all the same.
     let shown = shown.unwrap_or_else(|| Scheduled { id: id.clone(), next: None, request: Some(asked.id.clone()) });
     asked.answer(Reply::Command(CommandReply::Scheduled(shown)));
     Outcome::Scheduled(id)
 }
 
-/// Answers again that a schedule is kept.
+/// Answers a repeated request.
 pub(super) fn answer_again(asked: &mut RequestHandler<'_>, id: WireId) {
     answer(asked, id);
 }
 
-/// Pauses a schedule, or has it go on.
+/// Pauses or resumes a schedule.
 ///
 /// # Errors
 ///
-/// If whoever asks has no such one.
+/// If the session has no such schedule.
 pub(super) fn on_change(asked: &mut RequestHandler<'_>, change: &ScheduleChange) -> Result<Outcome, Violation> {
     owner(asked)?;
     let at = find(asked, &change.id).ok_or_else(unknown)?;
@@ -457,7 +457,7 @@ pub(super) fn on_change(asked: &mut RequestHandler<'_>, change: &ScheduleChange)
     Ok(Outcome::Done)
 }
 
-/// What is said of it.
+/// The reply to a change.
 pub(super) fn changed(change: &ScheduleChange) -> &'static str {
     if change.paused { PAUSED } else { RESUMED }
 }
@@ -466,7 +466,7 @@ pub(super) fn changed(change: &ScheduleChange) -> &'static str {
 ///
 /// # Errors
 ///
-/// If whoever asks may not.
+/// If the session may not.
 pub(super) fn end(asked: &mut RequestHandler<'_>, at: LogPos) -> Result<(), Violation> {
     may_change(asked, at)?;
     let Runtime { ctx, schedules, .. } = &mut *asked.runtime;
@@ -474,8 +474,8 @@ pub(super) fn end(asked: &mut RequestHandler<'_>, at: LogPos) -> Result<(), Viol
     Ok(())
 }
 
-/// The schedule that an id names, to whoever asks: its own, or an operator's that of
-/// somebody else, if nobody else has one of that id.
+/// The schedule that an id names for this session: the principal's own, or, for an operator, that
+/// of another principal, if only one principal has that id.
 pub(super) fn find(asked: &RequestHandler<'_>, id: &WireId) -> Option<LogPos> {
     let Runtime { ctx, sessions, schedules, .. } = &*asked.runtime;
     let principal = sessions.get(asked.session)?.principal();
@@ -483,7 +483,7 @@ pub(super) fn find(asked: &RequestHandler<'_>, id: &WireId) -> Option<LogPos> {
     schedules.named(principal, id).or_else(|| operates().then(|| schedules.only_named(id)).flatten())
 }
 
-/// Who is bounded changes no more than it has made.
+/// A session with a bounded credential may change only the schedules that it created.
 fn may_change(asked: &RequestHandler<'_>, at: LogPos) -> Result<(), Violation> {
     let Runtime { sessions, schedules, .. } = &*asked.runtime;
     let session = sessions.get(asked.session).ok_or_else(unknown)?;
@@ -495,8 +495,7 @@ fn may_change(asked: &RequestHandler<'_>, at: LogPos) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The credentials of a principal do not count any more: nothing is submitted in its name
-/// until it comes back and says so.
+/// A credential of a principal was revoked: its schedules are paused until it resumes them.
 pub(in crate::runtime) fn on_revoked(runtime: &mut Runtime, principal: &Principal) {
     let Runtime { ctx, schedules, .. } = runtime;
     let why = "a credential of its principal was revoked";
@@ -506,10 +505,10 @@ pub(in crate::runtime) fn on_revoked(runtime: &mut Runtime, principal: &Principa
     }
 }
 
-/// Whose schedules the session asks about.
+/// The principal whose schedules the session may name.
 pub(super) fn owner(asked: &RequestHandler<'_>) -> Result<Principal, Violation> {
     if !asked.runtime.ctx.config.timing.schedules {
-        // The session is of an earlier run, in which there were some.
+        // The session is of an earlier run, which had schedules.
         return Err(Violation::new(ErrorCode::Unimplemented, "this runtime keeps no schedules"));
     }
     let session = asked.runtime.sessions.get(asked.session);

@@ -1,4 +1,4 @@
-//! What sessions want of streams: an end, or another pace (RFC §11).
+//! Requests about streams: data for an agent, an end, or another rate (RFC §11).
 
 use core::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::runtime::authority::{Act, Reason};
 use crate::runtime::job::{inbound, streams};
 use crate::runtime::session::Outcome;
 
-/// That what was said in a stream is the agent's.
+/// The reply to data that the agent gets.
 pub(super) const DONE: &str = "taken";
 
-/// Does what a client says in a stream to the agent of a job.
+/// Passes what a client sends in a stream to the agent of a job.
 ///
 /// # Errors
 ///
-/// Why it is not done.
+/// Why it is refused.
 pub(super) fn on_said(asked: &mut RequestHandler<'_>, said: &StreamRequest) -> Result<Outcome, Violation> {
     let Runtime { ctx, sessions, .. } = &*asked.runtime;
     let view = sessions.get(asked.session).ok_or_else(|| Reason::unknown(&ctx.config))?.view();
@@ -37,11 +37,11 @@ pub(super) fn on_said(asked: &mut RequestHandler<'_>, said: &StreamRequest) -> R
     Ok(Outcome::Done)
 }
 
-/// Ends a stream, and not its job.
+/// Ends a stream without its job.
 ///
 /// # Errors
 ///
-/// Why it goes on, or that there is none.
+/// Why it does not end, or that it does not exist.
 pub(super) fn on_cancel(
     asked: &mut RequestHandler<'_>,
     cancel: &Cancel,
@@ -63,9 +63,8 @@ pub(super) fn on_cancel(
 }
 
 impl RequestHandler<'_> {
-    /// How often something may be said in a stream of a job: the session that asked
-    /// for the job may say so (RFC §11.2). That of its thoughts paces all that its
-    /// agent says.
+    /// Sets how often chunks may be sent in a stream of a job (RFC §11.2). Only an owner of the job
+    /// may. The rate of the stream of thoughts holds for all events of the agent.
     pub(super) fn on_pace(&mut self, stream: &WireId, every: Option<Duration>) {
         match permitted(self, Act::Pace, stream) {
             Ok(job) if is_of_thoughts(stream) => {
@@ -82,26 +81,25 @@ impl RequestHandler<'_> {
     }
 }
 
-/// The job of a stream, if the session may do that to it. Unknown and foreign ones
-/// look alike.
+/// The job of a stream, if the session may do this to it. Unknown and foreign streams look alike.
 fn permitted(asked: &RequestHandler<'_>, act: Act, stream: &WireId) -> Result<JobId, Violation> {
     let job = job_of(stream).ok_or_else(none)?;
     asked.permitted(Act::See, &job).map_err(|_| none())?;
     asked.permitted(act, &job)
 }
 
-/// The job whose stream has this id.
+/// The job of the stream with this id.
 fn job_of(stream: &WireId) -> Option<WireId> {
     let rest = stream.as_str().strip_prefix("str_")?;
     WireId::new(&alloc::format!("job_{}", rest.split('_').next()?))
 }
 
-/// Whether it is what the thoughts of a job are in.
+/// Whether it is the stream of a job's thoughts.
 fn is_of_thoughts(stream: &WireId) -> bool {
     stream.as_str().strip_prefix("str_").is_some_and(|rest| !rest.contains('_'))
 }
 
-/// That there is no such stream.
+/// That the stream does not exist.
 pub(super) fn none() -> Violation {
     Violation::new(ErrorCode::JobNotFound, "no such stream")
 }

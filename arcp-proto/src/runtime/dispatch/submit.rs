@@ -1,5 +1,5 @@
-//! Routes a submit: to the job it makes, or to the one that its key was claimed
-//! for (1.1 §7.1, §7.2).
+//! Routes a submit: to the job that it makes, or to the job that its key belongs to (1.1 §7.1,
+//! §7.2).
 
 use super::requests::RequestHandler;
 use super::schedules;
@@ -24,11 +24,12 @@ use crate::runtime::job::{NewJob, Submission, SubmitContext, lease, provisioning
 use crate::runtime::session::Outcome;
 
 impl RequestHandler<'_> {
-    /// `None`: its input is being checked, and it is heard again then.
+    /// Handles a submit. `None`: the host has to check its input first, and it is handled again
+    /// then.
     ///
     /// # Errors
     ///
-    /// Why it is not accepted.
+    /// Why it is refused.
     pub(super) fn on_submit(
         &mut self,
         (submit, invocation): (&Submit, &Invocation),
@@ -44,8 +45,8 @@ impl RequestHandler<'_> {
         submit_at(self, (submit, invocation), command, None)
     }
 
-    /// Whether the input of a job was checked and fits its agent; false: it is
-    /// being checked, and the submit is heard again then.
+    /// Whether the input of a job was checked and fits its agent; false: the check has begun, and
+    /// the submit is handled again then.
     pub(super) fn is_checked(
         &mut self,
         principal: &Principal,
@@ -62,8 +63,7 @@ impl RequestHandler<'_> {
         Ok(false)
     }
 
-    /// Queues the acceptance of a job, as one of the numbered frames of the
-    /// session where its family says so.
+    /// Queues the acceptance of a job, as a numbered frame of the session if its family has it so.
     fn say_accepted(&mut self, id: JobId) {
         let Runtime { ctx, sessions, jobs, delivery, .. } = &mut *self.runtime;
         let view = sessions.get(self.session).map(|session| *session.view());
@@ -80,13 +80,12 @@ impl RequestHandler<'_> {
                 conn.follow(first);
             }
         } else {
-            // Whoever is told can rely on it, who came by a key as well.
+            // An acceptance is gated, so a client can rely on it, also if it came by a key.
             self.answer(reply);
         }
     }
 
-    /// Whether one more request may ask for a job. A message that comes again
-    /// always may.
+    /// Whether one more request may name a job. A repeated message always may.
     fn check_requests(&self, id: JobId) -> Result<(), Violation> {
         let Runtime { ctx, sessions, delivery, .. } = &*self.runtime;
         let most = ctx.config.limits.job.requests_per_job;
@@ -100,8 +99,8 @@ impl RequestHandler<'_> {
         Ok(())
     }
 
-    /// A retry with the same key: the original acceptance, then the events
-    /// that follow, then the terminal.
+    /// Handles a retry with the same key: sends the original acceptance, then the events that
+    /// follow, then the terminal.
     pub(super) fn rejoin(&mut self, id: JobId) -> Result<(), Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
         let session = self.runtime.sessions.get(self.session);
@@ -136,7 +135,7 @@ impl RequestHandler<'_> {
         let owns = delivery.audiences.own(self.session, id);
         let joins = !over && delivery.audiences.join(self.session, id);
         let number = delivery.audiences.note_request(self.session, id, &self.id);
-        // A retry that changes nothing leaves nothing in the store.
+        // A retry that changes nothing adds no record.
         if owns || joins || number != before {
             let request = (is_new && number > 0).then(|| self.id.clone());
             delivery.audiences.note_joined(ctx, self.session, id, Joining { owner: owns, request, number });
@@ -148,20 +147,19 @@ impl RequestHandler<'_> {
         Ok(())
     }
 
-    /// Sees to it that the end of a job has its result in one piece, for a
-    /// client that comes to it late and reads no pieces.
+    /// Puts the result of a job together for a client that comes late and does not read pieces.
     pub(super) fn put_result_together(&mut self, id: JobId) -> Result<(), Violation> {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         jobs.put_result_together(id, delivery.chunk_terms(&ctx.config.limits, id))
     }
 }
 
-/// Runs a job, which may begin at a checkpoint of another one; `None`: its input is
-/// being checked, and it is heard again then.
+/// Accepts a job, which may begin at a checkpoint of another one. `None`: the host has to check the
+/// input first, and the request is handled again then.
 ///
 /// # Errors
 ///
-/// Why it is not accepted.
+/// Why it is refused.
 pub(super) fn submit_at(
     asked: &mut RequestHandler<'_>,
     (submit, invocation): (&Submit, &Invocation),
@@ -203,7 +201,7 @@ pub(super) fn submit_at(
         }
         Submission::New(new) => new,
     };
-    // Credentials are issued once its input fits.
+    // Credentials are issued once the input fits.
     let issued = take_issued(asked, principal, &new)?;
     if issued.is_none() {
         let Runtime { ctx, sessions, .. } = &mut *asked.runtime;
@@ -213,7 +211,7 @@ pub(super) fn submit_at(
         }
         let orders = order_credentials(asked, principal, &new)?;
         let Runtime { ctx, sessions, .. } = &mut *asked.runtime;
-        // Ordering asks the host for work, whatever becomes of the submit.
+        // This asks the host for work, whatever becomes of the submit.
         sessions.pace().note_submit(ctx, wanted.subject());
         if orders {
             return Ok(None);
@@ -246,7 +244,7 @@ pub(super) fn submit_at(
     Ok(Some(Outcome::Accepted(job)))
 }
 
-/// The host has issued credentials, or has not: whoever waits for them is heard again.
+/// The host has issued credentials, or has not: the request that waits for them is handled again.
 pub(in crate::runtime) fn on_issued(runtime: &mut Runtime, op: OpId, issuance: Issuance) {
     let Runtime { ctx, jobs, .. } = &mut *runtime;
     if let Some((asker, verdict)) = provisioning::on_issued(jobs, ctx, op, issuance) {
@@ -254,7 +252,7 @@ pub(in crate::runtime) fn on_issued(runtime: &mut Runtime, op: OpId, issuance: I
     }
 }
 
-/// The host has not issued credentials in time, for a job that nobody waits for who would tell.
+/// The host has not issued credentials in time, for a request without a timer of its own.
 pub(in crate::runtime) fn on_overdue(runtime: &mut Runtime, job: JobId) {
     if let Some((asker, op)) = provisioning::overdue(&runtime.jobs, job) {
         let late = Violation::new(ErrorCode::Unavailable, "the credentials of the job were not issued in time");
@@ -262,7 +260,7 @@ pub(in crate::runtime) fn on_overdue(runtime: &mut Runtime, job: JobId) {
     }
 }
 
-/// Whoever waits for credentials is heard again.
+/// Handles a request again that waited for credentials.
 fn hear(runtime: &mut Runtime, asker: Asker, op: OpId, verdict: Result<(), Violation>) {
     let Runtime { ctx, connections, jobs, .. } = &mut *runtime;
     match asker {
@@ -276,11 +274,11 @@ fn hear(runtime: &mut Runtime, asker: Asker, op: OpId, verdict: Result<(), Viola
     }
 }
 
-/// The job that credentials were issued for, if they were issued for this one.
+/// The id of the job that credentials were issued for, if they are for this one.
 ///
 /// # Errors
 ///
-/// Why they were not.
+/// Why none were issued.
 fn take_issued(
     asked: &mut RequestHandler<'_>,
     principal: &Principal,
@@ -291,13 +289,13 @@ fn take_issued(
         return Ok(None);
     };
     verdict?;
-    // What is granted may be less by now: then others are issued.
+    // The lease may be smaller by now: then other credentials are issued.
     let fits = ordered.fits(principal, new.agent(), new.lease());
     Ok(fits.then_some(ordered.job))
 }
 
-/// Has credentials issued, if the job is to have some: the submit is heard again
-/// then.
+/// Orders credentials, if the job is to have some; the submit is handled again once they are
+/// issued. Returns whether it ordered any.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! When agents are heard: at once, after a child that waits for the host (see [`deferral`]), or in turn with others
-//! whose principal has much before the store (see [`turns`]).
+//! When calls of agents are handled: at once, after a child that waits for the host (see
+//! [`deferral`]), or in turn with other agents if their principal has too much that is not durable
+//! (see [`turns`]).
 
 use alloc::vec::Vec;
 
@@ -12,7 +13,7 @@ use crate::runtime::io::{AgentCall, AgentExit};
 use crate::runtime::job::deferred::Deferred;
 use crate::runtime::job::{Said, deferral, provisioning, turns};
 
-/// An agent calls; with `asked` once, and wants to know what becomes of that.
+/// Handles calls of an agent. With `asked` there is one call, whose reply has that id.
 pub(in crate::runtime) fn on_calls(
     runtime: &mut Runtime,
     id: JobId,
@@ -30,7 +31,7 @@ pub(in crate::runtime) fn on_calls(
     }
 }
 
-/// An agent is gone.
+/// Handles the exit of an agent.
 pub(in crate::runtime) fn on_exited(runtime: &mut Runtime, id: JobId, exit: AgentExit) {
     note_cause(runtime, id);
     if let Some(exit) = turns::hold_exit(&mut runtime.jobs, &runtime.ctx, id, exit) {
@@ -38,8 +39,8 @@ pub(in crate::runtime) fn on_exited(runtime: &mut Runtime, id: JobId, exit: Agen
     }
 }
 
-/// Hears children again that have waited for the host, and what their parents' agents have
-/// said since; and of jobs that are over, that their agents are gone.
+/// Handles delegations again that waited for the host, with the later calls of their agents; and
+/// the exits of agents whose jobs have ended.
 pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
     while let Some(id) = runtime.jobs.unheard.pop_front() {
         let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
@@ -64,7 +65,7 @@ pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
     }
 }
 
-/// Something that an agent has said before is heard.
+/// Handles calls that an agent made earlier.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
     let Some((id, said)) = turns::take(&mut runtime.jobs, &runtime.ctx) else {
         return; // Its job was over, or it is too much again.
@@ -73,12 +74,12 @@ pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
     hear(runtime, id, said);
     runtime.carry();
     if deferral::is_deferring(&runtime.jobs, id) {
-        // What comes after a child that waits for the host waits for that, not in two places.
+        // Calls after a child that waits for the host are kept with that child only.
         for said in turns::take_all(&mut runtime.jobs, id) {
             hear(runtime, id, said);
         }
     }
-    // The present input may be somebody else's.
+    // The present input may be another agent's or session's.
     runtime.ctx.log.set_apart();
 }
 

@@ -1,4 +1,4 @@
-//! Watching jobs (1.1 §7.6): by those who may see them, and by those who have a token.
+//! Watching jobs (1.1 §7.6): by sessions that may see them, and by those that have a token.
 
 use super::requests::RequestHandler;
 use crate::error::{ErrorCode, Violation};
@@ -15,17 +15,17 @@ use crate::runtime::session::Outcome;
 /// How a job is watched.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watched {
-    /// Whether its events are counted as the job counts them, whoever asks.
+    /// Whether its events are counted as the job counts them, whatever the client's profile.
     pub(super) counts_in_job: bool,
-    /// Whether the session is from then on what the one is that submitted the job.
+    /// Whether the session becomes an owner of the job.
     pub(super) owns: bool,
 }
 
-/// Shows a session a job.
+/// Begins a watch of a job.
 ///
 /// # Errors
 ///
-/// If it may not see it, watches too much, or what it asks for is gone.
+/// If the session may not see the job, watches too many, or requests deleted history.
 pub(super) fn on_watch(asked: &mut RequestHandler<'_>, watch: &Watch) -> Result<Outcome, Violation> {
     let session = asked.runtime.sessions.get(asked.session);
     if !session.is_some_and(|session| session.view().features.has(Feature::WatchJobs)) {
@@ -35,11 +35,11 @@ pub(super) fn on_watch(asked: &mut RequestHandler<'_>, watch: &Watch) -> Result<
     show(asked, id, watch, Watched::default())
 }
 
-/// Shows a session a job that it may see.
+/// Begins a watch of a job that the session may see.
 ///
 /// # Errors
 ///
-/// If it watches too much, or what it asks for is gone.
+/// If the session watches too many jobs, or requests deleted history.
 pub(super) fn show(
     asked: &mut RequestHandler<'_>,
     id: JobId,
@@ -62,7 +62,7 @@ pub(super) fn show(
         return Ok(outcome);
     }
     if !features.has(Feature::ResultChunk) {
-        // As far as it can be done: no watch is refused for it.
+        // If this fails the watch is not refused.
         let _ = asked.put_result_together(id);
     }
     let Runtime { ctx, delivery, .. } = &mut *asked.runtime;
@@ -71,7 +71,7 @@ pub(super) fn show(
     let Runtime { ctx, jobs, delivery, connections, .. } = &mut *asked.runtime;
     let shown = delivery.begin_watch(ctx, jobs, asked.session, id, plan.from);
     if let Some((conn, seq)) = connections.get_mut(asked.conn).zip(shown) {
-        // Whoever asks for anything afterwards was shown what is open.
+        // Later answers follow the open questions.
         conn.follow(seq);
     }
     ctx.observe(Notice::JobWatched { job: id, session: asked.session });

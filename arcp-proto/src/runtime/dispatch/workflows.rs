@@ -1,5 +1,5 @@
-//! Workflows: the jobs of their steps, which are submitted as their principal may submit
-//! them, and what becomes of the whole (RFC §6.2).
+//! Workflows: the jobs of their steps, which are submitted as their principal may submit them, and
+//! the end of the whole (RFC §6.2).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -27,29 +27,29 @@ use crate::runtime::job::{
 use crate::runtime::workflow::{Next as NextStep, StepWaits, Workflows};
 use crate::runtime::workflow_records::StepState;
 
-/// When what could not be done for now is tried again.
+/// How long until a step is retried that could not begin.
 const AGAIN: Duration = Duration::from_secs(5);
-/// So often a step finds no room while nothing of its principal goes on but workflows, which
-/// might wait for each other: then it has failed.
+/// How often a step may find no room while its principal has no unfinished jobs but workflows,
+/// which may be waiting for each other; then the step fails.
 const FULL: u32 = 60;
-/// Bytes of an error of a step that are kept.
+/// Bytes of a step's error that are kept.
 const SAID: usize = 1024;
 
-/// What the submit of a step comes to.
+/// The outcome of submitting a step.
 enum Begun {
-    /// Its job is there.
+    /// Its job was accepted.
     Running(JobId),
-    /// The host does something first.
+    /// The host has to do something first.
     Waits,
     /// It is not to be run.
     Skipped,
-    /// It is to be tried again in a while, because of this.
+    /// It is to be submitted again after a while, for this reason.
     Later(Violation),
-    /// It is not.
+    /// It was refused.
     Refused(Violation),
 }
 
-/// A job is accepted: what it will hold counts, if it is a workflow.
+/// Reserves the memory of an accepted job, if it is a workflow.
 pub(super) fn reserve(runtime: &mut Runtime, id: JobId, input: Option<&Json>) {
     let Runtime { jobs, workflows, .. } = &mut *runtime;
     if let Some((job, input)) = jobs.get(id).filter(|job| is_workflow(job)).zip(input) {
@@ -57,7 +57,7 @@ pub(super) fn reserve(runtime: &mut Runtime, id: JobId, input: Option<&Json>) {
     }
 }
 
-/// That a workflow runs is durable.
+/// Starts a workflow whose start is durable.
 pub(super) fn begin(runtime: &mut Runtime, id: JobId) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let Some((input, account)) = workflow::begin(jobs, ctx, id) else {
@@ -72,7 +72,7 @@ pub(super) fn begin(runtime: &mut Runtime, id: JobId) {
     }
     let shown = workflows.shown(id);
     workflow::say(jobs, ctx, id, EventKind::Status, shown);
-    // What an earlier run of the runtime has begun is perhaps over.
+    // Steps that an earlier run of the runtime began may have ended.
     let begun: Vec<JobId> = workflows.children(id).collect();
     for child in begun {
         let Runtime { jobs, .. } = &mut *runtime;
@@ -82,7 +82,7 @@ pub(super) fn begin(runtime: &mut Runtime, id: JobId) {
     go_on(runtime, id);
 }
 
-/// The job of a step has ended, or another child of a workflow.
+/// The job of a step, or another child of a workflow, has ended.
 pub(super) fn on_child_ended(runtime: &mut Runtime, id: JobId, child: JobId) {
     if runtime.workflows.runs(id) {
         take_end(runtime, id, child);
@@ -90,7 +90,7 @@ pub(super) fn on_child_ended(runtime: &mut Runtime, id: JobId, child: JobId) {
     }
 }
 
-/// A workflow is told to stop, or has ended: its steps are, by their own.
+/// A workflow was told to stop, or has ended. Its steps are stopped separately.
 pub(super) fn on_stop(runtime: &mut Runtime, id: JobId) {
     if runtime.jobs.get(id).is_some_and(|job| job.is_terminal()) {
         return runtime.on_agent_exited(id, AgentExit::Lost);
@@ -98,7 +98,7 @@ pub(super) fn on_stop(runtime: &mut Runtime, id: JobId) {
     go_on(runtime, id);
 }
 
-/// A workflow ends, and not by itself: what its steps have come to is said before.
+/// A workflow ends for a reason other than its steps: records their outcomes before the end.
 pub(super) fn on_ending(runtime: &mut Runtime, id: JobId) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let Some((status, input)) = workflow::ending(jobs, id) else {
@@ -110,18 +110,18 @@ pub(super) fn on_ending(runtime: &mut Runtime, id: JobId) {
     {
         workflows.begin(&account, id, graph, &input);
     }
-    // The end follows before anybody else is heard: what waits in line may count on it.
+    // The end follows before other jobs get their turn, which may depend on it.
     let body = workflows.outcomes(id, status.as_str(), ctx.config.limits.frame.event_body_bytes);
     workflow::say(jobs, ctx, id, EventKind::WorkflowComplete, body);
     end_workflow(jobs, ctx, id);
 }
 
-/// The time has come to look at a workflow.
+/// The timer of a workflow is due.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime, id: JobId) {
     go_on(runtime, id);
 }
 
-/// The host has checked the input of a step, perhaps.
+/// The host has checked an input; it may be that of a step.
 pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
     let Some(step) = runtime.workflows.on_input_checked(op) else {
         return; // It was no step's, or its workflow is over.
@@ -130,7 +130,7 @@ pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, faul
     on_prepared(runtime, step, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
 }
 
-/// The host has done what a step waits for, or has not.
+/// The host did what a step waits for, or could not.
 pub(super) fn on_prepared(runtime: &mut Runtime, (id, at): (JobId, usize), op: OpId, verdict: Result<(), Violation>) {
     if let Some(preparing) = runtime.workflows.take_prepared((id, at), op)
         && workflow::goes_on(&runtime.jobs, id)
@@ -154,19 +154,19 @@ fn next_try(runtime: &Runtime, id: JobId, at: usize) -> u32 {
     runtime.workflows.state(id, at).map_or(0, StepState::attempt) + 1
 }
 
-/// A step has failed, or its try, before it had a job.
+/// A step, or its try, has failed without a job.
 fn fail_unbegun(runtime: &mut Runtime, id: JobId, at: usize, why: Violation) {
     let attempt = next_try(runtime, id, at);
     fail(runtime, id, (at, attempt), None, JobError::new(why.code, why.message));
 }
 
-/// Does what is to be done of a workflow now.
+/// Does whatever a workflow can do now.
 fn go_on(runtime: &mut Runtime, id: JobId) {
     if workflow::is_stopping(&runtime.jobs, id) {
         workflow::wait_for(&mut runtime.jobs, id, StepWaits::default());
         let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
         workflows.give_up(ctx, id);
-        // A cancel takes back what agents wait for; a workflow still waits for its steps.
+        // A cancel removes what agents wait for, but a workflow still waits for its steps.
         workflows.children(id).for_each(|child| workflow::await_step(jobs, id, child));
         if workflows.children(id).next().is_none() {
             finish(runtime, id, "cancelled", AgentExit::Lost);
@@ -205,7 +205,7 @@ fn go_on(runtime: &mut Runtime, id: JobId) {
     }
 }
 
-/// A workflow is over: what its steps have come to, and its end.
+/// Ends a workflow, after recording the outcomes of its steps.
 fn finish(runtime: &mut Runtime, id: JobId, status: &str, exit: AgentExit) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let body = workflows.outcomes(id, status, ctx.config.limits.frame.event_body_bytes);
@@ -214,12 +214,12 @@ fn finish(runtime: &mut Runtime, id: JobId, status: &str, exit: AgentExit) {
     runtime.on_agent_exited(id, exit);
 }
 
-/// A step is not run.
+/// Skips a step.
 fn skip(runtime: &mut Runtime, id: JobId, at: usize, why: &str) {
     note(runtime, id, at, StepState::Skipped, |step| alloc::format!("step {step} is skipped: {why}"));
 }
 
-/// A step stands so from now on, and whoever watches is told.
+/// Records the new state of a step, and tells watchers.
 fn note(runtime: &mut Runtime, id: JobId, at: usize, state: StepState, say: impl FnOnce(&str) -> String) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     workflows.keep(ctx, id, at, state);
@@ -228,7 +228,7 @@ fn note(runtime: &mut Runtime, id: JobId, at: usize, state: StepState, say: impl
     workflow::say(jobs, ctx, id, EventKind::Status, body);
 }
 
-/// What became of the job of a step, if it has ended.
+/// Takes the result of a step's job, if the job has ended.
 fn take_end(runtime: &mut Runtime, id: JobId, child: JobId) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let Some((at, attempt)) = workflows.step_of(id, child) else {
@@ -250,7 +250,7 @@ fn take_end(runtime: &mut Runtime, id: JobId, child: JobId) {
     }
 }
 
-/// A step has failed, or its try: it is tried again, if it may be.
+/// A step, or its try, has failed: it is retried if it may be.
 fn fail(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), child: Option<JobId>, error: JobError) {
     let Runtime { ctx, workflows, .. } = &mut *runtime;
     let retry = workflows.step(id, at).map(|step| step.retry).unwrap_or_default();
@@ -273,7 +273,7 @@ fn cut(message: &str) -> String {
     message[..end].into()
 }
 
-/// Begins a step, or tries it again; `came`: what the host has done for that.
+/// Begins a step, or retries it; `came`: what the host did for it.
 fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), came: Option<&Preparing>) {
     match submit(runtime, id, (at, attempt), came) {
         Begun::Running(child) => {
@@ -283,7 +283,7 @@ fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), c
                 _ => alloc::format!("step {step} is started once more"),
             };
             note(runtime, id, at, StepState::Running { attempt, child }, say);
-            // One that was begun before is perhaps over.
+            // A job from before a restart may have ended.
             take_end(runtime, id, child);
         }
         Begun::Waits => {}
@@ -296,7 +296,7 @@ fn try_to_begin(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), c
     }
 }
 
-/// Nothing of a workflow is begun for a while; whoever watches is told once.
+/// Begins no step of a workflow for a while; watchers are told once.
 fn put_off(runtime: &mut Runtime, id: JobId, at: usize, why: &Violation) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let until = ctx.now.utc.plus(AGAIN);
@@ -307,7 +307,7 @@ fn put_off(runtime: &mut Runtime, id: JobId, at: usize, why: &Violation) {
     }
 }
 
-/// Submits the job of a step, with whatever the principal of its workflow may do by now.
+/// Submits the job of a step, as the principal of its workflow may submit it now.
 fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), came: Option<&Preparing>) -> Begun {
     const BOUNDS: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
     let Runtime { ctx, sessions, jobs, workflows, .. } = &mut *runtime;
@@ -338,12 +338,12 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), came: O
         session,
         parent: Some(id),
         features: BOUNDS,
-        // Its workflow was granted no more.
+        // They are within the lease of the workflow, which the ceilings bounded.
         ceilings: [None; 2],
         firing: None,
         begins: None,
     };
-    // Filling in its arguments is work, which is of no use before it may be begun.
+    // Filling in the arguments takes work, which is wasted if the step may not begin.
     if !came.is_some_and(Preparing::issues)
         && let Err(why) = sessions.pace().check_submits(ctx, asked.subject())
     {
@@ -374,7 +374,7 @@ fn submit(runtime: &mut Runtime, id: JobId, (at, attempt): (usize, u32), came: O
     prepare(runtime, (id, at), asked, new, came)
 }
 
-/// Accepts the job of a step, once the host has done what is to be done before.
+/// Accepts the job of a step, once the host has done what it needs.
 fn prepare(
     runtime: &mut Runtime,
     (id, at): (JobId, usize),
@@ -394,7 +394,7 @@ fn prepare(
         }
         Ok(Next::Wait(preparing)) => {
             if preparing.issues() {
-                // It asks the host for work, whatever becomes of the step.
+                // This asks the host for work, whatever becomes of the step.
                 sessions.pace().note_submit(ctx, asked.subject());
             }
             workflows.wait(ctx, (id, at), asked.principal, preparing);
@@ -407,8 +407,8 @@ fn prepare(
     }
 }
 
-/// There is no room for a step: it is begun later, unless only the end of its workflow, or
-/// of others like it, might make some.
+/// There is no room for a step: it begins later, unless only the end of its workflow, or of others
+/// of its principal, could make room.
 fn later(runtime: &mut Runtime, id: JobId, principal: &Principal, why: Violation) -> Begun {
     let Runtime { jobs, workflows, .. } = &mut *runtime;
     let waits_for_itself = why.code == ErrorCode::ResourceExhausted && has_workflows_only(jobs, principal);
@@ -436,8 +436,8 @@ fn check(
     Ok(op)
 }
 
-/// A step is begun: as any child it answers no request, and is sent to whoever subscribes or
-/// watches.
+/// Accepts the job of a step. As that of any child, the acceptance answers no request;
+/// subscriptions and watches are sent it.
 fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Begun {
     let SubmitContext { submit, principal, session, .. } = asked;
     let Runtime { ctx, jobs, .. } = &mut *runtime;
@@ -459,11 +459,11 @@ fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Begun
     Begun::Running(child)
 }
 
-/// Who asks for something below a workflow is refused: its steps alone are there.
+/// Refuses requests for a child of a workflow, which has only its steps.
 ///
 /// # Errors
 ///
-/// If the job is one.
+/// If the job is a workflow.
 pub(super) fn check_below(runtime: &Runtime, parent: JobId) -> Result<(), Violation> {
     if runtime.jobs.get(parent).is_some_and(is_workflow) {
         let why = "the job is a workflow: nothing but its steps is below it";

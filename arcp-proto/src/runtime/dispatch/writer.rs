@@ -1,5 +1,5 @@
-//! What a connection is sent: its answers, replays and numbered frames, in turn,
-//! as far as its credit goes.
+//! Sends a connection its answers, replays and numbered frames, in order, as far as its credit
+//! allows.
 
 use crate::id::ConnId;
 use crate::model::reply::Reply;
@@ -9,7 +9,7 @@ use crate::runtime::connection::{self, Conn};
 use crate::runtime::delivery::{self, Feed, ReplayStep};
 use crate::runtime::io::CloseReason;
 
-/// Writes what may be sent on one connection.
+/// Sends what may be sent on one connection.
 pub(super) struct Writer<'r> {
     runtime: &'r mut Runtime,
     conn: ConnId,
@@ -23,7 +23,7 @@ impl Writer<'_> {
         writer.settle();
     }
 
-    /// Sends what comes next; false if nothing can be sent.
+    /// Sends the next frame; false if nothing can be sent.
     fn send_next(&mut self) -> bool {
         let Runtime { ctx, connections, sessions, jobs, delivery, schedules, .. } = &mut *self.runtime;
         let Some(attached) = connections.get_mut(self.conn) else {
@@ -38,15 +38,14 @@ impl Writer<'_> {
                 attached.put_page(ctx, turn, page);
                 true
             }
-            // What it waits for comes before the next numbered frame but one.
+            // While the replay has to wait, numbered frames are sent one at a time.
             connection::Next::Replay(upto) => self.send_replayed() || self.send_numbered(upto.min(at.cursor + 1)),
             connection::Next::Numbered(upto) => at.cursor < at.head.min(upto) && self.send_numbered(upto),
             connection::Next::Nothing => false,
         }
     }
 
-    /// Sends the numbered frames up to `up_to`; false if there is none that may be
-    /// seen.
+    /// Sends the numbered frames up to `up_to`; false if none may be sent.
     fn send_numbered(&mut self, up_to: u64) -> bool {
         let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
         let attached = connections.get_mut(self.conn);
@@ -70,8 +69,7 @@ impl Writer<'_> {
         sent
     }
 
-    /// Sends the next frame of a replay; false if there is none that can be
-    /// sent now.
+    /// Sends the next frame of a replay; false if none can be sent now.
     fn send_replayed(&mut self) -> bool {
         let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
         let attached = connections.get_mut(self.conn);
@@ -93,7 +91,7 @@ impl Writer<'_> {
         true
     }
 
-    /// Whatever could be sent was: its peer is read, or let go, accordingly.
+    /// After sending: sets whether the connection is read, or closes it.
     fn settle(&mut self) {
         let Runtime { ctx, connections, sessions, delivery, .. } = &mut *self.runtime;
         let attached = connections.get(self.conn);
