@@ -1,8 +1,7 @@
 //! Randomness as the core sees it: two seeded streams.
 //!
-//! Ids and nonces come from the public stream, resume tokens from the secret
-//! one, so that nobody who observes ids learns anything about tokens. The
-//! same seeds and the same inputs draw the same bytes.
+//! Ids and nonces come from the public stream, resume tokens from the secret one, so that ids
+//! reveal nothing about tokens. The same seeds and the same inputs draw the same bytes.
 
 use core::fmt;
 
@@ -14,7 +13,7 @@ use ulid::Ulid;
 
 use crate::time::UtcMs;
 
-/// Seeds for both streams; 256 bits each, from the operating system.
+/// Seeds for both streams, of 256 bits each, from the operating system.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seeds {
     /// Seed of ids and nonces.
@@ -46,14 +45,14 @@ impl Entropy {
         }
     }
 
-    /// Mixes fresh seeds in: neither the old state nor the new seeds alone
-    /// tell what comes next.
+    /// Mixes fresh seeds in. An attacker has to know both the old state and the new seeds to
+    /// predict what comes next.
     pub(crate) fn reseed(&mut self, fresh: &Seeds) {
         self.public = mixed(&mut self.public, &fresh.public);
         self.secret = mixed(&mut self.secret, &fresh.secret);
     }
 
-    /// A new id: its time is `utc`, and ids of one generator always grow.
+    /// A new id: its time is `utc`, and each id of a generator is larger than those before.
     pub(crate) fn ulid(&mut self, utc: UtcMs) -> Ulid {
         let fresh = Ulid::from_parts(utc.0, self.random_80());
         let is_later = fresh.timestamp_ms() > self.last.timestamp_ms();
@@ -61,7 +60,7 @@ impl Entropy {
         self.last
     }
 
-    /// Ids made from now on are larger than this one.
+    /// Makes ids from now on larger than this one.
     pub(crate) fn raise(&mut self, id: Ulid) {
         self.last = self.last.max(id);
     }
@@ -83,10 +82,10 @@ impl Entropy {
     }
 }
 
-/// An id after this one, and far from it: people name ids by how they begin, and those of one
-/// millisecond would differ in their last characters only.
+/// An id after this one, and far from it. People tell ids apart by their beginnings, but ids of one
+/// millisecond would otherwise differ only in their last characters.
 fn after(last: Ulid, random: u128) -> Ulid {
-    // Sixteen million steps fit a millisecond.
+    // There is room for sixteen million steps in a millisecond.
     let grown = last.random() + 1 + (random >> 24);
     match grown >> Ulid::RAND_BITS {
         0 => Ulid::from_parts(last.timestamp_ms(), grown),

@@ -1,5 +1,5 @@
-//! Errors, split by who is at fault: the peer ([`Violation`]), the caller
-//! ([`ApiMisuse`]) or the configuration ([`ConfigError`]).
+//! Errors, separated by who is at fault: the peer ([`Violation`]), the caller ([`ApiMisuse`]) or
+//! the configuration ([`ConfigError`]).
 
 mod code;
 
@@ -12,13 +12,13 @@ pub use code::ErrorCode;
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
 
-/// A text that is none of what it was read as. What was given is not repeated:
-/// it may be a secret.
+/// A text that could not be read as a value of some type. The error does not repeat the text, as it
+/// may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 #[non_exhaustive]
 pub struct ParseError {
-    /// What a text of this kind looks like.
+    /// The expected form of the text.
     pub expected: &'static str,
 }
 
@@ -28,16 +28,16 @@ impl ParseError {
     }
 }
 
-/// Something a peer did that the protocol does not allow. It is answered to
-/// that peer; the session survives unless stated otherwise.
+/// Something that a peer did and the protocol does not allow. The peer is told; the session
+/// survives unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Violation {
-    /// The code answered to the peer.
+    /// The error code that the peer is told.
     pub code: ErrorCode,
-    /// What happened and what to do, for a person.
+    /// What happened and what to do, for people.
     pub message: Cow<'static, str>,
-    /// More for a program, as a JSON object.
+    /// Details for programs, as a JSON object.
     pub details: Option<Json>,
 }
 
@@ -47,19 +47,19 @@ impl Violation {
         Violation { code, message: message.into(), details: None }
     }
 
-    /// The most common one: the request cannot be understood.
+    /// The most common violation: the request is invalid.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Violation {
         Violation::new(ErrorCode::InvalidRequest, message)
     }
 
-    /// A bound of [`Limits`](crate::limits::Limits) was reached. The details
-    /// name it, say whose it is, how much it is, and when to try again, unless
-    /// that is never ([`BoundOf::Request`]).
+    /// A bound of [`Limits`](crate::limits::Limits) was reached. The details have its name, whose
+    /// it is, its value, and when to try again, except for bounds that never change
+    /// ([`BoundOf::Request`]).
     pub fn exhausted(bound: &'static str, of: BoundOf, limit: u64, message: impl Into<Cow<'static, str>>) -> Violation {
         Violation::exhausted_for(RETRY_AFTER, bound, of, limit, message)
     }
 
-    /// As [`exhausted`](Self::exhausted), where nothing ends earlier than that.
+    /// Like [`exhausted`](Self::exhausted), with the earliest time at which a retry can succeed.
     pub(crate) fn exhausted_for(
         retry_after: Duration,
         bound: &'static str,
@@ -83,26 +83,25 @@ impl Violation {
     }
 }
 
-/// When a bound that is reached now may not be any more.
+/// When a retry may succeed after a bound was reached.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Whose a bound is.
+/// What a bound is counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundOf {
-    /// One request's: the same will be refused whenever it is tried.
+    /// On one request: the same request will always be refused.
     Request,
-    /// One job's.
+    /// On one job.
     Job,
-    /// The session's own.
+    /// On the session.
     Session,
-    /// The principal's own: what it has must make room.
+    /// On the principal, whose other jobs and sessions must make room.
     Principal,
-    /// Of all who come from the same network without a credential, or with a wrong
-    /// one.
+    /// On all peers of the same network that have no credential, or a wrong one.
     Network,
-    /// Of all who come without a credential.
+    /// On all peers without a credential.
     Anonymous,
-    /// Everybody's together.
+    /// On the whole runtime.
     Runtime,
 }
 

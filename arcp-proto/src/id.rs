@@ -1,4 +1,4 @@
-//! Identifiers. One newtype per thing, so that none is taken for another.
+//! Identifiers. Each kind has a type of its own, so that they cannot be confused.
 
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
@@ -11,16 +11,16 @@ use ulid::Ulid;
 use crate::error::ParseError;
 pub use crate::principal::{Issuer, Network, Principal};
 
-/// A connection, numbered by the driver. Never reuse a number.
+/// A connection, numbered by the driver, which never uses a number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnId(pub u64);
 
-/// An operation the core asked for; its completion carries the same number.
+/// An operation that the core asked for; the answer has the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpId(pub u64);
 
-/// A call of an agent that is to be answered; the answer carries the same
-/// number. Unique among the calls of its job that are not answered yet.
+/// A call of an agent that wants a reply; the reply has the same number. Unique among the
+/// unanswered calls of its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallId(pub u64);
 
@@ -28,7 +28,7 @@ pub struct CallId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogPos(pub u64);
 
-/// An id as it crosses the wire: any non-empty text of at most 256 bytes.
+/// An id as the peer wrote it: any non-empty text of at most 256 bytes.
 ///
 /// ```
 /// use arcp_proto::id::WireId;
@@ -52,7 +52,7 @@ impl WireId {
         &self.0
     }
 
-    /// The ULID of a message, if one of ours may have been given this id.
+    /// The ULID of a message id, if the text has the form that this runtime gives to them.
     pub(crate) fn message_ulid(&self) -> Option<Ulid> {
         Ulid::from_string(self.0.strip_prefix("msg_")?).ok()
     }
@@ -72,9 +72,8 @@ impl fmt::Display for WireId {
     }
 }
 
-/// An idempotency key, which its client chooses: the same key of the same
-/// principal gives the same job, for as long as
-/// [`Timing::key_window`](crate::runtime::Timing::key_window) (1.1 §7.2). Any
+/// An idempotency key, which the client chooses. The same key of the same principal gives the same
+/// job for as long as [`Timing::key_window`](crate::runtime::Timing::key_window) (1.1 §7.2). Any
 /// text of 1 to 256 bytes.
 ///
 /// ```
@@ -97,7 +96,7 @@ impl IdempotencyKey {
         (1..=Self::MAX).contains(&text.len()).then(|| IdempotencyKey(text.to_string()))
     }
 
-    /// A key that nobody else has: `key_<ULID>`.
+    /// A unique key: `key_<ULID>`.
     pub fn from_ulid(ulid: Ulid) -> IdempotencyKey {
         IdempotencyKey(prefixed("key_", ulid))
     }
@@ -149,7 +148,7 @@ macro_rules! runtime_id {
                 $name(u128::from_be_bytes(ulid.to_bytes()))
             }
 
-            /// The ULID: when the thing was made, and 80 more bits.
+            /// The ULID: the time of creation, and 80 more bits.
             pub fn ulid(self) -> Ulid {
                 Ulid::from_bytes(self.0.to_be_bytes())
             }
@@ -162,7 +161,7 @@ macro_rules! runtime_id {
             /// Reads the wire form; `None` if this runtime cannot have made it.
             pub fn parse(text: &str) -> Option<$name> {
                 let id = $name::from_ulid(Ulid::from_string(text.strip_prefix($prefix)?).ok()?);
-                // The reader of ULIDs takes other spellings of the same number as well.
+                // The parser of ULIDs also accepts other spellings of the same number.
                 (id.text().as_str() == text).then_some(id)
             }
         }
@@ -209,8 +208,7 @@ macro_rules! runtime_id {
     };
 }
 
-/// A question that a job has asked people: `prm_<ULID of the job>_<number>` on
-/// the wire.
+/// A question of a job to people: `prm_<ULID of the job>_<number>` on the wire.
 ///
 /// ```
 /// use arcp_proto::id::PromptId;
@@ -222,7 +220,7 @@ macro_rules! runtime_id {
 pub struct PromptId {
     /// The job.
     pub job: JobId,
-    /// Its number in the job, from 1.
+    /// The number of the question in the job, from 1.
     pub number: u32,
 }
 
@@ -233,13 +231,13 @@ impl fmt::Display for PromptId {
 }
 
 impl PromptId {
-    /// The lease that granted the permission which it asked for, as it is called:
+    /// The name of the lease that a permission granted for this question has:
     /// `lease_<ULID>_<number>`.
     pub fn lease(self) -> String {
         alloc::format!("lease_{}_{}", self.job.ulid(), self.number)
     }
 
-    /// The question behind a lease of this name.
+    /// The question for which a lease of this name was granted.
     pub fn of_lease(text: &str) -> Option<PromptId> {
         alloc::format!("prm_{}", text.strip_prefix("lease_")?).parse().ok()
     }
@@ -252,7 +250,7 @@ impl FromStr for PromptId {
         let read = || {
             let (job, number) = text.strip_prefix("prm_")?.rsplit_once('_')?;
             let id = PromptId { job: JobId::from_ulid(Ulid::from_string(job).ok()?), number: number.parse().ok()? };
-            // Neither reader takes only one spelling of the same number.
+            // Both parsers accept other spellings of the same number.
             (alloc::format!("{id}") == text).then_some(id)
         };
         read().ok_or(ParseError::new("an id of the form prm_<ULID>_<number>"))
@@ -276,8 +274,7 @@ runtime_id!(
     "sub_"
 );
 
-/// A log of events, of which sessions are shown some: those of a job. In text
-/// and in a store it is the id of what it belongs to.
+/// A log of events, such as those of a job. In text and in a store it has the id of its owner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
@@ -287,7 +284,7 @@ pub enum LogId {
 }
 
 impl LogId {
-    /// The job whose events it is of.
+    /// The job whose events are in it.
     pub fn job(self) -> Option<JobId> {
         match self {
             LogId::Job(job) => Some(job),
@@ -333,7 +330,7 @@ pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {
     IdText::new(prefix, ulid).as_str().to_string()
 }
 
-/// The text of an id, without a place of its own in memory: every frame has three.
+/// The text of an id, without an allocation: every frame has three.
 pub(crate) struct IdText {
     text: [u8; IdText::MOST],
     length: usize,
@@ -342,17 +339,17 @@ pub(crate) struct IdText {
 impl IdText {
     /// The digits of a ULID.
     const DIGITS: usize = 26;
-    /// Those at the end that stand for one word: they tell the messages of a session in one
-    /// millisecond apart.
+    /// The number of its last digits that are written from one word. They differ between messages
+    /// of a session in one millisecond.
     pub(crate) const LAST: usize = 8;
-    /// The longest prefix and those.
+    /// The longest prefix, and the digits.
     const MOST: usize = 6 + IdText::DIGITS;
 
     /// A prefix of at most six letters, and a ULID.
     pub(crate) fn new(prefix: &str, ulid: Ulid) -> IdText {
         let (mut text, before) = ([0; IdText::MOST], prefix.len());
         text[..before].copy_from_slice(prefix.as_bytes());
-        // Twelve digits are sixty bits: the word is shifted, not the whole number.
+        // Twelve digits are sixty bits, so each part can be shifted as a word, which is faster.
         let whole = u128::from_be_bytes(ulid.to_bytes());
         let words = [(whole >> 120) as u64, (whole >> 60) as u64, whole as u64];
         let digits = &mut text[before..before + IdText::DIGITS];
@@ -371,13 +368,14 @@ impl IdText {
         IdText { text, length: IdText::LAST }
     }
 
-    /// What stands before those.
+    /// The bits before the last digits.
     pub(crate) fn before_last(ulid: Ulid) -> u128 {
         ulid.0 >> (5 * IdText::LAST)
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        // Letters and digits are text, and so are the zeros behind them: a whole array is looked at in two steps.
+        // ASCII letters, digits and the zeros after them are valid UTF-8; checking the whole array
+        // takes two steps.
         core::str::from_utf8(&self.text).map_or("", |text| &text[..self.length])
     }
 }
@@ -424,7 +422,7 @@ mod tests {
         assert_eq!(SessionId::parse(&text), Some(id));
         let lower = alloc::format!("sess_{}", text["sess_".len()..].to_lowercase());
         assert_eq!(SessionId::parse(&lower), None);
-        // 130 bits, of which the first two would be dropped.
+        // 130 bits, of which the first two would be lost.
         let long = text.replacen("sess_0", "sess_8", 1);
         assert_eq!(SessionId::parse(&long), None);
     }

@@ -1,6 +1,6 @@
-//! JSON as text. Client JSON is kept byte for byte; our own is written in a
-//! fixed order. No value tree is ever built, so no other crate's features
-//! can change what we write.
+//! JSON as text. JSON of clients is kept byte for byte; that of this crate is written in a fixed
+//! order. No value tree is built, so features that other crates enable in `serde_json` cannot
+//! change what is written.
 
 mod canonical;
 mod check;
@@ -28,12 +28,11 @@ pub use object::Object;
 pub(crate) use object::push_string;
 pub(crate) use pass::{Member, Once, members};
 
-/// One JSON value, as the text it came in. Cloning is cheap.
+/// A JSON value, as the text in which it came. Cloning is cheap.
 ///
-/// Every `Json` is safe to hand to any peer at any replay: nested at most
-/// [`Json::MAX_DEPTH`] deep, with paired surrogates and numbers that a
-/// double can hold, and on one line: line ends between tokens became blanks,
-/// so that no value is two frames on a transport of lines.
+/// Every `Json` can be sent to any peer at any time: it is nested at most [`Json::MAX_DEPTH`] deep,
+/// has paired surrogates and numbers that a double can hold, and is on one line. Line ends between
+/// tokens become blanks, so that no value is split into two frames on a transport of lines.
 ///
 /// ```
 /// use arcp_proto::json::Json;
@@ -52,7 +51,7 @@ pub enum JsonError {
     /// Not JSON.
     #[error("not valid JSON near byte {at}")]
     Syntax {
-        /// Roughly where.
+        /// The approximate position, in bytes.
         at: usize,
     },
     /// Nested too deep.
@@ -61,22 +60,22 @@ pub enum JsonError {
         /// The bound.
         limit: usize,
     },
-    /// An escape that names half a character.
+    /// An escape of a surrogate without its other half.
     #[error("unpaired surrogate escape at byte {at}")]
     Surrogate {
-        /// Where.
+        /// The position of the escape, in bytes.
         at: usize,
     },
-    /// A number no double can hold.
+    /// A number that no double can hold.
     #[error("number out of range at byte {at}")]
     Number {
-        /// Where.
+        /// The position of the number, in bytes.
         at: usize,
     },
-    /// The same member twice in an object we read.
+    /// The same member twice in an object that this crate reads.
     #[error("duplicate member in a JSON object")]
     Duplicate,
-    /// Not an object where one is needed.
+    /// A value that is no object where one is needed.
     #[error("expected a JSON object")]
     NotAnObject,
 }
@@ -85,11 +84,11 @@ impl Json {
     /// The deepest nesting a `Json` can have.
     pub const MAX_DEPTH: usize = 120;
 
-    /// Checks and keeps a text.
+    /// Checks a text and keeps it.
     ///
     /// # Errors
     ///
-    /// What makes the text unfit; see [`JsonError`].
+    /// Why the text is refused; see [`JsonError`].
     pub fn parse(text: &str) -> Result<Json, JsonError> {
         if let Some(raw) = pass::value(text, Self::MAX_DEPTH) {
             return Ok(Json::from_checked(raw));
@@ -99,11 +98,11 @@ impl Json {
         Ok(Json::from_checked(raw))
     }
 
-    /// Serialises a value of the caller's.
+    /// Serialises a value of the caller.
     ///
     /// # Errors
     ///
-    /// As [`Json::parse`], also when the value has no JSON form.
+    /// Like those of [`Json::parse`]; also if the value has no JSON form.
     pub fn from_value<T: Serialize + ?Sized>(value: &T) -> Result<Json, JsonError> {
         let text = serde_json::to_string(value).map_err(|_| JsonError::Syntax { at: 0 })?;
         Json::parse(&text)
@@ -121,8 +120,8 @@ impl Json {
         Json("{}".into())
     }
 
-    /// Whether it is written as [`empty_object`](Self::empty_object) is. Each event asks that
-    /// of a lease: nothing is made for it.
+    /// Whether the text is that of [`empty_object`](Self::empty_object). Every event asks this
+    /// about a lease, so it does not allocate.
     pub(crate) fn is_empty_object(&self) -> bool {
         &*self.0 == "{}"
     }
@@ -135,20 +134,20 @@ impl Json {
     /// Keeps text that passed `check` and the parser as part of its frame.
     pub(crate) fn from_checked<'a>(raw: impl Into<Raw<'a>>) -> Json {
         let Raw(text) = raw.into();
-        // Without a way out of the loop it is done many bytes at once.
+        // A loop without an early exit is vectorised.
         if !text.bytes().fold(false, |found, byte| found | (byte == b'\n') | (byte == b'\r')) {
             return Json(Arc::from(text));
         }
-        // No string holds one unescaped: these stand between tokens.
+        // Strings have them escaped, so these are between tokens.
         Json(text.replace(['\n', '\r'], " ").into())
     }
 
-    /// Keeps text this crate wrote itself.
+    /// Keeps text that this crate wrote.
     pub(crate) fn from_written(text: String) -> Json {
         Json(text.into())
     }
 
-    /// Keeps a copy of text this crate wrote itself.
+    /// Keeps a copy of text that this crate wrote.
     pub(crate) fn copied(text: &str) -> Json {
         Json(text.into())
     }
@@ -158,11 +157,11 @@ impl Json {
         &self.0
     }
 
-    /// Decodes into a type of the caller's.
+    /// Decodes the value into a type of the caller.
     ///
     /// # Errors
     ///
-    /// The decoder's, when the shape does not fit.
+    /// Those of the decoder, if the value does not fit the type.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
     }
@@ -171,21 +170,21 @@ impl Json {
     ///
     /// # Errors
     ///
-    /// `NotAnObject`, or `Duplicate` if a member comes twice.
+    /// `NotAnObject`; `Duplicate` if a member comes twice.
     pub fn members(&self) -> Result<Members<'_>, JsonError> {
         Members::parse(&self.0)
     }
 
-    /// The same one after the other, each name as it is written: for texts in which names
-    /// of ours have no escapes.
+    /// The members one after the other, with their names as they are written: for texts in which
+    /// the names that this crate knows have no escapes.
     pub(crate) fn entries(&self) -> Entries<'_> {
         Entries::new(&self.0)
     }
 
-    /// The raw text of a member of an object whose names of ours have no escapes, as those
-    /// of events that are kept.
+    /// The raw text of a member of an object in which the names that this crate knows have no
+    /// escapes, such as the body of a stored event.
     pub(crate) fn member(&self, name: &str) -> Option<&str> {
-        // Most that are looked for are not there, and a look at the bytes tells.
+        // Usually the member is absent, which a search of the bytes shows.
         let has_name = self.0.contains(name);
         has_name.then(|| self.entries().find(|(member, _)| *member == name)).flatten().map(|(_, value)| value)
     }
@@ -195,9 +194,8 @@ impl Json {
         self.0.starts_with('{')
     }
 
-    /// The same value with sorted members and no white space: two texts that
-    /// differ only in those have the same canonical form. Numbers keep their
-    /// spelling.
+    /// The same value with sorted members and without white space. Texts that differ only in these
+    /// have the same canonical form. Numbers keep their spelling.
     pub fn canonical(&self) -> String {
         canonical::canonical(&self.0)
     }
@@ -234,8 +232,8 @@ impl Serialize for Json {
     }
 }
 
-/// A text that is JSON, to be written as it stands. It is not read again, unless
-/// `serde_json` calls such a value otherwise by now.
+/// A JSON text, to be written unchanged. It is not parsed again, unless `serde_json` gives the
+/// private type another name.
 fn as_it_stands(text: &str) -> serde_json::Result<&RawValue> {
     let named = ("$serde_json::private::RawValue", BorrowedStrDeserializer::new(text));
     let value: Result<&RawValue, ValueError> = Deserialize::deserialize(MapDeserializer::new([named].into_iter()));
@@ -291,7 +289,7 @@ mod tests {
     fn what_is_json_is_written_as_it_stands_and_not_read_again() {
         let json = Json::parse(r#"{"a" : [1, "b\u0041"]}"#).expect("valid");
         assert_eq!(serde_json::to_string(&[&json]).expect("JSON"), alloc::format!("[{json}]"));
-        // Nobody who reads it would take it.
+        // If it were parsed again, this would fail.
         assert_eq!(as_it_stands("no JSON").expect("as it stands").get(), "no JSON");
     }
 

@@ -1,9 +1,8 @@
 //! ARCP, the Agent Runtime Control Protocol, as pure state machines.
 //!
-//! No IO, no clock, no randomness, no `std`: bytes and completions go in,
-//! frames and actions come out. [`runtime::Runtime`] is the side that hosts
-//! agents, [`client::Client`] the side that asks for jobs. A driver around
-//! either is one loop:
+//! No IO, no clock, no randomness, no `std`: bytes and completions go in, frames and actions come
+//! out. [`runtime::Runtime`] is the side that hosts agents, [`client::Client`] the side that
+//! submits jobs. The driver of either is one loop:
 //!
 //! ```text
 //! loop {
@@ -13,8 +12,8 @@
 //! }
 //! ```
 //!
-//! Sections are cited as `1.1 §7.2` (the hello family's draft) and
-//! `RFC §10.4` (the open family's RFC-0001-v2).
+//! Sections are cited as `1.1 §7.2` (the draft of the hello family) and `RFC §10.4` (RFC-0001-v2,
+//! the open family).
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,12 +1,12 @@
-//! Policy: who may submit which agents, under which terms, and who may see or end the
-//! jobs of others. What no rule allows is denied.
+//! Policy: who may submit which agents, under which terms, and who may see or end the jobs of
+//! others. What no rule allows is denied.
 //!
-//! Rules are read from the top. Of those that are for somebody, the first that says
-//! something of what is asked counts: the first that names the agent, the first that
-//! names the owner of a job, the first that has a bound.
+//! Rules are read from the top. Of the rules that apply to a subject, the first one counts that
+//! decides the question: the first that names the agent, the first that names the owner of a job,
+//! the first that has a bound.
 //!
-//! It is data, and decides nothing but what is asked of it: whose job it is, and who
-//! oversees everybody whatever it says, the runtime knows.
+//! A policy is data, and answers only these questions. The runtime itself decides what a principal
+//! may do to its own jobs, and what operators and auditors may do.
 
 mod pattern;
 mod role;
@@ -44,8 +44,8 @@ pub use role::{Role, Roles};
 pub struct Policy {
     /// The rules, in the order in which they are read.
     pub rules: Vec<Rule>,
-    /// Who has which role if an issuer says so: a role that is not here is nobody's
-    /// by the word of an issuer.
+    /// Which principals may have a role on the word of their issuer. Roles that are not listed here
+    /// do not count if an issuer names them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<Role, Vec<PrincipalPattern>>,
     /// Whether jobs without any lease may use every model (no), as
@@ -58,93 +58,91 @@ pub struct Policy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
-    /// By which operators know it.
+    /// The name by which operators know it.
     pub name: String,
-    /// For whom it is; empty: for everybody with a credential who has one of the
-    /// roles.
+    /// The principals that it applies to; empty: all that have a credential and one of the roles.
     pub principals: Vec<PrincipalPattern>,
-    /// Which roles one of these must have, one of them; empty: none.
+    /// The roles one of which these principals must have; empty: no role is needed.
     pub roles: BTreeSet<Role>,
-    /// Whether it is for those that nobody vouches for, too.
+    /// Whether it also applies to anonymous principals.
     pub anonymous: bool,
-    /// Agents that may be submitted.
+    /// Agents that they may submit.
     pub agents: Vec<AgentPattern>,
-    /// Whose jobs may be listed, watched and subscribed to, besides one's own.
+    /// Principals whose jobs they may list, watch and subscribe to, besides their own.
     pub watch: Vec<PrincipalPattern>,
-    /// Whose jobs may be watched, cancelled, interrupted, answered for and handed over.
+    /// Principals whose jobs they may watch, cancel, interrupt, answer questions of and hand over.
     pub oversee: Vec<PrincipalPattern>,
     /// The most that jobs of these agents are granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Ceiling>,
-    /// Sessions that a principal may have.
+    /// Sessions that one principal may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<NonZeroU32>,
-    /// Jobs of a principal that have not ended.
+    /// Unfinished jobs that one principal may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<NonZeroU32>,
-    /// Jobs that a principal may submit in a second, and as many at once.
+    /// Jobs that one principal may submit per second, and the same number in a burst.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submits_per_second: Option<NonZeroU32>,
 }
 
-/// Somebody of whom a policy is asked.
+/// The principal about which a policy is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Who it is.
+    /// The principal.
     pub principal: &'a Principal,
-    /// The roles that count.
+    /// Its roles that count.
     pub roles: &'a Roles,
 }
 
-/// How much of something a principal may have.
+/// A bound of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota<'a> {
-    /// The most.
+    /// The bound.
     pub most: NonZeroU32,
-    /// The rule that says so.
+    /// The name of the rule that sets it.
     pub rule: &'a str,
 }
 
 impl Policy {
-    /// The rule by which somebody may submit an agent, named without its version.
+    /// The rule that lets a subject submit an agent, named without its version.
     pub fn submit(&self, who: Subject<'_>, agent: &str) -> Option<&Rule> {
         self.rules_of(who).find(|rule| rule.agents.iter().any(|pattern| pattern.matches(agent)))
     }
 
-    /// The rule by which somebody may see the jobs of another principal.
+    /// The rule that lets a subject see the jobs of another principal.
     pub fn watch(&self, who: Subject<'_>, owner: &Principal) -> Option<&Rule> {
         self.rules_of(who).find(|rule| names(&rule.watch, owner) || names(&rule.oversee, owner))
     }
 
-    /// The rule by which somebody may end the jobs of another principal, and speak for
-    /// it.
+    /// The rule that lets a subject end the jobs of another principal, and act for it.
     pub fn oversee(&self, who: Subject<'_>, owner: &Principal) -> Option<&Rule> {
         self.rules_of(who).find(|rule| names(&rule.oversee, owner))
     }
 
-    /// Whether there is anybody whose jobs somebody may see.
+    /// Whether a subject may see the jobs of any other principal.
     pub fn watches_anybody(&self, who: Subject<'_>) -> bool {
         self.rules_of(who).any(|rule| !rule.watch.is_empty() || !rule.oversee.is_empty())
     }
 
-    /// How many sessions somebody may have, if that is said.
+    /// How many sessions a subject may have; `None`: no bound.
     pub fn sessions(&self, who: Subject<'_>) -> Option<Quota<'_>> {
         self.quota(who, |rule| rule.sessions)
     }
 
-    /// How many jobs of somebody may not have ended, if that is said.
+    /// How many unfinished jobs a subject may have; `None`: no bound.
     pub fn jobs(&self, who: Subject<'_>) -> Option<Quota<'_>> {
         self.quota(who, |rule| rule.jobs)
     }
 
-    /// How many jobs somebody may submit in a second, if that is said.
+    /// How many jobs a subject may submit per second; `None`: no bound.
     pub fn submits_per_second(&self, who: Subject<'_>) -> Option<Quota<'_>> {
         self.quota(who, |rule| rule.submits_per_second)
     }
 
-    /// The roles that count of those that a credential names: of a principal of the
-    /// runtime's own all, for its configuration has said them; of an issuer's those
-    /// that the policy lets that one say.
+    /// The roles that count among those that a credential names. Of a principal of the runtime's
+    /// own configuration, all of them; of an issuer's subject, those that the policy lets the
+    /// issuer name.
     #[must_use]
     pub fn counting(&self, principal: &Principal, named: &Roles) -> Roles {
         if principal.issuer().is_none() {
@@ -154,7 +152,7 @@ impl Policy {
         named.iter().filter(says).cloned().collect()
     }
 
-    /// The rules that are for somebody.
+    /// The rules that apply to a subject.
     pub fn rules_of(&self, who: Subject<'_>) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(move |rule| rule.is_for(who))
     }
@@ -165,12 +163,12 @@ impl Policy {
 }
 
 impl Rule {
-    /// One for nobody, that allows nothing.
+    /// A rule that applies to nobody and allows nothing.
     pub fn new(name: &str) -> Rule {
         Rule { name: name.into(), ..Rule::default() }
     }
 
-    /// Whether it is for somebody.
+    /// Whether the rule applies to a subject.
     pub fn is_for(&self, who: Subject<'_>) -> bool {
         if who.principal.is_anonymous() {
             return self.anonymous;
@@ -231,7 +229,7 @@ mod tests {
             ("https://login.example#*", "https://login.example.evil#alice", false),
             ("https://login.example#ops-*", "https://login.example#alice", false),
             ("https://login.example#*", "alice", false),
-            // A subject without a single meaning is meant by its own text and by `**` only.
+            // A subject whose path is ambiguous matches only its own text and `**`.
             ("https://login.example#*", "https://login.example#a/../b", false),
             ("https://login.example#**", "https://login.example#a/../b", true),
             ("https://login.example#a/../b", "https://login.example#a/../b", true),

@@ -1,4 +1,4 @@
-//! Who acts, and with whom it shares its bounds.
+//! Principals, their issuers, and the accounts that they share.
 
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
@@ -13,21 +13,21 @@ use ulid::Ulid;
 use crate::error::{BoundOf, ParseError};
 use crate::id::SessionId;
 
-/// How the names of principals begin that nobody vouches for.
+/// The prefix of anonymous principals.
 const ANONYMOUS: &str = "anonymous-";
-/// What stands between an issuer and its subject.
+/// The character between an issuer and its subject.
 const OF_ISSUER: char = '#';
 const NAME_BYTES: core::ops::RangeInclusive<usize> = 1..=256;
 
-/// Who acts: whom an authenticator or a transport vouches for, or a session
-/// that was opened without a credential.
+/// A principal: named by a credential or by a transport, or an anonymous session, which was opened
+/// without a credential.
 ///
-/// Subjects of different issuers are different principals, and no scheme can
-/// name the subject of another. What one reads as text is one principal's alone:
+/// Subjects of different issuers are different principals, and no authentication scheme can name
+/// the subject of another issuer. Each text stands for one principal only:
 ///
-/// | text | who | made by |
+/// | text | principal | made by |
 /// |---|---|---|
-/// | `alice` | whom the runtime's own configuration names | [`new`](Principal::new) |
+/// | `alice` | one that the runtime's own configuration names | [`new`](Principal::new) |
 /// | `https://login.example#alice` | a subject of an [`Issuer`] | [`issued`](Principal::issued) |
 /// | `anonymous-<ULID>` | a session without a credential | the runtime only |
 ///
@@ -69,8 +69,7 @@ enum Who {
     Anonymous { session: SessionId, from: Option<Network> },
 }
 
-/// Somebody whom an issuer vouches for, or, without one, the runtime's own
-/// configuration.
+/// A subject of an issuer or, without an issuer, a name of the runtime's own configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Known {
     issuer: Option<Issuer>,
@@ -80,7 +79,7 @@ pub(crate) struct Known {
 impl Ord for Known {
     #[inline]
     fn cmp(&self, other: &Known) -> Ordering {
-        // Mostly both are clones of one: every table of jobs is asked for it.
+        // Usually both are clones of one principal; every table of jobs compares them.
         if Arc::ptr_eq(&self.subject, &other.subject) && self.issuer == other.issuer {
             return Ordering::Equal;
         }
@@ -95,24 +94,22 @@ impl PartialOrd for Known {
 }
 
 impl Principal {
-    /// Whom the runtime's own configuration names. `None` if the name is empty,
-    /// longer than 256 bytes, or the text of another kind of principal.
+    /// A principal that the runtime's own configuration names. `None` if the name is empty, longer
+    /// than 256 bytes, or the text of another kind of principal.
     ///
-    /// An authenticator that believes an issuer uses
-    /// [`issued`](Principal::issued).
+    /// An authenticator that trusts an issuer uses [`issued`](Principal::issued).
     pub fn new(name: &str) -> Option<Principal> {
         let is_own = NAME_BYTES.contains(&name.len()) && Principal::read_anonymous(name).is_none();
         (is_own && Principal::read_issued(name).is_none()).then(|| Principal::known(None, name))
     }
 
-    /// A subject that an issuer vouches for. `None` if the subject is empty,
-    /// longer than 256 bytes, or has control characters.
+    /// A subject of an issuer. `None` if the subject is empty, longer than 256 bytes, or has
+    /// control characters.
     pub fn issued(issuer: &Issuer, subject: &str) -> Option<Principal> {
         is_name(subject).then(|| Principal::known(Some(issuer.clone()), subject))
     }
 
-    /// Who vouches for it: `None` for the runtime's own principals, and for
-    /// sessions without a credential.
+    /// The issuer; `None` for the runtime's own principals, and for anonymous sessions.
     pub fn issuer(&self) -> Option<&Issuer> {
         match &self.0 {
             Who::Known(known) => known.issuer.as_ref(),
@@ -120,7 +117,7 @@ impl Principal {
         }
     }
 
-    /// Whether nobody vouches for it.
+    /// Whether it is an anonymous session.
     pub fn is_anonymous(&self) -> bool {
         match self.0 {
             Who::Known(_) => false,
@@ -128,12 +125,12 @@ impl Principal {
         }
     }
 
-    /// Whoever opened this session without a credential.
+    /// The principal of an anonymous session.
     pub(crate) fn anonymous(session: SessionId, from: Option<Network>) -> Principal {
         Principal(Who::Anonymous { session, from })
     }
 
-    /// Whose bounds it uses up.
+    /// The account that its bounds are counted on.
     pub(crate) fn account(&self) -> Account {
         match &self.0 {
             Who::Known(known) => Account::Known(known.clone()),
@@ -151,7 +148,7 @@ impl Principal {
         Principal::issued(&Issuer::new(issuer)?, subject)
     }
 
-    /// Reads `anonymous-<ULID>`, with `@<address>` if it is known where from.
+    /// Reads `anonymous-<ULID>`, with `@<address>` if the address is known.
     fn read_anonymous(text: &str) -> Option<Principal> {
         let rest = text.strip_prefix(ANONYMOUS)?;
         let (ulid, from) = match rest.split_once('@') {
@@ -191,8 +188,7 @@ impl TryFrom<String> for Principal {
     }
 }
 
-/// Reads whom a configuration names: one of the runtime's own, or
-/// `<issuer>#<subject>`.
+/// Reads a principal from a configuration: one of the runtime's own, or `<issuer>#<subject>`.
 impl FromStr for Principal {
     type Err = ParseError;
 
@@ -204,8 +200,8 @@ impl FromStr for Principal {
     }
 }
 
-/// Who vouches for principals besides the runtime's own configuration, such as
-/// the `iss` of a token: 1 to 256 bytes without `#` and control characters.
+/// An authority that vouches for principals, besides the runtime's own configuration. Its name is,
+/// for example, the `iss` of a token: 1 to 256 bytes without `#` and control characters.
 ///
 /// ```
 /// use arcp_proto::id::Issuer;
@@ -216,7 +212,7 @@ impl FromStr for Principal {
 pub struct Issuer(Arc<str>);
 
 impl Issuer {
-    /// The issuer of this name; `None` if none can have it.
+    /// The issuer of this name; `None` if the name is not valid.
     pub fn new(name: &str) -> Option<Issuer> {
         (is_name(name) && !name.contains(OF_ISSUER)).then(|| Issuer(name.into()))
     }
@@ -241,13 +237,13 @@ impl FromStr for Issuer {
     }
 }
 
-/// Whether others may give this name: it cannot pose as a line of a log.
+/// Whether an issuer may give this name. Without control characters it cannot forge a line of a
+/// log.
 fn is_name(text: &str) -> bool {
     NAME_BYTES.contains(&text.len()) && !text.contains(char::is_control)
 }
 
-/// Whose bounds are used up: a principal's own, or those that everybody shares
-/// who comes without a credential from one network.
+/// What bounds are counted on: a principal, or all anonymous principals of one network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Account {
     Known(Known),
@@ -255,7 +251,7 @@ pub(crate) enum Account {
 }
 
 impl Account {
-    /// Whose its bounds are, as a refusal says it.
+    /// What its bounds are counted on, for a refusal.
     pub(crate) fn bound_of(&self) -> BoundOf {
         match self {
             Account::Known(_) => BoundOf::Principal,
@@ -271,8 +267,7 @@ impl Account {
     }
 }
 
-/// Where a peer comes from, as far as it tells peers apart: one IPv4 address,
-/// or the /64 of IPv6 that a subscriber line has.
+/// The network of a peer: one IPv4 address, or a /64 of IPv6, which is what a subscriber line has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpAddr);
 

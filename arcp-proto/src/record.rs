@@ -4,11 +4,10 @@
 //! configuration and seeds, then every input as it came in (before it was
 //! decoded) and every output as it was taken.
 //!
-//! **A recording is a secret**: it holds tokens, seeds and everything clients
-//! sent. It is off unless somebody asks for it. Values of credentials that were issued
-//! for jobs are not in it: others of the same length stand for them, so that it
-//! replays all the same. They are made with the seeds: who does not know those can
-//! foresee none, and so say none.
+//! **A recording is a secret**: it holds tokens, seeds and everything that clients
+//! sent. It is off by default. Values of credentials that were issued for jobs are replaced by
+//! others of the same length, so that the recording still replays. The replacements are made from
+//! the seeds, so a client that does not know the seeds cannot send one on purpose.
 
 mod redaction;
 
@@ -24,7 +23,7 @@ use crate::time::Now;
 
 /// The version of the format.
 pub const FORMAT: u32 = 3;
-/// The first version that was released: those since are read.
+/// The oldest version that was released, and can still be read.
 const OLDEST: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
@@ -94,26 +93,25 @@ impl Recorder {
         recorder
     }
 
-    /// Notes an input that is about to be handled, as
-    /// [`mask`](crate::runtime::mask) leaves it.
+    /// Records an input that is about to be handled, after [`mask`](crate::runtime::mask).
     pub fn input(&mut self, at: Now, input: &Input) {
         let redacted = self.redaction.learn(input);
         self.line(&InputLine { at, input: redacted.as_ref().unwrap_or(input) });
     }
 
-    /// Notes an output that was taken.
+    /// Records an output that was taken.
     pub fn output(&mut self, out: &Output) {
         self.redaction.note(out);
         self.line(&OutputLine { out });
     }
 
-    /// What was written since the last call.
+    /// The text written since the last call.
     pub fn take(&mut self) -> String {
         core::mem::take(&mut self.text)
     }
 
     fn line<T: Serialize>(&mut self, value: &T) {
-        // Every recorded type has a JSON form: this cannot fail.
+        // Every recorded type has a JSON form, so this cannot fail.
         if let Ok(line) = serde_json::to_string(value) {
             self.text.push_str(&self.redaction.redacted(line));
             self.text.push('\n');
@@ -121,20 +119,20 @@ impl Recorder {
     }
 }
 
-/// A replay that came out as recorded.
+/// A replay whose outputs were all as recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Replayed {
-    /// Inputs fed.
+    /// The number of inputs.
     pub inputs: usize,
-    /// Outputs compared, all equal.
+    /// The number of outputs compared, all equal.
     pub outputs: usize,
 }
 
-/// Why a replay did not come out.
+/// Why a replay failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
-    /// The file is no recording of this format.
+    /// The text is no recording of a known format.
     #[error("line {line}: {why}")]
     Unreadable {
         /// The line, from 1.
@@ -142,29 +140,29 @@ pub enum ReplayError {
         /// What is wrong with it.
         why: String,
     },
-    /// Its last line has no end. Everything before it came out as recorded.
+    /// The last line has no end. The outputs before it were as recorded.
     #[error(
         "line {line} is cut short, as if its writer was ended; the {inputs} inputs before it gave the same {outputs} outputs"
     )]
     CutShort {
         /// The line, from 1.
         line: usize,
-        /// Inputs fed.
+        /// The number of inputs.
         inputs: usize,
-        /// Outputs compared, all equal.
+        /// The number of outputs compared, all equal.
         outputs: usize,
     },
     /// The recorded configuration cannot work.
     #[error("the recorded configuration: {0}")]
     Config(#[from] ConfigError),
-    /// The first output that differs.
+    /// An output differs; the first that does.
     #[error("line {line}: the output differs\n  recorded: {recorded}\n  replayed: {replayed}")]
     Different {
         /// The line, from 1.
         line: usize,
-        /// What was recorded.
+        /// The recorded output.
         recorded: String,
-        /// What came out now; empty if nothing did.
+        /// The output of the replay; empty if there was none.
         replayed: String,
     },
 }
@@ -214,7 +212,7 @@ fn printed(output: &Output) -> String {
     serde_json::to_string(output).unwrap_or_default()
 }
 
-/// As [`frame_text`], for what may not be there.
+/// Like [`frame_text`], for an optional value.
 pub(crate) mod maybe_text {
     use alloc::vec::Vec;
 
@@ -233,7 +231,7 @@ pub(crate) mod maybe_text {
     }
 }
 
-/// Frames as text where they are text, so that a recording can be read.
+/// Bytes as text if they are UTF-8, so that people can read a recording.
 pub(crate) mod frame_text {
     use alloc::string::String;
     use alloc::vec::Vec;

@@ -1,11 +1,11 @@
-//! What a credential may be used for.
+//! Scopes: what a credential may be used for.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-/// Scopes of a credential, in the words of whoever issued it.
+/// Scopes of a credential, in the words of its issuer.
 ///
 /// ```
 /// use arcp_proto::scope::Scopes;
@@ -17,22 +17,22 @@ use serde::{Deserialize, Serialize};
 pub struct Scopes(BTreeSet<String>);
 
 impl Scopes {
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this one is among them.
+    /// Whether this scope is in the set.
     pub fn contains(&self, scope: &str) -> bool {
         self.0.contains(scope)
     }
 
-    /// All of them, in the order of the text.
+    /// All scopes, in the order of their texts.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
 
-    /// Those that are among others too.
+    /// The scopes that are also in `others`.
     #[must_use]
     pub fn within(&self, others: &Scopes) -> Scopes {
         Scopes(self.0.intersection(&others.0).cloned().collect())

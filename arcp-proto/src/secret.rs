@@ -8,8 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Text that is never printed: `Debug` shows `[secret]`.
 ///
-/// Serialising one is what [`crate::record`] does; a recording is therefore
-/// itself a secret.
+/// Only [`crate::record`] serialises secrets; a recording is therefore a secret itself.
 ///
 /// ```
 /// use arcp_proto::secret::Secret;
@@ -27,12 +26,12 @@ impl Secret {
         Secret(text)
     }
 
-    /// The value itself; the caller decides who may see it.
+    /// The value. The caller decides who may see it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The SHA-256 of the value: what is stored and compared.
+    /// The SHA-256 of the value, which is stored and compared in its place.
     pub fn digest(&self) -> SecretDigest {
         SecretDigest(Sha256::digest(self.0.as_bytes()).into())
     }

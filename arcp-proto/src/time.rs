@@ -14,13 +14,13 @@ use crate::error::ParseError;
 
 /// Monotonic time in microseconds since an arbitrary start.
 ///
-/// Addition saturates and there is no subtraction that could panic, so a
-/// machine that has just booted is no special case.
+/// Addition saturates, and there is no subtraction that could panic, so a machine that was just
+/// started needs no special case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time that passed since `earlier`; zero if `earlier` is later.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -54,7 +54,7 @@ const DAY_MS: u64 = 86_400_000;
 const MAX_UTC_MS: u64 = 253_402_300_799_999;
 
 impl UtcMs {
-    /// The last moment that can be written.
+    /// The latest time that can be written.
     pub const MAX: UtcMs = UtcMs(MAX_UTC_MS);
 
     /// Parses an RFC 3339 timestamp with an offset; `None` if it is not one
@@ -83,7 +83,7 @@ impl UtcMs {
         u64::try_from(utc).ok().filter(|ms| *ms <= MAX_UTC_MS).map(UtcMs)
     }
 
-    /// As it is displayed, without a place of its own in memory: most frames have one.
+    /// Its text, without an allocation: most frames have one.
     pub(crate) fn text(self) -> TimeText {
         let ms = self.0.min(MAX_UTC_MS);
         let (year, month, day) = civil_from_days(ms / DAY_MS);
@@ -118,7 +118,7 @@ impl UtcMs {
         ])
     }
 
-    /// Adds a span, saturating.
+    /// Adds a duration, saturating.
     #[must_use]
     pub fn plus(self, span: Duration) -> UtcMs {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -132,12 +132,12 @@ impl fmt::Display for UtcMs {
     }
 }
 
-/// The text of a moment.
+/// The text of a time.
 pub(crate) struct TimeText([u8; 24]);
 
 impl TimeText {
     pub(crate) fn as_str(&self) -> &str {
-        // Digits and punctuation are text.
+        // ASCII digits and punctuation are valid UTF-8.
         core::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -150,18 +150,18 @@ impl FromStr for UtcMs {
     }
 }
 
-/// The two clocks of one moment, as the driver read them.
+/// The driver's readings of both clocks at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
-    /// Monotonic time: timers.
+    /// Monotonic time, for timers.
     pub mono: Timestamp,
-    /// Wall time: event stamps, lease expiry.
+    /// UTC, for event times and lease expiry.
     pub utc: UtcMs,
 }
 
 impl Now {
-    /// When a time of the calendar comes by the monotonic clock: now if it has
-    /// been, and after `longest` even if the calendar went back.
+    /// The monotonic time of a UTC time: now if that has passed, and at most `longest` from now
+    /// even if UTC went back.
     pub(crate) fn until(self, at: UtcMs, longest: Duration) -> Timestamp {
         self.mono + Duration::from_millis(at.0.saturating_sub(self.utc.0)).min(longest)
     }
@@ -171,7 +171,7 @@ fn digits(bytes: &[u8]) -> Option<u64> {
     bytes.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
 }
 
-/// Reads an optional fraction of a second; milliseconds, rest truncated.
+/// Reads an optional fraction of a second, truncated to milliseconds.
 fn fraction(b: &[u8]) -> Option<(u16, &[u8])> {
     let Some((b'.', tail)) = b.split_first() else {
         return Some((0, b));
@@ -230,8 +230,7 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (yoe + era * 400 + u64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }
 
-/// A span of time as a person says it, in the largest unit that divides it:
-/// `30 days`, `1 hour`, `90 seconds`.
+/// A duration in words, in the largest unit that divides it: `30 days`, `1 hour`, `90 seconds`.
 pub(crate) struct InWords(pub(crate) Duration);
 
 impl fmt::Display for InWords {
@@ -271,7 +270,7 @@ mod tests {
             "2024-01-01T00:00:00.Z",
             "2024-01-01 00:00:00Z",
             "+024-01-01T00:00:00Z",
-            // By its offset before the first year, or after the last.
+            // With their offsets these are before the first year, or after the last.
             "1970-01-01T00:59:59+01:00",
             "9999-12-31T23:30:00-01:00",
         ] {

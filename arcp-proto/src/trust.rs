@@ -1,4 +1,4 @@
-//! Trust levels (RFC §15.3), and their elevation for a time (RFC §15.6).
+//! Trust levels (RFC §15.3), and their temporary elevation (RFC §15.6).
 
 use alloc::string::String;
 use core::fmt;
@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ParseError, Violation};
 
-/// How far a job is trusted, or whoever asks for one. Each level may do what those
-/// below it may.
+/// How far a job or a session is trusted. Each level may do what the lower ones may.
 ///
 /// ```
 /// use arcp_proto::trust::TrustLevel;
@@ -19,26 +18,26 @@ use crate::error::{ParseError, Violation};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrustLevel {
-    /// Nobody vouches for who asks.
+    /// The session is anonymous.
     Untrusted,
-    /// A credential bounds what may be granted.
+    /// The credential bounds what may be granted.
     Constrained,
-    /// Known, and bounded by nothing.
+    /// The principal is known, and its credential has no bounds.
     #[default]
     Trusted,
-    /// For a time only, and by who runs the runtime.
+    /// An operator; a job has this level only for a time, granted by an operator.
     Privileged,
 }
 
-/// Before the level, in the name of a permission that elevates.
+/// The prefix of a permission that elevates, before the level.
 const ELEVATE: &str = "trust.elevate.";
 
 impl TrustLevel {
-    /// Every level, the lowest first.
+    /// Every level, from the lowest.
     pub const ALL: [TrustLevel; 4] =
         [TrustLevel::Untrusted, TrustLevel::Constrained, TrustLevel::Trusted, TrustLevel::Privileged];
 
-    /// The name, as it is written.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             TrustLevel::Untrusted => "untrusted",
@@ -48,17 +47,16 @@ impl TrustLevel {
         }
     }
 
-    /// The name of the permission that elevates to it, such as
-    /// `trust.elevate.privileged`.
+    /// The name of the permission that elevates to this level, such as `trust.elevate.privileged`.
     pub fn permission(self) -> String {
         alloc::format!("{ELEVATE}{self}")
     }
 
-    /// The level that a permission of this name elevates to; `None`: to none.
+    /// The level that a permission of this name elevates to; `None`: it does not elevate.
     ///
     /// # Errors
     ///
-    /// `INVALID_REQUEST` for a level that there is not.
+    /// `INVALID_REQUEST` if there is no such level.
     pub fn of_permission(name: &str) -> Result<Option<TrustLevel>, Violation> {
         let Some(level) = name.strip_prefix(ELEVATE) else {
             return Ok(None);
@@ -69,7 +67,7 @@ impl TrustLevel {
         level.parse().map(Some).map_err(unknown)
     }
 
-    /// Whether it is what is not said.
+    /// Whether it is the default, which is not written.
     pub(crate) fn is_usual(&self) -> bool {
         *self == TrustLevel::default()
     }

@@ -222,7 +222,7 @@ pub enum Input {
     CredentialsRevoked {
         /// The operation.
         op: OpId,
-        /// Whether none of them is valid any more.
+        /// Whether all of them are revoked.
         done: bool,
     },
     /// Another runtime that was asked to take a job has answered, or has not.
@@ -572,7 +572,7 @@ pub enum Output {
     },
     /// Handle bytes that arrive in parts.
     Parts(PartsStep),
-    /// Delete bytes: nothing refers to them any more.
+    /// Delete bytes that nothing refers to.
     DropBlob {
         /// Their SHA-256.
         digest: BlobDigest,

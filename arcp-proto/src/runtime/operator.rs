@@ -17,7 +17,7 @@ pub enum Operator {
     Drain,
     /// Accept no new jobs, and close every connection in order.
     Shutdown,
-    /// Cancel a job, whoever submitted it, with the configured
+    /// Cancel a job of any principal, with the configured
     /// grace. A job that has ended stays as it is.
     CancelJob {
         /// The job.

@@ -322,7 +322,7 @@ pub enum Record {
     /// The state of a workflow's step. The latest one of a step counts; it is in the batch of what
     /// caused it.
     StepMoved(Box<StepRecord>),
-    /// No credential of a job is valid any more.
+    /// All credentials of a job are revoked.
     CredentialsRevoked {
         /// The job.
         job: JobId,

@@ -150,7 +150,7 @@ impl Conn {
         !ctx.log.full && !self.account().is_full() && !answers && !host_is_full && !self.check.is_waiting()
     }
 
-    /// Whether it sends more than may be taken from it, or from anybody.
+    /// Whether it sends more than may be taken from it, or from all connections.
     pub(super) fn is_flooding(&self, ctx: &Context) -> bool {
         is_log_flooded(ctx) || ctx.accounts.is_flooded(&ctx.config.limits, self.account().principal())
     }

@@ -1,5 +1,5 @@
 //! Events that are not in memory, read back from the store for the one session that needs them.
-//! Nobody else waits.
+//! No other session waits.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

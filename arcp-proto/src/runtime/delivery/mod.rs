@@ -2,19 +2,19 @@
 //! has. Six parts own this; [`Delivery`] does what concerns several of them.
 //!
 //! ```text
-//! an event ──▶ Audiences, Subscriptions   whom it is for
+//! an event ──▶ Audiences, Subscriptions   its sessions
 //!                  │
 //!                  ▼
-//!                Feeds ── Feed ── Index    its numbers, and how far each is sent
-//!                  │                       and received
+//!                Feeds ── Feed ── Index    its numbers, and how far each session
+//!                  │                       was sent and has received them
 //!                  ▼
-//!              next, replay ◀── HistoryPool   what is in the store only
+//!              next, replay ◀── HistoryPool   events that are only in the store
 //!                  │
 //!                  ▼
-//!               FrameWriter ◀── Rendered      what several sessions get alike
+//!               FrameWriter ◀── Rendered      payloads that several sessions share
 //!                  │
 //!                  ▼
-//!               Pacing, lag                whom agents wait for, who is detached
+//!               Pacing, lag                sessions that agents wait for, or that are detached
 //! ```
 
 mod audience;

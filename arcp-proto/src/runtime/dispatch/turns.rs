@@ -44,7 +44,7 @@ pub(in crate::runtime) fn on_exited(runtime: &mut Runtime, id: JobId, exit: Agen
 pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
     while let Some(id) = runtime.jobs.unheard.pop_front() {
         let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
-            // It was heard, or is over.
+            // It was handled, or its job has ended.
             turns::take_of_over(&mut runtime.jobs, id).into_iter().for_each(|said| hear(runtime, id, said));
             continue;
         };
