@@ -1,4 +1,4 @@
-//! Error codes, and what each is called and means: one table.
+//! Error codes, with their names and meanings, in one table.
 
 use alloc::boxed::Box;
 use core::convert::Infallible;
@@ -7,47 +7,46 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong, in the vocabulary of both wire families
-/// (1.1 §12, RFC §18.2). Each family spells its own subset.
+/// What went wrong, for both wire families (1.1 §12, RFC §18.2). Each family uses a subset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorCode {
-    /// The request could not be understood or used a feature not negotiated.
+    /// The request could not be understood, or needs a feature that was not negotiated.
     InvalidRequest,
-    /// The message type is known to the protocol and not served here.
+    /// The protocol has this message type, and this runtime does not.
     Unimplemented,
     /// No valid credential.
     Unauthenticated,
-    /// A valid credential without the right.
+    /// The credential is valid, and does not permit this.
     PermissionDenied,
-    /// No such job, or none the principal may see.
+    /// No such job, or none that the principal may see.
     JobNotFound,
-    /// The idempotency key is taken by a different request.
+    /// The idempotency key was used for a different request.
     DuplicateKey,
     /// No agent of that name.
     AgentNotAvailable,
     /// The agent exists, the version does not.
     AgentVersionNotAvailable,
-    /// Ended by a cancel.
+    /// The job was cancelled.
     Cancelled,
-    /// Ended by its time limit.
+    /// The job reached its time limit.
     Timeout,
-    /// The requested replay is no longer held, or never was.
+    /// The requested frames are deleted, or never existed.
     ResumeWindowExpired,
-    /// Silence for two heartbeat intervals.
+    /// The peer was silent for two heartbeat intervals.
     HeartbeatLost,
-    /// The lease ended.
+    /// The lease expired.
     LeaseExpired,
-    /// The lease was taken back.
+    /// The lease was revoked.
     LeaseRevoked,
-    /// The child asked for more than the parent has.
+    /// The child asked for more than its parent has.
     LeaseSubsetViolation,
     /// A budget is used up.
     BudgetExhausted,
-    /// A reader was too slow for too long.
+    /// The peer read too slowly for too long.
     BackpressureOverflow,
     /// A bound of this runtime was reached.
     ResourceExhausted,
-    /// Ended by force after the cancel grace.
+    /// The agent was ended by force after the cancel grace.
     Aborted,
     /// Not possible in the present state.
     FailedPrecondition,
@@ -57,28 +56,28 @@ pub enum ErrorCode {
     Unavailable,
     /// A fault of the runtime or of an agent.
     Internal,
-    /// A code this implementation does not know, kept as sent.
+    /// A code that this implementation does not know, kept as sent.
     Other(Box<str>),
-    /// Something that was to be kept is lost (RFC §18.2); a replay that is no
-    /// longer held is [`ResumeWindowExpired`](Self::ResumeWindowExpired).
+    /// Something that was to be kept is lost (RFC §18.2). A replay of deleted frames is refused
+    /// with [`ResumeWindowExpired`](Self::ResumeWindowExpired) instead.
     DataLoss,
-    /// Nobody knows what went wrong (RFC §18.2).
+    /// The cause is unknown (RFC §18.2).
     Unknown,
 }
 
-/// One line of the table.
+/// A row of the table.
 struct Row {
-    /// The name a person sees.
+    /// The name for people.
     name: &'static str,
-    /// As the hello family writes it.
+    /// The name in the hello family.
     hello: &'static str,
-    /// As published peers of the open family read it.
+    /// The name that published peers of the open family read.
     open: &'static str,
-    /// Whether the same may succeed later, where a peer did not say.
+    /// Whether a retry may succeed, if the peer did not say.
     retryable: bool,
 }
 
-/// All codes that have a name of their own.
+/// All codes with a name of their own.
 const ALL: [ErrorCode; 25] = {
     use ErrorCode as C;
     [
@@ -146,7 +145,7 @@ fn row(code: &ErrorCode) -> Option<Row> {
 }
 
 impl ErrorCode {
-    /// The name a person sees: that of the hello family, where it has one.
+    /// The name for people: that of the hello family, if it has one.
     pub fn as_str(&self) -> &str {
         if let ErrorCode::Other(name) = self {
             return name;
@@ -154,24 +153,23 @@ impl ErrorCode {
         row(self).map_or("INTERNAL_ERROR", |row| row.name)
     }
 
-    /// As the hello family writes it.
+    /// The name in the hello family.
     pub(crate) fn in_hello(&self) -> &'static str {
         row(self).map_or("INTERNAL_ERROR", |row| row.hello)
     }
 
-    /// As published peers of the open family read it.
+    /// The name that published peers of the open family read.
     pub(crate) fn in_open(&self) -> &str {
         row(self).map_or_else(|| self.as_str(), |row| row.open)
     }
 
-    /// The default for `retryable` where the peer did not say.
+    /// The default of `retryable`, if the peer did not say.
     pub fn retryable(&self) -> bool {
         row(self).is_some_and(|row| row.retryable)
     }
 }
 
-/// The code of this name, in any published spelling. Names nobody knows are
-/// kept.
+/// The code of this name, in any published spelling. Unknown names are kept.
 impl From<&str> for ErrorCode {
     fn from(name: &str) -> ErrorCode {
         let is = |of: fn(&Row) -> &'static str| ALL.iter().find(|code| row(code).is_some_and(|row| of(&row) == name));

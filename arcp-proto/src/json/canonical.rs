@@ -1,8 +1,8 @@
 //! The canonical form of a JSON text: members sorted, no white space.
 //!
-//! Every byte is looked at a bounded number of times, however deep it stands:
-//! a first walk notes where each object and array ends, so that the second
-//! passes over a member's value in one step and writes it once.
+//! Each byte is read a bounded number of times, however deeply nested it is: a first walk notes
+//! where each object and array ends, so that the second one skips a member's value in one step and
+//! writes it once.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -18,8 +18,8 @@ pub(super) fn canonical(source: &str) -> String {
     out
 }
 
-/// Where each object and array begins, and the byte after its end; in the
-/// order of their beginnings.
+/// The beginning of each object and array, and the byte after its end, in the order of the
+/// beginnings.
 fn ends(text: &[u8]) -> Vec<(usize, usize)> {
     let (mut ends, mut open, mut at) = (Vec::new(), Vec::new(), 0);
     while let Some(byte) = text.get(at) {
@@ -85,7 +85,7 @@ impl<'a> Walk<'a> {
             members.push((name, value));
             at = self.after_separator(self.after_value(value));
         }
-        // Of a name that comes twice the last value counts.
+        // Of a name that occurs twice the last value counts.
         members.sort_by(|a, b| a.0.cmp(&b.0));
         let last =
             |(n, (name, _)): &(usize, &(Cow<'a, str>, usize))| members.get(n + 1).is_none_or(|(next, _)| next != name);
@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next member or element, or the end of what holds them.
+    /// The next member or element, or the end of the object or array.
     fn after_separator(&self, at: usize) -> usize {
         let at = self.after_blanks(at);
         if self.byte(at) == b',' { self.after_blanks(at + 1) } else { at }

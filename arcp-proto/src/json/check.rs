@@ -2,8 +2,8 @@
 
 use super::JsonError;
 
-/// Scans a text once for what the JSON parser lets through and a peer would
-/// choke on. Syntax is left to the parser.
+/// Scans a text for what the JSON parser accepts and a peer might not. Syntax is left to the
+/// parser.
 pub(crate) fn check(text: &str, limit: usize) -> Result<(), JsonError> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);

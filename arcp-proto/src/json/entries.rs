@@ -1,23 +1,22 @@
-//! The members of an object one after the other, without a list of them: for texts that
-//! were checked before, where every event is looked at.
+//! The members of an object one after the other, without building a list: for texts that were
+//! checked before, such as every event.
 
 use super::pass::after_plain;
 
-/// Walks over the members of an object: each with its name as it is written, and its value
-/// as text.
+/// Iterates over the members of an object: each name as it is written, and each value as text.
 #[derive(Clone, Debug)]
 pub(crate) struct Entries<'a> {
     text: &'a str,
     at: usize,
-    /// Whether names stand there without escapes and nothing stands between tokens, as
-    /// this crate writes them.
+    /// Whether names have had no escapes, and tokens nothing between them, as in objects that this
+    /// crate writes.
     is_plain: bool,
-    /// Whether the object has come to its end.
+    /// Whether the end of the object was reached.
     is_whole: bool,
 }
 
 impl<'a> Entries<'a> {
-    /// Of a text that is JSON. One that is no object has none.
+    /// The members of a JSON text. A text that is no object has none.
     pub(super) fn new(text: &'a str) -> Entries<'a> {
         let mut entries = Entries { text, at: 0, is_plain: true, is_whole: false };
         if entries.token() == Some(b'{') {
@@ -28,7 +27,7 @@ impl<'a> Entries<'a> {
         entries
     }
 
-    /// Once all have come: whether this is how this crate writes an object of these.
+    /// At the end: whether this crate would write the object in the same way.
     pub(crate) fn is_plain(&self) -> bool {
         self.is_plain && self.is_whole && self.at == self.text.len()
     }
@@ -37,7 +36,7 @@ impl<'a> Entries<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The byte that the next token begins with.
+    /// The first byte of the next token.
     fn token(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
@@ -46,7 +45,7 @@ impl<'a> Entries<'a> {
         self.peek()
     }
 
-    /// Takes a name; gives what stands between its quotes.
+    /// Reads a name; returns the text between its quotes.
     fn name(&mut self) -> Option<&'a str> {
         let from = self.at + 1;
         let bytes = self.text.as_bytes();
@@ -86,7 +85,7 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// Where a value ends that begins at `at`.
+/// The end of the value that begins at `at`.
 fn value_end(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at)? {
         b'"' => string_end(bytes, at),
@@ -99,7 +98,7 @@ fn value_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Where an object or an array ends that begins at `at`.
+/// The end of the object or array that begins at `at`.
 fn nested_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 0_usize;
     loop {
@@ -119,7 +118,7 @@ fn nested_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Where a string ends whose first quote is at `at`.
+/// The end of the string whose first quote is at `at`.
 fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
     let mut end = at + 1;
     loop {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{Json, JsonError, Object};
 
-/// The members of one object, in order, values as raw text.
+/// The members of one object, in order, with their values as raw text.
 #[derive(Debug, Default)]
 pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a str)>);
 
@@ -59,7 +59,7 @@ impl<'a> Members<'a> {
         self.get(name).and_then(|raw| serde_json::from_str(raw).ok())
     }
 
-    /// Renames the first of `aliases` that is there, unless `name` is.
+    /// Renames the first member with one of these aliases, unless there is one called `name`.
     pub fn rename(&mut self, aliases: &[&'static str], name: &'static str) {
         if self.get(name).is_some() {
             return;
@@ -101,12 +101,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// A string that borrows where it has no escapes.
+/// A string that is borrowed if it has no escapes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// A value as it stands in the text that it is a part of.
+/// A value as it is written in the text that contains it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Raw<'a>(pub(crate) &'a str);
 
@@ -116,7 +116,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// It is what a passed text holds.
+/// From a text that was checked.
 impl<'a> From<&'a str> for Raw<'a> {
     fn from(text: &'a str) -> Raw<'a> {
         Raw(text)

@@ -1,4 +1,4 @@
-//! Objects that this crate writes, and the escapes of their strings.
+//! Writes JSON objects, and escapes their strings.
 
 use alloc::string::String;
 use core::fmt::{self, Write as _};
@@ -10,10 +10,10 @@ use super::pass::after_plain;
 use crate::id::IdText;
 use crate::time::UtcMs;
 
-/// Room for what most objects hold, so that they seldom grow.
+/// The initial capacity, which most objects do not exceed.
 const ROOM: usize = 126;
 
-/// Writes one JSON object, members in the order of the calls.
+/// Writes one JSON object, with the members in the order of the calls.
 #[derive(Debug)]
 pub struct Object {
     out: String,
@@ -31,14 +31,14 @@ impl Object {
         Object::with_capacity(ROOM)
     }
 
-    /// An empty object with room for `bytes`.
+    /// An empty object with capacity for `bytes`.
     pub(crate) fn with_capacity(bytes: usize) -> Object {
         let mut out = String::with_capacity(bytes + 2);
         out.push('{');
         Object { out }
     }
 
-    /// An empty object with room for `bytes` in a buffer that was used before.
+    /// An empty object in a reused buffer, with capacity for `bytes`.
     pub(crate) fn reusing(mut buffer: String, bytes: usize) -> Object {
         buffer.clear();
         buffer.reserve(bytes + 2);
@@ -61,7 +61,7 @@ impl Object {
         self
     }
 
-    /// A member that prints as a string without escapes.
+    /// A string member whose text has nothing to escape.
     pub fn display(&mut self, name: &'static str, value: impl fmt::Display) -> &mut Object {
         self.name(name);
         // Writing to a `String` cannot fail.
@@ -78,8 +78,8 @@ impl Object {
         self
     }
 
-    /// Goes on in a buffer that was used before with what was written of another one, with
-    /// room for `bytes` more.
+    /// Continues in a reused buffer after the beginning of another object, with capacity for
+    /// `bytes` more.
     pub(crate) fn begun(mut buffer: String, beginning: &str, bytes: usize) -> Object {
         buffer.clear();
         buffer.reserve(beginning.len() + bytes + 1);
@@ -87,19 +87,19 @@ impl Object {
         Object { out: buffer }
     }
 
-    /// What was written so far.
+    /// The text so far.
     pub(crate) fn unfinished(self) -> String {
         self.out
     }
 
-    /// The last digits of an id whose other ones were written before.
+    /// The last digits of an id whose other digits were written before.
     pub(crate) fn last_digits(&mut self, ulid: Ulid) -> &mut Object {
         self.out.push_str(IdText::last(ulid).as_str());
         self.out.push('"');
         self
     }
 
-    /// Members that were written before, each after the other; perhaps none.
+    /// Members that were written before, separated by commas; may be empty.
     pub(crate) fn members(&mut self, written: &str) -> &mut Object {
         if !written.is_empty() {
             self.next();
@@ -108,7 +108,7 @@ impl Object {
         self
     }
 
-    /// A moment, as text.
+    /// A time, as text.
     pub(crate) fn time(&mut self, name: &'static str, at: UtcMs) -> &mut Object {
         self.name(name);
         self.out.push('"');
@@ -129,21 +129,21 @@ impl Object {
         self.raw(name, if value { "true" } else { "false" })
     }
 
-    /// A member whose value is JSON text already.
+    /// A member whose value is JSON text.
     pub fn raw(&mut self, name: &'static str, json: &str) -> &mut Object {
         self.name(name);
         self.out.push_str(json);
         self
     }
 
-    /// A member whose name somebody else has chosen, and whose value is JSON text already.
+    /// A member with any name, whose value is JSON text.
     pub fn member(&mut self, name: &str, json: &str) -> &mut Object {
         self.any_name(name);
         self.out.push_str(json);
         self
     }
 
-    /// A member of another object, with its name as it is written there.
+    /// A member of another object, whose name has its escapes already.
     pub(crate) fn written(&mut self, name: &str, json: &str) -> &mut Object {
         self.next();
         self.out.push('"');
@@ -170,7 +170,7 @@ impl Object {
         self
     }
 
-    /// An array member of texts already in JSON, whoever has chosen its name.
+    /// An array member with any name, whose items are JSON texts.
     pub fn array<T: AsRef<str>>(&mut self, name: &str, items: impl IntoIterator<Item = T>) -> &mut Object {
         self.any_name(name);
         self.out.push('[');
@@ -196,13 +196,13 @@ impl Object {
         self.out
     }
 
-    /// An empty object in a buffer that was used before: see [`json_and_buffer`](Self::json_and_buffer).
+    /// An empty object in a reused buffer: see [`json_and_buffer`](Self::json_and_buffer).
     pub fn in_buffer(buffer: String) -> Object {
         Object::reusing(buffer, 0)
     }
 
-    /// The finished object as [`Json`], and the buffer that it was written in, for whoever
-    /// writes many: each takes one place in memory, of its size.
+    /// The finished object as [`Json`], and its buffer, to be reused for the next object. Each
+    /// object then takes one allocation, of its size.
     ///
     /// ```
     /// use arcp_proto::json::Object;
@@ -221,7 +221,7 @@ impl Object {
         Json::from_written(self.done())
     }
 
-    /// Begins a member with a name of ours, in which there is nothing to escape.
+    /// Begins a member whose name is known here and has nothing to escape.
     fn name(&mut self, name: &'static str) {
         debug_assert!(name.bytes().all(is_plain), "{name} needs escapes");
         self.next();
@@ -255,23 +255,23 @@ fn push_number(out: &mut String, mut value: u64) {
             break;
         }
     }
-    // Digits are text.
+    // ASCII digits are valid UTF-8.
     out.push_str(core::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
-/// Whether a byte stands in a string as it is.
+/// Whether a byte needs no escape in a string.
 fn is_plain(byte: u8) -> bool {
     byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
-/// Whether all of a text stands in a string as it is.
+/// Whether a text needs no escape in a string.
 fn is_plain_text(text: &[u8]) -> bool {
-    /// From so many bytes on it pays to look at many of them at once.
+    /// The length in bytes from which a vectorised loop is faster.
     const MANY: usize = 64;
     if text.len() < MANY {
         return after_plain(text, 0) == text.len();
     }
-    // The loop has no way out before the end: else it would be done one by one.
+    // A loop without an early exit is vectorised.
     text.iter().fold(true, |plain, byte| plain & is_plain(*byte))
 }
 

@@ -1,20 +1,20 @@
-//! One pass over JSON text that is as it has to be, which most of it is: syntax, depth,
-//! strings and numbers are looked at once. Whatever it does not vouch for is left to
-//! [`check`](mod@super::check) and the parser, which say what is wrong with it, if anything is.
+//! One pass over a JSON text that is valid, as most are: syntax, depth, strings and numbers are
+//! checked together. A text that it does not accept is left to [`check`](mod@super::check) and the
+//! parser, which find the fault, if there is one.
 
 use alloc::borrow::Cow;
 
 use super::{Raw, Text};
 
-/// Levels that one word keeps apart.
+/// The number of levels that fit into one word.
 const DEEPEST: usize = u128::BITS as usize - 1;
 const ONES: u64 = u64::MAX / 255;
 const TOPS: u64 = ONES << 7;
 
-/// One member of an object, as it stands there.
+/// One member of an object, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Member<'a> {
-    /// Without its quotes; there is no escape in it.
+    /// Without its quotes; it has no escapes.
     pub(crate) name: &'a str,
     pub(crate) value: &'a str,
     /// Whether the value is a string without escapes.
@@ -27,7 +27,7 @@ impl<'a> Member<'a> {
         self.plain.then(|| &self.value[1..self.value.len() - 1])
     }
 
-    /// Its text, if it is not null; `None` if it is neither a string nor that.
+    /// Its string, or `Some(None)` for null; `None` if it is neither.
     pub(crate) fn text(&self) -> Option<Option<Text<'a>>> {
         match self.plain() {
             Some(text) => Some(Some(Text(Cow::Borrowed(text)))),
@@ -36,23 +36,23 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Its number, if it is not null; `None` if it is neither a whole one nor that.
+    /// Its whole number, or `Some(None)` for null; `None` if it is neither.
     pub(crate) fn u64(&self) -> Option<Option<u64>> {
         if self.value == "null" { Some(None) } else { self.value.parse().ok().map(Some) }
     }
 
-    /// Its value, if it is not null.
+    /// Its value, unless that is null.
     pub(crate) fn raw(&self) -> Option<Raw<'a>> {
         (self.value != "null").then_some(Raw(self.value))
     }
 }
 
-/// Which members of an object have come, each known by a number below 32.
+/// The members of an object seen so far, each with a number below 32.
 #[derive(Default)]
 pub(crate) struct Once(u32);
 
 impl Once {
-    /// Notes one; `None` if it comes again.
+    /// Notes a member; `None` if it was noted before.
     pub(crate) fn note(&mut self, member: u32) -> Option<()> {
         let known = self.0;
         self.0 |= 1 << member;
@@ -60,8 +60,8 @@ impl Once {
     }
 }
 
-/// Gives each member of the object that a text is, nested at most `depth` deep, in order;
-/// `None` if the text is no such object, if that cannot be told here, or `each` stops it.
+/// Gives `each` the members of the text's object, nested at most `depth` deep, in order. `None` if
+/// the text is no such object, if this pass cannot tell, or if `each` stops it.
 pub(crate) fn members<'a>(text: &'a str, depth: usize, mut each: impl FnMut(Member<'a>) -> Option<()>) -> Option<()> {
     let mut pass = Pass { text, at: 0, depth: depth.min(DEEPEST) };
     pass.blanks();
@@ -93,7 +93,7 @@ pub(crate) fn members<'a>(text: &'a str, depth: usize, mut each: impl FnMut(Memb
     }
 }
 
-/// The value that a text is, without what is blank around it; `None` as with [`members`].
+/// The value of a text, without blanks around it; `None` as in [`members`].
 pub(super) fn value(text: &str, depth: usize) -> Option<&str> {
     let mut pass = Pass { text, at: 0, depth: (depth + 1).min(DEEPEST) };
     pass.blanks();
@@ -107,12 +107,12 @@ pub(super) fn value(text: &str, depth: usize) -> Option<&str> {
 struct Pass<'a> {
     text: &'a str,
     at: usize,
-    /// How deep an object or array may stand, of which the outermost is the first.
+    /// How deep objects and arrays may be nested; the outermost has depth 1.
     depth: usize,
 }
 
 impl Pass<'_> {
-    /// The byte that comes next; 0 at the end.
+    /// The next byte; 0 at the end.
     fn byte(&self) -> u8 {
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
@@ -129,15 +129,15 @@ impl Pass<'_> {
         }
     }
 
-    /// Nothing comes but blanks.
+    /// Succeeds if only blanks are left.
     fn end(mut self) -> Option<()> {
         self.blanks();
         (self.at == self.text.len()).then_some(())
     }
 
-    /// Passes a value that is one level down; gives whether it is a string without escapes.
+    /// Passes a value one level down; returns whether it is a string without escapes.
     fn value(&mut self) -> Option<bool> {
-        // What is open, the innermost last: a one for each object.
+        // The open objects and arrays, the innermost in the lowest bit; 1 for an object.
         let (mut open, mut level) = (0_u128, 0);
         let mut plain = false;
         loop {
@@ -167,7 +167,7 @@ impl Pass<'_> {
                 }
                 _ => return None,
             }
-            // A value has come to its end, and perhaps what it stands in.
+            // A value has ended; objects and arrays around it may end too.
             loop {
                 if level == 0 {
                     return Some(plain);
@@ -207,7 +207,7 @@ impl Pass<'_> {
         Some(())
     }
 
-    /// Passes a string; gives whether there is no escape in it.
+    /// Passes a string; returns whether it has no escapes.
     fn string(&mut self) -> Option<bool> {
         self.take(b'"')?;
         let mut plain = true;
@@ -231,7 +231,7 @@ impl Pass<'_> {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
             b'u' => {
                 let unit = bytes.get(self.at + 2..self.at + 6)?;
-                // Halves of a pair are looked at elsewhere.
+                // Surrogates are left to `check`.
                 let half = matches!(unit, [b'd' | b'D', b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
                 (!half && unit.iter().all(u8::is_ascii_hexdigit)).then_some(6)?
             }
@@ -242,7 +242,7 @@ impl Pass<'_> {
 
     /// Passes a number that a double can hold.
     fn number(&mut self) -> Option<()> {
-        /// The longest, in bytes, of which that can be told without reading it.
+        /// The length in bytes up to which a number without an exponent always fits.
         const SHORT: usize = 300;
         let begin = self.at;
         self.at += usize::from(self.byte() == b'-');
@@ -275,8 +275,8 @@ impl Pass<'_> {
     }
 }
 
-/// The first byte from `at` on that does not stand for itself in a string: a quote, a
-/// backslash, a control character; else the end.
+/// The position of the first byte from `at` on that is special in a string: a quote, a backslash,
+/// or a control character; otherwise the end.
 pub(super) fn after_plain(text: &[u8], mut at: usize) -> usize {
     while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk()) {
         let plain = plain_of(u64::from_le_bytes(*eight));
@@ -288,20 +288,19 @@ pub(super) fn after_plain(text: &[u8], mut at: usize) -> usize {
     after_plain_rest(text, at)
 }
 
-/// The same where fewer than eight bytes are left.
+/// The same, for fewer than eight bytes.
 fn after_plain_rest(text: &[u8], at: usize) -> usize {
     match (text.len().saturating_sub(at), text.last_chunk()) {
         (0, _) => at,
-        // The rest of it, with zeros behind, which do not stand for themselves.
+        // The remaining bytes, followed by zeros, which are special.
         (rest, Some(eight)) => at + plain_of(u64::from_le_bytes(*eight) >> (64 - 8 * rest)),
         (_, None) => at + text[at..].iter().take_while(|byte| plain_of(u64::from(**byte)) > 0).count(),
     }
 }
 
-/// How many of eight bytes, the first being the lowest, stand for themselves before one that does
-/// not.
+/// How many of eight bytes precede the first special one. The first byte is the lowest.
 fn plain_of(eight: u64) -> usize {
-    // The lowest bit that is set is right; those above it may not be.
+    // Only the lowest bit that is set is reliable.
     let is = |byte: u8| {
         let differs = eight ^ (ONES * u64::from(byte));
         differs.wrapping_sub(ONES) & !differs
@@ -320,7 +319,7 @@ mod tests {
     use super::*;
     use crate::json::check;
 
-    /// What takes several passes: the check, and the parser.
+    /// The same in several passes: the check, and the parser.
     fn slowly(text: &str, depth: usize) -> Option<&str> {
         check(text, depth).ok()?;
         serde_json::from_str::<&RawValue>(text).ok().map(RawValue::get)

@@ -1,4 +1,4 @@
-//! Patterns of agents and principals: those of leases, held against names.
+//! Patterns of agents and principals: those of leases, applied to names.
 
 use alloc::string::{String, ToString as _};
 use core::fmt;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Issuer, Principal};
 use crate::lease::{Namespace, Pattern, Refused, Target};
 
-/// Where names are compared: agents, and what is left of principals.
+/// The namespace whose rules names are compared by.
 const NAMES: Namespace = Namespace::AgentDelegate;
-/// What means every principal that somebody vouches for, or every one behind a prefix.
+/// Matches every principal with a credential, or every one with a prefix.
 const ALL: &str = "**";
 
-/// Agents by their names, without a version: `build`, `test-*`.
+/// Agents by name, without a version: `build`, `test-*`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AgentPattern(Pattern);
 
 impl AgentPattern {
-    /// Whether it means this agent.
+    /// Whether it matches this agent.
     pub fn matches(&self, agent: &str) -> bool {
         Target::new(&NAMES, agent).is_ok_and(|target| self.0.matches(&target))
     }
@@ -34,24 +34,24 @@ impl FromStr for AgentPattern {
     }
 }
 
-/// Principals by their names: `ci-*`, `spiffe://example/ns/*`,
-/// `https://login.example#ops-*`, or `**` for everybody with a credential.
+/// Principals by name: `ci-*`, `spiffe://example/ns/*`, `https://login.example#ops-*`, or `**` for
+/// all with a credential.
 ///
-/// An issuer and what stands before `://` are compared as they are; what follows is a
-/// pattern of names. It means nobody that nobody vouches for. A principal whose name
-/// has no single meaning, such as `a/../b`, is meant by its own text and by `**` alone.
+/// An issuer, and the text before `://`, are compared literally; the rest is a pattern of names. No
+/// pattern matches an anonymous principal. A principal whose name is ambiguous, such as `a/../b`,
+/// matches only its own text and `**`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PrincipalPattern {
     text: String,
-    /// Where what is a pattern begins.
+    /// Where the pattern begins in the text.
     behind: usize,
-    /// `None`: everything there is meant, or the text alone.
+    /// `None`: all principals with the prefix match, or only the text itself.
     pattern: Option<Pattern>,
 }
 
 impl PrincipalPattern {
-    /// Whether it means somebody.
+    /// Whether it matches this principal.
     pub fn matches(&self, principal: &Principal) -> bool {
         if principal.is_anonymous() {
             return false;
@@ -71,7 +71,7 @@ impl PrincipalPattern {
     }
 }
 
-/// Where the part of a name begins that patterns are held against.
+/// Where the part of a name begins that patterns are applied to.
 fn behind_prefix(name: &str, issuer: Option<&Issuer>) -> usize {
     const OF_SCHEME: &str = "://";
     match issuer {
@@ -84,14 +84,14 @@ impl FromStr for PrincipalPattern {
     type Err = Refused;
 
     fn from_str(text: &str) -> Result<PrincipalPattern, Refused> {
-        // A pattern of an issuer's subjects reads as such a principal.
+        // A pattern of an issuer's subjects parses as such a principal.
         let principal: Option<Principal> = text.parse().ok();
         let behind = behind_prefix(text, principal.as_ref().and_then(Principal::issuer));
         let rest = &text[behind..];
         let pattern = match Pattern::new(&NAMES, rest) {
             _ if rest == ALL => None,
             Ok(pattern) => Some(pattern),
-            // Whoever is called so is meant alone.
+            // The text matches only itself.
             Err(_) if principal.is_some() && behind > 0 && !rest.contains(['*', '?']) => None,
             Err(refused) => return Err(refused),
         };
@@ -99,7 +99,7 @@ impl FromStr for PrincipalPattern {
     }
 }
 
-/// What both kinds are besides: the text that they were written as.
+/// What both kinds share: the text that they were written as.
 macro_rules! text {
     ($kind:ty, $text:expr) => {
         impl fmt::Display for $kind {

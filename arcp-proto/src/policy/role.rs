@@ -1,4 +1,4 @@
-//! Roles: what a credential says of its holder besides who it is.
+//! Roles: what a credential says about its principal besides the name.
 
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString as _};
@@ -54,7 +54,7 @@ impl TryFrom<String> for Role {
     }
 }
 
-/// The roles of somebody: mostly none, which costs nothing.
+/// The roles of a principal. An empty set needs no allocation.
 ///
 /// ```
 /// use arcp_proto::policy::{Role, Roles};
@@ -67,22 +67,22 @@ impl TryFrom<String> for Role {
 pub struct Roles(Option<Arc<BTreeSet<Role>>>);
 
 impl Roles {
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether this one is among them.
+    /// Whether this role is in the set.
     pub fn has(&self, role: &Role) -> bool {
         self.0.as_ref().is_some_and(|roles| roles.contains(role))
     }
 
-    /// All of them, in the order of their names.
+    /// All roles, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Role> {
         self.0.iter().flat_map(|roles| roles.iter())
     }
 
-    /// Those that are among others too.
+    /// The roles that are also in `others`.
     #[must_use]
     pub fn within(&self, others: &Roles) -> Roles {
         self.iter().filter(|role| others.has(role)).cloned().collect()

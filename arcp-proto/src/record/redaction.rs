@@ -1,4 +1,4 @@
-//! What stands in a recording for values of credentials.
+//! Replaces values of credentials in a recording.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -12,34 +12,34 @@ use crate::model::credential::{Issuance, Revocation, check_value};
 use crate::runtime::{AgentCall, Input, Output};
 use crate::secret::Secret;
 
-/// Jobs whose values are looked for although they count no longer: the latest ones.
+/// For how many jobs, the latest ones, revoked values are still replaced.
 const REVOKED: usize = 1024;
-/// The bytes by which a value is found: a usable one has as many.
+/// The number of bytes by which a value is looked up. Each usable value has at least as many.
 const BEGINNING: usize = 8;
 
-/// What a stand-in is made of: what may stand in a value.
+/// The characters of replacements, all of which may occur in a value.
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The values of credentials that a runtime was given, and what is written instead: of
-/// those that may count all of them.
+/// The values of credentials that a runtime was given, and their replacements. It has all values
+/// that may be valid.
 pub(super) struct Redaction {
-    /// By which stand-ins are made.
+    /// The key from which replacements are made.
     key: [u8; 32],
-    /// By their beginnings.
+    /// Values by their first bytes.
     known: BTreeMap<[u8; BEGINNING], Vec<Known>>,
     given: u64,
-    /// What the host was asked to do and has not answered, and for which job.
+    /// Operations about credentials that the host has not answered, and the job of each.
     asked: BTreeMap<OpId, JobId>,
     /// The values of each job.
     of_jobs: BTreeMap<JobId, Vec<String>>,
-    /// Values of jobs that have none any more, of the first one first.
+    /// Values of jobs whose credentials are revoked, oldest first.
     revoked: VecDeque<Vec<String>>,
 }
 
 struct Known {
     value: String,
     instead: String,
-    /// How often it was issued and is not let go of.
+    /// How often it was issued without being forgotten.
     issued: usize,
 }
 
@@ -56,7 +56,7 @@ impl Redaction {
         Redaction { key, known, given: 0, asked, of_jobs, revoked }
     }
 
-    /// Notes for which job the host is asked something.
+    /// Notes the job of an operation that the host is asked to do.
     pub(super) fn note(&mut self, output: &Output) {
         if let Output::IssueCredentials { op, order } = output {
             self.asked.insert(*op, order.job);
@@ -66,9 +66,8 @@ impl Redaction {
         }
     }
 
-    /// Looks for the values that an input brings from now on. Gives what is recorded
-    /// instead of it, if it has values that cannot be used: they are refused as an empty
-    /// one is.
+    /// Adds the values in an input. Returns the input to be recorded in its place, if it has values
+    /// that cannot be used: the runtime refuses them as it does an empty value.
     pub(super) fn learn(&mut self, input: &Input) -> Option<Input> {
         if let Input::CredentialsRevoked { op, done } = input {
             let job = self.asked.remove(op).filter(|_| *done);
@@ -101,15 +100,15 @@ impl Redaction {
         }
         match job {
             Some(job) => self.of_jobs.entry(job).or_default().extend(values),
-            // Nobody has asked for them: no job has them.
+            // Nobody asked for them, so no job has them.
             None => self.retire(values),
         }
         let is_usable = recorded == *issued;
         (!is_usable).then_some(Input::CredentialsIssued { op: *op, issuance: Issuance::Issued(recorded) })
     }
 
-    /// Looks for a value that an agent wants for a credential, if the call says one. Gives
-    /// what is recorded instead of it, if it cannot be used.
+    /// Adds the value that an agent wants for a credential, if the call has one. Returns the call
+    /// to be recorded in its place, if the value cannot be used.
     fn learn_wish(&mut self, job: JobId, call: &AgentCall) -> Option<AgentCall> {
         let AgentCall::RenewCredential { id, value: Some(value) } = call else {
             return None;
@@ -122,12 +121,12 @@ impl Redaction {
             }
             return None;
         }
-        // As long, for what is counted in bytes, and as little to be used.
+        // Of the same length, for counts in bytes, and as unusable.
         let instead = Secret::new(" ".repeat(value.expose().len()));
         Some(AgentCall::RenewCredential { id: id.clone(), value: Some(instead) })
     }
 
-    /// The same, of several calls.
+    /// The same, for several calls.
     fn learn_wishes(&mut self, job: JobId, calls: &[AgentCall]) -> Option<Vec<AgentCall>> {
         let mut recorded: Option<Vec<AgentCall>> = None;
         for (at, call) in calls.iter().enumerate() {
@@ -138,7 +137,7 @@ impl Redaction {
         recorded
     }
 
-    /// Looks for a value; gives it back.
+    /// Adds a value; returns it.
     fn add(&mut self, value: &str) -> Option<String> {
         let of_beginning = self.known.entry(*value.as_bytes().first_chunk()?).or_default();
         if let Some(known) = of_beginning.iter_mut().find(|known| known.value == value) {
@@ -148,12 +147,12 @@ impl Redaction {
         self.given += 1;
         let instead = stand_in(&self.key, self.given, value.len());
         of_beginning.push(Known { value: value.into(), instead, issued: 1 });
-        // The longest first: one value may begin with another.
+        // The longest first, because one value may begin with another.
         of_beginning.sort_by_key(|known| core::cmp::Reverse(known.value.len()));
         Some(value.into())
     }
 
-    /// Values count no longer, though they may be said for a while.
+    /// Notes that values are revoked. They may still occur for a while.
     fn retire(&mut self, values: Vec<String>) {
         self.revoked.push_back(values);
         while self.revoked.len() > REVOKED {
@@ -175,8 +174,8 @@ impl Redaction {
         }
     }
 
-    /// A line without those values. None of their characters is escaped in JSON, so
-    /// that they stand there as they are, however deep.
+    /// A line with its values replaced. None of their characters is escaped in JSON, so they are
+    /// found as they are, at any depth.
     pub(super) fn redacted(&self, line: String) -> String {
         if self.known.is_empty() {
             return line;
@@ -199,8 +198,8 @@ impl Redaction {
     }
 }
 
-/// As long as a value, and like no other: what is counted in bytes stays the same. Who
-/// could foresee one could say it: a replay would mask that, and the run did not.
+/// A replacement of the same length, so that counts in bytes stay the same. It cannot be foreseen:
+/// if a client sent it, a replay would mask it, and the run did not.
 fn stand_in(key: &[u8; 32], given: u64, length: usize) -> String {
     let mut instead = String::with_capacity(length);
     let mut block = 0_u64;
@@ -249,7 +248,7 @@ mod tests {
         recorder.input(Now::default(), &Input::CredentialsRevoked { op, done: true });
     }
 
-    /// What is recorded of this text.
+    /// The recorded form of this text.
     fn recorded(recorder: &mut Recorder, text: &str) -> String {
         recorder.take();
         let issuance = Issuance::Failed { reason: text.into(), is_exhausted: false };
@@ -270,7 +269,7 @@ mod tests {
         let line = recorded(&mut recorder, "a sk-longest-living-2, sk-longest-living. sk-short-2999");
         assert!(!line.contains("sk-"), "{line}");
         assert_eq!(line.len(), recorded(&mut recorder, &"x".repeat(55)).len(), "what is counted in bytes stays");
-        // What counts no longer is looked for for a while.
+        // Revoked values are replaced only for a while.
         assert!(recorded(&mut recorder, "sk-short-3").contains("sk-short-3"));
         // Two jobs may have one value.
         issued(&mut recorder, 5000, "sk-longest-living");
