@@ -57,7 +57,7 @@ pub struct Limits {
     /// Events held in memory and kept in the store.
     #[serde(flatten)]
     pub history: HistoryLimits,
-    /// Children of jobs, and jobs that are handed off.
+    /// Children of jobs, and jobs that are handed over.
     #[serde(flatten)]
     pub family: FamilyLimits,
     /// The audit trail.

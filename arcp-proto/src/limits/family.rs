@@ -1,8 +1,8 @@
-//! Bounds of children of jobs, and of jobs that are handed off.
+//! Bounds of children of jobs, and of jobs that are handed over.
 
 use serde::{Deserialize, Serialize};
 
-/// Children of jobs, and jobs that are handed off.
+/// Children of jobs, and jobs that are handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FamilyLimits {
@@ -15,7 +15,7 @@ pub struct FamilyLimits {
     /// Jobs below one that is itself not a child, counting those that are unfinished or have
     /// unfinished ones below them (256). More: the delegation is refused.
     pub jobs_per_family: usize,
-    /// Jobs that are being handed off to other runtimes (256); each account may have its
+    /// Jobs that are being handed over to other runtimes (256); each account may have its
     /// `principal_share`. More: refused.
     pub departing_jobs: usize,
     /// Bytes of a `delegate` event that repeats the request for the child, its input included

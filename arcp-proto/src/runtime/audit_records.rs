@@ -31,7 +31,7 @@ pub struct AuditEntry {
     /// The session that an operator was to take from its client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<SessionId>,
-    /// The principal that was to get the job by a handover, or whose session was to be taken.
+    /// The principal that was to get the job by a handoff, or whose session was to be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Principal>,
     /// The runtime that was to get the job by a handoff, by its local name.

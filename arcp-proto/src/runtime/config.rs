@@ -89,12 +89,12 @@ pub struct Authority {
     /// submit is. The host needs nothing for this.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub workflows: bool,
-    /// Other runtimes that jobs may be handed off to.
+    /// Other runtimes that jobs may be handed over to.
     #[serde(skip_serializing_if = "Handoffs::is_default")]
     pub handoff: Handoffs,
 }
 
-/// The other runtimes that jobs may be handed off to, in an [`Authority`] (RFC §14).
+/// The other runtimes that jobs may be handed over to, in an [`Authority`] (RFC §14).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Handoffs {

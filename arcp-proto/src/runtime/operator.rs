@@ -36,7 +36,7 @@ pub enum Operator {
     },
     /// A credential of a principal is no longer valid. Every session of the principal
     /// is taken from its client, which is told with the code `UNAUTHENTICATED` and
-    /// may open another one with a valid credential. Jobs go on.
+    /// may open another one with a valid credential. Its schedules are paused; jobs go on.
     Revoke {
         /// The principal.
         principal: Principal,

@@ -263,7 +263,7 @@ pub enum Record {
     },
     /// A decision about authority.
     Audited(Box<AuditEntry>),
-    /// A job was handed to another principal. The latest one counts.
+    /// A job was handed over to another principal. The latest one counts.
     HandedOver {
         /// The job.
         job: JobId,

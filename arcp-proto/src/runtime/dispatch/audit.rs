@@ -94,7 +94,7 @@ pub(super) fn note(
         | Command::ReleaseArtifact { .. } => return,
     };
     let principal = session.principal();
-    // A repeated handover was done before.
+    // A repeated handoff was done before.
     if done.is_ok() && act == AuditAct::HandOver && handler.runtime.ctx.log.last() == before {
         return;
     }

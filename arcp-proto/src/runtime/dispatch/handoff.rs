@@ -21,7 +21,7 @@ use crate::runtime::session::{Outcome, Session};
 /// The member of the refusal's details by which a program recognises that no session takes the job.
 const NO_TAKER: &str = "no_taker";
 
-/// The reply to a handover that is done, or a departure that has begun.
+/// The reply to a handoff that is done, or a departure that has begun.
 pub(super) fn done(wish: &HandOver) -> &'static str {
     if goes_elsewhere(wish) { "handing over" } else { "handed over" }
 }
