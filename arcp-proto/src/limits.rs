@@ -547,7 +547,7 @@ pub struct HistoryLimits {
     /// at that none of its own connections is read.
     pub undurable_bytes: usize,
     /// Bytes of records that one account has caused and that are not durable (2 MiB): other accounts' records wait
-    /// behind them, however many jobs it runs. At it its agents are heard later, in turn; heartbeats are not delayed.
+    /// behind them, however many jobs it runs. At it calls of its agents wait, in turn; heartbeats do not.
     pub agent_undurable_bytes: usize,
 }
 

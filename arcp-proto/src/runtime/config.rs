@@ -156,7 +156,7 @@ pub struct Timing {
     /// is, in the family that has this; `None`: for ever. At least ten
     /// seconds.
     pub session_lease: Option<Duration>,
-    /// How long after its last heartbeat a session can be resumed. For as
+    /// How long a session can be resumed after its client was last heard. For as
     /// long, events of unfinished jobs are kept after every session has
     /// acknowledged them. At least one second.
     pub resume_window: Duration,

@@ -150,7 +150,7 @@ pub enum Record {
         job: JobId,
         /// What is left in each bounded currency; negative if the job spent more than it had.
         left: Budget,
-        /// What people have added to its lease's budget, to that of the job and those below it,
+        /// What people have added to the budget of its lease, for the job and those below it,
         /// spent or not.
         #[serde(default, skip_serializing_if = "Budget::is_empty")]
         raised: Budget,

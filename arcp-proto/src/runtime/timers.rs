@@ -89,7 +89,7 @@ pub enum Timer {
     Workflow(JobId),
     /// The agent of a job has not made a requested checkpoint in time.
     Checkpoint(JobId),
-    /// Agents whose calls were put off for the store are heard again.
+    /// Calls of agents that were put off for the store are handled.
     Backlog,
 }
 

@@ -24,7 +24,7 @@ const FLOOD_FACTOR: usize = 16;
 #[derive(Debug)]
 pub(super) struct Answers {
     queue: VecDeque<Queued>,
-    /// Pongs and other replies that answer no request for something, and overtake the queue.
+    /// Replies that overtake the queue: pongs, and messages that answer no request.
     asides: VecDeque<(Reply, Charge)>,
     /// The account of the connection.
     account: Balance,
