@@ -18,7 +18,7 @@ pub struct Agents {
     /// The agent to show [default: all of them].
     #[arg(value_parser = values::agent, value_name = "NAME")]
     pub agent: Option<AgentRef>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

@@ -28,11 +28,11 @@ use crate::watch::from_now;
 /// How long what was granted may take to be shown.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answer what a job asks.
+/// Answer a question of a job.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "arcp answer [OPTIONS] <ID> <JSON|@FILE|-|--choice <OPTION>|--default>")]
 pub struct AnswerTo {
-    /// The question: `arcp inbox` shows them.
+    /// The id of the question, as `arcp inbox` shows it.
     #[arg(value_parser = values::question, value_name = "ID")]
     pub question: PromptId,
     /// The answer.
@@ -43,31 +43,31 @@ pub struct AnswerTo {
     pub place: Where,
 }
 
-/// An answer, one of these.
+/// The answer; exactly one of these.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct Given {
-    /// The value that is asked for: JSON, @FILE, or - for stdin.
+    /// The requested value: JSON, @FILE, or - for stdin.
     #[arg(value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
     pub value: Option<String>,
-    /// The id of the option that is chosen.
+    /// The id of the chosen option.
     #[arg(long, value_name = "OPTION")]
     pub choice: Option<String>,
-    /// What counts if nobody answers.
+    /// The question's default answer.
     #[arg(long)]
     pub default: bool,
 }
 
-/// Grant the permission that a job asks for.
+/// Grant a permission that a job requests.
 #[derive(Debug, clap::Args)]
 pub struct Approve {
-    /// The question: `arcp inbox` shows them.
+    /// The id of the question, as `arcp inbox` shows it.
     #[arg(value_parser = values::question, value_name = "ID")]
     pub question: PromptId,
-    /// For how long.
+    /// How long the permission lasts.
     #[command(flatten)]
     pub span: GrantedFor,
-    /// Grant only what this pattern means; it is within what is asked for.
+    /// Grant only this pattern, which must be within the requested one.
     #[arg(long, value_name = "PATTERN")]
     pub scope: Option<String>,
     /// The runtime.
@@ -75,29 +75,28 @@ pub struct Approve {
     pub place: Where,
 }
 
-/// For how long a permission is granted: never for longer than is asked for.
+/// How long a permission lasts: at most as long as requested.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub struct GrantedFor {
-    /// For one use.
+    /// Grant a single use.
     #[arg(long)]
     pub once: bool,
-    /// As long as is asked for, until the job ends at the latest: without any of
-    /// these, too.
+    /// Grant it for as long as requested, at most until the job ends (the default).
     #[arg(long)]
     pub job: bool,
-    /// For this time, if so much was asked for: `arcp extend` prolongs it.
+    /// Grant it for this time, at most as long as requested. `arcp extend` extends it.
     #[arg(long = "for", value_name = "SPAN", value_parser = values::seconds)]
     pub span: Option<NonZeroU32>,
 }
 
-/// Take back a permission that was granted.
+/// Revoke a granted permission.
 #[derive(Debug, clap::Args)]
 pub struct Revoke {
-    /// What was granted: `arcp approve` says how it is called.
+    /// The id of the grant, as `arcp approve` printed it.
     #[arg(value_parser = values::lease, value_name = "LEASE")]
     pub lease: PromptId,
-    /// Why, for everybody who watches.
+    /// The reason, shown to everybody who watches the job.
     #[arg(long)]
     pub reason: Option<String>,
     /// The runtime.
@@ -105,13 +104,13 @@ pub struct Revoke {
     pub place: Where,
 }
 
-/// Prolong a permission that was granted.
+/// Extend a granted permission.
 #[derive(Debug, clap::Args)]
 pub struct Extend {
-    /// What was granted: `arcp approve` says how it is called.
+    /// The id of the grant, as `arcp approve` printed it.
     #[arg(value_parser = values::lease, value_name = "LEASE")]
     pub lease: PromptId,
-    /// For this time from now on.
+    /// The new duration, from now.
     #[arg(long = "for", value_name = "SPAN", value_parser = values::seconds)]
     pub span: NonZeroU32,
     /// The runtime.
@@ -119,13 +118,13 @@ pub struct Extend {
     pub place: Where,
 }
 
-/// Refuse the permission that a job asks for.
+/// Refuse a permission that a job requests.
 #[derive(Debug, clap::Args)]
 pub struct Deny {
-    /// The question: `arcp inbox` shows them.
+    /// The id of the question, as `arcp inbox` shows it.
     #[arg(value_parser = values::question, value_name = "ID")]
     pub question: PromptId,
-    /// Why, for the agent.
+    /// The reason, shown to the agent.
     #[arg(long)]
     pub reason: Option<String>,
     /// The runtime.
@@ -256,7 +255,7 @@ fn not_taken(error: ClientError, question: PromptId) -> Failure {
     Failure::new(of_refusal(refusal), format!("{question}: {why}{advice}"))
 }
 
-/// What counts if nobody answers.
+/// The question's default answer.
 fn default_of(client: &Client, question: PromptId) -> Result<PromptAnswer, Failure> {
     let id = question.to_string();
     let found = open_in(client, &question.job.into())?.into_iter().find(|open| open.id == id);

@@ -31,13 +31,13 @@ const MOST: u64 = 64 << 20;
 /// Entries of a page.
 const PAGE: u64 = 500;
 
-/// Leave files with a runtime for a while, and fetch them from anywhere.
+/// Store files with a runtime and fetch them from anywhere.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Artifacts {
     #[command(subcommand)]
     what: Option<Artifact>,
-    /// Without a command they are listed.
+    /// Without a subcommand, lists them.
     #[command(flatten)]
     list: List,
 }
@@ -45,24 +45,24 @@ pub struct Artifacts {
 /// What is done with files that are left.
 #[derive(Debug, clap::Subcommand)]
 pub enum Artifact {
-    /// List what you have left, or what the agent of a job has.
+    /// List your artifacts, or those of a job's agent.
     #[command(visible_alias = "list")]
     Ls(List),
-    /// Leave a file with the runtime; prints what it is known by.
+    /// Store a file and print its artifact id.
     Put(Put),
-    /// Fetch a file that was left, to stdout or to a file.
+    /// Write an artifact to stdout or to a file.
     Get(Get),
-    /// Let go of files before their time.
+    /// Delete artifacts.
     Rm(Rm),
 }
 
 /// List files.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// What the agent of this job has left [default: what you have left, or jobs of yours].
+    /// Only artifacts of this job's agent [default: yours and those of your jobs].
     #[arg(long, value_name = "JOB", value_parser = values::id)]
     job: Option<String>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     printing: Printing,
     /// The runtime.
@@ -73,18 +73,18 @@ pub struct List {
 /// Leave a file.
 #[derive(Debug, clap::Args)]
 pub struct Put {
-    /// The file; `-` is stdin.
+    /// The file, or `-` for stdin.
     file: PathBuf,
-    /// What it is.
+    /// Its media type.
     #[arg(long = "type", default_value = "application/octet-stream", value_name = "MEDIA-TYPE")]
     media_type: MediaType,
-    /// What it is to be known by [default: the runtime says].
+    /// The artifact id [default: chosen by the runtime].
     #[arg(long, value_name = "ID", value_parser = id)]
     id: Option<WireId>,
-    /// For how long, at most as long as the runtime allows [default: the runtime says].
+    /// How long to keep it, within the runtime's limit [default: the runtime's].
     #[arg(long, value_name = "SPAN", value_parser = values::kept)]
     keep: Option<Duration>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     printing: Printing,
     /// The runtime.
@@ -95,12 +95,12 @@ pub struct Put {
 /// Fetch a file.
 #[derive(Debug, clap::Args)]
 pub struct Get {
-    /// What it is known by.
+    /// Its id.
     #[arg(value_name = "ARTIFACT", value_parser = id)]
     id: WireId,
-    /// Where to write it [default: stdout]. A file that is there is replaced once all
-    /// of it has come. What has come of it by then stands beside it, in FILE.partial: there
-    /// the same command goes on.
+    /// Where to write it [default: stdout]. An existing file is replaced only when the
+    /// download is complete. Until then it is in FILE.partial, from which the same
+    /// command resumes.
     #[arg(short, long, visible_alias = "out", value_name = "FILE")]
     file: Option<PathBuf>,
     /// The runtime.
@@ -111,7 +111,7 @@ pub struct Get {
 /// Let go of files.
 #[derive(Debug, clap::Args)]
 pub struct Rm {
-    /// What they are known by.
+    /// Their ids.
     #[arg(required = true, value_name = "ARTIFACT", value_parser = id)]
     ids: Vec<WireId>,
     /// The runtime.

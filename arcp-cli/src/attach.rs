@@ -26,11 +26,11 @@ const CHUNK: usize = 16 << 10;
 /// How long one look at the job or at stdin lasts.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Send stdin to a job that takes input, and show what it says.
+/// Connect stdin and stdout to a job.
 ///
-/// What its agent says in streams goes to stdout, everything else to stderr. On a
-/// terminal Ctrl-P Ctrl-Q leaves the job running, as Ctrl-C does, and Ctrl-D ends what
-/// is sent. Of a job that takes no input, or is over, its output is shown.
+/// Streams of the agent go to stdout, everything else to stderr. On a terminal, Ctrl-P
+/// Ctrl-Q or Ctrl-C detaches and leaves the job running; Ctrl-D ends the input. For a job
+/// that takes no input, or has finished, only its output is shown.
 #[derive(Debug, clap::Args)]
 pub struct Attach {
     /// The job.

@@ -20,24 +20,22 @@ use crate::{store, values};
 
 const HEADER: [&str; 6] = ["AT", "WHO", "ACT", "JOB", "OUTCOME", "WHY"];
 
-/// List who was granted what, used authority over others, or was refused it, and
-/// why; the oldest first.
+/// List grants, refusals and uses of authority over others, with reasons, oldest first.
 ///
-/// Reads the store of a runtime of this user, or the one of --store, whether a
-/// runtime has it open or not. What is refused again and again is one line a minute,
-/// with how often it was.
+/// Reads the store of this user's runtime, or of --store, whether or not a runtime has it
+/// open. Repeated refusals are one entry per minute, with a count.
 #[derive(Debug, clap::Args)]
 pub struct Audit {
-    /// The file of a store.
+    /// The store's file.
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
-    /// Leave out what is older than this, such as 1h.
+    /// Only entries newer than this, such as 1h.
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     pub since: Option<Duration>,
-    /// Leave out what others did than this principal.
+    /// Only entries of this principal.
     #[arg(long, value_name = "NAME")]
     pub principal: Option<Principal>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

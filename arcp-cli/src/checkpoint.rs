@@ -21,15 +21,15 @@ use crate::times::local;
 
 const HEADER: [&str; 5] = ["CHECKPOINT", "MADE", "SIZE", "BY", "LABEL"];
 
-/// Go back to where a job was, and on from there.
+/// List and make checkpoints, and start jobs from them.
 #[derive(Debug, clap::Subcommand)]
 pub enum Checkpoint {
-    /// List the checkpoints of a job that are kept.
+    /// List the kept checkpoints of a job.
     #[command(visible_alias = "ls")]
     List(List),
-    /// Have the agent of a job make a checkpoint; prints what it is known by.
+    /// Ask a job's agent for a checkpoint and print its id.
     Create(Create),
-    /// Run a job that begins at a checkpoint, and follow it.
+    /// Start a job from a checkpoint and follow it.
     Restore(Restore),
 }
 
@@ -38,7 +38,7 @@ pub enum Checkpoint {
 pub struct List {
     /// The job.
     job: String,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     printing: Printing,
     /// The runtime.
@@ -51,10 +51,10 @@ pub struct List {
 pub struct Create {
     /// The job.
     job: String,
-    /// What to call it [default: whatever its agent does].
+    /// Its label [default: chosen by the agent].
     #[arg(long, short, value_name = "LABEL", value_parser = label)]
     label: Option<String>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     printing: Printing,
     /// The runtime.
@@ -62,22 +62,23 @@ pub struct Create {
     place: Where,
 }
 
-/// Begin at a checkpoint.
+/// Start a job from a checkpoint.
 ///
-/// The job runs the same agent with the same input, and may do what is left of what the
-/// job might whose checkpoint it is. `arcp tree` shows it below that one.
+/// The job runs the same agent with the same input, within what is left of the original
+/// job's lease. `arcp tree` shows it as a child of the original.
 #[derive(Debug, clap::Args)]
 pub struct Restore {
     /// The checkpoint.
     #[arg(value_parser = id)]
     checkpoint: WireId,
-    /// Same key, same job [default: a new one each time].
+    /// The idempotency key: the same key gives the same job [default: a new key each
+    /// time].
     #[arg(long)]
     key: Option<IdempotencyKey>,
-    /// Print the id of the new job and leave.
+    /// Print the new job's id and exit.
     #[arg(long)]
     detach: bool,
-    /// How to follow it.
+    /// How to follow the job.
     #[command(flatten)]
     following: Following,
     /// The runtime.

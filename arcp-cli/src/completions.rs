@@ -7,7 +7,7 @@ use clap_complete::{Shell, generate};
 use crate::args;
 use crate::exit::{Exit, Failure};
 
-/// Print completions for a shell.
+/// Print shell completions.
 ///
 /// For bash: arcp completions bash > ~/.local/share/bash-completion/completions/arcp
 #[derive(Debug, clap::Args)]

@@ -29,22 +29,23 @@ const ANSWER: Duration = Duration::from_secs(15);
 
 /// Other runtimes that take jobs.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Handing jobs over")]
 pub struct HandingOver {
-    /// Let jobs that wait be handed over to this other runtime, which `arcp handoff JOB
-    /// --to-runtime NAME` names: its wss:// URL, or a ws:// one of this machine; may be
-    /// repeated. Nobody else is asked, whatever a client says.
+    /// Allow queued jobs to be handed to this runtime by `arcp handoff JOB --to-runtime
+    /// NAME`: a wss:// URL, or ws:// on this machine; may be repeated. Jobs are handed to
+    /// no other runtime.
     #[arg(long = "handoff-to", value_name = "NAME=URL", value_parser = values::receiver, requires = "tokens_of_receivers")]
     receivers: Vec<OfRuntime<Target>>,
-    /// The bearer token by which that runtime knows this one, in a file that nobody else
-    /// can read: there the job is whose token that is; may be repeated.
+    /// A private file with the bearer token for that runtime. Its principal owns the jobs
+    /// there. May be repeated.
     #[arg(long = "handoff-token", value_name = "NAME=FILE", value_parser = values::receiver_file, requires = "receivers", id = "tokens_of_receivers")]
     tokens: Vec<OfRuntime<PathBuf>>,
-    /// Know that runtime by this fingerprint of its key, sha256: and 64 digits, and by
-    /// nothing else; may be repeated [default: by who vouches for its URL].
+    /// Accept only this key fingerprint of that runtime, sha256: and 64 hex digits; may
+    /// be repeated [default: verify its certificate].
     #[arg(long = "handoff-fingerprint", value_name = "NAME=sha256:HEX", value_parser = values::receiver_key, requires = "receivers")]
     fingerprints: Vec<OfRuntime<String>>,
     /// Trust these authorities or certificates of those runtimes, a PEM file [default:
-    /// the authorities that this machine knows].
+    /// the system's authorities].
     #[arg(long, value_name = "FILE", requires = "receivers")]
     handoff_ca: Option<PathBuf>,
 }

@@ -38,25 +38,25 @@ impl Credentials {
     /// Those that an operator has named.
     pub fn of(args: &Serve) -> Result<Credentials, Failure> {
         let (tokens, mut holders) = given(args)?;
-        let file = args.token_file.as_deref().map(TokenFile::open).transpose().map_err(|error| {
+        let file = args.access.token_file.as_deref().map(TokenFile::open).transpose().map_err(|error| {
             Failure::usage(format!("--tokens: {error} (`arcp token add NAME --tokens FILE` makes such a file)"))
         })?;
         holders.extend(file.iter().flat_map(TokenFile::entries).map(|entry| entry.principal));
         // Clap has seen to it that there is one where it is needed.
-        let audience = args.audience.as_deref().unwrap_or_default();
-        if audience.is_empty() && args.audience.is_some() {
+        let audience = args.access.audience.as_deref().unwrap_or_default();
+        if audience.is_empty() && args.access.audience.is_some() {
             return Err(Failure::usage("--audience: it is empty: name this runtime, by its URL perhaps"));
         }
-        let jwt = args.jwt_issuer.as_ref().and_then(|issuer| signed(args, issuer, audience));
+        let jwt = args.access.jwt_issuer.as_ref().and_then(|issuer| signed(args, issuer, audience));
         let jwt = jwt.transpose().map_err(|error| Failure::usage(format!("--jwt-keys: {error}")))?;
-        let oauth2 = args.access_tokens.judge(audience)?;
+        let oauth2 = args.access.access_tokens.judge(audience)?;
         let mut issuers: BTreeSet<Issuer> =
-            args.jwt_issuer.iter().chain(args.access_tokens.issuer()).cloned().collect();
-        let key = args.delegation_key.as_deref().map(DelegationKey::read).transpose();
+            args.access.jwt_issuer.iter().chain(args.access.access_tokens.issuer()).cloned().collect();
+        let key = args.access.delegation_key.as_deref().map(DelegationKey::read).transpose();
         let key = key.map_err(|error| Failure::usage(format!("--delegation-key: {error}")))?;
         let delegation = key.map(|key| DelegationTokens::new(key, audience));
-        let certified = args.tls_client_ca.is_some();
-        if args.stdio || args.listen.iter().any(places::knows_users) {
+        let certified = args.tls.tls_client_ca.is_some();
+        if args.listening.stdio || args.listening.listen.iter().any(places::knows_users) {
             holders.extend(Principal::new(LOCAL));
             issuers.extend(Issuer::new(UNIX));
         }
@@ -119,7 +119,7 @@ impl Credentials {
 /// Who believes the JWTs of an issuer, by the keys of a file or at an address.
 fn signed(args: &Serve, issuer: &Issuer, audience: &str) -> Option<Result<SignedJwt, CredentialFileError>> {
     let issuer = issuer.clone();
-    match (&args.jwt_keys, &args.jwt_jwks) {
+    match (&args.access.jwt_keys, &args.access.jwt_jwks) {
         (Some(file), _) => Some(SignedJwt::new(issuer, audience, file)),
         (None, Some(url)) => Some(Ok(SignedJwt::with_keys_at(issuer, audience, url.clone(), KeyTimes::default()))),
         (None, None) => None,
@@ -133,7 +133,7 @@ pub fn warn(args: &Serve) {
         ["--token", "--bearer"].iter().any(|option| arg.split('=').next() == Some(option))
     };
     // Those of a configuration file are as secret as that is.
-    let given = !args.tokens.is_empty() || args.bearer.is_some();
+    let given = !args.access.tokens.is_empty() || args.access.bearer.is_some();
     if given && std::env::args_os().any(on_command_line) {
         log(format_args!(
             "arcp: everybody on this machine can read the tokens of a command line: keep them in a file \
@@ -145,11 +145,11 @@ pub fn warn(args: &Serve) {
 /// The tokens of the command line, and whose they are.
 fn given(args: &Serve) -> Result<(BearerTokens, BTreeSet<Principal>), Failure> {
     let mut tokens = BearerTokens::default();
-    let given = args.tokens.iter().map(|pair| {
+    let given = args.access.tokens.iter().map(|pair| {
         // Nobody's token is repeated on a terminal.
         pair.rsplit_once('=').ok_or_else(|| Failure::usage("--token: expected TOKEN=NAME, such as abc123=me"))
     });
-    let single = args.bearer.as_deref().zip(args.principal.as_deref()).map(Ok);
+    let single = args.access.bearer.as_deref().zip(args.access.principal.as_deref()).map(Ok);
     let (mut owners, mut holders) = (BTreeMap::new(), BTreeSet::new());
     for pair in given.chain(single) {
         let (token, name) = pair?;

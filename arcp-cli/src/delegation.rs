@@ -23,44 +23,44 @@ use crate::values;
 /// Make a key.
 #[derive(Debug, clap::Args)]
 pub struct Key {
-    /// Where to put it, for this user alone; one that is there stays.
+    /// The file to create, readable by this user only. An existing file is not replaced.
     file: PathBuf,
 }
 
 /// Make a delegation token.
 #[derive(Debug, clap::Args)]
 pub struct Mint {
-    /// Whom its holder acts as.
+    /// The principal that its holder acts as.
     #[arg(long)]
     principal: Principal,
-    /// What its holder may have jobs do, at most: a grant such as
-    /// fs.write=/srv/**, a file or JSON; may be repeated.
+    /// The most that its holder's jobs may do: a grant such as fs.write=/srv/**, a file
+    /// or JSON; may be repeated.
     #[arg(long = "lease", value_name = "NAMESPACE=PATTERN|LEASE")]
     leases: Vec<String>,
-    /// What each of those jobs may spend, such as USD:5; may be repeated for other
+    /// The budget of each of those jobs, such as USD:5; may be repeated for other
     /// currencies.
     #[arg(long = "budget", value_name = "CURRENCY:AMOUNT")]
     budgets: Vec<String>,
-    /// For how long it counts; sessions and the leases of jobs end then.
+    /// How long it is valid. Sessions and leases end with it.
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     expires: Duration,
-    /// The runtime that it is for: what `arcp serve --audience` says.
+    /// The runtime that it is for, as given to `arcp serve --audience`.
     #[arg(long, value_name = "NAME")]
     audience: String,
-    /// The key that `arcp serve --delegation-key` has.
+    /// The key file given to `arcp serve --delegation-key`.
     #[arg(long, value_name = "FILE", env = "ARCP_DELEGATION_KEY")]
     key: PathBuf,
 }
 
-/// Show what a token says.
+/// Show the claims of a token.
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
-    /// A JWT, or `-` for standard input, where nobody else sees it.
+    /// A JWT, or `-` for stdin, where no other user can see it.
     token: String,
-    /// Say whether it counts by this key, which `arcp serve --delegation-key` has.
+    /// Verify it with this key, given to `arcp serve --delegation-key`.
     #[arg(long, value_name = "FILE", env = "ARCP_DELEGATION_KEY", requires = "audience")]
     key: Option<PathBuf>,
-    /// And for this runtime.
+    /// Verify that it is for this runtime.
     #[arg(long, value_name = "NAME")]
     audience: Option<String>,
 }

@@ -39,13 +39,13 @@ const SYNCS: usize = 5;
 /// Larger stores take long to read.
 const CHECKED_BYTES: u64 = 1 << 30;
 
-/// Look at clock, disk, file limits, stores and runtimes, and say what would
-/// fail next.
+/// Check the clock, disk, file limits, stores and runtimes for present and coming
+/// problems.
 ///
-/// Ends with 1 if something fails already.
+/// Exits with 1 if something fails already.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
 }

@@ -14,15 +14,15 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
     0  success
     1  the job failed, or the request was refused
-    2  usage: the command line makes no sense
+    2  the command line is wrong
     3  the job was cancelled
-    4  the job reached its time limit, or the wait did
-    5  a permission is missing
+    4  the job or the wait reached its time limit
+    5  permission was denied
     6  the budget is used up
-    7  the runtime was not reached, or the connection was lost
+    7  the runtime could not be reached, or the connection was lost
     8  the credential was not accepted
-    9  a runtime stopped before its jobs had ended
-  130  interrupted; the job goes on";
+    9  a runtime stopped before its jobs finished
+  130  interrupted; the job keeps running";
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,15 +28,14 @@ use crate::tls;
 /// How a job is followed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Following {
-    /// How to print.
+    /// The output format.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// Leave what the job asks to `arcp inbox`, and do not ask it here [default:
-    /// it is asked if stdin and stderr are a terminal].
+    /// Do not ask the job's questions here; leave them to `arcp inbox` [default: ask if
+    /// stdin and stderr are a terminal].
     #[arg(long)]
     pub no_ask: bool,
-    /// Write the result to this file instead of stdout; of one that is an artifact, its
-    /// bytes.
+    /// Write the result, or the artifact it refers to, to this file instead of stdout.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
 }

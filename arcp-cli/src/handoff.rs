@@ -20,38 +20,36 @@ use crate::values;
 /// By which our runtime says that nobody takes the job, in the details of a refusal.
 const NO_TAKER: &str = "no_taker";
 
-/// Make a job somebody else's, with the right to cancel it.
+/// Hand a job over, including the right to cancel it.
 ///
-/// Whoever is to have it waits for it in `arcp take`, or in another client that takes
-/// jobs. It goes on, and keeps its lease, its budget and its agent; nothing more of it is
-/// shown to you.
+/// The receiver waits for it with `arcp take` or another client that takes jobs. The job
+/// keeps running with its lease, budget and agent. You are shown no more of it.
 ///
-/// Another runtime takes only a job that waits for a slot. It begins there, with what is
-/// left of its lease, its budget and its time, and ends here, where it says what it is
-/// called there: that is printed.
+/// Another runtime takes only queued jobs. The job starts there with what is left of its
+/// lease, budget and time, and ends here; its id there is printed.
 #[derive(Debug, clap::Args)]
 pub struct Handoff {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
-    /// Whose it is to be.
+    /// The principal that receives it.
     #[arg(long, value_name = "PRINCIPAL", required_unless_present = "to_runtime", conflicts_with = "to_runtime")]
     pub to: Option<Principal>,
-    /// Which other runtime is to have it, as `arcp serve --handoff-to` of this one names
-    /// it: there it is whose token this runtime has.
+    /// The runtime that receives it, as named by `arcp serve --handoff-to`. The principal
+    /// of this runtime's token owns it there.
     #[arg(long, value_name = "NAME")]
     pub to_runtime: Option<String>,
-    /// By which fingerprint of its key this runtime has to know that one.
+    /// The key fingerprint that the other runtime must show.
     #[arg(long, value_name = "sha256:HEX", requires = "to_runtime")]
     pub fingerprint: Option<String>,
-    /// Leave once it is on its way, and do not wait for what becomes of it.
+    /// Exit once the handoff has begun, without waiting for its outcome.
     #[arg(long, requires = "to_runtime")]
     pub detach: bool,
-    /// The session that is to take it, as its `arcp take` names it [default: the
-    /// latest of that principal that takes jobs].
+    /// The session that receives it, as its `arcp take` prints it [default: the
+    /// principal's latest session that takes jobs].
     #[arg(long, value_name = "SESSION", value_parser = values::id, conflicts_with = "to_runtime")]
     pub session: Option<String>,
-    /// Why.
+    /// The reason.
     #[arg(long)]
     pub reason: Option<String>,
     /// The runtime.

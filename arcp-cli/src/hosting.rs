@@ -34,19 +34,19 @@ impl Agents {
     /// What was asked for; `mark` is by what the programs are known again.
     pub fn of(args: &Serve, mark: Option<String>) -> Result<Agents, Failure> {
         let mut registry = Registry::default();
-        if args.samples {
+        if args.agents.samples {
             samples::add_to(&mut registry);
         }
-        if args.samples_may_crash {
+        if args.agents.samples_may_crash {
             samples::let_crash(&mut registry);
         }
         let provisioner = provisioner::of(args)?;
         let program = program(args, mark)?;
-        for agent in &args.agents {
+        for agent in &args.agents.commands {
             add(&mut registry, args, agent, &program)?;
         }
         check_names(args, &registry)?;
-        let Some(folder) = &args.agent_folder else {
+        let Some(folder) = &args.agents.folder else {
             if registry.entries().is_empty() {
                 let nothing = "nothing to host: give --agent NAME=COMMAND, --agents FOLDER, or --samples";
                 return Err(Failure::usage(nothing));
@@ -95,32 +95,32 @@ fn program(args: &Serve, mark: Option<String>) -> Result<ProcessAgent, Failure> 
 fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &ProcessAgent) -> Result<(), Failure> {
     let AgentCommand { agent: name, command } = agent;
     if is_hosted(registry, name) {
-        let named = args.agents.iter().filter(|other| other.agent == *name).count();
+        let named = args.agents.commands.iter().filter(|other| other.agent == *name).count();
         let whose = if named > 1 { "is given twice" } else { "is a sample" };
         let message = format!("--agent {name}={command}: `{name}` {whose}: give it another name or version");
         return Err(Failure::usage(message));
     }
     let mut program = program.clone().with_command(command);
-    if let Some(format) = OfAgent::find(&args.formats, name.name()) {
+    if let Some(format) = OfAgent::find(&args.agents.formats, name.name()) {
         program = program.printing(format);
     }
-    let observes_interrupts = args.interrupts.iter().any(|interrupts| interrupts == name.name());
-    let takes_input = args.takes_input.iter().any(|takes| takes == name.name());
-    let gives_checkpoints = args.checkpoints.iter().any(|gives| gives == name.name());
+    let observes_interrupts = args.agents.interrupts.iter().any(|interrupts| interrupts == name.name());
+    let takes_input = args.agents.takes_input.iter().any(|takes| takes == name.name());
+    let gives_checkpoints = args.agents.checkpoints.iter().any(|gives| gives == name.name());
     let reads_on = observes_interrupts || takes_input || gives_checkpoints;
-    if reads_on || args.answered.iter().any(|answered| answered == name.name()) {
+    if reads_on || args.agents.answered.iter().any(|answered| answered == name.name()) {
         program = program.answered();
     }
-    if args.pty.iter().any(|pty| pty == name.name()) {
+    if args.agents.pty.iter().any(|pty| pty == name.name()) {
         program = program.on_terminal();
     }
-    if gives_checkpoints || args.restartable.iter().any(|restartable| restartable == name.name()) {
+    if gives_checkpoints || args.agents.restartable.iter().any(|restartable| restartable == name.name()) {
         registry.add_restartable(name.name(), name.version(), program.restartable());
     } else {
         registry.add(name.name(), name.version(), program);
     }
-    let concurrency = OfAgent::find(&args.concurrency, name.name());
-    let pure = args.pure.iter().any(|pure| pure == name.name());
+    let concurrency = OfAgent::find(&args.agents.concurrency, name.name());
+    let pure = args.agents.pure.iter().any(|pure| pure == name.name());
     let terms = Terms { concurrency, observes_interrupts, takes_input, pure, gives_checkpoints, ..Terms::default() };
     registry.set_terms(name.name(), terms);
     Ok(())
@@ -131,30 +131,30 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
     let no_agent = |option: &str, name: &str| {
         Err(Failure::usage(format!("{option} {name}: no --agent has that name: give --agent {name}=COMMAND")))
     };
-    if let Some(unknown) = args.restartable.iter().find(|name| !registry.restartable().contains(*name)) {
+    if let Some(unknown) = args.agents.restartable.iter().find(|name| !registry.restartable().contains(*name)) {
         return no_agent("--restartable", unknown);
     }
-    if let Some(unknown) = args.require_heartbeat.iter().find(|name| !registry.has(name)) {
+    if let Some(unknown) = args.agents.require_heartbeat.iter().find(|name| !registry.has(name)) {
         return no_agent("--require-heartbeat", unknown);
     }
-    let is_command = |name: &str| args.agents.iter().any(|agent| agent.agent.name() == name);
+    let is_command = |name: &str| args.agents.commands.iter().any(|agent| agent.agent.name() == name);
     let of_commands = [
-        ("--answered", &args.answered),
-        ("--interrupts", &args.interrupts),
-        ("--takes-input", &args.takes_input),
-        ("--checkpoints", &args.checkpoints),
-        ("--pure", &args.pure),
-        ("--pty", &args.pty),
+        ("--answered", &args.agents.answered),
+        ("--interrupts", &args.agents.interrupts),
+        ("--takes-input", &args.agents.takes_input),
+        ("--checkpoints", &args.agents.checkpoints),
+        ("--pure", &args.agents.pure),
+        ("--pty", &args.agents.pty),
     ];
     for (option, names) in of_commands {
         if let Some(unknown) = names.iter().find(|name| !is_command(name)) {
             return no_agent(option, unknown);
         }
     }
-    if let Some(unknown) = args.formats.iter().find(|of| !is_command(&of.agent)) {
+    if let Some(unknown) = args.agents.formats.iter().find(|of| !is_command(&of.agent)) {
         return no_agent("--format", &unknown.agent);
     }
-    if let Some(unknown) = args.concurrency.iter().find(|of| !is_command(&of.agent)) {
+    if let Some(unknown) = args.agents.concurrency.iter().find(|of| !is_command(&of.agent)) {
         return no_agent("--concurrency", &unknown.agent);
     }
     Ok(())
@@ -171,7 +171,7 @@ fn is_hosted(registry: &Registry, agent: &AgentRef) -> bool {
 
 /// What agents get of the environment besides what every program gets.
 fn variables(args: &Serve) -> Result<Vec<(String, OsString)>, Failure> {
-    let variables = args.agent_env.iter().map(|variable| {
+    let variables = args.agents.env.iter().map(|variable| {
         let (name, value) = match variable.split_once('=') {
             Some((name, value)) => (name, Some(value.into())),
             None => (variable.as_str(), std::env::var_os(variable)),
@@ -191,6 +191,6 @@ fn variables(args: &Serve) -> Result<Vec<(String, OsString)>, Failure> {
 }
 
 fn is_token(args: &Serve, value: &OsString) -> bool {
-    let given = args.tokens.iter().filter_map(|pair| Some(pair.rsplit_once('=')?.0));
-    given.chain(args.bearer.as_deref()).any(|token| !token.is_empty() && value == token)
+    let given = args.access.tokens.iter().filter_map(|pair| Some(pair.rsplit_once('=')?.0));
+    given.chain(args.access.bearer.as_deref()).any(|token| !token.is_empty() && value == token)
 }

@@ -32,16 +32,16 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Between two looks for jobs that have begun to ask, at a runtime that does not say so.
 const POLL: Duration = Duration::from_secs(1);
 
-/// List what jobs ask people, the oldest job first.
+/// List the open questions of jobs, oldest job first.
 ///
 /// `arcp answer`, `approve` and `deny` answer it.
 #[derive(Debug, clap::Args)]
 pub struct Inbox {
-    /// Go on: show each question when it is asked, and say what became of it; Ctrl-C ends.
-    /// With -o json as with -o jsonl: one object per line.
+    /// Keep running: show each new question and its outcome, until Ctrl-C. -o json prints
+    /// one object per line, like -o jsonl.
     #[arg(long, short)]
     pub follow: bool,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

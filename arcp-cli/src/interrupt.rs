@@ -9,14 +9,15 @@ use crate::connect::Chosen;
 use crate::exit::{Exit, Failure, of_refusal};
 use crate::list::find;
 
-/// Say something to the agent of a job while it runs, if it observes interrupts.
+/// Send a message to the agent of a running job, if the agent accepts interrupts.
 ///
-/// The job is blocked until its agent goes on; what that asks is in `arcp inbox`.
+/// The job is blocked until its agent resumes. Questions of the agent are in `arcp
+/// inbox`.
 #[derive(Debug, clap::Args)]
 pub struct Interrupt {
     /// The job.
     pub job: String,
-    /// What is said.
+    /// The message.
     pub prompt: String,
     /// The runtime.
     #[command(flatten)]

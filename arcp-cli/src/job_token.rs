@@ -18,16 +18,16 @@ use crate::tls;
 /// More than any token has.
 const LONGEST: u64 = 4096;
 
-/// Print a token for the rest of a job: with it, `arcp watch --job-token` goes on with the
-/// job in any session of the same principal, and may cancel it there.
+/// Print a token with which `arcp watch --job-token` follows the rest of a job in any
+/// session of the same principal, and can cancel it.
 ///
-/// It counts as long as the job is kept. Each job has a few; one more takes the place of the
-/// first.
+/// It is valid as long as the job is kept. Each job has a few; a new one replaces the
+/// oldest.
 #[derive(Debug, clap::Args)]
 pub struct OfJob {
     /// The job.
     pub job: String,
-    /// Write it to this file, which nobody else may read, and not to stdout.
+    /// Write it to this file, readable by this user only, instead of stdout.
     #[arg(long, short, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The runtime.

@@ -17,31 +17,30 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{Exit, Failure};
 use crate::values;
 
-/// Ask what leases allow, without a runtime.
+/// Check what leases allow, without a runtime.
 ///
-/// A lease is one grant such as 'fs.read=/srv/**', a file, `-` for standard input, or
-/// JSON such as '{"fs.read":["/srv/**"]}'. Ends with 0 if the answer is yes and with 5
-/// if it is no.
+/// A lease is a grant such as 'fs.read=/srv/**', a file, `-` for stdin, or JSON such as
+/// '{"fs.read":["/srv/**"]}'. Exits with 0 for yes and 5 for no.
 #[derive(Debug, Subcommand)]
 pub enum Leases {
-    /// Say whether a lease allows an operation, and by which pattern.
+    /// Check whether a lease allows an operation, and by which pattern.
     Check {
         /// A lease, or one of its grants; may be repeated.
         #[arg(long = "lease", required = true, value_name = "LEASE|NAMESPACE=PATTERN")]
         leases: Vec<String>,
-        /// What is done: fs.read, fs.write, net.fetch, tool.call,
-        /// agent.delegate, model.use or x-vendor.VENDOR.NAME.
+        /// The operation: fs.read, fs.write, net.fetch, tool.call, agent.delegate,
+        /// model.use or x-vendor.VENDOR.NAME.
         #[arg(value_name = "OPERATION")]
         namespace: Namespace,
-        /// What it is done to: a path, a URL or a name.
+        /// Its target: a path, a URL or a name.
         target: String,
     },
-    /// Say whether all that one lease allows is allowed by another, and if not, what is not.
+    /// Check whether one lease is within another, and if not, which part is outside.
     Subset {
-        /// The lease that should be within the other: a grant such as
-        /// 'fs.read=/srv/**', a file, - for standard input, or JSON.
+        /// The narrower lease: a grant such as 'fs.read=/srv/**', a file, - for stdin, or
+        /// JSON.
         child: String,
-        /// The other, in the same way.
+        /// The wider lease, in the same form.
         parent: String,
     },
 }
@@ -49,18 +48,17 @@ pub enum Leases {
 /// What a job may do, until when and for how much.
 #[derive(Debug, clap::Args)]
 pub struct Authority {
-    /// What it may do: a grant such as fs.write=/srv/**, a file or JSON; may be
+    /// The lease to request: a grant such as fs.write=/srv/**, a file or JSON; may be
     /// repeated.
     #[arg(long = "lease", value_name = "NAMESPACE=PATTERN|LEASE")]
     leases: Vec<String>,
-    /// What it may spend, such as USD:5; may be repeated for other currencies.
+    /// The budget to request, such as USD:5; may be repeated for other currencies.
     #[arg(long = "budget", value_name = "CURRENCY:AMOUNT")]
     budgets: Vec<String>,
-    /// End the job when nothing is left of a budget: for an agent that does not
-    /// ask what it may do.
+    /// End the job when a budget is used up, for agents that do not ask what they may do.
     #[arg(long, requires = "budgets")]
     budget_hard: bool,
-    /// End the job and what it may do after this time.
+    /// End the job and its lease after this time.
     #[arg(long, value_name = "SPAN", value_parser = values::seconds)]
     expires: Option<NonZeroU32>,
 }

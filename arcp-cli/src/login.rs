@@ -36,41 +36,42 @@ pub use self::kept::{Kept, access_token, keep_renewed};
 /// How long somebody may take to sign in by a browser.
 const SIGNING_IN: Duration = Duration::from_secs(10 * 60);
 
-/// Log in to a runtime at an identity provider.
+/// Log in to a runtime through an identity provider.
 #[derive(Debug, Args)]
 pub struct Login {
-    /// The runtime [default: the one that `arcp serve` started here last].
+    /// The runtime [default: the latest `arcp serve` of this user].
     #[arg(long, env = "ARCP_URL", value_parser = values::runtime)]
     url: Option<Target>,
-    /// The identity provider, as its `iss` says [default: that of the last login there].
+    /// The identity provider's issuer, its `iss` [default: that of the last login to this
+    /// runtime].
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// What the provider calls this program, which has no secret there [default: that of
-    /// the last login there].
+    /// This program's client id at the provider, of a public client [default: that of the
+    /// last login to this runtime].
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
-    /// Ask for this scope; may be repeated. Many providers give a token that can be
-    /// renewed for offline_access alone.
+    /// Request this scope; may be repeated. Many providers issue refresh tokens only for
+    /// offline_access.
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// What the provider calls the runtime, for those that want `audience`.
+    /// The runtime's name at providers that need `audience`.
     #[arg(long, value_name = "NAME")]
     audience: Option<String>,
-    /// The same, for those that want `resource` (RFC 8707).
+    /// The runtime's name at providers that need `resource` (RFC 8707).
     #[arg(long, value_name = "URI")]
     resource: Option<String>,
-    /// Sign in on another device, by a code that is shown.
+    /// Log in on another device, with a code that is printed.
     #[arg(long)]
     device: bool,
-    /// Open no browser: show the address alone.
+    /// Print the login address instead of opening a browser.
     #[arg(long, conflicts_with = "device")]
     no_browser: bool,
 }
 
-/// Forget the login at a runtime, and have its provider revoke the tokens.
+/// Log out of a runtime: forget its tokens and revoke them at the provider.
 #[derive(Debug, Args)]
 pub struct Logout {
-    /// The runtime [default: the one that `arcp serve` started here last].
+    /// The runtime [default: the latest `arcp serve` of this user].
     #[arg(long, env = "ARCP_URL", value_parser = values::runtime)]
     url: Option<Target>,
 }

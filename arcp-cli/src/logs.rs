@@ -19,23 +19,22 @@ use crate::times::local;
 use crate::values;
 use crate::watch::watched;
 
-/// Print what a job has said.
+/// Print the events of a job.
 #[derive(Debug, clap::Args)]
 pub struct Logs {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
-    /// Go on until the job ends.
+    /// Keep printing until the job finishes.
     #[arg(long, short)]
     pub follow: bool,
-    /// Only this kind of event, such as log, progress or tool_call; may be
-    /// repeated.
+    /// Only events of this kind, such as log, progress or tool_call; may be repeated.
     #[arg(long, value_name = "KIND", value_parser = values::kind)]
     pub kind: Vec<EventKind>,
-    /// Only the last so many.
+    /// Only the last N events.
     #[arg(long, value_name = "N", conflicts_with = "follow", value_parser = values::count)]
     pub tail: Option<usize>,
-    /// How to print; an event's id is its number.
+    /// The output format. An event's id is its number.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

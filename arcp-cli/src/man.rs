@@ -10,12 +10,12 @@ use clap_mangen::Man;
 use crate::args;
 use crate::exit::{Exit, Failure};
 
-/// Print a page of the manual, or write all of them to a folder.
+/// Print a manual page, or write all of them to a folder.
 ///
 /// To read it: arcp man | man -l -
 #[derive(Debug, clap::Args)]
 pub struct Manual {
-    /// The command that it is about [default: the program].
+    /// The command to describe [default: the program].
     pub command: Option<String>,
     /// Write the pages of the program and of every command to this folder.
     #[arg(long, value_name = "FOLDER", conflicts_with = "command")]

@@ -13,23 +13,22 @@ use crate::values;
 /// Whose access tokens count, and how that is found out.
 #[derive(Debug, Args)]
 pub struct AccessTokens {
-    /// Accept access tokens of this issuer, its `iss`: who has one is the principal
+    /// Accept OAuth 2.0 access tokens whose `iss` is this. The principal is
     /// ISSUER#SUBJECT.
     #[arg(long, value_name = "ISSUER", requires = "oauth2_judge", requires = "audience")]
     oauth2_issuer: Option<Issuer>,
-    /// Ask here what an access token is (RFC 7662): https, or http to this machine.
+    /// The introspection endpoint (RFC 7662): https, or http on this machine.
     #[arg(long, value_name = "URL", value_parser = values::endpoint, group = "oauth2_judge", requires = "oauth2_issuer", requires = "oauth2_client")]
     oauth2_introspect: Option<Endpoint>,
-    /// How this runtime is known there, in a file that nobody else can read:
-    /// {"client_id": "...", "client_secret": "..."}.
+    /// This runtime's client at the provider, in a private file: {"client_id": "...",
+    /// "client_secret": "..."}.
     #[arg(long, value_name = "FILE", requires = "oauth2_introspect")]
     oauth2_client: Option<PathBuf>,
-    /// For how long an answer counts: so soon a token that was revoked ends its
-    /// session.
+    /// How long an introspection is cached: a revoked token ends its session within this
+    /// time.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = values::some_span, requires = "oauth2_introspect")]
     oauth2_check: Duration,
-    /// Take access tokens that are signed with the keys at this address, a JSON Web Key
-    /// Set.
+    /// Accept access tokens signed with a key of the JSON Web Key Set at this URL.
     #[arg(long, value_name = "URL", value_parser = values::endpoint, group = "oauth2_judge", requires = "oauth2_issuer")]
     oauth2_jwks: Option<Endpoint>,
     /// Accept only access tokens with this scope; may be repeated.

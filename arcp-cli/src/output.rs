@@ -11,7 +11,7 @@ use clap::builder::styling::{AnsiColor, Style};
 /// How to print what was read.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Printing {
-    /// How to print.
+    /// The output format.
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     pub output: Format,
     /// Leave out the header of the table.

@@ -14,18 +14,18 @@ use crate::exit::{Exit, Failure};
 ///
 /// If they cannot go together.
 pub fn of(args: &Serve) -> Result<Vec<Listen>, Failure> {
-    if args.stdio {
+    if args.listening.stdio {
         return Ok(vec![Listen::Stdio]);
     }
-    let stdio = args.listen.iter().filter(|listen| **listen == Listen::Stdio).count();
+    let stdio = args.listening.listen.iter().filter(|listen| **listen == Listen::Stdio).count();
     if stdio > 1 {
         return Err(Failure::usage("--listen stdio: is given twice, and there is one stdin"));
     }
     if stdio == 1 && args.background {
         return Err(Failure::usage("--listen stdio: needs the parent, which --background leaves: give one of them"));
     }
-    let others = |at: usize| args.listen.iter().take(at);
-    for (at, listen) in args.listen.iter().enumerate() {
+    let others = |at: usize| args.listening.listen.iter().take(at);
+    for (at, listen) in args.listening.listen.iter().enumerate() {
         if others(at).any(|other| other == listen && !picks(listen)) {
             return Err(Failure::usage(format!("--listen {listen}: is given twice: give it once")));
         }
@@ -33,7 +33,7 @@ pub fn of(args: &Serve) -> Result<Vec<Listen>, Failure> {
             return Err(Failure::usage(format!("--listen {listen}: {other} has that port: give another port")));
         }
     }
-    Ok(args.listen.clone())
+    Ok(args.listening.listen.clone())
 }
 
 /// Whether each that is written so is a place of its own.

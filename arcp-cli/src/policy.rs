@@ -16,35 +16,35 @@ use clap::Subcommand;
 use crate::exit::{Exit, Failure};
 use crate::values;
 
-/// Ask what a policy allows, without a runtime.
+/// Check and explain a policy, without a runtime.
 #[derive(Debug, Subcommand)]
 pub enum Policies {
-    /// Say whether `arcp serve --policy` would take a file, and if not, what is wrong
-    /// with it, and where. Ends with 2 then.
+    /// Check that `arcp serve --policy` accepts a file. Exits with 2, and says what is
+    /// wrong and where, if not.
     Check {
         /// The policy.
         file: PathBuf,
     },
-    /// Say what somebody may do, and by which rule. Ends with 5 if that is asked of an
-    /// agent or of somebody's jobs, and the answer is no.
+    /// Explain what a principal may do, and by which rule. Exits with 5 if it may not do
+    /// what --agent or --jobs-of asks.
     Explain(Explain),
 }
 
-/// Say what somebody may do.
+/// Explain what a principal may do.
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     /// The policy.
     file: PathBuf,
-    /// Who: a name, or ISSUER#SUBJECT for whom an issuer names so.
+    /// The principal: a name, or ISSUER#SUBJECT.
     #[arg(long)]
     principal: Principal,
-    /// A role that its credential names; may be repeated.
+    /// A role in its credential; may be repeated.
     #[arg(long = "role")]
     roles: Vec<Role>,
-    /// Whether it may submit this agent, and under which terms.
+    /// Ask whether it may submit this agent, and on which terms.
     #[arg(long, value_parser = values::agent)]
     agent: Option<AgentRef>,
-    /// Whether it may see and end the jobs of this principal.
+    /// Ask whether it may see and end this principal's jobs.
     #[arg(long, value_name = "PRINCIPAL")]
     owner: Option<Principal>,
 }

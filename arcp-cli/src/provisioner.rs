@@ -14,17 +14,18 @@ use crate::exit::Failure;
 
 /// Where credentials for models come from.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Credentials for models")]
 pub struct Provisioning {
     /// Have a LiteLLM proxy issue a key for each job whose lease grants `model.use`:
-    /// `litellm:` and its https:// address, or an http:// one of this machine.
+    /// litellm: and an https:// URL, or http:// on this machine.
     #[arg(long, value_name = "litellm:URL", conflicts_with = "insecure")]
     provisioner: Option<String>,
-    /// The master key of that proxy, in a file that nobody else can read [default: the
-    /// variable ARCP_PROVISIONER_KEY].
+    /// A private file with the master key of that proxy [default: the variable
+    /// ARCP_PROVISIONER_KEY].
     #[arg(long, value_name = "FILE", requires = "provisioner")]
     provisioner_key_file: Option<PathBuf>,
     /// Trust these authorities or certificates of that proxy, a PEM file [default: the
-    /// authorities that this machine knows].
+    /// system's authorities].
     #[arg(long, value_name = "FILE", requires = "provisioner")]
     provisioner_ca: Option<PathBuf>,
 }
@@ -34,7 +35,7 @@ pub fn of(args: &Serve) -> Result<Option<Arc<dyn Provisioner>>, Failure> {
     let Provisioning { provisioner, provisioner_key_file, provisioner_ca } = &args.provisioning;
     let Some(named) = provisioner else {
         // Sample credentials count nowhere, and are issued where nobody can listen in.
-        let samples = args.samples && !args.insecure;
+        let samples = args.agents.samples && !args.tls.insecure;
         return Ok(samples.then(|| Arc::new(InMemoryProvisioner::default()) as Arc<dyn Provisioner>));
     };
     let Some(url) = named.strip_prefix("litellm:") else {

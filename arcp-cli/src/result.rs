@@ -19,16 +19,16 @@ use crate::output::{Format, Printing};
 use crate::values;
 use crate::watch::watched;
 
-/// Print the result of a job that has ended.
+/// Print the result of a finished job.
 #[derive(Debug, clap::Args)]
 pub struct ResultOf {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
-    /// Write it to this file instead of stdout; of one that is an artifact, its bytes.
+    /// Write the result, or the artifact it refers to, to this file instead of stdout.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

@@ -18,20 +18,20 @@ use crate::values;
 
 /// Submit the same job again, under a new key, and follow it.
 ///
-/// One that was below another job is so again. What was submitted is known where it
-/// was submitted from, and to the user who started its runtime.
+/// A child job is a child of the same parent again. The submission is known on the
+/// machine that submitted it, and to the user who started the runtime.
 #[derive(Debug, clap::Args)]
 pub struct Retry {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
-    /// Another input: JSON, @FILE, or - for stdin.
+    /// A different input: JSON, @FILE, or - for stdin.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     pub input: Option<String>,
-    /// Print the id of the new job and leave.
+    /// Print the new job's id and exit.
     #[arg(long)]
     pub detach: bool,
-    /// How to follow it.
+    /// How to follow the job.
     #[command(flatten)]
     pub following: Following,
     /// The runtime.

@@ -15,11 +15,11 @@ const STEP: [&str; 2] = ["/proc/self/exe", "exec"];
 /// Whether agents are confined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Confinement {
-    /// As far as the kernel can.
+    /// Confine them as far as the kernel can.
     Auto,
-    /// Or nothing is started.
+    /// Refuse to start what cannot be confined.
     Required,
-    /// Not at all.
+    /// Do not confine them.
     Off,
 }
 
@@ -33,15 +33,15 @@ pub struct Exec {
 
 /// What was asked for, if anything.
 pub fn of(args: &Serve) -> Result<Option<Sandbox>, Failure> {
-    let mode = match args.sandbox {
+    let mode = match args.jobs.sandbox {
         Confinement::Auto => Mode::Auto,
         Confinement::Required => Mode::Required,
-        Confinement::Off if args.sandbox_base.is_some() => {
+        Confinement::Off if args.jobs.sandbox_base.is_some() => {
             return Err(Failure::usage("--sandbox-base: nothing is confined: give --sandbox auto or required"));
         }
         Confinement::Off => return Ok(None),
     };
-    let base = match &args.sandbox_base {
+    let base = match &args.jobs.sandbox_base {
         None => Base::default(),
         Some(file) => {
             Base::open(file).map_err(|error| Failure::usage(format!("--sandbox-base {}: {error}", file.display())))?
@@ -53,7 +53,7 @@ pub fn of(args: &Serve) -> Result<Option<Sandbox>, Failure> {
 
 /// Says what is enforced, if that was asked for.
 pub fn tell(args: &Serve) {
-    match args.sandbox {
+    match args.jobs.sandbox {
         Confinement::Auto | Confinement::Required => {
             log(format_args!("arcp: sandbox: {}", Kernel::of_this_machine()));
         }

@@ -31,22 +31,22 @@ const PAGE: u64 = 500;
 /// What a time looks like that is not there.
 const NONE: &str = "-";
 
-/// Have jobs submitted at times, whoever is there then.
+/// Submit jobs at set times.
 #[derive(Debug, clap::Subcommand)]
 pub enum Schedule {
-    /// Have a job submitted once, or whenever a rule says; prints what it is known by.
+    /// Add a schedule, once or by a rule, and print its id.
     Add(Box<Add>),
     /// List schedules.
     #[command(visible_alias = "ls")]
     List(List),
-    /// Pause a schedule: what its times are meanwhile passes without a job.
+    /// Pause a schedule: its times pass without a job.
     Pause(Named),
-    /// Have a schedule that is paused go on from its next time.
+    /// Resume a paused schedule from its next time.
     Resume(Named),
-    /// End schedules; their jobs go on.
+    /// Delete schedules. Their jobs keep running.
     #[command(visible_alias = "rm")]
     Remove(Remove),
-    /// Print the next times of a schedule, or of a rule without any runtime.
+    /// Print the next times of a schedule, or of a rule (without a runtime).
     Next(Next),
 }
 
@@ -62,24 +62,22 @@ pub struct Add {
     /// The input of each job: JSON, @FILE, or - for stdin.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
-    /// What it is to be known by: the same once more is the same schedule [default: a new
-    /// id].
+    /// Its id: adding the same id again is the same schedule [default: a new id].
     #[arg(long, value_name = "ID", value_parser = id)]
     id: Option<WireId>,
-    /// What becomes of times that pass while the runtime is down: last, all or none.
+    /// Which times missed while the runtime was down are made up for: last, all or none.
     #[arg(long, default_value = "last", value_name = "WHICH")]
     missed: Missed,
-    /// What becomes of a time while the job of an earlier one goes on: skip, queue or
-    /// allow.
+    /// What to do at a time while an earlier job still runs: skip, queue or allow.
     #[arg(long, default_value = "skip", value_name = "HOW")]
     overlap: Overlap,
     /// Time limit of each job.
     #[arg(long, value_name = "SPAN", value_parser = values::seconds)]
     max_runtime: Option<NonZeroU32>,
-    /// What each job may do, its time and its money.
+    /// The lease of each job: what it may do, for how long and at what cost.
     #[command(flatten)]
     authority: Authority,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     printing: Printing,
     /// The runtime.
@@ -94,12 +92,12 @@ struct Moment {
     /// Once, at this time: RFC 3339, such as 2030-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<UtcMs>,
-    /// Once, after so long.
+    /// Once, after this time.
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     after: Option<Duration>,
-    /// Whenever this rule of RFC 5545 says, such as 'FREQ=DAILY;BYHOUR=9', or
-    /// 'DTSTART;TZID=Europe/Berlin:20300131T083000 FREQ=DAILY'. Without DTSTART it begins
-    /// now, and its hours are of UTC.
+    /// By this RFC 5545 rule, such as 'FREQ=DAILY;BYHOUR=9' or
+    /// 'DTSTART;TZID=Europe/Berlin:20300131T083000 FREQ=DAILY'. Without DTSTART it starts
+    /// now, in UTC.
     #[arg(long, value_name = "RULE", value_parser = rule)]
     every: Option<Rule>,
 }
@@ -107,10 +105,10 @@ struct Moment {
 /// List schedules.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Those of everybody, as an operator or auditor.
+    /// Everybody's schedules, for operators and auditors.
     #[arg(long)]
     everybody: bool,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     printing: Printing,
     /// The runtime.
@@ -121,7 +119,7 @@ pub struct List {
 /// One schedule.
 #[derive(Debug, clap::Args)]
 pub struct Named {
-    /// What it is known by.
+    /// Its id.
     #[arg(value_name = "SCHEDULE", value_parser = id)]
     id: WireId,
     /// The runtime.
@@ -132,10 +130,10 @@ pub struct Named {
 /// End schedules.
 #[derive(Debug, clap::Args)]
 pub struct Remove {
-    /// What they are known by.
+    /// Their ids.
     #[arg(required = true, value_name = "SCHEDULE", value_parser = id)]
     ids: Vec<WireId>,
-    /// Why.
+    /// The reason.
     #[arg(long)]
     reason: Option<String>,
     /// The runtime.
@@ -146,10 +144,10 @@ pub struct Remove {
 /// Print the next times.
 #[derive(Debug, clap::Args)]
 pub struct Next {
-    /// What the schedule is known by; five of its times at most are known.
+    /// The schedule's id. At most five of its times are known.
     #[arg(value_name = "SCHEDULE", value_parser = id, required_unless_present = "every")]
     id: Option<WireId>,
-    /// A rule instead, as `arcp schedule add` takes it.
+    /// A rule instead, as for `arcp schedule add`.
     #[arg(long, value_name = "RULE", value_parser = rule, conflicts_with = "id")]
     every: Option<Rule>,
     /// How many times.

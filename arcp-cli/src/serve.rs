@@ -79,7 +79,7 @@ fn serve(
         let host = host(config, agents, credentials, args, location)?.counting_spans(spans.counts.clone());
         location.end_orphans()?;
         sandbox::tell(args);
-        return serve_stdio(host, must_prove, args.tokio);
+        return serve_stdio(host, must_prove, args.listening.tokio);
     }
     serve_places(args, places, location, (config, agents, credentials), spans)
 }
@@ -117,21 +117,19 @@ fn serve_places(
     raise_descriptor_limit();
     let host = host(config, agents, credentials, args, location)?.counting_spans(spans.counts.clone());
     let ended = location.end_orphans()?;
-    let server =
-        adapter::serve(bound, &server_config, host, args.tokio || places::need_tokio(places)).map_err(|error| {
-            match error {
-                HostError::Config(error) => Failure::usage(error.to_string()),
-                HostError::Io(_)
-                | HostError::Store(_)
-                | HostError::Fenced(_)
-                | HostError::Cleartext(_)
-                | HostError::NoCertificate(_) => Failure::new(Exit::Failed, error.to_string()),
-            }
+    let server = adapter::serve(bound, &server_config, host, args.listening.tokio || places::need_tokio(places))
+        .map_err(|error| match error {
+            HostError::Config(error) => Failure::usage(error.to_string()),
+            HostError::Io(_)
+            | HostError::Store(_)
+            | HostError::Fenced(_)
+            | HostError::Cleartext(_)
+            | HostError::NoCertificate(_) => Failure::new(Exit::Failed, error.to_string()),
         })?;
-    let urls: Vec<String> = server.places().iter().map(|listen| listen.url(&args.path)).collect();
+    let urls: Vec<String> = server.places().iter().map(|listen| listen.url(&args.listening.path)).collect();
     let left = leave_word(args, places, &server, (made, location.file()))?;
     let files = drain::Files { certificates: server_config.tls.clone(), policy: policy_file(args) };
-    drain::on_signals(server.handle(), args.drain, files)?;
+    drain::on_signals(server.handle(), args.jobs.drain, files)?;
     urls.iter().for_each(|url| log(format_args!("READY {url}")));
     service::ready(server.handle());
     location.tell();
@@ -139,9 +137,9 @@ fn serve_places(
     credentials::warn(args);
     spans.tell();
     if let Some(left) = &left {
-        left.tell(args.anonymous);
+        left.tell(args.access.anonymous);
     }
-    if args.anonymous {
+    if args.access.anonymous {
         log(format_args!(
             "arcp: whoever reaches this port may run agents without a token (--anonymous), and sees no jobs of others"
         ));
@@ -169,7 +167,7 @@ fn leave_word(
     let mut there: Vec<&Listen> = server.places().iter().filter(|listen| **listen != Listen::Stdio).collect();
     // The first is where they go; who is let in there without a token that is kept nowhere?
     there.sort_by_key(|listen| places::knows_users(listen) == made.is_some());
-    let urls: Vec<String> = there.iter().map(|listen| listen.url(&args.path)).collect();
+    let urls: Vec<String> = there.iter().map(|listen| listen.url(&args.listening.path)).collect();
     let Some((url, others)) = urls.split_first() else {
         return Ok(None);
     };
@@ -179,7 +177,7 @@ fn leave_word(
         Runtime { certificate: tls::certificate_of(args), others: others.to_vec(), ..Runtime::new(url, None, store) };
     match Left::word(made, (name, places::name(places).is_none()), word) {
         // Nobody needs a token here.
-        Err(_) if args.anonymous => Ok(None),
+        Err(_) if args.access.anonymous => Ok(None),
         left => left,
     }
 }
@@ -189,12 +187,12 @@ fn server_config(args: &Serve, places: &[Listen]) -> Result<ServerConfig, Failur
     let config = ServerConfig {
         listen: places.to_vec(),
         owner: Principal::new(LOCAL),
-        path: args.path.clone(),
-        allow_hosts: args.allow_hosts.clone(),
-        allow_origins: args.allow_origins.clone(),
-        drain_grace: args.drain.0,
+        path: args.listening.path.clone(),
+        allow_hosts: args.listening.allow_hosts.clone(),
+        allow_origins: args.listening.allow_origins.clone(),
+        drain_grace: args.jobs.drain.0,
         tls: tls::certificates(args)?,
-        insecure: args.insecure,
+        insecure: args.tls.insecure,
         metrics_token: telemetry::metrics_token(args)?,
     };
     places::check(places, &config)?;
@@ -214,8 +212,8 @@ fn host(
     args: &Serve,
     location: &StoreLocation,
 ) -> Result<Host, Failure> {
-    let record = args.record.as_deref().map(recording).transpose()?;
-    let store = location.open(args.relaxed)?;
+    let record = args.observing.record.as_deref().map(recording).transpose()?;
+    let store = location.open(args.keeping.relaxed)?;
     let announcer = Announcer::start(args, location.file().as_deref())?;
     let blobs = location.blobs()?;
     let host = Receivers::of(&args.handing_over)?.with(agents.host(config));
@@ -269,7 +267,7 @@ impl StoreLocation {
 
     /// The same, but for the name of a file that nobody has named.
     fn named(args: &Serve, places: &[Listen]) -> StoreLocation {
-        match &args.store {
+        match &args.keeping.store {
             Some(named) if named.as_os_str() == "memory" => StoreLocation::Memory,
             Some(file) => StoreLocation::File(file.clone()),
             None if places::name(places).is_none() => StoreLocation::Memory,
@@ -340,36 +338,37 @@ impl StoreLocation {
 
 fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> Result<Config, Failure> {
     let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
-    config.anonymous = args.anonymous;
-    config.timing.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
-    config.timing.resume_window = args.resume_window;
-    config.timing.job_retention = Some(args.keep.unwrap_or(location.keeps_jobs_for()));
-    config.timing.audit_retention = Some(args.keep_audit);
-    config.limits.history.kept_bytes = args.store_max;
+    config.anonymous = args.access.anonymous;
+    config.timing.heartbeat = (!args.listening.heartbeat.is_zero()).then_some(args.listening.heartbeat);
+    config.timing.resume_window = args.listening.resume_window;
+    config.timing.job_retention = Some(args.keeping.keep.unwrap_or(location.keeps_jobs_for()));
+    config.timing.audit_retention = Some(args.keeping.keep_audit);
+    config.limits.history.kept_bytes = args.keeping.store_max;
     let longest = config.timing.longest_artifact_retention;
-    if args.keep_artifacts > longest {
+    if args.keeping.keep_artifacts > longest {
         let days = longest.as_secs() / (24 * 3600);
         return Err(Failure::usage(format!("--keep-artifacts: none is kept for longer than {days}d")));
     }
-    config.timing.artifact_retention = (!args.keep_artifacts.is_zero()).then_some(args.keep_artifacts);
-    config.limits.artifact.all_artifact_bytes = usize::try_from(args.artifacts_max).unwrap_or(usize::MAX);
+    config.timing.artifact_retention = (!args.keeping.keep_artifacts.is_zero()).then_some(args.keeping.keep_artifacts);
+    config.limits.artifact.all_artifact_bytes = usize::try_from(args.keeping.artifacts_max).unwrap_or(usize::MAX);
     config.timing.schedules = true;
     config.authority.workflows = true;
-    config.timing.session_lease = args.session_lease;
-    config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
-    config.auditors = credentials.known("--auditor", &args.auditors)?;
-    config.operators = credentials.known("--operator", &args.operators)?;
-    config.limits.job.principal_share = args.principal_share;
-    config.limits.session.submits_per_second = args.submit_rate;
-    config.ceiling = lease::ceiling(&args.lease_ceilings, args.longest_lease)?;
+    config.timing.session_lease = args.listening.session_lease;
+    config.heartbeat_agents = args.agents.require_heartbeat.iter().cloned().collect();
+    config.auditors = credentials.known("--auditor", &args.jobs.auditors)?;
+    config.operators = credentials.known("--operator", &args.jobs.operators)?;
+    config.limits.job.principal_share = args.jobs.principal_share;
+    config.limits.session.submits_per_second = args.jobs.submit_rate;
+    config.ceiling = lease::ceiling(&args.jobs.lease_ceilings, args.jobs.longest_lease)?;
     config.authority.policy = policy_file(args).map(|file| policy::read(&file)).transpose()?.map(Box::new);
-    config.authority.needs_trust = lease::needs_trust(&args.needs_trust)?;
-    if args.samples {
+    config.authority.needs_trust = lease::needs_trust(&args.jobs.needs_trust)?;
+    if args.agents.samples {
         // Small enough to be seen by hand.
         config.limits.delivery.ack_lag = 200;
     }
-    config.timing.cancel_grace = args.cancel_grace.unwrap_or(Duration::from_secs(if args.samples { 5 } else { 30 }));
-    config.compat = args.compat;
+    config.timing.cancel_grace =
+        args.jobs.cancel_grace.unwrap_or(Duration::from_secs(if args.agents.samples { 5 } else { 30 }));
+    config.compat = args.listening.compat;
     Receivers::of(&args.handing_over)?.configure(&mut config);
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(config)
@@ -377,7 +376,7 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
 
 /// The policy, wherever it is asked from.
 fn policy_file(args: &Serve) -> Option<PathBuf> {
-    let file = args.policy.as_ref()?;
+    let file = args.jobs.policy.as_ref()?;
     Some(std::path::absolute(file).unwrap_or_else(|_| file.clone()))
 }
 
@@ -406,7 +405,7 @@ impl OwnToken {
                 Ok(Some(own))
             }
             (Ok(_), None) => Ok(None),
-            (Err(_), _) if args.anonymous => Ok(None),
+            (Err(_), _) if args.access.anonymous => Ok(None),
             (Err(why), _) => Err(Failure::usage(format!(
                 "no token was given, and one cannot be kept: {why}; give --token TOKEN=NAME, \
                  or --anonymous to let everybody in"

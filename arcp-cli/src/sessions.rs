@@ -21,25 +21,24 @@ const HEADER: [&str; 5] = ["SESSION", "PRINCIPAL", "AGE", "CONNECTED", "EXPIRES"
 /// Entries of a page.
 const PAGE: u64 = 1000;
 
-/// List the sessions of a runtime, or take them from their clients.
+/// List or end the sessions of a runtime.
 #[derive(Debug, clap::Subcommand)]
 pub enum Sessions {
-    /// List the sessions of everybody, the oldest first: for operators and auditors.
+    /// List everybody's sessions, oldest first, for operators and auditors.
     #[command(visible_alias = "ls")]
     List(List),
-    /// Take sessions from their clients, for operators: nothing brings them back, and
-    /// their jobs go on. Whoever has a token opens another one; `arcp token revoke`
-    /// keeps it out.
+    /// End sessions, for operators. They cannot be resumed; their jobs keep running. A
+    /// client with a valid token can open a new one; `arcp token revoke` prevents that.
     Evict(Evict),
 }
 
 /// List sessions.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Only those of this principal.
+    /// Only sessions of this principal.
     #[arg(long, value_name = "NAME")]
     principal: Option<String>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     printing: Printing,
     /// The runtime.
@@ -47,17 +46,17 @@ pub struct List {
     place: Where,
 }
 
-/// Take sessions from their clients.
+/// End sessions.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "arcp sessions evict [OPTIONS] <SESSION...|--principal <NAME>>")]
 pub struct Evict {
-    /// The sessions, each by its id or how that begins.
+    /// The sessions, by id or a unique prefix.
     #[arg(required_unless_present = "principal", conflicts_with = "principal", value_name = "SESSION")]
     sessions: Vec<String>,
-    /// All that this principal has.
+    /// All of this principal's.
     #[arg(long, value_name = "NAME")]
     principal: Option<String>,
-    /// Why, as their clients are told.
+    /// The reason, sent to the clients.
     #[arg(long)]
     reason: Option<String>,
     /// The runtime.

@@ -26,14 +26,14 @@ use crate::state::State;
 use crate::times::{local, local_and_age};
 use crate::{background, values};
 
-/// Show a job, session, subscription or runtime, and say which it is.
+/// Show a job, session, subscription or runtime by its id.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// The id of a job, session or subscription, or the address, port or process
-    /// of a runtime.
+    /// The id of a job, session or subscription, or the address, port or process id of a
+    /// runtime.
     #[arg(value_parser = values::thing)]
     pub id: String,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

@@ -16,18 +16,18 @@ use crate::values;
 /// Between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Stop runtimes that this user has started here, and wait until they have ended.
+/// Stop runtimes this user started here, and wait until they exit.
 ///
-/// Running jobs go on for as long as their runtime was told to drain.
+/// Running jobs have the runtime's --drain time to finish.
 #[derive(Debug, clap::Args)]
 pub struct Stop {
-    /// The address, port or process of each [default: the one that runs].
+    /// The address, port or process id of each [default: the only one that runs].
     #[arg(value_name = "RUNTIME", value_parser = values::thing)]
     pub runtimes: Vec<String>,
-    /// Stop every one.
+    /// Stop all of them.
     #[arg(long, conflicts_with = "runtimes")]
     pub all: bool,
-    /// Stop at once, whatever runs.
+    /// Stop at once, without waiting for jobs.
     #[arg(long)]
     pub now: bool,
 }

@@ -17,19 +17,19 @@ use crate::values;
 /// Between two looks for an interrupt.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Wait for a job that somebody hands over, and follow it.
+/// Wait for a job that is handed over to you, and follow it.
 ///
-/// From then on it is yours: `arcp ls` lists it, and you may cancel it. `arcp handoff`
-/// hands one over. Nobody is given a job who does not wait for one.
+/// The job is yours from then on: `arcp ls` lists it, and you can cancel it. `arcp
+/// handoff` hands a job over, only to a principal that is waiting for one.
 #[derive(Debug, clap::Args)]
 pub struct Take {
-    /// Print the job's id and leave.
+    /// Print the job's id and exit.
     #[arg(long)]
     pub detach: bool,
-    /// Wait for one at most so long; then it ends with 4.
+    /// The longest time to wait; then it exits with 4.
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     pub timeout: Option<Duration>,
-    /// How to follow it.
+    /// How to follow the job.
     #[command(flatten)]
     pub following: Following,
     /// The runtime.

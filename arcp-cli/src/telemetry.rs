@@ -19,7 +19,7 @@ use crate::otlp;
 
 /// By which `/metrics` may be asked for, if a file says so.
 pub fn metrics_token(args: &Serve) -> Result<Option<Secret>, Failure> {
-    let Some(file) = &args.metrics_token_file else {
+    let Some(file) = &args.observing.metrics_token_file else {
         return Ok(None);
     };
     let unusable = |why: &str| Failure::usage(format!("--metrics-token-file {}: {why}", file.display()));
@@ -82,7 +82,7 @@ pub fn check(args: &Serve) -> Result<(), Failure> {
 
 /// Says how the log is shown, and which lines of it.
 pub fn configure_log(args: &Serve) {
-    server_log::configure(args.log_format.into(), args.log.clone());
+    server_log::configure(args.observing.log_format.into(), args.observing.log.clone());
 }
 
 /// Tells the operator what a log should know; no secret is in a notice.

@@ -161,7 +161,7 @@ impl Announcer {
         for (topic, listener) in listeners {
             let (sender, heard) = channel();
             let cursor = Cursor::of(store, topic, &listener.name())?;
-            let (store, patience) = (store.to_path_buf(), args.tell_for);
+            let (store, patience) = (store.to_path_buf(), args.telling.tell_for);
             let teller = Teller { store, topic, cursor, awaited: Awaited::default(), listener, patience };
             std::thread::Builder::new().name("telling".to_string()).spawn(move || teller.run(&heard))?;
             senders.push((topic, sender));
@@ -352,14 +352,14 @@ type Told = (Topic, Box<dyn Listener>);
 /// Everybody who is to be told.
 fn listeners(args: &Serve) -> Result<Vec<Told>, Failure> {
     let mut listeners: Vec<Told> = Vec::new();
-    for command in &args.on_end {
+    for command in &args.telling.on_end {
         listeners.push((Topic::Ends, Box::new(Program::on_end(command))));
     }
-    let trust = args.webhook_ca.clone().map(Trust::Authorities).unwrap_or_default();
-    for url in &args.webhooks {
-        listeners.push((Topic::Ends, Box::new(Webhook::new(url, args.webhook_secret.as_deref(), &trust)?)));
+    let trust = args.telling.webhook_ca.clone().map(Trust::Authorities).unwrap_or_default();
+    for url in &args.telling.webhooks {
+        listeners.push((Topic::Ends, Box::new(Webhook::new(url, args.telling.webhook_secret.as_deref(), &trust)?)));
     }
-    for command in &args.on_prompt {
+    for command in &args.telling.on_prompt {
         listeners.push((Topic::Questions, Box::new(Program::on_prompt(command))));
     }
     Ok(listeners)

@@ -18,25 +18,25 @@ use crate::exit::{Exit, Failure};
 /// The names under which a machine reaches itself.
 const OWN: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Make a certificate for TLS.
+/// Make a TLS certificate.
 #[derive(Debug, clap::Subcommand)]
 pub enum Tls {
-    /// Make a certificate that nobody vouches for, and its key, to try TLS with:
-    /// clients trust it by `--ca`.
+    /// Make a self-signed certificate and its key, to try TLS. Clients trust it with
+    /// `--ca`.
     SelfSigned(SelfSigned),
 }
 
-/// Make a certificate that nobody vouches for.
+/// Make a self-signed certificate.
 #[derive(Debug, clap::Args)]
 pub struct SelfSigned {
-    /// A name or address by which clients call the runtime; may be repeated
-    /// [default: localhost, 127.0.0.1 and ::1].
+    /// A host name or address of the runtime; may be repeated [default: localhost,
+    /// 127.0.0.1 and ::1].
     #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
     /// The folder for arcp-cert.pem and arcp-key.pem.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     pub out: PathBuf,
-    /// Write over those that are there.
+    /// Replace existing files.
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -87,13 +87,13 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 
 /// What a server is to show.
 pub fn certificates(args: &Serve) -> Result<Option<Arc<Certificates>>, Failure> {
-    let Some((certificate, key)) = args.tls_cert.as_deref().zip(args.tls_key.as_deref()) else {
+    let Some((certificate, key)) = args.tls.tls_cert.as_deref().zip(args.tls.tls_key.as_deref()) else {
         return Ok(None);
     };
-    let clients = args.tls_client_ca.clone().map(|authorities| ClientCertificates {
+    let clients = args.tls.tls_client_ca.clone().map(|authorities| ClientCertificates {
         authorities,
-        revoked: args.tls_client_crl.clone(),
-        names: args.tls_client_names.clone(),
+        revoked: args.tls.tls_client_crl.clone(),
+        names: args.tls.tls_client_names.clone(),
     });
     if let Some(clients) = clients {
         let read = Certificates::read_with_clients(certificate, key, clients);
@@ -111,7 +111,7 @@ pub fn certificates(args: &Serve) -> Result<Option<Arc<Certificates>>, Failure> 
 
 /// By which the commands of this user know their own runtime.
 pub fn certificate_of(args: &Serve) -> Option<PathBuf> {
-    std::path::absolute(args.tls_cert.as_ref()?).ok()
+    std::path::absolute(args.tls.tls_cert.as_ref()?).ok()
 }
 
 /// Reads them again, as an operator asked.

@@ -20,30 +20,30 @@ use crate::values;
 
 const HEADER: [&str; 4] = ["ID", "PRINCIPAL", "EXPIRES", "ROLES"];
 
-/// Change who may come in to a runtime.
+/// Make, list and revoke the tokens of a runtime.
 #[derive(Debug, clap::Subcommand)]
 pub enum Tokens {
-    /// Make a token, add it to a file and print it: it is shown this once.
+    /// Make a token, add it to a file and print it, this once.
     Add(Add),
-    /// List the tokens of a file; they themselves are not in it.
+    /// List the tokens of a file. It contains only their digests.
     #[command(visible_alias = "ls")]
     List(List),
-    /// Take tokens out of a file: runtimes that serve with it let nobody in by
-    /// them any more, and take the sessions of their principals from them.
+    /// Remove tokens from a file. Runtimes that use it refuse them and end their
+    /// principals' sessions.
     Revoke(Revoke),
-    /// Make a key that delegation tokens are signed with.
+    /// Make a key for signing delegation tokens.
     Key(delegation::Key),
-    /// Make and print a delegation token: whoever has it acts as a principal,
-    /// within a lease, until it expires. No runtime is asked.
+    /// Make and print a delegation token: its holder acts as a principal, within a lease,
+    /// until it expires. Needs no runtime.
     Mint(delegation::Mint),
-    /// Show what a JWT says, and whether it counts as a delegation token.
+    /// Show the claims of a JWT, and whether it is a valid delegation token.
     Inspect(delegation::Inspect),
 }
 
 /// Which file.
 #[derive(Debug, clap::Args)]
 pub struct In {
-    /// The file that `arcp serve --tokens` is given.
+    /// The file given to `arcp serve --tokens`.
     #[arg(long = "tokens", value_name = "FILE", env = "ARCP_TOKENS")]
     file: PathBuf,
 }
@@ -51,14 +51,14 @@ pub struct In {
 /// Make a token.
 #[derive(Debug, clap::Args)]
 pub struct Add {
-    /// Whose it is.
+    /// Its principal.
     principal: Principal,
-    /// For how long it counts [default: until it is revoked].
+    /// How long it is valid [default: until it is revoked].
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     expires: Option<Duration>,
-    /// What its principal is: auditor, to list and watch everybody's jobs, operator, to
-    /// cancel them as well, or what the rules of a policy say it may; may be repeated.
-    /// It is the same for all tokens of a principal.
+    /// A role of its principal: auditor (list and watch everybody's jobs), operator
+    /// (cancel them too), or a role of the policy; may be repeated. All tokens of a
+    /// principal have the same roles.
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<Role>,
     #[command(flatten)]
@@ -77,10 +77,10 @@ pub struct List {
 /// Revoke tokens.
 #[derive(Debug, clap::Args)]
 pub struct Revoke {
-    /// What `arcp token list` shows for them.
+    /// Their ids, as `arcp token list` shows them.
     #[arg(required_unless_present = "principal", value_name = "ID")]
     ids: Vec<String>,
-    /// All that this principal has.
+    /// All of this principal's.
     #[arg(long)]
     principal: Option<Principal>,
     #[command(flatten)]

@@ -31,13 +31,13 @@ const HEADER: [&str; 6] = ["JOB", "STATUS", "AGENT", "AGE", "EVENTS", "PER SECON
 /// How long ago jobs were submitted that are shown after their end.
 const RECENT: Duration = Duration::from_secs(600);
 
-/// Show jobs, sessions, events per second and lag, as they go.
+/// Show jobs, sessions, event rates and lag, live.
 ///
-/// Keys: up and down select a job, w watches it (Ctrl-C comes back), c cancels
-/// it, q quits. Sessions and lag are told to operators and auditors.
+/// Keys: up and down select a job, w watches it (Ctrl-C returns), c cancels it, q quits.
+/// Sessions and lag are shown to operators and auditors only.
 #[derive(Debug, clap::Args)]
 pub struct Top {
-    /// Between two looks.
+    /// The refresh interval.
     #[arg(long, default_value = "1s", value_name = "SPAN", value_parser = values::some_span)]
     pub every: Duration,
     /// The runtime.

@@ -21,17 +21,17 @@ use crate::values;
 
 const HEADER: [&str; 4] = ["JOB", "STATUS", "AGENT", "BUDGET"];
 
-/// Show a job and those below it: where they stand, and what becomes of the budget.
+/// Show a job and its children, with their status and budgets.
 ///
-/// `child to come` stands behind the status of a job whose agent has asked for a child
-/// that waits for the host. Of each budget `below` is what children hold that have not ended, and `spent`
-/// what the job and its ended children have spent.
+/// `child to come` marks a job whose agent requested a child that is not accepted yet. Of
+/// each budget, `below` is held by unfinished children, and `spent` was spent by the job
+/// and its finished children.
 #[derive(Debug, clap::Args)]
 pub struct Tree {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

@@ -220,7 +220,7 @@ pub fn agent_command(text: &str) -> Result<AgentCommand, String> {
 pub struct OfAgent<T> {
     /// Its name.
     pub agent: String,
-    /// What is said.
+    /// The message.
     pub value: T,
 }
 
@@ -242,7 +242,7 @@ fn of_agent<T>(text: &str, example: &str, value: impl Fn(&str) -> Option<T>) -> 
 pub struct OfRuntime<T> {
     /// What it is called here.
     pub runtime: String,
-    /// What is said.
+    /// The message.
     pub value: T,
 }
 

@@ -19,19 +19,19 @@ const HEADER: [&str; 3] = ["JOB", "STATUS", "AGENT"];
 /// As good as for ever.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Wait until jobs have ended.
+/// Wait until jobs finish.
 ///
-/// Ends with 0 if all of them succeeded, else with the code of the first, in
-/// the order given, that did not.
+/// Exits with 0 if all succeeded, else with the code of the first, in the given order,
+/// that did not.
 #[derive(Debug, clap::Args)]
 pub struct Wait {
     /// The jobs.
     #[arg(value_parser = values::id, required = true, value_name = "JOB")]
     pub jobs: Vec<String>,
-    /// At most so long; then it ends with 4.
+    /// The longest time to wait; then it exits with 4.
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     pub timeout: Option<Duration>,
-    /// How to print.
+    /// The output format.
     #[command(flatten)]
     pub printing: Printing,
     /// The runtime.

@@ -17,36 +17,36 @@ use crate::lease::Authority;
 use crate::submit::{Order, fresh_key, place, read_input};
 use crate::values;
 
-/// Run graphs of steps as one job.
+/// Run a graph of steps as one job.
 #[derive(Debug, clap::Subcommand)]
 pub enum Workflow {
-    /// Run the steps of a file as one job, and follow it.
+    /// Run the steps in a file as one job and follow it.
     Run(Box<Run>),
-    /// Say what is wrong with a file, or show its steps, without any runtime.
+    /// Check a file and show its steps, without a runtime.
     Check(Check),
 }
 
 /// Run a workflow.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// The steps: a file of JSON, or of TOML if it ends so, or - for stdin.
+    /// The steps: a JSON file, a .toml file, or - for JSON on stdin.
     file: PathBuf,
-    /// What they work on: JSON, @FILE, or - for stdin.
+    /// The workflow's input: JSON, @FILE, or - for stdin.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
     /// The idempotency key: the same key gives the same job.
     #[arg(long)]
     key: Option<IdempotencyKey>,
-    /// Time limit of the whole.
+    /// The time limit of the whole workflow.
     #[arg(long, value_name = "SPAN", value_parser = values::seconds)]
     max_runtime: Option<NonZeroU32>,
-    /// What the steps may do together, their time and their money.
+    /// The lease of all steps together: what they may do, for how long and at what cost.
     #[command(flatten)]
     authority: Authority,
-    /// Print the job's id and leave.
+    /// Print the job's id and exit.
     #[arg(long)]
     detach: bool,
-    /// How to follow it.
+    /// How to follow the job.
     #[command(flatten)]
     following: Following,
     /// The runtime.
@@ -57,9 +57,9 @@ pub struct Run {
 /// Check a workflow.
 #[derive(Debug, clap::Args)]
 pub struct Check {
-    /// The steps, as `arcp workflow run` takes them.
+    /// The steps, as for `arcp workflow run`.
     file: PathBuf,
-    /// What they work on: pointers into it are checked too [default: {}].
+    /// The workflow's input; pointers into it are checked too [default: {}].
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
 }

@@ -40,7 +40,7 @@ pub struct Settings {
 impl Settings {
     /// What was asked for; `None`: nothing.
     pub fn of(args: &Serve) -> Result<Option<Settings>, Failure> {
-        let Some(base) = args.otlp.as_deref().filter(|url| !url.is_empty()) else {
+        let Some(base) = args.observing.otlp.as_deref().filter(|url| !url.is_empty()) else {
             return Ok(None);
         };
         let uri = base.parse::<Uri>().ok().filter(|uri| {
@@ -56,7 +56,7 @@ impl Settings {
         let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
         let shown = uri.port().map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"));
         let is_own = is_loopback(host.trim_start_matches('[').trim_end_matches(']'));
-        if uri.scheme() == Some(&Scheme::HTTP) && !is_own && !args.insecure {
+        if uri.scheme() == Some(&Scheme::HTTP) && !is_own && !args.tls.insecure {
             return Err(Failure::usage(format!(
                 "--otlp {shown} is neither TLS nor this machine, so that others could read {HEADERS} and the spans on \
                  their way: give https://, or --insecure where nobody can listen in"
