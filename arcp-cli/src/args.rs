@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::IsTerminal as _;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,16 +38,18 @@ pub struct Args {
     pub command: Command,
 }
 
-/// The command line with what is the same for every command: an empty variable is none.
+/// The command line, with what is the same for every command.
 pub fn command() -> clap::Command {
-    with_codes(Args::command())
+    let command = with_codes(Args::command());
+    // Piped help keeps each description on one line, so that it can be searched.
+    if std::io::stdout().is_terminal() { command.max_term_width(100) } else { command.term_width(0) }
 }
 
 fn with_codes(command: clap::Command) -> clap::Command {
     command.after_help(EXIT_CODES).mut_args(empty_is_unset).mut_subcommands(with_codes)
 }
 
-/// Whoever sets a variable to nothing takes it away.
+/// A variable that is set to nothing counts as not set.
 fn empty_is_unset(arg: Arg) -> Arg {
     let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     if is_empty { arg.env(None::<&'static str>) } else { arg }
@@ -295,7 +298,7 @@ pub struct List {
     /// repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = filter::condition)]
     pub filter: Vec<Condition>,
-    /// The most jobs to list; 0 lists all.
+    /// The most jobs to list, 0 for all.
     #[arg(long, default_value_t = 100, value_parser = values::count)]
     pub limit: usize,
     /// The output format.

@@ -21,7 +21,7 @@ const ASKED: &[(&[&str], i32, &[&str])] = &[
     (&["subset", r#"{"cost.budget":["usd:5"]}"#, r#"{"cost.budget":["USD:1"]}"#], 5, &["deny", "less USD"]),
     (&["subset", "fs.read=/a/*", "fs.read=/a/**"], 0, &["allow"]),
     (&["subset", "fs.read=/a/**", "fs.read=/a/*"], 5, &["deny", "`/a/**` means `/a"]),
-    (&["subset", "--help"], 0, &["'fs.read=/srv/**'", "standard input"]),
+    (&["subset", "--help"], 0, &["'fs.read=/srv/**'", "- for stdin"]),
     (&["subset", r#"{"fs.read":["/a/*"]}"#, r#"{"fs.read":["/a/**"]}"#], 0, &["allow"]),
     (
         &["subset", r#"{"tool.call":["tier/*"]}"#, r#"{"tool.call":["tier/*/eu/*"]}"#],
