@@ -80,3 +80,23 @@ fn a_replay_that_waits_for_the_store_lets_no_event_pass_its_subscription() {
     assert!(at("subscribe.accepted") < at("subscribe.event"), "{frames:?}");
     world.finish();
 }
+
+#[test]
+fn what_is_new_does_not_wait_for_a_replay_that_waits_for_the_store() {
+    let mut world = World::configured(18, |config| config.limits.history.job_events = 16);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 40}}));
+    let seen = raw.until_end(&mut world);
+    let job = raw.invoke(&mut world, json!({"tool": "waiter"}))["job_id"].clone();
+    world.settle();
+    raw.take(&world);
+    world.read_latency = Duration::from_secs(20);
+    raw.send(&mut world, "resume", json!({"after_message_id": seen[9]["id"]}));
+    emit(&mut world, &job, 3);
+    let kinds: Vec<Value> = raw.take(&world).into_iter().map(|frame| frame["type"].clone()).collect();
+    assert_eq!(kinds, ["metric"; 3]);
+    let replayed = raw.settle(&mut world);
+    assert!(replayed.starts_with(&seen[10..]), "{replayed:?}");
+    assert_eq!(replayed.last().expect("an answer")["type"], "ack");
+    world.finish();
+}

@@ -68,8 +68,8 @@ impl Secure {
     }
 
     /// Sends this; gives what is said.
-    fn ask(&mut self, site: &mut Site, text: &str) -> String {
-        self.session.writer().write_all(text.as_bytes()).expect("there is room");
+    fn ask(&mut self, site: &mut Site, bytes: impl AsRef<[u8]>) -> String {
+        self.session.writer().write_all(bytes.as_ref()).expect("there is room");
         self.go_on(site).expect("nothing is wrong");
         self.heard()
     }
@@ -78,8 +78,20 @@ impl Secure {
         let mut heard = Vec::new();
         // The end of a session is none of the bytes.
         let _ = self.session.reader().read_to_end(&mut heard);
-        String::from_utf8(heard).expect("text")
+        String::from_utf8_lossy(&heard).into_owned()
     }
+}
+
+/// What a client sends that asks for a WebSocket and has these frames.
+fn upgraded(frames: &[String]) -> Vec<u8> {
+    let (head, _) = arcp_host::http::upgrade_request("localhost", "/arcp");
+    [head.into_bytes(), framed(frames)].concat()
+}
+
+fn framed(frames: &[String]) -> Vec<u8> {
+    let mut framing = arcp_host::framing::Framing::websocket_client(1 << 20);
+    frames.iter().for_each(|frame| framing.write(frame.trim_end()));
+    framing.output().to_vec()
 }
 
 #[test]
@@ -96,7 +108,7 @@ fn a_request_over_tls_is_answered_and_both_sides_say_that_they_end() {
     assert!(!client.session.is_handshaking());
     let wait = site.serving.next_wait().expect("a head has to come");
     assert!(wait <= HEAD_TIMEOUT + TICK, "{wait:?}");
-    let answer = client.ask(&mut site, &request("/healthz", ""));
+    let answer = client.ask(&mut site, request("/healthz", ""));
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
     assert_eq!(client.peer.wire.borrow().shut, 1);
     client.session.send_close_notify();
@@ -111,12 +123,27 @@ fn what_is_encrypted_and_did_not_fit_is_written_once_there_is_room() {
     let mut client = Secure::new(&mut site, &pair.security().trust, None);
     client.go_on(&mut site).expect("nothing is wrong");
     client.peer.wire.borrow_mut().room = 7;
-    assert_eq!(client.ask(&mut site, &request("/nowhere", "")), "");
+    assert_eq!(client.ask(&mut site, request("/nowhere", "")), "");
     assert_eq!(client.peer.wire.borrow().room, 0);
     site.takes(&client.peer, usize::MAX);
     client.go_on(&mut site).expect("nothing is wrong");
     assert!(client.heard().ends_with("nothing is served at this path\n"));
     assert_eq!(client.peer.wire.borrow().shut, 1);
+}
+
+#[test]
+fn a_frame_that_did_not_fit_is_written_once_there_is_room_though_nothing_follows_it() {
+    let pair = Pair::new("turns-frame", &["localhost"]);
+    let mut site = site(&pair.read(), |_| {});
+    let mut client = Secure::new(&mut site, &pair.security().trust, None);
+    client.go_on(&mut site).expect("nothing is wrong");
+    let opened = client.ask(&mut site, upgraded(&[frame("session.open", &open_payload("tok-a"))]));
+    assert!(opened.contains("session.accepted"), "{opened}");
+    client.peer.wire.borrow_mut().room = 7;
+    assert_eq!(client.ask(&mut site, framed(&[frame("ping", &json!({"nonce": "n"}))])), "");
+    site.takes(&client.peer, usize::MAX);
+    client.go_on(&mut site).expect("nothing is wrong");
+    assert!(client.heard().contains("pong"));
 }
 
 #[test]
@@ -186,18 +213,10 @@ fn a_certificate_that_is_known_itself_counts_though_it_is_an_authority_s() {
 /// Opens a session by a certificate; gives what is answered.
 fn open(site: &mut Site, client: &mut Secure) -> String {
     client.go_on(site).expect("nothing is wrong");
-    let (head, _) = arcp_host::http::upgrade_request("localhost", "/arcp");
     let mut hello = hello_payload("");
     hello["auth"] = json!({"scheme": "mtls"});
-    let mut framing = arcp_host::framing::Framing::websocket_client(1 << 20);
-    framing.write(frame("session.hello", &hello).trim_end());
-    framing.write(frame("job.submit", &json!({"agent": "never", "input": {}})).trim_end());
-    let text = [head.as_bytes(), framing.output()].concat();
-    client.session.writer().write_all(&text).expect("there is room");
-    client.go_on(site).expect("nothing is wrong");
-    let mut heard = Vec::new();
-    let _ = client.session.reader().read_to_end(&mut heard);
-    String::from_utf8_lossy(&heard).into_owned()
+    let submit = frame("job.submit", &json!({"agent": "never", "input": {}}));
+    client.ask(site, upgraded(&[frame("session.hello", &hello), submit]))
 }
 
 /// Whose sessions were opened since.
@@ -266,7 +285,7 @@ fn whose_certificate_is_revoked_has_to_go_once_that_was_read_and_asked_for() {
         assert_eq!(client.peer.wire.borrow().shut == 0, stays);
     }
     let again = Secure::new(&mut site, &trust, Some(&two));
-    assert!(!again.peer.is_gone() && silent[1].ask(&mut site, &request("/healthz", "")).contains("200 OK"));
+    assert!(!again.peer.is_gone() && silent[1].ask(&mut site, request("/healthz", "")).contains("200 OK"));
 }
 
 #[test]
@@ -275,10 +294,6 @@ fn without_a_certificate_a_session_is_opened_by_a_token_as_anywhere() {
     let mut site = site(&authority.certificates(&pair, None), |_| {});
     let mut client = Secure::new(&mut site, &pair.security().trust, None);
     client.go_on(&mut site).expect("nothing is wrong");
-    let (head, _) = arcp_host::http::upgrade_request("localhost", "/arcp");
-    let mut framing = arcp_host::framing::Framing::websocket_client(1 << 20);
-    framing.write(frame("session.open", &open_payload("tok-a")).trim_end());
-    client.session.writer().write_all(&[head.as_bytes(), framing.output()].concat()).expect("there is room");
-    client.go_on(&mut site).expect("nothing is wrong");
+    client.ask(&mut site, upgraded(&[frame("session.open", &open_payload("tok-a"))]));
     assert_eq!(opened(&site), ["a"]);
 }

@@ -486,6 +486,30 @@ fn is_detached(world: &mut World, reader: &mut Raw) {
 }
 
 #[test]
+fn a_replay_of_all_there_is_passes_over_what_is_gone_and_one_after_a_message_is_refused() {
+    let mut world = forgetful(25);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    let accepted = raw.invoke(&mut world, json!({"tool": "waiter"}));
+    for n in 0..100 {
+        say(&mut world, &accepted["job_id"], "metric", json!({"name": "m", "value": n}));
+        world.settle();
+    }
+    let seen = raw.take(&world);
+    raw.send(&mut world, "resume", json!({"after_message_id": seen[9]["id"]}));
+    assert_eq!(code(&raw.expect(&mut world, "nack")), "DATA_LOSS");
+    raw.send(&mut world, "resume", json!({}));
+    let mut again = raw.settle(&mut world);
+    let done = again.pop().expect("an answer");
+    assert_eq!(
+        (done["type"].as_str(), &done["payload"]["detail"]),
+        (Some("ack"), &json!("resume complete: 65 events"))
+    );
+    // How a job was accepted is kept as long as the job.
+    assert!(again[0] == accepted && again[1..] == seen[seen.len() - 64..], "{again:?}");
+    world.finish();
+}
+
+#[test]
 fn who_was_overtaken_comes_back_after_a_restart_and_is_owed_nothing() {
     for compact in [false, true] {
         let mut world = oblivious(23);

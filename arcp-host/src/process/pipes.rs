@@ -252,6 +252,8 @@ impl<R: Read + AsFd> Output<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     /// Feeds pieces as they come from a pipe; gives the lines.
@@ -279,6 +281,39 @@ mod tests {
         assert_eq!(lines(&[b"a\nb", b"c"]), [a, b]);
         assert_eq!(lines(&[b"a\r", b"\n\n\r\nbc\r\n"]), [whole("a"), whole("bc")]);
         assert_eq!(lines(&[b"", b"\n"]), []);
+    }
+
+    /// Whether that is taken which is printed once the program is seen to have exited.
+    fn has_last_words() -> bool {
+        let (pipe, writer) = std::io::pipe().expect("a pipe");
+        let out = Output::new(Source::Stdout, Some(File::from(OwnedFd::from(pipe))));
+        let pipes = Pipes { input: None, out, err: Output::new(Source::Stderr, None) };
+        let (exited, writer) = (Cell::new(false), Cell::new(Some(writer)));
+        let exits = || {
+            exited.set(true);
+            true
+        };
+        let print = || {
+            if exited.get()
+                && let Some(mut writer) = writer.take()
+            {
+                writer.write_all(b"last words").expect("there is room");
+            }
+            true
+        };
+        let mut lines = Vec::new();
+        let mut take = |_, line| {
+            lines.push(line);
+            ControlFlow::Continue(())
+        };
+        pipes.run(exits, print, &mut take).expect("they are waited for");
+        lines == [whole("last words")]
+    }
+
+    #[test]
+    fn what_others_print_after_the_exit_is_taken_for_a_while() {
+        // A machine may be held up for longer than that.
+        assert!((0..5).any(|_| has_last_words()));
     }
 
     #[test]

@@ -746,7 +746,7 @@ fn silence_is_judged_after_two_heartbeats_and_told_once_it_is_durable() {
 }
 
 #[test]
-fn an_agent_that_is_paced_is_granted_nothing_before_its_time() {
+fn an_agent_that_is_paced_is_granted_nothing_before_its_time_and_one_that_is_gone_never() {
     let mut ctx = context(|config| config.limits.delivery.agent_credit = 1);
     let mut jobs = Jobs::default();
     let job = waits_for(&mut ctx, &mut jobs, Wait::Pace);
@@ -756,6 +756,14 @@ fn an_agent_that_is_paced_is_granted_nothing_before_its_time() {
     wake(&mut ctx, &mut jobs, job, Wait::Pace);
     assert!(matches!(ctx.poll_output(), Some(Output::AgentCredit { calls: 1, .. })));
     assert!(!jobs.table().is_owed_credit(job));
+    jobs.table_mut().set_pace(&mut ctx, job, None);
+    call(&mut jobs, &mut ctx, job, say());
+    jobs.on_agent_exited(&mut ctx, job, (AgentExit::Lost, None), |_| TERMS);
+    assert_eq!(jobs.table_mut().on_calls_durable(alloc::vec![job]), [job]);
+    assert!(!jobs.table().is_owed_credit(job));
+    jobs.return_credit(&mut ctx, job, None);
+    let granted = core::iter::from_fn(|| ctx.poll_output()).any(|said| matches!(said, Output::AgentCredit { .. }));
+    assert!(!granted, "it is gone");
 }
 
 #[test]
