@@ -1,7 +1,7 @@
 """A copy of the tree in which mutants stand behind a switch, all of them at once: what `.ci/mutants` and `.ci/mutate` share.
 
-`ARCP_MUTANT=N,M` switches mutants N and M on. `ARCP_REACHED=FILE` has every process note there, once, which mutants it
-came by.
+`LC_ARCP_MUTANT=N,M` switches mutants N and M on. `LC_ARCP_REACHED=FILE` has every process note there, once, which mutants it
+came by. Of the environment of a runtime its programs, and the step into the sandbox, get what is called `LC_`.
 """
 
 import json
@@ -37,8 +37,8 @@ pub mod mutant {
         static ON: [AtomicBool; 1 << 16] = [const { AtomicBool::new(false) }; 1 << 16];
         static SEEN: [AtomicBool; 1 << 16] = [const { AtomicBool::new(false) }; 1 << 16];
         let reached = REACHED.get_or_init(|| {
-            let file = env::var_os("ARCP_REACHED").map(|path| File::options().append(true).create(true).open(path).unwrap());
-            let chosen = env::var("ARCP_MUTANT").unwrap_or_else(|_| "0".into());
+            let file = env::var_os("LC_ARCP_REACHED").map(|path| File::options().append(true).create(true).open(path).unwrap());
+            let chosen = env::var("LC_ARCP_MUTANT").unwrap_or_else(|_| "0".into());
             chosen.split(',').for_each(|id| ON[id.parse::<usize>().unwrap()].store(true, Relaxed));
             CHOSEN.store(if file.is_some() { SEVERAL } else { chosen.parse().unwrap_or(SEVERAL) }, Relaxed);
             file
@@ -51,6 +51,8 @@ pub mod mutant {
     }
 }
 """
+
+MAIN = "arcp-cli/src/main.rs"
 
 
 def on(path, mutant):
@@ -75,6 +77,10 @@ class Copy:
     def write(self, tree):
         """Only what changed, so that only that is built again."""
         tree = {**tree, "arcp-proto/src/lib.rs": tree["arcp-proto/src/lib.rs"] + SWITCH.encode()}
+        # What restricts itself opens before that the file in which it notes what it came by.
+        before, main, after = tree[MAIN].partition(b"fn main() -> ExitCode {\n")
+        assert main, f"{MAIN} has another beginning"
+        tree[MAIN] = before + main + b"arcp_proto::mutant::on(0);\n" + after
         for path, text in tree.items():
             there = self.tree / path
             if not there.is_file() or there.read_bytes() != text:
