@@ -1,4 +1,4 @@
-//! Agents: what a job runs, and what it can say while it runs.
+//! Agents: the code that a job runs, and what it can tell the runtime meanwhile.
 
 mod artifacts;
 mod checkpoints;
@@ -43,17 +43,15 @@ pub use self::task::{AsyncAgent, AsyncContext, Task};
 pub use self::trace::{traceparent, traceparent_of};
 use crate::metrics::Seconds;
 
-/// Something that can be run as a job. It has a thread of its own and may
-/// block.
+/// Code that can be run as a job. Each job has a thread of its own and may block.
 ///
-/// Any `Fn(&Context) -> Result<Outcome, AgentError>` is one.
+/// Any `Fn(&Context) -> Result<Outcome, AgentError>` is an agent.
 pub trait Agent: Send + Sync + 'static {
     /// Runs one job.
     ///
     /// # Errors
     ///
-    /// What the job ends with. A panic becomes `INTERNAL_ERROR`, without its
-    /// text.
+    /// The error with which the job ends. A panic becomes `INTERNAL_ERROR`, without its text.
     fn run(&self, job: &Context) -> Result<Outcome, AgentError>;
 }
 
@@ -66,17 +64,16 @@ where
     }
 }
 
-/// An agent that answers at once: it runs on the loop itself, for proxies,
-/// lookups and tests. **It must not block**: whoever does holds up everybody.
+/// An agent that answers at once. It runs on the loop itself, for proxies, lookups and tests. **It
+/// must not block**: that would hold up every connection.
 ///
-/// Any `Fn(&AgentSpec) -> Result<Outcome, AgentError>` is one.
+/// Any `Fn(&AgentSpec) -> Result<Outcome, AgentError>` is an inline agent.
 pub trait InlineAgent: Send + Sync + 'static {
     /// Answers one job.
     ///
     /// # Errors
     ///
-    /// What the job ends with. A panic becomes `INTERNAL_ERROR`, without its
-    /// text.
+    /// The error with which the job ends. A panic becomes `INTERNAL_ERROR`, without its text.
     fn answer(&self, spec: &AgentSpec) -> Result<Outcome, AgentError>;
 }
 
@@ -89,18 +86,18 @@ where
     }
 }
 
-/// How a job does not succeed.
+/// The error with which a job fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.message)]
 pub struct AgentError(pub JobError);
 
 impl AgentError {
-    /// `INTERNAL_ERROR` with a message the client sees.
+    /// `INTERNAL_ERROR` with a message for the client.
     pub fn failed(message: impl Into<String>) -> AgentError {
         AgentError(JobError::new(ErrorCode::Internal, message))
     }
 
-    /// Another code.
+    /// An error with another code.
     pub fn with_code(code: ErrorCode, message: impl Into<String>) -> AgentError {
         AgentError(JobError::new(code, message))
     }
@@ -118,7 +115,7 @@ impl From<JsonError> for AgentError {
     }
 }
 
-/// Of what [`Json::decode`] gives: the result of a child, or an answer.
+/// From [`Json::decode`] of the result of a child, or of an answer.
 impl From<serde_json::Error> for AgentError {
     fn from(error: serde_json::Error) -> AgentError {
         AgentError::failed(format!("not the JSON that was expected: {error}"))
@@ -130,13 +127,13 @@ impl From<serde_json::Error> for AgentError {
 #[error("the job was told to stop")]
 pub struct Stopped;
 
-/// A call that was not done.
+/// Why a call was not performed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The job was told to stop before the call was answered, or is over.
+    /// The job was told to stop before the call was answered, or has ended.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// The runtime refused it; the job goes on as if it had not been made.
+    /// The runtime refused the call. The job goes on as if the call had not been made.
     #[error("the runtime refused the call: {}", .0.message)]
     Refused(JobError),
 }
@@ -150,26 +147,26 @@ impl From<CallError> for AgentError {
     }
 }
 
-/// A price that was taken out of a budget, until it is said what something cost.
-/// One that is dropped counts as spent.
+/// A price that was taken out of a budget until the final cost is reported. If the reservation is
+/// dropped, the whole price counts as spent.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "say with `Context::cost` what it cost in the end"]
 pub struct Reservation(u64);
 
-/// How serious a log event is.
+/// The severity of a log event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For whoever reads the code.
+    /// For readers of the code.
     Trace,
-    /// For whoever debugs.
+    /// For debugging.
     Debug,
-    /// For everybody.
+    /// For every reader.
     Info,
-    /// Something is odd.
+    /// Something unusual happened.
     Warn,
-    /// Something failed.
+    /// An operation failed.
     Error,
-    /// Everything failed.
+    /// The whole job is failing.
     Critical,
 }
 
@@ -186,7 +183,7 @@ impl Level {
     }
 }
 
-/// Takes what agents say to the runtime. Must not block for long.
+/// Takes the calls of agents to the runtime. It must not block for long.
 pub trait Inbox: Send + Sync {
     /// Takes one input.
     fn put(&self, input: Input);
@@ -194,9 +191,9 @@ pub trait Inbox: Send + Sync {
 
 /// A running job, as its agent sees it.
 ///
-/// Everything that emits waits while the runtime has no credit for the
-/// agent: a flood is slowed, not buffered. It gives [`Stopped`] only when the
-/// job is over; after a mere cancel an agent may still say goodbye.
+/// Every call that emits waits while the runtime has no credit for the agent: a flood is slowed,
+/// not buffered. Such a call returns [`Stopped`] only when the job is over; after a cancel alone an
+/// agent may still send its last events.
 pub struct Context {
     job: JobId,
     spec: AgentSpec,
@@ -205,49 +202,49 @@ pub struct Context {
 }
 
 impl Context {
-    /// The job.
+    /// The id of the job.
     pub fn job(&self) -> JobId {
         self.job
     }
 
-    /// On whose behalf it runs.
+    /// The principal on whose behalf the job runs.
     pub fn principal(&self) -> &Principal {
         &self.spec.principal
     }
 
-    /// Its trace, 32 hexadecimal digits.
+    /// The trace id of the job: 32 hexadecimal digits.
     pub fn trace(&self) -> &str {
         &self.spec.trace
     }
 
-    /// Its input, exactly as sent; `{}` if there was none.
+    /// The input of the job, exactly as sent; `{}` if there was none.
     pub fn input(&self) -> &Json {
         &self.spec.input
     }
 
-    /// Its input, decoded.
+    /// The input of the job, decoded.
     ///
     /// # Errors
     ///
-    /// `INVALID_REQUEST` if it does not fit.
+    /// `INVALID_REQUEST` if the input does not have this type.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, AgentError> {
         let bad = |e| AgentError::with_code(ErrorCode::InvalidRequest, format!("the input does not fit: {e}"));
         serde_json::from_str(self.spec.input.as_str()).map_err(bad)
     }
 
-    /// What it may do, as it was granted; `{}` if nothing was asked for. Whether it
-    /// may do something now, [`authorize`](Context::authorize) says.
+    /// The lease of the job as it was granted; `{}` if none was requested. Whether an operation is
+    /// allowed at present, [`authorize`](Context::authorize) says.
     pub fn lease(&self) -> &Json {
         &self.spec.lease
     }
 
-    /// What it left at its last [`checkpoint`](Context::checkpoint), if the
-    /// runtime has ended since and the job was started again.
+    /// The state of the last [`checkpoint`](Context::checkpoint), if the runtime has restarted
+    /// since and the job was started again.
     pub fn restored(&self) -> Option<&[u8]> {
         self.spec.checkpoint.as_deref()
     }
 
-    /// How often the job was started again.
+    /// How many times the job was started again.
     pub fn restarts(&self) -> u32 {
         self.spec.restarts
     }
@@ -257,7 +254,7 @@ impl Context {
         self.link.state().stopping
     }
 
-    /// Waits, but not beyond a cancel.
+    /// Sleeps, but not beyond a cancel.
     ///
     /// # Errors
     ///
@@ -266,7 +263,7 @@ impl Context {
         self.link.wait_for(span, |_| None::<()>).map(drop)
     }
 
-    /// A line of log.
+    /// Emits a log line.
     ///
     /// # Errors
     ///
@@ -275,7 +272,7 @@ impl Context {
         self.call(says::log(level, message, None))
     }
 
-    /// A line of log with more for a program.
+    /// Emits a log line with attributes for programs.
     ///
     /// # Errors
     ///
@@ -284,7 +281,7 @@ impl Context {
         self.call(says::log(level, message, Some(attributes)))
     }
 
-    /// A thought.
+    /// Emits a thought.
     ///
     /// # Errors
     ///
@@ -293,7 +290,7 @@ impl Context {
         self.call(says::thought(text))
     }
 
-    /// Where the job stands, in a word.
+    /// Emits the phase in which the job is, in a word.
     ///
     /// # Errors
     ///
@@ -302,7 +299,7 @@ impl Context {
         self.call(says::status(phase, message))
     }
 
-    /// How far the job is, of a known or unknown total.
+    /// Emits the progress of the job, with the total if it is known.
     ///
     /// # Errors
     ///
@@ -311,7 +308,7 @@ impl Context {
         self.call(says::progress(current, total, units))
     }
 
-    /// A number. `value` is JSON, so that decimals keep their digits.
+    /// Emits a metric. `value` is JSON, so that decimals keep their digits.
     ///
     /// # Errors
     ///
@@ -320,7 +317,7 @@ impl Context {
         self.call(says::metric(name, value, unit))
     }
 
-    /// A tool is being called.
+    /// Emits that a tool is being called.
     ///
     /// # Errors
     ///
@@ -329,7 +326,7 @@ impl Context {
         self.call(says::tool_call(tool, call_id, args))
     }
 
-    /// What a tool gave.
+    /// Emits the result of a tool, or its error.
     ///
     /// # Errors
     ///
@@ -338,7 +335,7 @@ impl Context {
         self.call(says::tool_result(call_id, result))
     }
 
-    /// Something that was made can be found at a URI.
+    /// Emits a reference to something that was made, by its URI.
     ///
     /// # Errors
     ///
@@ -347,8 +344,7 @@ impl Context {
         self.call(says::artifact(uri, content_type, byte_size))
     }
 
-    /// Any event. What does not fit its kind becomes a warning in the job's
-    /// log.
+    /// Emits any event. A body that does not fit its kind becomes a warning in the job's log.
     ///
     /// # Errors
     ///
@@ -357,19 +353,19 @@ impl Context {
         self.call(says::event(kind.clone(), body.clone()))
     }
 
-    /// The same, and waits until it is durable: everybody who may see it will.
-    /// Gives its number in the job, from 1.
+    /// Emits an event and waits until it is durable, so that no crash takes it back. Returns its
+    /// number in the job, from 1.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] if it does not fit its kind, or is too large;
+    /// [`CallError::Refused`] if the body does not fit its kind, or is too large;
     /// [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn emit_durably(&self, kind: &EventKind, body: &Json) -> Result<u64, CallError> {
         event_of(self.ask(says::event(kind.clone(), body.clone()))?)
     }
 
-    /// What is left of the job: the time until it is made to stop, and what it may
-    /// say before it has to wait.
+    /// What the job has left: the time until it is stopped, and how much it may emit before it has
+    /// to wait.
     ///
     /// # Errors
     ///
@@ -378,22 +374,22 @@ impl Context {
         remaining_of(self.ask(AgentCall::Remaining)?)
     }
 
-    /// Asks whether it may do something, before it does it: `operation` on `target`,
-    /// such as `fs.read` on `/srv/notes.txt`. Gives the pattern of the job's lease
-    /// that allows it.
+    /// Asks whether an operation is allowed, before the agent performs it: `operation` on `target`,
+    /// such as `fs.read` on `/srv/notes.txt`. Returns the pattern of the job's lease that allows
+    /// it.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] with `LEASE_EXPIRED`, `BUDGET_EXHAUSTED` or
-    /// `PERMISSION_DENIED`, and the job goes on, but for the first of them;
-    /// [`CallError::Stopped`] as soon as the job is told to stop.
+    /// [`CallError::Refused`] with `LEASE_EXPIRED`, `BUDGET_EXHAUSTED` or `PERMISSION_DENIED`; the
+    /// job goes on, except after `LEASE_EXPIRED`. [`CallError::Stopped`] as soon as the job is told
+    /// to stop.
     pub fn authorize(&self, operation: &Namespace, target: &str) -> Result<String, CallError> {
         allowed(self.ask(authorize(operation, target, Vec::new()))?).map(|(pattern, _)| pattern)
     }
 
-    /// The same for something that costs: the price is taken out of the job's budget
-    /// at once, until [`cost`](Self::cost) says with what this gives what it cost
-    /// in the end. `None`: that currency is not bounded.
+    /// As [`authorize`](Self::authorize), for an operation that costs something. The price is taken
+    /// out of the job's budget at once, until [`cost`](Self::cost) is called with the reservation
+    /// and the final cost. Returns `None` if there is no budget in that currency.
     ///
     /// # Errors
     ///
@@ -409,8 +405,8 @@ impl Context {
         allowed(reply).map(|(_, reservation)| reservation.map(Reservation))
     }
 
-    /// Calls a tool, if the job's lease allows that: everybody who may see it is
-    /// shown the call, and also that it is not allowed, as the error of the tool.
+    /// Emits a tool call, if the job's lease allows the tool. Readers of the job see the call, and
+    /// also the refusal, as the error of the tool.
     ///
     /// # Errors
     ///
@@ -419,8 +415,8 @@ impl Context {
         event_of(self.ask(says::tool_call(tool, call_id, args))?).map(drop)
     }
 
-    /// Something has cost so much: `name` begins with `cost.`. A budget in that
-    /// currency has so much less left, also below zero.
+    /// Reports a cost: `name` begins with `cost.`. The amount is taken out of the budget in that
+    /// currency, which may become negative.
     ///
     /// # Errors
     ///
@@ -434,8 +430,7 @@ impl Context {
         self.call(says::cost(name, currency, amount, reserved.map(|Reservation(number)| number)))
     }
 
-    /// A piece of the result, as text. It may be cut further, never inside a
-    /// character.
+    /// Emits a piece of the result, as text. It may be split further, never inside a character.
     ///
     /// # Errors
     ///
@@ -444,7 +439,7 @@ impl Context {
         self.call(AgentCall::Chunk { data: ChunkData::Text(text.into()), more: true })
     }
 
-    /// A piece of the result, as bytes.
+    /// Emits a piece of the result, as bytes.
     ///
     /// # Errors
     ///
@@ -453,7 +448,7 @@ impl Context {
         self.call(AgentCall::Chunk { data: ChunkData::Binary(bytes.into()), more: true })
     }
 
-    /// The last piece of the result. Without it an empty one is added at the
+    /// Emits the last piece of the result. Without this call, an empty last piece is added at the
     /// end.
     ///
     /// # Errors
@@ -463,11 +458,10 @@ impl Context {
         self.call(AgentCall::Chunk { data, more: false })
     }
 
-    /// Keeps what the job can go on from, at most
-    /// [`JobLimits::checkpoint_bytes`](arcp_proto::limits::JobLimits::checkpoint_bytes).
-    /// An agent added by [`Registry::add_restartable`] is started again with
-    /// the latest of them when the runtime has ended under it; whatever it did
-    /// since, it may do twice.
+    /// Saves a state from which the job can go on, at most
+    /// [`JobLimits::checkpoint_bytes`](arcp_proto::limits::JobLimits::checkpoint_bytes) bytes. An
+    /// agent added by [`Registry::add_restartable`] is started again with its latest checkpoint
+    /// after the runtime has restarted; work since that checkpoint may be done twice.
     ///
     /// [`Registry::add_restartable`]: crate::registry::Registry::add_restartable
     ///
@@ -478,24 +472,22 @@ impl Context {
         self.call(says::checkpoint(state.into(), label))
     }
 
-    /// The same, and waits until it is durable: from then on the job goes on from
-    /// here, whatever happens to the runtime. Gives the number of its event in the
-    /// job, from 1.
+    /// As [`checkpoint`](Self::checkpoint), and waits until the checkpoint is durable: after a
+    /// restart the job goes on from it. Returns the number of its event in the job, from 1.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] if it is too large, or the agent was not added by
-    /// [`Registry::add_restartable`]; [`CallError::Stopped`] as soon as the job is
-    /// told to stop.
+    /// [`CallError::Refused`] if the state is too large, or the agent was not added by
+    /// [`Registry::add_restartable`]; [`CallError::Stopped`] as soon as the job is told to stop.
     ///
     /// [`Registry::add_restartable`]: crate::registry::Registry::add_restartable
     pub fn checkpoint_durably(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<u64, CallError> {
         event_of(self.ask(says::checkpoint(state.into(), label))?)
     }
 
-    /// Nothing new, but alive. Agents that are watched say something at least
-    /// every two heartbeats. Costs no credit and never waits: while one of these is
-    /// on its way to the runtime, others are one with it.
+    /// Sends a heartbeat. A watched agent must send one, or emit something, at least every two
+    /// heartbeat intervals. It costs no credit and never waits: while one heartbeat is in the
+    /// inbox, further ones are merged with it.
     ///
     /// # Errors
     ///
@@ -505,20 +497,19 @@ impl Context {
     }
 
     pub(crate) fn call(&self, call: AgentCall) -> Result<(), Stopped> {
-        // Under the lock, so that calls of one job keep their order.
+        // Posted under the lock, so that calls of one job keep their order.
         let _locked = self.link.spend(&call)?;
         self.inbox.put(Input::Agent { job: self.job, call });
         Ok(())
     }
 
-    /// Makes a call as soon as there is credit for it, and waits for what becomes
-    /// of it.
+    /// Makes a call once there is credit for it, and waits for the answer.
     pub(crate) fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
         ask_with(self, call, None)
     }
 }
 
-/// Makes a call with bytes that go with it.
+/// Makes a call with the bytes that belong to it.
 fn ask_with(job: &Context, call: AgentCall, offer: Option<Offer>) -> Result<AgentReply, Stopped> {
     let mut state = job.link.spend(&call)?;
     let id = begin(job, &mut state, call, offer);
@@ -530,13 +521,13 @@ fn ask_with(job: &Context, call: AgentCall, offer: Option<Offer>) -> Result<Agen
     }
 }
 
-/// A job that begins to run, as its agent will see it.
+/// The context of a job that begins to run.
 pub(crate) fn context(job: JobId, spec: AgentSpec, link: Arc<AgentControl>, inbox: Arc<dyn Inbox>) -> Context {
     Context { job, spec, link, inbox }
 }
 
-/// A heartbeat that waits until the one before it was taken: a program that prints
-/// nothing else is slowed by its pipe.
+/// Sends a heartbeat once the previous one was taken, so that a program that prints nothing else is
+/// slowed by its pipe.
 pub(crate) fn heartbeat_in_turn(job: &Context) -> Result<(), Stopped> {
     let mut state = job.link.state();
     while state.heartbeat_sent && !state.over {
@@ -555,7 +546,7 @@ fn heartbeat_under(job: &Context, mut state: MutexGuard<'_, ControlState>) -> Re
     Ok(())
 }
 
-/// Makes a call that is to be answered.
+/// Makes a call that will be answered.
 fn begin(job: &Context, state: &mut ControlState, call: AgentCall, offer: Option<Offer>) -> CallId {
     let id = CallId(state.asked);
     state.asked += 1;
@@ -571,43 +562,43 @@ impl std::fmt::Debug for Context {
     }
 }
 
-/// What the runtime tells a running agent.
+/// What the runtime has told a running agent.
 #[derive(Debug, Default)]
 pub(crate) struct AgentControl {
     state: Mutex<ControlState>,
     changed: Condvar,
-    /// How long it waited for credit is added here.
+    /// Counts the time for which agents waited for credit.
     waited: Seconds,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct ControlState {
     pub(crate) credit: u32,
-    /// Below zero after a call larger than what was left.
+    /// Negative after a call larger than the remaining credit.
     pub(crate) credit_bytes: i64,
-    /// A heartbeat is in the inbox.
+    /// Whether a heartbeat is in the inbox.
     pub(crate) heartbeat_sent: bool,
-    /// How many calls were to be answered.
+    /// The number of calls with an answer so far.
     asked: u64,
-    /// Calls whose answers somebody waits for, each with its answer once there is
-    /// one.
+    /// Calls whose answers are awaited, each with its answer once it is there.
     open: BTreeMap<CallId, Option<AgentReply>>,
-    /// Bytes that go with those calls, until the host takes them.
+    /// The bytes of those calls, until the host takes them.
     offers: BTreeMap<CallId, Offer>,
-    /// Interrupts that it has not taken, as many as the runtime leaves open.
+    /// Interrupts that the agent has not taken. The runtime bounds their number.
     interrupts: VecDeque<Interrupt>,
     streams: streams::Streams,
-    /// That somebody wants a checkpoint, which it has not taken.
+    /// A checkpoint that was requested and that the agent has not taken.
     wanted: Option<WantedCheckpoint>,
-    /// Told to stop.
+    /// Whether the job was told to stop.
     pub(crate) stopping: bool,
-    /// Asking was not enough: nothing it says counts any more.
+    /// Whether the job is over: it did not stop in time, and further calls are ignored.
     pub(crate) over: bool,
-    /// Its work is done; nobody needs to be told anything.
+    /// Whether the agent has returned, so that it is told nothing more.
     pub(crate) done: bool,
-    /// Threads that wait for a change: only those are told, by a call of the system.
+    /// The number of threads that wait for a change. Only if there are any, the system is called to
+    /// wake them.
     sleeping: usize,
-    /// Who waits for one without a thread of their own.
+    /// The tasks that wait for a change.
     waiting: Vec<Waker>,
 }
 
@@ -617,12 +608,12 @@ impl ControlState {
         self.credit_bytes = self.credit_bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Whether a call would not wait.
+    /// Whether a call can be made without waiting.
     fn has_credit(&self) -> bool {
         self.credit > 0 && self.credit_bytes > 0
     }
 
-    /// Takes the credit for a call; `None` while there is none.
+    /// Takes the credit for a call; `None` if there is none.
     fn spend(&mut self, call: &AgentCall) -> Option<Result<(), Stopped>> {
         if self.over {
             return Some(Err(Stopped));
@@ -635,14 +626,14 @@ impl ControlState {
         Some(Ok(()))
     }
 
-    /// A call was answered. Where nobody waits for that any more, it is dropped.
+    /// Stores the answer to a call, or drops it if nobody awaits it.
     pub(crate) fn answer(&mut self, id: CallId, reply: AgentReply) {
         if let Some(open) = self.open.get_mut(&id) {
             *open = Some(reply);
         }
     }
 
-    /// What became of a call; `None` while that is not known.
+    /// The answer to a call; `None` if there is none yet.
     fn reply(&mut self, id: CallId) -> Option<Result<AgentReply, Stopped>> {
         let reply = match self.open.get_mut(&id).and_then(Option::take) {
             Some(AgentReply::Stopped) => Err(Stopped),
@@ -654,25 +645,25 @@ impl ControlState {
         Some(reply)
     }
 
-    /// Nobody waits for the answer to a call any more.
+    /// Notes that the answer to a call is not awaited any more.
     fn forget(&mut self, id: CallId) {
         self.open.remove(&id);
         self.offers.remove(&id);
     }
 
-    /// What goes with a call.
+    /// Takes the bytes that belong to a call.
     pub(crate) fn take_offer(&mut self, id: CallId) -> Option<Offer> {
         self.offers.remove(&id)
     }
 }
 
 impl AgentControl {
-    /// Of an agent that has no credit yet.
+    /// The control of an agent that has no credit yet.
     pub(crate) fn new(waited: Seconds) -> AgentControl {
         AgentControl { waited, ..AgentControl::default() }
     }
 
-    /// Takes the credit for a call, once there is any.
+    /// Waits for credit and takes it for a call.
     fn spend(&self, call: &AgentCall) -> Result<MutexGuard<'_, ControlState>, Stopped> {
         let (mut state, mut wait) = (self.state(), CreditWait::default());
         loop {
@@ -684,7 +675,7 @@ impl AgentControl {
         }
     }
 
-    /// A panic elsewhere leaves only numbers and flags, each valid.
+    /// The lock may be poisoned by a panic elsewhere, but each field stays valid.
     pub(crate) fn state(&self) -> MutexGuard<'_, ControlState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -700,8 +691,7 @@ impl AgentControl {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// What `look` finds, once it finds something; until then the task is woken
-    /// by each change.
+    /// The value that `look` finds. Until it finds one, each change wakes the task.
     pub(crate) fn poll<T>(&self, cx: &TaskContext<'_>, look: impl FnOnce(&mut ControlState) -> Option<T>) -> Poll<T> {
         let mut state = self.state();
         if let Some(found) = look(&mut state) {
@@ -713,13 +703,13 @@ impl AgentControl {
         Poll::Pending
     }
 
-    /// Waits until something is there to take, but not beyond a span, nor a cancel.
+    /// Waits until `take` finds something, until `span` has passed, or until a cancel.
     pub(crate) fn wait_for<T>(
         &self,
         span: Duration,
         mut take: impl FnMut(&mut ControlState) -> Option<T>,
     ) -> Result<Option<T>, Stopped> {
-        // A span beyond what the clock can count has no end.
+        // If the clock cannot represent the end of the span, there is no end.
         let end = Instant::now().checked_add(span);
         let mut state = self.state();
         loop {
@@ -750,12 +740,12 @@ impl AgentControl {
     }
 }
 
-/// Since when a call waits for credit, if it had to.
+/// The time since which a call waits for credit, if it has to wait.
 #[derive(Default)]
 struct CreditWait(Option<Instant>);
 
 impl CreditWait {
-    /// Once the call has its credit, or gets none, the wait is counted.
+    /// Counts the wait once the call has its credit or is refused.
     fn over<T>(&mut self, control: &AgentControl, spent: Option<T>) -> Option<T> {
         if spent.is_none() {
             self.0.get_or_insert_with(Instant::now);

@@ -1,9 +1,9 @@
-//! A client but for its transport and its waiting: what an adapter runs.
+//! The client that an adapter runs, without its transport and its waiting.
 //!
-//! A [`ClientLoop`] owns the [client of the core](arcp_proto::client), the
-//! framing, and whoever waits for an answer or follows a job. An adapter brings a
-//! [`Transport`], hands over what that receives, and waits: in a thread
-//! (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
+//! A [`ClientLoop`] owns the [client of the core](arcp_proto::client), the framing, the answers
+//! that callers wait for, and the followers of jobs. An adapter provides a [`Transport`], hands
+//! over what it receives, and waits: in a thread (`arcp-blocking`), or in a task
+//! (`arcp-tokio-adapter`).
 
 mod asking;
 mod command;
@@ -42,49 +42,49 @@ pub use self::target::{HTTP2, QUIC, Target, TargetError, bracketed, is_loopback}
 use crate::clock::Clock;
 use crate::framing::{Framed, Framing};
 
-/// What the runtime said when it accepted the session.
+/// The answer of the runtime when it accepted the session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Welcome {
     /// The session.
     pub session: WireId,
-    /// What both sides use.
+    /// The features that both sides use.
     pub features: Features,
-    /// The agents on offer.
+    /// The agents that the runtime offers.
     pub agents: Vec<AgentEntry>,
-    /// The runtime program.
+    /// The name and version of the runtime program.
     pub runtime: ClientInfo,
-    /// By which it is known again, as it says.
+    /// The fingerprint of the runtime's key, as the runtime states it.
     pub fingerprint: Option<String>,
     /// Whether the session is the one of [`ClientConfig::resume`].
     pub resumed: bool,
 }
 
-/// Why a command did not work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The configuration cannot work.
+    /// The configuration is invalid.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
-    /// The system did not give what was asked of it.
+    /// An operation of the system failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The runtime refused it.
+    /// The runtime refused the command.
     #[error("{}", .0.message)]
     Refused(Box<Refusal>),
-    /// The session is over.
+    /// The session has ended.
     #[error("{0}")]
     Ended(SessionEnd),
-    /// The command was not allowed.
+    /// The command is not allowed in this session.
     #[error("{0}")]
     Misuse(#[from] ApiMisuse),
-    /// A token would be readable on its way: see [`Security::insecure`].
+    /// A token would be readable on the network: see [`Security::insecure`].
     #[error("{0} is neither TLS nor this machine, so that others could read the token on its way: use wss://")]
     Cleartext(Target),
-    /// The server is not whom it should be, or does not speak TLS.
+    /// The server is not the expected one, or does not speak TLS.
     #[error("{0}")]
     Untrusted(String),
-    /// The server does not take the certificate that was shown to it.
+    /// The server does not accept the client's certificate.
     #[error("{0}")]
     NotTaken(String),
 }
@@ -95,56 +95,57 @@ pub type Answer<T> = Box<dyn FnOnce(Result<T, ClientError>) + Send>;
 /// Takes the updates of a job. It must not wait.
 pub type Follower = Box<dyn Fn(JobUpdate) + Send>;
 
-/// Takes a job that was handed over to the session, and gives who follows it, if
-/// anybody does; or why none comes any more. It must not wait.
+/// Takes a job that was handed over to the session, and returns its follower, if there is one; or
+/// takes the reason why no more jobs come. It must not wait.
 pub type Taker = Box<dyn Fn(Result<Watching, SessionEnd>) -> Option<Follower> + Send>;
 
-/// What frames are written to, and how it comes about. Nothing in it waits for
-/// long.
+/// Opens connections and writes frames. No function waits for long.
 pub trait Transport {
     /// Begins to open a transport: [`ClientLoop::connected`] or
     /// [`ClientLoop::connect_failed`] answers.
     fn dial(&mut self);
 
-    /// Writes what is in the output of the framing, now or as soon as it can.
+    /// Writes the output of the framing, at once or as soon as possible.
     fn flush(&mut self, framing: &mut Framing);
 
-    /// Writes what is left, with the goodbye in it, and drops the transport. What
-    /// it still receives is of nobody.
+    /// Writes the remaining output, with the goodbye in it, and drops the transport. What it
+    /// receives afterwards is discarded.
     fn hang_up(&mut self, framing: Framing);
 }
 
-/// A client but for its transport and its waiting.
+/// A client without its transport and its waiting.
 ///
-/// One turn: wait as [`next_wait`](Self::next_wait) says, for commands and for
-/// the transport; hand over what came, or [`tick`](Self::tick); end once it
-/// [is over](Self::is_over), with [`hang_up`](Self::hang_up).
+/// One turn: wait as [`next_wait`](Self::next_wait) says, for commands and for the transport; hand
+/// over what came, or call [`tick`](Self::tick). Once [`is_over`](Self::is_over) is true, call
+/// [`hang_up`](Self::hang_up) and end.
 pub struct ClientLoop {
     machine: Client,
     clock: Clock,
-    /// When the last tick was over.
+    /// The time at which the last tick ended.
     looked_at: Now,
     framing: Option<Framing>,
     ready: Option<Answer<Welcome>>,
     answers: BTreeMap<Handle, Waiting>,
-    /// Whoever follows a job, and by which command, unless it was handed over.
+    /// The followers of each job, with the command that added them; `None` for a job that was
+    /// handed over.
     jobs: BTreeMap<WireId, Vec<(Option<Handle>, Follower)>>,
     extensions: Box<dyn Fn(Extension) + Send>,
     taker: Taker,
     permissions: Option<Arc<dyn PermissionHandler>>,
-    /// What the runtime said of the session last, unasked: why it is lost, if that is next.
+    /// The last refusal of the session that no command asked for: the reason, if the session is
+    /// lost next.
     said: Option<String>,
     over: bool,
 }
 
 impl ClientLoop {
-    /// A client that has not connected yet. `ready` is told of its first session,
-    /// `extensions` takes messages of extensions, and `taker` jobs that are handed over
-    /// to it, where it offers that.
+    /// A client that has not connected yet. `ready` gets the answer about its first session,
+    /// `extensions` takes messages of extensions, and `taker` takes jobs that are handed over to
+    /// the client, if it offers that.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, or the system gives no entropy.
+    /// If the configuration is invalid, or the system provides no entropy.
     pub fn new(
         config: ClientConfig,
         ready: Answer<Welcome>,
@@ -170,13 +171,13 @@ impl ClientLoop {
         })
     }
 
-    /// Whether the session is over.
+    /// Whether the session has ended.
     pub fn is_over(&self) -> bool {
         self.over
     }
 
-    /// How long to wait at most before the next [`tick`](Self::tick); `None`:
-    /// until something comes.
+    /// How long to wait at most before the next [`tick`](Self::tick); `None`: until a command or
+    /// bytes come.
     pub fn next_wait(&self) -> Option<Duration> {
         self.machine.next_deadline().map(|(at, _)| self.clock.until(at))
     }
@@ -186,15 +187,15 @@ impl ClientLoop {
         self.framing.as_mut()
     }
 
-    /// Time has passed, and everything that had arrived by the tick before was
-    /// handed over: silence is judged as of then.
+    /// Lets time pass. Everything that had arrived by the previous tick must have been handed over:
+    /// silence is judged as of that tick.
     pub fn tick(&mut self, transport: &mut impl Transport) {
         self.machine.handle(self.looked_at, ClientInput::Tick);
         self.drain(transport);
         self.looked_at = self.clock.now();
     }
 
-    /// The transport is open.
+    /// Takes over a transport that was opened.
     pub fn connected(&mut self, framing: Framing, transport: &mut impl Transport) {
         if !framing.has_binary() {
             speak_in_lines(&mut self.machine);
@@ -204,8 +205,8 @@ impl ClientLoop {
         self.frames(transport);
     }
 
-    /// It could not be opened. A client that was never connected does not try a
-    /// server again that is not to be trusted, or does not take its certificate.
+    /// Reports that the transport could not be opened. A client that was never connected does not
+    /// retry a server that cannot be trusted, or that does not accept the client's certificate.
     pub fn connect_failed(&mut self, why: DialError, transport: &mut impl Transport) {
         match (why, self.ready.take()) {
             (DialError::Untrusted(why), Some(ready)) => {
@@ -223,7 +224,7 @@ impl ClientLoop {
         }
     }
 
-    /// The transport received bytes.
+    /// Hands over bytes that the transport received.
     pub fn received(&mut self, bytes: &[u8], transport: &mut impl Transport) {
         if let Some(framing) = &mut self.framing {
             framing.feed(bytes);
@@ -231,7 +232,7 @@ impl ClientLoop {
         }
     }
 
-    /// The transport is gone.
+    /// Reports that the transport was lost.
     pub fn lost(&mut self, why: String, transport: &mut impl Transport) {
         if self.framing.is_some() {
             self.hang_up(transport);
@@ -239,7 +240,7 @@ impl ClientLoop {
         }
     }
 
-    /// Gives a command.
+    /// Performs a command.
     pub fn command(&mut self, command: Command, transport: &mut impl Transport) {
         self.give(command);
         self.drain(transport);
@@ -253,14 +254,13 @@ impl ClientLoop {
         }
     }
 
-    /// Ends without closing the session; gives the claim to it, if the runtime
-    /// gave one.
+    /// Ends without closing the session; returns the claim to the session, if the runtime gave one.
     pub fn leave(&mut self) -> Option<ResumeClaim> {
         self.over = true;
         self.machine.claim()
     }
 
-    /// Says goodbye to the transport, if there is one.
+    /// Sends a goodbye and drops the transport, if there is one.
     pub fn hang_up(&mut self, transport: &mut impl Transport) {
         if let Some(mut framing) = self.framing.take() {
             framing.close(arcp_proto::runtime::CloseReason::Goodbye);
@@ -279,7 +279,7 @@ impl ClientLoop {
                 let job = watch.job.clone();
                 let given = session.and_then(|mut session| session.watch(watch));
                 if let Ok(handle) = given {
-                    // Some runtimes replay before they answer.
+                    // Some runtimes replay events before they answer.
                     self.jobs.entry(job.clone()).or_default().push((Some(handle), follower));
                 }
                 self.await_answer(given, answer, |answer| Waiting::Watch(job, answer));
@@ -451,7 +451,7 @@ impl ClientLoop {
                 }
                 ClientOutput::Disconnect => self.hang_up(transport),
                 ClientOutput::Event(event) => {
-                    // Whoever hears of it may end the program.
+                    // The application may end the program when it hears of the event.
                     if std::mem::take(&mut written) {
                         self.flush(transport);
                     }
@@ -485,7 +485,7 @@ impl ClientLoop {
                 }
             }
         }
-        // Reading may have produced something to write, such as a pong.
+        // Reading may have produced output, such as a pong.
         if self.framing.as_mut().is_some_and(|framing| !framing.output().is_empty()) {
             self.flush(transport);
         }
@@ -609,7 +609,7 @@ impl ClientLoop {
         }
     }
 
-    /// Says to a permission that is asked for what its handler says, if there is one.
+    /// Answers a permission request with the decision of the handler, if there is one.
     fn decide(&mut self, job: &WireId, event: &JobEvent) {
         let Some((handler, asked)) = self.permissions.clone().zip(PermissionAsked::of(job, event)) else {
             return;
@@ -627,7 +627,7 @@ impl ClientLoop {
         self.await_answer(given, Box::new(taken), Waiting::Answer);
     }
 
-    /// A job was handed over to this session.
+    /// Hands a job over to the taker.
     fn taken(&mut self, watching: Watching) {
         let job = watching.job.clone();
         if let Some(follower) = (self.taker)(Ok(watching)) {
@@ -635,7 +635,7 @@ impl ClientLoop {
         }
     }
 
-    /// Some runtimes answer a cancel by the end alone.
+    /// Answers the cancels of a job that has ended: some runtimes send no other answer.
     fn resolve_cancels(&mut self, job: &WireId) {
         let of_job = |waiting: &Waiting| matches!(waiting, Waiting::Cancel(asked, _) if asked == job);
         for (_, waiting) in self.answers.extract_if(.., |_, waiting| of_job(waiting)) {
@@ -653,7 +653,7 @@ impl ClientLoop {
                 }
                 waiting.fail(ClientError::Refused(Box::new(refusal)));
             }
-            // A job could not be brought over to a new session.
+            // A job could not be continued in a new session.
             None => {
                 if let Some(job) = refusal.job.clone() {
                     self.tell(&job, JobUpdate::Gone(Box::new(refusal)));
@@ -665,7 +665,7 @@ impl ClientLoop {
         }
     }
 
-    /// A job is not followed by this command any more.
+    /// Removes the follower that this command added.
     fn unfollow(&mut self, job: &WireId, by: Handle) {
         if let Some(followers) = self.jobs.get_mut(job) {
             followers.retain(|(handle, _)| *handle != Some(by));
@@ -700,7 +700,7 @@ impl ClientLoop {
     }
 }
 
-/// Why a connection is lost, with what its runtime said before.
+/// Why a connection was lost, with the last message of the runtime.
 fn because(why: String, said: Option<String>) -> String {
     match said {
         Some(said) => format!("{why}: {said}"),
@@ -745,7 +745,7 @@ mod tests {
         calls.received(format!("{frame}\n").as_bytes(), wire);
     }
 
-    /// Asks to watch a job; gives what comes of it, and the updates.
+    /// Watches a job; returns whether that was accepted, and the updates.
     fn watch(calls: &mut ClientLoop, wire: &mut Wire, job: &WireId) -> (Receiver<bool>, Receiver<JobUpdate>) {
         let ((answer, answered), (follower, updates)) = (channel(), channel());
         let watch = Watch { job: job.clone(), after: None, history: None };

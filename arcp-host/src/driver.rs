@@ -1,12 +1,12 @@
 //! The loop around a runtime, without its sockets.
 //!
-//! A [`Driver`] owns a runtime and does what that asks for: it commits records
-//! in groups, reads events back, has credentials judged, runs agents, records.
-//! An adapter, or a loop of your own, moves bytes: it hands over what sockets
-//! receive and writes what the driver gives to its [`Sockets`]. The driver
-//! never waits; whoever calls it does, until its callback wakes it or
-//! [`Driver::next_wait`] has passed. So it fits a readiness loop as well as a
-//! task of an async runtime.
+//! A [`Driver`] owns a runtime and performs its outputs: it commits records in groups, reads events
+//! back, has credentials judged, runs agents, and writes the recording.
+//!
+//! An adapter, or a loop of your own, moves bytes: it hands over what sockets receive and writes
+//! what the driver gives to its [`Sockets`]. The driver never waits. Its caller waits, until the
+//! `wake` callback is called or [`Driver::next_wait`] has passed. So the driver fits a readiness
+//! loop as well as a task of an async runtime.
 //!
 //! ```
 //! use arcp_host::driver::{Driver, Host, Sockets, WriteWindow};
@@ -112,30 +112,30 @@ use crate::store::StoreError;
 /// Inputs taken from the inbox before connections get their turn.
 const TURN: usize = 1024;
 
-/// What frames are written to: sockets, pipes, queues in memory. The driver
-/// calls it in the order of what is to be done; nothing in it may wait, and
-/// connections that it does not know are passed over.
+/// Where frames are written: sockets, pipes, queues in memory. The driver calls these functions in
+/// the order of the core's outputs. No function may wait, and each ignores connections that it does
+/// not know.
 pub trait Sockets {
-    /// Queues a frame for a connection. What is written of it is told with
-    /// [`Input::Credit`]; see [`WriteWindow`].
+    /// Queues a frame for a connection. The caller reports written bytes with [`Input::Credit`];
+    /// see [`WriteWindow`].
     fn send(&mut self, conn: ConnId, frame: &str);
 
-    /// Queues a binary message for a connection that is a WebSocket, right behind the
-    /// frame before it; as [`send`](Self::send).
+    /// Queues a binary message for a WebSocket connection, directly after the frame before it. It
+    /// is reported as with [`send`](Self::send).
     fn send_sidecar(&mut self, conn: ConnId, message: Vec<u8>);
 
-    /// Closes a connection once everything queued for it is written. The core
-    /// has forgotten it.
+    /// Closes a connection once everything queued for it is written. The core has already forgotten
+    /// the connection.
     fn close(&mut self, conn: ConnId, reason: CloseReason);
 
-    /// Takes no frame from a connection for now, not even one that has arrived.
+    /// Stops taking frames from a connection, including those that have already arrived.
     fn pause_reading(&mut self, conn: ConnId);
 
-    /// Takes frames from it again, those first that have arrived since.
+    /// Takes frames from the connection again, beginning with those that arrived during the pause.
     fn resume_reading(&mut self, conn: ConnId);
 
-    /// Takes frames of up to [`FrameLimits::frame_bytes`] from a connection, no
-    /// longer only of [`FrameLimits::handshake_frame_bytes`]: its peer is known.
+    /// Accepts frames of up to [`FrameLimits::frame_bytes`] from a connection, instead of
+    /// [`FrameLimits::handshake_frame_bytes`]: its peer is authenticated.
     ///
     /// [`FrameLimits::frame_bytes`]: arcp_proto::limits::FrameLimits::frame_bytes
     /// [`FrameLimits::handshake_frame_bytes`]: arcp_proto::limits::FrameLimits::handshake_frame_bytes
@@ -143,28 +143,25 @@ pub trait Sockets {
         let _ = conn;
     }
 
-    /// Sends messages of more than so many bytes in fragments, where the
-    /// transport has them.
+    /// Sends messages of more than `bytes` bytes in fragments, if the transport supports fragments.
     fn fragment(&mut self, conn: ConnId, bytes: usize) {
         let _ = (conn, bytes);
     }
 }
 
-/// The store is somebody else's: the runtime has ended and shows nothing more.
-/// Whoever gets this drops all connections as they are, without a goodbye, and
-/// then the driver.
+/// Another runtime owns the store. This runtime has ended and reveals nothing more. The caller
+/// drops all connections without a goodbye, and then the driver.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this runtime has ended, somebody else owns its store now: {0}")]
 pub struct Fenced(pub String);
 
-/// A runtime with everything under it but its sockets.
+/// A runtime and everything that it needs except sockets.
 ///
-/// One turn of a loop: wait for [`next_wait`](Self::next_wait),
-/// [`take_inbox`](Self::take_inbox), hand over with [`handle`](Self::handle) what
-/// each connection has received, [`tick`](Self::tick), write, and hand over the
-/// credit of what was written.
+/// One turn of a loop: wait for [`next_wait`](Self::next_wait), call
+/// [`take_inbox`](Self::take_inbox), [`handle`](Self::handle) what each connection has received,
+/// [`tick`](Self::tick), write, and hand over the credit for what was written.
 ///
-/// Dropping it stops every agent (see [`Runner`]) and commits what is queued.
+/// Dropping the driver stops every agent (see [`Runner`]) and commits what is queued.
 pub struct Driver {
     runtime: Runtime,
     clock: Clock,
@@ -176,7 +173,7 @@ pub struct Driver {
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
     observed: Observed,
-    /// What was taken out of the mailbox and not handed over.
+    /// Taken out of the mailbox, but not yet handed to the runtime.
     messages: VecDeque<Message>,
     mailbox: Arc<Mailbox>,
     heard: Heard,
@@ -185,16 +182,15 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts a runtime, from what its store has kept. `wake` is called, on any
-    /// thread, when something was put into the inbox: it must not wait, and has
-    /// to end the wait of the loop, the next one if there is none.
+    /// Starts a runtime from the records in its store. `wake` is called, on any thread, when
+    /// something was put into the inbox. It must not wait. It must end the current wait of the
+    /// loop, or the next one if the loop does not wait at that time.
     ///
     /// Reads the whole store before it returns.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, what was kept cannot be read, or a
-    /// thread cannot be started.
+    /// If the configuration is invalid, a record cannot be read, or a thread cannot be started.
     pub fn new(host: Host, wake: impl Fn() + Send + Sync + 'static) -> Result<Driver, HostError> {
         let Host {
             config,
@@ -281,23 +277,21 @@ impl Driver {
         })
     }
 
-    /// Hands one input to the runtime and does everything that follows. From an
-    /// adapter come [`Input::Opened`], [`Input::Received`], [`Input::ReceivedBinary`],
-    /// [`Input::TooLong`], [`Input::Credit`], [`Input::Closed`] and [`Input::Operator`].
+    /// Hands one input to the runtime and performs all outputs that follow. An adapter hands over
+    /// [`Input::Opened`], [`Input::Received`], [`Input::ReceivedBinary`], [`Input::TooLong`],
+    /// [`Input::Credit`], [`Input::Closed`] and [`Input::Operator`].
     ///
     /// # Errors
     ///
-    /// [`Fenced`] from the moment on when the store is somebody else's; nothing
-    /// is done any more.
+    /// [`Fenced`] once another runtime owns the store; then nothing is done.
     pub fn handle(&mut self, input: Input, sockets: &mut impl Sockets) -> Result<(), Fenced> {
         self.is_alive()?;
         self.input(input);
         self.drain(sockets)
     }
 
-    /// Hands over what others have put into the inbox: a bounded number, so
-    /// that connections get their turn. What follows from all of it is
-    /// committed as one group.
+    /// Hands over inputs that other threads have put into the inbox: a bounded number, so that
+    /// connections get their turn. All records that result are committed as one group.
     ///
     /// # Errors
     ///
@@ -322,12 +316,14 @@ impl Driver {
         self.drain(sockets)
     }
 
-    /// Lets time pass, where a deadline is due, and has the store make durable what the
-    /// turn has made. A deadline may be about
-    /// silence, which is judged as of the moment when the loop began to wait:
-    /// whatever had arrived by then was handed over in this turn, and what came
-    /// while the turn was held up is heard first. Say with `all_heard` whether
-    /// that is so; if not, the tick is put off, but not for ever.
+    /// Hands a tick to the runtime if a deadline is due, and has the store commit the records of
+    /// this turn.
+    ///
+    /// A deadline may concern silence. Silence is judged as of the moment when the loop began to
+    /// wait, because everything that had arrived by then was handed over in this turn. What arrived
+    /// while the turn was held up is handled before it counts as silence. `all_heard` says whether
+    /// everything was handed over; if not, the tick is put off, at most [`heard::PATIENCE`] times
+    /// in a row.
     ///
     /// # Errors
     ///
@@ -344,9 +340,9 @@ impl Driver {
         Ok(())
     }
 
-    /// How long to wait at most before the next turn; `None`: until there is
-    /// something to do. To be called right before each wait, and before it is
-    /// looked which sockets have something: silence is judged as of then.
+    /// How long to wait at most before the next turn; `None` means until the loop is woken. Call it
+    /// directly before each wait, and before looking for ready sockets: silence is judged as of
+    /// this call.
     pub fn next_wait(&mut self) -> Option<Duration> {
         self.commit_turn();
         self.heard.wait_from(self.clock.now());
@@ -359,20 +355,21 @@ impl Driver {
         self.mailbox.clone()
     }
 
-    /// Jobs whose credentials ought to be revoked and may count.
+    /// The number of jobs whose credentials should be revoked but may still be valid.
     pub fn unrevoked_credentials(&self) -> usize {
         unrevoked_credentials(&self.runtime).jobs
     }
 
-    /// For how long that is so of the first of them, in this run of the runtime.
+    /// How long the oldest of these revocations has been due, counted from the start of this
+    /// runtime at the earliest.
     pub fn longest_unrevoked(&mut self) -> Duration {
         let since = unrevoked_credentials(&self.runtime).since;
         let now = self.clock.now().mono;
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    /// What it has counted and how much there is of everything, as OpenMetrics text.
-    /// Costs as much as there are sessions and unfinished jobs.
+    /// Counters and gauges of the runtime as OpenMetrics text. The cost grows with the number of
+    /// sessions and unfinished jobs.
     ///
     /// ```
     /// # use arcp_host::driver::{Driver, Host};
@@ -392,35 +389,35 @@ impl Driver {
         self.observed.metrics.page(&self.runtime, &around)
     }
 
-    /// What sockets count.
+    /// The counters of sockets.
     #[cfg(feature = "websocket")]
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.observed.metrics.traffic
     }
 
-    /// Every socket was given what there is for it.
+    /// Notes that all outputs of this turn were given to the sockets.
     #[cfg(feature = "websocket")]
     pub(crate) fn note_fan_out(&mut self) {
         self.observed.fanned_out();
     }
 
-    /// Whether no new jobs are accepted because it is to end.
+    /// Whether the runtime accepts no new jobs because it is about to end.
     pub fn is_draining(&self) -> bool {
         is_draining(&self.runtime)
     }
 
-    /// How much there is of everything.
+    /// How many sessions, jobs, records and so on there are.
     pub fn stats(&self) -> Stats {
         self.runtime.stats()
     }
 
-    /// Whether a credential that came from `address` is that of an operator or
-    /// auditor. `None`: that cannot be told without waiting. A wrong one counts for
-    /// that address, as those of connections do.
+    /// Whether a credential from `address` belongs to an operator or an auditor. `None`: the
+    /// authenticator cannot tell without waiting. A wrong credential counts against that address,
+    /// as on a connection.
     ///
     /// # Errors
     ///
-    /// If too many that came from there were wrong: when to try again.
+    /// If too many credentials from that address were wrong. The error says when to try again.
     pub fn oversees(&mut self, credential: &Credential, address: Option<IpAddr>) -> Result<Option<bool>, Violation> {
         let now = self.clock.now();
         if let Some(address) = address {
@@ -436,18 +433,18 @@ impl Driver {
         Ok(Some(verdict.is_some_and(|verdict| self.access.oversees(&verdict, now.utc))))
     }
 
-    /// Whether a peer that says nothing more is owed something: see
+    /// Whether the runtime still has something to send to a peer that has stopped sending: see
     /// [`owes`](arcp_proto::runtime::owes).
     pub fn owes(&self, conn: ConnId) -> bool {
         arcp_proto::runtime::owes(&self.runtime, conn)
     }
 
-    /// How many agents run.
+    /// The number of running agents.
     pub fn running_agents(&self) -> usize {
         self.runner.running()
     }
 
-    /// The jobs that have not ended, the oldest first.
+    /// The unfinished jobs, the oldest first.
     pub fn unfinished(&self) -> Vec<JobSummary> {
         unfinished(&self.runtime)
     }
@@ -457,7 +454,7 @@ impl Driver {
         self.stats().unfinished_jobs == 0 && self.running_agents() == 0
     }
 
-    /// What the store said when it failed last; `None` once a commit works.
+    /// The last error of the store; `None` once a commit works.
     pub fn store_error(&self) -> Option<&StoreError> {
         self.store_error.as_ref()
     }
@@ -499,7 +496,6 @@ impl Driver {
         self.is_alive()
     }
 
-    /// Hands over what arrives now.
     fn input(&mut self, input: Input) {
         let now = self.clock.now();
         self.input_at(now, input);
@@ -523,8 +519,7 @@ impl Driver {
         self.runtime.handle(arrived, input);
     }
 
-    /// Does everything the core asks for. What was given for durability is one group with
-    /// what the rest of this turn gives.
+    /// Performs all outputs of the core. Records are collected for the one group of this turn.
     fn drain(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
         let drained = self.perform_all(sockets);
         if self.recording.as_mut().is_some_and(|recording| !recording.write()) {
@@ -533,8 +528,8 @@ impl Driver {
         drained
     }
 
-    /// What this turn has made goes to the store, as one group: for all that is committed
-    /// together its thread is woken once, and the disk waited for once.
+    /// Gives the records of this turn to the store as one group, so that the commit thread is woken
+    /// once and waits for the disk once.
     fn commit_turn(&mut self) {
         if let Some(outcome) = self.committer.hand_over() {
             self.mailbox.post(outcome);
@@ -617,7 +612,7 @@ impl Driver {
         }
         let authenticator = self.access.authenticator();
         let judgement = Judgement { op, mailbox: self.mailbox.clone(), judged: Err(NotJudged) };
-        // Where there is no thread, the judgement is dropped with it, and so given.
+        // Without a thread, the closure is dropped, and dropping the judgement posts it.
         self.access.judges.begin(judged_for(&self.runtime, op), move || {
             let mut judgement = judgement;
             judgement.judged = authenticator.judge(&credential);
@@ -632,7 +627,7 @@ impl Driver {
     }
 }
 
-/// What becomes of a credential, which is told however its judge ends.
+/// The outcome of judging a credential. It is posted when this is dropped, so also after a panic.
 struct Judgement {
     op: OpId,
     mailbox: Arc<Mailbox>,

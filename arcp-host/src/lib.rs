@@ -1,8 +1,9 @@
-//! The machine under an ARCP runtime: the [`driver`] that does what the core
-//! asks for, and the clock, entropy, store, authentication and agents that it
-//! does it with; with the feature `websocket` also the `server` around it,
-//! but for its sockets: those are the adapters'; with the feature `tls` that speaks
-//! TLS too, and with `https` requests are sent over it.
+//! The host of an ARCP runtime: the [`driver`], which does what the core asks for, and the clock,
+//! entropy, store, authentication and agents that it needs.
+//!
+//! The feature `websocket` adds the `server` around the driver, without its sockets: those belong
+//! to the adapters. The feature `tls` adds TLS to that server, and `https` adds a client for HTTPS
+//! requests.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Any executable as an agent.
+//! An agent that runs any executable.
 //!
 //! | the program | becomes |
 //! |---|---|
@@ -13,12 +13,10 @@
 //! | prints on stderr | a `log` event with `{"stream": "stderr"}` |
 //! | exits with 0 | success |
 //! | exits otherwise | a failure that carries the code |
+//! With another [`Format`], the output of coding agents becomes events too.
 //!
-//! With another [`Format`] lines of what coding agents stream become events too.
-//!
-//! One that [is answered](ProcessAgent::answered) does not see the end of its
-//! stdin, and reads a line there for each line that it prints with an `id`, any
-//! JSON:
+//! With [`answered`](ProcessAgent::answered), the stdin of the program stays open. For each line
+//! that the program prints with an `id` (any JSON), it reads a line from stdin:
 //!
 //! | it prints | and reads, with the same `id` |
 //! |---|---|
@@ -33,30 +31,28 @@
 //! | nothing, when a client opens a stream to its job | `{"kind": "stream.open", "stream": N, "of": "binary"}`, then `{"kind": "stream.chunk", "stream": N, "data": ...}`, bytes that are no text with `"encoding": "base64"`, and `{"kind": "stream.close", "stream": N}`, with an `error` if it broke off. Only of an agent that is said to [take input](crate::registry::Terms::takes_input) |
 //! | any of these when the job was told to stop | the error `CANCELLED`, at once |
 //!
-//! One that [can go on](ProcessAgent::restartable) reads a second line: the
-//! state of its last checkpoint, or `null`.
+//! With [`restartable`](ProcessAgent::restartable), the program reads a second line: the state of
+//! its last checkpoint, or `null`.
 //!
-//! One [on a terminal](ProcessAgent::on_terminal) prints on stdout and stderr
-//! alike, and all of that counts as printed on stdout.
+//! With [`on_terminal`](ProcessAgent::on_terminal), stdout and stderr are one terminal, and
+//! everything counts as printed on stdout.
 //!
-//! A line on stdout of more than 900 KiB fails the job, and so does a
-//! `result_chunk` that cannot be read: a result is whole, or there is none. On
-//! stderr such a line is cut.
+//! A line on stdout of more than 900 KiB fails the job, and so does a `result_chunk` that cannot be
+//! read: a result is whole, or there is none. On stderr such a line is cut.
 //!
-//! A cancel is SIGTERM to its process group, then SIGKILL after the grace. When
-//! the program has exited, what it started has 200 ms to finish what it prints
-//! and is killed then.
+//! A cancel sends SIGTERM to the process group of the program, and SIGKILL after the grace. When
+//! the program has exited, the processes that it started have 200 ms to print their last lines, and
+//! are then killed.
 //!
-//! Of the environment of its runtime a program gets `PATH`, `HOME`, `USER`,
-//! `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TMPDIR` and `TERM`, and
-//! what is [added](ProcessAgent::with_variable); besides those `ARCP_JOB_ID`,
-//! `ARCP_TRACE_ID`, `TRACEPARENT` where the trace is one of W3C, and `PYTHONUNBUFFERED=1`, without which Python keeps what it
-//! prints until there is much of it. The token of a runtime (`ARCP_TOKEN`) is in
-//! no environment, whatever is added.
+//! From the environment of its runtime a program gets `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`,
+//! `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TMPDIR` and `TERM`, and the variables that were
+//! [added](ProcessAgent::with_variable). It also gets `ARCP_JOB_ID`, `ARCP_TRACE_ID`, `TRACEPARENT`
+//! if the trace is one of W3C, and `PYTHONUNBUFFERED=1`, because Python would otherwise buffer its
+//! output. The token of a runtime (`ARCP_TOKEN`) is never passed on, even if it was added.
 //!
-//! One that [is confined](ProcessAgent::confined) can use what the lease of its job
-//! grants, and what every program needs to start; `TMPDIR` and `HOME` are a folder of its
-//! own, which goes with the job.
+//! With [`confined`](ProcessAgent::confined), the program can use only what the lease of its job
+//! grants and what every program needs to start. `TMPDIR` and `HOME` are a folder of its own, which
+//! is deleted after the job.
 
 mod answers;
 mod asks;
@@ -89,16 +85,16 @@ use self::terminal::Terminal;
 use crate::agent::{Agent, AgentError, Context, Outcome, credentials, traceparent};
 use crate::sandbox::{Confined, Sandbox};
 
-/// What a program has of the environment of its runtime, besides `LC_*`.
+/// The variables that a program inherits from its runtime, besides `LC_*`.
 const PASSED: [&str; 10] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"];
 
-/// What no program has, though it may be added: by it a program could act as the
-/// user of its runtime.
+/// Variables that no program gets, even if they were added: with these it could act as the user of
+/// its runtime.
 const SECRETS: [&str; 2] = ["ARCP_TOKEN", CREDENTIALS];
 /// The credentials of a job, as a JSON array, in the environment of its program.
 const CREDENTIALS: &str = "ARCP_CREDENTIALS";
 
-/// A command run by the shell for each job.
+/// An agent that runs a shell command for each job.
 ///
 /// ```
 /// use arcp_host::{process::ProcessAgent, registry::Registry};
@@ -116,13 +112,13 @@ pub struct ProcessAgent {
     limits: ProcessLimits,
     directory: Option<PathBuf>,
     format: Format,
-    /// The file that it is, if it is known.
+    /// The path of the executable, if it is known.
     executable: Option<PathBuf>,
     sandbox: Option<Sandbox>,
 }
 
-/// What a program may use: soft limits, which it can raise up to those of its
-/// runtime. `None`: as its runtime.
+/// Soft limits of a program, which it can raise up to those of its runtime. `None`: the limit of
+/// its runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessLimits {
     /// Files open at once (`ulimit -n`).
@@ -134,7 +130,7 @@ pub struct ProcessLimits {
 }
 
 impl ProcessLimits {
-    /// What the shell does to set them.
+    /// The shell commands that set the limits.
     fn script(self) -> String {
         let limits = [("n", self.open_files), ("v", self.memory_kib), ("t", self.cpu_seconds)];
         let limits = limits.into_iter().filter_map(|(flag, limit)| Some((flag, limit?)));
@@ -160,102 +156,101 @@ impl ProcessAgent {
         }
     }
 
-    /// An agent that runs `sh -c command`, as this one would be run otherwise.
+    /// This agent with the command `sh -c command`.
     #[must_use]
     pub fn with_command(self, command: &str) -> ProcessAgent {
         ProcessAgent { command: command.to_string(), executable: None, ..self }
     }
 
-    /// An agent that runs this executable, as this one would be run otherwise.
+    /// This agent with this executable as its command.
     #[must_use]
     pub fn with_executable(self, path: &Path) -> ProcessAgent {
         let quoted = path.display().to_string().replace('\'', "'\\''");
         ProcessAgent { command: format!("exec '{quoted}'"), executable: Some(path.to_path_buf()), ..self }
     }
 
-    /// One that runs in this folder; otherwise in that of its runtime.
+    /// Runs the program in this folder instead of that of the runtime.
     #[must_use]
     pub fn in_directory(self, directory: &Path) -> ProcessAgent {
         ProcessAgent { directory: Some(directory.to_path_buf()), ..self }
     }
 
-    /// One that prints this.
+    /// Sets the format of the program's output.
     #[must_use]
     pub fn printing(self, format: Format) -> ProcessAgent {
         ProcessAgent { format, ..self }
     }
 
-    /// One that may use so much.
+    /// Sets the limits of the program.
     #[must_use]
     pub fn within(self, limits: ProcessLimits) -> ProcessAgent {
         ProcessAgent { limits, ..self }
     }
 
-    /// One that reads where it was: see
+    /// Gives the program the state of its last checkpoint: see
     /// [`Registry::add_restartable`](crate::registry::Registry::add_restartable).
     #[must_use]
     pub fn restartable(self) -> ProcessAgent {
         ProcessAgent { restartable: true, ..self }
     }
 
-    /// One whose lines with an `id` are answered on its stdin, which stays open for
-    /// that.
+    /// Answers the program's lines with an `id` on its stdin, which stays open.
     #[must_use]
     pub fn answered(self) -> ProcessAgent {
         ProcessAgent { answered: true, ..self }
     }
 
-    /// One whose stdout and stderr are a pseudo-terminal, so that it prints line by
-    /// line what it would print by the buffer into a pipe. The terminal is raw, and
-    /// the program is asked for no colours (`TERM=dumb`, `NO_COLOR=1`, unless they
-    /// are [set](ProcessAgent::with_variable)). What it prints on stderr cannot be
-    /// told from the rest; its stdin stays a pipe.
+    /// Makes stdout and stderr a pseudo-terminal, so that the program prints line by line instead
+    /// of in blocks. The terminal is raw, and the program is asked to print no colours
+    /// (`TERM=dumb`, `NO_COLOR=1`, unless they are [set](ProcessAgent::with_variable)). Its stderr
+    /// cannot be told from its stdout; its stdin stays a pipe.
     #[must_use]
     pub fn on_terminal(self) -> ProcessAgent {
         ProcessAgent { terminal: true, ..self }
     }
 
-    /// One that can be found and ended by [`orphans::end`](crate::orphans::end)
-    /// if it outlives its runtime.
+    /// Marks the program, so that [`orphans::end`](crate::orphans::end) finds and ends it if it
+    /// outlives its runtime.
     #[must_use]
     pub fn marked(self, mark: &str) -> ProcessAgent {
         ProcessAgent { mark: Some(mark.to_string()), ..self }
     }
 
-    /// One that the kernel keeps within what the lease of each job grants.
+    /// Has the kernel confine the program to what the lease of each job grants.
     #[must_use]
     pub fn confined(self, sandbox: Sandbox) -> ProcessAgent {
         ProcessAgent { sandbox: Some(sandbox), ..self }
     }
 
-    /// One with this variable in its environment.
+    /// Adds a variable to the environment of the program.
     #[must_use]
     pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> ProcessAgent {
         self.variables.insert(name.into(), value.into());
         self
     }
 
-    /// What it may use.
+    /// The limits of the program.
     pub fn limits(&self) -> ProcessLimits {
         self.limits
     }
 
-    /// One that may have this many files open, or more if it asks (`ulimit -n`);
-    /// otherwise as many as its runtime.
+    /// Sets the soft limit of open files (`ulimit -n`), which the program can raise; by default it
+    /// is that of the runtime.
     #[must_use]
     pub fn with_descriptors(self, descriptors: u64) -> ProcessAgent {
         let limits = ProcessLimits { open_files: Some(descriptors), ..self.limits };
         ProcessAgent { limits, ..self }
     }
 
-    /// Starts it for a job; what it prints is in the terminal, if it has one.
+    /// Starts the program for a job. The file is the terminal that it prints on, if it has one.
     fn spawn(&self, job: &Context, confined: Option<&Confined>) -> io::Result<(Child, Option<File>)> {
         let mut command = confined.map_or_else(|| Ok(Command::new("sh")), |confined| confined.command("sh"))?;
         self.set_variables(&mut command, job, confined);
         if self.limits == ProcessLimits::default() {
             command.args(["-c", &self.command]);
         } else {
-            // A shell of its own, which becomes the command: no other one stands between a cancel and the program.
+            // Another shell, which is replaced by the command: no shell remains between a cancel
+            // and the program.
             let limited = format!("{}exec sh -c \"$1\"", self.limits.script());
             command.args(["-c", &limited, "sh", &self.command]);
         }
@@ -269,7 +264,7 @@ impl ProcessAgent {
             (Stdio::piped(), Stdio::piped(), None)
         };
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
-        // A group of its own: a cancel reaches what it starts.
+        // A group of its own, so that a cancel reaches the processes that it starts.
         let child = command.process_group(0).spawn()?;
         Ok((child, ours))
     }
@@ -299,7 +294,7 @@ impl ProcessAgent {
         }
     }
 
-    /// What the program reads, behind what its sandbox reads.
+    /// The bytes for the program's stdin: first the preamble for the sandbox.
     fn input(&self, job: &Context, confined: Option<&Confined>) -> Vec<u8> {
         let mut input = confined.map_or_else(Vec::new, |confined| confined.preamble.clone());
         input.extend_from_slice(job.input().as_str().as_bytes());
@@ -338,7 +333,8 @@ impl Agent for ProcessAgent {
             let mut broken_off = false;
             let exited = || {
                 asked.iter().for_each(|asked| asked.look(job));
-                // Whoever says nothing more of a job that is over finds out by its next line.
+                // An error means that the job is over; the program finds that out with its next
+                // line.
                 let _ = said.borrow_mut().go_on(job);
                 has_exited(group) && !stops_in_time(job)
             };
@@ -361,12 +357,12 @@ impl Agent for ProcessAgent {
     }
 }
 
-/// Whether a program gets this variable from its runtime.
+/// Whether a program inherits this variable from its runtime.
 fn is_passed(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| PASSED.contains(&name) || name.starts_with("LC_"))
 }
 
-/// A program that runs, with everything it started. It does not outlive this.
+/// A running program with the processes that it started. They are killed when this is dropped.
 struct Program<'a> {
     job: &'a Context,
     child: Child,
@@ -379,12 +375,12 @@ impl<'a> Program<'a> {
         Program { job, group: Pid::from_child(&child), child, reaped: false }
     }
 
-    /// Not reaped yet, so that its number is still its own.
+    /// Called before the program is reaped, so that its process id still belongs to it.
     fn kill(&self) {
         let _ = kill_process_group(self.group, Signal::KILL);
     }
 
-    /// Waits for its exit; what it left behind ends with it.
+    /// Waits for its exit, and kills the processes that it left.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let exit = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while let Err(Errno::INTR) = waitid(WaitId::Pid(self.group), exit) {}
@@ -409,21 +405,21 @@ fn has_exited(group: Pid) -> bool {
     matches!(waitid(WaitId::Pid(group), options), Ok(Some(_)))
 }
 
-/// Whether a program was told to stop and its grace is not over: whatever it has
-/// started may take that long, though it has exited itself.
+/// Whether a program was told to stop and is within its grace: its processes may take that long,
+/// although it has exited itself.
 fn stops_in_time(job: &Context) -> bool {
     let state = job.link.state();
     state.stopping && !state.over
 }
 
-/// Passes a cancel on to the program, until it has exited.
+/// Passes a cancel on to the program, until the program has exited.
 fn stop_when_told(job: &Context, group: Pid) {
     let link = &job.link;
     let mut state = link.state();
     let mut told = false;
     while !state.done {
-        // The state is locked and not done: the program is not reaped, its
-        // number is still its own.
+        // The state is locked and not done: the program is not reaped, so its process id still
+        // belongs to it.
         if state.over {
             let _ = kill_process_group(group, Signal::KILL);
             return;

@@ -1,4 +1,4 @@
-//! Which agents there are.
+//! The registry of agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,24 +34,27 @@ pub struct Registry {
     terms: BTreeMap<String, Terms>,
 }
 
-/// What holds of an agent in every version.
+/// Properties that an agent has in every version.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// How many jobs of it run at once; `None`: as many as there are slots.
+    /// How many of its jobs run at once; `None`: as many as there are slots.
     pub concurrency: Option<NonZeroU32>,
-    /// What it is, for people.
+    /// A description for people.
     pub description: Option<String>,
-    /// What its inputs have to fit before a job is accepted.
+    /// The schema that an input must fit before a job is accepted.
     pub schema: Option<Arc<InputSchema>>,
-    /// Whether it takes [interrupts](crate::agent::Interrupt), and goes on from each.
+    /// Whether it takes [interrupts](crate::agent::Interrupt), and goes on after each.
     pub observes_interrupts: bool,
     /// Whether clients may [open streams](crate::agent::StreamInput) to its jobs.
     pub takes_input: bool,
-    /// Whether it is pure: nothing comes of it but its events and its result, so that it may
-    /// run in vain, or once more. Then a job of it starts at once, while its acceptance is
-    /// still on its way to the disk, and all of it may be one commit; and where the runtime
-    /// ends under it, it runs again. Nothing is shown of it before that is on the disk. Of an
-    /// agent that writes, calls or pays anything this must not be said.
+    /// Whether the agent is pure: it has no effect but its events and its result, so that it may
+    /// run in vain, or twice.
+    ///
+    /// A job of a pure agent starts at once, while the record of its acceptance is not yet durable,
+    /// so that the whole job may be one commit. If the runtime ends meanwhile, the job runs again.
+    /// None of its events is shown before it is durable.
+    ///
+    /// Do not set this for an agent that writes, calls or pays for anything.
     ///
     /// ```
     /// # use arcp_host::agent::Outcome;
@@ -62,19 +65,19 @@ pub struct Terms {
     /// registry.set_terms("echo", Terms { pure: true, ..Terms::default() });
     /// ```
     pub pure: bool,
-    /// Whether it makes a [checkpoint](crate::agent::WantedCheckpoint) when one is asked for:
-    /// of an agent that can go on from it.
+    /// Whether it makes a [checkpoint](crate::agent::WantedCheckpoint) on request. This is for
+    /// agents that can go on from their checkpoints.
     pub gives_checkpoints: bool,
 }
 
 /// Agents that may change while a runtime runs.
 pub trait AgentSource: Send + 'static {
-    /// All agents as they are now, if they have changed since the last call.
-    /// May wait: it has a thread of its own, which calls it each second.
+    /// All agents, if they have changed since the last call. It is called each second on a thread
+    /// of its own, and may wait.
     fn changed(&mut self) -> Option<Registry>;
 }
 
-/// An agent, and where it runs.
+/// An agent, and where its jobs run.
 #[derive(Clone)]
 pub enum Hosted {
     /// On a thread of its own.
@@ -96,15 +99,14 @@ impl AsyncHosted {
 }
 
 impl Registry {
-    /// Adds an agent. The version added last is what a bare name means; the
-    /// same name and version again replaces the agent.
+    /// Adds an agent. The version that is added last is the one of a bare name. The same name and
+    /// version again replace the agent.
     pub fn add(&mut self, name: &str, version: Option<&str>, agent: impl Agent) {
         self.put(name, version, Hosted::Threaded(Arc::new(agent)));
     }
 
-    /// Adds an agent that goes on from its last
-    /// [`checkpoint`](crate::agent::Context::checkpoint), in every version of
-    /// that name, when the runtime has ended under it.
+    /// Adds an agent that goes on from its last [`checkpoint`](crate::agent::Context::checkpoint)
+    /// after a restart of the runtime. This applies to every version of the name.
     ///
     /// ```
     /// use arcp_host::agent::{Context, Outcome};
@@ -132,19 +134,19 @@ impl Registry {
         self.put(name, version, Hosted::Async(AsyncHosted(Arc::new(begin))));
     }
 
-    /// The same, and it goes on from its last checkpoint: see
+    /// Adds an agent whose jobs are tasks and that goes on from its last checkpoint: see
     /// [`add_restartable`](Self::add_restartable).
     pub fn add_restartable_async(&mut self, name: &str, version: Option<&str>, agent: impl AsyncAgent) {
         self.restartable.insert(name.to_string());
         self.add_async(name, version, agent);
     }
 
-    /// Says what holds of an agent.
+    /// Sets the terms of an agent.
     pub fn set_terms(&mut self, name: &str, terms: Terms) {
         self.terms.insert(name.to_string(), terms);
     }
 
-    /// What holds of an agent.
+    /// The terms of an agent.
     pub fn terms(&self, name: &str) -> Terms {
         self.terms.get(name).cloned().unwrap_or_default()
     }
@@ -171,7 +173,7 @@ impl Registry {
         versions.push((version, agent));
     }
 
-    /// What a runtime is told of them.
+    /// The entries for the configuration of a runtime.
     pub fn entries(&self) -> Vec<AgentEntry> {
         self.agents
             .iter()

@@ -1,11 +1,10 @@
-//! A server but for its sockets and its waiting: what an adapter runs.
+//! The server that an adapter runs, without its sockets and its waiting.
 //!
-//! A [`ServerLoop`] owns the [driver](crate::driver) and every connection:
-//! request heads, WebSocket messages, who is let in and who has to go, write
-//! credit, pauses, slow readers, the drain. An adapter brings [`Socket`]s that
-//! do not wait, says which of them are ready, and waits for the next turn: on a
-//! readiness queue (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
-//! Whatever a peer can see is decided here, so it is the same over each.
+//! A [`ServerLoop`] owns the [driver](crate::driver) and every connection: request heads, WebSocket
+//! messages, admission and eviction, write credit, pauses, slow readers, the drain. An adapter
+//! provides non-blocking [`Socket`]s, says which of them are ready, and waits for the next turn: on
+//! a readiness queue (`arcp-blocking`), or in a task (`arcp-tokio-adapter`). Everything that a peer
+//! can see is decided here, so it is the same over each adapter.
 
 mod admission;
 mod carriers;
@@ -58,81 +57,80 @@ use crate::server_log::log;
 #[cfg(feature = "tls")]
 use crate::tls::{Certificates, TlsChannel};
 
-/// Who vouches for the users of this machine: the issuer of `unix#1000`.
+/// The issuer that vouches for the users of this machine, as in `unix#1000`.
 pub const UNIX: &str = "unix";
 
-/// The number of the first connection. Those below it are free for what else an
-/// adapter waits for.
+/// The number of the first connection. Adapters may use smaller numbers for other things that they
+/// wait for.
 pub const FIRST_CONN: u64 = 2;
 
-/// Bytes read from one connection before others get their turn.
+/// The most bytes read from one connection in one turn.
 const READ_TURN: usize = 256 << 10;
-/// Bytes taken from a socket at once.
+/// The most bytes read from a socket in one call.
 const READ_BYTES: usize = 64 << 10;
-/// Connections whose handshake goes on in one turn: each costs a signature.
+/// The most connections whose handshake goes on in one turn: each costs a signature.
 const HANDSHAKES_TURN: usize = 16;
-/// How long not to accept when there are no file descriptors left.
+/// How long the server stops accepting after it ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Jobs named when a drain begins.
+/// The most jobs that the log names when a drain begins.
 const TOLD_JOBS: usize = 20;
-/// Between two looks whether the loop has done a turn.
+/// The interval between two looks at the number of turns in [`ServerHandle::turns_within`].
 const TURN_LOOK: Duration = Duration::from_millis(5);
-/// How long a server that ends waits for clients that take nothing and close
-/// nothing.
+/// How long a server that ends waits without progress for clients that neither read nor close.
 const LAST_WAIT: Duration = Duration::from_millis(500);
 
-/// Where a connection's bytes come from and go to. Nothing in it waits: it
-/// gives [`WouldBlock`](io::ErrorKind::WouldBlock) instead, and after that its
-/// adapter [notes](ServerLoop::note) it once there is something to do.
+/// The source and the destination of a connection's bytes. No function waits: it returns
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) instead, and its adapter [notes](ServerLoop::note) the
+/// connection once it is ready.
 ///
-/// It is dropped when the connection is over.
+/// The socket is dropped when the connection ends.
 pub trait Socket: Read + Write {
-    /// Ends what is written, once everything is: the peer may still be read.
+    /// Shuts down the writing side once everything is written; the peer may still be read.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` to be asked again once it is noted as writable.
+    /// `WouldBlock`, to be called again once the connection is noted as writable.
     fn shut_down(&mut self) -> io::Result<()>;
 
-    /// Whether it is noted once more when anything comes after a read that gave less than
-    /// there was room for: then nothing else is there, and it is not asked.
+    /// Whether the connection is noted again when bytes arrive after a read that returned less than
+    /// the buffer has room for. If so, such a read shows that nothing is left, and no further read
+    /// is tried.
     fn notes_what_follows(&self) -> bool {
         false
     }
 }
 
-/// Where and for whom to listen.
+/// Where a server listens, and for whom.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The places.
+    /// The places to listen at.
     pub listen: Vec<Listen>,
     /// The path of the WebSocket, such as `/arcp`.
     pub path: String,
-    /// Host names served besides those of the loopback.
+    /// Host names served in addition to those of the loopback.
     pub allow_hosts: Vec<String>,
-    /// Web origins that may connect; by default none.
+    /// Web origins that may connect; none by default.
     pub allow_origins: Vec<String>,
-    /// How long jobs may go on after a drain was asked for; `None`: until they
-    /// end.
+    /// How long jobs may go on after a drain was requested; `None`: until they end.
     pub drain_grace: Option<Duration>,
-    /// Who a peer of a Unix socket, or of stdin and stdout, is that runs as the user of
-    /// this process, and brings no other credential. `None`: as every user, the principal
-    /// `unix#` and its number.
+    /// The principal of a peer on a Unix socket, or on stdin and stdout, that runs as the user of
+    /// this process and presents no other credential. `None`: `unix#` and the number of the user,
+    /// as for every other user.
     pub owner: Option<Principal>,
-    /// What ports with TLS show. `None`: there are none.
+    /// The certificates of TLS ports. `None`: there are no such ports.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<Certificates>>,
-    /// Whether other machines may be listened to without TLS: whoever is on the
-    /// way can take tokens then.
+    /// Whether the server may listen for other machines without TLS, although tokens could then be
+    /// read on the network.
     pub insecure: bool,
-    /// By which `/metrics` may be asked for, besides the tokens of operators and
-    /// auditors. `None`: on this machine without any.
+    /// The token for `/metrics`, besides the tokens of operators and auditors. `None`: on this
+    /// machine no token is needed.
     pub metrics_token: Option<Secret>,
 }
 
 impl ServerConfig {
-    /// Path `/arcp`, loopback names only, ten seconds to drain, no TLS, this
-    /// machine only unless there is TLS.
+    /// Path `/arcp`, loopback names only, ten seconds to drain, no TLS, and therefore this machine
+    /// only.
     pub fn new(listen: SocketAddr) -> ServerConfig {
         ServerConfig {
             listen: vec![Listen::WebSocket { address: listen, tls: None }],
@@ -148,12 +146,12 @@ impl ServerConfig {
         }
     }
 
-    /// Whether a place may be served.
+    /// Checks whether the server may listen at a place.
     ///
     /// # Errors
     ///
-    /// [`HostError::Cleartext`], if others could read what is sent to it;
-    /// [`HostError::NoCertificate`], if it is of TLS and there is nothing to show.
+    /// [`HostError::Cleartext`] if others could read what is sent to it;
+    /// [`HostError::NoCertificate`] if it needs TLS and there is no certificate.
     pub fn allows(&self, listen: &Listen) -> Result<(), HostError> {
         let (address, tls) = match self.settled(listen.clone()) {
             Listen::WebSocket { address, tls } => (address, tls.unwrap_or(false)),
@@ -168,7 +166,7 @@ impl ServerConfig {
         if is_safe { Ok(()) } else { Err(HostError::Cleartext(address)) }
     }
 
-    /// The same place, and whether it is over TLS.
+    /// The same place, with the decision whether it uses TLS.
     pub fn settled(&self, listen: Listen) -> Listen {
         match listen {
             Listen::WebSocket { address, tls: None } => Listen::WebSocket { address, tls: Some(self.has_tls()) },
@@ -188,12 +186,11 @@ impl ServerConfig {
     }
 }
 
-/// The loop of a server, but for the waiting.
+/// The loop of a server, without the waiting.
 ///
-/// One turn: wait as [`next_wait`](Self::next_wait) says, or until something is
-/// ready or its callback was called; [`accept`](Self::accept) and
-/// [`note`](Self::note); [`turn`](Self::turn); end once
-/// [`stopped`](Self::stopped) says so.
+/// One turn: wait as [`next_wait`](Self::next_wait) says, or until a socket is ready or the `wake`
+/// callback was called; then [`accept`](Self::accept), [`note`](Self::note) and
+/// [`turn`](Self::turn). The loop ends when [`stopped`](Self::stopped) returns a value.
 pub struct ServerLoop<S> {
     driver: Driver,
     connections: Connections<S>,
@@ -201,33 +198,33 @@ pub struct ServerLoop<S> {
     users: Users,
     #[cfg(feature = "tls")]
     tls: Option<Arc<Certificates>>,
-    /// By what clients were told last that it is known.
+    /// The fingerprint of the certificate that clients were told last.
     #[cfg(feature = "tls")]
     fingerprint: Option<String>,
     control: Arc<Control>,
     drain: Drain,
-    /// When everybody was told goodbye.
+    /// The time of the goodbye to all connections.
     ending_since: Option<Instant>,
     accept_at: Option<Instant>,
-    /// The operator knows that no connections are accepted.
+    /// Whether the log has said that no connections are accepted.
     told_full: bool,
     buffer: Vec<u8>,
 }
 
-/// How far a server is on its way to its end.
+/// The progress of a server towards its end.
 struct Drain {
     /// How long jobs may go on.
     grace: Option<Duration>,
-    /// No new jobs are accepted.
+    /// Whether new jobs are refused.
     begun: bool,
     until: Option<Instant>,
-    /// Jobs that had not ended when everybody was told goodbye.
+    /// Unfinished jobs at the time of the goodbye.
     cut: Vec<JobSummary>,
 }
 
-/// Who the users of this machine are.
+/// Which principals the users of this machine are.
 struct Users {
-    /// The one that this process runs as, and who that is.
+    /// The user of this process, and its principal.
     own: u32,
     owner: Option<Principal>,
     issuer: Option<Issuer>,
@@ -245,76 +242,75 @@ impl Users {
     }
 }
 
-/// How a server stopped.
+/// The outcome of a server that has stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
     /// The jobs that had not ended.
     pub cut: Vec<JobSummary>,
 }
 
-/// Tells a running server what to do, from any thread.
+/// Gives instructions to a running server, from any thread.
 #[derive(Clone)]
 pub struct ServerHandle(Arc<Control>);
 
 struct Control {
     asked: AtomicU8,
-    /// Clients are to be known anew.
+    /// Whether the certificates of clients are to be checked again.
     #[cfg(feature = "tls")]
     check_clients: AtomicBool,
     wake: Arc<dyn Fn() + Send + Sync>,
-    /// How many turns its loop has done.
+    /// The number of turns that the loop has done.
     turns: AtomicU64,
     inbox: Arc<dyn Inbox>,
 }
 
 impl ServerHandle {
-    /// Takes no new jobs, waits for those there are within the grace, then closes
-    /// every connection in order. Until then jobs can be listed, watched and
-    /// cancelled.
+    /// Refuses new jobs, waits for the unfinished ones within the grace, then closes every
+    /// connection in order. Until then jobs can be listed, watched and cancelled.
     pub fn drain(&self) {
         self.ask(1);
     }
 
-    /// Closes every connection in order now.
+    /// Closes every connection in order, without waiting for jobs.
     pub fn shutdown(&self) {
         self.ask(2);
     }
 
-    /// Ends a job, whoever submitted it: as by a cancel, with
-    /// [`Timing::cancel_grace`]. One that is over stays as it is.
+    /// Ends a job of any principal as a cancel does, with [`Timing::cancel_grace`]. An ended job
+    /// stays as it is.
     ///
     /// [`Timing::cancel_grace`]: arcp_proto::runtime::Timing::cancel_grace
     pub fn cancel_job(&self, job: JobId, reason: Option<String>) {
         self.0.inbox.put(Input::Operator(Operator::CancelJob { job, reason }));
     }
 
-    /// Takes a session from its client, whose jobs go on.
+    /// Takes a session from its client. The jobs of the session go on.
     pub fn end_session(&self, session: SessionId, reason: Option<String>) {
         self.0.inbox.put(Input::Operator(Operator::EndSession { session, reason }));
     }
 
-    /// Has another [policy](arcp_proto::runtime::Authority::policy) count from now on: see [`Operator::Policy`].
+    /// Replaces the [policy](arcp_proto::runtime::Authority::policy): see [`Operator::Policy`].
     pub fn set_policy(&self, policy: Option<Policy>) {
         self.0.inbox.put(Input::Operator(Operator::Policy(policy.map(Box::new))));
     }
 
-    /// Sends a message of an extension to the client of a session, if it can
-    /// have it now: see [`Input::SendExtension`].
+    /// Sends a message of an extension to the client of a session, if it can be sent at once: see
+    /// [`Input::SendExtension`].
     pub fn send_extension(&self, session: SessionId, message: Extension) {
         self.0.inbox.put(Input::SendExtension { session, message });
     }
 
-    /// Takes the sessions from their clients that were opened by certificates which do not
-    /// count any more, or are somebody else's, and closes other connections that showed
-    /// such: once [`Certificates`] were read again.
+    /// Ends the sessions that were opened with certificates that are not accepted any more or
+    /// belong to another principal, and closes other connections with such certificates. Call it
+    /// after [`Certificates`] were read again.
     #[cfg(feature = "tls")]
     pub fn check_clients(&self) {
         self.0.check_clients.store(true, Ordering::SeqCst);
         (self.0.wake)();
     }
 
-    /// Whether its loop does a turn within this time, which it is asked for: if not, it
-    /// is stuck. Waits for that.
+    /// Wakes the loop and waits until it has done a turn; returns false if it has done none within
+    /// `span`, and so is stuck.
     pub fn turns_within(&self, span: Duration) -> bool {
         let (before, begun) = (self.0.turns.load(Ordering::SeqCst), Instant::now());
         (self.0.wake)();
@@ -334,13 +330,12 @@ impl ServerHandle {
 }
 
 impl<S: Socket> ServerLoop<S> {
-    /// Starts the runtime; reads the whole store before it returns. There are
-    /// at most so many connections. `wake` is that of [`Driver::new`], and is
-    /// called for the handle's sake as well.
+    /// Starts the runtime; reads the whole store before it returns. There are at most `most`
+    /// connections. `wake` is that of [`Driver::new`]; a [`ServerHandle`] calls it too.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, or the store cannot be read.
+    /// If the configuration is invalid, or the store cannot be read.
     pub fn new(
         config: &ServerConfig,
         most: usize,
@@ -381,7 +376,7 @@ impl<S: Socket> ServerLoop<S> {
         })
     }
 
-    /// What tells it what to do, from another thread.
+    /// A handle that instructs this server from other threads.
     pub fn handle(&self) -> ServerHandle {
         ServerHandle(self.control.clone())
     }
@@ -401,8 +396,8 @@ impl<S: Socket> ServerLoop<S> {
         self.connections.by_conn.len()
     }
 
-    /// Whether an adapter is to accept connections now. From the last goodbye
-    /// on there is nothing to listen for: see [`is_ending`](Self::is_ending).
+    /// Whether an adapter should accept connections. After the goodbye it should stop listening:
+    /// see [`is_ending`](Self::is_ending).
     pub fn may_accept(&mut self) -> bool {
         if self.accept_at.is_none() && self.connections.is_full() {
             self.accept_later(&"as many connections are open as the limit of open files allows");
@@ -410,8 +405,8 @@ impl<S: Socket> ServerLoop<S> {
         self.accept_at.is_none() && !self.is_ending()
     }
 
-    /// Nothing more can be accepted for now: [`accept_is_due`](Self::accept_is_due)
-    /// says when to try again. Those who wait stay in the backlog.
+    /// Stops accepting for a while: [`accept_is_due`](Self::accept_is_due) says when to try again.
+    /// Clients wait in the backlog.
     pub fn accept_later(&mut self, why: &dyn Display) {
         if !std::mem::replace(&mut self.told_full, true) {
             log(format_args!("arcp: no new connections for now: {why}; more of them need a higher `ulimit -n`"));
@@ -419,19 +414,19 @@ impl<S: Socket> ServerLoop<S> {
         self.accept_at = Some(Instant::now() + ACCEPT_PAUSE);
     }
 
-    /// Whether it is time to accept again, once after each pause.
+    /// Whether it is time to accept again; true once after each pause.
     pub fn accept_is_due(&mut self) -> bool {
         self.accept_at.take_if(|at| *at <= Instant::now()).is_some()
     }
 
-    /// Everybody who waited was accepted.
+    /// Notes that the backlog is empty.
     pub fn accepted_all(&mut self) {
         self.told_full = false;
     }
 
-    /// Adds a connection. The socket is made for the number it gets; if that fails
-    /// there is none. A user of this machine that brings no other credential is the
-    /// principal of that user.
+    /// Adds a connection. `socket` makes the socket for the connection's number; if it fails, there
+    /// is no connection. A user of this machine without another credential is the principal of that
+    /// user.
     pub fn accept(&mut self, from: Origin, begins: Begins, socket: impl FnOnce(ConnId) -> io::Result<S>) {
         match (begins, from) {
             (Begins::Handshake, _) => self.accept_handshake(from, socket),
@@ -447,7 +442,7 @@ impl<S: Socket> ServerLoop<S> {
 
     #[cfg(feature = "tls")]
     fn accept_handshake(&mut self, from: Origin, socket: impl FnOnce(ConnId) -> io::Result<S>) {
-        // A place of TLS is not served without.
+        // A TLS place is not served without certificates.
         if let Some(certificates) = &self.tls {
             let shown = certificates.current();
             self.connections.shown.get_or_insert_with(|| shown.clone());
@@ -460,10 +455,10 @@ impl<S: Socket> ServerLoop<S> {
     #[allow(clippy::unused_self, reason = "as where TLS is built in")]
     fn accept_handshake(&mut self, _: Origin, _: impl FnOnce(ConnId) -> io::Result<S>) {}
 
-    /// Adds a connection that carries others, such as one of HTTP/2: its adapter reads
-    /// and writes it, and [opens](Self::open_on) its streams. It counts as one without
-    /// a session while it has no stream, and has to have one in time; `tell` is called
-    /// once it has to end. Gives its number; `None`: there is no room for now.
+    /// Adds a connection that carries others, such as one of HTTP/2. Its adapter reads and writes
+    /// it, and [opens](Self::open_on) its streams. While it has no stream it counts as a connection
+    /// without a session, and it is closed if no stream comes in time. `tell` is called when it has
+    /// to end. Returns its number; `None` if there is no room.
     pub fn carry(&mut self, from: Origin, has_tls: bool, tell: impl Fn(CarrierEnd) + Send + 'static) -> Option<ConnId> {
         if self.is_ending() {
             return None;
@@ -475,24 +470,23 @@ impl<S: Socket> ServerLoop<S> {
         self.connections.carry(from, has_tls, Box::new(tell))
     }
 
-    /// The TLS handshake of a connection that carries others is done.
+    /// Notes that the TLS handshake of a carrier is done.
     pub fn carrier_is_secure(&mut self, carrier: ConnId) {
         self.connections.carrier_is_secure(carrier);
     }
 
-    /// What the peer of such a connection asked for was refused by its adapter.
+    /// Counts a request of a carrier's peer that the adapter refused.
     pub fn stream_failed(&mut self, carrier: ConnId) {
         self.connections.stream_failed(carrier);
     }
 
-    /// A connection that carries others is gone; its streams end by themselves.
+    /// Notes that a carrier is gone; its streams end by themselves.
     pub fn carrier_is_gone(&mut self, carrier: ConnId) {
         self.connections.drop_now(carrier);
     }
 
-    /// Adds a stream of a connection that carries others, with a frame a line. Its
-    /// client has shown these certificates; binary messages go beside lines if there is a
-    /// place for them.
+    /// Adds a stream of a carrier, with one frame per line. `certificates` are those of its client.
+    /// With `beside`, binary messages travel beside the lines.
     #[cfg(feature = "tls")]
     pub fn open_on(
         &mut self,
@@ -504,12 +498,12 @@ impl<S: Socket> ServerLoop<S> {
         self.connections.open_on(carrier, certificates, beside, socket);
     }
 
-    /// A connection is ready.
+    /// Notes that a connection is ready.
     pub fn note(&mut self, conn: ConnId, readable: bool, writable: bool) {
         self.connections.note(conn, readable, writable);
     }
 
-    /// Whether everybody was told goodbye.
+    /// Whether the goodbye was sent to all connections.
     pub fn is_ending(&self) -> bool {
         self.ending_since.is_some()
     }
@@ -519,8 +513,8 @@ impl<S: Socket> ServerLoop<S> {
         self.connections.has_work()
     }
 
-    /// How long to wait at most before the next turn; `None`: until something is
-    /// ready. To be called right before each wait, as that of the [`Driver`].
+    /// How long to wait at most before the next turn; `None`: until a socket is ready. Call it
+    /// directly before each wait, like that of the [`Driver`].
     pub fn next_wait(&mut self) -> Option<Duration> {
         let driver = self.driver.next_wait();
         if self.has_work() {
@@ -534,12 +528,12 @@ impl<S: Socket> ServerLoop<S> {
         driver.into_iter().chain(local).min()
     }
 
-    /// Does everything there is to do without waiting. `all_heard` says whether
-    /// every connection that is ready was noted.
+    /// Does everything that can be done without waiting. `all_heard` says whether every ready
+    /// connection was noted.
     ///
     /// # Errors
     ///
-    /// As [`Driver::handle`]: then every connection is to be dropped as it is.
+    /// As [`Driver::handle`]; the adapter then drops every connection without a goodbye.
     pub fn turn(&mut self, all_heard: bool) -> Result<(), Fenced> {
         self.show_certificates()?;
         for input in std::mem::take(&mut self.connections.due.opened) {
@@ -551,16 +545,16 @@ impl<S: Socket> ServerLoop<S> {
         for conn in std::mem::take(&mut self.connections.due.readable) {
             handshakes += usize::from(self.connections.is_handshaking(conn));
             if handshakes > HANDSHAKES_TURN && self.connections.is_handshaking(conn) {
-                // Others first; it goes on in the next turn.
+                // Other connections go first; this handshake continues in the next turn.
                 self.connections.due.readable.insert(conn);
             } else {
                 self.read(conn)?;
             }
         }
-        // Whoever was silent may have spoken in what is not read yet.
+        // A peer that seems silent may have sent bytes that are not read yet.
         self.driver.tick(all_heard, &mut self.connections)?;
-        // What is written gives credit, and credit lets the core send more: in
-        // the next turn, so that everybody gets theirs.
+        // Written bytes give credit, and with credit the core sends more: in the next turn, so that
+        // every connection gets its turn.
         for conn in std::mem::take(&mut self.connections.due.dirty) {
             if let Some(credit) = self.connections.flush(conn) {
                 self.hand_over(credit)?;
@@ -574,7 +568,7 @@ impl<S: Socket> ServerLoop<S> {
         self.tell_gone()
     }
 
-    /// Whoever has ended its side is gone once it was told what it is owed.
+    /// Closes connections whose peer has ended its side, once the core owes them nothing.
     fn let_ended_go(&mut self) -> Result<(), Fenced> {
         let ended = self.connections.due.ended.iter().copied();
         let gone: Vec<ConnId> = ended.filter(|conn| !self.driver.owes(*conn)).collect();
@@ -585,8 +579,8 @@ impl<S: Socket> ServerLoop<S> {
         Ok(())
     }
 
-    /// Says by what this server is known from now on, and lets those go whose certificates
-    /// do not count any more, if that was asked.
+    /// Tells the core the fingerprint of the present certificate. If that was requested, closes
+    /// connections whose certificates are not accepted any more.
     fn show_certificates(&mut self) -> Result<(), Fenced> {
         #[cfg(feature = "tls")]
         if let Some(certificates) = &self.tls {
@@ -606,7 +600,7 @@ impl<S: Socket> ServerLoop<S> {
         Ok(())
     }
 
-    /// How it stopped, once it has: it was told to, and everything is closed.
+    /// How the server stopped; `None` until it was told to stop and everything is closed.
     ///
     /// # Errors
     ///
@@ -659,7 +653,7 @@ impl<S: Socket> ServerLoop<S> {
                 break;
             }
             if taken >= READ_TURN {
-                // Others first; the rest comes in the next turn.
+                // Other connections go first; the rest is read in the next turn.
                 self.connections.due.readable.insert(conn);
                 break;
             }
@@ -674,8 +668,8 @@ impl<S: Socket> ServerLoop<S> {
                     break;
                 }
                 Ok(0) => self.connections.drop_now(conn),
-                // What comes after the goodbye is thrown away, but it is read: a
-                // socket closed over unread bytes would take the goodbye back.
+                // Bytes after the goodbye are discarded, but they are read: closing a socket with
+                // unread bytes resets the connection, and the goodbye would be lost.
                 Ok(n) if connection.phase != Phase::Open => taken += n,
                 Ok(n) => {
                     taken += n;
@@ -698,8 +692,7 @@ impl<S: Socket> ServerLoop<S> {
         Ok(())
     }
 
-    /// Hands whole frames to the core, one at a time: it may ask for a pause
-    /// after any of them.
+    /// Hands whole frames to the core, one at a time: it may pause reading after each.
     fn frames(&mut self, conn: ConnId) -> Result<(), Fenced> {
         while let Some(framed) = self.connections.next_frame(conn) {
             match framed {
@@ -730,7 +723,7 @@ impl<S> std::fmt::Debug for ServerLoop<S> {
     }
 }
 
-/// Tells the operator which jobs are waited for.
+/// Logs the jobs for which a drain waits.
 fn tell_unfinished(jobs: &[JobSummary]) {
     for job in jobs.iter().take(TOLD_JOBS) {
         let status = job.status.map_or("unknown", JobStatus::as_str);

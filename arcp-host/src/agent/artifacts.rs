@@ -1,4 +1,4 @@
-//! Bytes that agents leave with the runtime (RFC §16).
+//! Artifacts that agents leave with the runtime (RFC §16).
 
 use std::fmt;
 use std::fs::File;
@@ -11,7 +11,7 @@ use arcp_proto::runtime::{AgentCall, AgentReply};
 use super::replies::not_done;
 use super::{AsyncContext, CallError, Context, ask_with};
 
-/// Bytes that an agent leaves with the runtime, for whoever may watch its job.
+/// The bytes of an artifact that an agent leaves with the runtime, for all who may watch its job.
 #[derive(Debug)]
 pub struct NewArtifact {
     terms: ArtifactTerms,
@@ -19,19 +19,19 @@ pub struct NewArtifact {
 }
 
 impl NewArtifact {
-    /// These bytes.
+    /// An artifact of these bytes.
     pub fn of(media_type: MediaType, bytes: impl Into<Vec<u8>>) -> NewArtifact {
         let bytes = bytes.into();
         let terms = ArtifactTerms::new(media_type, bytes.len() as u64, BlobDigest::of(&bytes));
         NewArtifact { terms, offer: Offer::Bytes(bytes) }
     }
 
-    /// All of a file, which is read twice: now, and when the runtime has room for it. If
-    /// it was changed meanwhile, it is not kept.
+    /// An artifact of a whole file, which is read twice: in this call, and when the runtime has
+    /// room for it. If the file changes in between, the artifact is refused.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is no regular file.
+    /// If the file cannot be read, or is not a regular file.
     pub fn file(media_type: MediaType, file: File) -> io::Result<NewArtifact> {
         let about = file.metadata()?;
         if !about.is_file() {
@@ -41,8 +41,8 @@ impl NewArtifact {
         read.ok_or_else(|| io::ErrorKind::Interrupted.into())
     }
 
-    /// So many bytes of a regular file, and no more however it grows meanwhile. `None`:
-    /// it was not to go on.
+    /// The first `most` bytes of a regular file, even if it grows meanwhile. `None`: `goes_on`
+    /// returned false.
     pub(crate) fn beginning(
         media_type: MediaType,
         (mut file, most): (File, u64),
@@ -69,7 +69,7 @@ impl NewArtifact {
         Ok(Some(NewArtifact { terms, offer: Offer::File(file) }))
     }
 
-    /// To be kept for so long, at most as long as the runtime keeps any.
+    /// Sets how long it is kept, up to the retention of the runtime.
     #[must_use]
     pub fn kept_for(mut self, span: Duration) -> NewArtifact {
         self.terms.retain = Some(span);
@@ -81,14 +81,14 @@ impl NewArtifact {
     }
 }
 
-/// The bytes of what an agent leaves, until the host has stored them.
+/// The bytes of an artifact, until the host has stored them.
 pub(crate) enum Offer {
     Bytes(Vec<u8>),
     File(File),
 }
 
 impl Offer {
-    /// All of them, from the first on.
+    /// A reader of all bytes, from the first.
     pub(crate) fn reader(self) -> io::Result<Box<dyn Read>> {
         match self {
             Offer::Bytes(bytes) => Ok(Box::new(io::Cursor::new(bytes))),
@@ -100,7 +100,7 @@ impl Offer {
     }
 }
 
-/// Shows no bytes: they may be anything.
+/// Shows no bytes, which may be secret.
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -111,9 +111,8 @@ impl fmt::Debug for Offer {
 }
 
 impl Context {
-    /// Leaves bytes with the runtime for a while, and waits until that is durable:
-    /// whoever may watch the job is shown what they are known by, and may fetch them. They
-    /// count as its principal's.
+    /// Leaves an artifact with the runtime, and waits until that is durable. All who may watch the
+    /// job are told its id and may fetch it. It counts towards the bounds of the job's principal.
     ///
     /// ```
     /// use arcp_host::agent::{AgentError, Context, NewArtifact, Outcome};
@@ -127,9 +126,9 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] with `RESOURCE_EXHAUSTED` if it is too large or there is no
-    /// room, `UNIMPLEMENTED` if the runtime keeps none, `UNAVAILABLE` if it could not be
-    /// stored or was changed meanwhile, and the job goes on; [`CallError::Stopped`] as
+    /// [`CallError::Refused`], and the job goes on: with `RESOURCE_EXHAUSTED` if the artifact is
+    /// too large or there is no room, `UNIMPLEMENTED` if the runtime keeps no artifacts,
+    /// `UNAVAILABLE` if it could not be stored or was changed meanwhile. [`CallError::Stopped`] as
     /// soon as the job is told to stop.
     pub fn put_artifact(&self, artifact: NewArtifact) -> Result<ArtifactRef, CallError> {
         let (call, offer) = artifact.call();
@@ -137,19 +136,19 @@ impl Context {
     }
 }
 
-/// Whether somebody waits for what an agent leaves: its job was not told to stop.
+/// Whether a job may still leave artifacts: it was not told to stop.
 pub(crate) fn may_leave(job: &Context) -> bool {
     let state = job.link.state();
     !state.stopping && !state.over
 }
 
-/// Bytes that one artifact of a job may have; none if the runtime keeps none.
+/// The most bytes of one artifact of a job; 0 if the runtime keeps none.
 pub(crate) fn artifact_bytes(job: &Context) -> u64 {
     job.spec.artifact_bytes
 }
 
 impl AsyncContext {
-    /// Leaves bytes with the runtime for a while: see [`Context::put_artifact`].
+    /// Leaves an artifact with the runtime: see [`Context::put_artifact`].
     ///
     /// # Errors
     ///

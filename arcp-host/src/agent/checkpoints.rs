@@ -1,27 +1,26 @@
-//! Checkpoints that people ask an agent for while it runs.
+//! Checkpoints that clients request from a running agent.
 
 use std::time::Duration;
 
 use super::task::AsyncContext;
 use super::{AgentControl, Context, Stopped};
 
-/// Somebody wants a checkpoint: the next [`checkpoint`](Context::checkpoint) is it.
-/// Several wishes that were not taken are one.
+/// A request for a checkpoint: the next [`checkpoint`](Context::checkpoint) answers it. Several
+/// requests that were not taken become one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WantedCheckpoint {
     label: Option<String>,
 }
 
 impl WantedCheckpoint {
-    /// What it is to be called, if whoever wants it says so: it is called so whatever the
-    /// agent says.
+    /// The label that the requester chose, if any. It takes precedence over the label of the agent.
     pub fn label(&self) -> Option<&str> {
         self.label.as_deref()
     }
 }
 
-/// Waits so long for somebody to want a checkpoint of a job, or not at all. Only agents
-/// whose [`Terms`](crate::registry::Terms) say that they give checkpoints are asked for any.
+/// Waits at most `span` for a request for a checkpoint; with zero it does not wait. Only agents
+/// whose [`Terms`](crate::registry::Terms) say that they give checkpoints get requests.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -46,7 +45,7 @@ pub fn checkpoint_wanted_within(job: &Context, span: Duration) -> Result<Option<
 }
 
 impl AsyncContext {
-    /// Waits for somebody to want a checkpoint: for a `select` beside the work.
+    /// Waits for a request for a checkpoint: for a `select` beside the work.
     ///
     /// # Errors
     ///
@@ -63,7 +62,7 @@ impl AsyncContext {
 }
 
 impl AgentControl {
-    /// Somebody wants a checkpoint of its agent.
+    /// Notes that a checkpoint was requested.
     pub(crate) fn want_checkpoint(&self, label: Option<String>) {
         self.change(|state| state.wanted = Some(WantedCheckpoint { label }));
     }

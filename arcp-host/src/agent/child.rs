@@ -1,4 +1,4 @@
-//! Jobs that an agent has other agents do.
+//! Delegation: child jobs that an agent has other agents do.
 
 use arcp_proto::id::JobId;
 use arcp_proto::runtime::{AgentCall, ChildEnd, Delegation};
@@ -6,8 +6,8 @@ use arcp_proto::runtime::{AgentCall, ChildEnd, Delegation};
 use super::replies::{child_of, end_of};
 use super::{AsyncContext, CallError, Context};
 
-/// A job that another agent does on behalf of this one. It goes on if this is
-/// dropped; it ends with its parent, unless that ends well.
+/// A job that another agent does on behalf of this one. It goes on if this value is dropped. If its
+/// parent is cancelled or fails, the child is cancelled too.
 #[derive(Clone, Copy, Debug)]
 pub struct Child<'j> {
     parent: &'j Context,
@@ -15,9 +15,9 @@ pub struct Child<'j> {
 }
 
 impl Context {
-    /// Has another agent do something, as a child of this job: it may do no more than
-    /// this one, and what it may spend is taken out of what this one has left until
-    /// it has ended. Everybody who may see the job is shown that, also why not.
+    /// Delegates work to another agent, as a child of this job. The child may do no more than this
+    /// job, and its budget is taken out of this job's budget until the child has ended. Readers of
+    /// the job see the delegation, or the reason of its refusal.
     ///
     /// ```
     /// use arcp_host::agent::{AgentError, Context, Outcome};
@@ -31,39 +31,39 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] with `PERMISSION_DENIED` where the lease grants no
-    /// `agent.delegate` for that agent, `LEASE_SUBSET_VIOLATION` where the child asks
-    /// for more than this job has, `AGENT_NOT_AVAILABLE` or `RESOURCE_EXHAUSTED`, and
-    /// the job goes on; [`CallError::Stopped`] as soon as the job is told to stop.
+    /// [`CallError::Refused`], and the job goes on: with `PERMISSION_DENIED` if the lease grants no
+    /// `agent.delegate` for that agent, `LEASE_SUBSET_VIOLATION` if the child asks for more than
+    /// this job has, `AGENT_NOT_AVAILABLE` or `RESOURCE_EXHAUSTED`. [`CallError::Stopped`] as soon
+    /// as the job is told to stop.
     pub fn delegate(&self, delegation: Delegation) -> Result<Child<'_>, CallError> {
         child_of(self.ask(AgentCall::Delegate(delegation))?).map(|job| Child::of(self, job))
     }
 }
 
 impl Child<'_> {
-    /// A child that was made before, such as before a restart.
+    /// A child that was made earlier, such as before a restart.
     pub fn of(parent: &Context, job: JobId) -> Child<'_> {
         Child { parent, job }
     }
 
-    /// Its job.
+    /// The id of the child job.
     pub fn job(&self) -> JobId {
         self.job
     }
 
-    /// Waits until it has ended. While it waits for a slot it has that of this job.
+    /// Waits until the child has ended. If the child waits for a slot, it gets the slot of this
+    /// job.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] if it is no child of this job, or ended so long ago that
-    /// how is not held any more; [`CallError::Stopped`] as soon as the job is told to
-    /// stop.
+    /// [`CallError::Refused`] if it is not a child of this job, or ended so long ago that its end
+    /// is not kept any more; [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn wait(&self) -> Result<ChildEnd, CallError> {
         end_of(self.parent.ask(AgentCall::AwaitChild { job: self.job })?)
     }
 }
 
-/// The same, of an [`AsyncAgent`](super::AsyncAgent).
+/// A [`Child`] of an [`AsyncAgent`](super::AsyncAgent).
 #[derive(Clone, Debug)]
 pub struct AsyncChild {
     parent: AsyncContext,
@@ -71,7 +71,7 @@ pub struct AsyncChild {
 }
 
 impl AsyncContext {
-    /// Has another agent do something: see [`Context::delegate`].
+    /// Delegates work to another agent: see [`Context::delegate`].
     ///
     /// # Errors
     ///
@@ -82,17 +82,17 @@ impl AsyncContext {
 }
 
 impl AsyncChild {
-    /// A child that was made before.
+    /// A child that was made earlier.
     pub fn of(parent: &AsyncContext, job: JobId) -> AsyncChild {
         AsyncChild { parent: parent.clone(), job }
     }
 
-    /// Its job.
+    /// The id of the child job.
     pub fn job(&self) -> JobId {
         self.job
     }
 
-    /// Waits until it has ended.
+    /// Waits until the child has ended.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Credentials of jobs, as their agents have them.
+//! The issued credentials of a job, for its agent.
 
 use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::runtime::{AgentCall, AgentReply};
@@ -7,27 +7,27 @@ use arcp_proto::secret::Secret;
 use super::replies::not_done;
 use super::{AsyncContext, CallError, Context};
 
-/// Credentials that were issued for a job when it was accepted: they count until it ends,
-/// or they are [renewed](renew_credential).
+/// The credentials that were issued for a job when it was accepted. They are valid until it ends,
+/// or until they are [renewed](renew_credential).
 pub fn credentials(job: &Context) -> &[ProvisionedCredential] {
     &job.spec.credentials
 }
 
-/// Gives a credential of a job another value: this one, or whatever is issued. Waits
-/// until that is durable; from then on the earlier value is revoked, and the session that
-/// submitted the job is shown the later one.
+/// Replaces the value of a credential by `value`, or by a newly issued one. Waits until that is
+/// durable; then the earlier value is revoked, and the session that submitted the job is told the
+/// new one.
 ///
 /// # Errors
 ///
 /// [`CallError::Refused`], and the credential keeps its value: with `UNAVAILABLE` if none was
-/// issued, or an earlier one is not revoked yet, with `BUDGET_EXHAUSTED` if nothing is
-/// left, with `INVALID_REQUEST` if the job has no such credential or the value cannot be
-/// one. [`CallError::Stopped`] as soon as the job is told to stop.
+/// issued or an earlier value is not revoked yet, with `BUDGET_EXHAUSTED` if the budget is spent,
+/// with `INVALID_REQUEST` if the job has no such credential or the value is invalid.
+/// [`CallError::Stopped`] as soon as the job is told to stop.
 pub fn renew_credential(job: &Context, id: &str, value: Option<Secret>) -> Result<ProvisionedCredential, CallError> {
     renewed(job.ask(renewal(id, value))?)
 }
 
-/// As [`renew_credential`], of an async agent.
+/// As [`renew_credential`], for an async agent.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What people say to an agent while it runs.
+//! Interrupts: messages of people to a running agent.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use arcp_proto::runtime::{AgentCall, OpenInterrupt};
 use super::task::AsyncContext;
 use super::{AgentControl, Context, Stopped};
 
-/// What somebody says to an agent while it runs: the job is blocked until the agent
-/// goes on. One that was open when the runtime ended comes again.
+/// A message of a person to a running agent. The job is blocked until the agent goes on. An
+/// interrupt that was open when the runtime ended is delivered again.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the job is blocked until `go_on` is called with it"]
 pub struct Interrupt(OpenInterrupt);
 
 impl Interrupt {
-    /// What is said; may be empty.
+    /// The text; may be empty.
     pub fn prompt(&self) -> &str {
         &self.0.prompt
     }
 
-    /// The principal that says it.
+    /// The principal that sent it.
     pub fn by(&self) -> &str {
         &self.0.by
     }
@@ -30,10 +30,9 @@ impl Interrupt {
     }
 }
 
-/// Only agents whose [`Terms`](crate::registry::Terms) say that they observe
-/// interrupts have any.
+/// Only agents whose [`Terms`](crate::registry::Terms) say that they observe interrupts get any.
 impl Context {
-    /// Waits so long for an interrupt, or not at all.
+    /// Waits at most `span` for an interrupt; with zero it does not wait.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -58,7 +57,7 @@ impl Context {
         self.link.wait_for(span, |state| state.interrupts.pop_front())
     }
 
-    /// Goes on from an interrupt.
+    /// Goes on after an interrupt.
     ///
     /// # Errors
     ///
@@ -68,7 +67,7 @@ impl Context {
     }
 }
 
-/// As of [`Context`].
+/// As for [`Context`].
 impl AsyncContext {
     /// Waits for an interrupt: for a `select` beside the work.
     ///
@@ -85,7 +84,7 @@ impl AsyncContext {
         .await
     }
 
-    /// Goes on from an interrupt.
+    /// Goes on after an interrupt.
     ///
     /// # Errors
     ///
@@ -96,7 +95,7 @@ impl AsyncContext {
 }
 
 impl AgentControl {
-    /// Its agent is interrupted.
+    /// Queues an interrupt for the agent.
     pub(crate) fn interrupt(&self, interrupt: OpenInterrupt) {
         self.change(|state| state.interrupts.push_back(Interrupt(interrupt)));
     }

@@ -1,4 +1,4 @@
-//! How jobs succeed.
+//! The outcome of a job that succeeds.
 
 use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
@@ -8,30 +8,31 @@ use serde::Serialize;
 
 use super::AgentError;
 
-/// How a job succeeds.
+/// The outcome of a job that succeeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Without a result.
+    /// No result.
     Empty,
-    /// With this result.
+    /// This result.
     Json(Json),
-    /// With what was sent by [`Context::chunk`](super::Context::chunk), and one line about it.
+    /// The pieces that were sent by [`Context::chunk`](super::Context::chunk), and one line about
+    /// them.
     Streamed {
         /// The line.
         summary: Option<String>,
     },
-    /// With what it has left with [`Context::put_artifact`](super::Context::put_artifact), and one line about it: for a
-    /// result that is large, or of another kind than JSON. See also the conversion from
-    /// [`ArtifactRef`].
+    /// An artifact that was left with [`Context::put_artifact`](super::Context::put_artifact), and
+    /// one line about it: for a result that is large or not JSON. [`ArtifactRef`] converts into
+    /// this.
     Stored {
-        /// What that is known by.
+        /// The id of the artifact.
         artifact: WireId,
         /// The line.
         summary: Option<String>,
     },
 }
 
-/// With that as its result.
+/// The outcome whose result is this artifact.
 ///
 /// ```
 /// use arcp_host::agent::{AgentError, Context, NewArtifact, Outcome};
@@ -51,13 +52,13 @@ impl Outcome {
     ///
     /// # Errors
     ///
-    /// If it has none.
+    /// If the value has no JSON form.
     pub fn of<T: Serialize + ?Sized>(result: &T) -> Result<Outcome, AgentError> {
         Ok(Outcome::Json(Json::from_value(result)?))
     }
 }
 
-/// What the core is told when an agent returns.
+/// The exit to report to the core when an agent returns.
 pub(crate) fn exit_of(result: Result<Outcome, AgentError>) -> AgentExit {
     match result {
         Ok(Outcome::Empty) => AgentExit::Success { result: None, summary: None },

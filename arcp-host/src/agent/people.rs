@@ -13,20 +13,20 @@ use super::replies::answered;
 use super::task::AsyncContext;
 use super::{CallError, Context, Stopped};
 
-/// What people answered.
+/// The answer of people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered {
-    /// The answer: a value that fits, or as JSON the id of an option.
+    /// The answer: a value that fits the question, or the id of an option as JSON.
     pub value: Json,
-    /// The principal that gave it; `default` if nobody did in time.
+    /// The principal that answered; `default` if nobody answered in time.
     pub by: String,
-    /// When.
+    /// The time of the answer.
     pub at: UtcMs,
 }
 
 impl Answered {
-    /// What people have added to the budgets of the job, if more was
-    /// [asked for](Question::budget): perhaps less than that.
+    /// The amounts that people have added to the budgets of the job, if the agent
+    /// [asked for more](Question::budget). They may be less than requested.
     pub fn added(&self) -> Budget {
         let amounts = self.value.members().ok().and_then(|granted| granted.get_str("resource")).unwrap_or_default();
         Budget::parse(amounts.split(',').map(str::trim)).unwrap_or_default()
@@ -34,11 +34,10 @@ impl Answered {
 }
 
 impl Context {
-    /// Asks people, and waits for the first answer: the job is blocked until then,
-    /// and its time limit goes on. A permission that they give is one that
-    /// [`authorize`](Self::authorize) allows from then on. `within`: how long they have; `None`: what the
-    /// runtime says
-    /// ([`Timing::prompt_timeout`](arcp_proto::runtime::Timing::prompt_timeout)).
+    /// Asks people a question and waits for the first answer. The job is blocked until then, and
+    /// its time limit goes on. A granted permission is then allowed by
+    /// [`authorize`](Self::authorize). `within` is the time for an answer; `None`:
+    /// [`Timing::prompt_timeout`](arcp_proto::runtime::Timing::prompt_timeout).
     ///
     /// ```no_run
     /// use arcp_host::agent::{Answered, CallError, Context};
@@ -54,16 +53,14 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] with `TIMEOUT` if nobody answers in time and there is no
-    /// default, with `INVALID_REQUEST` if it cannot be asked, such as because its
-    /// schema is none, or `PERMISSION_DENIED`; [`CallError::Stopped`] as soon as the job
-    /// is told to stop.
+    /// [`CallError::Refused`] with `TIMEOUT` if nobody answers in time and there is no default,
+    /// with `INVALID_REQUEST` if the question is invalid, such as one with an invalid schema, or
+    /// with `PERMISSION_DENIED`; [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn ask_people(&self, question: Question, within: Option<Duration>) -> Result<Answered, CallError> {
         answered(self.ask(asks(question, within))?)
     }
 
-    /// Has people choose one of several options, each with an id and what a person
-    /// reads; gives the id.
+    /// Has people choose one of several options, each an id and a text. Returns the id.
     ///
     /// # Errors
     ///
@@ -78,7 +75,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Context::ask_people`].
     pub async fn ask_people(&self, question: Question, within: Option<Duration>) -> Result<Answered, CallError> {
         answered(self.ask(asks(question, within)).await?)
     }
@@ -87,19 +84,19 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Context::choose`].
     pub async fn choose(&self, prompt: &str, options: &[(&str, &str)]) -> Result<String, CallError> {
         self.ask_people(choice(prompt, options), None).await.map(chosen)
     }
 }
 
-/// Asks, and does not wait.
+/// Asks without waiting for the answer.
 pub(crate) fn ask_later(job: &Context, call: AgentCall) -> Result<CallId, Stopped> {
     let mut state = job.link.spend(&call)?;
     Ok(super::begin(job, &mut state, call, None))
 }
 
-/// What became of that, if it is known.
+/// The answer to such a call; `None` if there is none yet.
 pub(crate) fn reply_to(job: &Context, call: CallId) -> Option<Result<AgentReply, Stopped>> {
     job.link.state().reply(call)
 }
@@ -114,7 +111,7 @@ fn choice(prompt: &str, options: &[(&str, &str)]) -> Question {
     Question::Choice { prompt: prompt.to_string(), options: options.collect(), default: None }
 }
 
-/// The id of an option is a text.
+/// The id of an option is always a string.
 fn chosen(answered: Answered) -> String {
     answered.value.decode().unwrap_or_default()
 }

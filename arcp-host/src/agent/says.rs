@@ -1,4 +1,4 @@
-//! What agents say, as calls.
+//! The calls that agents make.
 
 use std::cell::Cell;
 
@@ -10,19 +10,19 @@ use arcp_proto::runtime::AgentCall;
 use super::Level;
 
 thread_local! {
-    /// What bodies are written in: an agent writes one after the other.
+    /// The buffer for bodies, which an agent writes one after the other.
     static BUFFER: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// A buffer with room for more is not kept.
+/// A buffer with a larger capacity is not kept.
 const MOST_BYTES: usize = 16 << 10;
 
-/// A body that is about to be written.
+/// Begins a body.
 fn begin() -> Object {
     Object::in_buffer(BUFFER.take())
 }
 
-/// A body that was.
+/// Finishes a body.
 fn finish(body: Object) -> Json {
     let (json, buffer) = body.json_and_buffer();
     if buffer.capacity() <= MOST_BYTES {

@@ -1,5 +1,5 @@
-//! Streams of a job: those that its agent opens, and those that clients open to it
-//! (RFC §11).
+//! Streams of a job: those that its agent opens, and those that clients open to the agent (RFC
+//! §11).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -17,27 +17,27 @@ use super::{AgentControl, CallError, Context, ControlState, Stopped};
 /// The streams that an agent knows.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// How many it has opened.
+    /// The number of streams that the agent has opened.
     opened: u32,
-    /// Its own that are open, each with what was said of it.
+    /// The open streams of the agent.
     own: BTreeMap<u32, Own>,
-    /// Those that clients have opened and it has not taken.
+    /// Streams that clients have opened and the agent has not taken.
     new: VecDeque<(u32, StreamTerms)>,
-    /// What clients have said in them, as much as the runtime lets them.
+    /// Chunks and ends that clients have sent and the agent has not taken. The runtime bounds them.
     said: BTreeMap<u32, VecDeque<Said>>,
-    /// Of which a program was given something last.
+    /// The stream from which a program was last given something.
     served: u32,
 }
 
-/// A stream of its own.
+/// A stream that the agent has opened.
 #[derive(Debug, Default)]
 struct Own {
-    /// Whether whoever reads it wants nothing more for now.
+    /// Whether the reader wants nothing more for now.
     held: bool,
     ended: Option<JobError>,
 }
 
-/// What a client has said.
+/// Something that a client has sent in a stream.
 #[derive(Debug)]
 enum Said {
     Chunk(Vec<u8>),
@@ -79,7 +79,7 @@ impl Streams {
         number
     }
 
-    /// What was said next in a stream to it.
+    /// Takes the next thing that a client has sent in a stream.
     fn take(&mut self, number: u32) -> Option<Said> {
         let said = self.said.get_mut(&number)?.pop_front()?;
         if let Said::End(_) = said {
@@ -88,7 +88,7 @@ impl Streams {
         Some(said)
     }
 
-    /// The stream of which a program is given something next: each has its turn.
+    /// The stream from which a program is given something next: streams take turns.
     fn next_said(&mut self) -> Option<u32> {
         let has_said = |(number, said): (&u32, &VecDeque<Said>)| (!said.is_empty()).then_some(*number);
         let later = self.said.range((Bound::Excluded(self.served), Bound::Unbounded)).find_map(has_said);
@@ -96,46 +96,45 @@ impl Streams {
         Some(self.served)
     }
 
-    /// Whether something may be said in a stream of its own now; `None` while it has to
-    /// wait.
+    /// Whether the agent may write to its stream; `None` while it has to wait.
     fn may_say(&self, number: u32, stopping: bool) -> Option<Result<(), CallError>> {
         match self.own.get(&number) {
             None => Some(Err(CallError::Refused(over()))),
             Some(Own { ended: Some(error), .. }) => Some(Err(CallError::Refused(error.clone()))),
-            // Who is told to stop may still say goodbye.
+            // After a stop the agent may still write its last chunks.
             Some(Own { held: true, .. }) if !stopping => None,
             Some(Own { ended: None, .. }) => Some(Ok(())),
         }
     }
 }
 
-/// A number for a stream that the agent of a job is about to open.
+/// Chooses the number of a stream that the agent is about to open.
 pub(crate) fn begin(job: &Context) -> u32 {
     job.link.state().streams.next_number()
 }
 
-/// The agent says no more in a stream of its own; whether it still could.
+/// Ends a stream of the agent; returns whether it was still open for writing.
 pub(crate) fn finish(job: &Context, number: u32) -> bool {
     job.link.state().streams.own.remove(&number).is_some_and(|own| own.ended.is_none())
 }
 
-/// Whether the agent was told that a stream of its own is over.
+/// Whether the runtime has ended a stream of the agent.
 pub(crate) fn is_over(job: &Context, number: u32) -> bool {
     job.link.state().streams.own.get(&number).is_none_or(|own| own.ended.is_some())
 }
 
-/// Whether whoever reads a stream wants more of it.
+/// Whether the reader of a stream wants more.
 pub(crate) fn may_say(job: &Context, number: u32) -> bool {
     may_say_one_of(&job.link.state(), &[number])
 }
 
-/// The same, of what is left out rather than waited for, here or for credit.
+/// Whether a low-priority chunk can be sent without waiting for the reader or for credit.
 pub(crate) fn may_say_at_once(job: &Context, number: u32) -> bool {
     let state = job.link.state();
     may_say_one_of(&state, &[number]) && (state.over || state.has_credit())
 }
 
-/// Waits until whoever reads one of these streams wants more of it.
+/// Waits until the reader of one of these streams wants more.
 pub(crate) fn wait_to_say(job: &Context, numbers: &[u32]) {
     let mut state = job.link.state();
     while !may_say_one_of(&state, numbers) {
@@ -147,18 +146,17 @@ fn may_say_one_of(state: &ControlState, numbers: &[u32]) -> bool {
     state.over || numbers.iter().any(|number| state.streams.may_say(*number, state.stopping).is_some())
 }
 
-/// What clients have said next of one of their streams, for a program that is to read
-/// it.
+/// The next thing that clients have sent in a stream, for a program that reads it.
 pub(crate) enum InputWord {
-    /// A stream begins.
+    /// A stream was opened.
     Opened(u32, StreamTerms),
-    /// Its next chunk.
+    /// The next chunk of a stream.
     Chunk(u32, Vec<u8>),
-    /// It is over.
+    /// A stream ended.
     End(u32, Option<JobError>),
 }
 
-/// Takes the next word of any stream to an agent.
+/// Takes the next word of any stream to the agent.
 pub(crate) fn next_input(job: &Context) -> Option<InputWord> {
     let mut state = job.link.state();
     if let Some((number, terms)) = state.streams.new.pop_front() {
@@ -179,12 +177,12 @@ pub(crate) fn next_input(job: &Context) -> Option<InputWord> {
     })
 }
 
-/// The agent has taken what was said next in a stream to it.
+/// Tells the runtime that the agent took the next chunk of a stream.
 fn took(job: &Context, number: u32) {
     say_free(job, number, StreamCall::Took);
 }
 
-/// The agent takes no more of a stream to it: what it has not taken is held no longer.
+/// Tells the runtime that the agent takes no more of a stream; chunks that wait are discarded.
 fn leave(job: &Context, number: u32) {
     if job.link.state().streams.said.remove(&number).is_some() {
         say_free(job, number, StreamCall::Leave);
@@ -199,8 +197,7 @@ fn over() -> JobError {
     JobError::new(ErrorCode::FailedPrecondition, "the stream is over")
 }
 
-/// A stream that is being opened. Without an answer that it is open, nothing is said in
-/// it: nor does it stay open, if nobody waits for the answer.
+/// A stream that is being opened. If nobody awaits the answer any more, the stream is closed.
 struct Opening<'a> {
     job: &'a Context,
     number: u32,
@@ -212,7 +209,7 @@ impl Opening<'_> {
         Opening { job, number: begin(job), answered: false }
     }
 
-    /// Gives its number, if it is open.
+    /// The number of the stream, if it was opened.
     fn end(mut self, reply: Result<AgentReply, Stopped>) -> Result<u32, CallError> {
         let opened = super::replies::event_of(reply?);
         self.answered = true;
@@ -231,20 +228,19 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// A stream that an agent has opened. One that is dropped is closed.
+/// A stream that an agent has opened. It is closed on drop.
 #[derive(Debug)]
 pub struct StreamWriter<'j> {
     job: &'j Context,
     number: u32,
-    /// Chunks left out since the last one that was said.
+    /// The number of chunks left out since the last one that was sent.
     shed: u32,
 }
 
 impl<'j> StreamWriter<'j> {
-    /// Opens a stream of a kind, or with a media type or an encoding; it is closed with
-    /// the job at the latest. Everything that is said in it waits while the runtime has
-    /// no credit for the agent, or whoever reads the stream wants it to go slowly: other
-    /// streams of the job do not wait for that.
+    /// Opens a stream of a kind, or with a media type or an encoding. It is closed with the job at
+    /// the latest. A write waits while the runtime has no credit for the agent, or while the reader
+    /// of the stream slows it down; other streams of the job are not affected by a slow reader.
     ///
     /// ```no_run
     /// use arcp_host::agent::{AgentError, Context, Outcome, StreamWriter};
@@ -272,17 +268,17 @@ impl<'j> StreamWriter<'j> {
         Ok(StreamWriter { job, number, shed: 0 })
     }
 
-    /// A chunk of text. It may be cut further, never inside a character.
+    /// Writes a chunk of text. It may be split further, never inside a character.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] with `CANCELLED` once somebody has ended the stream;
-    /// [`CallError::Stopped`] if the job is over.
+    /// [`CallError::Refused`] with `CANCELLED` once the stream was ended by the runtime or a
+    /// client; [`CallError::Stopped`] if the job is over.
     pub fn text(&mut self, text: impl Into<String>) -> Result<(), CallError> {
         self.chunk(ChunkData::Text(text.into()), ChunkNotes::default())
     }
 
-    /// A chunk of bytes. It may be cut further.
+    /// Writes a chunk of bytes. It may be split further.
     ///
     /// # Errors
     ///
@@ -291,9 +287,9 @@ impl<'j> StreamWriter<'j> {
         self.chunk(ChunkData::Binary(bytes.into()), ChunkNotes::default())
     }
 
-    /// A chunk, and more about it: attributes, its role, whether only whoever submitted
-    /// the job may see its text. With
-    /// [`low_priority`](ChunkNotes::low_priority) it is left out rather than waited for.
+    /// Writes a chunk with notes: attributes, its role, and whether only the submitter may see its
+    /// text. A chunk with [`low_priority`](ChunkNotes::low_priority) is left out if it would have
+    /// to wait.
     ///
     /// # Errors
     ///
@@ -306,7 +302,7 @@ impl<'j> StreamWriter<'j> {
             match state.say_in_stream(self.number, &call) {
                 Some(said) => {
                     said?;
-                    // Under the lock, so that calls of one job keep their order.
+                    // Posted under the lock, so that calls of one job keep their order.
                     self.job.inbox.put(Input::Agent { job: self.job.job, call });
                     self.shed = 0;
                     return Ok(());
@@ -329,7 +325,7 @@ impl<'j> StreamWriter<'j> {
         self.end(StreamCall::Close { reason: reason.map(String::from), shed: self.shed })
     }
 
-    /// Breaks it off.
+    /// Ends the stream with an error.
     ///
     /// # Errors
     ///
@@ -348,13 +344,13 @@ impl<'j> StreamWriter<'j> {
 
 impl Drop for StreamWriter<'_> {
     fn drop(&mut self) {
-        // Of a job that is over nothing counts any more.
+        // If the job is over, nothing needs to be closed.
         let _ = self.end(StreamCall::Close { reason: None, shed: self.shed });
     }
 }
 
-/// As [`StreamWriter`], for async agents. One that is dropped without being closed is
-/// closed with the job.
+/// As [`StreamWriter`], for async agents. If it is dropped without being closed, it is closed with
+/// the job.
 #[derive(Debug)]
 pub struct AsyncStreamWriter {
     job: AsyncContext,
@@ -375,7 +371,7 @@ impl AsyncStreamWriter {
         Ok(AsyncStreamWriter { job: job.clone(), number, shed: 0 })
     }
 
-    /// A chunk of text.
+    /// Writes a chunk of text.
     ///
     /// # Errors
     ///
@@ -384,7 +380,7 @@ impl AsyncStreamWriter {
         self.chunk(ChunkData::Text(text.into()), ChunkNotes::default()).await
     }
 
-    /// A chunk of bytes.
+    /// Writes a chunk of bytes.
     ///
     /// # Errors
     ///
@@ -393,7 +389,7 @@ impl AsyncStreamWriter {
         self.chunk(ChunkData::Binary(bytes.into()), ChunkNotes::default()).await
     }
 
-    /// A chunk, and more about it: see [`StreamWriter::chunk`].
+    /// Writes a chunk with notes: see [`StreamWriter::chunk`].
     ///
     /// # Errors
     ///
@@ -409,7 +405,7 @@ impl AsyncStreamWriter {
                     None => return low.then_some(Ok(false)),
                 };
                 Some(said.map(|()| {
-                    // Under the lock, so that calls of one job keep their order.
+                    // Posted under the lock, so that calls of one job keep their order.
                     call.take().into_iter().for_each(|call| {
                         job.0.inbox.put(Input::Agent { job: job.0.job, call });
                     });
@@ -440,8 +436,7 @@ fn chunk_call(stream: u32, data: ChunkData, notes: ChunkNotes, shed: u32) -> Age
     AgentCall::Stream { stream, says: StreamCall::Chunk { data, notes: Box::new(notes), shed } }
 }
 
-/// A stream that a client has opened to a job. One that is dropped before its end is
-/// closed.
+/// A stream that a client has opened to a job. It is closed if it is dropped before its end.
 #[derive(Debug)]
 pub struct StreamInput<'j> {
     job: &'j Context,
@@ -450,7 +445,7 @@ pub struct StreamInput<'j> {
 }
 
 impl<'j> StreamInput<'j> {
-    /// Waits so long for a client to open a stream to a job: see
+    /// Waits at most `span` for a client to open a stream to the job: see
     /// [`Terms::takes_input`](crate::registry::Terms::takes_input).
     ///
     /// # Errors
@@ -461,21 +456,21 @@ impl<'j> StreamInput<'j> {
         Ok(opened.map(|(number, terms)| StreamInput { job, number, terms }))
     }
 
-    /// What it was opened with.
+    /// The terms with which it was opened.
     pub fn terms(&self) -> &StreamTerms {
         &self.terms
     }
 
-    /// Waits for its next chunk; `None` once the client has said all. Until it is taken
-    /// here it counts against what the client may send.
+    /// Waits for the next chunk; `None` after the last one. A chunk that was not taken counts
+    /// against what the client may send.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] if it breaks off; [`CallError::Stopped`] as soon as the job
-    /// is told to stop.
+    /// [`CallError::Refused`] if the stream ends with an error; [`CallError::Stopped`] as soon as
+    /// the job is told to stop.
     pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, CallError> {
         let number = self.number;
-        // A span beyond what the clock can count has no end.
+        // The clock cannot represent the end of this span, so there is none.
         let said = self.job.link.wait_for(Duration::MAX, |state| state.streams.take(number))?;
         heard(said, || took(self.job, number))
     }
@@ -512,12 +507,12 @@ impl AsyncStreamInput {
         Ok(AsyncStreamInput { job: job.clone(), number, terms })
     }
 
-    /// What it was opened with.
+    /// The terms with which it was opened.
     pub fn terms(&self) -> &StreamTerms {
         &self.terms
     }
 
-    /// Waits for its next chunk: see [`StreamInput::next_chunk`].
+    /// Waits for the next chunk: see [`StreamInput::next_chunk`].
     ///
     /// # Errors
     ///
@@ -556,7 +551,7 @@ fn heard(said: Option<Said>, took: impl FnOnce()) -> Result<Option<Vec<u8>>, Cal
 }
 
 impl ControlState {
-    /// Takes the credit for a chunk; `None` while there is none, or the stream is held.
+    /// Takes the credit for a chunk; `None` if there is none, or if the stream is held.
     fn say_in_stream(&mut self, number: u32, call: &AgentCall) -> Option<Result<(), CallError>> {
         if self.over {
             return Some(Err(Stopped.into()));
@@ -569,7 +564,7 @@ impl ControlState {
 }
 
 impl AgentControl {
-    /// Something happened to a stream.
+    /// Notes what happened to a stream.
     pub(crate) fn hear_of_stream(&self, number: u32, word: StreamWord) {
         self.change(|state| state.streams.hear(number, word));
     }
@@ -588,7 +583,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::agent::context;
 
-    /// Everything that agents say.
+    /// An inbox that keeps all calls of agents.
     #[derive(Default)]
     pub(crate) struct Said(pub(crate) Mutex<Vec<Input>>);
 
@@ -598,12 +593,12 @@ pub(crate) mod tests {
         }
     }
 
-    /// The runtime has ended a stream of a job.
+    /// Ends a stream of a job, as the runtime does.
     pub(crate) fn refused(job: &Context, number: u32) {
         job.link.hear_of_stream(number, StreamWord::Ended(over()));
     }
 
-    /// What an agent is begun with.
+    /// A spec to start an agent with.
     pub(crate) fn spec() -> AgentSpec {
         AgentSpec {
             agent: AgentRef::parse("a").expect("a name"),

@@ -20,14 +20,14 @@ use super::{
     allowed, authorize, event_of, exit_of, remaining_of, says,
 };
 
-/// An agent whose jobs are tasks: it waits without a thread. In an adapter of an
-/// async runtime its tasks run there; elsewhere each has a thread of its own.
+/// An agent whose jobs are tasks: it waits without a thread. In an adapter of an async runtime its
+/// tasks run there; elsewhere each has a thread of its own.
 ///
 /// Once its job was told to stop, it has
-/// [`cancel_grace`](arcp_proto::runtime::Timing::cancel_grace) to return; then
-/// its future is dropped where it waits.
+/// [`cancel_grace`](arcp_proto::runtime::Timing::cancel_grace) to return; then its future is
+/// dropped where it waits.
 ///
-/// Any `Fn(AsyncContext, Json) -> impl Future` is one, such as an async
+/// Any `Fn(AsyncContext, Json) -> impl Future` is an async agent, such as an async
 /// function:
 ///
 /// ```
@@ -46,8 +46,7 @@ pub trait AsyncAgent: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What the job ends with. A panic becomes `INTERNAL_ERROR`, without its
-    /// text.
+    /// The error with which the job ends. A panic becomes `INTERNAL_ERROR`, without its text.
     fn run(
         self: Arc<Self>,
         job: AsyncContext,
@@ -69,47 +68,47 @@ where
     }
 }
 
-/// What an agent does in one job.
+/// The future of an agent for one job.
 pub(crate) type AgentFuture = Pin<Box<dyn Future<Output = Result<Outcome, AgentError>> + Send>>;
 
-/// A job of an [`AsyncAgent`], to be polled by whoever runs it until it is over.
-/// If it is dropped before, the job ends with `INTERNAL_ERROR`.
+/// A job of an [`AsyncAgent`]. Its executor polls it until it is ready. If it is dropped before,
+/// the job ends with `INTERNAL_ERROR`.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A running job, as its async agent sees it. Everything that emits waits while
-/// the runtime has no credit for the agent. It gives [`Stopped`] only when the job
-/// is over; after a mere cancel an agent may still say goodbye.
+/// A running job, as its async agent sees it. Every call that emits waits while the runtime has no
+/// credit for the agent. Such a call returns [`Stopped`] only when the job is over; after a cancel
+/// alone an agent may still send its last events.
 #[derive(Clone)]
 pub struct AsyncContext(pub(super) Arc<Context>);
 
 impl AsyncContext {
-    /// The job.
+    /// The id of the job.
     pub fn job(&self) -> JobId {
         self.0.job()
     }
 
-    /// On whose behalf it runs.
+    /// The principal on whose behalf the job runs.
     pub fn principal(&self) -> &Principal {
         self.0.principal()
     }
 
-    /// Its trace, 32 hexadecimal digits.
+    /// The trace id of the job: 32 hexadecimal digits.
     pub fn trace(&self) -> &str {
         self.0.trace()
     }
 
-    /// Credentials that were issued for the job: see [`credentials`](super::credentials()).
+    /// The credentials that were issued for the job: see [`credentials`](super::credentials()).
     pub fn credentials(&self) -> &[ProvisionedCredential] {
         super::credentials(&self.0)
     }
 
-    /// What it left at its last [`checkpoint`](Self::checkpoint), if the runtime
-    /// has ended since and the job was started again.
+    /// The state of the last [`checkpoint`](Self::checkpoint), if the runtime has restarted since
+    /// and the job was started again.
     pub fn restored(&self) -> Option<&[u8]> {
         self.0.restored()
     }
 
-    /// How often the job was started again.
+    /// How many times the job was started again.
     pub fn restarts(&self) -> u32 {
         self.0.restarts()
     }
@@ -124,7 +123,7 @@ impl AsyncContext {
         poll_fn(|cx| self.0.link.poll(cx, |state| (state.stopping || state.over).then_some(()))).await;
     }
 
-    /// A line of log, with more for a program.
+    /// Emits a log line, with attributes for programs.
     ///
     /// # Errors
     ///
@@ -133,7 +132,7 @@ impl AsyncContext {
         self.call(says::log(level, message, attributes)).await
     }
 
-    /// A thought.
+    /// Emits a thought.
     ///
     /// # Errors
     ///
@@ -142,7 +141,7 @@ impl AsyncContext {
         self.call(says::thought(text)).await
     }
 
-    /// Where the job stands, in a word.
+    /// Emits the phase in which the job is, in a word.
     ///
     /// # Errors
     ///
@@ -151,7 +150,7 @@ impl AsyncContext {
         self.call(says::status(phase, message)).await
     }
 
-    /// How far the job is, of a known or unknown total.
+    /// Emits the progress of the job, with the total if it is known.
     ///
     /// # Errors
     ///
@@ -160,7 +159,7 @@ impl AsyncContext {
         self.call(says::progress(current, total, units)).await
     }
 
-    /// A number. `value` is JSON, so that decimals keep their digits.
+    /// Emits a metric. `value` is JSON, so that decimals keep their digits.
     ///
     /// # Errors
     ///
@@ -169,7 +168,7 @@ impl AsyncContext {
         self.call(says::metric(name, value, unit)).await
     }
 
-    /// A tool is being called.
+    /// Emits that a tool is being called.
     ///
     /// # Errors
     ///
@@ -178,7 +177,7 @@ impl AsyncContext {
         self.call(says::tool_call(tool, call_id, args)).await
     }
 
-    /// What a tool gave.
+    /// Emits the result of a tool, or its error.
     ///
     /// # Errors
     ///
@@ -187,7 +186,7 @@ impl AsyncContext {
         self.call(says::tool_result(call_id, result)).await
     }
 
-    /// Something that was made can be found at a URI.
+    /// Emits a reference to something that was made, by its URI.
     ///
     /// # Errors
     ///
@@ -196,8 +195,7 @@ impl AsyncContext {
         self.call(says::artifact(uri, content_type, byte_size)).await
     }
 
-    /// Any event. What does not fit its kind becomes a warning in the job's
-    /// log.
+    /// Emits any event. A body that does not fit its kind becomes a warning in the job's log.
     ///
     /// # Errors
     ///
@@ -206,8 +204,8 @@ impl AsyncContext {
         self.call(says::event(kind.clone(), body.clone())).await
     }
 
-    /// The same, and waits until it is durable: everybody who may see it will.
-    /// Gives its number in the job, from 1.
+    /// Emits an event and waits until it is durable, so that no crash takes it back. Returns its
+    /// number in the job, from 1.
     ///
     /// # Errors
     ///
@@ -216,7 +214,7 @@ impl AsyncContext {
         event_of(self.ask(says::event(kind.clone(), body.clone())).await?)
     }
 
-    /// What is left of the job.
+    /// What the job has left: see [`Context::ask_remaining`].
     ///
     /// # Errors
     ///
@@ -225,7 +223,7 @@ impl AsyncContext {
         remaining_of(self.ask(AgentCall::Remaining).await?)
     }
 
-    /// Asks whether it may do something: see [`Context::authorize`].
+    /// Asks whether an operation is allowed: see [`Context::authorize`].
     ///
     /// # Errors
     ///
@@ -234,7 +232,8 @@ impl AsyncContext {
         allowed(self.ask(authorize(operation, target, Vec::new())).await?).map(|(pattern, _)| pattern)
     }
 
-    /// The same for something that costs: see [`Context::reserve`].
+    /// As [`authorize`](Self::authorize), for an operation that costs something: see
+    /// [`Context::reserve`].
     ///
     /// # Errors
     ///
@@ -250,7 +249,7 @@ impl AsyncContext {
         allowed(reply).map(|(_, reservation)| reservation.map(Reservation))
     }
 
-    /// Calls a tool, if the job's lease allows that: see [`Context::call_tool`].
+    /// Emits a tool call, if the job's lease allows the tool: see [`Context::call_tool`].
     ///
     /// # Errors
     ///
@@ -259,7 +258,7 @@ impl AsyncContext {
         event_of(self.ask(says::tool_call(tool, call_id, args)).await?).map(drop)
     }
 
-    /// Something has cost so much: see [`Context::cost`].
+    /// Reports a cost: see [`Context::cost`].
     ///
     /// # Errors
     ///
@@ -273,8 +272,8 @@ impl AsyncContext {
         self.call(says::cost(name, currency, amount, reserved.map(|Reservation(number)| number))).await
     }
 
-    /// A piece of the result; with `more` false the last one. Without a last
-    /// one an empty one is added at the end.
+    /// Emits a piece of the result; with `more` false the last one. If there is no last one, an
+    /// empty one is added at the end.
     ///
     /// # Errors
     ///
@@ -283,7 +282,7 @@ impl AsyncContext {
         self.call(AgentCall::Chunk { data, more }).await
     }
 
-    /// Keeps what the job can go on from: see [`Context::checkpoint`].
+    /// Saves a state from which the job can go on: see [`Context::checkpoint`].
     ///
     /// # Errors
     ///
@@ -292,7 +291,7 @@ impl AsyncContext {
         self.call(says::checkpoint(state.into(), label)).await
     }
 
-    /// The same, and waits until it is durable.
+    /// As [`checkpoint`](Self::checkpoint), and waits until the checkpoint is durable.
     ///
     /// # Errors
     ///
@@ -301,7 +300,7 @@ impl AsyncContext {
         event_of(self.ask(says::checkpoint(state.into(), label)).await?)
     }
 
-    /// Nothing new, but alive: see [`Context::heartbeat`].
+    /// Sends a heartbeat: see [`Context::heartbeat`].
     ///
     /// # Errors
     ///
@@ -319,7 +318,7 @@ impl AsyncContext {
         poll_fn(|cx| {
             self.0.link.poll(cx, |state| {
                 let spent = wait.over(&self.0.link, state.spend(call.as_ref()?))?;
-                // Under the lock, so that calls of one job keep their order.
+                // Posted under the lock, so that calls of one job keep their order.
                 Some(spent.map(|()| {
                     call.take().into_iter().for_each(|call| self.0.inbox.put(Input::Agent { job: self.0.job, call }));
                 }))
@@ -332,7 +331,7 @@ impl AsyncContext {
         self.ask_with(call, None).await
     }
 
-    /// The same with bytes that go with the call.
+    /// Makes a call with the bytes that belong to it, and waits for the answer.
     pub(super) async fn ask_with(&self, call: AgentCall, mut offer: Option<Offer>) -> Result<AgentReply, Stopped> {
         let (mut call, mut asked, mut wait) = (Some(call), None, CreditWait::default());
         poll_fn(|cx| {
@@ -354,8 +353,8 @@ impl AsyncContext {
     }
 }
 
-/// A call whose answer is waited for, until this is dropped: an agent may give up
-/// a future before it is ready.
+/// A call whose answer is awaited until this is dropped: an agent may drop a future before it is
+/// ready.
 struct Asked<'a> {
     id: CallId,
     link: &'a AgentControl,
@@ -373,8 +372,8 @@ impl fmt::Debug for AsyncContext {
     }
 }
 
-/// Runs one job until its agent returns, or is dropped because the time it had
-/// to stop is over. `guard` goes when it is.
+/// Runs one job until its agent returns, or until the task is dropped because the agent did not
+/// stop in time. `guard` is dropped with it.
 pub(crate) fn run_task(
     begin: impl FnOnce(AsyncContext, Json) -> AgentFuture + Send + 'static,
     context: Context,
@@ -401,13 +400,13 @@ pub(crate) fn run_task(
             }
         })
         .await;
-        // What it holds is let go before it is said that it has ended.
+        // The future's values are dropped before the end of the agent is reported.
         drop(work);
         drop(end);
     })
 }
 
-/// Says how a job's agent ended, also if nobody polls it to its end.
+/// Reports how an agent ended, also if its task is dropped.
 struct End {
     job: JobId,
     inbox: Arc<dyn Inbox>,
@@ -430,7 +429,7 @@ mod tests {
     use super::super::streams::tests::{Said, spec};
     use super::*;
 
-    /// What an agent with this state has of its job, and what holds that.
+    /// The context of an agent with this state, its control, and its inbox.
     fn begun(checkpoint: Option<&[u8]>) -> (AsyncContext, Arc<AgentControl>, Arc<Said>) {
         let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));
         control.change(|state| state.give(2, 1000));

@@ -1,16 +1,15 @@
-//! Traces of jobs, as their agents have them.
+//! Trace contexts of jobs, for their agents.
 
 use super::{AsyncContext, Context};
 use crate::trace_context::Caller;
 
-/// The W3C `traceparent` for what a job has others do: in its trace, below its own span.
-/// `None` where the trace is not one of W3C: clients of the open family call theirs as
-/// they like.
+/// The W3C `traceparent` for requests that a job makes: in its trace, below its own span. `None` if
+/// the trace id is not one of W3C: clients of the open family may use any text.
 pub fn traceparent(job: &Context) -> Option<String> {
     Caller::of(&job.spec.trace, None, job.spec.unsampled).traceparent(job.job)
 }
 
-/// As [`traceparent`], of an async agent.
+/// As [`traceparent`], for an async agent.
 pub fn traceparent_of(job: &AsyncContext) -> Option<String> {
     traceparent(&job.0)
 }

@@ -1,8 +1,7 @@
-//! What an upstream answered that did not do what an agent wanted of it: a model's proxy,
-//! an API with a key of its own.
+//! Errors of an upstream that an agent called: a model proxy, an API with a key of its own.
 //!
-//! Whose money is gone there is told so by many words and by several statuses. Clients of
-//! a runtime are to see one code for it, `BUDGET_EXHAUSTED` (1.1 §9.6), whoever counted.
+//! Upstreams report an exhausted budget with many codes and several statuses. Clients of a runtime
+//! see one code for all of them, `BUDGET_EXHAUSTED` (1.1 §9.6).
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Members, Object};
@@ -10,8 +9,8 @@ use arcp_proto::model::event::JobError;
 
 use super::AgentError;
 
-/// What proxies and APIs call it when nothing is left to spend, in the `code` or `type` of
-/// an error: LiteLLM, OpenAI and those like it, and another runtime.
+/// The values for an exhausted budget in the `code` or `type` of an error: of LiteLLM, of OpenAI
+/// and compatible APIs, and of another runtime.
 const EXHAUSTED: [&str; 6] = [
     "budget_exceeded",
     "insufficient_quota",
@@ -24,10 +23,9 @@ const PAYMENT_REQUIRED: u16 = 402;
 const TOO_MANY: u16 = 429;
 
 impl AgentError {
-    /// Why a job fails whose upstream has answered with this status and body over HTTP:
-    /// `BUDGET_EXHAUSTED` if nothing is left to spend there, `RESOURCE_EXHAUSTED` if it is
-    /// asked too often, `INTERNAL_ERROR` otherwise. Nothing of the body is quoted: it may
-    /// name keys.
+    /// The error of a job whose upstream answered over HTTP with this status and body:
+    /// `BUDGET_EXHAUSTED` if its budget is spent, `RESOURCE_EXHAUSTED` if it limits the rate,
+    /// `INTERNAL_ERROR` otherwise. The body is not quoted: it may contain keys.
     ///
     /// ```
     /// use arcp_host::agent::AgentError;
@@ -45,7 +43,7 @@ impl AgentError {
     }
 }
 
-/// What it comes to that an upstream has answered so.
+/// The error for such an answer.
 pub(crate) fn of_answer(status: Option<u16>, body: Option<&Json>) -> JobError {
     let (code, message) = if is_exhausted(status, body) {
         (ErrorCode::BudgetExhausted, "the budget of the upstream is used up".to_string())
@@ -63,18 +61,18 @@ pub(crate) fn of_answer(status: Option<u16>, body: Option<&Json>) -> JobError {
     JobError { details: Some(details.json()), ..JobError::new(code, message) }
 }
 
-/// Whether an upstream says that nothing is left to spend.
+/// Whether an upstream says that its budget is spent.
 pub(crate) fn is_exhausted(status: Option<u16>, body: Option<&Json>) -> bool {
     status == Some(PAYMENT_REQUIRED) || body.and_then(|body| body.members().ok()).is_some_and(|body| says_so(&body))
 }
 
-/// The same of a text that quotes an answer, as programs say it: `429: {"error": ...}`.
+/// As [`is_exhausted`], for a text that quotes an answer, as programs do: `429: {"error": ...}`.
 pub(crate) fn quotes_exhaustion(text: &str) -> bool {
     let quoted = text.find('{').and_then(|at| Json::parse(text[at..].trim_end()).ok());
     is_exhausted(None, quoted.as_ref())
 }
 
-/// It stands in the answer, or in its `error`.
+/// Looks in the answer and in its `error`.
 fn says_so(answer: &Members<'_>) -> bool {
     let is_named = |members: &Members<'_>| {
         let mut words = ["code", "type"].into_iter().filter_map(|name| members.get_str(name));

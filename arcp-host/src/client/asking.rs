@@ -1,4 +1,4 @@
-//! Commands that only the open family has words for, in whole or in part.
+//! Commands that exist only in the open family, in whole or in part.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use arcp_proto::error::ApiMisuse;
 use arcp_proto::id::WireId;
 use arcp_proto::model::request::{Invocation, Submit};
 
-/// Commands of the open family are given only by what speaks it.
+/// The session, for commands of the open family; an error if it speaks hello.
 pub(super) fn open_session(session: Session<'_>) -> Result<OpenSession<'_>, ApiMisuse> {
     session.into_open().map_err(|_| ApiMisuse::Argument("this session does not speak the open family"))
 }
 
-/// Submits a job, with what only the open family can say of it.
+/// Submits a job; `invocation` has the members that only the open family has.
 pub(super) fn submit_on(
     mut session: Session<'_>,
     submit: Submit,
@@ -24,7 +24,7 @@ pub(super) fn submit_on(
     }
 }
 
-/// Cancels a job; of the open family only with a deadline.
+/// Cancels a job; a deadline is possible only in the open family.
 pub(super) fn cancel_on(
     mut session: Session<'_>,
     job: WireId,

@@ -1,4 +1,4 @@
-//! What an application wants of a client, and whoever waits for the answer.
+//! Commands of an application to its client, and the callers that wait for an answer.
 
 use std::time::Duration;
 
@@ -15,71 +15,71 @@ use arcp_proto::model::upload::{ArtifactAnswer, ArtifactWish, ByteRange};
 
 use super::{Answer, ClientError, Follower, PermissionHandler};
 
-/// What an application wants.
+/// A command of an application.
 pub enum Command {
-    /// A job; of the open family only with an invocation.
+    /// Submit a job; the invocation is for the open family only.
     Submit(Submit, Option<Invocation>, Follower, Answer<Accepted>),
-    /// To follow a job.
+    /// Follow a job.
     Watch(Watch, Follower, Answer<Watching>),
-    /// To follow it no more.
+    /// Stop following a job.
     Unwatch(WireId),
-    /// A page of jobs.
+    /// List a page of jobs.
     List(ListQuery, Answer<JobPage>),
-    /// That a job ends; of the open family only with a deadline.
+    /// Cancel a job; the deadline is for the open family only.
     Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
-    /// That a stream ends, and not its job.
+    /// End a stream, but not its job.
     CancelStream(WireId, Option<String>, Answer<()>),
-    /// How often something may be said in a stream. The answer is that it was sent.
+    /// Limit how often chunks come in a stream. The answer says only that the request was sent.
     PaceStream(WireId, Option<Duration>, Answer<()>),
-    /// An answer to a question of a job.
+    /// Answer a question of a job.
     Answer(Answering, Answer<()>),
-    /// To be told when people are asked something.
+    /// Be told when people are asked something.
     AwaitPrompt(Answer<()>),
-    /// That this decides on permissions that followed jobs ask for from now on.
+    /// Use this handler to decide on permissions that followed jobs ask for.
     DecidePermissions(Box<dyn PermissionHandler>),
-    /// A page of sessions.
+    /// List a page of sessions.
     Sessions(SessionQuery, Answer<SessionPage>),
     /// Leave bytes with the runtime.
     PutArtifact(PutArtifact, Answer<ArtifactRef>),
     /// Fetch the bytes of an artifact, or a range of them.
     FetchArtifact(WireId, Option<ByteRange>, Answer<FetchedArtifact>),
-    /// Keep what has come in parts.
+    /// Keep the artifact whose parts have been sent.
     KeepParts(ArtifactTerms, Answer<ArtifactRef>),
     /// Send a part, or list artifacts.
     AboutArtifacts(ArtifactWish, Answer<ArtifactAnswer>),
-    /// Let go of the parts that have come of these bytes.
+    /// Discard the parts of these bytes that have been sent.
     AbandonParts(BlobDigest, Answer<()>),
-    /// Let go of an artifact.
+    /// Release an artifact.
     ReleaseArtifact(WireId, Answer<()>),
-    /// Have jobs submitted at times.
+    /// Submit jobs at times.
     Schedule(Box<NewSchedule>, Answer<Scheduled>),
-    /// A page of schedules.
+    /// List a page of schedules.
     Schedules(ScheduleQuery, Answer<SchedulePage>),
-    /// Pause a schedule, or have it go on.
+    /// Pause or resume a schedule.
     ChangeSchedule(ScheduleChange, Answer<()>),
-    /// A checkpoint of a job.
+    /// Make a checkpoint of a job.
     CreateCheckpoint(CreateCheckpoint, Answer<CheckpointRef>),
-    /// A job that begins at a checkpoint.
+    /// Submit a job that begins at a checkpoint.
     RestoreCheckpoint(RestoreCheckpoint, Follower, Answer<Accepted>),
-    /// The checkpoints of a job.
+    /// List the checkpoints of a job.
     Checkpoints(WireId, Answer<CheckpointList>),
-    /// A token for the rest of a job.
+    /// Issue a token for the remaining events of a job.
     IssueToken(WireId, Answer<IssuedToken>),
-    /// To follow the rest of the job of a token.
+    /// Follow the job of a token.
     ExchangeToken(ExchangeToken, Follower, Answer<Watching>),
-    /// That a session is taken from its client.
+    /// Take a session from its client.
     Evict(Eviction, Answer<()>),
-    /// To be known by another credential from now on.
+    /// Authenticate with another credential.
     Renew(Credential),
-    /// Say something to the agent of a job while it runs.
+    /// Interrupt the agent of a job with a message.
     Interrupt(WireId, String, Answer<()>),
-    /// Say something in a stream to the agent of a job.
+    /// Open, write or close a stream to the agent of a job.
     Stream(StreamRequest, Answer<()>),
-    /// That a job becomes somebody else's.
+    /// Hand a job over to another owner.
     HandOver(HandOver, Answer<()>),
-    /// Something said back; of the open family only.
+    /// Send a text that the runtime sends back; open family only.
     Echo(Option<String>, Answer<Option<String>>),
-    /// A message of an extension sent; of the open family only.
+    /// Send a message of an extension; open family only.
     Send(Extension, Answer<()>),
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// Whoever waits for the answer to a command.
+/// A caller that waits for the answer to a command.
 pub(super) enum Waiting {
     Submit(Follower, Answer<Accepted>),
     Watch(WireId, Answer<Watching>),

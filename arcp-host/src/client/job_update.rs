@@ -1,4 +1,4 @@
-//! What whoever follows a job is told of it.
+//! The updates that a follower of a job gets.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use arcp_proto::time::UtcMs;
 
 use super::ClientError;
 
-/// Something about a followed job.
+/// An update about a followed job.
 #[derive(Clone, Debug)]
 pub enum JobUpdate {
-    /// Something happened in it.
+    /// An event of the job.
     Event {
         /// Its number in the session; 0 if the runtime gave none.
         seq: u64,
-        /// When.
+        /// Its time.
         at: Option<UtcMs>,
-        /// What.
+        /// The event.
         event: JobEvent,
     },
-    /// It ended. Nothing follows.
+    /// The job ended. This is the last update.
     Ended {
         /// Its number in the session; 0 if the runtime gave none.
         seq: u64,
-        /// How.
+        /// How it ended.
         terminal: Terminal,
-        /// Its result, put together.
+        /// The whole result.
         result: ResultData,
     },
     /// The connection was lost; another attempt follows.
     Reconnecting {
-        /// Which attempt.
+        /// The number of the attempt.
         attempt: u32,
-        /// After which pause.
+        /// The pause before it.
         after: Duration,
-        /// What happened.
+        /// Why the connection was lost.
         why: String,
     },
     /// The connection is back.
@@ -44,43 +44,43 @@ pub enum JobUpdate {
         /// Whether the same session came back.
         resumed: bool,
     },
-    /// So many events came while we were away for long, and are no longer kept.
+    /// Events were missed: they came during a long disconnection and are not kept any more.
     Missed {
-        /// How many.
+        /// The number of missed events.
         events: u64,
     },
-    /// The runtime does not show the job any more.
+    /// The runtime does not show the job any more. This is the last update.
     Gone(Box<Refusal>),
-    /// The session is over; the job goes on. Nothing follows.
+    /// The session ended; the job goes on. This is the last update.
     Lost(SessionEnd),
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Clone, Debug)]
 pub struct JobEnd {
-    /// How, and with which error if it did not succeed.
+    /// How it ended, with the error if it did not succeed.
     pub terminal: Terminal,
-    /// Its result, put together.
+    /// The whole result.
     pub result: ResultData,
 }
 
-/// What the last update of a job was.
+/// The last update of a job.
 #[derive(Debug)]
 pub enum Last {
-    /// Its end.
+    /// The job ended.
     Ended(Box<JobEnd>),
-    /// It is not shown any more.
+    /// The runtime does not show it any more.
     Gone(Box<Refusal>),
-    /// The session ended before.
+    /// The session ended before the job.
     Lost(SessionEnd),
 }
 
 impl Last {
-    /// How the job ended.
+    /// The end of the job.
     ///
     /// # Errors
     ///
-    /// If the runtime does not show it any more, or the session is over.
+    /// If the runtime does not show the job any more, or the session has ended.
     pub fn end(&self) -> Result<&JobEnd, ClientError> {
         match self {
             Last::Ended(end) => Ok(end),
@@ -91,12 +91,11 @@ impl Last {
 }
 
 impl JobUpdate {
-    /// The event that it is, or the last one; neither if it is about the
-    /// connection.
+    /// The event of this update; `None` if the update is about the connection.
     ///
     /// # Errors
     ///
-    /// The last one: nothing follows.
+    /// [`Last`], if this is the last update.
     pub fn into_event(self) -> Result<Option<JobEvent>, Last> {
         match self {
             JobUpdate::Event { event, .. } => Ok(Some(event)),

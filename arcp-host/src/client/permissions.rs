@@ -1,4 +1,4 @@
-//! What a client itself says to the permissions that jobs ask for (RFC §15.4).
+//! Answers of a client to permissions that jobs ask for (RFC §15.4).
 
 use arcp_proto::id::WireId;
 use arcp_proto::model::event::{EventKind, JobEvent};
@@ -13,47 +13,47 @@ use super::ClientError;
 pub struct PermissionAsked {
     /// The job.
     pub job: WireId,
-    /// The question.
+    /// The id of the question.
     pub prompt: WireId,
-    /// What it asks for.
+    /// The permission.
     pub request: PermissionRequest,
     /// Until when it can be answered, if the runtime says so.
     pub expires_at: Option<UtcMs>,
 }
 
-/// What a client says to a permission.
+/// The decision of a client about a permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing: people decide.
+    /// No decision: people decide.
     Leave,
-    /// It is granted, at most as it was asked for.
+    /// Granted, at most to the extent that was requested.
     Grant {
-        /// For so many seconds at most; `None`: as was asked for.
+        /// The most seconds for which it is granted; `None`: as requested.
         lease_seconds: Option<u32>,
-        /// A pattern within the one that was asked for; `None`: that one.
+        /// A pattern within the requested one; `None`: the requested one.
         resource: Option<String>,
-        /// Whether for one use.
+        /// Whether it is granted for one use only.
         once: bool,
     },
-    /// It is denied: a veto, whatever the application answers later.
+    /// Denied. This is a veto: a later answer of the application does not count.
     Deny {
-        /// Why.
+        /// The reason.
         reason: Option<String>,
     },
 }
 
-/// Decides on permissions for a client, before whoever follows the job is told that it
-/// asks. A function of the question is one.
+/// Decides on permissions for a client, before the follower of the job sees the question. Functions
+/// from [`PermissionAsked`] to [`Decision`] implement it.
 ///
-/// It is asked whenever a question is shown: again after a reconnect, and of a question
-/// that somebody has answered meanwhile. It must not wait: nothing else happens in the
-/// session until it has decided.
+/// It is called each time a question is shown: also again after a reconnect, and about a question
+/// that was answered meanwhile. It must not wait: until it returns, nothing else happens in the
+/// session.
 pub trait PermissionHandler: Send + Sync {
-    /// Decides.
+    /// Decides on one permission.
     fn decide(&self, asked: &PermissionAsked) -> Decision;
 
-    /// What it decided does not count: somebody was first, the session may not answer,
-    /// or it is over.
+    /// The decision was not accepted: another answer came first, the session may not answer, or the
+    /// session has ended.
     fn not_taken(&self, asked: &PermissionAsked, why: &ClientError) {
         let _ = (asked, why);
     }
@@ -66,8 +66,8 @@ impl<F: Fn(&PermissionAsked) -> Decision + Send + Sync> PermissionHandler for F 
 }
 
 impl PermissionAsked {
-    /// What an event of a job asks for, if it asks for a permission and says by what
-    /// name it is answered.
+    /// The permission request in an event of a job; `None` if the event is no such request or names
+    /// no id for the answer.
     pub(super) fn of(job: &WireId, event: &JobEvent) -> Option<PermissionAsked> {
         let JobEvent::Emitted { kind: EventKind::PermissionRequest, body } = event else {
             return None;
@@ -87,7 +87,7 @@ impl PermissionAsked {
 }
 
 impl Decision {
-    /// The answer, if there is one.
+    /// The answer to send; `None` to send none.
     pub(super) fn answer(self) -> Option<PromptAnswer> {
         match self {
             Decision::Leave => None,

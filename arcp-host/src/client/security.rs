@@ -1,4 +1,4 @@
-//! What protects a connection, and what is sent over one that nothing protects.
+//! How connections are protected, and what may be sent over an unprotected one.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,51 +7,50 @@ use arcp_proto::model::request::Credential;
 
 use super::{ClientError, Target};
 
-/// What protects a client's connections. By default tokens are sent over TLS, or
-/// to this machine.
+/// How a client's connections are protected. By default a token is sent only over TLS or to this
+/// machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
-    /// Who vouches for a server with TLS.
+    /// How the identity of a server with TLS is checked.
     pub trust: Trust,
-    /// Whether tokens are sent in cleartext to other machines: whoever is on the
-    /// way there can take them.
+    /// Whether tokens are sent in cleartext to other machines, although they can be read on the
+    /// network.
     pub insecure: bool,
-    /// What the client shows of itself, to servers that ask for it.
+    /// The client's certificate, for servers that ask for it.
     pub identity: Option<Identity>,
-    /// Where the keys are kept by which runtimes with TLS are known, as they were seen
-    /// first; `None`: nowhere.
+    /// The file of the keys of runtimes with TLS, as they were seen first; `None`: they are not
+    /// kept.
     pub known_runtimes: Option<PathBuf>,
 }
 
-/// A certificate of a client with those of its issuers, and its key: PEM files.
+/// A client certificate with those of its issuers, and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The certificates, its own first.
+    /// The certificates, the client's own first.
     pub certificates: PathBuf,
-    /// The key of the first.
+    /// The private key of the first certificate.
     pub key: PathBuf,
 }
 
-/// Who vouches for a server.
+/// How the identity of a server is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// The authorities that this machine knows.
+    /// By the authorities that this machine trusts.
     #[default]
     System,
-    /// The authorities in this PEM file, and no others. A certificate in it also
-    /// vouches for itself.
+    /// By the authorities in this PEM file, and no others. A certificate in the file is also
+    /// accepted as that of a server.
     Authorities(PathBuf),
-    /// Nobody but the first certificate of this PEM file itself, whatever its name
-    /// and for however long it is valid: for a server of the same user on the same
-    /// machine, whose file it is.
+    /// Only the first certificate in this PEM file is accepted, whatever its name and validity: for
+    /// a server of the same user on the same machine, which wrote the file.
     Certificate(PathBuf),
-    /// Nobody but a server whose key has this fingerprint, `sha256:` and 64 lower-case
-    /// digits, whatever its certificate says besides.
+    /// Only a key with this fingerprint is accepted, `sha256:` and 64 lower-case hexadecimal
+    /// digits, whatever its certificate says.
     Key(String),
 }
 
 impl Security {
-    /// Whether a credential may be sent there.
+    /// Checks whether a credential may be sent to a target.
     ///
     /// # Errors
     ///
@@ -68,19 +67,19 @@ impl Security {
     }
 }
 
-/// Why a connection did not come about.
+/// Why a connection could not be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialError {
-    /// It may come about another time.
+    /// A later attempt may succeed.
     Failed(String),
-    /// The server is not to be trusted, or does not speak TLS.
+    /// The server cannot be trusted, or does not speak TLS.
     Untrusted(String),
-    /// The server does not take the certificate that was shown to it.
+    /// The server does not accept the client's certificate.
     NotTaken(String),
 }
 
 impl DialError {
-    /// What kept a client from this target.
+    /// The reason why this target could not be reached.
     pub fn new(target: &Target, error: &io::Error) -> DialError {
         #[cfg(feature = "tls")]
         if let Some(why) = crate::tls::refusal(error) {

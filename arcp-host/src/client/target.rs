@@ -1,4 +1,4 @@
-//! Where a client connects to.
+//! The address of a runtime, for clients.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use crate::unix;
 
-/// HTTP/2, by ALPN.
+/// The ALPN name of HTTP/2.
 pub const HTTP2: &[u8] = b"h2";
-/// ARCP on streams of QUIC, by ALPN.
+/// The ALPN name of ARCP over QUIC.
 pub const QUIC: &[u8] = b"arcp/1.1";
 
 /// A runtime to connect to.
@@ -36,9 +36,9 @@ pub enum Target {
         /// Whether it is over TLS: `wss://`.
         tls: bool,
     },
-    /// A Unix socket, by its file.
+    /// A Unix socket, by its path.
     Unix(PathBuf),
-    /// A stream of HTTP/2, by `arcp-tokio-adapter`.
+    /// A stream of HTTP/2. It needs `arcp-tokio-adapter`.
     Http2 {
         /// The host, without brackets.
         host: String,
@@ -49,28 +49,28 @@ pub enum Target {
         /// Whether it is over TLS: `h2://`, else `h2c://`.
         tls: bool,
     },
-    /// A stream of QUIC, by `arcp-tokio-adapter`: `quic://`.
+    /// A stream of QUIC (`quic://`). It needs `arcp-tokio-adapter`.
     Quic {
         /// The host, without brackets.
         host: String,
         /// The port.
         port: u16,
     },
-    /// A program that speaks on its stdin and stdout; run by the shell.
+    /// A program that speaks on its stdin and stdout; the shell runs it.
     Program(String),
 }
 
-/// A text that is no target.
+/// The text is not a target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Not a URL of a runtime.
+    /// It is not a URL of a runtime.
     #[error(
         "`{0}` is not of the form SCHEME://HOST[:PORT][/PATH] with ws, wss, h2 or h2c, quic://HOST[:PORT], unix:PATH \
          or exec:COMMAND"
     )]
     NotWebSocket(String),
-    /// A path that is none of a Unix socket.
+    /// It is not the path of a Unix socket.
     #[error("`{0}`: {1}")]
     NotUnix(String, String),
 }
@@ -132,13 +132,13 @@ impl std::fmt::Display for Target {
 }
 
 impl Target {
-    /// Whether what is sent there can be read on its way: it leaves this machine
-    /// without TLS. A name other than `localhost` may be anybody's.
+    /// Whether what is sent can be read on the network: it leaves this machine without TLS. A name
+    /// other than `localhost` may be another machine.
     pub fn is_exposed(&self) -> bool {
         self.address().is_some_and(|(host, _)| !self.has_tls() && !is_loopback(host))
     }
 
-    /// Whether it is encrypted by TLS.
+    /// Whether the connection uses TLS.
     pub fn has_tls(&self) -> bool {
         match self {
             Target::WebSocket { tls, .. } | Target::Http2 { tls, .. } => *tls,
@@ -147,7 +147,7 @@ impl Target {
         }
     }
 
-    /// The host, without brackets, and the port; `None`: it has none.
+    /// The host, without brackets, and the port; `None` for a file or a program.
     pub fn address(&self) -> Option<(&str, u16)> {
         match self {
             Target::WebSocket { host, port, .. } | Target::Http2 { host, port, .. } | Target::Quic { host, port } => {
@@ -157,7 +157,7 @@ impl Target {
         }
     }
 
-    /// The same on another host; a file and a program are the same everywhere.
+    /// The same target on another host. A file and a program are unchanged.
     #[must_use]
     pub fn with_host(mut self, other: &str) -> Target {
         match &mut self {
@@ -169,7 +169,7 @@ impl Target {
         self
     }
 
-    /// What it is called in the handshake of TLS; `None`: nothing.
+    /// The ALPN name; `None` if the target uses none.
     pub fn protocol(&self) -> Option<&'static [u8]> {
         match self {
             Target::Http2 { tls: true, .. } => Some(HTTP2),
@@ -179,7 +179,7 @@ impl Target {
     }
 }
 
-/// Whether this name or address, which has no brackets, is this machine's own.
+/// Whether this name or address (without brackets) is that of this machine.
 ///
 /// ```
 /// use arcp_host::client::is_loopback;
@@ -191,7 +191,7 @@ pub fn is_loopback(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_own)
 }
 
-/// A host as it stands in a URL.
+/// A host as it is written in a URL.
 pub fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_string() }
 }

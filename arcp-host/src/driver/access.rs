@@ -1,5 +1,5 @@
-//! Who comes in, who sees the jobs of everybody, and what changes of that while a
-//! runtime runs.
+//! Which credentials are accepted, who is operator or auditor, and how both change while a runtime
+//! runs.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -15,13 +15,13 @@ use super::judges::Judges;
 use crate::agent::Inbox as _;
 use crate::auth::{Authenticator, CredentialSource, Roles};
 
-/// Between two looks at where credentials come from.
+/// The interval between two looks at the sources of credentials.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Access {
     authenticator: Arc<dyn Authenticator>,
     overseers: BTreeSet<Principal>,
-    /// Where credentials are judged that take time.
+    /// The threads for authenticators that take time.
     pub(super) judges: Judges,
 }
 
@@ -31,27 +31,27 @@ impl Access {
         Access { authenticator, overseers, judges: Judges::new(&config.limits.connection) }
     }
 
-    /// Learns who oversees from now on.
+    /// Takes over new operators and auditors.
     pub(super) fn takes(&mut self, input: &Input) {
         if let Input::Operator(Operator::Overseers { operators, auditors }) = input {
             self.overseers = operators.union(auditors).cloned().collect();
         }
     }
 
-    /// The verdict on a credential, if that can be given without waiting.
+    /// The verdict on a credential; `None` if the authenticator has to wait for it.
     pub(super) fn judge(&self, credential: &Credential) -> Option<Option<Verdict>> {
         self.authenticator.is_instant().then(|| self.authenticator.verify(credential))
     }
 
-    /// Who judges on a thread.
+    /// The authenticator, for use on another thread.
     pub(super) fn authenticator(&self) -> Arc<dyn Authenticator> {
         self.authenticator.clone()
     }
 
-    /// Whether somebody oversees by a credential, as a whole: it has neither ended nor
-    /// bounds, such as those of a delegation token.
+    /// Whether a verdict makes its principal an operator or auditor without restrictions: the
+    /// credential has not expired and has no bounds, such as those of a delegation token.
     pub(super) fn oversees(&self, verdict: &Verdict, now: UtcMs) -> bool {
-        // Nothing says what such a channel is bound to.
+        // This credential is bound to a channel, and the channel of this request is not known.
         verdict.binding.is_none()
             && verdict.ceiling.is_none()
             && verdict.features.is_none()
@@ -60,8 +60,8 @@ impl Access {
     }
 }
 
-/// Looks each second at what has become of credentials, until the driver is gone.
-/// `base`: who has a role whatever they say.
+/// Checks each second which credentials were withdrawn and which roles have changed, until the
+/// driver is dropped. `base` holds the roles that do not depend on the sources.
 pub(super) fn follow(mut sources: Vec<Box<dyn CredentialSource>>, base: &Roles, mailbox: &Weak<Mailbox>) {
     let mut told = roles_of(&sources, base);
     loop {
@@ -83,7 +83,7 @@ pub(super) fn follow(mut sources: Vec<Box<dyn CredentialSource>>, base: &Roles, 
     }
 }
 
-/// Who has which role by these sources, besides `base`.
+/// The roles that the sources assign, added to `base`.
 pub(super) fn roles_of(sources: &[Box<dyn CredentialSource>], base: &Roles) -> Roles {
     let mut all = base.clone();
     for Roles { operators, auditors } in sources.iter().map(|source| source.roles()) {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::auth::BearerTokens;
 
-    /// Credentials whose roles, and those they count for no more, are what stands here.
+    /// A source with the given roles and withdrawn principals.
     struct Source(Arc<Mutex<(Roles, BTreeSet<Principal>)>>, Sender<()>);
 
     impl CredentialSource for Source {

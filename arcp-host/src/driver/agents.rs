@@ -1,4 +1,4 @@
-//! Agents that change while a runtime runs.
+//! Agents that are added, changed or removed while a runtime runs.
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::inbox::Mailbox;
 use crate::agent::Inbox as _;
 use crate::registry::{AgentSource, Registry};
 
-/// Between two looks at where agents come from.
+/// The interval between two looks at the source of agents.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Looks each second whether agents have changed, until the driver is gone.
+/// Checks each second whether agents have changed, until the driver is dropped.
 pub(super) fn follow(mut source: Box<dyn AgentSource>, registry: Arc<RwLock<Registry>>, mailbox: Weak<Mailbox>) {
     loop {
         std::thread::sleep(LOOK);

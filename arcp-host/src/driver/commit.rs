@@ -1,5 +1,5 @@
-//! Records on their way to the store: whatever waits is one group, committed
-//! on a thread of its own where that may take time.
+//! The way of records to the store: all waiting batches are committed as one group, on a thread of
+//! its own if a commit may take time.
 
 use std::io;
 use std::sync::Arc;
@@ -15,19 +15,18 @@ use crate::metrics::StoreMetrics;
 use crate::server_log::log;
 use crate::store::{Store, StoreError};
 
-/// How long a store that is unavailable is left alone before it is asked again,
-/// each time. After the last one the core is told, and asks again by itself.
+/// The pauses before an unavailable store is asked again. After the last one the core is told; it
+/// asks again by itself.
 const RETRIES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
-/// Commits in a row after which nobody needs to be idle for the store to tidy
-/// up.
+/// After so many commits in a row the store tidies up even if a group waits.
 const TIDY_AFTER: u32 = 32;
 
-/// Gives back everything a store has kept; gives the last position. If that takes
-/// long, the log says how far it is.
+/// Hands every record of a store to `give`, and returns the last position. If that takes long, the
+/// progress is logged.
 ///
 /// # Errors
 ///
-/// If something cannot be read.
+/// If a record cannot be read.
 pub(super) fn restore(store: &mut dyn Store, mut give: impl FnMut(Input)) -> Result<LogPos, StoreError> {
     let mut restoring = Restoring::begin(Instant::now());
     let last = store.load(&mut |at, record| {
@@ -42,7 +41,7 @@ pub(super) fn restore(store: &mut dyn Store, mut give: impl FnMut(Input)) -> Res
     Ok(last)
 }
 
-/// Collects what is committed together, and has it committed.
+/// Collects batches into a group and has the group committed.
 pub(super) struct Committer {
     group: Vec<Batch>,
     by: By,
@@ -50,25 +49,25 @@ pub(super) struct Committer {
 }
 
 enum By {
-    /// The loop itself.
+    /// The loop itself: the store commits without waiting.
     Loop(Box<dyn Store>),
-    /// A thread.
+    /// The commit thread.
     Thread(Sender<Group>),
 }
 
-/// Batches that are to be committed together.
+/// Batches that are committed together.
 struct Group {
     batches: Vec<Batch>,
-    /// When they were given to the store.
+    /// The time at which the batches were given to the store.
     since: Instant,
 }
 
 impl Committer {
-    /// For a store whose last position is `last`.
+    /// A committer for a store whose last position is `last`.
     ///
     /// # Errors
     ///
-    /// If the store needs a thread and none can be had.
+    /// If the store needs a thread and none can be started.
     pub(super) fn new(
         store: Box<dyn Store>,
         last: LogPos,
@@ -91,8 +90,7 @@ impl Committer {
         self.group.push(batch);
     }
 
-    /// Has the group committed, if that takes no thread; gives what the core is to be
-    /// told.
+    /// Commits the group if the store needs no thread. Returns the message for the core.
     pub(super) fn commit_at_once(&mut self) -> Option<Message> {
         match &mut self.by {
             By::Loop(store) if !self.group.is_empty() => {
@@ -110,12 +108,12 @@ impl Committer {
         }
     }
 
-    /// Hands the group over to the thread that commits it; gives what the core is to be
-    /// told, if there is none.
+    /// Sends the group to the commit thread. Returns a message for the core only if that thread is
+    /// gone.
     pub(super) fn hand_over(&mut self) -> Option<Message> {
         match &mut self.by {
             By::Loop(_) => None,
-            // A store thread that is gone is a store that fails.
+            // If the thread is gone, the store counts as failing.
             By::Thread(thread) => {
                 let from = self.group.first()?.first;
                 let (group, since) = (std::mem::take(&mut self.group), Instant::now());
@@ -127,13 +125,13 @@ impl Committer {
 }
 
 impl Drop for Committer {
-    /// What was not handed over yet is committed as well.
+    /// Commits also what was not yet handed over.
     fn drop(&mut self) {
         self.hand_over();
     }
 }
 
-/// Asks a store once to commit a group.
+/// Asks the store once to commit a group.
 fn attempt(store: &mut dyn Store, group: &[Batch], metrics: &StoreMetrics) -> Result<(), StoreError> {
     let begun = Instant::now();
     let result = store.commit(group);
@@ -141,13 +139,14 @@ fn attempt(store: &mut dyn Store, group: &[Batch], metrics: &StoreMetrics) -> Re
     result
 }
 
-/// A group is durable that was given to the store at these times.
+/// Counts a group that became durable. `since` are the times at which its parts were given to the
+/// store.
 fn count(metrics: &StoreMetrics, group: &[Batch], since: &[Instant]) {
     let records = group.iter().map(|batch| batch.records.len()).sum();
     metrics.committed(group.len(), records, since.iter().map(Instant::elapsed));
 }
 
-/// What the core is told of a commit.
+/// The message for the core about a commit.
 fn outcome(result: Result<(), StoreError>, group: &[Batch]) -> Message {
     let input = match &result {
         Ok(()) => Input::Persisted { up_to: group.last().map_or(LogPos(0), Batch::last) },
@@ -156,9 +155,8 @@ fn outcome(result: Result<(), StoreError>, group: &[Batch]) -> Message {
     Message::new(input, result.err())
 }
 
-/// Commits whatever is queued as one group. What nobody needs is deleted when
-/// nothing is queued, and after some commits in any case: never before an
-/// answer that waits.
+/// Commits all that is queued as one group. Obsolete records are deleted when nothing is queued,
+/// and at the latest after [`TIDY_AFTER`] commits, but never while an answer waits.
 struct CommitThread<T> {
     store: Box<dyn Store>,
     /// The last position that is durable.
@@ -195,16 +193,16 @@ impl<T: Fn(Message)> CommitThread<T> {
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
             }
-            // What cannot be deleted now is tried again with a later commit.
+            // If deleting fails, it is tried again after a later commit.
             (untidy, commits) = (self.store.tidy().unwrap_or(false), 0);
         }
     }
 
-    /// Commits a group and tells what came of it; false if nothing will be
-    /// committed any more.
+    /// Commits a group and reports the outcome; returns false if the store is fenced and nothing
+    /// more can be committed.
     fn commit(&mut self, group: &[Batch], since: &[Instant]) -> bool {
-        // What leaves a gap is refused until what failed before it is given
-        // again: waiting is of no use.
+        // The store refuses a batch after a gap until the failed batch before it is given again.
+        // Retrying does not help then.
         let follows = group.first().is_some_and(|batch| batch.first.0 <= self.last.0 + 1);
         let mut result = attempt(self.store.as_mut(), group, &self.metrics);
         for pause in RETRIES.into_iter().filter(|_| follows) {
@@ -236,7 +234,7 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    /// What happened, in order.
+    /// The steps of a run, in order.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Step {
         Commit { batches: usize },
@@ -247,7 +245,7 @@ mod tests {
 
     type Steps = Arc<Mutex<Vec<Step>>>;
 
-    /// A store that has these.
+    /// A store that holds these records.
     struct Kept(Vec<Record>);
 
     impl Store for Kept {
@@ -275,17 +273,16 @@ mod tests {
         }
     }
 
-    /// A store that counts, and plays who queues the next group while one is
-    /// committed.
+    /// A store that counts commits, and that queues the next group while one is committed.
     struct Counting {
         steps: Steps,
-        /// Queues the groups to come.
+        /// Sends the groups to come.
         queue: Option<Sender<Group>>,
-        /// How many batches are queued while each commit goes on.
+        /// How many batches to queue during each commit.
         to_queue: std::vec::IntoIter<usize>,
-        /// What commits give before they work.
+        /// The errors that the first commits return.
         failures: std::vec::IntoIter<StoreError>,
-        /// How often there is more to tidy up.
+        /// How many times there is more to tidy up.
         untidy: u32,
         queued: u64,
         committed: u64,
@@ -329,8 +326,8 @@ mod tests {
         }
     }
 
-    /// Runs a commit thread until nothing is queued any more; gives the steps,
-    /// and what the core was told.
+    /// Runs a commit thread until nothing is queued; returns the steps and the messages to the
+    /// core.
     fn run(to_queue: Vec<usize>, failures: Vec<StoreError>, untidy: u32) -> (Vec<Step>, Vec<Message>) {
         let (queue, groups) = channel();
         let steps = Steps::default();
@@ -350,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_store_is_tidied_when_nothing_is_queued_and_a_commit_goes_first() {
-        // Two batches come while it tidies up for the third time, one more with
-        // each commit, until nothing does.
+        // Two batches are queued during the third tidying, one during the next commit, and none
+        // during the last.
         let (steps, told) = run(vec![2, 1, 0], Vec::new(), 3);
         let expected = [
             Tidy,
@@ -361,7 +358,7 @@ mod tests {
             Answer,
             Commit { batches: 1 },
             Answer,
-            // Nothing is queued: only now.
+            // Nothing is queued, so the store tidies up.
             Tidy,
         ];
         assert_eq!(steps, expected);

@@ -1,36 +1,35 @@
-//! How far everything that had arrived was handed over: silence is judged as of
-//! then.
+//! The time up to which everything that had arrived was handed over. Silence is judged as of this
+//! time.
 
 use arcp_proto::time::Now;
 
-/// Ticks that are put off in a row because more has arrived than one turn
-/// takes.
+/// How many ticks in a row are put off because more has arrived than one turn takes.
 const PATIENCE: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Heard {
-    /// When the loop began to wait: what had arrived by then is handed over in
-    /// the turn that follows.
+    /// The time at which the loop began to wait. What had arrived by then is handed over in the
+    /// turn that follows.
     waited_from: Now,
-    /// If the inbox held more than a turn takes: when the last that was taken had
-    /// arrived.
+    /// The arrival time of the last message taken, if the inbox held more than one turn takes.
     taken_up_to: Option<Now>,
-    /// Ticks in a row that were put off.
+    /// The number of ticks in a row that were put off.
     put_off: u32,
 }
 
 impl Heard {
-    /// What follows from what was restored is not done yet: that waits for nobody.
+    /// The outputs that follow from the restored records are still to be performed, so the first
+    /// turn does not wait.
     pub(super) fn new(now: Now) -> Heard {
         Heard { waited_from: now, taken_up_to: Some(now), put_off: 0 }
     }
 
-    /// The loop is about to wait, and to look what there is.
+    /// The loop is about to look for input and to wait.
     pub(super) fn wait_from(&mut self, now: Now) {
         self.waited_from = now;
     }
 
-    /// A message was taken out of the inbox that had arrived then.
+    /// A message with this arrival time was taken out of the inbox.
     pub(super) fn take_up_to(&mut self, arrived: Now) {
         self.taken_up_to = Some(arrived);
     }
@@ -45,8 +44,8 @@ impl Heard {
         self.taken_up_to.is_some()
     }
 
-    /// As of when silence may be judged in this turn; `None`: not all sockets were
-    /// heard, and that is waited for, but not for ever.
+    /// The time as of which silence may be judged in this turn. `None`: not all sockets were read,
+    /// and the tick is put off; this happens at most [`PATIENCE`] times in a row.
     pub(super) fn judge(&mut self, all_heard: bool) -> Option<Now> {
         self.put_off = if all_heard { 0 } else { self.put_off + 1 };
         if self.put_off > PATIENCE {
@@ -74,7 +73,7 @@ mod tests {
         heard.wait_from(at(5));
         heard.take_up_to(at(2));
         assert_eq!((heard.judge(true), heard.has_more()), (Some(at(2)), true));
-        // Others put more in while the turn goes on.
+        // Other threads put more in during the turn.
         heard.take_up_to(at(7));
         assert_eq!(heard.judge(true), Some(at(5)));
         heard.take_all();

@@ -1,4 +1,4 @@
-//! What a runtime is run with.
+//! The parts that a host gives to its runtime.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -23,50 +23,49 @@ use crate::store::{MemoryStore, Store, StoreError};
 /// Everything a runtime needs besides its sockets.
 #[non_exhaustive]
 pub struct Host {
-    /// The runtime's configuration. What it says of agents is taken from
-    /// `registry`, of history from `store`, and of whether credentials are issued from
-    /// `provisioner`.
+    /// The configuration of the runtime. What it says about agents is taken from `registry`, about
+    /// history from `store`, and about issuing credentials from `provisioner`.
     pub config: Config,
     /// The agents.
     pub registry: Registry,
-    /// Where the agents come from that take their place while it runs.
+    /// The source of agents that replace those of `registry` while the runtime runs.
     pub source: Option<Box<dyn AgentSource>>,
-    /// Who judges credentials.
+    /// Judges credentials.
     pub authenticator: Arc<dyn Authenticator>,
-    /// Where those are kept that change while it runs.
+    /// The sources of credentials that can change while the runtime runs.
     pub credentials: Vec<Box<dyn CredentialSource>>,
-    /// Who issues credentials for jobs whose leases grant `model.use`. They are sent to
-    /// clients as they are: whoever has one sees to it that nobody can listen.
+    /// Issues credentials for jobs whose leases grant `model.use`. They are sent to clients
+    /// unchanged: a host that sets a provisioner must make sure that nobody can read the
+    /// connections.
     pub provisioner: Option<Arc<dyn Provisioner>>,
-    /// Who asks other runtimes to take jobs, if the configuration
+    /// Asks other runtimes to take jobs, if the configuration
     /// [names any](arcp_proto::runtime::Handoffs::receivers).
     pub courier: Option<Arc<dyn Courier>>,
-    /// Where records are made durable.
+    /// Makes records durable.
     pub store: Box<dyn Store>,
-    /// Where the bytes of artifacts are kept, if the configuration
+    /// Keeps the bytes of artifacts, if the configuration
     /// [says for how long](arcp_proto::runtime::Timing::artifact_retention).
     pub blobs: Box<dyn Blobs>,
     /// Where to write a recording. It will hold secrets.
     pub record: Option<Box<dyn Write + Send>>,
-    /// Who is told what happens.
+    /// Is told of each notice.
     pub observer: Option<Observer>,
-    /// Who takes messages of the extensions in `config.extensions`.
+    /// Takes messages of the extensions in `config.extensions`.
     pub extensions: Option<ExtensionTaker>,
-    /// Who polls the jobs of async agents; `None`: a thread for each.
+    /// Polls the jobs of async agents; `None`: each has a thread.
     pub run_task: Option<TaskRunner>,
-    /// What becomes of its [spans](crate::spans), for its metrics.
+    /// The counts of exported and lost [spans](crate::spans), for the metrics.
     pub span_counts: SpanCounts,
 }
 
-/// Takes notices, on the loop: it must not wait.
+/// Takes notices. It runs on the loop and must not wait.
 pub type Observer = Box<dyn FnMut(&Notice) + Send>;
 
-/// Takes messages of extensions, on the loop: it must not wait.
+/// Takes messages of extensions. It runs on the loop and must not wait.
 pub type ExtensionTaker = Box<dyn FnMut(SessionId, Extension) + Send>;
 
 impl Host {
-    /// These agents, nobody's credentials, and jobs that are kept in memory
-    /// only.
+    /// A host with these agents that accepts no credentials and keeps jobs in memory only.
     pub fn new(config: Config, registry: Registry) -> Host {
         Host {
             config,
@@ -86,34 +85,34 @@ impl Host {
         }
     }
 
-    /// Hosts what this gives, once it gives anything, instead of the agents at the
-    /// start. Jobs that run keep the agent they were started with.
+    /// Replaces the agents of `registry` by those of this source, once it gives any. Running jobs
+    /// keep the agent with which they were started.
     #[must_use]
     pub fn with_agents_from(self, source: impl AgentSource) -> Host {
         Host { source: Some(Box::new(source)), ..self }
     }
 
-    /// Has credentials judged by this.
+    /// Has credentials judged by this authenticator.
     #[must_use]
     pub fn with_authenticator(self, authenticator: impl Authenticator + 'static) -> Host {
         Host { authenticator: Arc::new(authenticator), ..self }
     }
 
-    /// Looks here each second for credentials that do not count any more, and for
-    /// roles besides those of the configuration.
+    /// Looks each second in this source for credentials that were withdrawn, and for roles in
+    /// addition to those of the configuration.
     #[must_use]
     pub fn with_credentials_from(mut self, source: impl CredentialSource) -> Host {
         self.credentials.push(Box::new(source));
         self
     }
 
-    /// Has credentials issued by this for jobs whose leases grant `model.use`.
+    /// Has this provisioner issue credentials for jobs whose leases grant `model.use`.
     #[must_use]
     pub fn with_provisioner(self, provisioner: Arc<dyn Provisioner>) -> Host {
         Host { provisioner: Some(provisioner), ..self }
     }
 
-    /// Has other runtimes asked by this to take jobs.
+    /// Has this courier ask other runtimes to take jobs.
     #[must_use]
     pub fn with_courier(self, courier: Arc<dyn Courier>) -> Host {
         Host { courier: Some(courier), ..self }
@@ -125,39 +124,39 @@ impl Host {
         Host { store, ..self }
     }
 
-    /// Keeps the bytes of artifacts here: with a store in a file, what outlives the
-    /// process as that does.
+    /// Keeps the bytes of artifacts here. With a store in a file, use blobs that outlive the
+    /// process as well.
     #[must_use]
     pub fn with_blobs(self, blobs: Box<dyn Blobs>) -> Host {
         Host { blobs, ..self }
     }
 
-    /// Writes a recording, in which secrets will be. It is written on the loop.
+    /// Writes a recording, which will hold secrets. It is written on the loop.
     #[must_use]
     pub fn recorded_to(self, out: impl Write + Send + 'static) -> Host {
         Host { record: Some(Box::new(out)), ..self }
     }
 
-    /// Tells this what happens, on the loop: it must not wait.
+    /// Calls this function with each notice. It runs on the loop and must not wait.
     #[must_use]
     pub fn observed_by(self, observer: impl FnMut(&Notice) + Send + 'static) -> Host {
         Host { observer: Some(Box::new(observer)), ..self }
     }
 
-    /// Has the jobs of async agents polled by this: it must not wait for them.
+    /// Has this function poll the jobs of async agents. It must not wait for them.
     #[must_use]
     pub fn with_tasks_run_by(self, run_task: impl Fn(Task) + Send + Sync + 'static) -> Host {
         Host { run_task: Some(Arc::new(run_task)), ..self }
     }
 
-    /// Shows in its metrics what becomes of its [spans](crate::spans): whoever exports
-    /// them counts here.
+    /// Shows the counts of [spans](crate::spans) in the metrics. The exporter of spans counts in
+    /// `span_counts`.
     #[must_use]
     pub fn counting_spans(self, span_counts: SpanCounts) -> Host {
         Host { span_counts, ..self }
     }
 
-    /// Gives messages of extensions to this, on the loop: it must not wait.
+    /// Calls this function with messages of extensions. It runs on the loop and must not wait.
     #[must_use]
     pub fn with_extensions(self, take: impl FnMut(SessionId, Extension) + Send + 'static) -> Host {
         Host { extensions: Some(Box::new(take)), ..self }
@@ -173,22 +172,22 @@ impl std::fmt::Debug for Host {
 /// Why a runtime could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The configuration cannot work.
+    /// The configuration is invalid.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
-    /// The system did not give what was asked of it.
+    /// An operation of the system failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What was kept cannot be read.
+    /// The store cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The store is somebody else's by now.
+    /// Another runtime owns the store.
     #[error("{0}")]
     Fenced(#[from] Fenced),
-    /// Whoever is on the way to this address could read tokens.
+    /// Others on the network path to this address could read tokens.
     #[error("{0} is open to other machines without TLS, so that others could read tokens on their way")]
     Cleartext(SocketAddr),
-    /// There is no certificate that this place could show.
+    /// There is no certificate for this listener.
     #[error("{0} needs a certificate")]
     NoCertificate(String),
 }

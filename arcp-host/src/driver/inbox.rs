@@ -1,4 +1,4 @@
-//! What other threads have for the runtime.
+//! Inputs that other threads have for the runtime.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,24 +11,24 @@ use crate::agent::Inbox;
 use crate::clock;
 use crate::store::StoreError;
 
-/// An input, and the error of the store that it comes from, if it does.
+/// An input, with the error of the store that caused it, if there was one.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) input: Input,
     pub(super) error: Option<StoreError>,
-    /// When it was put into the inbox.
+    /// The time at which it was put into the inbox.
     pub(super) arrived: Timestamp,
 }
 
 impl Message {
-    /// One that arrives now.
+    /// A message that arrives at this moment.
     pub(super) fn new(input: Input, error: Option<StoreError>) -> Message {
         Message { input, error, arrived: clock::monotonic() }
     }
 }
 
-/// Takes the next message. What an agent says in one millisecond, by `when`, and nobody
-/// else in between, is one input: its events are of the same time.
+/// Takes the next message. Consecutive events of one agent within one millisecond, by `when`,
+/// become one input, because they have the same time.
 pub(super) fn next(messages: &mut VecDeque<Message>, when: impl Fn(Timestamp) -> UtcMs) -> Option<Message> {
     let mut first = messages.pop_front()?;
     let Some(job) = says(&first) else {
@@ -47,7 +47,7 @@ pub(super) fn next(messages: &mut VecDeque<Message>, when: impl Fn(Timestamp) ->
     Some(first)
 }
 
-/// The job whose agent has said an event by this.
+/// The job whose agent emits an event in this message.
 fn says(message: &Message) -> Option<JobId> {
     if let Input::Agent { job, call: AgentCall::Emit { .. } } = &message.input { Some(*job) } else { None }
 }
@@ -56,34 +56,33 @@ fn call_of(input: Input) -> Option<AgentCall> {
     if let Input::Agent { call, .. } = input { Some(call) } else { None }
 }
 
-/// What waits for the loop.
+/// Messages that wait for the loop.
 #[derive(Default)]
 struct Waiting {
     messages: VecDeque<Message>,
-    /// The loop waits, or is about to: whoever puts something in has to wake it.
+    /// The loop waits or is about to wait: the next `post` must wake it.
     asleep: bool,
 }
 
-/// Agents, the store, authenticators and operators put inputs in here. What
-/// agents put is bounded by their credit, and the rest by what the core has
-/// asked for.
+/// The inbox of the loop, for agents, the store, authenticators and operators. Their inputs are
+/// bounded: those of agents by credit, the others by what the core has asked for.
 pub(super) struct Mailbox {
     waiting: Mutex<Waiting>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-/// Room that is kept in an empty queue, in messages.
+/// The capacity that an empty queue keeps, in messages.
 const KEPT: usize = 2048;
 
 impl Mailbox {
     pub(super) fn new(wake: impl Fn() + Send + Sync + 'static) -> Mailbox {
-        // Until the loop has said that it waits it may do so all the same.
+        // The loop may wait before it first calls `may_sleep`.
         let waiting = Waiting { asleep: true, ..Waiting::default() };
         Mailbox { waiting: Mutex::new(waiting), wake: Box::new(wake) }
     }
 
-    /// The loop is woken once when it waits, and never while it runs: it looks before
-    /// it waits.
+    /// Wakes the loop once if it waits, and never while it runs: it checks the inbox before it
+    /// waits.
     pub(super) fn post(&self, message: Message) {
         let mut waiting = self.waiting();
         waiting.messages.push_back(message);
@@ -94,7 +93,7 @@ impl Mailbox {
         }
     }
 
-    /// Takes all that there is into a queue that is empty.
+    /// Moves all messages into an empty queue.
     pub(super) fn take(&self, into: &mut VecDeque<Message>) {
         if into.capacity() > KEPT {
             *into = VecDeque::new();
@@ -104,14 +103,14 @@ impl Mailbox {
         std::mem::swap(&mut waiting.messages, into);
     }
 
-    /// Whether the loop may wait until it is woken: there is nothing for it.
+    /// Whether the inbox is empty, so that the loop may wait until it is woken.
     pub(super) fn may_sleep(&self) -> bool {
         let mut waiting = self.waiting();
         waiting.asleep = waiting.messages.is_empty();
         waiting.asleep
     }
 
-    /// A panic elsewhere leaves whole messages.
+    /// The lock may be poisoned by a panic elsewhere, but the messages are whole.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

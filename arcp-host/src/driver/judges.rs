@@ -1,6 +1,6 @@
-//! The threads on which credentials are judged that somebody else knows, such as an
-//! identity provider: so many at once, however many connections come, and network by
-//! network: whoever sends many waits for itself.
+//! The threads on which slow authenticators, such as identity providers, judge credentials. The
+//! number of threads is bounded, however many connections come. Networks take turns: one that sends
+//! many credentials delays only itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arcp_proto::id::Network;
 use arcp_proto::limits::ConnectionLimits;
 
-/// What judges one, and says so; or says that it is not judged, if it is dropped.
+/// Judges one credential and reports the verdict. If dropped, it reports that the credential was
+/// not judged.
 type Judge = Box<dyn FnOnce() + Send>;
 
-/// All of them.
 #[derive(Clone)]
 pub(super) struct Judges {
-    /// How many there are at once, and how many may wait for them.
+    /// How many threads there are at most, and how many credentials may wait for them.
     most: (usize, usize),
     state: Arc<Mutex<State>>,
 }
@@ -23,9 +23,10 @@ pub(super) struct Judges {
 #[derive(Default)]
 struct State {
     threads: usize,
-    /// Those that wait, of each network; one comes from none over a pipe or a Unix socket.
+    /// Waiting credentials by network; `None` is a pipe or a Unix socket.
     waiting: BTreeMap<Option<Network>, VecDeque<Judge>>,
-    /// The networks of which some do, each once, and how many all are.
+    /// The networks with waiting credentials, each once; and `count`, the number of waiting
+    /// credentials.
     turns: VecDeque<Option<Network>>,
     count: usize,
 }
@@ -40,7 +41,8 @@ impl State {
         self.count += 1;
     }
 
-    /// The first one of the network whose turn it is, which has its next turn after all others.
+    /// The first credential of the network whose turn it is. That network goes to the end of the
+    /// line.
     fn take(&mut self) -> Option<Judge> {
         let of = self.turns.pop_front()?;
         let line = self.waiting.get_mut(&of)?;
@@ -60,7 +62,7 @@ impl Judges {
         Judges { most: (limits.judgements, limits.waiting_judgements), state: Arc::default() }
     }
 
-    /// Has a credential judged that came from a network, in its turn.
+    /// Queues a credential of a network to be judged in turn.
     pub(super) fn begin(&self, of: Option<Network>, judge: impl FnOnce() + Send + 'static) {
         let (at_once, waiting) = self.most;
         let mut state = self.state();
@@ -78,7 +80,8 @@ impl Judges {
         if std::thread::Builder::new().name("authenticate".to_string()).spawn(move || judges.work()).is_err() {
             let mut state = self.state();
             state.threads -= 1;
-            // The others come to them; where there are none, nobody would.
+            // Running threads take the waiting credentials. Without any thread they are dropped,
+            // and so reported as not judged.
             let threads = state.threads;
             let dropped = if threads == 0 { std::mem::take(&mut *state) } else { State::default() };
             drop(state);
@@ -88,12 +91,13 @@ impl Judges {
 
     fn work(&self) {
         while let Some(judge) = self.next() {
-            // Whatever is wrong with it, it says that it has not judged, and others are judged.
+            // A judge that panics reports that it has not judged; the thread goes on with the
+            // others.
             let _ = catch_unwind(AssertUnwindSafe(judge));
         }
     }
 
-    /// The next one; without one a thread ends.
+    /// The next credential; a thread that finds none ends.
     fn next(&self) -> Option<Judge> {
         let mut state = self.state();
         let next = state.take();
@@ -138,7 +142,7 @@ mod tests {
                 told.send(n).expect("awaited");
                 assert!(n % 7 > 0, "one that is broken");
             });
-            // All threads are at one each before others wait.
+            // All threads are busy before more credentials are queued.
             while n < AT_ONCE && now.load(Ordering::SeqCst) <= n {
                 std::thread::yield_now();
             }

@@ -1,4 +1,4 @@
-//! What is told and counted of what happens, and who is given messages of extensions.
+//! Notices, metrics and spans, and the messages of extensions.
 
 use arcp_proto::id::SessionId;
 use arcp_proto::model::request::Extension;
@@ -11,18 +11,17 @@ use crate::clock;
 use crate::metrics::Metrics;
 use crate::spans::Spans;
 
-/// Who is told, and what is counted.
+/// Who is told of notices, and what is counted.
 pub(super) struct Observed {
     pub(super) metrics: Metrics,
     pub(super) spans: Spans,
     observer: Option<Observer>,
     extensions: Option<ExtensionTaker>,
-    /// Since when something is durable that sockets were not given yet.
+    /// The time since which something is durable whose frames were not yet given to sockets.
     durable_since: Option<Timestamp>,
 }
 
 impl Observed {
-    /// Nothing has happened yet.
     pub(super) fn new(
         metrics: Metrics,
         spans: Spans,
@@ -32,7 +31,7 @@ impl Observed {
         Observed { metrics, spans, observer, extensions, durable_since: None }
     }
 
-    /// Something happened.
+    /// Reports a notice.
     pub(super) fn notice(&mut self, notice: &Notice, runtime: &Runtime) {
         self.metrics.observe(notice, runtime);
         if let Some(observer) = &mut self.observer {
@@ -40,19 +39,19 @@ impl Observed {
         }
     }
 
-    /// A client sent a message of an extension.
+    /// Hands over a message of an extension that a client sent.
     pub(super) fn take_extension(&mut self, session: SessionId, message: Extension) {
         if let Some(take) = &mut self.extensions {
             take(session, message);
         }
     }
 
-    /// A group is durable since then.
+    /// A group became durable at this time.
     pub(super) fn durable(&mut self, since: Timestamp) {
         self.durable_since.get_or_insert(since);
     }
 
-    /// Every socket was given what there is for it.
+    /// All outputs were given to the sockets.
     #[cfg(feature = "websocket")]
     pub(super) fn fanned_out(&mut self) {
         if let Some(since) = self.durable_since.take() {

@@ -1,5 +1,5 @@
-//! Reading events back from the store: as many threads as there are reads at
-//! once, so that a slow one holds up nobody else.
+//! Reads events back from the store, with one thread for each concurrent read, so that a slow read
+//! delays no other.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use arcp_proto::runtime::Input;
 use super::inbox::{Mailbox, Message};
 use crate::store::History;
 
-/// Threads at most; a read beyond waits for one of them.
+/// The maximum number of threads. A further read waits for one of them.
 const MOST: usize = 64;
 
 /// Events that the core wants back.
@@ -32,9 +32,9 @@ pub(super) struct ReadBack {
 
 struct Shared {
     queue: Mutex<Receiver<Wanted>>,
-    /// What every thread's own way to read is made from.
+    /// Each thread gets its own reader from this.
     history: Mutex<Box<dyn History>>,
-    /// Reads that were asked for and not answered.
+    /// The number of unanswered reads.
     unanswered: AtomicUsize,
     mailbox: Arc<Mailbox>,
 }
@@ -47,11 +47,11 @@ impl ReadBack {
         ReadBack { queue, shared: Arc::new(shared), threads: 0 }
     }
 
-    /// Asks for events; the answer comes as an input.
+    /// Asks for events. The answer arrives as an input.
     ///
     /// # Errors
     ///
-    /// If there is no thread for it, and none can be had.
+    /// If there is no thread, and none can be started.
     pub(super) fn read(&mut self, wanted: Wanted) -> io::Result<()> {
         let unanswered = self.shared.unanswered.fetch_add(1, Ordering::SeqCst) + 1;
         if unanswered > self.threads && self.threads < MOST {
@@ -59,7 +59,7 @@ impl ReadBack {
             let spawned = std::thread::Builder::new().name("history".to_string()).spawn(move || shared.work());
             match spawned {
                 Ok(_) => self.threads += 1,
-                // It waits for one of those there are.
+                // The read waits for one of the existing threads.
                 Err(_) if self.threads > 0 => {}
                 Err(error) => {
                     self.shared.unanswered.fetch_sub(1, Ordering::SeqCst);
@@ -67,14 +67,14 @@ impl ReadBack {
                 }
             }
         }
-        // The other end is ours as well.
+        // `shared` holds the receiver, so that sending succeeds.
         self.queue.send(wanted).map_err(io::Error::other)
     }
 }
 
 impl Shared {
     fn work(&self) {
-        // Nobody panics while holding these; if, nothing is broken by it.
+        // Nothing panics while holding these locks, and a panic would leave no broken state.
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner).another();
         loop {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::store::StoreError;
 
-    /// Gives nothing, and not before it may.
+    /// Returns nothing, and only once the lock is free.
     struct Gated(Arc<Mutex<()>>);
 
     impl History for Gated {

@@ -27,7 +27,7 @@ impl Recording {
         self.recorder.output(output);
     }
 
-    /// Writes what was recorded; false if that cannot be done.
+    /// Writes what was recorded; returns false if writing fails.
     pub(super) fn write(&mut self) -> bool {
         let written = self.out.write_all(self.recorder.take().as_bytes());
         if let Err(error) = &written {

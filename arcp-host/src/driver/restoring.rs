@@ -1,25 +1,24 @@
-//! How far a start is that takes long: whoever waits for it is told.
+//! Progress of a long start, for the log.
 
 use std::time::{Duration, Instant};
 
-/// After this long, and then each time, it is told how far it is.
+/// The interval between two reports of progress.
 const BETWEEN: Duration = Duration::from_secs(2);
-/// The time is looked at each so many records. A start with fewer says nothing.
+/// The time is checked once per so many records. A start with fewer reports nothing.
 const BETWEEN_LOOKS: u64 = 256;
 
-/// Counts the records that are read, and decides when to tell of it.
+/// Counts the records that are read, and decides when to report.
 pub(super) struct Restoring {
     records: u64,
     next: Instant,
 }
 
 impl Restoring {
-    /// It begins now.
     pub(super) fn begin(now: Instant) -> Restoring {
         Restoring { records: 0, next: now + BETWEEN }
     }
 
-    /// One more record was read. If it is time to tell, how many these are.
+    /// Counts one more record. Returns the count if it is time to report.
     pub(super) fn read_one(&mut self, now: impl FnOnce() -> Instant) -> Option<u64> {
         self.records += 1;
         if !self.records.is_multiple_of(BETWEEN_LOOKS) {
@@ -37,7 +36,7 @@ impl Restoring {
 mod tests {
     use super::*;
 
-    /// Of so many records that take this long each, which were told of, and when.
+    /// The reports about `records` records that take `each` time, with their times.
     fn told(records: u32, each: Duration) -> Vec<(u64, Duration)> {
         let begun = Instant::now();
         let mut restoring = Restoring::begin(begun);

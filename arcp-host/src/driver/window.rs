@@ -1,11 +1,10 @@
-//! What a connection may have in flight.
+//! How much a connection may have in flight.
 
 use arcp_proto::id::ConnId;
 use arcp_proto::runtime::Input;
 
-/// Bytes and frames that are queued for a connection and not written: 256 KiB
-/// and 512 frames at most. What is written is credit, with which the core
-/// gives more.
+/// Bytes and frames that are queued for a connection and not yet written: at most 256 KiB and 512
+/// frames. What is written is returned to the core as credit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteWindow {
     bytes: u32,
@@ -13,30 +12,29 @@ pub struct WriteWindow {
 }
 
 impl WriteWindow {
-    /// Bytes in flight at most.
+    /// The maximum of bytes in flight.
     pub const BYTES: u32 = 256 << 10;
-    /// Frames in flight at most.
+    /// The maximum of frames in flight.
     pub const FRAMES: u32 = 512;
 
-    /// The credit of a connection that was just opened.
+    /// The credit for a connection that was just opened.
     pub fn opening_credit(conn: ConnId) -> Input {
         Input::Credit { conn, bytes: WriteWindow::BYTES, frames: WriteWindow::FRAMES }
     }
 
-    /// A frame was queued.
+    /// Counts a queued frame.
     pub fn queued(&mut self, frame: &str) {
         self.queued_message(frame.as_bytes());
         self.frames += 1;
     }
 
-    /// The binary message of the frame before was queued: both are one frame.
+    /// Counts the binary message of the frame before: both are one frame.
     pub fn queued_message(&mut self, message: &[u8]) {
         self.bytes = self.bytes.saturating_add(u32::try_from(message.len()).unwrap_or(u32::MAX));
     }
 
-    /// So many bytes were written, what frames are wrapped in included. Gives
-    /// the credit for it, with frames in proportion; none if nothing was
-    /// queued.
+    /// Counts `bytes` written bytes, including the framing around frames. Returns the credit for
+    /// them, with frames in proportion; `None` if nothing was queued.
     pub fn written(&mut self, conn: ConnId, bytes: usize) -> Option<Input> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes);
         let frames = match bytes {
@@ -47,7 +45,7 @@ impl WriteWindow {
         Some(Input::Credit { conn, bytes, frames })
     }
 
-    /// Everything that was queued was written.
+    /// Counts everything queued as written.
     pub fn all_written(&mut self, conn: ConnId) -> Option<Input> {
         self.written(conn, usize::MAX)
     }
@@ -67,7 +65,7 @@ mod tests {
         assert_eq!(window.written(conn, 0), None);
         assert_eq!(window.written(conn, 5), Some(Input::Credit { conn, bytes: 5, frames: 1 }));
         window.queued("1");
-        // What frames are wrapped in is written as well.
+        // The framing around frames is written as well.
         assert_eq!(window.written(conn, 100), Some(Input::Credit { conn, bytes: 8, frames: 3 }));
         assert_eq!(window, WriteWindow::default());
     }

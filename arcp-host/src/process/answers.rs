@@ -1,5 +1,4 @@
-//! Answers to a program: a line on its stdin for each line of it that has an
-//! `id`.
+//! Answers to a program: a line on its stdin for each of its lines that has an `id`.
 
 use std::cell::RefCell;
 use std::io::{self, Write as _};
@@ -15,11 +14,10 @@ use arcp_proto::runtime::AgentReply;
 
 use crate::agent::{Context, Stopped, checkpoint_wanted_within, people, streams};
 
-/// A program that has so many bytes to read is not heard until it has read some.
+/// While a program has so many bytes to read, nothing is read from it.
 const UNREAD_BYTES: usize = 64 << 10;
 
-/// The lines that a program is still to read; shared by who answers and who
-/// writes.
+/// The lines that a program has yet to read, shared by the parts that answer and that write.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
     lines: Rc<RefCell<Vec<u8>>>,
@@ -28,13 +26,12 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// People answer a call: it is looked after.
+    /// Notes a call that people will answer.
     pub(super) fn await_people(&self, id: &str, call: CallId) {
         self.asked.borrow_mut().push((id.to_string(), call));
     }
 
-    /// Answers what people have answered, and says what they have interrupted the
-    /// job with, and that they want a checkpoint.
+    /// Passes on answers of people, interrupts, and requests for checkpoints.
     pub(super) fn look(&self, job: &Context) {
         while let Ok(Some(interrupt)) = job.interrupt_within(Duration::ZERO) {
             let mut line = Object::new();
@@ -125,16 +122,16 @@ impl Answers {
         self.lines.borrow().is_empty()
     }
 
-    /// Whether the program has to read before it is heard again.
+    /// Whether the program has to read before more is read from it.
     pub(super) fn are_unread(&self) -> bool {
         self.lines.borrow().len() >= UNREAD_BYTES
     }
 
-    /// Writes what there is room for.
+    /// Writes as much as the pipe takes.
     ///
     /// # Errors
     ///
-    /// If nobody reads it any more.
+    /// If the program has closed its stdin.
     pub(super) fn write(&self, pipe: &mut ChildStdin) -> io::Result<()> {
         let mut lines = self.lines.borrow_mut();
         match pipe.write(&lines) {
@@ -146,7 +143,7 @@ impl Answers {
     }
 }
 
-/// What a client says in a stream, as a line.
+/// The line for something that a client sent in a stream.
 fn input_line(word: streams::InputWord) -> Object {
     let mut line = Object::new();
     match word {

@@ -1,4 +1,4 @@
-//! What a program asks people: a line out, and a line on its stdin once somebody
+//! Questions of a program to people: it prints a line, and reads a line on its stdin once somebody
 //! has answered.
 
 use std::time::Duration;
@@ -7,14 +7,14 @@ use arcp_proto::json::{Json, Members};
 use arcp_proto::model::prompt::{Choice, PermissionRequest, Question};
 use arcp_proto::runtime::AgentCall;
 
-/// The kinds of lines that ask people.
+/// The kinds of lines that are questions.
 pub(super) const KINDS: [&str; 3] = ["ask", "choose", "ask_permission"];
 
 /// The call in a line of one of these kinds.
 ///
 /// # Errors
 ///
-/// What cannot be read of it.
+/// The reason why the line is invalid.
 pub(super) fn call(kind: &str, body: Option<&Json>) -> Result<AgentCall, String> {
     let read: fn(&Members<'_>) -> Result<Question, String> = match kind {
         "ask" => input,
@@ -45,7 +45,7 @@ fn input(members: &Members<'_>) -> Result<Question, String> {
     Ok(Question::Input { prompt: text(members, "prompt")?, schema, default: json("default") })
 }
 
-/// Options are texts, or objects with an id and a label.
+/// An option is a string, or an object with an id and a label.
 fn choice(members: &Members<'_>) -> Result<Question, String> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
@@ -69,7 +69,7 @@ fn choice(members: &Members<'_>) -> Result<Question, String> {
 
 fn permission(members: &Members<'_>) -> Result<Question, String> {
     let operation = text(members, "operation")?;
-    // Passed over, it would ask for a permission without an end.
+    // Ignoring a bad value would request a permission without an end.
     let lease_seconds = match members.get("lease_seconds") {
         None | Some("null") => None,
         Some(raw) => Some(raw.parse().map_err(|_| "`lease_seconds` must be a whole number of seconds, 0 or more")?),

@@ -1,4 +1,4 @@
-//! Files that a program leaves as artifacts: regular ones beneath its working directory.
+//! Files that a program leaves as artifacts: regular files beneath its working directory.
 
 use std::fs::File;
 use std::io;
@@ -17,17 +17,17 @@ use crate::agent::{CallError, Context, NewArtifact, Stopped, artifact_bytes, may
 use crate::beneath::{Links, Purpose, beneath, place, regular};
 use crate::sandbox::{Found, Readable, reopen};
 
-/// Where the program of a job works. The folders are opened before it is started: it could
-/// put another one where they are.
+/// The folders whose files a program may leave. They are opened before the program starts, because
+/// it could replace them.
 pub(super) struct Files {
     directory: Folder,
-    /// What else it may use, if it is confined.
+    /// The further places that a confined program may use.
     own: Option<Own>,
 }
 
-/// What a confined program may leave files of.
+/// Further places of a confined program.
 struct Own {
-    /// The temporary folder of its own.
+    /// Its temporary folder.
     folder: Folder,
     /// What its lease lets it read.
     readable: Arc<[Readable]>,
@@ -35,7 +35,7 @@ struct Own {
 
 struct Folder {
     path: PathBuf,
-    /// Where it really is.
+    /// The path without symbolic links.
     real: PathBuf,
     opened: OwnedFd,
 }
@@ -46,19 +46,19 @@ impl Folder {
         Ok(Folder { opened: place(&real)?, path: path.to_path_buf(), real })
     }
 
-    /// What a path beneath it is called there, by whichever of its names it begins.
+    /// The part of a path below this folder, under either of the folder's names.
     fn inside<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         path.strip_prefix(&self.path).or_else(|_| path.strip_prefix(&self.real)).ok()
     }
 }
 
 impl Files {
-    /// Those of a program that is started in a folder. `own`: of one that is confined the
-    /// temporary folder, and what its lease lets it read.
+    /// The folders of a program that is started in `directory`. `own` is for a confined program:
+    /// its temporary folder, and what its lease lets it read.
     ///
     /// # Errors
     ///
-    /// If one of them is not there.
+    /// If a folder cannot be opened.
     pub(super) fn within(directory: &Path, own: Option<(&Path, Arc<[Readable]>)>) -> io::Result<Files> {
         let own = match own {
             Some((path, readable)) => Some(Own { folder: Folder::open(path)?, readable }),
@@ -67,7 +67,7 @@ impl Files {
         Ok(Files { directory: Folder::open(directory)?, own })
     }
 
-    /// Leaves the file that a line names.
+    /// Leaves the file that a line names as an artifact.
     pub(super) fn leave(&self, job: &Context, line: &Members<'_>) -> Result<ArtifactRef, CallError> {
         let artifact = self.read(job, line)?;
         job.put_artifact(artifact)
@@ -102,8 +102,8 @@ impl Files {
         })
     }
 
-    /// Opens what a program names. `may_read` says whether one that is confined may: it can read
-    /// no more by us than by itself.
+    /// Opens a file that a program names. `may_read` says whether the lease of a confined program
+    /// allows that: such a program can leave no file that it cannot read itself.
     fn open(
         &self,
         path: &Path,
@@ -131,15 +131,15 @@ impl Files {
         if !named.starts_with(&self.directory.real) {
             return Err(failed(elsewhere()));
         }
-        // Asked first: why not is all that it learns of what it may not read.
+        // Asked first, so that the program learns nothing else about a file that it may not read.
         may_read(&named.to_string_lossy())?;
         own.open(&named).map_err(failed)
     }
 }
 
 impl Own {
-    /// Opens what is within what its lease let the program read when it was started: by the
-    /// same folders as it is confined to, whatever has their names by now.
+    /// Opens a file that the program was allowed to read when it was started. The folders are the
+    /// descriptors by which it is confined, whatever has their names since.
     fn open(&self, named: &Path) -> io::Result<(File, u64)> {
         let why = "the sandbox does not let its program read it";
         let mut refused = io::Error::new(io::ErrorKind::PermissionDenied, why);
@@ -157,7 +157,7 @@ impl Own {
     }
 }
 
-/// A path without `.` and `..`: where no link is followed, they lead where they say.
+/// A path without `.` and `..`, resolved by text: that is right where no symbolic link is followed.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -170,7 +170,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// That a path leads out of the folder.
+/// The error for a path that leads out of the folder.
 fn elsewhere() -> io::Error {
     let why = "it is not beneath the working directory, or a link on its way leads out of that";
     io::Error::new(io::ErrorKind::PermissionDenied, why)
@@ -184,7 +184,7 @@ fn refused(code: ErrorCode, why: String) -> CallError {
     CallError::Refused(JobError::new(code, why))
 }
 
-/// What a program is told of a file that it wanted to leave.
+/// The answer to a program about a file that it wanted to leave.
 pub(super) fn told(error: CallError) -> Result<arcp_proto::runtime::AgentReply, Stopped> {
     match error {
         CallError::Stopped(stopped) => Err(stopped),
@@ -234,7 +234,7 @@ mod tests {
         let lease = Lease::parse(&Json::parse(&format!(r#"{{"fs.read":["{granted}/**"]}}"#)).expect("JSON"));
         let readable = readable_of(&lease.expect("a lease"));
         let files = Files::within(&root.join("named"), Some((&root.join("own"), readable))).expect("they are there");
-        // Another folder where it was started is not its working directory.
+        // The folder that replaces the working directory is not used.
         fs::remove_file(root.join("named")).expect("deleted");
         symlink("job/secret", root.join("named")).expect("a link");
         for path in ["public/a", &format!("{granted}/a"), root.join("own/a").to_str().expect("text")] {
@@ -246,7 +246,7 @@ mod tests {
         for path in ["public/k", "public/folder/key", root.join("own/k").to_str().expect("text")] {
             assert_eq!(code(files.open(Path::new(path), may_read)), ErrorCode::PermissionDenied, "{path}");
         }
-        // What is there, and what is not, look alike to who may not read it.
+        // A program that may not read a file cannot find out whether it exists.
         for path in ["secret/key", "secret/none"] {
             assert_eq!(code(files.open(Path::new(path), may_read)), ErrorCode::LeaseSubsetViolation, "{path}");
         }

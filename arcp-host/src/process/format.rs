@@ -1,5 +1,5 @@
-//! What the lines of a program mean. Besides our own lines a program may print
-//! what a coding agent streams: each of its lines becomes what it says there.
+//! Formats of a program's output. Besides our own lines a program may print the stream of a coding
+//! agent, of which each line becomes the matching events.
 
 mod claude;
 mod codex;
@@ -12,15 +12,14 @@ use arcp_proto::json::{Json, Object};
 use arcp_proto::model::event::{EventKind, JobError};
 use serde_json::value::RawValue;
 
-/// What a program prints on stdout. Our own lines (see [`process`](super)) are
-/// understood in every format; a line that no format knows is a log event, never
-/// a failure.
+/// The format of a program's stdout. Our own lines (see [`process`](super)) are understood in every
+/// format. A line that the format does not know is a log event, never a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Our own lines, and text.
     #[default]
     Text,
-    /// Values of JSON, one a line: each is shown, and the last is the result.
+    /// One JSON value per line: each is shown, and the last is the result.
     JsonLines,
     /// `claude -p --output-format stream-json --verbose`, as the reference of the
     /// Claude Agent SDK describes its messages (version 2 of Claude Code).
@@ -39,7 +38,7 @@ impl Format {
         ("codex-json", Format::CodexJson),
     ];
 
-    /// Who reads it; `None`: there are our own lines only.
+    /// The reader of this format; `None`: only our own lines are understood.
     pub(super) fn reader(self) -> Option<Box<dyn Reader>> {
         match self {
             Format::Text => None,
@@ -50,8 +49,8 @@ impl Format {
     }
 }
 
-/// So many bytes of a text at most, and no part of a word: a secret that is shown is masked
-/// where it is whole.
+/// The first `most` bytes of a text at most, cut before a word: a secret is masked only if it is
+/// whole.
 pub(super) fn cut_before_word(text: &str, most: usize) -> &str {
     let is_border = |c: char| c.is_whitespace() || "\"'`,;()[]{}<>".contains(c);
     let end = text.floor_char_boundary(most);
@@ -62,7 +61,7 @@ pub(super) fn cut_before_word(text: &str, most: usize) -> &str {
     &text[..if text[end..].starts_with(is_border) { end } else { begun }]
 }
 
-/// The name of a format that is not known.
+/// The name of an unknown format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no format is called `{0}`: there are text, jsonl, claude-json and codex-json")]
 pub struct UnknownFormat(String);
@@ -85,18 +84,18 @@ impl fmt::Display for Format {
 
 /// Reads the lines of a format.
 pub(super) trait Reader {
-    /// What a line of JSON says, in order; `None`: it is not of this format.
+    /// What a line of JSON says, in order; `None` if the line is not of this format.
     fn read(&mut self, line: &Json) -> Option<Vec<Heard>>;
 }
 
-/// What a line says.
+/// One thing that a line says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Heard {
     /// An event.
     Event(EventKind, Json),
-    /// The result, unless another one follows.
+    /// The result, unless a later one follows.
     Result(Json),
-    /// Why the job fails, unless a result follows: some errors are got over.
+    /// Why the job fails, unless a result follows: a program may recover from an error.
     Failed(JobError),
 }
 
@@ -125,7 +124,7 @@ impl Heard {
         })
     }
 
-    /// A number as it was written, if it is one.
+    /// A metric with the number as it was written; `None` if it is not a number.
     fn metric(name: &str, number: &str, unit: &str) -> Option<Heard> {
         number.parse::<f64>().ok()?;
         Some(Heard::event(EventKind::Metric, |body| {
@@ -133,7 +132,7 @@ impl Heard {
         }))
     }
 
-    /// `args` is kept if it is an object.
+    /// A tool call. `args` is kept if it is an object.
     fn tool_call(tool: &str, call_id: &str, args: Option<&str>) -> Heard {
         let args = args.filter(|args| args.trim_start().starts_with('{')).unwrap_or("{}");
         Heard::event(EventKind::ToolCall, |body| {
@@ -153,7 +152,7 @@ impl Heard {
         })
     }
 
-    /// How much of a list of things to do is done.
+    /// How many entries of a to-do list are done.
     fn to_do(done: usize, total: usize) -> Heard {
         Heard::event(EventKind::Progress, |body| {
             body.u64("current", done as u64).u64("total", total as u64).str("units", "todos");
@@ -161,7 +160,7 @@ impl Heard {
     }
 }
 
-/// The elements of an array; none of anything else.
+/// The elements of an array; empty for any other value.
 fn elements(array: &str) -> Vec<&str> {
     let elements: Vec<&RawValue> = serde_json::from_str(array).unwrap_or_default();
     elements.into_iter().map(RawValue::get).collect()

@@ -1,4 +1,4 @@
-//! The pipes of a program: its input, and what it prints until it has exited.
+//! The pipes of a program: its input, and its output until it has exited.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -14,36 +14,35 @@ use super::answers::Answers;
 
 /// The longest line taken as one, in bytes.
 pub(super) const LINE_BYTES: usize = 900 << 10;
-/// How far the end of a longer line is looked for, to tell its size.
+/// How many bytes of a longer line are counted, to report its size.
 const COUNTED_BYTES: u64 = 64 << 20;
-/// How long what the program has started may still print once it has exited
-/// itself, and how long its exit may go unseen while they hold its pipes.
+/// How long the processes that the program started may still print after its exit, and how long its
+/// exit may go unnoticed while they hold its pipes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// How long it goes unseen that a stream goes on for which something waits.
+/// How long it may go unnoticed that a held stream can go on.
 const HELD: Duration = Duration::from_millis(10);
 const READ_BYTES: usize = 16 << 10;
 
-/// A line that a program printed, without its end. Empty ones are skipped.
+/// A printed line, without its line end. Empty lines are skipped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     Whole(Vec<u8>),
-    /// Of one longer than [`LINE_BYTES`] the beginning, and how many bytes it
-    /// has, as far as they were counted.
+    /// The beginning of a line longer than [`LINE_BYTES`], and its size in bytes, as far as it was
+    /// counted.
     TooLong {
         start: Vec<u8>,
         bytes: u64,
     },
 }
 
-/// Where a program printed it.
+/// The output that a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Stdout,
     Stderr,
 }
 
-/// Our ends of a program's pipes. All of them are waited for at once, on one
-/// thread.
+/// Our ends of a program's pipes. One thread waits for all of them.
 pub(super) struct Pipes {
     input: Option<Input>,
     out: Output<File>,
@@ -51,13 +50,12 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// The pipes of a program that was just started, and what it is to read: with
-    /// `answers`, not only its input. One that prints on a `terminal` has no pipes
-    /// for that.
+    /// The pipes of a program that was just started, and its input. With `answers`, its stdin stays
+    /// open for them. With a `terminal`, that is read instead of pipes.
     ///
     /// # Errors
     ///
-    /// If its input cannot be written without waiting.
+    /// If its stdin cannot be made non-blocking.
     pub(super) fn new(
         child: &mut Child,
         terminal: Option<File>,
@@ -76,14 +74,14 @@ impl Pipes {
         })
     }
 
-    /// Writes the input and gives every line, until `take` breaks off, all pipes
-    /// are closed, or the program has exited and had its last words, whoever
-    /// still holds its pipes. `exited` is asked often, and more often while something
-    /// `waits` for a stream.
+    /// Writes the input and passes on every line, until `take` breaks off, all pipes are closed, or
+    /// the program has exited and the time for last lines has passed, even if another process still
+    /// holds its pipes. `exited` is called often, and more often while `waits` says that something
+    /// waits for a stream.
     ///
     /// # Errors
     ///
-    /// If the system does not say which pipe is ready.
+    /// If polling the pipes fails.
     pub(super) fn run(
         mut self,
         mut exited: impl FnMut() -> bool,
@@ -100,7 +98,8 @@ impl Pipes {
             if ready.out {
                 taken = self.out.read(READ_BYTES, take);
             } else if self.out.size > LINE_BYTES as u64 {
-                // It does not even end: what there is of it is its size.
+                // The program has stopped reading and writing, but its long line has no end yet:
+                // its size so far is reported.
                 taken = self.out.end_line(take);
             }
             if ready.err && taken.is_continue() {
@@ -116,7 +115,7 @@ impl Pipes {
                 break;
             }
         }
-        // It has exited or closed them: a break ends nothing any more.
+        // The program has exited or closed its pipes, so that breaking off ends nothing.
         let _ = self.out.drain(take);
         let _ = self.err.drain(take);
         Ok(())
@@ -156,7 +155,7 @@ struct Input {
     pipe: ChildStdin,
     bytes: Vec<u8>,
     written: usize,
-    /// What it is answered; the pipe stays open for that.
+    /// Answers for the program; the pipe stays open for them.
     answers: Option<Answers>,
 }
 
@@ -169,8 +168,8 @@ impl Input {
         self.answers.as_ref().is_some_and(Answers::are_unread)
     }
 
-    /// Writes what there is room for; `None` when everything is written, or
-    /// nobody reads it any more.
+    /// Writes as much as the pipe takes; `None` when everything is written, or the program has
+    /// closed its stdin.
     fn write(mut self) -> Option<Input> {
         if self.written == self.bytes.len() {
             self.answers.as_ref()?.write(&mut self.pipe).ok()?;
@@ -185,13 +184,13 @@ impl Input {
     }
 }
 
-/// One of the two outputs, and the line that is being read.
+/// One of the two outputs, with the line that is being read.
 struct Output<R> {
     source: Source,
     pipe: Option<R>,
-    /// At most one byte more than is taken.
+    /// At most one byte longer than the longest line.
     line: Vec<u8>,
-    /// Of the whole line.
+    /// The size of the whole line, in bytes.
     size: u64,
 }
 
@@ -212,8 +211,7 @@ impl<R: Read + AsFd> Output<R> {
         ControlFlow::Continue(())
     }
 
-    /// What was written before the exit stands in the pipe: that much is read,
-    /// and no more. The last line may have no end.
+    /// Reads what is in the pipe after the exit, and no more. The last line may have no line end.
     fn drain(&mut self, take: &mut impl FnMut(Source, Line) -> ControlFlow<()>) -> ControlFlow<()> {
         let mut left = self.pipe.as_ref().map_or(0, |pipe| ioctl_fionread(pipe).unwrap_or(0));
         while left > 0 && self.pipe.is_some() {
@@ -256,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// Feeds pieces as they come from a pipe; gives the lines.
+    /// Feeds pieces as they come from a pipe; returns the lines.
     fn lines(pieces: &[&[u8]]) -> Vec<Line> {
         let mut output = Output::<std::fs::File>::new(Source::Stdout, None);
         let mut lines = Vec::new();

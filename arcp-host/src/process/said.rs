@@ -1,4 +1,4 @@
-//! What a program says, line by line, and what its job ends with.
+//! The output of a program, line by line, and the outcome of its job.
 
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt as _;
@@ -22,56 +22,55 @@ use super::pipes::{LINE_BYTES, Line, Source};
 use super::streams::{self, Streams, Taken, Waiting};
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_turn, people, upstream};
 
-/// How much of the text becomes the result; the rest is only in the events.
+/// How many bytes of text become the result; the rest is only in the events.
 const TEXT_BYTES: usize = 1 << 20;
-/// How much of a line on stderr is kept if it is too long.
+/// How many bytes of an overlong line on stderr are kept.
 const STDERR_BYTES: usize = 4 << 10;
-/// For how long a program that has exited is heard of children.
+/// How long an exited program's requests for children are still answered.
 const HEARD: Duration = Duration::from_secs(20);
-/// How long it goes unseen that a program has exited which waits for one.
+/// The interval between two looks whether a program that waits for a child has exited.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What the program has said so far.
+/// What the program has printed so far.
 #[derive(Default)]
 pub(super) struct Said {
-    /// Who knows lines that are not our own.
+    /// Reads lines that are not our own.
     reader: Option<Box<dyn Reader>>,
-    /// What it has said last of how the job ends.
+    /// The outcome of the job according to the last line that said one.
     end: Option<Result<Json, JobError>>,
-    /// The result line, while nothing came after it.
+    /// The result line, as long as no line followed it.
     result: Option<String>,
-    /// The file that it has left last as its result.
+    /// The artifact that it has left last as its result.
     stored: Option<WireId>,
     text: String,
-    /// Whether a line had no room there.
+    /// Whether a line did not fit into `text`.
     text_is_full: bool,
     streamed: bool,
-    /// What it has open.
+    /// The program's open streams.
     streams: Streams,
-    /// What it is answered, if it reads that.
+    /// Answers to the program, if it reads them.
     answers: Option<Answers>,
-    /// Where it works.
+    /// The folders whose files it may leave.
     files: Option<Files>,
-    /// Why the job fails, however the program ends.
+    /// Why the job fails, whatever the exit status.
     failure: Option<JobError>,
     program: Option<Pid>,
-    /// When it was seen to have exited.
+    /// The time at which its exit was noticed.
     gone: Option<Instant>,
 }
 
 impl Said {
-    /// Nothing yet, of a program that prints this format, reads these answers and works
-    /// there.
+    /// Nothing yet, of a program with this format, these answers and these folders.
     pub(super) fn new(program: &Child, format: Format, answers: Option<Answers>, files: Files) -> Said {
         let program = Some(Pid::from_child(program));
         Said { program, reader: format.reader(), answers, files: Some(files), ..Said::default() }
     }
 
-    /// Takes a line; breaks off when the job cannot succeed any more.
+    /// Takes a line; breaks off when the job can only fail.
     pub(super) fn line(&mut self, job: &Context, source: Source, line: Line) -> ControlFlow<()> {
         let _ = self.go_on(job);
-        // Of a job that is over nothing counts any more, but the program may
-        // still have something to finish: what it prints is taken all the same.
+        // When the job is over, further lines have no effect. But they are read, so that the
+        // program can finish its work.
         let _ = match (source, line) {
             (Source::Stdout, Line::Whole(line)) => self.stdout(job, &line),
             (Source::Stdout, Line::TooLong { bytes, .. }) => {
@@ -90,7 +89,7 @@ impl Said {
 
     fn stdout(&mut self, job: &Context, line: &[u8]) -> Result<(), Stopped> {
         if let Some(earlier) = self.result.take() {
-            // It was not the last line after all.
+            // The earlier line was not the last one, and so not the result.
             self.plain(job, &earlier)?;
         }
         let text = String::from_utf8_lossy(line).into_owned();
@@ -116,7 +115,7 @@ impl Said {
         };
         for heard in heard {
             match heard {
-                // An event is nested deeper than what it was made of.
+                // An event is nested deeper than the line that it was made of.
                 Heard::Event(_, body) if Json::parse(body.as_str()).is_err() => log(job, Source::Stdout, text)?,
                 Heard::Event(kind, body) => job.emit(&kind, &body)?,
                 Heard::Result(result) => self.end = Some(Ok(result)),
@@ -127,7 +126,8 @@ impl Said {
     }
 
     fn plain(&mut self, job: &Context, text: &str) -> Result<(), Stopped> {
-        // The first line that has no room is where the text is cut: what comes after a hole would read as if it followed.
+        // The text is cut at the first line that does not fit: later lines would seem to follow
+        // directly.
         self.text_is_full |= self.text.len() + text.len() >= TEXT_BYTES;
         if !self.text_is_full {
             self.text.push_str(text);
@@ -202,7 +202,8 @@ impl Said {
             },
             (Some(kind), Some(body)) => {
                 let kind = EventKind::from(kind.as_str());
-                // Whoever is gone waits for no child, and asks for it all the same.
+                // A program that has exited waits for no child, but its requests for children still
+                // count.
                 let waits = asked.is_none() || kind != EventKind::Delegate || !self.is_gone();
                 let call = AgentCall::Emit { kind, body };
                 if waits { self.call(job, asked, call) } else { people::ask_later(job, call).map(drop) }
@@ -214,8 +215,8 @@ impl Said {
         }
     }
 
-    /// Whether the program has exited, and so waits for no child. What it has asked for is
-    /// heard for a while, and holds its slot.
+    /// Whether the program has exited, and so waits for no child. Its requests are answered for a
+    /// while, during which it holds its slot.
     fn is_gone(&mut self) -> bool {
         if !self.program.is_some_and(super::has_exited) {
             return false;
@@ -227,7 +228,7 @@ impl Said {
         true
     }
 
-    /// Something about a stream, which waits if that is held.
+    /// Handles a line about a stream. It waits if the stream is held.
     fn in_stream(&mut self, job: &Context, (kind, asked): (&str, Option<&str>), body: &Json) -> Result<(), Stopped> {
         loop {
             match self.streams.take(job, (kind, asked), body) {
@@ -249,12 +250,12 @@ impl Said {
         }
     }
 
-    /// Whether something waits for a stream that is held.
+    /// Whether a line waits for a held stream.
     pub(super) fn waits(&self) -> bool {
         self.streams.any_waits()
     }
 
-    /// Says what has waited for its stream and need not any more.
+    /// Handles the lines whose streams are not held any more.
     pub(super) fn go_on(&mut self, job: &Context) -> Result<(), Stopped> {
         while let Some(Waiting { call, asked, .. }) = self.streams.next_waiting(job) {
             match call {
@@ -265,17 +266,17 @@ impl Said {
         Ok(())
     }
 
-    /// The program says nothing more: what waits is said as its streams go on.
+    /// Handles the lines that wait, once the program prints nothing more.
     pub(super) fn finish(&mut self, job: &Context) {
         while self.waits() {
             self.streams.wait(job);
-            // Of a job that is over what waits is dropped, a line at a time.
+            // When the job is over, the waiting lines are dropped one by one.
             let _ = self.go_on(job);
         }
     }
 
-    /// An upstream did not do what the program wanted: that is the error of one call, if
-    /// the line names one, and else why the job fails, unless a result follows.
+    /// Handles an error of an upstream. It is the error of one call if the line names one.
+    /// Otherwise the job fails with it, unless a result follows.
     fn upstream_error(&mut self, job: &Context, asked: Option<&str>, body: Option<&Json>) -> Result<(), Stopped> {
         let empty = Json::empty_object();
         let members = body.unwrap_or(&empty).members().unwrap_or_default();
@@ -298,7 +299,7 @@ impl Said {
         self.call(job, asked, AgentCall::Emit { kind: EventKind::ToolResult, body: result.json() })
     }
 
-    /// Asks people, and goes on: they are answered in their own time.
+    /// Asks people and goes on: the answer may take long.
     fn ask(&self, job: &Context, id: Option<&str>, call: Result<AgentCall, String>) -> Result<(), Stopped> {
         match (call, id, &self.answers) {
             (Ok(call), Some(id), Some(answers)) => answers.await_people(id, people::ask_later(job, call)?),
@@ -310,8 +311,8 @@ impl Said {
         Ok(())
     }
 
-    /// Leaves a file with the runtime. Nobody waits for a line without an id: why not is
-    /// in the log then.
+    /// Leaves a file as an artifact. If the line has no id, a failure is logged instead of
+    /// answered.
     fn leave(&mut self, job: &Context, asked: Option<&str>, line: &Members<'_>) -> Result<(), Stopped> {
         let Some(files) = &self.files else { return Ok(()) };
         let is_result = line.get("result") == Some("true");
@@ -323,7 +324,8 @@ impl Said {
         if let (None, Ok(AgentReply::Refused(why))) = (asked, &kept) {
             let message = format!("a file was not kept as an artifact: {}", why.message);
             match is_result {
-                // There is no other result, whatever it prints.
+                // This file was to be the result, so the job fails whatever else the program
+                // prints.
                 true => self.failure = Some(JobError { message, ..why.clone() }),
                 false => job.log(Level::Warn, &message)?,
             }
@@ -333,12 +335,13 @@ impl Said {
         if stopped { Err(Stopped) } else { Ok(()) }
     }
 
-    /// What has an id and is no call is answered all the same: somebody waits.
+    /// Answers a line that has an id but is not a valid call, because the program waits for an
+    /// answer.
     fn refuse(&self, asked: Option<&str>, why: &str) {
         self.answer(asked, Ok(AgentReply::Refused(JobError::new(ErrorCode::InvalidRequest, why))));
     }
 
-    /// Makes a call, and answers it if the program has given it an id.
+    /// Makes a call, and answers it if the program gave it an id.
     fn call(&self, job: &Context, asked: Option<&str>, call: AgentCall) -> Result<(), Stopped> {
         if asked.is_none() {
             return job.call(call);
@@ -349,7 +352,7 @@ impl Said {
         if stopped { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Waits for a child, no longer than the program does.
+    /// Waits for a child, but not after the program has exited.
     fn await_child(&mut self, job: &Context, asked: Option<&str>, child: JobId) -> Result<(), Stopped> {
         let call = people::ask_later(job, AgentCall::AwaitChild { job: child })?;
         let reply = loop {
@@ -372,12 +375,12 @@ impl Said {
         }
     }
 
-    /// What the job ends with, now that the program has.
+    /// The outcome of the job once the program has ended.
     pub(super) fn outcome(self, job: &Context, status: ExitStatus) -> Result<Outcome, AgentError> {
         if let Some(failure) = self.failure {
             return Err(AgentError(failure));
         }
-        // What it says itself of its failure is more than its exit code.
+        // The program's own error says more than its exit code.
         if let Some(Err(error)) = self.end {
             return Err(if job.cancelled() { Stopped.into() } else { AgentError(error) });
         }
@@ -415,7 +418,7 @@ fn of_stream(name: &str) -> Json {
     attributes.json()
 }
 
-/// A line that is no event. What is on stderr is not always a warning.
+/// Emits a line as a log event. Not every line on stderr is a warning, so all have the same level.
 fn log(job: &Context, source: Source, text: &str) -> Result<(), Stopped> {
     let attributes = match source {
         Source::Stdout => &OF_STDOUT,
@@ -424,7 +427,7 @@ fn log(job: &Context, source: Source, text: &str) -> Result<(), Stopped> {
     job.log_with(Level::Info, text, attributes)
 }
 
-/// The piece of a result in a line, or why there is none.
+/// The piece of the result in a line, or why there is none.
 fn piece(body: &Json) -> Result<AgentCall, &'static str> {
     let members = body.members().unwrap_or_default();
     let text = members.get_str("data").ok_or("`data` must be a text")?;
@@ -438,7 +441,7 @@ fn piece(body: &Json) -> Result<AgentCall, &'static str> {
     Ok(AgentCall::Chunk { data, more: members.get("more") != Some("false") })
 }
 
-/// What is missing in it is refused by name.
+/// Missing members become empty texts; the runtime refuses these by name.
 fn authorize(body: &Json) -> AgentCall {
     let members = body.members().unwrap_or_default();
     let text = |name: &str| members.get_str(name).unwrap_or_default();
@@ -450,7 +453,7 @@ fn authorize(body: &Json) -> AgentCall {
     AgentCall::Authorize { operation: text("operation"), target: text("target"), price }
 }
 
-/// Another value for a credential, this one if the program says so.
+/// The call that renews a credential, with the value that the program gives, if any.
 fn renewal(body: &Json) -> Option<AgentCall> {
     let members = body.members().ok()?;
     let value = match members.get("value") {
@@ -462,7 +465,7 @@ fn renewal(body: &Json) -> Option<AgentCall> {
 
 fn checkpoint(body: &Json) -> Option<AgentCall> {
     let members = body.members().unwrap_or_default();
-    // A line is what it is read back as.
+    // The state must be one line, because it is read back as a line.
     let state = members.get("state").and_then(|state| Json::parse(state).ok());
     let state = state.filter(|state| !state.as_str().contains('\n'))?;
     Some(AgentCall::Checkpoint { state: state.as_str().into(), label: members.get_str("label") })

@@ -1,4 +1,4 @@
-//! Lines by which a program opens streams of its job and says something in them.
+//! Lines with which a program opens streams of its job and writes to them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,65 +13,64 @@ use crate::agent::{Context, streams};
 /// The kinds of these lines.
 pub(super) const KINDS: [&str; 4] = ["stream.open", "stream.chunk", "stream.close", "stream.error"];
 
-/// Bytes of the name of a stream.
+/// The longest name of a stream, in bytes.
 const NAME_BYTES: usize = 127;
-/// Names that are known at once, of streams that may all be refused: far more than a job
-/// may have open.
+/// How many names are known at once: far more than a job may have open streams, because streams may
+/// have been refused.
 const NAMES: usize = 1024;
 
-/// What is said in streams whose readers want nothing more for now waits, so that the
-/// other lines of its program do not: so many bytes of all of them, and so many lines. Beyond,
-/// the program is not heard until one of them goes on.
+/// Lines of held streams wait, so that the program's other lines do not: at most so many bytes, and
+/// so many lines, of all streams together. Beyond that, nothing is read from the program until a
+/// stream goes on.
 const WAITING: (u64, u64) = (1 << 20, 256);
 
-/// The streams that a program has open, by the names that it gave them.
+/// The open streams of a program, by the names that it gave them.
 #[derive(Default)]
 pub(super) struct Streams {
     by_name: BTreeMap<String, Open>,
-    /// Those that it has ended, of which not everything is said.
+    /// Streams that the program has ended while some of their lines wait.
     ending: Vec<Open>,
-    /// What waits, in bytes and lines.
+    /// The waiting bytes and lines.
     waiting: (u64, u64),
 }
 
-/// One of them.
 #[derive(Default)]
 struct Open {
     number: u32,
-    /// Chunks left out since the last one.
+    /// The number of chunks left out since the last one.
     shed: u32,
-    /// What is to be said in it, in order.
+    /// The waiting lines, in order.
     waiting: VecDeque<Waiting>,
 }
 
-/// A line that waits.
+/// A waiting line.
 pub(super) struct Waiting {
-    /// `None`: its stream is over, and nothing is said of that once more.
+    /// `None`: the stream is over, and its end was already reported.
     pub(super) call: Option<AgentCall>,
-    /// The id by which it is answered.
+    /// The id of the line, for its answer.
     pub(super) asked: Option<String>,
     bytes: u64,
     is_end: bool,
 }
 
-/// What becomes of a line.
+/// The effect of a line.
 pub(super) enum Taken {
     /// It makes this call.
     Call(AgentCall),
     /// It is left out.
     LeftOut,
-    /// It waits: for its stream, behind what waits for that already.
+    /// It waits for its stream, after earlier lines of that stream.
     Waits,
-    /// As many wait as may.
+    /// It cannot wait: there is no more room.
     NoRoom,
 }
 
 impl Streams {
-    /// What becomes of a line, which is answered by an id perhaps.
+    /// Decides about a line, which has an id if it is to be answered.
     ///
     /// # Errors
     ///
-    /// What is wrong with the line.
+    /// The reason why the line is invalid.
     pub(super) fn take(
         &mut self,
         job: &Context,
@@ -137,12 +136,12 @@ impl Streams {
         Ok(Taken::Waits)
     }
 
-    /// Whether something waits.
+    /// Whether any line waits.
     pub(super) fn any_waits(&self) -> bool {
         self.waiting.1 > 0
     }
 
-    /// Waits until something of it may be said.
+    /// Waits until one of the waiting lines can be handled.
     pub(super) fn wait(&self, job: &Context) {
         let waiting = self.by_name.values().chain(&self.ending).filter(|open| !open.waiting.is_empty());
         let numbers: Vec<u32> = waiting.map(|open| open.number).collect();
@@ -151,7 +150,7 @@ impl Streams {
         }
     }
 
-    /// What waits and may be said by now: the next line of one of them.
+    /// The next waiting line that can be handled.
     pub(super) fn next_waiting(&mut self, job: &Context) -> Option<Waiting> {
         if !self.any_waits() {
             return None;
@@ -167,7 +166,7 @@ impl Streams {
         Some(next)
     }
 
-    /// Forgets names of streams that are over where another one needs the room.
+    /// Makes room for a name by removing names of streams that are over.
     fn make_room(&mut self, job: &Context, name: &str) -> Result<(), String> {
         let forgets = |open: &Open| streams::is_over(job, open.number) && !streams::finish(job, open.number);
         if self.by_name.get(name).is_some_and(forgets) {

@@ -1,8 +1,8 @@
-//! A pseudo-terminal in place of the pipes that a program prints into: what it
-//! prints comes line by line, where into a pipe it would come by the buffer.
+//! A pseudo-terminal instead of pipes for the output of a program, so that the program prints line
+//! by line instead of in blocks.
 //!
-//! It is raw: nothing is echoed, and an LF stays one. It is nobody's controlling
-//! terminal, so that its end sends no SIGHUP.
+//! It is raw: nothing is echoed, and LF stays LF. It is not a controlling terminal, so that closing
+//! it sends no SIGHUP.
 
 use std::fs::File;
 use std::io;
@@ -11,23 +11,23 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-/// What a program is told besides, so that it prints no colours: nobody sees them.
+/// Variables that ask a program to print no colours.
 pub(super) const VARIABLES: [(&str, &str); 2] = [("TERM", "dumb"), ("NO_COLOR", "1")];
 
 /// Both ends of a pseudo-terminal.
 pub(super) struct Terminal {
-    /// Where what the program prints is read.
+    /// The end from which the output is read.
     pub(super) ours: File,
-    /// Its stdout and stderr.
+    /// The end that is the program's stdout and stderr.
     pub(super) theirs: File,
 }
 
 impl Terminal {
-    /// A new one.
+    /// Opens a pseudo-terminal.
     ///
     /// # Errors
     ///
-    /// If the system has none left, or no terminals.
+    /// If the system has none left, or does not support them.
     pub(super) fn open() -> io::Result<Terminal> {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&ours)?;

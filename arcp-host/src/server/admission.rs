@@ -1,5 +1,5 @@
-//! Connections without a session: how many there may be, how many of one
-//! peer, and which goes when there are too many.
+//! Bounds for connections without a session, in all and for each peer, and the choice of the one to
+//! close when there are too many.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +7,9 @@ use arcp_proto::id::ConnId;
 
 use super::origin::Source;
 
-/// Connections whose session is not open yet, and those that were told
-/// goodbye. Those of no source share as if they came from one. Of those that were
-/// told goodbye the oldest goes first, then the one that was silent for longest.
+/// Connections whose session is not open yet, and those to which the goodbye was sent. Connections
+/// without a known source share one source. Of one source, the connection with the oldest goodbye
+/// is closed first, and then the one that was silent for longest.
 #[derive(Debug)]
 pub(super) struct Admission {
     most: usize,
@@ -19,7 +19,7 @@ pub(super) struct Admission {
     tick: u64,
 }
 
-/// The smallest goes first.
+/// The order in which connections are closed: the smallest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing {
     may_stay: bool,
@@ -32,8 +32,7 @@ impl Admission {
         Admission { most, most_of_source, by_source: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
     }
 
-    /// Adds a connection that was just accepted; gives the one that has to go
-    /// for it, if there are too many.
+    /// Adds a connection that was just accepted. If there are too many, returns the one to close.
     pub(super) fn enter(&mut self, conn: ConnId, source: Source) -> Option<ConnId> {
         self.put(conn, source, true);
         let of_source = self.by_source.get(&source).map_or(0, BTreeSet::len);
@@ -43,20 +42,20 @@ impl Admission {
         if self.by_conn.len() > self.most { self.first() } else { None }
     }
 
-    /// A request or a frame came from a connection without a session.
+    /// Notes a request or a frame from a connection without a session.
     pub(super) fn heard(&mut self, conn: ConnId) {
         if let Some(source) = self.leave(conn) {
             self.put(conn, source, true);
         }
     }
 
-    /// The connection was told goodbye.
+    /// Notes that the goodbye was sent to the connection.
     pub(super) fn goodbye(&mut self, conn: ConnId, source: Source) {
         self.leave(conn);
         self.put(conn, source, false);
     }
 
-    /// The connection has a session now, or is gone.
+    /// Removes a connection that has a session or is gone.
     pub(super) fn leave(&mut self, conn: ConnId) -> Option<Source> {
         let (source, standing) = self.by_conn.remove(&conn)?;
         if let Some(held) = self.by_source.get_mut(&source) {
@@ -68,7 +67,7 @@ impl Admission {
         Some(source)
     }
 
-    /// The one that goes first of all: of the source that has the most.
+    /// The first connection to close among all: one of the source with the most connections.
     pub(super) fn first(&self) -> Option<ConnId> {
         let (source, _) = self.by_source.iter().max_by_key(|(_, held)| held.len())?;
         self.first_of(*source)

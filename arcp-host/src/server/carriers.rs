@@ -1,5 +1,5 @@
-//! Connections that carry others: those of HTTP/2 and QUIC, which their adapters
-//! read and write. Who may have one, and for how long without a session.
+//! Carriers: connections of HTTP/2 and QUIC that carry others as streams, and that their adapters
+//! read and write. This module decides who may have one, and for how long without a session.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,30 +11,29 @@ use super::connections::{Connections, HEAD_TIMEOUT, LINGER};
 use super::origin::Origin;
 use crate::server_log::log;
 
-/// How long a connection may be without a stream that has had one.
+/// How long a carrier that has had a stream may be without one.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Why a connection that carries others is told to end.
+/// The reason for which a carrier has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarrierEnd {
-    /// The server ends: the streams that there are end by themselves, and no other
-    /// is to come.
+    /// The server ends: existing streams end by themselves, and no new stream may open.
     Stopping,
-    /// At once: there are too many connections without a session.
+    /// End at once: there are too many connections without a session.
     TooMany,
-    /// At once: no handshake, request or session came in time.
+    /// End at once: no handshake, request or session came in time.
     Late,
-    /// At once: too much of it came to no session.
+    /// End at once: too many of its streams or requests led to no session.
     Failed,
 }
 
-/// Tells an adapter that it is to end.
+/// Tells an adapter that its carrier has to end.
 pub(super) type TellEnd = Box<dyn Fn(CarrierEnd) + Send>;
 
-/// All of them.
+/// All carriers.
 pub(super) struct Carriers {
     by_conn: BTreeMap<ConnId, Carrier>,
-    /// How long one has from its first stream to its first session.
+    /// How long the peer has from its first stream to its first session.
     #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "there are no streams"))]
     session_within: Duration,
 }
@@ -43,18 +42,18 @@ struct Carrier {
     from: Origin,
     tell: TellEnd,
     streams: usize,
-    /// Streams that came to no session.
+    /// The number of streams that led to no session.
     failed: u32,
-    /// Its peer has had a session on it.
+    /// Whether the peer has had a session on this carrier.
     proved: bool,
-    /// By when it has to have had one, from its first stream on: whoever opens one after the
-    /// other has no more time than whoever opens one.
+    /// The deadline for the first session. It counts from the first stream, so that opening further
+    /// streams gives a peer no more time.
     session_by: Option<Instant>,
     deadline: Option<Instant>,
 }
 
 impl Carriers {
-    /// None, on which a stream has so long for its session.
+    /// No carriers yet. The first session must be opened within `handshake_timeout` and [`LINGER`].
     pub(super) fn new(handshake_timeout: Duration) -> Carriers {
         Carriers { by_conn: BTreeMap::new(), session_within: handshake_timeout.saturating_add(LINGER) }
     }
@@ -71,7 +70,7 @@ impl Carriers {
         self.by_conn.contains_key(&conn)
     }
 
-    /// The server ends.
+    /// Tells all carriers that the server ends.
     pub(super) fn stop(&self) {
         self.by_conn.values().for_each(|carrier| (carrier.tell)(CarrierEnd::Stopping));
     }
@@ -81,12 +80,12 @@ impl Carriers {
         self.by_conn.get(&conn).map(|carrier| carrier.from)
     }
 
-    /// When it has to have gone on.
+    /// The deadline of a carrier, if `conn` is one.
     pub(super) fn deadline(&mut self, conn: ConnId) -> Option<&mut Option<Instant>> {
         self.by_conn.get_mut(&conn).map(|carrier| &mut carrier.deadline)
     }
 
-    /// It is over; it is told why.
+    /// Removes a carrier and tells its adapter why.
     pub(super) fn remove(&mut self, conn: ConnId, why: CarrierEnd) {
         if let Some(carrier) = self.by_conn.remove(&conn) {
             (carrier.tell)(why);
@@ -95,7 +94,7 @@ impl Carriers {
 }
 
 impl<S: Socket> Connections<S> {
-    /// Adds a connection that carries others; `None` where there is no room.
+    /// Adds a carrier; `None` if there is no room.
     pub(super) fn carry(&mut self, from: Origin, has_tls: bool, tell: TellEnd) -> Option<ConnId> {
         if self.is_full() {
             return None;
@@ -109,14 +108,14 @@ impl<S: Socket> Connections<S> {
         self.carriers.has(conn).then_some(conn)
     }
 
-    /// The TLS handshake of a carrier is done.
+    /// Notes that the TLS handshake of a carrier is done.
     pub(super) fn carrier_is_secure(&mut self, conn: ConnId) {
         if self.carriers.has(conn) && self.end_handshake(conn) {
             self.set_deadline(conn, Some(Instant::now() + HEAD_TIMEOUT));
         }
     }
 
-    /// A stream of a carrier was added: its own place counts while it is there.
+    /// Counts a new stream. While it exists, the stream counts instead of its carrier.
     #[cfg(feature = "tls")]
     pub(super) fn stream_began(&mut self, conn: ConnId) {
         let within = self.carriers.session_within;
@@ -128,7 +127,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// A stream of a carrier has a session: its connection has the time that it wants.
+    /// Notes that a stream has a session: its carrier has no deadline any more.
     pub(super) fn carrier_has_session(&mut self, conn: ConnId) {
         if let Some(carrier) = self.carriers.by_conn.get_mut(&conn) {
             carrier.proved = true;
@@ -136,7 +135,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// A stream of a carrier is gone.
+    /// Notes that a stream is gone.
     pub(super) fn stream_ended(&mut self, conn: ConnId, proved: bool) {
         let Some(carrier) = self.carriers.by_conn.get_mut(&conn) else {
             return;
@@ -154,7 +153,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Something that a carrier's peer asked for came to no session.
+    /// Counts a request of a carrier's peer that led to no session.
     pub(super) fn stream_failed(&mut self, conn: ConnId) {
         let most = self.failed_streams();
         if let Some(carrier) = self.carriers.by_conn.get_mut(&conn) {

@@ -1,4 +1,4 @@
-//! What stands between a connection and its socket: nothing, or TLS.
+//! The layer between a connection and its socket: nothing, or TLS.
 
 use std::io::{self, Read, Write};
 
@@ -13,13 +13,13 @@ pub(super) enum Channel<S> {
     Clear(S),
     #[cfg(feature = "tls")]
     Tls(Box<TlsChannel<S>>),
-    /// A stream of a connection on which its client has shown these.
+    /// A stream of a carrier, with the certificates of its client.
     #[cfg(feature = "tls")]
     Carried(S, Vec<CertificateDer<'static>>),
 }
 
 impl<S: Socket> Channel<S> {
-    /// Whether nothing of the peer's can be read before the handshake is done.
+    /// Whether the TLS handshake has yet to be done before frames can be read.
     pub(super) fn is_handshaking(&self) -> bool {
         match self {
             Channel::Clear(_) => false,
@@ -33,7 +33,7 @@ impl<S: Socket> Channel<S> {
 
 #[cfg(feature = "tls")]
 impl<S: Socket> Channel<S> {
-    /// What is known of its client by a certificate that counts now.
+    /// The principal that the client's certificate proves, if it is accepted at present.
     pub(super) fn certified(&self, shown: &Shown) -> Option<Certified> {
         match self {
             Channel::Clear(_) => None,
@@ -42,7 +42,7 @@ impl<S: Socket> Channel<S> {
         }
     }
 
-    /// Whether its client is somebody else by now, or nobody, by its certificate.
+    /// Whether the client's certificate proves another principal, or none, since it was checked.
     pub(super) fn has_changed(&self, before: &Shown, now: &Shown) -> bool {
         match self {
             Channel::Clear(_) => false,
@@ -100,7 +100,7 @@ impl<S: Socket> Socket for Channel<S> {
     fn notes_what_follows(&self) -> bool {
         match self {
             Channel::Clear(socket) => socket.notes_what_follows(),
-            // What was read of the socket may be more than was given.
+            // TLS may have read more from the socket than it has returned.
             #[cfg(feature = "tls")]
             Channel::Tls(_) => false,
             #[cfg(feature = "tls")]

@@ -1,5 +1,4 @@
-//! One connection of a server: from the first byte of a request to the last of
-//! a goodbye.
+//! One connection of a server, from the first byte of its request to the last byte of the goodbye.
 
 use std::io::{self, Write as _};
 use std::time::Instant;
@@ -12,47 +11,47 @@ use super::origin::Origin;
 use crate::driver::WriteWindow;
 use crate::framing::Framing;
 
-/// An output buffer that is empty gives back what is beyond this.
+/// An empty output buffer keeps at most this capacity, in bytes.
 const KEPT_OUTPUT: usize = 512;
 
 pub(super) struct Connection<S> {
     pub(super) socket: Channel<S>,
-    /// Its TLS handshake is not done.
+    /// Whether its TLS handshake is not yet done.
     pub(super) handshaking: bool,
     pub(super) from: Origin,
     pub(super) stage: Stage,
     pub(super) phase: Phase,
     pub(super) writable: bool,
     pub(super) paused: bool,
-    /// Since when it is.
+    /// The time at which the pause began.
     pub(super) paused_at: Option<Instant>,
-    /// Something came while it was paused.
+    /// Whether bytes came while it was paused.
     pub(super) unread: bool,
     pub(super) window: WriteWindow,
     pub(super) deadline: Option<Instant>,
-    /// The connection that carries it, if it is a stream of one.
+    /// The carrier of this connection, if it is a stream.
     pub(super) carrier: Option<ConnId>,
-    /// Its peer has had a session on it.
+    /// Whether its peer has had a session on it.
     pub(super) proved: bool,
 }
 
 pub(super) enum Stage {
-    /// The request head, as far as it has come, and an answer.
+    /// An HTTP request head, as far as it has come, and the response.
     Http { head: Vec<u8>, out: Vec<u8> },
-    /// A peer the core knows.
+    /// A connection that the core knows.
     Open(Framing),
 }
 
-/// How far a connection is on its way out.
+/// How far the end of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It is read and written.
     Open,
-    /// Its peer says nothing more, and is told what it is owed for what it has said.
+    /// The peer sends nothing more; answers that it is owed are still sent.
     Ended,
-    /// What is left is written; what comes is thrown away.
+    /// The remaining output is written; input is discarded.
     Goodbye,
-    /// Everything is written and our end is shut; the peer's end is awaited.
+    /// Everything is written and our side is shut down; the peer has yet to close.
     Shut,
 }
 
@@ -75,7 +74,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Its framing, once there is one.
+    /// The framing; `None` before the request was answered.
     pub(super) fn framing(&mut self) -> Option<&mut Framing> {
         match &mut self.stage {
             Stage::Http { .. } => None,
@@ -83,13 +82,13 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Whether the core knows it, or did until its goodbye.
+    /// Whether the core knows the connection, or knew it until the goodbye.
     pub(super) fn is_known(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
     }
 
-    /// Whether a peer that says nothing more may still read: a pipe has two
-    /// ends, and what is written last goes out.
+    /// Whether a peer that has ended its side may still read. That is so for lines: a pipe has two
+    /// ends, and the last output is still written.
     pub(super) fn may_write_on(&mut self) -> bool {
         let written = self.is_written();
         match (&self.stage, self.phase) {
@@ -111,8 +110,7 @@ impl<S: Socket> Connection<S> {
         self.output().is_empty()
     }
 
-    /// Bytes of pongs that are not written, and whether one had to be held
-    /// back.
+    /// The bytes of unwritten pongs, and whether one had to be held back.
     pub(super) fn pongs(&self) -> (usize, bool) {
         match &self.stage {
             Stage::Http { .. } => (0, false),
@@ -120,7 +118,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Writes as much as the socket takes; gives how much that was.
+    /// Writes as much as the socket takes; returns the number of bytes.
     pub(super) fn write(&mut self) -> io::Result<usize> {
         let mut written = 0;
         while self.writable && !self.is_written() {
@@ -148,7 +146,7 @@ impl<S: Socket> Connection<S> {
         }
         let out = self.output();
         if out.is_empty() && out.capacity() > KEPT_OUTPUT {
-            // An idle connection holds no memory here.
+            // An idle connection holds no memory for output.
             *out = Vec::new();
         }
         Ok(written)

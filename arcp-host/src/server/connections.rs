@@ -1,5 +1,5 @@
-//! The connections of a server: who may come, what is read and written when,
-//! and who has to go.
+//! The connections of a server: which are admitted, when each is read and written, and which are
+//! closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,16 +29,14 @@ use crate::server_log::log;
 #[cfg(feature = "tls")]
 use crate::tls::{Certified, Shown};
 
-/// Time for the whole request head, from when a connection is accepted or its TLS
-/// handshake is done; then it is closed.
+/// The time for the whole request head, counted from the accept or from the end of the TLS
+/// handshake. After it the connection is closed.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a peer that was told goodbye may take to read it and to close; then its
-/// connection is dropped.
+/// How long a peer may take to read the goodbye and to close. After it the connection is dropped.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// Every connection of the server.
 pub(super) struct Connections<S> {
-    // Each in a place of its own: a tree keeps room for others beside them.
+    // Boxed, because a B-tree node has room for several values.
     pub(super) by_conn: BTreeMap<ConnId, Box<Connection<S>>>,
     pub(super) carriers: Carriers,
     next: u64,
@@ -46,69 +44,68 @@ pub(super) struct Connections<S> {
     slow_reader_grace: Duration,
     admission: Admission,
     handshakes: Handshakes,
-    /// The most connections there may be.
+    /// The maximum number of connections.
     most: usize,
-    /// Bytes of pongs that are not written, of all connections.
+    /// Bytes of unwritten pongs of all connections.
     pong_bytes: usize,
     partial: Partial,
-    /// What is counted of all of them.
+    /// The counters of all connections.
     pub(super) traffic: Traffic,
-    /// By which what is counted may be asked for.
+    /// The digest of the token for `/metrics`.
     metrics_token: Option<SecretDigest>,
-    /// What the port shows, and who is known on it by a certificate.
+    /// The present certificate, and the clients that are known by certificates.
     #[cfg(feature = "tls")]
     pub(super) shown: Option<Arc<Shown>>,
     pub(super) due: Due,
-    /// When bytes were last written, or a connection ended.
+    /// The time at which bytes were last written or a connection ended.
     pub(super) progress_at: Instant,
 }
 
-/// Connections whose TLS handshake is not done.
+/// Connections whose TLS handshake is not yet done.
 struct Handshakes {
     begun: Admission,
     timeout: Duration,
 }
 
-/// Which connections the next turn has to look at, and what for.
+/// The connections that the next turn has to handle, by reason.
 #[derive(Default)]
 pub(super) struct Due {
     /// Something may be read.
     pub(super) readable: BTreeSet<ConnId>,
     /// Something may be written.
     pub(super) dirty: BTreeSet<ConnId>,
-    /// Not paused any more: frames may already be there.
+    /// Pauses that have ended: frames may already be there.
     pub(super) resumed: BTreeSet<ConnId>,
-    /// When connections are given up: slow heads, slow goodbyes, pongs that
-    /// are not read.
+    /// When connections are closed: for slow heads, slow goodbyes and unread pongs.
     deadlines: BTreeSet<(Instant, ConnId)>,
-    /// Those whose peers say nothing more and are owed something.
+    /// Connections whose peers send nothing more but are owed an answer.
     pub(super) ended: BTreeSet<ConnId>,
-    /// New connections the core does not know of.
+    /// Inputs about new connections, for the core.
     pub(super) opened: Vec<Input>,
-    /// Lost connections the core does not know of.
+    /// Lost connections of which the core has to be told.
     pub(super) gone: Vec<ConnId>,
 }
 
 impl Due {
-    /// Whether there is something to do at once.
+    /// Whether something can be done without waiting.
     fn has_work(&self) -> bool {
         let idle = self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty();
         !(idle && self.opened.is_empty() && self.gone.is_empty())
     }
 
-    /// When the next connection is given up.
+    /// The time at which the next connection is closed.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Takes the next connection that is to be given up by now.
+    /// Takes the next connection whose deadline has passed.
     pub(super) fn pop_late(&mut self, now: Instant) -> Option<ConnId> {
         let (at, conn) = self.deadlines.first().copied()?;
         (at <= now).then(|| self.deadlines.pop_first())?;
         Some(conn)
     }
 
-    /// A connection is gone: it is not read or written any more.
+    /// Removes a connection that is gone.
     fn forget(&mut self, conn: ConnId) {
         self.readable.remove(&conn);
         self.dirty.remove(&conn);
@@ -118,7 +115,7 @@ impl Due {
 }
 
 impl<S: Socket> Connections<S> {
-    /// No connections, of which there may be `most`.
+    /// No connections; there may be at most `most`.
     pub(super) fn new(
         config: &Config,
         most: usize,
@@ -153,7 +150,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Whether one more would be too many and none can go for it.
+    /// Whether there are too many connections and none can be closed for a new one.
     pub(super) fn is_full(&self) -> bool {
         self.is_at_most() && self.admission.first().is_none()
     }
@@ -162,8 +159,7 @@ impl<S: Socket> Connections<S> {
         self.by_conn.len() + self.carriers.len() >= self.most
     }
 
-    /// Adds a connection that begins with a request head, or with a handshake
-    /// before that.
+    /// Adds a connection that begins with a request head, or with a TLS handshake before it.
     pub(super) fn accept(&mut self, from: Origin, socket: impl FnOnce(ConnId) -> io::Result<Channel<S>>) {
         let Some(conn) = self.add(from, Stage::Http { head: Vec::new(), out: Vec::new() }, socket) else {
             return;
@@ -172,7 +168,7 @@ impl<S: Socket> Connections<S> {
         self.set_deadline(conn, Some(Instant::now() + span));
     }
 
-    /// A TLS handshake has begun; gives how long it may take.
+    /// Notes that a TLS handshake has begun; returns how long it may take.
     pub(super) fn begin_handshake(&mut self, conn: ConnId, from: Origin) -> Duration {
         if let Some(other) = self.handshakes.begun.enter(conn, from.into()) {
             log(format_args!("arcp: too many TLS handshakes at once: the one that began first was closed"));
@@ -181,7 +177,7 @@ impl<S: Socket> Connections<S> {
         self.handshakes.timeout
     }
 
-    /// A TLS handshake is done; false if none had begun.
+    /// Notes that a TLS handshake is done; returns false if none had begun.
     pub(super) fn end_handshake(&mut self, conn: ConnId) -> bool {
         self.admission.heard(conn);
         self.handshakes.begun.leave(conn).is_some()
@@ -191,8 +187,7 @@ impl<S: Socket> Connections<S> {
         self.by_conn.get(&conn).is_some_and(|connection| connection.handshaking)
     }
 
-    /// A connection was read: perhaps its handshake is done, and its request comes
-    /// next.
+    /// Called after a read: if the handshake is done, the request comes next.
     pub(super) fn note_handshake(&mut self, conn: ConnId) {
         if let Some(connection) = self.by_conn.get_mut(&conn)
             && connection.handshaking
@@ -204,7 +199,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Adds a connection whose frames begin at once.
+    /// Adds a connection that begins with frames.
     pub(super) fn open(
         &mut self,
         from: Origin,
@@ -215,11 +210,11 @@ impl<S: Socket> Connections<S> {
         let frame = &self.limits.frame;
         let framing = match transport {
             Transport::WebSocket => Framing::websocket_server(frame.handshake_frame_bytes),
-            // Whom an application hands over by name has nothing to prove.
+            // A peer that the application hands over with a name needs no proof.
             Transport::Lines if from == Origin::Unknown && vouched.peer.is_some() => Framing::lines(frame.frame_bytes),
             Transport::Lines | Transport::LinesBeside => Framing::lines(frame.handshake_frame_bytes),
         };
-        // Beside lines are binary messages only where their place is known.
+        // Binary messages beside lines need a `Beside`, which only streams have.
         let transport = if framing.is_lines() { Transport::Lines } else { transport };
         let socket = |conn| socket(conn).map(Channel::Clear);
         if let Some(conn) = self.add(from, Stage::Open(framing), socket) {
@@ -227,8 +222,8 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Adds a stream of a carrier, whose client has shown these certificates, with binary
-    /// messages beside its lines if there is a place for them.
+    /// Adds a stream of a carrier. `certificates` are those of its client. With `beside`, binary
+    /// messages travel beside the lines.
     #[cfg(feature = "tls")]
     pub(super) fn open_on(
         &mut self,
@@ -246,7 +241,7 @@ impl<S: Socket> Connections<S> {
             None => (Transport::Lines, Framing::lines(bytes)),
         };
         let socket = |conn| socket(conn).map(|socket| Channel::Carried(socket, certificates));
-        // Before it is added: a peer whose carrier counted beside it would count twice.
+        // Before the stream is added, so that the carrier and its stream are not both counted.
         self.stream_began(carrier);
         let Some(conn) = self.add(from, Stage::Open(framing), socket) else {
             self.stream_ended(carrier, false);
@@ -259,7 +254,7 @@ impl<S: Socket> Connections<S> {
         self.due.opened.extend(opened(conn, transport, from, certified));
     }
 
-    /// Adds a connection. Another one goes where there are too many.
+    /// Adds a connection. If there are too many, another one is closed.
     fn add(
         &mut self,
         from: Origin,
@@ -274,7 +269,7 @@ impl<S: Socket> Connections<S> {
         self.by_conn.contains_key(&conn).then_some(conn)
     }
 
-    /// Makes room for a connection, and gives its number.
+    /// Makes room for a connection, and returns its number.
     pub(super) fn next_conn(&mut self) -> ConnId {
         while self.is_at_most()
             && let Some(other) = self.admission.first()
@@ -285,7 +280,7 @@ impl<S: Socket> Connections<S> {
         ConnId(self.next - 1)
     }
 
-    /// A connection has no session yet, or none any more.
+    /// Notes that a connection has no session.
     pub(super) fn enter(&mut self, conn: ConnId, from: Origin) {
         if let Some(other) = self.admission.enter(conn, from.into()) {
             log(format_args!("arcp: too many connections without a session: the one silent for longest was closed"));
@@ -293,7 +288,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// A connection has a session, or a stream that counts in its place.
+    /// Notes that a connection has a session, or a stream that counts instead of it.
     pub(super) fn admit(&mut self, conn: ConnId) {
         self.admission.leave(conn);
         self.handshakes.begun.leave(conn);
@@ -319,8 +314,7 @@ impl<S: Socket> Connections<S> {
         self.due.has_work()
     }
 
-    /// Takes bytes from a socket. Gives what the core must be told before
-    /// any frame.
+    /// Takes bytes from a socket. Returns the inputs for the core that come before any frame.
     pub(super) fn take(
         &mut self,
         conn: ConnId,
@@ -369,7 +363,8 @@ impl<S: Socket> Connections<S> {
         opened(conn, Transport::WebSocket, from, self.certified(conn))
     }
 
-    /// Who shows a certificate, if that is known, and its fingerprint.
+    /// The principal that the client's certificate proves, if it is known, and the certificate's
+    /// fingerprint.
     #[cfg(feature = "tls")]
     fn certified(&self, conn: ConnId) -> Vouched {
         let connection = self.shown.as_ref().zip(self.by_conn.get(&conn));
@@ -384,8 +379,9 @@ impl<S: Socket> Connections<S> {
         Vouched::default()
     }
 
-    /// The certificates were read again: who is somebody else by its own now, or
-    /// nobody, has to go. Gives those that the core is to tell so; others are gone.
+    /// Takes over certificates that were read again, and closes connections whose certificate
+    /// proves another principal or none. Returns those of which the core has to tell the client;
+    /// the others are gone.
     #[cfg(feature = "tls")]
     pub(super) fn show(&mut self, now: Arc<Shown>) -> Vec<ConnId> {
         let Some(before) = self.shown.replace(now.clone()).filter(|before| !Arc::ptr_eq(before, &now)) else {
@@ -414,7 +410,7 @@ impl<S: Socket> Connections<S> {
         framing.hold_pongs_up_to(bounds.pong_bytes_per_connection.min(bounds.pong_bytes.saturating_sub(others)));
         let framed = framing.next_frame();
         self.pong_bytes = others + framing.pongs().0;
-        // Reading may have produced something to write, such as a pong.
+        // Reading may have produced output, such as a pong.
         if !framing.output().is_empty() {
             self.due.dirty.insert(conn);
         }
@@ -428,8 +424,7 @@ impl<S: Socket> Connections<S> {
         framed
     }
 
-    /// What has come is of no whole message. Where there is too much of that,
-    /// some connections go.
+    /// Counts bytes of an unfinished message. If there are too many, closes connections.
     fn hold_partial(&mut self, conn: ConnId, source: Source, bytes: usize) {
         let mut over = self.partial.hold(conn, source, bytes);
         while let Some(other) = over {
@@ -441,7 +436,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Writes what there is; gives the credit of what was written.
+    /// Writes the queued output; returns the credit for it.
     pub(super) fn flush(&mut self, conn: ConnId) -> Option<Input> {
         let connection = self.by_conn.get_mut(&conn)?;
         if connection.phase == Phase::Shut {
@@ -466,13 +461,13 @@ impl<S: Socket> Connections<S> {
         };
         match (connection.phase, &connection.stage) {
             (Phase::Open, Stage::Open(_)) => {
-                // A pong that cannot be written is a peer that reads too slowly.
+                // A peer that takes no pong reads too slowly.
                 let since = connection.deadline.filter(|_| written == 0);
                 let until = held.then(|| since.unwrap_or_else(|| Instant::now() + self.slow_reader_grace));
                 self.set_deadline(conn, until);
             }
             (Phase::Goodbye, _) if all => {
-                // Shut once: each time the system reports it as writable again.
+                // Shut down once: each call makes the system report the socket as writable again.
                 match connection.socket.shut_down() {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
                     Ok(()) | Err(_) => {
@@ -486,18 +481,18 @@ impl<S: Socket> Connections<S> {
         credit
     }
 
-    /// The peer of a connection says nothing more, and reads on: it has as long to be
-    /// answered and to read that as one that is slow.
+    /// Notes that the peer sends nothing more. It has as long as a slow reader to be answered and
+    /// to read the answers.
     pub(super) fn end(&mut self, conn: ConnId) {
         let Some(connection) = self.by_conn.get_mut(&conn).filter(|connection| connection.phase == Phase::Open) else {
-            return; // It was told so already, or says goodbye.
+            return; // The peer has already ended, or the goodbye was sent.
         };
         connection.phase = Phase::Ended;
         self.due.ended.insert(conn);
         self.set_deadline(conn, Some(Instant::now() + self.slow_reader_grace));
     }
 
-    /// Reads no more, writes what is left, then ends.
+    /// Stops reading, writes the remaining output, then ends.
     pub(super) fn finish(&mut self, conn: ConnId) {
         let is_open = |connection: &&mut Box<Connection<S>>| matches!(connection.phase, Phase::Open | Phase::Ended);
         let Some(connection) = self.by_conn.get_mut(&conn).filter(is_open) else {
@@ -510,17 +505,17 @@ impl<S: Socket> Connections<S> {
         self.set_deadline(conn, Some(Instant::now() + LINGER));
     }
 
-    /// The time of a connection is over.
+    /// Closes a connection whose deadline has passed.
     pub(super) fn expire(&mut self, conn: ConnId) {
         self.drop_for(conn, CarrierEnd::Late);
     }
 
-    /// Gives a connection up, for which there is no room; the core will be told.
+    /// Drops a connection for which there is no room; the core is told.
     pub(super) fn drop_now(&mut self, conn: ConnId) {
         self.drop_for(conn, CarrierEnd::TooMany);
     }
 
-    /// The same; one that carries others is told why.
+    /// Drops a connection; the adapter of a carrier is told why.
     pub(super) fn drop_for(&mut self, conn: ConnId, why: CarrierEnd) {
         self.set_deadline(conn, None);
         self.admit(conn);
@@ -548,7 +543,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// A connection that the core knows and that has not been told goodbye.
+    /// A connection that the core knows and to which no goodbye was sent.
     fn known(&mut self, conn: ConnId) -> Option<&mut Connection<S>> {
         let is_told = |connection: &Connection<S>| matches!(connection.phase, Phase::Open | Phase::Ended);
         self.by_conn.get_mut(&conn).map(Box::as_mut).filter(|connection| connection.is_known() && is_told(connection))
@@ -630,7 +625,7 @@ impl<S: Socket> Sockets for Connections<S> {
     }
 }
 
-/// What the core is told of a peer that can speak now.
+/// The inputs that tell the core about a new peer.
 fn opened(conn: ConnId, transport: Transport, from: Origin, Vouched { peer, binding }: Vouched) -> Vec<Input> {
     let opened = Input::Opened { conn, transport, address: from.address(), binding, peer };
     vec![opened, WriteWindow::opening_credit(conn)]

@@ -1,4 +1,4 @@
-//! Where a server listens, as a person writes it.
+//! The places at which a server listens, and their text form.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use arcp_proto::runtime::Transport;
 use super::origin::{Begins, Vouched};
 use crate::unix;
 
-/// The permissions of a Unix socket unless somebody says so: its owner's.
+/// The permissions of a Unix socket by default: its owner only.
 const OWN_MODE: u32 = 0o600;
-/// What a mode is written behind.
+/// The text before a mode.
 const MODE: &str = "?mode=";
 
-/// A place where a server listens.
+/// A place at which a server listens.
 ///
 /// | text | what |
 /// |---|---|
@@ -25,8 +25,8 @@ const MODE: &str = "?mode=";
 /// | `unix:///PATH`, `unix:PATH`, `?mode=660` behind it | a Unix socket |
 /// | `stdio:` | stdin and stdout |
 ///
-/// Without a host it is this machine alone. Names of hosts are looked up when the text is
-/// read. A path is what stands there: nothing in it is decoded.
+/// Without a host, it listens on the loopback address only. Host names are resolved when the text
+/// is parsed. A path is taken literally: nothing in it is decoded.
 ///
 /// ```
 /// use arcp_host::server::Listen;
@@ -43,14 +43,14 @@ pub enum Listen {
     WebSocket {
         /// The address; port 0 picks one.
         address: SocketAddr,
-        /// Whether over TLS; `None`: if the server has a certificate.
+        /// Whether it uses TLS; `None`: if the server has a certificate.
         tls: Option<bool>,
     },
     /// A port for HTTP/2: frames both ways on one stream.
     Http2 {
         /// The address; port 0 picks one.
         address: SocketAddr,
-        /// Whether over TLS.
+        /// Whether it uses TLS.
         tls: bool,
     },
     /// A port for QUIC.
@@ -58,24 +58,24 @@ pub enum Listen {
         /// The address; port 0 picks one.
         address: SocketAddr,
     },
-    /// A Unix socket, with one frame a line.
+    /// A Unix socket, with one frame per line.
     Unix {
-        /// Its file.
+        /// The path of the socket.
         path: PathBuf,
-        /// Who may connect: the permissions of the file, within 0o666.
+        /// The permissions of the file, within 0o666: they say who may connect.
         mode: u32,
     },
-    /// stdin and stdout of this process, with one frame a line: one peer.
+    /// stdin and stdout of this process as one peer, with one frame per line.
     Stdio,
 }
 
-/// A text that is no place to listen.
+/// The text does not name a place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ListenError(String);
 
 impl Listen {
-    /// The address of its port, if it has one.
+    /// The address of the port, if there is one.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Listen::WebSocket { address, .. } | Listen::Http2 { address, .. } | Listen::Quic { address } => {
@@ -85,7 +85,7 @@ impl Listen {
         }
     }
 
-    /// The same place with the port that was picked.
+    /// The same place with another address, such as the one with the port that was picked.
     #[must_use]
     pub fn at(self, address: SocketAddr) -> Listen {
         match self {
@@ -96,8 +96,7 @@ impl Listen {
         }
     }
 
-    /// What comes first on its streams, once it is
-    /// [settled](super::ServerConfig::settled).
+    /// What comes first on its streams. The place must be
     pub fn begins(&self) -> Begins {
         match self {
             Listen::WebSocket { tls: Some(true), .. } => Begins::Handshake,
@@ -108,7 +107,7 @@ impl Listen {
         }
     }
 
-    /// What a client connects to. `path` is that of WebSockets and of HTTP/2.
+    /// The URL for clients. `path` is that of WebSockets and of HTTP/2.
     pub fn url(&self, path: &str) -> String {
         match self {
             Listen::WebSocket { .. } | Listen::Http2 { .. } => format!("{self}{path}"),
@@ -182,8 +181,8 @@ fn unix_socket(rest: &str) -> Result<Listen, ListenError> {
     Ok(Listen::Unix { path, mode })
 }
 
-/// An address of this machine. Without a host it is the loopback's: whoever wants others
-/// to come in says so.
+/// Resolves an address. Without a host it is the loopback address: serving other machines must be
+/// requested.
 fn address(text: &str) -> Result<SocketAddr, ListenError> {
     let expected = "expected HOST:PORT, such as 127.0.0.1:7777, localhost:7777 or :7777 for this machine alone, \
                     0.0.0.0:7777 for everybody";
@@ -194,7 +193,7 @@ fn address(text: &str) -> Result<SocketAddr, ListenError> {
     let host = if host.is_empty() { "127.0.0.1" } else { host };
     let unknown = || wrong(format!("no address is known for `{host}`; {expected}"));
     let mut found: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(|_| unknown())?.collect();
-    // Clients try both, most of them this one first.
+    // IPv4 first: clients try both addresses, and most of them try this one first.
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().ok_or_else(unknown)
 }

@@ -1,4 +1,4 @@
-//! Places that are bound, for adapters to accept on.
+//! Bound places, on which adapters accept.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use super::listen::Listen;
 use super::socket_file::SocketFile;
 
-/// Connections that may wait to be accepted.
+/// The length of the backlog.
 pub(super) const BACKLOG: i32 = 1024;
-/// How long the last words to a parent may take, and between two looks whether they are
-/// out.
+/// How long the last output to stdout may take, and the interval between two looks at whether it is
+/// written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
-/// Bytes of stdin and of stdout that are passed on at once.
+/// The most bytes of stdin and of stdout that are forwarded at once.
 const PASSED_ON: usize = 64 << 10;
 
-/// A place that is bound. Who connects waits until it is accepted on.
+/// A bound place. Clients that connect wait in its backlog.
 #[derive(Debug)]
 pub struct Listener {
     listen: Listen,
@@ -28,22 +28,21 @@ pub struct Listener {
     kept: Kept,
 }
 
-/// What is accepted on; nothing in it waits.
+/// The socket on which to accept. It is non-blocking.
 #[derive(Debug)]
 pub enum Bound {
-    /// A port.
+    /// A TCP port.
     Tcp(TcpListener),
-    /// A port for datagrams.
+    /// A UDP port.
     Udp(UdpSocket),
     /// A Unix socket.
     Unix(UnixListener),
-    /// Nothing: this is the one peer there will be.
+    /// One peer that is already connected.
     Peer(UnixStream),
 }
 
-/// What has to be kept as long as its place is listened on, and its peer is there: the
-/// file of a socket, which is removed with it; whoever writes to stdout, who is waited for
-/// a moment.
+/// To be kept as long as the place is used: the guard that removes the file of a socket, and the
+/// thread that writes to stdout, which is awaited for a moment at the end.
 #[derive(Debug, Default)]
 pub struct Kept {
     _file: Option<SocketFile>,
@@ -60,11 +59,11 @@ impl Drop for Kept {
 }
 
 impl Listener {
-    /// Binds it.
+    /// Binds a place.
     ///
     /// # Errors
     ///
-    /// If it cannot be had.
+    /// If it cannot be bound.
     pub fn bind(listen: &Listen) -> io::Result<Listener> {
         match listen {
             Listen::WebSocket { address, .. } => Listener::of_port(TcpListener::bind(address)?, listen.clone()),
@@ -89,12 +88,11 @@ impl Listener {
         }
     }
 
-    /// A port that is bound already, for WebSockets, with TLS if its server has a
-    /// certificate.
+    /// A port that is already bound, for WebSockets; with TLS if the server has a certificate.
     ///
     /// # Errors
     ///
-    /// If the system does not say where it is.
+    /// If its address cannot be read.
     pub fn on(port: TcpListener) -> io::Result<Listener> {
         let listen = Listen::WebSocket { address: port.local_addr()?, tls: None };
         Listener::of_port(port, listen)
@@ -107,19 +105,19 @@ impl Listener {
         Ok(Listener { listen, socket: Bound::Tcp(port), kept: Kept::default() })
     }
 
-    /// Where it is, with the port that was picked.
+    /// The place, with the port that was picked.
     pub fn place(&self) -> &Listen {
         &self.listen
     }
 
-    /// Takes it apart, for an adapter to accept on.
+    /// The parts, for an adapter that accepts on the socket.
     pub fn into_parts(self) -> (Listen, Bound, Kept) {
         (self.listen, self.socket, self.kept)
     }
 }
 
-/// Passes everything on as soon as it comes. `io::copy` has the system do that, which may
-/// wait for more.
+/// Forwards everything as soon as it arrives. `io::copy` would let the kernel copy, which may wait
+/// for more bytes.
 fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; PASSED_ON];
     loop {
@@ -132,22 +130,22 @@ fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// stdin and stdout as one stream that does not wait: two threads do.
+/// stdin and stdout as one non-blocking stream, served by two threads.
 fn stdio() -> io::Result<(UnixStream, JoinHandle<()>)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (mut to_server, mut from_server) = (theirs.try_clone()?, theirs);
     let input = move || {
         let _ = pass_on(&mut io::stdin().lock(), &mut to_server);
-        // The parent says nothing more, and may still read.
+        // The parent sends nothing more, but may still read.
         let _ = to_server.shutdown(Shutdown::Write);
     };
-    // Not by `io::stdout`, which keeps what has no line end to itself.
+    // Not `io::stdout`, which buffers output up to a line end.
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let output = move || {
         let _ = pass_on(&mut from_server, &mut stdout);
         let _ = from_server.shutdown(Shutdown::Both);
-        // Nobody says anything there any more: the parent sees that it has ended.
+        // Replaces stdout, so that the parent sees the end of the stream.
         let nowhere = File::options().write(true).open("/dev/null");
         let _ = nowhere.map(rustix::stdio::dup2_stdout);
     };

@@ -1,4 +1,4 @@
-//! Where a stream comes from, and what begins on it.
+//! The origin of a stream, and what it begins with.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -9,14 +9,14 @@ use rustix::process::geteuid;
 
 use crate::unix;
 
-/// Where a stream comes from, as far as its listener knows.
+/// The origin of a stream, as far as its listener knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody says.
+    /// It is not known.
     Unknown,
-    /// An address, perhaps of another machine.
+    /// An IP address, perhaps of another machine.
     Address(IpAddr),
-    /// A process of this user, by its number, on this machine.
+    /// A process of the user with this number on this machine.
     User(u32),
 }
 
@@ -26,13 +26,12 @@ impl Origin {
         unix::peer(socket).map_or(Origin::Unknown, Origin::User)
     }
 
-    /// The user of this process: whoever started it has the other end of its stdin and
-    /// stdout.
+    /// The user of this process: the parent, which has the other end of stdin and stdout.
     pub fn own() -> Origin {
         Origin::User(geteuid().as_raw())
     }
 
-    /// The address, if it is one.
+    /// The IP address, if that is known.
     pub fn address(self) -> Option<IpAddr> {
         match self {
             Origin::Address(address) => Some(address),
@@ -50,27 +49,26 @@ impl From<Option<IpAddr>> for Origin {
 /// What comes first on a stream.
 #[derive(Clone, Debug)]
 pub enum Begins {
-    /// A TLS handshake, and an HTTP request in it.
+    /// A TLS handshake, followed by an HTTP request.
     Handshake,
-    /// An HTTP request. TLS, if there is any, is somebody else's.
+    /// An HTTP request. If there is TLS, a proxy ends it.
     Request,
     /// Frames.
     Frames(Transport, Vouched),
 }
 
-/// Whom a transport vouches for.
+/// What a transport proves about a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vouched {
-    /// Who it is; `None`: it has to prove that.
+    /// The principal; `None`: the peer must present a credential.
     pub peer: Option<Verdict>,
-    /// What the channel proves by itself: see
-    /// [`Input::Opened`](arcp_proto::runtime::Input::Opened). With it a token goes before
-    /// `peer`, without it none is asked for.
+    /// What the channel itself proves: see [`Input::Opened`](arcp_proto::runtime::Input::Opened).
+    /// With a binding, a token has precedence over `peer`; without one, no token is asked for.
     pub binding: Option<String>,
 }
 
 impl Vouched {
-    /// A user of this machine. Who brings a token is whom that vouches for.
+    /// A user of this machine. If the peer presents a token, its principal is that of the token.
     pub(super) fn user(user: u32, principal: Option<Principal>) -> Vouched {
         Vouched { peer: principal.map(Verdict::from), binding: Some(format!("uid:{user}")) }
     }
@@ -82,7 +80,7 @@ impl From<Option<Principal>> for Vouched {
     }
 }
 
-/// Who shares bounds: those of one network, one user, or of nowhere.
+/// The unit for which connections are bounded: a network, a user, or all of unknown origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     Nowhere,
@@ -109,7 +107,7 @@ mod tests {
     #[test]
     fn a_parent_is_of_the_user_of_this_process_whatever_number_that_has() {
         let (one, _other) = UnixStream::pair().expect("a pair");
-        // The system's word counts for nothing where it is that of nobody.
+        // The system's answer is not used if it cannot name the user.
         assert!([Origin::own(), Origin::Unknown].contains(&Origin::of_user(&one)));
         assert_eq!(Origin::own(), Origin::User(geteuid().as_raw()));
     }

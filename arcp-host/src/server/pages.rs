@@ -1,4 +1,4 @@
-//! The pages beside the WebSocket: whether all is well, and what is counted.
+//! The HTTP pages beside the WebSocket: health, readiness, counts and metrics.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,12 +12,11 @@ use crate::driver::Driver;
 use crate::http::{Page, Scrape, response, response_of};
 use crate::metrics::prometheus_text;
 
-/// What the parser of a scraper is chosen by.
+/// The content types by which a scraper chooses its parser.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The whole response to who asks for a page from an address. `metrics_token` is by
-/// which `/metrics` may be asked for.
+/// The whole response to a request for a page. `metrics_token` is the token for `/metrics`.
 pub(super) fn answer(
     page: Page,
     driver: &mut Driver,
@@ -39,7 +38,7 @@ pub(super) fn answer(
     }
 }
 
-/// Whether it does what it is there for.
+/// Whether the runtime works.
 fn health(driver: &mut Driver) -> String {
     if driver.stats().store_failed {
         return response(503, "Service Unavailable", "the store is failing");
@@ -54,12 +53,12 @@ fn health(driver: &mut Driver) -> String {
     }
 }
 
-/// Of how many jobs credentials are not revoked, and for how long of the first.
+/// The number of jobs with unrevoked credentials, and how long the oldest has been due.
 fn unrevoked(driver: &mut Driver) -> (usize, Duration) {
     (driver.unrevoked_credentials(), driver.longest_unrevoked())
 }
 
-/// Whether new jobs are accepted: the store can be written, and it is not about to end.
+/// Whether new jobs are accepted: the store works, and the server does not drain.
 fn ready(driver: &Driver) -> String {
     let why = match (driver.is_draining(), driver.stats().store_failed) {
         (true, _) => "no new jobs are accepted: the runtime is about to end",
@@ -69,11 +68,11 @@ fn ready(driver: &Driver) -> String {
     response(503, "Service Unavailable", why)
 }
 
-/// Whether the token is of an operator or auditor.
+/// Checks that the token is that of an operator or auditor.
 ///
 /// # Errors
 ///
-/// The whole response that refuses it.
+/// The whole response of the refusal.
 fn check_overseer(driver: &mut Driver, bearer: Option<Secret>, address: Option<IpAddr>) -> Result<(), String> {
     let Some(bearer) = bearer else {
         return Err(response(401, "Unauthorized", "give a token: Authorization: Bearer TOKEN"));
@@ -86,12 +85,12 @@ fn check_overseer(driver: &mut Driver, bearer: Option<Secret>, address: Option<I
     }
 }
 
-/// Whether somebody may see the counts: on this machine anybody, unless there is a
-/// token for it; else who has that, or oversees.
+/// Checks whether a client may see the metrics. Without a metrics token, any client on this machine
+/// may; otherwise it needs that token, or the token of an operator or auditor.
 ///
 /// # Errors
 ///
-/// The whole response that refuses it.
+/// The whole response of the refusal.
 fn check_scrape(
     driver: &mut Driver,
     Scrape { bearer, direct, .. }: &Scrape,

@@ -1,5 +1,5 @@
-//! Messages that have begun and not arrived whole: how many bytes of them there
-//! may be, and which goes when there are too many.
+//! A bound for the bytes of unfinished messages, and the choice of the connection to close when
+//! there are too many.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,9 @@ use arcp_proto::id::ConnId;
 
 use super::origin::Source;
 
-/// Bytes of such messages, by connection. Of the source that has most of them
-/// the one that began first goes: an honest peer ends what it begins.
+/// The bytes of unfinished messages, by connection. When there are too many, the connection whose
+/// message began first is closed, of the source that has most bytes: an honest peer finishes what
+/// it begins.
 #[derive(Debug)]
 pub(super) struct Partial {
     most: usize,
@@ -36,8 +37,8 @@ impl Partial {
         Partial { most, bytes: 0, by_source: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
     }
 
-    /// So many bytes of a connection are in no whole message; gives the
-    /// connection that has to go, if there are too many of all.
+    /// Sets how many bytes of a connection belong to an unfinished message. If there are too many
+    /// in all, returns the connection to close.
     pub(super) fn hold(&mut self, conn: ConnId, source: Source, bytes: usize) -> Option<ConnId> {
         self.tick += 1;
         let began_at = self.leave(conn).unwrap_or(self.tick);
@@ -51,7 +52,7 @@ impl Partial {
         self.over()
     }
 
-    /// The message is whole, or its connection is gone.
+    /// Removes a message that is whole, or whose connection is gone.
     pub(super) fn leave(&mut self, conn: ConnId) -> Option<u64> {
         let Message { source, began_at, bytes } = self.by_conn.remove(&conn)?;
         self.bytes -= bytes;
@@ -65,7 +66,7 @@ impl Partial {
         Some(began_at)
     }
 
-    /// The connection that has to go, if there are too many bytes.
+    /// The connection to close if there are too many bytes.
     pub(super) fn over(&self) -> Option<ConnId> {
         if self.bytes <= self.most {
             return None;

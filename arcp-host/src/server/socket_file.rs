@@ -1,5 +1,5 @@
-//! The file of a Unix socket: made for whom it is meant, one server's at a time, gone
-//! with it.
+//! The file of a Unix socket. Only the intended users can connect to it, only one server has it at
+//! a time, and it is removed with its server.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -18,33 +18,32 @@ use rustix::process::geteuid;
 use super::listener::BACKLOG;
 use crate::unix;
 
-/// How long it may take to see whether somebody listens.
+/// How long the check may take whether a server listens.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bits of a folder's mode: everybody may write, or everybody of a group, and only owners
-/// remove.
+/// Mode bits of a folder: everybody may write; the group may write; only owners remove files.
 const OTHERS_WRITE: u32 = 0o002;
 const GROUP_WRITES: u32 = 0o020;
 const STICKY: u32 = 0o1000;
-/// The user who may do anything anyhow.
+/// The superuser, from whom no permission protects.
 const ROOT: u32 = 0;
 
-/// Removed when it is dropped.
+/// The file of a Unix socket, which is removed on drop.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Which file it is: its device, its number.
+    /// The identity of the file: device and inode.
     identity: (u64, u64),
-    /// Held as long as the file is this server's.
+    /// Held as long as the file belongs to this server.
     _lock: Lock,
 }
 
 impl SocketFile {
-    /// Listens there. What a server left that is gone is replaced.
+    /// Listens at `path`. The file of a server that is gone is replaced.
     ///
     /// # Errors
     ///
-    /// If somebody listens there, something else is there, or others could put a socket of
-    /// theirs in its place.
+    /// If a server listens there, another kind of file is there, or others could replace the
+    /// socket.
     pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
         let address = unix::address(path)?;
         let path = std::path::absolute(path)?;
@@ -52,7 +51,8 @@ impl SocketFile {
         let lock = Lock::take(&path)?;
         remove_stale(&path)?;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // Linux makes the file with these, so that nobody else comes in before it has its own.
+        // On Linux the file gets these permissions from the start, so that nobody connects before
+        // its own are set.
         let _ = fchmod(&socket, Mode::from_raw_mode(0o600));
         bind(&socket, &address)?;
         let made = made(&path, mode, &socket);
@@ -65,22 +65,22 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Whoever was told to may have put another one there.
+        // Another server may have put its own file there.
         if identity(&self.path).is_ok_and(|there| there == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Widens the file and begins to listen; gives which file it is.
+/// Sets the permissions and begins to listen; returns the identity of the file.
 fn made(path: &Path, mode: u32, socket: &OwnedFd) -> io::Result<(u64, u64)> {
     allow(path, mode)?;
     listen(socket, BACKLOG)?;
     identity(path)
 }
 
-/// Lets others connect. Whoever may write to the folder may have put a link there, which
-/// is not followed.
+/// Sets the permissions of the file. Symbolic links are not followed: users who may write to the
+/// folder may have put one there.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn allow(path: &Path, mode: u32) -> io::Result<()> {
     use rustix::fs::{OFlags, fstat, open};
@@ -93,7 +93,7 @@ fn allow(path: &Path, mode: u32) -> io::Result<()> {
     if is & 0o777 == mode {
         return Ok(());
     }
-    // What is opened only to say which file it is is changed by this name alone.
+    // An `O_PATH` descriptor does not support `fchmod`; its name in `/proc` does.
     fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(mode))
 }
 
@@ -110,9 +110,8 @@ fn refused(kind: io::ErrorKind, why: String) -> io::Error {
     io::Error::new(kind, why)
 }
 
-/// Where others may rename files, a socket is whose it is at that moment: in a folder
-/// that everybody may write to, or a group that does more than its user, or that is
-/// somebody else's. `mode`: who of them is let in anyway.
+/// Refuses a folder in which others could replace the socket: one that everybody may write to, or a
+/// group that may not connect anyway, or that another user owns. `mode` is that of the socket.
 fn check_folder(path: &Path, mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let about =
@@ -127,7 +126,7 @@ fn check_folder(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Who else may put a socket in the place of this one, and what to do about that.
+/// Who else could replace the socket, and how to prevent it.
 fn who_replaces(folder: u32, owner: u32, own: u32, socket: u32) -> Option<(&'static str, &'static str)> {
     if owner != own && owner != ROOT {
         return Some(("its owner", "chown it to this user:"));
@@ -138,13 +137,13 @@ fn who_replaces(folder: u32, owner: u32, own: u32, socket: u32) -> Option<(&'sta
     if folder & OTHERS_WRITE != 0 {
         return Some(("everybody", "chmod o-w"));
     }
-    // Whoever is to connect as the group could serve it, too: that is trusted.
+    // A group that may connect is trusted not to replace the socket.
     let is_for_group = socket & GROUP_WRITES != 0;
     (folder & GROUP_WRITES != 0 && !is_for_group).then_some(("its group", "chmod g-w"))
 }
 
-/// Takes away the socket of a server that is gone: whoever has the lock is no other server
-/// of this kind, but it may be one of another.
+/// Removes the socket of a server that is gone. The lock keeps away only servers of this kind, so
+/// it is checked whether another program listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let there = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -166,7 +165,7 @@ fn in_use() -> io::Error {
     refused(io::ErrorKind::AddrInUse, "a server listens there".to_string())
 }
 
-/// A file beside the socket that its server holds a lock on, and removes at its end.
+/// A file beside the socket, locked by its server and removed at the end.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -194,7 +193,7 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(error),
                 Ok(()) => {}
             }
-            // The one before may have removed it since it was opened.
+            // The previous holder may have removed the file after it was opened.
             let own = file.metadata()?;
             if identity(&path).is_ok_and(|there| there == (own.dev(), own.ino())) {
                 return Ok(Lock { path, _file: file });
@@ -205,14 +204,14 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before it is unlocked: nobody else has this one by then.
+        // Removed before the lock is released, so that no other server holds this file.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Who reads a pipe that somebody has put there may never come.
+/// Opening a pipe that another user put there would wait for its reader.
 const NO_WAIT: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-/// A link that somebody has put there leads to a file of his choice.
+/// A link that another user put there could lead to any file.
 const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
 #[cfg(test)]
@@ -247,7 +246,7 @@ mod tests {
     fn a_socket_that_a_dead_server_left_is_replaced_and_a_live_one_is_not() {
         let folder = folder();
         let path = folder.path().join("s");
-        // Neither has the lock.
+        // Such a listener holds no lock.
         let other = UnixListener::bind(&path).expect("it listens");
         let in_use = SocketFile::listen(&path, 0o600).expect_err("it is used");
         assert_eq!(in_use.kind(), io::ErrorKind::AddrInUse, "{in_use}");
@@ -255,7 +254,7 @@ mod tests {
         let (listener, file) = SocketFile::listen(&path, 0o600).expect("it listens");
         let in_use = SocketFile::listen(&path, 0o600).expect_err("it is used");
         assert_eq!(in_use.kind(), io::ErrorKind::AddrInUse, "{in_use}");
-        // Its file is taken away, and it listens on.
+        // The file is removed, but the server still listens.
         fs::remove_file(&path).expect("removed");
         assert!(SocketFile::listen(&path, 0o600).is_err(), "the lock is its own");
         let another = UnixListener::bind(&path).expect("it listens");
@@ -288,7 +287,7 @@ mod tests {
             .expect("a pipe");
         let why = SocketFile::listen(&path, 0o600).expect_err("nobody reads it");
         assert!(why.to_string().contains("s.lock"), "{why}");
-        // With a reader it is no file still.
+        // Even with a reader, it is not a file.
         let _reader = rustix::fs::open(&pipe, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK, Mode::empty());
         assert!(SocketFile::listen(&path, 0o600).is_err() && !path.exists());
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use arcp_proto::json::Object;
 use arcp_proto::runtime::Stats;
 
-/// The page; of how many jobs credentials are not revoked, and for how long of the first.
+/// The page. The pair is the number of jobs with unrevoked credentials, and how long the oldest has
+/// been due.
 pub(super) fn json(stats: &Stats, (unrevoked, longest): (usize, Duration)) -> String {
     let Stats {
         connections,

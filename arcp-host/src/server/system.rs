@@ -1,4 +1,4 @@
-//! What servers ask of the system.
+//! Socket options and descriptor limits.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,18 +7,17 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 
-/// A peer that says nothing is asked by the system whether it is still there:
-/// after this time, this often, with this between the questions. Peers without
-/// heartbeats are found by it.
+/// TCP keepalive: after this time of silence the system probes the peer, at this interval and so
+/// many times. It finds lost peers that send no heartbeats.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMES: u32 = 4;
 
-/// Has the system find out that the peer of a TCP socket is gone.
+/// Has the system detect that the peer of a TCP socket is gone.
 ///
 /// # Errors
 ///
-/// If it does not do that for this socket.
+/// If the system does not support that for this socket.
 pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_AFTER)?;
@@ -26,14 +25,14 @@ pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_TIMES)?)
 }
 
-/// How many connections the limit of open files leaves room for.
+/// How many connections the limit of open files allows.
 pub fn descriptors_for_connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, |limit| limit - reserved(limit))
 }
 
-/// Descriptors kept for the store, its readers, and the pipes and folders of agents: a
-/// third of all, but no more than they can use.
+/// Descriptors reserved for the store, its readers, and the pipes and folders of agents: a third of
+/// all, at most 1,024.
 fn reserved(limit: usize) -> usize {
     (limit / 3).min(1024)
 }

@@ -1,4 +1,4 @@
-//! What Claude Code streams: `system`, `assistant`, `user` and `result` messages.
+//! The stream of Claude Code: `system`, `assistant`, `user` and `result` messages.
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Members};
@@ -7,7 +7,7 @@ use arcp_proto::model::event::JobError;
 use super::{Heard, Reader, elements};
 use crate::agent::upstream::quotes_exhaustion;
 
-/// The tool by which it keeps its list of things to do.
+/// The tool with which it keeps its to-do list.
 const TO_DO: &str = "TodoWrite";
 
 pub(super) struct Claude;
@@ -24,14 +24,14 @@ impl Reader for Claude {
                 Some(blocks(message.get("content")?))
             }
             "result" => Some(outcome(&line)),
-            // Parts of messages that come whole as well.
+            // Parts of messages that also come whole.
             "stream_event" => Some(Vec::new()),
             _ => None,
         }
     }
 }
 
-/// What a message says; one that is text alone repeats the prompt.
+/// The blocks of a message. A message that is plain text repeats the prompt, and has none.
 fn blocks(content: &str) -> Vec<Heard> {
     elements(content)
         .into_iter()
@@ -70,7 +70,7 @@ fn to_do(input: &str) -> Option<Heard> {
     Some(Heard::to_do(todos.iter().filter(is_done).count(), todos.len()))
 }
 
-/// The text of what a tool gave: it is a text, or blocks of them.
+/// The text of a tool result, which is a string or a list of blocks.
 fn text_of(content: &str) -> String {
     if let Ok(text) = serde_json::from_str::<String>(content) {
         return text;

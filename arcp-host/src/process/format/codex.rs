@@ -1,4 +1,4 @@
-//! What the Codex CLI streams: a thread, its turns and their items.
+//! The stream of the Codex CLI: a thread, its turns and their items.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,12 @@ use arcp_proto::model::event::JobError;
 use super::{Heard, Reader, elements};
 use crate::agent::upstream::quotes_exhaustion;
 
-/// Calls that are remembered; whatever begins beyond that is shown again when it
-/// ends.
+/// The most calls that are remembered. A call beyond is shown again when it ends.
 const CALLS: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Codex {
-    /// Items whose call was shown and that have not ended.
+    /// Items that have not ended and whose call was shown.
     called: BTreeSet<String>,
 }
 
@@ -73,7 +72,7 @@ impl Codex {
     }
 }
 
-/// Only lists of things to do say how they go on.
+/// Only to-do lists are shown while they change.
 fn updated(item: &Members<'_>) -> Option<Vec<Heard>> {
     to_do(item).map(|progress| vec![progress])
 }
@@ -84,7 +83,7 @@ fn to_do(item: &Members<'_>) -> Option<Heard> {
     Some(Heard::to_do(items.iter().filter(is_done).count(), items.len()))
 }
 
-/// The call of a tool that an item stands for.
+/// The tool call of an item.
 fn call(item: &Members<'_>) -> Option<Heard> {
     let kind = item.get_str("type")?;
     let tool = match kind.as_str() {
@@ -105,7 +104,7 @@ fn call(item: &Members<'_>) -> Option<Heard> {
     Some(Heard::tool_call(&tool, &item.get_str("id")?, Some(given)))
 }
 
-/// What a tool gave.
+/// The result of a tool.
 fn result(id: &str, item: &Members<'_>) -> Heard {
     let status = item.get_str("status");
     if matches!(status.as_deref(), Some("failed" | "declined")) {

@@ -1,15 +1,14 @@
-//! Values of JSON, one a line.
+//! JSON values, one per line.
 
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::event::EventKind;
 
 use super::{Heard, Reader, cut_before_word};
 
-/// The longest text that is shown of a value.
+/// The longest text of a value that is shown, in bytes.
 const SHOWN_BYTES: usize = 200;
 
-/// Each value is a log event with the whole of it in `attributes`, and the
-/// result unless another one follows.
+/// Each value is a log event with the whole value in `attributes`. The last value is the result.
 pub(super) struct JsonLines;
 
 impl Reader for JsonLines {
