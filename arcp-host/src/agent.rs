@@ -212,7 +212,7 @@ impl Context {
         &self.spec.principal
     }
 
-    /// The trace id of the job: 32 hexadecimal digits.
+    /// The trace id of the job: 32 hexadecimal digits, or any text of a client of the open family.
     pub fn trace(&self) -> &str {
         &self.spec.trace
     }

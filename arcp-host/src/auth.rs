@@ -1,6 +1,5 @@
-//! Who holds which credential: one file for each scheme. With the feature `jwt` also
-//! JSON Web Tokens, of others and of the runtime itself; with the feature `oauth` what
-//! an identity provider is asked for.
+//! Authenticators, one file for each scheme. The feature `jwt` adds JSON Web Tokens, of other
+//! issuers and of the runtime itself; the feature `oauth` adds requests to an identity provider.
 
 mod bearer;
 #[cfg(feature = "jwt")]
@@ -49,44 +48,45 @@ pub(crate) use watched_file::read_private;
 
 /// Judges credentials.
 pub trait Authenticator: Send + Sync {
-    /// Whose credential this is, and how far that goes; `None` if nobody's.
+    /// The verdict on a credential: its principal, expiry and bounds. `None` if the credential is
+    /// not accepted.
     fn verify(&self, credential: &Credential) -> Option<Verdict>;
 
-    /// The same, where it may be that nobody can tell: whoever is asked does not answer. Then the
-    /// credential lets nobody in, and does not count as a wrong one.
+    /// As [`verify`](Self::verify), for authenticators that may be unable to judge because a
+    /// provider does not answer. The credential is then refused, but does not count as a wrong one.
     ///
     /// # Errors
     ///
-    /// [`NotJudged`] if nobody can tell.
+    /// [`NotJudged`] if the credential cannot be judged at present.
     fn judge(&self, credential: &Credential) -> Result<Option<Verdict>, NotJudged> {
         Ok(self.verify(credential))
     }
 
-    /// Whether `verify` never waits for anything: then it is called on the
-    /// loop instead of on a thread of its own.
+    /// Whether `verify` never waits. It is then called on the loop instead of on a thread of its
+    /// own.
     fn is_instant(&self) -> bool {
         false
     }
 }
 
-/// Nobody can tell now whose a credential is.
+/// The credential cannot be judged at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("nobody can tell now whose the credential is")]
 pub struct NotJudged;
 
-/// Where credentials are kept that change while a runtime runs.
+/// A source of credentials that can change while a runtime runs.
 pub trait CredentialSource: Send + 'static {
-    /// Who has which role by the credentials that count now.
+    /// The roles of principals, according to the credentials that are valid at present.
     fn roles(&self) -> Roles;
 
-    /// Whether anything has changed since the last call, and of whom a credential
-    /// has ceased to count, or will earlier than was said: sessions of those are
-    /// taken from them, and they may come back with a credential that counts. May
-    /// wait: it has a thread of its own, which calls it each second.
+    /// Whether anything has changed since the last call: if so, the principals of which a
+    /// credential has become invalid, or expires earlier than was said. Their sessions are ended,
+    /// and their clients may reconnect with a valid credential. It is called each second on a
+    /// thread of its own, and may wait.
     fn changed(&mut self) -> Option<BTreeSet<Principal>>;
 }
 
-/// Who sees the jobs of others.
+/// The principals that see the jobs of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles {
     /// As [`Config::operators`](arcp_proto::runtime::Config::operators).
@@ -95,7 +95,7 @@ pub struct Roles {
     pub auditors: BTreeSet<Principal>,
 }
 
-/// Several judges: the first that vouches for a credential counts.
+/// Several authenticators: the first that accepts a credential decides.
 ///
 /// ```
 /// use arcp_host::auth::{Authenticator, Authenticators, BearerTokens};
@@ -110,14 +110,14 @@ pub struct Roles {
 pub struct Authenticators(Vec<Box<dyn Authenticator>>);
 
 impl Authenticators {
-    /// One more.
+    /// Adds an authenticator.
     #[must_use]
     pub fn with(mut self, authenticator: impl Authenticator + 'static) -> Authenticators {
         self.0.push(Box::new(authenticator));
         self
     }
 
-    /// Whether there are none.
+    /// Whether there is no authenticator.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

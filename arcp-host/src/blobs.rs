@@ -1,4 +1,4 @@
-//! Where the bytes of artifacts are kept: in memory, or in files beside the store.
+//! Storage for the bytes of artifacts: in memory, or in files beside the store.
 
 mod folder;
 mod taken;
@@ -19,24 +19,24 @@ use crate::agent::{Inbox, Offer};
 use crate::log_line::{Level, Line};
 use crate::server_log;
 
-/// Keeps bytes by their digest. It is called on a thread of its own, one call at a
-/// time, and may wait.
+/// Keeps bytes by their digest. It is called on a thread of its own, one call at a time, and may
+/// wait.
 pub trait Blobs: Send {
-    /// Stores bytes, so that no crash takes them back; those that are there stay.
+    /// Stores bytes durably. Bytes that are already stored stay.
     ///
     /// # Errors
     ///
     /// If they could not be stored.
     fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()>;
 
-    /// Reads bytes; `None`: they are not there.
+    /// Reads bytes; `None` if they are not stored.
     ///
     /// # Errors
     ///
     /// If they cannot be read.
     fn read(&mut self, digest: BlobDigest) -> io::Result<Option<Vec<u8>>>;
 
-    /// The same, but only some of them; fewer where there are no more.
+    /// Reads a range of bytes; fewer if the bytes end before. `None` if they are not stored.
     ///
     /// # Errors
     ///
@@ -51,45 +51,44 @@ pub trait Blobs: Send {
         Ok(self.read(digest)?.map(|bytes| bytes[bounds(&bytes)].to_vec()))
     }
 
-    /// Keeps a part of bytes that come in parts, under a number: so many have come before.
-    /// The first part begins anew.
+    /// Appends a part to the upload with this number. `offset` is the size of the parts before; a
+    /// part at offset 0 begins the upload anew.
     ///
     /// # Errors
     ///
-    /// If it could not be kept.
+    /// If the part could not be kept.
     fn append(&mut self, upload: u64, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Stores what has come under a number as bytes with this SHA-256, so that no crash
-    /// takes them back.
+    /// Stores a complete upload durably, as the bytes with this SHA-256.
     ///
     /// # Errors
     ///
     /// If they could not be stored.
     fn finish(&mut self, upload: u64, digest: BlobDigest) -> io::Result<()>;
 
-    /// Lets go of what has come under a number, if anything has.
+    /// Discards an upload, if it exists.
     ///
     /// # Errors
     ///
-    /// If it stays.
+    /// If the parts could not be discarded.
     fn abandon(&mut self, upload: u64) -> io::Result<()>;
 
-    /// Lets go of bytes, and of those that are not there.
+    /// Deletes bytes, if they are stored.
     ///
     /// # Errors
     ///
-    /// If they stay.
+    /// If they could not be deleted.
     fn let_go(&mut self, digest: BlobDigest) -> io::Result<()>;
 
-    /// Lets go of all but these, and of everything that has come in parts.
+    /// Deletes all bytes but these, and all uploads.
     ///
     /// # Errors
     ///
-    /// If some of the others stay.
+    /// If some could not be deleted.
     fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()>;
 }
 
-/// Bytes in memory: gone with the process, as jobs in a store in memory are.
+/// Bytes in memory, which are gone with the process, like jobs in a memory store.
 #[derive(Debug, Default)]
 pub struct MemoryBlobs {
     whole: BTreeMap<BlobDigest, Arc<[u8]>>,
@@ -135,20 +134,21 @@ impl Blobs for MemoryBlobs {
     }
 }
 
-/// Does what the core asks for, in the order in which it does.
+/// Performs the requests of the core in order.
 pub(crate) struct BlobThread {
     jobs: Sender<Wanted>,
     inbox: Arc<dyn Inbox>,
 }
 
-/// What the core asks for. The core bounds how much of it there is at once.
+/// A request of the core. The core bounds how many there are at once.
 #[derive(Debug)]
 pub(crate) enum Wanted {
     Store(OpId, BlobDigest, Vec<u8>),
-    /// What an agent has offered, and how many bytes; `None`: it has taken it back. A thread of
-    /// its own reads it.
+    /// Stores so many bytes that an agent offers; `None`: the agent has withdrawn the offer. A
+    /// thread of its own reads them.
     Take(OpId, BlobDigest, u64, Option<Offer>),
-    /// Bytes that such a thread has read, under a number; it goes on when it is told.
+    /// A piece that such a thread has read, for an upload. The thread continues when it gets the
+    /// answer.
     Piece {
         upload: u64,
         offset: u64,
@@ -164,7 +164,7 @@ pub(crate) enum Wanted {
 impl BlobThread {
     /// # Errors
     ///
-    /// If there is no thread.
+    /// If no thread can be started.
     pub(crate) fn new(mut blobs: Box<dyn Blobs>, inbox: Arc<dyn Inbox>) -> io::Result<BlobThread> {
         let (jobs, wanted) = channel::<Wanted>();
         let told = inbox.clone();
@@ -192,8 +192,8 @@ impl BlobThread {
         }
     }
 
-    /// Stores what is read from somewhere, which may take as long as it likes: nobody but the
-    /// principal of that waits, as one of its `artifact_operations`.
+    /// Stores bytes that a reader gives. It may take any time: only the principal of the artifact
+    /// waits, because it is one of its `artifact_operations`.
     fn take(&self, what: (OpId, BlobDigest, u64), from: impl FnOnce() -> io::Result<Box<dyn Read>> + Send + 'static) {
         let (jobs, inbox) = (self.jobs.clone(), self.inbox.clone());
         let work = move || taken::take(&jobs, inbox.as_ref(), what, from);
@@ -213,7 +213,7 @@ impl BlobThread {
 }
 
 impl Wanted {
-    /// Does it; gives what the core is told.
+    /// Performs the request; returns the input for the core.
     fn done(self, blobs: &mut dyn Blobs) -> Option<Input> {
         match self {
             Wanted::Store(op, digest, bytes) => {
@@ -222,7 +222,7 @@ impl Wanted {
             }
             Wanted::Take(op, ..) => Some(Input::BlobStored { op, stored: false }),
             Wanted::Piece { upload, offset, bytes, kept } => {
-                // Who offers it may have given up.
+                // The reading thread may have given up.
                 let _ = kept.send(blobs.append(upload, offset, &bytes));
                 None
             }
@@ -264,7 +264,7 @@ impl Wanted {
         }
     }
 
-    /// What the core is told where nobody does it.
+    /// The input for the core if the request cannot be performed.
     fn undone(self) -> Option<Input> {
         match self {
             Wanted::Store(op, ..)
@@ -279,12 +279,12 @@ impl Wanted {
     }
 }
 
-/// What came of it; an operator is told why nothing did.
+/// The value of a result; an error is logged for the operator.
 fn said<T>(came: io::Result<T>, what: &str, digest: BlobDigest) -> Option<T> {
     came.inspect_err(|error| server_log::add(&failed(what, &digest, error))).ok()
 }
 
-/// Peers say how often that is and of which bytes.
+/// Peers decide how often this happens, and for which bytes.
 fn failed(what: &str, which: &dyn Display, error: &io::Error) -> Line {
     Line::new(Level::Error, "artifact", format_args!("the artifact {which} could not be {what}: {error}"))
 }
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    /// Gives what comes here, whenever that is.
+    /// Returns what comes from a channel, whenever it comes.
     struct Slow(Receiver<Vec<u8>>);
 
     impl Read for Slow {

@@ -1,4 +1,4 @@
-//! Who asks other runtimes to take jobs (RFC §14).
+//! Requests to other runtimes to take jobs (RFC §14).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,20 +10,20 @@ use arcp_proto::runtime::Input;
 
 use crate::agent::Inbox;
 
-/// Asks other runtimes to take jobs. Each call has a thread of its own and may wait; a job
-/// has one call at a time. The runtime waits for
-/// [`Handoffs::timeout`](arcp_proto::runtime::Handoffs::timeout), and asks again after it.
+/// Asks other runtimes to take jobs. Each call has a thread of its own and may wait; a job has one
+/// call at a time. The runtime waits for
+/// [`Handoffs::timeout`](arcp_proto::runtime::Handoffs::timeout), and then asks again.
 ///
 /// An answer decides who runs a job, so it must be exact:
 ///
-/// * [`NotAsked`](HandoffAnswer::NotAsked) only if nothing of the job was sent: the
-///   receiver was not reached, was not who it should be, or let nobody in.
-/// * [`Refused`](HandoffAnswer::Refused) only if the receiver answered the submit so.
-/// * [`Unknown`](HandoffAnswer::Unknown) whenever it might have taken the job.
+/// * [`NotAsked`](HandoffAnswer::NotAsked) only if nothing of the job was sent: the receiver could
+///   not be reached, did not prove its identity, or refused the session.
+/// * [`Refused`](HandoffAnswer::Refused) only if the receiver refused the submit.
+/// * [`Unknown`](HandoffAnswer::Unknown) whenever the receiver may have taken the job.
 ///
-/// The submit has the [key](HandoffOrder::key) of the order, so that it takes the job once
-/// however often it is asked. Nobody is asked but the receiver of the order, and it has to
-/// prove that it is that one before it is sent anything.
+/// The submit must carry the [key](HandoffOrder::key) of the order, so that the receiver takes the
+/// job once, however often it is asked. Only the receiver of the order may be asked, and it must
+/// prove its identity before anything is sent to it.
 ///
 /// ```
 /// use arcp_host::handoff::Courier;
@@ -42,13 +42,13 @@ pub trait Courier: Send + Sync {
     fn hand_over(&self, order: &HandoffOrder) -> HandoffAnswer;
 }
 
-/// Has a courier do what the core asks for.
+/// Has a courier perform the requests of the core.
 pub(crate) struct Errands {
     courier: Option<Arc<dyn Courier>>,
     inbox: Arc<dyn Inbox>,
-    /// Jobs with a call that goes on.
+    /// The jobs for which a call is in progress.
     on_the_way: Arc<Mutex<BTreeSet<JobId>>>,
-    /// How many calls may go on, those too of jobs that have ended meanwhile.
+    /// The most calls in progress, including those for jobs that have ended meanwhile.
     most: usize,
 }
 
@@ -57,7 +57,7 @@ impl Errands {
         Errands { courier, inbox, on_the_way: Arc::default(), most }
     }
 
-    /// Asks a receiver, and says what came of it, however late.
+    /// Asks a receiver, and reports the outcome, however late.
     pub(crate) fn hand_off(&self, op: OpId, order: HandoffOrder) {
         let answer = |answer| self.inbox.put(Input::HandedOff { op, answer });
         let Some(courier) = self.courier.clone() else {
@@ -75,11 +75,11 @@ impl Errands {
         };
         let ask = move || {
             let mut errand = errand;
-            // Unless it comes back nobody knows.
+            // From here on, a call without an answer may have been taken.
             errand.begun = true;
             errand.answer = Some(courier.hand_over(&order));
         };
-        // Where there is no thread it is dropped, and so answered.
+        // Without a thread, the closure is dropped, and dropping the errand posts the answer.
         let _ = std::thread::Builder::new().name("handoff".to_string()).spawn(ask);
     }
 }
@@ -90,7 +90,7 @@ impl std::fmt::Debug for Errands {
     }
 }
 
-/// One call, which is answered however it ends.
+/// One call, whose outcome is posted on drop.
 struct Errand {
     on_the_way: Arc<Mutex<BTreeSet<JobId>>>,
     job: JobId,
@@ -101,7 +101,7 @@ struct Errand {
 }
 
 impl Errand {
-    /// `None`: one for this job goes on.
+    /// `None` if a call for this job is in progress.
     fn begin(on_the_way: &Arc<Mutex<BTreeSet<JobId>>>, job: JobId, op: OpId, inbox: &Arc<dyn Inbox>) -> Option<Errand> {
         let is_only_one = locked(on_the_way).insert(job);
         let errand = || {
@@ -126,7 +126,7 @@ impl Drop for Errand {
     }
 }
 
-/// A panic elsewhere leaves whole entries.
+/// The lock may be poisoned by a panic elsewhere, but each entry is whole.
 fn locked(jobs: &Mutex<BTreeSet<JobId>>) -> MutexGuard<'_, BTreeSet<JobId>> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -146,7 +146,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// Answers once it is let go.
+    /// Answers once the test lets it.
     struct Slow(Mutex<Receiver<()>>);
 
     impl Courier for Slow {

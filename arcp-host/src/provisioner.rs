@@ -1,4 +1,4 @@
-//! Who issues credentials for jobs, and revokes them (1.1 §9.8).
+//! Issuing and revoking of credentials for jobs (1.1 §9.8).
 
 mod calls;
 #[cfg(feature = "https")]
@@ -13,50 +13,51 @@ use arcp_proto::secret::Secret;
 
 pub(crate) use self::calls::Calls;
 
-/// Issues credentials for jobs. Each call has a thread of its own and may wait. Who waits
-/// for what is issued does so for
-/// [`Timing::provision_timeout`](arcp_proto::runtime::Timing::provision_timeout): what comes
-/// later is revoked. A revocation that takes more than 30 seconds is tried again.
+/// Issues credentials for jobs.
 ///
-/// Of 64 calls at once a principal may have a quarter of what the others leave: who submits
-/// more is refused with `RESOURCE_EXHAUSTED`; steps of workflows, times of schedules and
-/// revocations are tried again.
+/// Each call has a thread of its own and may wait. The runtime waits for issued credentials for
+/// [`Timing::provision_timeout`](arcp_proto::runtime::Timing::provision_timeout); credentials that
+/// come later are revoked. A revocation that takes more than 30 seconds is tried again.
 ///
-/// The runtime asks only once it is durable that credentials are wanted, keeps no value
-/// beyond its memory, and has everything revoked that it does not use: of a job that is
-/// over or was refused, that ran when the runtime ended, or whose order failed. So what
-/// is issued must be found again by its job, and what is not there is revoked.
+/// There are at most 64 calls at once, of which a principal may have a quarter of those that others
+/// leave. A submit beyond that is refused with `RESOURCE_EXHAUSTED`; steps of workflows, times of
+/// schedules and revocations are tried again.
+///
+/// The runtime asks only after the intent is durable. It keeps values in memory only, and has all
+/// credentials revoked that it does not use: those of a job that has ended or was refused, of one
+/// that ran when the runtime ended, and of a failed order. So a provisioner must be able to find
+/// what it has issued by the job, and must accept a revocation of what does not exist.
 pub trait Provisioner: Send + Sync {
     /// Issues credentials for a job.
     ///
     /// # Errors
     ///
-    /// Why not: the job is refused, and its submitter told. Whatever was issued all the
-    /// same is revoked.
+    /// Why none were issued: the job is refused with this reason. Credentials that were issued
+    /// nevertheless are revoked.
     fn issue(&self, order: &CredentialOrder) -> Result<Vec<ProvisionedCredential>, ProvisionError>;
 
-    /// Gives a credential of a job another value: `order` has what is left of the budget.
-    /// The [current](Renewal::current) value counts until it is revoked by itself.
+    /// Replaces the value of a job's credential: `order` has the remaining budget. The
+    /// [current](Renewal::current) value is valid until it is revoked by a separate call.
     ///
     /// # Errors
     ///
-    /// Why not: the credential keeps its value, and its agent is told. Whatever was issued
-    /// all the same is revoked with the rest of the job.
+    /// Why it was not renewed: the credential keeps its value, and the agent is told. A value that
+    /// was issued nevertheless is revoked with the other credentials of the job.
     fn renew(&self, order: &CredentialOrder, renewal: &Renewal) -> Result<ProvisionedCredential, ProvisionError> {
         let CredentialOrder { job, .. } = order;
         Err(ProvisionError::new(format!("`{}` of {job} is issued once and for all", renewal.id)))
     }
 
-    /// Revokes credentials of a job, of this run of the runtime or an earlier one. From
-    /// its return on none of them counts.
+    /// Revokes credentials of a job, also of an earlier run of the runtime. After it returns, none
+    /// of them is valid.
     ///
     /// # Errors
     ///
-    /// Why not: it is tried again.
+    /// Why they were not revoked: it is tried again.
     fn revoke(&self, job: JobId, what: &Revocation) -> Result<(), ProvisionError>;
 }
 
-/// Why credentials were not issued or revoked, in words for a person, without secrets.
+/// Why credentials were not issued or revoked, as a text for people, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ProvisionError {
@@ -65,25 +66,25 @@ pub struct ProvisionError {
 }
 
 impl ProvisionError {
-    /// It did not work.
+    /// The call failed.
     pub fn new(reason: impl Into<String>) -> ProvisionError {
         ProvisionError { reason: reason.into(), is_exhausted: false }
     }
 
-    /// The upstream has nothing left to spend: who submits is refused with
-    /// `BUDGET_EXHAUSTED`, and so is an agent that wants another value.
+    /// The budget of the upstream is spent: the submit, or the renewal by an agent, is refused with
+    /// `BUDGET_EXHAUSTED`.
     pub fn exhausted(reason: impl Into<String>) -> ProvisionError {
         ProvisionError { reason: reason.into(), is_exhausted: true }
     }
 
-    /// Whether nothing is left to spend upstream.
+    /// Whether the budget of the upstream is spent.
     pub fn is_exhausted(&self) -> bool {
         self.is_exhausted
     }
 }
 
-/// Issues values that count nowhere: for samples and tests. Each job gets one, which
-/// begins with `sk-sample-`.
+/// Issues values that are valid nowhere, for samples and tests. Each job gets one, which begins
+/// with `sk-sample-`.
 ///
 /// ```
 /// use arcp_host::provisioner::{InMemoryProvisioner, Provisioner as _};
@@ -108,21 +109,21 @@ pub struct InMemoryProvisioner {
     counting: Mutex<BTreeMap<JobId, Counting>>,
 }
 
-/// The values of the only credential of a job, the latest last.
+/// The values of a job's only credential, the latest last.
 type Counting = Vec<Secret>;
 
 impl InMemoryProvisioner {
-    /// The jobs whose credentials count.
+    /// The jobs that have valid credentials.
     pub fn counting(&self) -> Vec<JobId> {
         self.lock().keys().copied().collect()
     }
 
-    /// Whether this value of a job counts.
+    /// Whether this value of a job is valid.
     pub fn counts(&self, job: JobId, value: &str) -> bool {
         self.lock().get(&job).is_some_and(|values| values.iter().any(|counting| counting.expose() == value))
     }
 
-    /// A panic elsewhere leaves whole entries.
+    /// The lock may be poisoned by a panic elsewhere, but each entry is whole.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Counting>> {
         self.counting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,7 +141,7 @@ impl InMemoryProvisioner {
     }
 }
 
-/// What the only credential of a job is known by.
+/// The id of a job's only credential.
 fn sample_id(job: JobId) -> String {
     format!("cred-{job}")
 }

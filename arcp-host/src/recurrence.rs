@@ -1,14 +1,13 @@
-//! The times of a schedule: recurrence rules of RFC 5545 and time zones.
+//! The times of a schedule: recurrence rules of RFC 5545, and time zones.
 //!
-//! A rule is followed on the clock of its zone's walls, as if there were no daylight
-//! saving, and each time is looked up in the zone then. A local time that does not exist
-//! is the moment at which the gap ends, and one that exists twice is the first: so each
-//! comes once, and in order.
+//! A rule is evaluated in local time, as if there were no daylight saving; each result is then
+//! converted by the time zone. A local time that does not exist becomes the moment at which the gap
+//! ends. A local time that exists twice becomes the first of the two. So each time comes once, and
+//! in order.
 //!
-//! A rule is what anybody may write. What it may hold is bounded before it is followed,
-//! and how far it is followed besides. However long ago it began, it is followed from
-//! just before the times that are wanted: what counts its times ends at the last of them,
-//! which is found once.
+//! Any client may submit a rule. So the contents of a rule are bounded before it is evaluated, and
+//! so is the number of steps. However old a rule is, its evaluation begins shortly before the
+//! wanted times. A rule with a count ends at its last time, which is determined once.
 
 mod often;
 
@@ -30,38 +29,37 @@ use rrule::{Frequency, RRule, RRuleSet, Unvalidated};
 use self::often::Often;
 use crate::agent::Inbox;
 
-/// Steps that are taken at most to find the times that are asked for, those to come as
-/// those that were missed.
+/// The most steps that are taken to find the wanted times, coming or missed.
 const STEPS: usize = 100_000;
-/// Times of a day that a rule may name, and of one that is followed by the month or year.
+/// How many times of a day a rule may name; the second number is for monthly and yearly rules.
 const TIMES_OF_DAY: (usize, usize) = (1440, 24);
-/// Times of an hour that a rule may name that is followed by the hour or more often: of
-/// one that never comes each step makes them all.
+/// How many times of an hour a rule may name that recurs hourly or more often: each step of a rule
+/// without results makes all of them.
 const TIMES_OF_HOUR: usize = 60;
-/// How far back times that were missed are looked for, a longer way if there are fewer
-/// than are wanted.
+/// How far back missed times are searched. The next longer way is tried if there are fewer than
+/// wanted.
 const WAYS_BACK: [TimeDelta; 3] = [TimeDelta::hours(2), TimeDelta::days(2), TimeDelta::days(60)];
-/// How long a clock on a wall shows what it has shown before, at most.
+/// The longest time for which local times come a second time.
 const LONGEST_TWICE: TimeDelta = TimeDelta::hours(3);
-/// How often a rule may come.
+/// The allowed frequencies.
 const FREQUENCIES: &str = "YEARLY|MONTHLY|WEEKLY|DAILY|HOURLY|MINUTELY|SECONDLY";
-/// The shape of a time.
+/// The format of a time.
 const FORMAT: &str = "%Y%m%dT%H%M%S";
 
-/// What is asked of a rule.
+/// A request for the times of a rule.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The rule.
     pub rule: Rule,
-    /// No times up to this one.
+    /// Only times after this one are wanted.
     pub after: UtcMs,
-    /// What time it is: a rule that does not say so begins then.
+    /// The present time: a rule without `DTSTART` begins then.
     pub now: UtcMs,
-    /// How many of those that have been are wanted: the latest.
+    /// How many past times are wanted: the latest ones.
     pub missed: usize,
-    /// How many of those to come are wanted.
+    /// How many coming times are wanted.
     pub coming: usize,
-    /// The last of all, of a rule that counts them, as it was found before.
+    /// The last time of a rule with a count, as an earlier plan returned it.
     pub ends: Option<UtcMs>,
 }
 
@@ -80,7 +78,7 @@ pub struct Wanted {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// What is wrong with the rule.
 pub fn plan(wanted: &Wanted) -> Result<Plan, PlanFault> {
     let no = |reason: String| PlanFault { reason, again: false };
     let (now, after) = (instant(wanted.now).map_err(no)?, instant(wanted.after).map_err(no)?);
@@ -96,8 +94,8 @@ pub fn plan(wanted: &Wanted) -> Result<Plan, PlanFault> {
     Ok(Plan { rule, missed, coming, is_all, ends })
 }
 
-/// Finds the times of a rule on a thread of its own, and puts the answer into an inbox,
-/// however that ends.
+/// Finds the times of a rule on a thread of its own, and puts the answer into an inbox in every
+/// case.
 pub(crate) fn begin(op: OpId, wanted: Wanted, inbox: Arc<dyn Inbox>) {
     let fault = PlanFault { reason: "its times could not be found now".to_string(), again: true };
     let answer = Answer { op, inbox, plan: Some(Err(fault)) };
@@ -105,7 +103,7 @@ pub(crate) fn begin(op: OpId, wanted: Wanted, inbox: Arc<dyn Inbox>) {
         let mut answer = answer;
         answer.plan = Some(plan(&wanted));
     };
-    // Where there is no thread, the answer is dropped with the work, and so given.
+    // Without a thread, the closure is dropped, and dropping the answer posts it.
     let _ = std::thread::Builder::new().name("schedule".to_string()).spawn(find);
 }
 
@@ -123,25 +121,24 @@ impl Drop for Answer {
     }
 }
 
-/// A rule that was read.
+/// A parsed rule.
 struct Reading {
-    /// Where its times are on the wall.
+    /// The time zone of its local times.
     zone: Tz,
     begins: NaiveDateTime,
-    /// As it was given, without when it begins.
+    /// The text of the rule, without `DTSTART`.
     says: String,
-    /// Until when, on the wall.
+    /// The local time of `UNTIL`.
     until: Option<NaiveDateTime>,
-    /// How many times it has.
+    /// The value of `COUNT`.
     count: Option<u32>,
-    /// As it was given, without until when and how many, and with the days that it has
-    /// from when it begins.
+    /// The rule without `UNTIL` and `COUNT`, and with the days that it takes from `DTSTART`.
     rule: RRule<Unvalidated>,
-    /// The same, if it comes by the hour or more often.
+    /// The same rule, if it recurs hourly or more often.
     often: Option<Often>,
 }
 
-/// The steps in which the times of a rule are found, on the wall: some find none.
+/// Steps of a search for times, in local time; a step may find none.
 type Steps = Box<dyn Iterator<Item = Option<NaiveDateTime>>>;
 
 impl Reading {
@@ -184,7 +181,7 @@ impl Reading {
         Ok(read)
     }
 
-    /// The rule as it is kept.
+    /// The text of the rule, as it is stored.
     fn text(&self) -> String {
         let begins = self.begins.format(FORMAT);
         let (zone, says) = (self.zone, &self.says);
@@ -194,7 +191,7 @@ impl Reading {
         format!("DTSTART;TZID={}:{begins}\nRRULE:{says}", zone.name())
     }
 
-    /// What one step would hold is bounded.
+    /// Bounds the results of one step.
     fn check(&self) -> Result<(), String> {
         let rule = &self.rule;
         let of_hour = rule.get_by_minute().len().max(1) * rule.get_by_second().len().max(1);
@@ -203,7 +200,7 @@ impl Reading {
             Frequency::Yearly | Frequency::Monthly => (of_day, "a day", TIMES_OF_DAY.1),
             Frequency::Weekly | Frequency::Daily => (of_day, "a day", TIMES_OF_DAY.0),
             Frequency::Hourly | Frequency::Minutely => (of_hour, "an hour", TIMES_OF_HOUR),
-            // Each of its steps is one time.
+            // Each step is one time.
             Frequency::Secondly => return Ok(()),
         };
         if named > most {
@@ -212,7 +209,8 @@ impl Reading {
         Ok(())
     }
 
-    /// The last of so many times; `None`: it has none, or its last is beyond all clocks.
+    /// The last of `count` times; `None` if the rule has none, or if its last is beyond the range
+    /// of the clock.
     fn last_of(&self, count: u32) -> Result<Option<UtcMs>, String> {
         let mut last = None;
         if let Some(period) = self.plain_period() {
@@ -237,8 +235,8 @@ impl Reading {
         Ok(last.and_then(|last| moment(in_zone(self.zone, last))))
     }
 
-    /// How far its times are from one another on the wall, in seconds, of a rule that names
-    /// nothing but how often it comes.
+    /// The distance between the times in seconds of local time, for a rule with nothing but a
+    /// frequency and an interval.
     fn plain_period(&self) -> Option<i64> {
         let rule = &self.rule;
         let of_time = [rule.get_by_hour(), rule.get_by_minute(), rule.get_by_second(), rule.get_by_month()];
@@ -259,21 +257,21 @@ impl Reading {
         self.until.is_some_and(|until| time > until)
     }
 
-    /// What a clock on the wall shows then.
+    /// The local time at a moment.
     fn on_its_wall(&self, at: DateTime<Utc>) -> NaiveDateTime {
         let shown = at.with_timezone(&self.zone).naive_local();
         shown.with_nanosecond(0).unwrap_or(shown)
     }
 
-    /// Where it may be followed from, so that nothing after a time is left out: some whole
-    /// periods later it is the same. It is one that comes by the day or more seldom.
+    /// A begin shortly before a local time, with which the rule has the same later times: a whole
+    /// number of periods after the real one. For rules that recur daily or less often.
     fn begins_before(&self, wall: NaiveDateTime) -> NaiveDateTime {
         let interval = u32::from(self.rule.get_interval().max(1));
         let by_days = |days: u32| {
             let between = u64::try_from((wall - self.begins).num_days()).unwrap_or(0);
             self.begins + Days::new(between / u64::from(days) * u64::from(days))
         };
-        // It names its days: the first of a month will do, or of a year.
+        // The rule names its days, so the first day of the month or year can be the begin.
         let by_months = |months: u32, first: Option<NaiveDateTime>| {
             let first = first.unwrap_or(self.begins);
             let number = |time: NaiveDateTime| i64::from(time.year()) * 12 + i64::from(time.month0());
@@ -293,7 +291,7 @@ impl Reading {
         }
     }
 
-    /// Its times after one on the wall, in order, and perhaps some before it.
+    /// The times after a local time, in order, and perhaps some before it.
     fn steps_after(&self, wall: NaiveDateTime) -> Result<Steps, String> {
         if let Some(often) = self.often.clone() {
             return Ok(Box::new(often.after(wall)));
@@ -304,7 +302,7 @@ impl Reading {
         Ok(Box::new(steps.map(|time| Some(time.naive_utc()))))
     }
 
-    /// Its next times after a moment, and whether there are no more.
+    /// The next times after a moment, and whether there are no more.
     fn coming(&self, after: DateTime<Utc>, most: usize, ends: Option<UtcMs>) -> Result<(Vec<UtcMs>, bool), String> {
         let (mut found, mut last) = (Vec::new(), after);
         for time in self.steps_after(self.on_its_wall(after))?.take(STEPS) {
@@ -321,12 +319,12 @@ impl Reading {
             last = at;
             found.push(ms);
         }
-        // Whatever is so far behind the last is looked for from there.
+        // If nothing was found, the remaining times are too far away or do not exist.
         let is_all = found.is_empty();
         Ok((found, is_all))
     }
 
-    /// The latest of its times after a moment, up to another.
+    /// The latest times after one moment, up to another.
     fn missed(
         &self,
         after: DateTime<Utc>,
@@ -353,11 +351,12 @@ impl Reading {
         Ok(found.into())
     }
 
-    /// The same, of a rule that is followed backwards.
+    /// As [`missed`](Self::missed), for a rule that can be evaluated backwards.
     fn missed_often(&self, often: Often, (after, now): (DateTime<Utc>, DateTime<Utc>), most: usize) -> Vec<UtcMs> {
         let mut wall = self.on_its_wall(now);
         if now - in_zone(self.zone, wall) >= TimeDelta::seconds(1) {
-            // It shows that for the second time: what was behind it the first time is over.
+            // The local time is there for the second time, so later local times have already passed
+            // once.
             wall += LONGEST_TWICE;
         }
         let wall = self.until.map_or(wall, |until| until.min(wall));
@@ -374,7 +373,7 @@ impl Reading {
         found.into()
     }
 
-    /// The latest after a moment, of all since then; `None`: they are too many.
+    /// The latest times after a moment, found among all since then; `None` if there are too many.
     fn missed_since(
         &self,
         from: DateTime<Utc>,
@@ -409,8 +408,7 @@ fn names_days(rule: &RRule<Unvalidated>) -> bool {
         || !rule.get_by_weekday().is_empty()
 }
 
-/// A rule with the day of a month, and the month of a year, that it has from when it
-/// begins.
+/// A rule with the day of the month, and the month of the year, that it takes from its begin.
 fn with_days(rule: RRule<Unvalidated>, begins: NaiveDateTime) -> RRule<Unvalidated> {
     let day = i8::try_from(begins.day()).unwrap_or(1);
     let month = u8::try_from(begins.month()).ok().and_then(|month| Month::try_from(month).ok());
@@ -422,12 +420,13 @@ fn with_days(rule: RRule<Unvalidated>, begins: NaiveDateTime) -> RRule<Unvalidat
     }
 }
 
-/// A moment of a wall clock, as the crate follows rules: there it is one of UTC.
+/// A local time as a time in UTC, for the crate that evaluates rules.
 fn on_wall(time: NaiveDateTime) -> DateTime<rrule::Tz> {
     rrule::Tz::UTC.from_utc_datetime(&time)
 }
 
-/// When a wall clock of a zone shows a time first; if it never does, when it has passed it.
+/// The first moment of a local time in a zone; if the local time does not exist, the end of its
+/// gap.
 fn in_zone(zone: Tz, time: NaiveDateTime) -> DateTime<Utc> {
     let mut shown = time;
     // No gap is longer than a day.
@@ -443,7 +442,7 @@ fn in_zone(zone: Tz, time: NaiveDateTime) -> DateTime<Utc> {
     Utc.from_utc_datetime(&time)
 }
 
-/// `None`: beyond what can be told.
+/// `None` if the time is beyond the year 9999 or before 1970.
 fn moment(at: DateTime<Utc>) -> Option<UtcMs> {
     u64::try_from(at.timestamp_millis()).ok().filter(|_| at.year() <= 9999).map(UtcMs)
 }
@@ -457,7 +456,7 @@ fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// What was given is none; many people have rules of cron at hand.
+/// The error for a text that is not a rule. Many users try cron syntax.
 fn no_rule(given: &str) -> String {
     let given = shown(given);
     format!("`{given}`: expected FREQ={FREQUENCIES}, such as FREQ=DAILY;BYHOUR=9 (cron is not read)")
@@ -467,7 +466,7 @@ fn rule_of(line: &str) -> Option<&str> {
     line.strip_prefix("RRULE:").or_else(|| Some(line).filter(|line| line.starts_with("FREQ=")))
 }
 
-/// `;TZID=Europe/Berlin:20260101T083000`, or `:20260101T083000Z`.
+/// Parses `;TZID=Europe/Berlin:20260101T083000`, or `:20260101T083000Z`.
 fn read_begin(rest: &str) -> Result<(NaiveDateTime, Tz), String> {
     let wrong =
         || "`DTSTART` is `DTSTART:20260101T083000Z` or `DTSTART;TZID=Europe/Berlin:20260101T083000`".to_string();
@@ -492,7 +491,7 @@ fn read_begin(rest: &str) -> Result<(NaiveDateTime, Tz), String> {
     Ok((time, zone.unwrap_or(Tz::UTC)))
 }
 
-/// Until when, on the wall: that is said in UTC, on the wall, or by the day.
+/// The local time of `UNTIL`, which is in UTC, in local time, or a day.
 fn read_until(text: &str, zone: Tz) -> Result<NaiveDateTime, String> {
     let wrong = |_| "`UNTIL` is a time such as 20261231T235959Z".to_string();
     if let Some(utc) = text.strip_suffix('Z') {

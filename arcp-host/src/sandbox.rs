@@ -1,9 +1,8 @@
-//! Leases enforced by the kernel on programs that ask nothing (Linux, Landlock and
-//! seccomp).
+//! Leases that the kernel enforces on programs (Linux, with Landlock and seccomp).
 //!
-//! A [`Sandbox`] starts the program of a job through a *step*: a program that
-//! calls [`become_program`], which restricts itself and then becomes the program. What
-//! a job may do is its lease and a [`Base`] that every program needs to start:
+//! A [`Sandbox`] starts the program of a job through a *step*: a process that calls
+//! [`become_program`], which restricts itself and then becomes the program. A job may use what its
+//! lease grants, and the [`Base`] that every program needs to start:
 //!
 //! | granted | becomes |
 //! |---|---|
@@ -14,10 +13,10 @@
 //! | no `fs.write` | no change of modes, owners, times and attributes of files, its own neither |
 //! | nothing | the base, and a temporary folder of its own, which `TMPDIR` and `HOME` name |
 //!
-//! A pattern that the kernel cannot enforce as it stands grants nothing: one that is
-//! finer than a file or a folder with all below it, leads through a symbolic link, or
-//! names what is not there. Nothing is ever granted that no pattern means, but for the
-//! hosts and paths of URLs, which the kernel does not see.
+//! A pattern that the kernel cannot enforce exactly grants nothing: one that is finer than a file
+//! or a folder with all below it, one that leads through a symbolic link, or one for a path that
+//! does not exist. The sandbox never grants more than the patterns, except for the hosts and paths
+//! of URLs, which the kernel does not see.
 
 mod base;
 mod hierarchy;
@@ -52,13 +51,13 @@ pub use self::step::become_program;
 use self::ruleset::{Right, Ruleset};
 use crate::agent::{AgentError, Context, Level, artifact_bytes};
 
-/// What is done if the kernel cannot enforce everything.
+/// What happens if the kernel cannot enforce everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// As much as it can is enforced, and the rest is said. A pattern that it cannot
-    /// enforce grants nothing.
+    /// Enforces as much as possible, and reports the rest. A pattern that cannot be enforced grants
+    /// nothing.
     Auto,
-    /// A job with such a pattern fails.
+    /// Fails a job with such a pattern.
     Required,
 }
 
@@ -68,11 +67,11 @@ pub struct Sandbox {
     mode: Mode,
     kernel: Kernel,
     base: Arc<Base>,
-    /// The step and its arguments.
+    /// The command of the step, and its arguments.
     step: Arc<[OsString]>,
 }
 
-/// A kernel cannot do what is required of it.
+/// The kernel lacks required features.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sandbox is required, but this kernel {}", lacks(.0))]
 pub struct Insufficient(Vec<Feature>);
@@ -85,16 +84,16 @@ fn lacks(features: &[Feature]) -> String {
 }
 
 impl Sandbox {
-    /// What a kernel must restrict, so that no program reads, writes or connects to what
-    /// its lease does not grant.
+    /// The features that a kernel must restrict, so that no program reads, writes or connects
+    /// beyond its lease.
     pub const REQUIRED: [Feature; 4] = [Feature::Files, Feature::Truncation, Feature::Tcp, Feature::Sockets];
 
-    /// A sandbox on this kernel. `step` is a program and its first arguments, which calls
-    /// [`become_program`] with those that follow.
+    /// A sandbox on this kernel. `step` is a program with its first arguments. It must call
+    /// [`become_program`] with the arguments that follow.
     ///
     /// # Errors
     ///
-    /// If it is [required](Mode::Required) and the kernel lacks something.
+    /// If the sandbox is [required](Mode::Required) and the kernel lacks a feature.
     pub fn new(mode: Mode, kernel: Kernel, base: Base, step: &[&str]) -> Result<Sandbox, Insufficient> {
         let lacks = Sandbox::REQUIRED.into_iter().filter(|feature| !kernel.restricts(*feature)).collect::<Vec<_>>();
         if mode == Mode::Required && !lacks.is_empty() {
@@ -103,13 +102,13 @@ impl Sandbox {
         Ok(Sandbox { mode, kernel, base: Arc::new(base), step: step.iter().map(OsString::from).collect() })
     }
 
-    /// How the program of this job is started; `None` if nothing can be enforced.
-    /// `executable` is the file that it is, if it is known.
+    /// Prepares the start of a job's program; `None` if the kernel can enforce nothing.
+    /// `executable` is the path of the program, if it is known.
     ///
     /// # Errors
     ///
-    /// `PERMISSION_DENIED` that names the pattern, if all must be enforced and one
-    /// cannot be.
+    /// `PERMISSION_DENIED` that names the pattern, if the sandbox is required and a pattern cannot
+    /// be enforced.
     pub(crate) fn confine(&self, job: &Context, executable: Option<&Path>) -> Result<Option<Confined>, AgentError> {
         if !self.kernel.restricts(Feature::Files) {
             return Ok(None);
@@ -132,7 +131,8 @@ impl Sandbox {
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|error| AgentError::failed(format!("the sandbox has no temporary folder: {error}")))?;
-        // Descriptors are scarce: they are for what it may leave.
+        // Descriptors are scarce, so the folders are opened only for a job that may leave
+        // artifacts.
         let leaves = artifact_bytes(job) > 0;
         let readable = if leaves { ruleset.open_readable().into() } else { Arc::default() };
         ruleset.add_base(self.base.read(), &[Right::Read]);
@@ -149,24 +149,23 @@ impl Sandbox {
     }
 }
 
-/// A program that is about to be started within what its lease grants. Its temporary
-/// folder goes with this.
+/// A program that is about to be started in the sandbox. Its temporary folder is deleted on drop.
 #[derive(Debug)]
 pub(crate) struct Confined {
     step: Arc<[OsString]>,
-    /// What the step reads before the program reads.
+    /// The bytes on stdin that the step reads before the program reads.
     pub(crate) preamble: Vec<u8>,
     folder: TempDir,
-    /// What its lease lets it read, as it was then.
+    /// What the lease lets it read, opened before its start.
     pub(crate) readable: Arc<[Readable]>,
 }
 
 impl Confined {
-    /// Starts `program` through the step; arguments may follow.
+    /// The command that starts `program` through the step; further arguments may be added.
     ///
     /// # Errors
     ///
-    /// If there is no step.
+    /// If there is no command for the step.
     pub(crate) fn command(&self, program: &str) -> io::Result<Command> {
         let (step, first) = self.step.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(step);
@@ -174,13 +173,13 @@ impl Confined {
         Ok(command)
     }
 
-    /// The temporary folder of its own.
+    /// The temporary folder of the program.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 }
 
-/// What a lease lets a program read, as it is opened for one.
+/// What a lease lets a program read, opened as for a job.
 #[cfg(test)]
 pub(crate) fn readable_of(lease: &Lease) -> Arc<[Readable]> {
     Ruleset::of(lease, &Kernel::with([Feature::Files].into())).0.open_readable().into()

@@ -1,65 +1,66 @@
-//! Where records are made durable.
+//! Stores, which make records durable.
 
 use arcp_proto::id::{JobId, LogPos};
 use arcp_proto::runtime::{Batch, EventRecord, Record};
 
 /// Makes records durable.
 ///
-/// The core gives batches in the order of their positions, and holds every
-/// frame that reveals one until it is told that it is durable. A batch is what
-/// one input made: no restart may see half of it. Whatever is queued is
-/// committed together: the cost of a flush is shared. After a failure the same
-/// batches are given again; one that is durable already is skipped. What was
-/// queued behind a failure comes before that: a batch that leaves a gap is
-/// refused, because a position stands for all before it.
+/// The core gives batches in the order of their positions, and holds back every frame that reveals
+/// a record until that record is durable. A batch holds the records of one input: no restart may
+/// see half of it. All queued batches are committed together, so that they share the cost of a
+/// flush.
+///
+/// After a failure the core gives the failed batches again; the store skips a batch that is already
+/// durable. Batches that were queued behind a failure may arrive first. The store refuses a batch
+/// that leaves a gap, because a durable position implies that all positions before it are durable.
 pub trait Store: Send {
-    /// Commits batches: all of them or nothing.
+    /// Commits all of the batches, or none.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if nothing was committed. The driver asks a store that is
-    /// unavailable again, a few times, then the core does: a store need not, and may
-    /// where it knows for how long.
+    /// [`StoreError`] if nothing was committed. The driver retries an unavailable store a few
+    /// times, and then the core does. So a store need not retry, but it may if it knows how long it
+    /// will be unavailable.
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError>;
 
-    /// Gives every record that a restart needs and the last position ever
-    /// committed. Called once, before any commit. Records of the same job or
-    /// session come in the order of their positions, but for two things: of a job
-    /// with a [`Record::JobHistory`] only the last event needs to come, after that,
-    /// and of any other none that a [`Record::HistoryTrimmed`] let go, of which
-    /// only the last one counts; and numbers of sessions may come after everything
-    /// else.
+    /// Hands every record that a restart needs to `each`, and returns the last position ever
+    /// committed. Called once, before any commit. Records of the same job or session come in the
+    /// order of their positions, with these exceptions:
+    ///
+    /// * Of a job with a [`Record::JobHistory`] only the last event has to come, after that record.
+    /// * Events that a [`Record::HistoryTrimmed`] deleted need not come. Only the last such record
+    ///   of a job counts.
+    /// * Numbers of sessions may come after everything else.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if something cannot be read; nothing may be served then.
+    /// [`StoreError`] if a record cannot be read; the runtime then serves nothing.
     fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
         let _ = each;
         Ok(LogPos(0))
     }
 
-    /// A way to read events back while this commits; `None`: they are gone once
-    /// the runtime lets them go. Called once, before `load`.
+    /// A reader of events that works while the store commits. `None`: events are gone once the
+    /// runtime drops them from memory. Called once, before `load`.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it has them and cannot be read.
+    /// [`StoreError`] if the store keeps events but cannot read them.
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
         Ok(None)
     }
 
-    /// Deletes a little of what nobody needs any more, between commits; true if
-    /// there is more.
+    /// Deletes some obsolete records, between commits; returns true if there are more.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; nothing is lost by it.
+    /// [`StoreError`]; no data is lost.
     fn tidy(&mut self) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Whether `commit` never waits for anything: then it is called on the
-    /// loop instead of on a thread of its own.
+    /// Whether `commit` never waits. It is then called on the loop instead of on a thread of its
+    /// own.
     fn is_instant(&self) -> bool {
         false
     }
@@ -67,39 +68,39 @@ pub trait Store: Send {
 
 /// Reads events of jobs, on a thread of its own.
 pub trait History: Send {
-    /// One more, to read with beside this one.
+    /// Another reader, to be used beside this one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if there can be none just now.
+    /// [`StoreError`] if there can be no further reader at present.
     fn another(&mut self) -> Result<Box<dyn History>, StoreError>;
 
-    /// The events of a job from `from` to `to`, in order and without a gap:
-    /// fewer after this many bytes, but one in any case, and none if the first
-    /// is not kept.
+    /// The events of a job from `from` to `to`, in order and without a gap. It stops after `bytes`
+    /// bytes, but returns at least one event. If the first event is not kept, it returns none.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if they cannot be read now.
+    /// [`StoreError`] if they cannot be read at present.
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError>;
 }
 
-/// Why a store did not do what it was asked. Nothing happened.
+/// Why a store refused an operation. The operation had no effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Not now: no room, no right, another program's lock. It may work later.
+    /// Not at present: the disk is full, permission is missing, or another program holds the lock.
+    /// A later attempt may succeed.
     #[error("the store cannot be used now: {0}")]
     Unavailable(String),
-    /// It is somebody else's by now: nothing that is committed here counts, and
-    /// trying again is of no use.
+    /// Another runtime owns the store. Nothing is committed here any more, and retrying does not
+    /// help.
     #[error("the store is not this runtime's any more: {0}")]
     Fenced(String),
-    /// What it holds is damaged, and where.
+    /// The stored data are damaged. The text says where.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
 }
 
-/// What is new among batches, once each and in order.
+/// The batches that are not yet durable, once each and in order.
 pub(crate) fn following(mut last: LogPos, batches: &[Batch]) -> Result<Vec<&Batch>, StoreError> {
     let mut new = Vec::with_capacity(batches.len());
     for batch in batches.iter().filter(|batch| !batch.records.is_empty()) {
@@ -115,8 +116,7 @@ pub(crate) fn following(mut last: LogPos, batches: &[Batch]) -> Result<Vec<&Batc
     Ok(new)
 }
 
-/// Keeps nothing beyond the process: as durable as the process itself. What
-/// the runtime still needs, it holds in memory anyway.
+/// Keeps nothing beyond the process. The runtime holds what it still needs in memory anyway.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     last: LogPos,

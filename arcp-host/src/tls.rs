@@ -1,6 +1,6 @@
-//! TLS 1.2 and 1.3, by [rustls] with aws-lc-rs: what a server shows
-//! ([`Certificates`]), which clients it knows by theirs ([`ClientCertificates`]), and
-//! whom a client trusts ([`Trust`]) and what it shows ([`Identity`]).
+//! TLS 1.2 and 1.3, by [rustls] with aws-lc-rs: the certificates of a server ([`Certificates`]),
+//! the clients that it knows by their certificates ([`ClientCertificates`]), the servers that a
+//! client trusts ([`Trust`]), and the client's own certificate ([`Identity`]).
 
 mod authorities;
 mod certificates;
@@ -33,23 +33,23 @@ use crate::client::{Identity, Trust};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file is not there, or may not be read.
+    /// A file does not exist, or cannot be read.
     #[error("{}: {error}", .file.display())]
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// A file is no PEM, or does not hold what it should.
+    /// A file is not PEM, or does not hold what was expected.
     #[error("{}: {why}", .file.display())]
     Unusable {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it, and what was expected.
+        /// What is wrong, and what was expected.
         why: String,
     },
-    /// A key that belongs to another certificate.
+    /// The key belongs to another certificate.
     #[error(
         "{} is not the key of the first certificate in {}: give the key that the certificate was made for, \
          and put that certificate before those of its issuers", .key.display(), .certificates.display()
@@ -71,8 +71,7 @@ impl TlsError {
     }
 }
 
-/// Why no TLS connection to a server came about, if trying again would give the
-/// same.
+/// Why no TLS connection to a server could be opened, if retrying cannot help.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 pub fn refusal(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
@@ -85,15 +84,15 @@ pub fn refusal(error: &io::Error) -> Option<String> {
     }
 }
 
-/// Why a server does not take the certificate that was shown to it. With TLS 1.3 it says
-/// so after the handshake.
+/// Why a server does not accept the client's certificate. With TLS 1.3 the server says so after the
+/// handshake.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 pub fn not_taken(error: &io::Error) -> Option<String> {
     let rustls::Error::AlertReceived(alert) = error.get_ref()?.downcast_ref::<rustls::Error>()? else {
         return None;
     };
     let why = match alert {
-        // Two authorities that are called alike differ in their signatures.
+        // Two authorities with the same name differ in their signatures.
         AlertDescription::UnknownCA | AlertDescription::DecryptError => "it knows no authority that issued it",
         AlertDescription::CertificateExpired => "it is not valid now",
         AlertDescription::CertificateRevoked => "it was revoked",
@@ -110,7 +109,7 @@ pub fn not_taken(error: &io::Error) -> Option<String> {
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 fn distrust(why: &CertificateError) -> String {
     match why {
-        // Two that are called alike differ in their signatures.
+        // Two issuers with the same name differ in their signatures.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate was issued by nobody who is trusted here".to_string()
         }

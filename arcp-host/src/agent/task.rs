@@ -92,7 +92,7 @@ impl AsyncContext {
         self.0.principal()
     }
 
-    /// The trace id of the job: 32 hexadecimal digits.
+    /// The trace id of the job: see [`Context::trace`].
     pub fn trace(&self) -> &str {
         self.0.trace()
     }

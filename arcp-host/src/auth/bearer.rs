@@ -1,4 +1,4 @@
-//! Bearer tokens that are known when a runtime starts.
+//! Bearer tokens that are fixed when a runtime starts.
 
 use arcp_proto::id::Principal;
 use arcp_proto::model::request::Credential;
@@ -30,7 +30,7 @@ impl BearerTokens {
         self.tokens.push((token.digest(), principal));
     }
 
-    /// Whether there are none.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
@@ -50,8 +50,8 @@ impl Authenticator for BearerTokens {
     }
 }
 
-/// What goes with a token. It is compared with every digest, whichever fits, so
-/// that time tells nothing.
+/// The value that belongs to a token. The token is compared with every digest, even after a match,
+/// so that the time reveals nothing.
 pub(super) fn holder<'a, T>(all: impl Iterator<Item = (&'a SecretDigest, &'a T)>, token: &Secret) -> Option<&'a T> {
     let sent = token.digest().0;
     all.fold(None, |found, (digest, holder)| if digest.0.ct_eq(&sent).into() { Some(holder) } else { found })

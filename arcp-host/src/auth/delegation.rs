@@ -1,5 +1,5 @@
-//! Delegation tokens: JWTs that a runtime issues for itself. Whoever has one acts as
-//! its principal, within its lease and until it expires, and cannot do more by it.
+//! Delegation tokens: JWTs that a runtime issues for itself. The holder of a token acts as its
+//! principal, within its lease, until it expires.
 
 use std::fmt;
 use std::path::Path;
@@ -21,31 +21,31 @@ use super::watched_file::{self, CredentialFileError};
 use crate::entropy;
 use crate::server_log::log;
 
-/// What the header of one says that it is: no other JWT of the same key is one.
+/// The `typ` in the header, which other JWTs of the same key do not have.
 const KIND: &str = "arcp-delegation+jwt";
-/// NIST P-256, which whoever makes keys can make.
+/// NIST P-256, which all common tools can generate.
 const ALGORITHM: Algorithm = Algorithm::ES256;
 
-/// The key that a runtime signs delegation tokens with. `Debug` shows nothing of it.
+/// The key with which a runtime signs delegation tokens. `Debug` shows nothing of it.
 pub struct DelegationKey {
     signing: EncodingKey,
     keys: Keys,
 }
 
-/// What a delegation token says.
+/// The contents of a delegation token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delegation {
-    /// Whom its holder acts as.
+    /// The principal as which its holder acts.
     pub principal: Principal,
-    /// The one runtime that it is for.
+    /// The one runtime for which it is valid.
     pub audience: String,
-    /// What its holder may have jobs do, at most. Amounts bound each job.
+    /// The bound on the leases of its holder's jobs. Amounts bound each job.
     pub lease: Lease,
-    /// Until when, in whole seconds: sessions end then, and the leases of jobs.
+    /// The expiry of the token, in whole seconds. Sessions and the leases of jobs end then.
     pub expires_at: UtcMs,
 }
 
-/// Delegation tokens as a runtime takes them.
+/// The authenticator for delegation tokens.
 #[derive(Debug)]
 pub struct DelegationTokens {
     key: DelegationKey,
@@ -68,7 +68,7 @@ impl DelegationKey {
     ///
     /// # Errors
     ///
-    /// If it is none, or others may read it.
+    /// If the file holds no such key, or others may read it.
     pub fn read(path: &Path) -> Result<DelegationKey, CredentialFileError> {
         let refused = |why: &str| CredentialFileError::whole(path, why);
         let text = watched_file::read_private(path)?;
@@ -78,11 +78,11 @@ impl DelegationKey {
         Ok(DelegationKey { signing, keys })
     }
 
-    /// Makes a token.
+    /// Issues a token.
     ///
     /// # Errors
     ///
-    /// What cannot be in one, or why it cannot be signed.
+    /// Why the token cannot be made or signed.
     pub fn mint(&self, delegation: &Delegation, now: UtcMs) -> Result<Secret, String> {
         let Delegation { principal, audience, lease, expires_at } = delegation;
         if audience.is_empty() {
@@ -107,11 +107,12 @@ impl DelegationKey {
         jsonwebtoken::encode(&header, &claims, &self.signing).map(Secret::new).map_err(|error| error.to_string())
     }
 
-    /// What a token says, if it is one of this key for this runtime, and counts now.
+    /// The contents of a token, if it was signed with this key for this runtime and is valid at
+    /// present.
     ///
     /// # Errors
     ///
-    /// Why it counts for nothing.
+    /// Why the token is not valid.
     pub fn check(&self, token: &Secret, audience: &str) -> Result<Delegation, Untrusted> {
         let terms = Terms { issuer: audience, audience, kind: Some(KIND), leeway: Duration::ZERO };
         let claims: Claims = self.keys.claims(token, &terms)?;
@@ -131,7 +132,7 @@ impl fmt::Debug for DelegationKey {
 }
 
 impl DelegationTokens {
-    /// Those of this key that are made out to `audience`.
+    /// The tokens of this key that are issued for `audience`.
     pub fn new(key: DelegationKey, audience: &str) -> DelegationTokens {
         DelegationTokens { key, audience: audience.to_string() }
     }
@@ -155,13 +156,12 @@ impl Authenticator for DelegationTokens {
     }
 }
 
-/// Whether a JWT says that it is a delegation token.
+/// Whether the header of a JWT says that it is a delegation token.
 pub(super) fn is_one(token: &Secret) -> bool {
     jsonwebtoken::decode_header(token.expose()).is_ok_and(|header| header.typ.as_deref() == Some(KIND))
 }
 
-/// The claims of a JWT as they stand, as JSON: nobody vouches for them. `None` if it
-/// is none.
+/// The claims of a JWT as JSON, without any verification. `None` if the text is not a JWT.
 pub fn unverified_claims(token: &Secret) -> Option<Json> {
     jsonwebtoken::dangerous::insecure_decode_claims(token.expose()).ok()
 }

@@ -1,5 +1,5 @@
-//! Tokens that say nothing by themselves: whoever issued them is asked what they are
-//! (RFC 7662), and asked again while they count.
+//! Opaque tokens: their provider is asked what they are (RFC 7662), and asked again while they are
+//! valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,15 +22,15 @@ use super::watched_file::{self, CredentialFileError};
 use crate::clock::utc_now;
 use crate::server_log::log;
 
-/// Tokens that are remembered; beyond it one counts until it would have been asked
-/// about again.
+/// How many tokens are remembered. Beyond that, a token is valid only until it would be checked
+/// again.
 const TOKENS: usize = 4096;
 /// The longest token, in bytes.
 const LONGEST: usize = 16 * 1024;
-/// For how long a token counts whose provider names no end.
+/// How long a token is valid if its provider names no expiry.
 const WITHOUT_END: Duration = Duration::from_secs(24 * 3600);
 
-/// Asks a provider about tokens: clones share what it said.
+/// Asks a provider about tokens. Clones share the answers.
 #[derive(Clone, Debug)]
 pub struct Introspection {
     endpoint: Endpoint,
@@ -41,37 +41,37 @@ pub struct Introspection {
     known: Arc<Known>,
 }
 
-/// How often a provider is asked about a token, and what counts while it is silent.
+/// How often a provider is asked about a token, and how long its answers are valid while it does
+/// not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckTimes {
-    /// For how long an answer counts: so soon it is noticed that a token was revoked;
-    /// 30 seconds unless told otherwise.
+    /// How long an answer is valid, and so how soon a revocation is noticed; 30 seconds by default.
     pub every: Duration,
-    /// For how long after its last answer what it said goes on counting while it does
-    /// not answer; 10 minutes.
+    /// How long after its last answer a token stays valid while the provider does not answer; 10
+    /// minutes by default.
     pub silence: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     tokens: Mutex<BTreeMap<SecretDigest, Token>>,
-    /// Whose token counts no more, since that was asked for last.
+    /// Principals of tokens that became invalid since the last call of `ceased`.
     ceased: Mutex<BTreeSet<Principal>>,
-    /// Whether a thread asks about tokens that are due.
+    /// Whether a thread is checking tokens that are due.
     checking: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Token {
     token: Secret,
-    /// `None`: it counts for nothing.
+    /// `None`: the token is not valid.
     verdict: Option<Verdict>,
-    /// When the provider was asked, and when it answered last.
+    /// When the provider was last asked, and when it last answered.
     asked: Instant,
     answered: Instant,
 }
 
-/// What a provider says of a token (RFC 7662 §2.2).
+/// The answer of a provider about a token (RFC 7662 §2.2).
 #[derive(Deserialize)]
 struct Introspected {
     active: bool,
@@ -89,7 +89,7 @@ enum Audience {
     Other(IgnoredAny),
 }
 
-/// How a runtime is known to a provider, as a file has it.
+/// The client credentials of a runtime at a provider, as a file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClientFile {
@@ -104,15 +104,15 @@ impl Default for CheckTimes {
 }
 
 impl ProviderClient {
-    /// The one of a file that nobody else can read:
+    /// Reads the credentials from a file that nobody else can read:
     /// `{"client_id": "...", "client_secret": "..."}`.
     ///
     /// # Errors
     ///
-    /// If it is not there, is none, or others may read it.
+    /// If the file is missing or invalid, or others may read it.
     pub fn read(path: &Path) -> Result<ProviderClient, CredentialFileError> {
         let text = watched_file::read_private(path)?;
-        // What is wrong with it may be the secret.
+        // The parser's message may quote the secret.
         let expected = r#"expected {"client_id": "...", "client_secret": "..."}"#;
         let ClientFile { client_id, client_secret } =
             serde_json::from_str(&text).map_err(|_| CredentialFileError::whole(path, expected))?;
@@ -121,8 +121,8 @@ impl ProviderClient {
 }
 
 impl Introspection {
-    /// Asks at this address, as this client, about tokens of an issuer that are made
-    /// out to `audience`: what this runtime is called there.
+    /// Asks at this address, as this client, about tokens that an issuer has issued for `audience`,
+    /// the name of this runtime at the provider.
     pub fn new(
         endpoint: Endpoint,
         client: ProviderClient,
@@ -133,11 +133,11 @@ impl Introspection {
         Introspection { endpoint, client, issuer, audience, times, known: Arc::default() }
     }
 
-    /// Who has a token, by what its provider says or has said just before.
+    /// The verdict on a token, according to the provider or to its last answer.
     ///
     /// # Errors
     ///
-    /// If the provider says nothing, and has said nothing before that counts still.
+    /// If the provider does not answer, and has no earlier answer that is still valid.
     pub(super) fn verify(&self, token: &Secret) -> Result<Option<Verdict>, NotJudged> {
         if token.expose().is_empty() || token.expose().len() > LONGEST {
             return Ok(None);
@@ -151,18 +151,18 @@ impl Introspection {
         self.ask(digest, token)
     }
 
-    /// Whose token has ceased to count since the last call. Tokens that are due are
-    /// asked about on a thread of their own.
+    /// The principals of which a token has become invalid since the last call. Starts a thread that
+    /// checks the tokens that are due.
     pub(super) fn ceased(&self) -> BTreeSet<Principal> {
         if !self.known.checking.swap(true, Ordering::AcqRel) {
             let checking = Checking(self.clone());
-            // Where there is no thread it is dropped, and tried again.
+            // If no thread starts, `checking` is dropped, and the next call tries again.
             let _ = std::thread::Builder::new().name("introspect".to_string()).spawn(move || checking.0.check_again());
         }
         std::mem::take(&mut self.known.ceased.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks about each token that is due, and forgets those that cannot count.
+    /// Checks each token that is due, and forgets tokens that cannot become valid.
     fn check_again(&self) {
         let every = self.times.every;
         self.tokens().retain(|_, known| match &known.verdict {
@@ -177,21 +177,21 @@ impl Introspection {
         let mut silent = None;
         for (digest, token) in due {
             let said = silent.clone().map_or_else(|| self.introspect(&token), Err);
-            // Each of them would be waited for as long.
+            // The other tokens would wait just as long.
             if let Err(ProviderError::Silent(_)) = &said {
                 silent = said.as_ref().err().cloned();
             }
-            // Who is known stays for a while; nobody waits here.
+            // A known token stays valid for a while without an answer. No caller waits here.
             let _ = self.learn(digest, &token, said);
         }
     }
 
-    /// Asks the provider, and remembers what it says.
+    /// Asks the provider about a token, and remembers the answer.
     fn ask(&self, digest: SecretDigest, token: &Secret) -> Result<Option<Verdict>, NotJudged> {
         self.learn(digest, token, self.introspect(token))
     }
 
-    /// Remembers what the provider says of a token, and gives what counts of it.
+    /// Remembers the answer of the provider about a token, and returns the verdict.
     fn learn(
         &self,
         digest: SecretDigest,
@@ -206,7 +206,7 @@ impl Introspection {
             Ok(verdict) => (verdict, now),
             Err(error) => {
                 log(format_args!("arcp: a token was not asked about at {}: {error}", self.endpoint.url()));
-                // Nobody who was not known before comes in by silence.
+                // If the provider does not answer, an unknown token is not accepted.
                 let before = before.ok_or(NotJudged)?;
                 let counts = before.answered.elapsed() < self.times.silence;
                 is_known = counts || before.verdict.is_none();
@@ -215,7 +215,8 @@ impl Introspection {
         };
         let verdict = verdict.filter(is_not_over);
         let had = before.and_then(|known| known.verdict.as_ref());
-        // What is over by itself has not ceased: its session ended with it, or was renewed.
+        // A token that expired by itself is not reported: its session ended with it, or was
+        // renewed.
         let had = had.filter(|had| is_not_over(had));
         if let Some(had) = had.filter(|had| verdict.as_ref().is_none_or(|now| now.principal != had.principal)) {
             self.cease(had.principal.clone());
@@ -236,11 +237,11 @@ impl Introspection {
         self.known.ceased.lock().unwrap_or_else(PoisonError::into_inner).insert(principal);
     }
 
-    /// What the provider says of a token; `None`: that it counts for nothing here.
+    /// The answer of the provider about a token; `None`: the token is not valid here.
     fn introspect(&self, token: &Secret) -> Result<Option<Verdict>, ProviderError> {
         let form = [("token", token.expose()), ("token_type_hint", "access_token")];
         let answer = self.endpoint.post(&form, Some(&self.client))?;
-        // Of a token that is not active nothing else is said.
+        // The answer about an inactive token has no other members.
         let judged = self.judge(answer.json()?, answer.json().ok());
         if let Err(why) = &judged {
             log(format_args!("arcp: a token of {} was not accepted: {why}", self.issuer));
@@ -280,12 +281,12 @@ impl Introspection {
     }
 
     fn tokens(&self) -> MutexGuard<'_, BTreeMap<SecretDigest, Token>> {
-        // Whoever panicked had changed an entry, or had not.
+        // The lock may be poisoned by a panic elsewhere, but each entry is whole.
         self.known.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// While it lives nobody else asks about tokens that are due.
+/// While this exists, no other thread checks tokens.
 struct Checking(Introspection);
 
 impl Drop for Checking {
@@ -298,19 +299,19 @@ fn is_not_over(verdict: &Verdict) -> bool {
     verdict.expires_at.is_none_or(|at| utc_now() < at)
 }
 
-/// Forgets a token that counts for nothing; false if each of them counts.
+/// Removes an invalid token; returns false if all tokens are valid.
 fn make_room(tokens: &mut BTreeMap<SecretDigest, Token>) -> bool {
     let idle = tokens.iter().filter(|(_, known)| known.verdict.as_ref().is_none_or(|verdict| !is_not_over(verdict)));
     let oldest = idle.min_by_key(|(_, known)| known.asked).map(|(digest, _)| *digest);
     oldest.is_some_and(|digest| tokens.remove(&digest).is_some())
 }
 
-/// A verdict that nobody will ask about again counts for as long as an answer does.
+/// A verdict that is not remembered, and so not checked again, is valid only until `until`.
 fn bounded(verdict: Verdict, until: UtcMs) -> Verdict {
     Verdict { expires_at: Some(verdict.expires_at.map_or(until, |at| at.min(until))), ..verdict }
 }
 
-/// Whether a verdict has each of these scopes.
+/// Whether a verdict has all of these scopes.
 pub(super) fn has_each(verdict: &Verdict, required: &Scopes) -> bool {
     required.iter().all(|scope| verdict.scopes.contains(scope))
 }

@@ -1,5 +1,5 @@
-//! JSON Web Tokens (RFC 7519): the keys of who issues them, and what must be true of
-//! one before anything in it counts.
+//! JSON Web Tokens (RFC 7519): the keys of issuers, and the conditions under which a token is
+//! accepted.
 
 use std::fmt;
 use std::path::Path;
@@ -19,70 +19,69 @@ use super::watched_file::CredentialFileError;
 
 /// The longest token, in bytes.
 const LONGEST: usize = 16 * 1024;
-/// Keys of one issuer.
+/// The most keys of one issuer.
 const KEYS: usize = 64;
-/// Every RSA algorithm; an RSA key that names none is for each of them.
+/// Every RSA algorithm. An RSA key that names no algorithm is for all of them.
 const OF_RSA: [Algorithm; 6] =
     [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 /// Public keys of an issuer.
 pub(super) struct Keys(Vec<Key>);
 
-/// A public key, and the algorithms that it is for: what a token says of its
-/// algorithm never decides that.
+/// A public key with its algorithms. The algorithm in a token's header never decides which
+/// algorithms are allowed.
 struct Key {
     id: Option<String>,
     key: DecodingKey,
     algorithms: Vec<Algorithm>,
 }
 
-/// What must be true of every token.
+/// The conditions for every token.
 pub(super) struct Terms<'a> {
-    /// Who issued it.
+    /// The required issuer.
     pub(super) issuer: &'a str,
-    /// Whom it is made out to.
+    /// The required audience.
     pub(super) audience: &'a str,
-    /// What its header says it is, if that is fixed.
+    /// The required `typ` in the header, if there is one.
     pub(super) kind: Option<&'a str>,
-    /// How far the clocks of issuer and runtime may be apart.
+    /// How far the clocks of issuer and runtime may differ.
     pub(super) leeway: Duration,
 }
 
-/// Why a token counts for nothing. It has no part of the token.
+/// Why a token is not accepted. It contains no part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
-    /// Not three parts, no base64, no JSON, or longer than 16 KiB.
+    /// It does not have three parts of base64 with JSON, or is longer than 16 KiB.
     #[error("it is no JWT, or one of more than 16 KiB")]
     Malformed,
-    /// Its header says that something has to be understood that is not, or that it
-    /// is another kind of token.
+    /// Its header has critical extensions that are not understood, or it is another kind of token.
     #[error("it is a JWT of another kind")]
     OtherKind,
-    /// The issuer has no keys that could be read.
+    /// The keys of the issuer could not be read.
     #[error("the keys of the issuer cannot be read")]
     NoKeys,
-    /// No key of its issuer has its key id and is for its algorithm.
+    /// No key of the issuer has this key id and algorithm.
     #[error("no key of the issuer has its key id and is for its algorithm")]
     UnknownKey,
     /// Its signature is wrong.
     #[error("its signature is wrong")]
     Forged,
-    /// It expired.
+    /// It has expired.
     #[error("it has expired")]
     Expired,
-    /// It does not count yet.
+    /// It is not valid yet.
     #[error("it does not count yet: `nbf` is in the future")]
     Early,
-    /// Somebody else issued it.
+    /// Another issuer issued it.
     #[error("another issuer is in `iss`")]
     OtherIssuer,
     /// It is for another runtime.
     #[error("`aud` does not name this runtime")]
     OtherAudience,
-    /// Its holder would have to prove something with it that nobody is asked for here.
+    /// Its holder has to prove something else than a certificate (`cnf`), which is not supported.
     #[error("it counts with another proof alone (`cnf`) than a certificate")]
     Bound,
-    /// A claim is missing, or is none.
+    /// A claim is missing or invalid.
     #[error("`exp`, `iss`, `aud` or `sub` is missing, or a claim cannot be read")]
     Claims,
 }
@@ -92,7 +91,7 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// If there is none, or one that is not public.
+    /// If there is no key, or one that is not public.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Keys, CredentialFileError> {
         let refused = |why: String| CredentialFileError::whole(path, why);
         let keys = if text.trim_start().starts_with('{') { of_set(text) } else { of_pem(text) };
@@ -128,7 +127,7 @@ impl Keys {
         self.0.len()
     }
 
-    /// What a token claims, if it is to be believed.
+    /// The claims of a token, if the token is accepted.
     pub(super) fn claims<T: DeserializeOwned>(&self, token: &Secret, terms: &Terms<'_>) -> Result<T, Untrusted> {
         let token = token.expose();
         if token.len() > LONGEST {
@@ -164,8 +163,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The token of a credential that may hold a JWT: clients send one as `signed_jwt`,
-/// and as a bearer token.
+/// The token of a credential that may hold a JWT: clients send it with the scheme `signed_jwt`, or
+/// as a bearer token.
 pub(super) fn token_of(credential: &Credential) -> Option<&Secret> {
     match credential {
         Credential::Bearer(token) => Some(token).filter(|token| looks_like_one(token)),
@@ -174,7 +173,7 @@ pub(super) fn token_of(credential: &Credential) -> Option<&Secret> {
     }
 }
 
-/// Whether a text may be a JWT.
+/// Whether a text looks like a JWT.
 pub(super) fn looks_like_one(token: &Secret) -> bool {
     token.expose().starts_with("ey") && token.expose().matches('.').count() == 2
 }
@@ -207,11 +206,11 @@ struct Set {
     keys: Vec<Box<RawValue>>,
 }
 
-/// Keys for signatures of a set; those for anything else are passed over.
+/// The keys for signatures in a set; other keys are ignored.
 fn of_set(text: &str) -> Result<Vec<Key>, String> {
     let set: Set = serde_json::from_str(text).map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
     let mut keys = Vec::new();
-    // Kinds of keys that are not known are passed over (RFC 7517 §5).
+    // Unknown kinds of keys are ignored (RFC 7517 §5).
     for jwk in set.keys.iter().filter_map(|key| serde_json::from_str::<Jwk>(key.get()).ok()) {
         let for_signatures = jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
         let Some(possible) = algorithms_of(&jwk.algorithm)?.filter(|_| for_signatures) else {
@@ -232,7 +231,7 @@ fn of_set(text: &str) -> Result<Vec<Key>, String> {
     Ok(keys)
 }
 
-/// The algorithms that a key can be for; `None`: none that is known here.
+/// The algorithms that a key can be for; `None` if its kind is not supported.
 #[allow(clippy::wildcard_enum_match_arm, reason = "kinds of keys that the library may come to know")]
 fn algorithms_of(key: &AlgorithmParameters) -> Result<Option<Vec<Algorithm>>, String> {
     Ok(match key {
@@ -269,7 +268,7 @@ fn of_pem(text: &str) -> Result<Vec<Key>, String> {
 }
 
 fn public_key(pem: &[u8]) -> Result<Key, String> {
-    /// Bytes of an uncompressed point.
+    /// The length of an uncompressed point, in bytes.
     const P256: usize = 65;
     const P384: usize = 97;
     let read = DecodingKey::from_rsa_pem(pem).or_else(|_| DecodingKey::from_ec_pem(pem));

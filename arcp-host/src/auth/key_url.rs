@@ -1,5 +1,5 @@
-//! The keys of an issuer at an address (a JSON Web Key Set, RFC 7517 §5), as they were
-//! read last.
+//! The keys of an issuer at an address (a JSON Web Key Set, RFC 7517 §5), with the result of the
+//! last successful reading.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,35 +8,33 @@ use super::jwt::Keys;
 use super::provider::{Endpoint, ProviderError};
 use crate::server_log::log;
 
-/// Keys at an address. They are read when somebody is judged by them who cannot be
-/// without: before the first time, once they are fresh no more, and when a token
-/// names one that is not there. Whoever waits does so on a thread of its own, and for
-/// one reading at most.
+/// The keys at an address. They are read when a token has to be judged and no usable keys are
+/// there: the first time, when the keys are no longer fresh, and when a token names an unknown key.
+/// A caller waits on a thread of its own, for one reading at most.
 #[derive(Debug)]
 pub(super) struct KeyUrl {
     endpoint: Endpoint,
     state: Mutex<State>,
-    /// Held by whoever reads.
+    /// Held during a reading.
     reading: Mutex<()>,
     times: KeyTimes,
 }
 
-/// How often keys at an address are read, and for how long they count.
+/// How often keys at an address are read, and how long they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyTimes {
-    /// For how long they count without being read again; 10 minutes unless told
-    /// otherwise.
+    /// How long keys are used before they are read again; 10 minutes by default.
     pub fresh: Duration,
-    /// For how long they count while they cannot be read again; 24 hours.
+    /// How long keys are used while they cannot be read again; 24 hours by default.
     pub usable: Duration,
-    /// The least time between two readings, whatever tokens name; 10 seconds.
+    /// The least time between two readings, whatever keys tokens name; 10 seconds by default.
     pub again: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
     keys: Option<(Arc<Keys>, Instant)>,
-    /// When they were asked for last, with or without success.
+    /// The time of the last attempt to read the keys.
     asked: Option<Instant>,
 }
 
@@ -56,7 +54,7 @@ impl KeyUrl {
         self.endpoint.url()
     }
 
-    /// Those that count now, read again if that is due; `None`: there are none.
+    /// The present keys, which are read again if that is due; `None` if there are none.
     pub(super) fn current(&self) -> Option<Arc<Keys>> {
         if !self.has(self.times.fresh) {
             self.read(|known| known.has(known.times.fresh));
@@ -65,7 +63,7 @@ impl KeyUrl {
         self.state().keys.as_ref().filter(|(_, at)| at.elapsed() < usable).map(|(keys, _)| keys.clone())
     }
 
-    /// Those that count after one of these was missing; `None`: there are no others.
+    /// The keys after `without`, which lacked a key; `None` if there are no others.
     pub(super) fn after(&self, without: &Arc<Keys>) -> Option<Arc<Keys>> {
         let is_newer =
             |known: &KeyUrl| known.state().keys.as_ref().is_some_and(|(keys, _)| !Arc::ptr_eq(keys, without));
@@ -80,8 +78,8 @@ impl KeyUrl {
         self.state().keys.as_ref().is_some_and(|(_, at)| at.elapsed() < younger)
     }
 
-    /// Reads them, unless somebody has meanwhile, or did just before: what was not
-    /// there then is not asked for again so soon.
+    /// Reads the keys, unless another thread has read them meanwhile, or an attempt was made within
+    /// [`KeyTimes::again`].
     fn read(&self, is_there: impl Fn(&KeyUrl) -> bool) {
         if self.is_too_soon() {
             return;
@@ -92,7 +90,8 @@ impl KeyUrl {
         }
         let read = self.ask();
         let mut state = self.state();
-        // Counted from the end: a slow provider is not asked without a pause.
+        // Counted from the end of the reading, so that a slow provider is not asked without a
+        // pause.
         state.asked = Some(Instant::now());
         match read {
             Ok(keys) => state.keys = Some((Arc::new(keys), Instant::now())),
@@ -112,7 +111,7 @@ impl KeyUrl {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked had replaced what is there, or had not.
+        // The lock may be poisoned by a panic elsewhere, but the state is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

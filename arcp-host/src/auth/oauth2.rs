@@ -1,4 +1,4 @@
-//! Access tokens of OAuth 2.0, of which a runtime is a resource server.
+//! OAuth 2.0 access tokens: the runtime is a resource server.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use super::signed_jwt::SignedJwt;
 use super::{Authenticator, CredentialSource, NotJudged, Roles, delegation, jwt, token_file};
 use crate::server_log::log;
 
-/// Access tokens, sent by the scheme `oauth2` or as bearer tokens: their provider is
-/// asked what they are, or they say so themselves and are signed (RFC 9068).
+/// Access tokens, sent with the scheme `oauth2` or as bearer tokens. Either their provider is asked
+/// about them, or they are signed JWTs (RFC 9068).
 #[derive(Clone, Debug)]
 pub struct OAuth2 {
     judge: Judge,
@@ -28,17 +28,17 @@ enum Judge {
 }
 
 impl OAuth2 {
-    /// Those that a provider is asked about.
+    /// Tokens about which a provider is asked.
     pub fn introspected(introspection: Introspection) -> OAuth2 {
         OAuth2 { judge: Judge::Introspection(introspection), required: Scopes::default() }
     }
 
-    /// Those that are signed by an issuer.
+    /// Tokens that an issuer has signed.
     pub fn signed(jwt: SignedJwt) -> OAuth2 {
         OAuth2 { judge: Judge::Signed(jwt), required: Scopes::default() }
     }
 
-    /// The same, if they have each of these scopes.
+    /// Accepts only tokens that have all of these scopes.
     #[must_use]
     pub fn with_scopes(mut self, required: Scopes) -> OAuth2 {
         self.required = required;
@@ -82,7 +82,7 @@ impl CredentialSource for OAuth2 {
     }
 }
 
-/// The access token of a credential. What a runtime has issued itself is sent to no
+/// The access token of a credential. Tokens that the runtime itself issued are not sent to a
 /// provider.
 fn token_of(credential: &Credential) -> Option<&Secret> {
     match credential {

@@ -1,5 +1,5 @@
-//! What is asked of an identity provider over HTTP: each answer has a deadline and a
-//! bound, and nothing secret goes to other machines without TLS.
+//! Requests to an identity provider over HTTP. Each answer is bounded in time and size, and secrets
+//! go to other machines only over TLS.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -15,15 +15,15 @@ use ureq::{Agent, Body};
 use crate::client::Trust;
 use crate::https;
 
-/// How long an answer may take, from the look-up of the name to its last byte.
+/// How long an answer may take, from the look-up of the host name to the last byte.
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// The largest answer, in bytes.
 pub const ANSWER_BYTES: u64 = 256 * 1024;
 /// The longest address, in bytes.
 const ADDRESS_BYTES: usize = 2048;
 
-/// An address of an identity provider: `https://`, or `http://` of this machine. Its
-/// certificate is judged by the authorities of this machine.
+/// An address of an identity provider: `https://`, or `http://` on this machine. Certificates are
+/// checked against the authorities that this machine trusts.
 ///
 /// ```
 /// use arcp_host::auth::Endpoint;
@@ -34,57 +34,56 @@ const ADDRESS_BYTES: usize = 2048;
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     url: String,
-    /// Made when something is asked first: it reads the authorities of this machine.
+    /// Made with the first request, because that reads the authorities of this machine.
     agent: Arc<OnceLock<Result<Agent, String>>>,
 }
 
-/// By which a runtime or a program is known to a provider.
+/// The client credentials of a runtime or program at a provider.
 #[derive(Clone, Debug)]
 pub struct ProviderClient {
-    /// Its name there.
+    /// The client id.
     pub id: String,
-    /// What it proves that with.
+    /// The client secret.
     pub secret: Secret,
 }
 
-/// What a provider answered.
+/// The answer of a provider.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status of HTTP.
+    /// The HTTP status.
     pub status: u16,
     text: Secret,
 }
 
-/// A text that is no address of a provider.
+/// The text is not an address of a provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is no address of an identity provider: {0}")]
 pub struct EndpointError(&'static str);
 
-/// Why a provider has said nothing that counts. It has nothing of what was sent, and
-/// nothing of what was answered.
+/// Why a request to a provider failed. It contains nothing of the request and of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProviderError {
-    /// No answer, a broken one, or one that took too long.
+    /// There was no answer, a broken one, or one that took too long.
     #[error("it does not answer: {0}")]
     Silent(String),
-    /// An answer that is larger than any should be.
+    /// The answer is too large.
     #[error("its answer has more than {ANSWER_BYTES} bytes")]
     TooLarge,
-    /// An answer with another status than was hoped for.
+    /// The answer has an unexpected status.
     #[error("it answered {0}")]
     Status(u16),
-    /// An answer that makes no sense.
+    /// The answer cannot be understood.
     #[error("its answer makes no sense: {0}")]
     Nonsense(String),
 }
 
 impl Endpoint {
-    /// The one of this address.
+    /// The endpoint at this address.
     ///
     /// # Errors
     ///
-    /// If it is neither `https://` nor of this machine, has a user, or is too long.
+    /// If it is neither `https://` nor on this machine, contains a user, or is too long.
     pub fn new(url: &str) -> Result<Endpoint, EndpointError> {
         let bad = EndpointError("expected https://HOST[:PORT][/PATH], of at most 2048 bytes");
         let parsed: Uri = url.parse().ok().filter(|_| url.len() <= ADDRESS_BYTES).ok_or(bad.clone())?;
@@ -101,7 +100,7 @@ impl Endpoint {
         Ok(Endpoint { url: url.to_string(), agent: Arc::default() })
     }
 
-    /// Where it is.
+    /// The address.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -114,20 +113,20 @@ impl Endpoint {
         made.as_ref().map_err(|why| ProviderError::Silent(why.clone()))
     }
 
-    /// Asks for what is there.
+    /// Sends a GET request.
     ///
     /// # Errors
     ///
-    /// If nothing usable comes in time.
+    /// If no usable answer comes in time.
     pub fn get(&self) -> Result<Answer, ProviderError> {
         Answer::read(self.agent()?.get(&self.url).header("accept", "application/json").call())
     }
 
-    /// Sends a form, as this client if one is given.
+    /// Sends a form, with the credentials of a client if one is given.
     ///
     /// # Errors
     ///
-    /// If nothing usable comes in time.
+    /// If no usable answer comes in time.
     pub fn post(&self, form: &[(&str, &str)], client: Option<&ProviderClient>) -> Result<Answer, ProviderError> {
         let mut request = self.agent()?.post(&self.url).header("accept", "application/json");
         if let Some(client) = client {
@@ -138,7 +137,7 @@ impl Endpoint {
 }
 
 impl ProviderClient {
-    /// RFC 6749 §2.3.1: both are encoded as forms are, before they are put together.
+    /// RFC 6749 §2.3.1: id and secret are form-encoded before they are joined.
     fn basic(&self) -> String {
         let pair = format!("{}:{}", encoded(&self.id), encoded(self.secret.expose()));
         format!("Basic {}", BASE64.encode(pair))
@@ -154,11 +153,11 @@ impl Answer {
         Ok(Answer { status, text })
     }
 
-    /// What it says in JSON, if it is one of success.
+    /// The JSON of a successful answer.
     ///
     /// # Errors
     ///
-    /// If it is another, or says something else.
+    /// If the status is no success, or the body has another form.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
         if !(200..300).contains(&self.status) {
             return Err(ProviderError::Status(self.status));
@@ -166,20 +165,20 @@ impl Answer {
         self.json_of_any_status()
     }
 
-    /// The same, of a failure too.
+    /// The JSON of an answer with any status.
     ///
     /// # Errors
     ///
-    /// If it says something else.
+    /// If the body has another form.
     pub fn json_of_any_status<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
         serde_json::from_str(self.text.expose()).map_err(|error| {
-            // Its message may quote what was answered.
+            // The parser's message may quote the answer.
             let (line, column) = (error.line(), error.column());
             ProviderError::Nonsense(format!("line {line}, column {column} is not what was expected"))
         })
     }
 
-    /// Its text, if it is one of success.
+    /// The text of a successful answer.
     pub(super) fn text(&self) -> Result<&str, ProviderError> {
         if (200..300).contains(&self.status) { Ok(self.text.expose()) } else { Err(ProviderError::Status(self.status)) }
     }
@@ -204,7 +203,7 @@ fn is_of_this_machine(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Fields as a form or a query has them.
+/// Encodes fields as a form or a query.
 ///
 /// ```
 /// use arcp_host::auth::{form_encoded, form_fields};
@@ -218,7 +217,7 @@ pub fn form_encoded(fields: &[(&str, String)]) -> String {
     fields.join("&")
 }
 
-/// The fields of a form or a query; what is none is passed over.
+/// The fields of a form or a query; malformed fields are ignored.
 pub fn form_fields(form: &str) -> Vec<(String, String)> {
     let fields = form.split('&').filter_map(|field| field.split_once('='));
     fields.filter_map(|(name, value)| Some((decoded(name)?, decoded(value)?))).collect()
@@ -241,7 +240,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Text as forms have it.
+/// Percent-encodes a text.
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

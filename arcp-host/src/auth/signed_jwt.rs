@@ -31,19 +31,23 @@ use super::watched_file::{CredentialFileError, WatchedFile};
 use super::{Authenticator, CredentialSource, NotJudged, Roles, delegation};
 use crate::server_log::log;
 
-/// Roles of one token that are looked at.
+/// The most roles of one token that are considered.
 const ROLES: usize = 64;
-/// How far the clocks of issuer and runtime may be apart.
+/// How far the clocks of issuer and runtime may differ.
 const LEEWAY: Duration = Duration::from_secs(30);
 
-/// JWTs that one issuer makes out to this runtime; its keys are in a file, which is
-/// read again when it has changed, or at an address.
+/// JWTs that one issuer issues for this runtime. The issuer's keys are in a file, which is read
+/// again when it changes, or at an address.
 ///
-/// `iss`, `aud`, `sub` and `exp` must be there; `exp` and `nbf` may be off by 30 s.
-/// `sub` names the principal, of that issuer; `scope` goes into
-/// [`Verdict::scopes`], `roles` (a list, or one name) into [`Verdict::roles`], `arcp_lease`
-/// bounds what jobs are granted ([`Verdict::ceiling`]), `arcp_capabilities` (a list of names) what sessions agree to
-/// use ([`Verdict::features`]), and a certificate in `cnf` is what it is bound to ([`Verdict::binding`], RFC 8705).
+/// `iss`, `aud`, `sub` and `exp` are required; `exp` and `nbf` may be off by 30 s. Claims and their
+/// effect:
+///
+/// * `sub` names the principal, of that issuer.
+/// * `scope` becomes [`Verdict::scopes`].
+/// * `roles` (a list, or one name) becomes [`Verdict::roles`].
+/// * `arcp_lease` bounds the leases of jobs ([`Verdict::ceiling`]).
+/// * `arcp_capabilities` (a list of names) bounds the features of sessions ([`Verdict::features`]).
+/// * A certificate in `cnf` binds the token to it ([`Verdict::binding`], RFC 8705).
 #[derive(Clone, Debug)]
 pub struct SignedJwt {
     issuer: Issuer,
@@ -58,7 +62,7 @@ enum KeysOf {
     Url(Arc<KeyUrl>),
 }
 
-/// What an issuer says of whoever has a token.
+/// The claims of a token.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     sub: String,
@@ -74,7 +78,7 @@ pub(super) struct Claims {
     cnf: Option<BTreeMap<String, String>>,
 }
 
-/// One name, or a list of them.
+/// One name, or a list of names.
 #[derive(Default, Deserialize)]
 #[serde(untagged)]
 enum Names {
@@ -82,12 +86,12 @@ enum Names {
     None,
     One(String),
     Several(Vec<String>),
-    /// What the issuer says to other programs.
+    /// A value that is meant for other programs.
     Other(IgnoredAny),
 }
 
 impl Names {
-    /// Those that can be roles here.
+    /// The names that are valid roles.
     fn roles(&self) -> arcp_proto::policy::Roles {
         let names = match self {
             Names::None | Names::Other(_) => &[][..],
@@ -99,8 +103,8 @@ impl Names {
 }
 
 impl SignedJwt {
-    /// Those of this issuer, with the keys of a file (PEM or a JSON Web Key Set),
-    /// made out to `audience`: what this runtime is called there.
+    /// The JWTs of this issuer for `audience`, the name of this runtime there. The keys are in a
+    /// file (PEM or a JSON Web Key Set).
     ///
     /// # Errors
     ///
@@ -110,7 +114,7 @@ impl SignedJwt {
         Ok(SignedJwt { issuer, audience: audience.to_string(), keys })
     }
 
-    /// The same, with the JSON Web Key Set at an address. It is read when the first
+    /// As [`new`](Self::new), with the JSON Web Key Set at an address. It is read when the first
     /// token is judged.
     #[cfg(feature = "oauth")]
     pub fn with_keys_at(issuer: Issuer, audience: &str, keys: Endpoint, times: KeyTimes) -> SignedJwt {
@@ -118,7 +122,7 @@ impl SignedJwt {
         SignedJwt { issuer, audience: audience.to_string(), keys }
     }
 
-    /// Who has this token, and how far it goes.
+    /// The verdict on a token.
     fn judged(&self, token: &Secret) -> Result<Verdict, Untrusted> {
         let claims = self.claims(token)?;
         let expires_at = claims.exp.map(|exp| end_of(exp).plus(LEEWAY).min(UtcMs::MAX)).ok_or(Untrusted::Claims)?;
@@ -140,11 +144,11 @@ impl SignedJwt {
         }
     }
 
-    /// As [`Authenticator::verify`], of a token that is known to be one of these.
+    /// As [`Authenticator::verify`], for a token that is known to be such a JWT.
     ///
     /// # Errors
     ///
-    /// If the keys of the issuer cannot be had.
+    /// If the keys of the issuer cannot be read.
     pub(super) fn verify_token(&self, token: &Secret) -> Result<Option<Verdict>, NotJudged> {
         let judged = self.judged(token);
         if let Err(why) = &judged {
@@ -155,7 +159,7 @@ impl SignedJwt {
 }
 
 impl Claims {
-    /// Whom they are about, until then.
+    /// The verdict for these claims, valid until `expires_at`.
     pub(super) fn verdict(self, issuer: &Issuer, expires_at: UtcMs) -> Result<Verdict, Untrusted> {
         let principal = Principal::issued(issuer, &self.sub).ok_or(Untrusted::Claims)?;
         let scopes: Scopes = self.scope.split_whitespace().collect();
@@ -168,14 +172,14 @@ impl Claims {
         Ok(Verdict { scopes, roles, expires_at, ceiling, binding, features, ..Verdict::from(principal) })
     }
 
-    /// Until when they count, if they say so.
+    /// The expiry, if there is one.
     pub(super) fn end(&self) -> Option<UtcMs> {
         self.exp.map(end_of)
     }
 }
 
-/// The fingerprint of the certificate that must be shown with a token (RFC 8705 §3.1).
-/// What else would have to be proved nobody proves here.
+/// The fingerprint of the certificate to which a token is bound (RFC 8705 §3.1). Other kinds of
+/// confirmation are not supported.
 fn certificate_of(confirmation: &BTreeMap<String, String>) -> Result<String, Untrusted> {
     let digest = confirmation.get("x5t#S256").filter(|_| confirmation.len() == 1).ok_or(Untrusted::Bound)?;
     let digest = BASE64_URL.decode(digest).ok().filter(|digest| digest.len() == 32).ok_or(Untrusted::Bound)?;
@@ -183,22 +187,22 @@ fn certificate_of(confirmation: &BTreeMap<String, String>) -> Result<String, Unt
     Ok(format!("sha256:{digits}"))
 }
 
-/// A claim of `null` bounds nothing, and is none.
+/// Distinguishes a claim of `null`, which is invalid, from a missing one.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
     Json::deserialize(deserializer).map(Some)
 }
 
-/// Capabilities by the names that either family has for them. One that is not known here
-/// is agreed on with nobody, and bounds nothing; `null` is no list.
+/// Features by the names that either family has for them. An unknown name has no effect, because no
+/// session can use it; `null` is not a list.
 fn listed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Features>, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     let known = names.iter().filter_map(|name| feature_named(name));
     Ok(Some(known.fold(Features::default(), Features::with)))
 }
 
-/// Until when a token counts, by its claim.
+/// The expiry in a claim.
 fn end_of(exp: f64) -> UtcMs {
-    // What is beyond any date is the last one.
+    // A time beyond every date becomes the last date.
     let exp = Duration::try_from_secs_f64(exp.max(0.0)).unwrap_or(Duration::MAX);
     UtcMs(0).plus(exp).min(UtcMs::MAX)
 }
@@ -229,7 +233,7 @@ impl CredentialSource for SignedJwt {
         Roles::default()
     }
 
-    /// Whoever came in by a key that is gone stays until the token expires.
+    /// Sessions that were opened with a removed key stay until their token expires.
     fn changed(&mut self) -> Option<BTreeSet<Principal>> {
         let keys = match &self.keys {
             KeysOf::File(keys) => keys,

@@ -1,13 +1,12 @@
-//! Bearer tokens in a file: a line for each.
+//! Bearer tokens in a file, one per line.
 //!
 //! ```text
 //! # principal, SHA-256 of its token, and perhaps when it expires and its roles
 //! alice 5ca1ab1e...  expires=2027-01-31T00:00:00Z roles=operator,auditor
 //! ```
 //!
-//! No token stands there, only what it hashes to. The file is read again when it has
-//! changed; what cannot be read changes nothing. Whoever changes it locks it, and
-//! replaces it as a whole.
+//! The file holds digests, not tokens. It is read again when it has changed; a file that cannot be
+//! read changes nothing. Whoever changes the file locks it and replaces it as a whole.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -30,42 +29,41 @@ use super::{Authenticator, CredentialSource, Roles};
 use crate::entropy;
 use crate::server_log::log;
 
-/// How tokens begin that are made here.
+/// The prefix of tokens that are made here.
 const PREFIX: &str = "arcp_";
-/// What a fresh file begins with.
+/// The first lines of a new file.
 const HEAD: &str = "# Tokens of an ARCP runtime: principal, SHA-256 of the token, expires=TIME, roles=operator,auditor.\n\
                     # `arcp token add`, `list` and `revoke` change it; runtimes read it again by themselves.\n";
-/// The role of who lists and watches everybody's jobs, and cancels them, whatever a
-/// policy says.
+/// The role of principals that list, watch and cancel everybody's jobs, whatever a policy says.
 pub const OPERATOR: &str = "operator";
-/// The role of who lists and watches everybody's jobs, whatever a policy says.
+/// The role of principals that list and watch everybody's jobs, whatever a policy says.
 pub const AUDITOR: &str = "auditor";
-/// How many digits of a digest name it.
+/// How many digits of a digest identify a token.
 const ID_DIGITS: usize = 12;
 
-/// A file of tokens, as it was read last: clones share that.
+/// A file of tokens, as it was last read. Clones share it.
 #[derive(Clone, Debug)]
 pub struct TokenFile(WatchedFile<Vec<TokenEntry>>);
 
-/// What a file says of one token.
+/// A token in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenEntry {
-    /// Whose it is.
+    /// Its principal.
     pub principal: Principal,
-    /// Until when it counts; `None`: for ever.
+    /// Its expiry; `None`: it does not expire.
     pub expires_at: Option<UtcMs>,
-    /// What its principal is besides: `operator` and `auditor` mean what those of a
-    /// runtime may do, others what a policy says of them.
+    /// The roles of its principal: `operator` and `auditor` have the rights of these roles, others
+    /// what a policy says.
     pub roles: BTreeSet<Role>,
     digest: SecretDigest,
 }
 
-/// A token that was made.
+/// A token that was just made.
 #[derive(Debug)]
 pub struct NewToken {
-    /// The token. It is nowhere else.
+    /// The token, which is stored nowhere else.
     pub token: Secret,
-    /// What the file says of it.
+    /// Its entry in the file.
     pub entry: TokenEntry,
 }
 
@@ -74,21 +72,21 @@ impl TokenFile {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, others may write to it, or a line makes no sense.
+    /// If it cannot be read, others may write to it, or a line is invalid.
     pub fn open(path: &Path) -> Result<TokenFile, CredentialFileError> {
         WatchedFile::open(path, parse).map(TokenFile)
     }
 
-    /// What it says, as it was read last.
+    /// The tokens, as they were last read.
     pub fn entries(&self) -> Vec<TokenEntry> {
         self.0.said().to_vec()
     }
 
-    /// Makes a token and adds it to a file, which is made if there is none.
+    /// Makes a token and adds it to a file, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// If the file cannot be used, or the principal not be written in a line.
+    /// If the file cannot be used, or the principal cannot be written in a line.
     pub fn add(
         path: &Path,
         principal: Principal,
@@ -109,7 +107,7 @@ impl TokenFile {
         Ok(NewToken { token, entry })
     }
 
-    /// Takes every token out of a file that this is true of; gives them.
+    /// Removes every token for which `which` is true from a file; returns these tokens.
     ///
     /// # Errors
     ///
@@ -173,14 +171,14 @@ impl CredentialSource for TokenFile {
 }
 
 impl TokenEntry {
-    /// What names it: the beginning of the digest.
+    /// Its id: the first digits of the digest.
     pub fn id(&self) -> String {
         let mut id = hex(&self.digest);
         id.truncate(ID_DIGITS);
         id
     }
 
-    /// Whether whoever came in by another one may go on by this one.
+    /// Whether sessions that were opened with `old` may stay if this entry replaces it.
     fn counts_as_long_as(&self, old: &TokenEntry) -> bool {
         let as_long = match (self.expires_at, old.expires_at) {
             (None, _) => true,
@@ -190,7 +188,7 @@ impl TokenEntry {
         as_long && self.digest == old.digest && self.principal == old.principal && self.roles.is_superset(&old.roles)
     }
 
-    /// Whether its principal can stand in a line.
+    /// Checks that the principal can be written in a line.
     fn check_name(&self) -> Result<(), String> {
         let name = self.principal.to_string();
         if name.starts_with('#') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -202,7 +200,7 @@ impl TokenEntry {
     }
 }
 
-/// As it stands in the file.
+/// Formats the line of the file.
 impl fmt::Display for TokenEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.principal, hex(&self.digest))?;
@@ -222,7 +220,7 @@ impl FromStr for TokenEntry {
         let name = words.next().ok_or("it is empty")?;
         let principal: Principal =
             name.parse().map_err(|error| format!("`{name}` is no name of a principal: {error}"))?;
-        // What stands here by mistake is perhaps the token itself.
+        // The wrong word may be the token itself, so it is not shown.
         let digest = words.next().and_then(read_hex).ok_or(
             "the second word must be the SHA-256 of the token, 64 hexadecimal digits: `arcp token add` writes it",
         )?;
@@ -250,13 +248,13 @@ impl FromStr for TokenEntry {
     }
 }
 
-/// Which word of a line it is, without saying it: it may be a token.
+/// The number of a word in its line. The word itself may be a token, so it is not shown.
 fn line_word(line: &str, word: &str) -> usize {
     line.split_whitespace().position(|other| other == word).map_or(0, |at| at + 1)
 }
 
-/// Every line that is neither empty nor a comment. A principal has the same roles by
-/// each of its tokens, so that nobody gets by one what another has not.
+/// Parses every line that is neither empty nor a comment. A principal must have the same roles in
+/// all its tokens.
 fn parse(path: &Path, text: &str) -> Result<Vec<TokenEntry>, CredentialFileError> {
     let mut entries: Vec<TokenEntry> = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -285,19 +283,19 @@ fn parse(path: &Path, text: &str) -> Result<Vec<TokenEntry>, CredentialFileError
     Ok(entries)
 }
 
-/// Replaces the text of a file, alone and in one step.
+/// Replaces the text of a file atomically, under its lock.
 fn change(path: &Path, makes: bool, edit: impl FnOnce(String) -> String) -> Result<(), CredentialFileError> {
     let failed = |error: io::Error| CredentialFileError::of(path, &error);
     let locked = lock(path, makes).map_err(failed)?;
     let text = read(path)?;
-    // What cannot be read is not written over.
+    // A file that cannot be read is not overwritten.
     parse(path, &text)?;
     let text = edit(text);
     parse(path, &text)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let replace = || {
-        // For this user alone, as such files are, and for whoever could read it before:
-        // a runtime that cannot would go by what it read last.
+        // Only the users that could read the old file may read the new one. A runtime that cannot
+        // read it would keep the tokens that it read last.
         let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
         fresh.write_all(text.as_bytes())?;
         let (before, now) = (locked.metadata()?, fresh.as_file().metadata()?);
@@ -312,8 +310,8 @@ fn change(path: &Path, makes: bool, edit: impl FnOnce(String) -> String) -> Resu
     replace().map_err(failed)
 }
 
-/// The file, locked: the one that has that name, not one that was replaced while it
-/// was waited for.
+/// The locked file. It is the one that has this name, not one that was replaced while waiting for
+/// the lock.
 fn lock(path: &Path, makes: bool) -> io::Result<File> {
     loop {
         let file = File::options().read(true).write(true).create(makes).truncate(false).mode(0o600).open(path)?;
@@ -343,7 +341,7 @@ fn read_hex(text: &str) -> Option<SecretDigest> {
     Some(SecretDigest(digest))
 }
 
-/// Whether a token says that it is one of such a file.
+/// Whether a token has the prefix of tokens that are made here.
 #[cfg(feature = "oauth")]
 pub(super) fn is_one(token: &Secret) -> bool {
     token.expose().starts_with(PREFIX)
@@ -483,7 +481,7 @@ mod tests {
         TokenFile::revoke(&path, |entry| entry.principal == alice()).expect("it is changed");
         assert_eq!(lost(&mut file), Some(vec!["alice".to_string()]));
         assert_eq!((lost(&mut file), holder_of(&file, &tokens[0].token)), (None, None));
-        // Longer is no loss, shorter is.
+        // A later expiry takes nothing away; an earlier one does.
         let text = fs::read_to_string(&path).expect("text");
         write(&path, &text.replacen("2040", "2041", 1));
         assert_eq!(lost(&mut file), Some(Vec::new()));
@@ -507,7 +505,7 @@ mod tests {
         let path = folder.path().join("tokens");
         let made = TokenFile::add(&path, alice(), NEVER, BTreeSet::new()).expect("a token");
         fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("set");
-        // Only root may give a file to a group that it is not in.
+        // Only root may give a file to a group of which it is not a member.
         let group = if geteuid().is_root() { 12_345 } else { fs::metadata(&path).expect("it is there").gid() };
         std::os::unix::fs::chown(&path, None, Some(group)).expect("it may");
         TokenFile::revoke(&path, |entry| entry.id() == made.entry.id()).expect("it is changed");

@@ -1,4 +1,4 @@
-//! Files that say who may come in: read again when they have changed.
+//! Files of credentials that are read again when they have changed.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -17,13 +17,13 @@ const FILE_BYTES: u64 = 1 << 20;
 pub struct CredentialFileError {
     /// The file.
     pub path: PathBuf,
-    /// The line, from 1, if one is to blame.
+    /// The line, from 1, if a single line is invalid.
     pub line: Option<usize>,
-    /// What is wrong, and what to do.
+    /// What is wrong, and how to correct it.
     pub why: String,
 }
 
-/// A file as it was read last: clones share that.
+/// A file as it was last read. Clones share it.
 #[derive(Debug)]
 pub(super) struct WatchedFile<T> {
     path: PathBuf,
@@ -34,14 +34,14 @@ pub(super) struct WatchedFile<T> {
 #[derive(Debug)]
 struct Current<T> {
     said: Arc<T>,
-    /// The file that says it; `None`: it is gone.
+    /// The identity of the file that was read; `None` if it is gone.
     stamp: Option<Stamp>,
-    /// The file that could not be used last, which is said once: it is tried again,
-    /// since what kept it from being read may be gone.
+    /// The last file that could not be used. It is reported once, but tried again, because the
+    /// cause may be gone.
     refused: Option<Stamp>,
 }
 
-/// By which a change of a file is seen.
+/// The properties by which a change of a file is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -64,19 +64,19 @@ impl<T> WatchedFile<T> {
         Ok(WatchedFile { path, parse, current: Arc::new(RwLock::new(current)) })
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it says, as it was read last.
+    /// The contents, as they were last read.
     pub(super) fn said(&self) -> Arc<T> {
-        // Whoever panicked had replaced it, or had not.
+        // The lock may be poisoned by a panic elsewhere, but the contents are whole.
         self.current.read().unwrap_or_else(PoisonError::into_inner).said.clone()
     }
 
-    /// Reads it again if it has changed; gives what it said before. A file that
-    /// cannot be used, or is gone, changes nothing: that is an error once.
+    /// Reads the file again if it has changed; returns the previous contents. A file that cannot be
+    /// used, or is gone, changes nothing, and is an error once.
     pub(super) fn read_again(&self) -> Result<Option<Arc<T>>, CredentialFileError> {
         let seen = std::fs::metadata(&self.path).map(|about| Stamp::of(&about));
         let (known, refused) = {
@@ -91,7 +91,7 @@ impl<T> WatchedFile<T> {
                 return if known.is_some() { Err(CredentialFileError::of(&self.path, &error)) } else { Ok(None) };
             }
         };
-        // Nobody who is judged waits for the disk.
+        // No lock is held during the read, so that judging a credential does not wait for the disk.
         match read_stamped(&self.path).and_then(|(stamp, text)| Ok((stamp, (self.parse)(&self.path, &text)?))) {
             Ok((stamp, said)) => Ok(Some(self.change(|current| {
                 (current.stamp, current.refused) = (Some(stamp), None);
@@ -117,7 +117,7 @@ impl<T> Clone for WatchedFile<T> {
 }
 
 impl CredentialFileError {
-    /// About the file as a whole.
+    /// An error about the file as a whole.
     pub(super) fn whole(path: &Path, why: impl Into<String>) -> CredentialFileError {
         CredentialFileError { path: path.to_path_buf(), line: None, why: why.into() }
     }
@@ -139,13 +139,12 @@ impl Stamp {
     }
 }
 
-/// The text of a file that only its owner can write to, and that owner is this user
-/// or root.
+/// The text of a file that only its owner can write to, where the owner is this user or root.
 pub(crate) fn read(path: &Path) -> Result<String, CredentialFileError> {
     read_stamped(path).map(|(_, text)| text)
 }
 
-/// The text of a file that nobody else can read either.
+/// The text of a file that, in addition, nobody else can read.
 #[cfg(any(feature = "https", feature = "jwt"))]
 pub(crate) fn read_private(path: &Path) -> Result<String, CredentialFileError> {
     let about = std::fs::metadata(path).map_err(|error| CredentialFileError::of(path, &error))?;

@@ -1,4 +1,4 @@
-//! Bytes of artifacts in files, each named by its digest.
+//! Bytes of artifacts in files that are named by their digests.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -10,24 +10,24 @@ use arcp_proto::runtime::BlobRange;
 
 use super::Blobs;
 
-/// What a file is called before all of its bytes are there.
+/// The name of a file that is being written.
 const UNFINISHED: &str = "unfinished";
-/// What one is called that comes in parts, before a number.
+/// The prefix of the file of an upload; its number follows.
 const PART: &str = "part-";
 
-/// Bytes in a folder that only its owner reads. A file is written under another name,
-/// synced and renamed: whatever bears a digest is whole.
+/// Bytes in a folder that only its owner can read. A file is written under another name, synced and
+/// renamed, so that a file named by a digest is always whole.
 #[derive(Debug)]
 pub struct FolderBlobs {
     folder: PathBuf,
 }
 
 impl FolderBlobs {
-    /// Those in a folder, which is made if it is not there.
+    /// The bytes in a folder, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be made.
+    /// If the folder cannot be created.
     pub fn open(folder: impl Into<PathBuf>) -> io::Result<FolderBlobs> {
         let folder = folder.into();
         let mut builder = DirBuilder::new();
@@ -43,12 +43,12 @@ impl FolderBlobs {
         self.folder.join(digest.to_string())
     }
 
-    /// Where parts are until all have come.
+    /// The file of an upload.
     fn part(&self, upload: u64) -> PathBuf {
         self.folder.join(format!("{PART}{upload}"))
     }
 
-    /// Whether bytes are there as they were stored.
+    /// Whether the file of a digest exists and is undamaged.
     fn is_whole(&self, digest: BlobDigest) -> io::Result<bool> {
         let mut hashed = match File::open(self.path(digest)) {
             Ok(from) => Hashed { from, hasher: BlobHasher::default() },
@@ -59,20 +59,20 @@ impl FolderBlobs {
         Ok(hashed.hasher.digest() == digest)
     }
 
-    /// What was renamed or deleted stays so.
+    /// Makes renames and deletions durable.
     fn sync(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
 }
 
-/// Writes a file, so that no crash takes it back.
+/// Writes a file durably.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Makes a file that only its owner reads. What a link points to is somebody else's.
+/// Creates a file that only its owner can read. An existing file or link is an error.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -81,7 +81,7 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Bytes on their way, and their SHA-256.
+/// A reader that computes the SHA-256 of what it reads.
 struct Hashed<R> {
     from: R,
     hasher: BlobHasher,
@@ -95,7 +95,7 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Deletes what is there, a link and not what it points to.
+/// Deletes a file, or a link itself.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -106,14 +106,14 @@ fn remove(path: &Path) -> io::Result<()> {
 impl Blobs for FolderBlobs {
     fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(digest);
-        // What lies there may have been damaged since: then it is written anew.
+        // A damaged file is written again.
         if self.is_whole(digest)? {
-            // Its name may be younger than the last sync.
+            // Its rename may not be durable yet.
             return self.sync();
         }
         let unfinished = self.folder.join(UNFINISHED);
         remove(&unfinished)?;
-        // On a full disk what was written of it is room for others.
+        // On a full disk, the partial file would take up space.
         write(&unfinished, bytes).inspect_err(|_| drop(remove(&unfinished)))?;
         fs::rename(&unfinished, &path)?;
         self.sync()
@@ -149,7 +149,7 @@ impl Blobs for FolderBlobs {
             }
             _ => OpenOptions::new().write(true).open(&path)?,
         };
-        // What a write left that did not end is written over.
+        // The remains of an interrupted write are overwritten.
         file.set_len(offset)?;
         file.seek(io::SeekFrom::Start(offset))?;
         file.write_all(bytes)
@@ -158,7 +158,7 @@ impl Blobs for FolderBlobs {
     fn finish(&mut self, upload: u64, digest: BlobDigest) -> io::Result<()> {
         let part = self.part(upload);
         let finished = match File::open(&part) {
-            // Nothing comes of an artifact without bytes.
+            // An artifact of zero bytes has no parts, so its file is created here.
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(&part),
             opened => opened,
         };
@@ -175,7 +175,7 @@ impl Blobs for FolderBlobs {
         remove(&self.path(digest))
     }
 
-    /// Files that do not bear a digest are somebody else's, and stay.
+    /// Files whose names are not digests belong to others, and stay.
     fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;

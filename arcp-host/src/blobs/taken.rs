@@ -1,8 +1,8 @@
-//! What agents offer, on its way to where bytes are kept.
+//! Bytes that agents offer, on the way to the blob store.
 //!
-//! Each offer is read on a thread of its own, a piece at a time: the file of a program may be
-//! large or slow, and a file system of its own may never give it. The thread that keeps bytes
-//! only writes pieces, between whatever else is wanted of it.
+//! Each offer is read in pieces on a thread of its own, because the file of a program may be large
+//! or slow, or its file system may never answer. The blob thread only writes the pieces, between
+//! its other requests.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Sender, sync_channel};
@@ -14,13 +14,13 @@ use arcp_proto::runtime::{Input, PartsStep};
 use super::{Wanted, said};
 use crate::agent::Inbox;
 
-/// Bytes of an offer that are held at once.
+/// The bytes of an offer that are held in memory at once.
 pub(super) const PIECE: usize = 256 << 10;
 
-/// Numbers from here on are of offers: those of clients are counted from 1.
+/// Upload numbers from here on are for offers; those of clients count from 1.
 const OFFERS: u64 = 1 << 63;
 
-/// Stores so many bytes with this SHA-256 from somewhere, or none of them.
+/// Stores exactly `size` bytes with this SHA-256 from a reader, or nothing.
 pub(super) fn take(
     jobs: &Sender<Wanted>,
     inbox: &dyn Inbox,
@@ -41,7 +41,7 @@ pub(super) fn take(
 
 fn copy(jobs: &Sender<Wanted>, upload: u64, (digest, size): (BlobDigest, u64), from: &mut dyn Read) -> io::Result<()> {
     let (mut hasher, mut offset) = (BlobHasher::default(), 0);
-    // One more shows that there are more.
+    // Reading one byte more shows whether the source is longer.
     let mut from = from.take(size.saturating_add(1));
     loop {
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Calls of a provisioner, on threads, and how many each principal may have.
+//! Calls of a provisioner on threads, and bounds on their number for each principal.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
@@ -12,14 +12,14 @@ use arcp_proto::runtime::Input;
 use super::{ProvisionError, Provisioner};
 use crate::agent::Inbox;
 
-/// Calls that go on at once.
+/// The most calls at once.
 const AT_ONCE: usize = 64;
-/// Of what the others leave of those, one in so many is a principal's.
+/// A principal may have this fraction of the calls that the others leave.
 const SHARE: usize = 4;
 /// How long a revocation may take.
 const REVOCATION: Duration = Duration::from_secs(30);
 
-/// Has a provisioner do what the core asks for.
+/// Has a provisioner perform the requests of the core.
 pub(crate) struct Calls {
     provisioner: Option<Arc<dyn Provisioner>>,
     inbox: Arc<dyn Inbox>,
@@ -31,8 +31,8 @@ impl Calls {
         Calls { provisioner, inbox, slots: Slots::default() }
     }
 
-    /// Has credentials issued, and says what came of it, however late: nobody but the core
-    /// knows whether they are still wanted.
+    /// Has credentials issued, and reports the outcome, however late: only the core knows whether
+    /// they are still wanted.
     pub(crate) fn issue(&self, op: OpId, order: CredentialOrder) {
         self.slots.own(order.job, &order.principal);
         let (job, is_first) = (order.job, order.renews.is_none());
@@ -46,10 +46,10 @@ impl Calls {
         };
         let Some((provisioner, slot, answer)) = self.begin(job, tell, Some(Issuance::Busy)) else {
             if is_first {
-                // It has nothing to be revoked.
+                // Nothing was issued that would have to be revoked.
                 self.slots.disown(job);
             }
-            return; // It is answered already.
+            return; // The core was answered by `begin`.
         };
         spawn(move || {
             let issued = issue(provisioner.as_ref());
@@ -70,12 +70,13 @@ impl Calls {
             Input::CredentialsRevoked { op, done }
         };
         let Some((provisioner, slot, answer)) = self.begin(job, tell, None) else {
-            return; // It is answered already.
+            return; // The core was answered by `begin`.
         };
-        // Nothing is given that nobody waits for: what comes late is asked for again.
+        // A channel without room: a result that comes late is dropped, and the revocation is asked
+        // for again.
         let (give, taken) = sync_channel(0);
         spawn(move || {
-            // The call goes on in a thread of its own; that its answer is late is no news.
+            // The call has a thread of its own, and may go on after its answer is too late.
             spawn(move || {
                 let revoked = provisioner.revoke(job, &what);
                 drop(slot);
@@ -85,8 +86,8 @@ impl Calls {
         });
     }
 
-    /// What a call for a job takes. If there is none of it, the answer is given: `busy` where there
-    /// are too many calls.
+    /// Gets what a call for a job needs. If it cannot be made, the core is answered: with `busy` if
+    /// there are too many calls.
     fn begin<T, F: FnOnce(Option<T>) -> Input>(&self, job: JobId, tell: F, busy: Option<T>) -> Option<Begun<T, F>> {
         let answer = Answer { inbox: self.inbox.clone(), tell: Some(tell), done: None };
         let provisioner = self.provisioner.clone()?;
@@ -98,10 +99,10 @@ impl Calls {
     }
 }
 
-/// A call that may be made: by whom, where, and who is told.
+/// What a call needs: the provisioner, its slot, and the answer to the core.
 type Begun<T, F> = (Arc<dyn Provisioner>, Slot, Answer<T, F>);
 
-/// What was to be done where there is no thread is dropped, and its answer so given.
+/// Starts a thread. If that fails, the work is dropped, and dropping its answer posts it.
 fn spawn(work: impl FnOnce() + Send + 'static) {
     let _ = std::thread::Builder::new().name("provisioning".to_string()).spawn(work);
 }
@@ -112,20 +113,20 @@ impl std::fmt::Debug for Calls {
     }
 }
 
-/// The calls that go on, by whose they are.
+/// The calls in progress, by owner.
 #[derive(Clone, Default)]
 struct Slots(Arc<Mutex<Taken>>);
 
 #[derive(Default)]
 struct Taken {
     all: usize,
-    /// Those of an earlier run's jobs are nobody's.
+    /// `None`: jobs of an earlier run, which have no known owner.
     by_owner: BTreeMap<Option<Principal>, usize>,
     owners: BTreeMap<JobId, Principal>,
 }
 
 impl Slots {
-    /// A panic elsewhere leaves only numbers.
+    /// The lock may be poisoned by a panic elsewhere, but it holds only numbers.
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,7 +139,7 @@ impl Slots {
         self.lock().owners.remove(&job);
     }
 
-    /// A place for one more call, if the owner of a job has one.
+    /// A slot for one more call, if the owner of a job may have one.
     fn take(&self, job: JobId) -> Option<Slot> {
         let mut taken = self.lock();
         let owner = taken.owners.get(&job).cloned();
@@ -153,7 +154,7 @@ impl Slots {
     }
 }
 
-/// A call that goes on.
+/// A call in progress.
 struct Slot {
     slots: Slots,
     owner: Option<Principal>,
@@ -172,7 +173,7 @@ impl Drop for Slot {
     }
 }
 
-/// What comes of a call, which is told however it ends.
+/// The outcome of a call, which is posted on drop.
 struct Answer<T, F: FnOnce(Option<T>) -> Input> {
     inbox: Arc<dyn Inbox>,
     tell: Option<F>,
@@ -216,7 +217,7 @@ mod tests {
             assert!(held.len() > before, "nothing is left for {name}");
             assert!(held.len() - before <= AT_ONCE / SHARE, "{name} has {}", held.len() - before);
         }
-        // An earlier run's jobs have room too.
+        // Jobs of an earlier run have room too.
         held.extend(slots.take(JobId::from_ulid(Ulid::from_parts(2, 0))));
         assert_eq!(slots.lock().by_owner.len(), 4);
         drop(held);

@@ -1,9 +1,8 @@
-//! Virtual keys of a LiteLLM proxy: one for each job.
+//! Virtual keys of a LiteLLM proxy, one for each job.
 //!
-//! A key is named after its job (`arcp-JOB-a`, and `-b` once it was renewed, in turn), so
-//! that whatever was issued is found again, whoever remembers it. It is for the models
-//! that the proxy lists and the lease grants, for no more than the budget, and no longer
-//! than the lease.
+//! A key is named after its job: `arcp-JOB-a`, and `-b` once it was renewed, in turn. So a key is
+//! found again even if nothing was remembered. It is valid for the models that the proxy lists and
+//! the lease grants, within the budget, and no longer than the lease.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,18 +26,18 @@ use crate::auth::{CredentialFileError, read_private};
 use crate::client::Trust;
 use crate::https;
 
-/// How long an answer may take, from the look-up of the name to its last byte.
+/// How long an answer may take, from the look-up of the host name to the last byte.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes: a long list of models.
 const ANSWER_BYTES: u64 = 4 << 20;
-/// Models that stand for several, whatever they are.
+/// Names that stand for several models.
 const ALL_OF_SOMETHING: [&str; 3] = ["all-proxy-models", "all-team-models", "no-default-models"];
 
-/// The master key of a proxy, the first line of a file that nobody else can read.
+/// Reads the master key of a proxy: the first line of a file that nobody else can read.
 ///
 /// # Errors
 ///
-/// If it is not there, or others may read it.
+/// If the file does not exist, or others may read it.
 pub fn read_master_key(path: &Path) -> Result<Secret, CredentialFileError> {
     let text = Secret::new(read_private(path)?);
     Ok(Secret::new(text.expose().lines().next().unwrap_or_default().trim().to_string()))
@@ -46,46 +45,46 @@ pub fn read_master_key(path: &Path) -> Result<Secret, CredentialFileError> {
 
 /// A LiteLLM proxy that issues keys.
 pub struct LiteLlm {
-    /// Without a path behind it.
+    /// The base address, without a path.
     base: String,
     master_key: Secret,
     agent: Agent,
-    /// The keys of jobs, each at the place that its name says.
+    /// The keys of jobs; the index is that of the name.
     keys: Mutex<BTreeMap<JobId, [Key; 2]>>,
 }
 
-/// What stands under one of the names of a job's keys.
+/// The state of the key with one of a job's two names.
 #[derive(Clone, Default, PartialEq)]
 enum Key {
     #[default]
     Free,
-    /// Nobody knows whether it was issued.
+    /// The key may or may not have been issued: the answer was lost.
     Unknown,
     Issued(Secret),
 }
 
-/// What is wrong with a proxy before it is asked anything.
+/// Why a proxy cannot be used, before any request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiteLlmError {
-    /// An address that cannot be used.
+    /// The address is not valid.
     #[error("`{0}` is no address of a LiteLLM proxy: expected https://HOST[:PORT], or http:// of this machine")]
     Address(String),
-    /// A master key that cannot be sent.
+    /// The master key cannot be sent.
     #[error("the master key is empty, or has characters that no header may have")]
     MasterKey,
-    /// No authorities that could vouch for it.
+    /// There are no authorities to check the proxy's certificate.
     #[error("nobody could vouch for the LiteLLM proxy: {0}")]
     Trust(String),
 }
 
 impl LiteLlm {
-    /// One at this address, which is managed with this key. `https://` is judged by the
-    /// authorities of `trust`; without TLS it must be on this machine.
+    /// The proxy at this address, with its master key. An `https://` address is checked by the
+    /// authorities of `trust`; without TLS the proxy must be on this machine.
     ///
     /// # Errors
     ///
-    /// If one of them cannot be used.
+    /// If the address, the key or the authorities cannot be used.
     pub fn new(url: &str, master_key: Secret, trust: &Trust) -> Result<LiteLlm, LiteLlmError> {
         let base = url.trim_end_matches('/').to_string();
         let is_secure = is_secure(&base).ok_or_else(|| LiteLlmError::Address(without_user(url)))?;
@@ -98,7 +97,7 @@ impl LiteLlm {
         Ok(LiteLlm { base, master_key, agent, keys: Mutex::default() })
     }
 
-    /// A panic elsewhere leaves whole entries.
+    /// The lock may be poisoned by a panic elsewhere, but each entry is whole.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, [Key; 2]>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,7 +106,7 @@ impl LiteLlm {
         self.lock().entry(job).or_default()[at] = key;
     }
 
-    /// Issues the key of a job that has this name.
+    /// Issues a key of a job, with the name at this index.
     fn generate(
         &self,
         order: &CredentialOrder,
@@ -143,8 +142,8 @@ impl LiteLlm {
         })
     }
 
-    /// The models that the proxy lists and the lease grants: never a pattern, which would
-    /// mean something else there, and never none, which would mean all.
+    /// The models that the proxy lists and the lease grants. It is never a pattern, which would
+    /// have another meaning there, and never empty, which would mean all models.
     fn models(&self, order: &CredentialOrder) -> Result<Vec<String>, ProvisionError> {
         #[derive(Deserialize)]
         struct Model {
@@ -164,7 +163,7 @@ impl LiteLlm {
         }
     }
 
-    /// What is left of the budget of a key, as the proxy counts it.
+    /// The remaining budget of a key, as the proxy counts it.
     fn left(&self, value: &Secret) -> Result<Option<f64>, ProvisionError> {
         #[derive(Deserialize)]
         struct Known {
@@ -180,12 +179,12 @@ impl LiteLlm {
         Ok(info.max_budget.map(|most| most - info.spend))
     }
 
-    /// Deletes the keys of a job that have these names, and looks whether any is left.
+    /// Deletes the keys of a job with these names, and checks that none is left.
     fn delete(&self, job: JobId, places: &[usize]) -> Result<(), ProvisionError> {
         let names = places.iter().map(|at| alias(job, *at));
         let mut body = Object::new();
         body.array("key_aliases", names.clone().map(|name| format!("\"{name}\"")));
-        // Some versions refuse to delete what is not there: what is there says the list.
+        // Some versions refuse to delete keys that do not exist, so the list decides.
         let deleted = self.post("key/delete", &body.done())?;
         let refused = deleted.of_success::<Deleted>().err();
         for name in names {
@@ -214,7 +213,7 @@ impl LiteLlm {
         let hash = hash(value);
         let deleted = self.post("key/delete", &format!("{{\"keys\":[\"{hash}\"]}}"))?.of_success::<Deleted>();
         if let Err(refused) = deleted {
-            // Perhaps it is gone already.
+            // The key may already be deleted.
             let info = self.get(&format!("key/info?key={hash}"))?;
             if info.status != 404 || serde_json::from_str::<serde_json::Value>(info.text.expose()).is_err() {
                 return Err(refused);
@@ -255,7 +254,8 @@ impl Provisioner for LiteLlm {
         if keys[other] != Key::Free {
             self.delete(order.job, &[other])?;
         }
-        // What the runtime was told of costs may be less than what the proxy has counted.
+        // The costs that were reported to the runtime may be lower than those that the proxy has
+        // counted.
         let left = self.left(&renewal.current)?;
         if left.is_some_and(|left| left <= 0.0) {
             return Err(ProvisionError::exhausted("nothing is left of the key's budget"));
@@ -288,7 +288,7 @@ impl fmt::Debug for LiteLlm {
     }
 }
 
-/// What the proxy answered. It may hold values: none of its text is said to anybody.
+/// The answer of the proxy. It may contain key values, so its text is shown to nobody.
 struct Answer {
     path: String,
     status: u16,
@@ -300,7 +300,7 @@ struct Listed<T> {
     data: Vec<T>,
 }
 
-/// That something was deleted is only said so.
+/// The answer about a deletion has only this member.
 #[derive(Deserialize)]
 struct Deleted {
     #[serde(rename = "deleted_keys")]
@@ -309,7 +309,7 @@ struct Deleted {
 
 impl Answer {
     fn read(path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Answer, ProvisionError> {
-        // A value never stands there, but its hash may.
+        // The query may contain the hash of a key.
         let path = path.split('?').next().unwrap_or_default().to_string();
         let silent =
             |error: ureq::Error| ProvisionError::new(format!("the proxy does not answer {path}: {}", why(&error)));
@@ -327,7 +327,7 @@ impl Answer {
             }
             return Err(ProvisionError::new(format!("the proxy answered {} to {}", self.status, self.path)));
         }
-        // The message of an error may quote what was answered.
+        // The parser's message may quote the answer.
         let nonsense = |_| ProvisionError::new(format!("the proxy's answer to {} makes no sense", self.path));
         serde_json::from_str(self.text.expose()).map_err(nonsense)
     }
@@ -343,7 +343,7 @@ fn why(error: &ureq::Error) -> String {
     }
 }
 
-/// Whether an address is one with TLS; `None` if it cannot be used.
+/// Whether an address uses TLS; `None` if it cannot be used.
 fn is_secure(base: &str) -> Option<bool> {
     let url: Uri = base.parse().ok()?;
     let host = url.host().filter(|host| !host.is_empty())?.trim_matches(['[', ']']);
@@ -356,7 +356,7 @@ fn is_secure(base: &str) -> Option<bool> {
     }
 }
 
-/// An address as it may be shown.
+/// An address without its user, for messages.
 fn without_user(url: &str) -> String {
     match url.rsplit_once('@') {
         Some((_, host)) => format!("...@{host}"),
@@ -364,22 +364,22 @@ fn without_user(url: &str) -> String {
     }
 }
 
-/// What a key is called.
+/// The name of a key.
 fn alias(job: JobId, at: usize) -> String {
     format!("arcp-{job}-{}", if at == 0 { 'a' } else { 'b' })
 }
 
-/// What the only credential of a job is known by.
+/// The id of a job's only credential.
 fn id_of(job: JobId) -> String {
     format!("litellm-{job}")
 }
 
-/// By which the proxy knows a key: its value stands in no address.
+/// The hash by which the proxy identifies a key, so that its value is not in any address.
 fn hash(value: &Secret) -> String {
     value.digest().0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Seconds until the lease ends.
+/// The seconds until the lease ends.
 fn duration(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
     let Some(end) = order.expires_at else {
         return Ok(None);
@@ -392,7 +392,7 @@ fn duration(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
     }
 }
 
-/// Dollars that may be spent, as a number of JSON.
+/// The budget in US dollars, as a JSON number.
 fn budget(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
     let lease = Lease::parse(&order.lease).unwrap_or_default();
     let mut dollars = None;

@@ -1,8 +1,8 @@
-//! Rules that come by the hour, minute or second.
+//! Rules that recur hourly, by the minute or by the second.
 //!
-//! Their periods are as long as one another on the wall, so that any of them is found
-//! without those before it, in both directions: what a search costs does not grow with
-//! how long a rule has been followed. Where a day, an hour or a minute does not count,
+//! Their periods have equal lengths in local time, so that any period is found without those before
+//! it, in both directions: the cost of a search does not grow with the age of a rule. If a whole
+//! day, hour or minute is excluded, it is skipped in one step.
 //! all of it is stepped over at once.
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, Timelike as _, Weekday};
@@ -12,16 +12,16 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// A rule of this kind, on the wall.
+/// A rule of this kind, in local time.
 #[derive(Clone, Debug)]
 pub(super) struct Often {
-    /// The first time that there may be, in seconds of the wall's clock.
+    /// The earliest time, in seconds of local time.
     begins: i64,
-    /// How long an hour, a minute or a second is, in seconds: whichever it comes by.
+    /// The length of the unit of its frequency in seconds: an hour, a minute or a second.
     unit: i64,
-    /// From the beginning of one that it comes in to that of the next.
+    /// The distance between the beginnings of two units in which it recurs, in seconds.
     period: i64,
-    /// When in it, in seconds: in order.
+    /// The times within such a unit in seconds, in order.
     moments: Vec<i64>,
     months: Vec<u8>,
     month_days: Vec<i8>,
@@ -33,7 +33,7 @@ pub(super) struct Often {
 }
 
 impl Often {
-    /// `None`: it comes by the day, or more seldom.
+    /// `None` if the rule recurs daily or less often.
     pub(super) fn of(rule: &RRule<Unvalidated>, begins: NaiveDateTime) -> Option<Often> {
         let unit = match rule.get_freq() {
             Frequency::Hourly => HOUR,
@@ -57,7 +57,7 @@ impl Often {
         })
     }
 
-    /// Its times after one, in order, each in a step of its own: other steps give `None`.
+    /// The times after `time` in order. Each step returns at most one; other steps return `None`.
     pub(super) fn after(self, time: NaiveDateTime) -> impl Iterator<Item = Option<NaiveDateTime>> {
         let after = time.and_utc().timestamp();
         let first = self.begins.div_euclid(self.unit) * self.unit;
@@ -83,7 +83,7 @@ impl Often {
         })
     }
 
-    /// Its times up to one, the latest first, as [`after`](Self::after) gives them.
+    /// The times up to `time`, the latest first, in steps as of [`after`](Self::after).
     pub(super) fn up_to(self, time: NaiveDateTime) -> impl Iterator<Item = Option<NaiveDateTime>> {
         let upto = time.and_utc().timestamp();
         let first = self.begins.div_euclid(self.unit) * self.unit;
@@ -109,13 +109,13 @@ impl Often {
         })
     }
 
-    /// Whether it never comes.
+    /// Whether the rule has no times.
     fn is_empty(&self) -> bool {
         self.period == 0 || self.moments.is_empty()
     }
 
-    /// How long what a time is in is, if nothing of that counts: a day, an hour, a minute
-    /// or a second, in seconds.
+    /// The length in seconds of the longest unit around a time that is excluded: a day, an hour, a
+    /// minute or a second.
     fn skips(&self, time: NaiveDateTime) -> Option<i64> {
         let is_of = |named: &[u8], value: u32| named.is_empty() || named.iter().any(|named| u32::from(*named) == value);
         if !self.is_day(time.date()) {
@@ -132,7 +132,7 @@ impl Often {
     }
 
     fn is_day(&self, date: NaiveDate) -> bool {
-        // From the end: -1 is the last.
+        // Counted from the end: -1 is the last.
         let back = |days: u32, number: u32| i64::from(number) - i64::from(days) - 1;
         let (days, ordinal) = (if date.leap_year() { 366 } else { 365 }, date.ordinal());
         let is_of = |named: i64, days: u32, number: u32| named == i64::from(number) || named == back(days, number);
@@ -145,7 +145,7 @@ impl Often {
     }
 }
 
-/// When in each hour, minute or second that counts a rule comes.
+/// The times of a rule within an hour, minute or second.
 fn moments(rule: &RRule<Unvalidated>, unit: i64, begins: NaiveDateTime) -> Vec<i64> {
     let named = |named: &[u8], otherwise: u32| match named {
         [] => vec![i64::from(otherwise)],
@@ -172,7 +172,7 @@ fn moments(rule: &RRule<Unvalidated>, unit: i64, begins: NaiveDateTime) -> Vec<i
     picked
 }
 
-/// A time of the wall's clock; `None` beyond what can be told.
+/// A local time; `None` beyond the year 9999.
 fn on_wall(at: i64) -> Option<NaiveDateTime> {
     DateTime::from_timestamp(at, 0).map(|time| time.naive_utc()).filter(|time| time.year() <= 9999)
 }

@@ -21,7 +21,7 @@ fn a_local_time_that_does_not_exist_comes_once_when_the_gap_ends() {
     let daily = "DTSTART;TZID=Europe/Berlin:20260101T023000\nRRULE:FREQ=DAILY";
     let found = coming(daily, "2026-03-28T00:00:00Z", 3);
     assert_eq!(found, ["2026-03-28T01:30", "2026-03-29T01:00", "2026-03-30T00:30"]);
-    // All that fall into the gap are one, and three o'clock, which is there, is no second.
+    // All times in the gap become one, and 03:00, which exists, is not a second one.
     let often = "DTSTART;TZID=Europe/Berlin:20260329T013000\nRRULE:FREQ=MINUTELY;INTERVAL=15";
     let found = coming(often, "2026-03-29T00:20:00Z", 5);
     let expected = ["2026-03-29T00:30", "2026-03-29T00:45", "2026-03-29T01:00", "2026-03-29T01:15", "2026-03-29T01:30"];
@@ -33,7 +33,7 @@ fn a_local_time_that_exists_twice_comes_once_the_first_time() {
     let daily = "DTSTART;TZID=Europe/Berlin:20260101T023000\nRRULE:FREQ=DAILY";
     let found = coming(daily, "2026-10-24T12:00:00Z", 2);
     assert_eq!(found, ["2026-10-25T00:30", "2026-10-26T01:30"], "half past two is at 00:30 and 01:30 UTC");
-    // Somebody was away between both.
+    // The client was away between the two.
     assert_eq!(coming(daily, "2026-10-25T00:45:00Z", 1), ["2026-10-26T01:30"]);
 }
 
@@ -109,7 +109,7 @@ fn old_rules_are_found_as_fast_as_new_ones_and_say_the_same() {
     }
 }
 
-/// The times of a rule of UTC, as the crate follows it from its beginning on.
+/// The times of a rule of UTC, as the crate evaluates it from its begin.
 fn whole(rule: &str) -> impl Iterator<Item = UtcMs> {
     let set: RRuleSet = rule.parse().expect(rule);
     set.limit().into_iter().map(|time| UtcMs(time.timestamp_millis().unsigned_abs()))
@@ -158,7 +158,7 @@ fn a_rule_that_counts_has_its_last_time_whenever_it_is_asked() {
     ] {
         let expected: Vec<UtcMs> = whole(rule).collect();
         let (mut found, mut after, mut ends) = (Vec::new(), "2000-01-01T00:00:00Z".to_string(), None);
-        // Three at a time, as if it were asked in the course of time.
+        // Three at a time, as a runtime would ask in the course of time.
         for _ in 0..200 {
             let wanted = Wanted { ends, ..wanted(rule, &after, &after, (0, 3)) };
             let plan = plan(&wanted).expect(rule);
@@ -192,7 +192,7 @@ fn intervals_are_counted_from_the_beginning_also_where_hours_or_days_are_left_ou
         let rule = format!("DTSTART:20260101T085930Z\nRRULE:{says}");
         let read = Reading::new(&rule, now).expect(&rule);
         let often = read.often.clone().expect("one of these");
-        // Every second of three days, as RFC 5545 says.
+        // Every second of three days, filtered as RFC 5545 says.
         let rule = read.rule.clone().validate(on_wall(read.begins)).expect("a rule");
         let is_of = |named: &[u8], value: u32| named.is_empty() || named.contains(&u8::try_from(value).unwrap_or(99));
         let days = |time: &NaiveDateTime| match says.split_once("BYDAY=") {
@@ -231,7 +231,7 @@ fn intervals_are_counted_from_the_beginning_also_where_hours_or_days_are_left_ou
 #[test]
 fn what_was_missed_while_a_clock_showed_an_hour_twice_is_found() {
     let often = "DTSTART;TZID=Europe/Berlin:20260101T000000\nRRULE:FREQ=MINUTELY;INTERVAL=20";
-    // At the second half past two: what was before three the first time has been.
+    // At the second 02:30, local times before 03:00 have already passed once.
     let found = plan(&wanted(often, "2026-10-25T00:10:00Z", "2026-10-25T01:30:00Z", (9, 1))).expect("a rule");
     assert_eq!(times(&found.missed), ["2026-10-25T00:20", "2026-10-25T00:40"]);
     assert_eq!(times(&found.coming), ["2026-10-25T02:00"]);

@@ -1,4 +1,4 @@
-//! What every program may use, whatever its lease: without it none would start.
+//! The base: what every program may use whatever its lease, because it could not start otherwise.
 
 use std::fs;
 use std::io;
@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// The default, as it stands in the documentation.
+/// The default base, which the documentation shows.
 const DEFAULT: &str = include_str!("base.toml");
 
-/// Files, and folders with all below them, that every confined program may use. What
-/// is not there is passed over; symbolic links are followed, since the operator named
-/// them.
+/// Files, and folders with all below them, that every confined program may use. Missing paths are
+/// ignored. Symbolic links are followed, because the operator named them.
 ///
 /// As a file, it is TOML:
 ///
@@ -30,14 +29,14 @@ pub struct Base {
     udp: bool,
 }
 
-/// Why a file is no base.
+/// Why a file is not a valid base.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaseError {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// It is not TOML, or has other keys.
+    /// It is not TOML, or has unknown keys.
     #[error("{0}")]
     Toml(String),
     /// A path does not begin with `/`.
@@ -65,20 +64,20 @@ fn besides() -> bool {
 }
 
 impl Base {
-    /// What a file says.
+    /// Reads a base from a file.
     ///
     /// # Errors
     ///
-    /// Why it says nothing.
+    /// Why the file is invalid.
     pub fn open(file: &Path) -> Result<Base, BaseError> {
         Base::parse(&fs::read_to_string(file)?)
     }
 
-    /// What such a file says, as text.
+    /// Reads a base from a text.
     ///
     /// # Errors
     ///
-    /// Why it says nothing.
+    /// Why the text is invalid.
     pub fn parse(text: &str) -> Result<Base, BaseError> {
         let Written { default, read, write, unix_sockets, udp } =
             toml::from_str(text).map_err(|error| BaseError::Toml(error.to_string().trim().to_string()))?;
@@ -97,23 +96,23 @@ impl Base {
         self
     }
 
-    /// What may be read and run.
+    /// The paths that may be read and run.
     pub fn read(&self) -> impl Iterator<Item = &Path> {
         self.read.iter().map(PathBuf::as_path)
     }
 
-    /// What may be written as well.
+    /// The paths that may also be written.
     pub fn write(&self) -> impl Iterator<Item = &Path> {
         self.write.iter().map(PathBuf::as_path)
     }
 
-    /// Whether UNIX sockets may be used, of whoever listens on them, and listened on.
+    /// Whether UNIX sockets of any process may be used, and listened on.
     pub fn unix_sockets(&self) -> bool {
         self.unix_sockets
     }
 
-    /// Whether UDP may be used, with any host and port, by programs whose lease grants
-    /// `net.fetch`: by it the names of hosts are asked for, and anything can be sent.
+    /// Whether programs whose lease grants `net.fetch` may use UDP, with any host and port.
+    /// Resolving host names needs it, but anything can be sent with it.
     pub fn udp(&self) -> bool {
         self.udp
     }

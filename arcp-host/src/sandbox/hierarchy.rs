@@ -1,4 +1,4 @@
-//! What the kernel can name: a folder with all below it, or a file.
+//! The paths that one rule of the kernel can name: a folder with all below it, or a file.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use arcp_proto::lease::Pattern;
 use serde::{Deserialize, Serialize};
 
-/// All paths that one rule of the kernel is about.
+/// The paths of one rule of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hierarchy {
-    /// What is below this folder. The folder itself can be listed.
+    /// Everything below this folder. The folder itself can be listed.
     Below(PathBuf),
-    /// This file, and no folder.
+    /// This file; it must not be a folder.
     File(PathBuf),
 }
 
 impl Hierarchy {
-    /// What a pattern of paths means, if that is exactly a hierarchy.
+    /// The hierarchy that a pattern of paths means; `None` if it means no hierarchy.
     ///
     /// ```
     /// use arcp_host::sandbox::Hierarchy;
@@ -29,7 +29,7 @@ impl Hierarchy {
     /// ```
     pub fn of(pattern: &Pattern) -> Option<Hierarchy> {
         let text = pattern.as_str();
-        // `/a/**/**` means what `/a/**` means.
+        // `/a/**/**` means the same as `/a/**`.
         let folder = text.trim_end_matches("/**");
         match folder {
             _ if !text.starts_with('/') || folder.contains(['*', '?']) => None,
@@ -57,8 +57,8 @@ mod tests {
 
     use super::*;
 
-    /// Whether a rule about this lets a path be used, in a world without links in which
-    /// a path that is named as a file is one.
+    /// Whether a rule for this hierarchy allows a path, if there are no links and a path that is
+    /// named as a file is one.
     fn holds(hierarchy: &Hierarchy, path: &Path) -> bool {
         match hierarchy {
             Hierarchy::Below(folder) => path != folder && path.starts_with(folder),
@@ -66,7 +66,7 @@ mod tests {
         }
     }
 
-    /// Every path of up to so many of these segments.
+    /// Every path of up to `most` of these segments.
     fn paths(segments: &[&str], most: usize) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
         let mut longest = vec![String::new()];

@@ -1,36 +1,35 @@
-//! What the kernel of this machine can restrict.
+//! The features that the kernel of this machine can restrict.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that the kernel restricts: Landlock, by the version of its interface
-/// (ABI) that began with it, or seccomp.
+/// A feature that the kernel restricts: with Landlock, since the given version of its interface
+/// (ABI), or with seccomp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Feature {
     /// Opening, making and removing files (ABI 1, Linux 5.13).
     Files,
-    /// Moving files between folders that both may be written (ABI 2, Linux 5.19);
-    /// without it no program can.
+    /// Moving files between folders that may both be written (ABI 2, Linux 5.19). Before that
+    /// version, no confined program can move files so.
     Moves,
-    /// Emptying files (ABI 3, Linux 6.2).
+    /// Truncating files (ABI 3, Linux 6.2).
     Truncation,
-    /// Ports of TCP (ABI 4, Linux 6.7).
+    /// TCP ports (ABI 4, Linux 6.7).
     Tcp,
-    /// Commands to devices (ABI 5, Linux 6.10).
+    /// Device commands (ABI 5, Linux 6.10).
     Devices,
     /// Signals, and abstract UNIX sockets (ABI 6, Linux 6.12).
     Signals,
-    /// UNIX sockets in files (ABI 9, Linux 7.1).
+    /// UNIX sockets in the file system (ABI 9, Linux 7.1).
     UnixSockets,
-    /// Sockets other than those of TCP, what is shared in memory, and keyrings
-    /// (seccomp, Linux 4.14).
+    /// Sockets other than those of TCP, shared memory, and keyrings (seccomp, Linux 4.14).
     Sockets,
 }
 
 impl Feature {
-    /// All of them, the oldest first.
+    /// All features, the oldest first.
     pub const ALL: [Feature; 8] = [
         Feature::Files,
         Feature::Moves,
@@ -58,22 +57,22 @@ impl fmt::Display for Feature {
     }
 }
 
-/// What a kernel can restrict.
+/// The features that a kernel can restrict.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel(BTreeSet<Feature>);
 
 impl Kernel {
-    /// That of this machine. Nothing is restricted by asking.
+    /// The features of this machine's kernel. The check restricts nothing.
     pub fn of_this_machine() -> Kernel {
         Kernel(Feature::ALL.into_iter().filter(|feature| can_restrict(*feature)).collect())
     }
 
-    /// One that can restrict this.
+    /// A kernel that can restrict these features.
     pub fn with(features: BTreeSet<Feature>) -> Kernel {
         Kernel(features)
     }
 
-    /// Whether it can restrict that.
+    /// Whether it can restrict this feature.
     pub fn restricts(&self, feature: Feature) -> bool {
         self.0.contains(&feature)
     }
@@ -83,7 +82,7 @@ impl Kernel {
     }
 }
 
-/// As a sentence without its end.
+/// Formats a sentence without its full stop.
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.restricts(Feature::Files) {

@@ -1,4 +1,4 @@
-//! Landlock: the rules of a [`Ruleset`] as the kernel takes them.
+//! Landlock: the rules of a [`Ruleset`], in the form that the kernel takes.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,17 +14,17 @@ use super::hierarchy::Hierarchy;
 use super::kernel::Feature;
 use super::ruleset::{Ports, Right, Ruleset, Why};
 
-/// Rights that a rule about a file may name; the others are of folders.
+/// The rights that a rule for a file may name; the others are for folders.
 const OF_FILES: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{Execute | ReadFile | WriteFile | Truncate | IoctlDev | ResolveUnix});
 
-/// Whether Landlock can. A ruleset is made and thrown away.
+/// Whether Landlock can restrict a feature. A ruleset is created and discarded.
 pub(super) fn can_restrict(feature: Feature) -> bool {
     let ports = AccessNet::BindTcp | AccessNet::ConnectTcp;
     handling(&BTreeSet::from([feature]), ports).and_then(landlock::Ruleset::create).is_ok()
 }
 
-/// A ruleset that restricts these, all of them or none, and this of TCP.
+/// A ruleset that restricts all of these features, and these rights of TCP.
 fn handling(features: &BTreeSet<Feature>, tcp: BitFlags<AccessNet>) -> Result<landlock::Ruleset, RulesetError> {
     let mut ruleset = landlock::Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
     let files = files(features);
@@ -40,7 +40,7 @@ fn handling(features: &BTreeSet<Feature>, tcp: BitFlags<AccessNet>) -> Result<la
     Ok(ruleset)
 }
 
-/// What these restrict of files.
+/// The rights to files that these features restrict.
 fn files(features: &BTreeSet<Feature>) -> BitFlags<AccessFs> {
     let of = |feature: &Feature| match feature {
         Feature::Files => AccessFs::from_all(ABI::V1),
@@ -53,7 +53,8 @@ fn files(features: &BTreeSet<Feature>) -> BitFlags<AccessFs> {
     features.iter().map(of).fold(BitFlags::EMPTY, |all, one| all | one)
 }
 
-/// What a right allows. Making devices is in none: they lead past every folder.
+/// The access that a right allows. No right allows making devices: a device gives access to any
+/// file.
 fn allowed(right: Right) -> BitFlags<AccessFs> {
     match right {
         Right::Read => make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir}),
@@ -65,8 +66,8 @@ fn allowed(right: Right) -> BitFlags<AccessFs> {
     }
 }
 
-/// Opens what a lease names, as it is named: a symbolic link on the way could have
-/// been made by a program that may write there, and lead anywhere.
+/// Opens the path of a hierarchy without following symbolic links. A program with write access
+/// above it could have made a link to any place.
 pub(super) fn open(hierarchy: &Hierarchy) -> Result<OwnedFd, Why> {
     let (path, flags) = match hierarchy {
         Hierarchy::Below(folder) => (folder, OFlags::DIRECTORY),
@@ -88,11 +89,11 @@ pub(super) fn open(hierarchy: &Hierarchy) -> Result<OwnedFd, Why> {
     }
 }
 
-/// Restricts this thread, and whatever it becomes and starts, for good.
+/// Restricts this thread, and the programs that it becomes and starts, permanently.
 ///
 /// # Errors
 ///
-/// If anything of it cannot be enforced.
+/// If a part of the ruleset cannot be enforced.
 pub(super) fn restrict(ruleset: &Ruleset) -> Result<(), String> {
     let told = |error: RulesetError| error.to_string();
     let handled = files(&ruleset.restrict);
@@ -102,7 +103,7 @@ pub(super) fn restrict(ruleset: &Ruleset) -> Result<(), String> {
     };
     let mut created = handling(&ruleset.restrict, tcp).and_then(landlock::Ruleset::create).map_err(told)?;
     for (path, right) in &ruleset.base {
-        // What is not there, or out of reach, needs no rule.
+        // A path that is missing, or cannot be reached, needs no rule.
         let Ok(opened) = PathFd::new(path) else { continue };
         if let Some(rule) = rule(opened, *right, handled) {
             created = created.add_rule(rule).map_err(told)?;
@@ -122,7 +123,7 @@ pub(super) fn restrict(ruleset: &Ruleset) -> Result<(), String> {
     created.restrict_self().map(drop).map_err(told)
 }
 
-/// `None` if nothing of that is restricted.
+/// `None` if none of these rights is restricted.
 fn rule<F: AsFd>(opened: F, right: Right, handled: BitFlags<AccessFs>) -> Option<PathBeneath<F>> {
     let found = fstat(&opened).ok()?;
     let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
@@ -148,8 +149,8 @@ mod tests {
         }
     }
 
-    /// What comes of it on a thread of its own, and whether the file can be read there
-    /// then.
+    /// Enters a sandbox on another thread; returns whether that worked, and whether the file can
+    /// then be read.
     fn enter(granted: Hierarchy, file: &PathBuf) -> (bool, bool) {
         std::thread::scope(|scope| {
             let confined = scope.spawn(|| (restrict(&ruleset(granted)).is_ok(), fs::read(file).is_ok()));

@@ -1,5 +1,5 @@
-//! What the lease of a confined program lets it read, opened before it is started: a program
-//! that may write above it could put something else in its place.
+//! What the lease of a confined program lets it read, opened before the program starts: a program
+//! with write access above could replace it later.
 
 use std::fs::File;
 use std::io;
@@ -8,19 +8,19 @@ use std::path::Path;
 
 use super::hierarchy::Hierarchy;
 
-/// A hierarchy that was there when its program was started.
+/// A hierarchy that existed when its program was started.
 #[derive(Debug)]
 pub(crate) struct Readable {
     what: Hierarchy,
     opened: OwnedFd,
 }
 
-/// How a path is found that is within a hierarchy.
+/// How to open a path within a hierarchy.
 #[derive(Debug)]
 pub(crate) enum Found<'a> {
-    /// Beneath this folder, by this name.
+    /// The path below this folder.
     Beneath(&'a OwnedFd, &'a Path),
-    /// It is this file.
+    /// This file.
     Is(&'a OwnedFd),
 }
 
@@ -29,7 +29,7 @@ impl Readable {
         Readable { what, opened }
     }
 
-    /// How an absolute path is found, if it is within this by its name.
+    /// How to open an absolute path, if it is within this hierarchy by its name.
     pub(crate) fn find<'a>(&'a self, path: &'a Path) -> Option<Found<'a>> {
         match &self.what {
             Hierarchy::Below(folder) => {
@@ -41,8 +41,8 @@ impl Readable {
     }
 }
 
-/// Opens a file to be read that was opened as a place only: it is the same, whatever has its
-/// name by now.
+/// Opens a file for reading that was opened as a path only (`O_PATH`). It is the same file, even if
+/// another file has its name.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub(crate) fn reopen(place: &OwnedFd) -> io::Result<File> {
     Ok(File::from(open(format!("/proc/self/fd/{}", place.as_raw_fd()), flags, Mode::empty())?))
 }
 
-/// Elsewhere nothing is confined.
+/// On other systems nothing is confined.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn reopen(_: &OwnedFd) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())

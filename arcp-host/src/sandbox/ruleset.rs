@@ -1,4 +1,4 @@
-//! What the program of a job may do, in words of the kernel.
+//! What the program of a job may do, in terms of the kernel.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,77 +14,76 @@ use super::kernel::{Feature, Kernel};
 use super::landlock as system;
 use super::readable::Readable;
 
-/// What is open at once of what one lease lets its program read: a client chooses how many
-/// patterns it names, and descriptors are everybody's.
+/// How many readable hierarchies of one lease are kept open. A client chooses how many patterns its
+/// lease has, and all jobs share the descriptors.
 const READABLE: usize = 64;
 
-/// What may be done with files.
+/// A right to files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Right {
-    /// Open, list and run: what can be read could be run from a copy anyway.
+    /// Open, list and run: a file that can be read could be copied and run anyway.
     Read,
-    /// Open, make, move and remove, but no device.
+    /// Open, make, move and remove files, but no devices.
     Write,
-    /// Commands to devices.
+    /// Device commands.
     Ioctl,
 }
 
-/// Ports of TCP that may be connected to.
+/// TCP ports to which a program may connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Ports {
     Any,
     Only(BTreeSet<u16>),
 }
 
-/// What the program of a job may do. Whatever is not here, and that the kernel can
-/// restrict, it may not.
+/// What the program of a job may do. Everything else that the kernel can restrict is forbidden.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ruleset {
-    /// What has to be restricted.
+    /// The features that must be restricted.
     pub(super) restrict: BTreeSet<Feature>,
-    /// By the operator: what is not there is passed over.
+    /// Paths of the operator; missing ones are ignored.
     pub(super) base: Vec<(PathBuf, Right)>,
-    /// By the lease: as it is named, through no symbolic link.
+    /// Paths of the lease, which are opened without following symbolic links.
     pub(super) granted: Vec<(Hierarchy, Right)>,
     pub(super) connect: Ports,
-    /// By the operator: any of them, and listening.
+    /// Set by the operator: all UNIX sockets may be used, and listened on.
     pub(super) unix_sockets: bool,
-    /// By the operator: with whoever may connect anywhere.
+    /// Set by the operator: programs that may connect anywhere may use UDP.
     pub(super) udp: bool,
 }
 
 /// A pattern that the kernel cannot enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unenforced {
-    /// Where.
+    /// The namespace of the pattern.
     pub namespace: Namespace,
     /// The pattern, or the path that it names.
     pub pattern: String,
-    /// Why not.
+    /// Why it cannot be enforced.
     pub why: Why,
 }
 
 /// Why the kernel cannot enforce a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It means less than a folder with all below it, and more than a file.
+    /// It is finer than a folder with all below it, and is not a single file.
     Finer,
     /// It names no port.
     NoPort,
-    /// What it names is not there: the kernel can grant only what is.
+    /// The path does not exist: the kernel can grant only existing files.
     Missing,
     /// It leads through a symbolic link.
     Link,
-    /// It names a file that is a folder.
+    /// The path of a file names a folder.
     IsFolder,
-    /// It names a folder that is none.
+    /// The path of a folder names another kind of file.
     NoFolder,
-    /// The system does not let us look at it.
+    /// The path cannot be examined.
     Unreachable,
 }
 
 impl Ruleset {
-    /// What a lease grants, and what of it the kernel cannot enforce.
+    /// The rules for a lease, and the patterns that the kernel cannot enforce.
     pub(super) fn of(lease: &Lease, kernel: &Kernel) -> (Ruleset, Vec<Unenforced>) {
         let mut ruleset = Ruleset {
             restrict: kernel.features().clone(),
@@ -120,13 +119,13 @@ impl Ruleset {
                     ports.insert(port);
                 }
             },
-            // Nothing that a kernel sees.
+            // The kernel does not see any of these.
             Namespace::ToolCall | Namespace::AgentDelegate | Namespace::ModelUse | Namespace::Vendor(_) => {}
         }
         Ok(())
     }
 
-    /// Takes out what cannot be granted as things are: the step would fail on it.
+    /// Removes the paths that cannot be granted at present: the step would fail on them.
     pub(super) fn drop_unusable(&mut self) -> Vec<Unenforced> {
         let mut unenforced = Vec::new();
         self.granted.retain(|(hierarchy, right)| match open(hierarchy) {
@@ -144,25 +143,25 @@ impl Ruleset {
         unenforced
     }
 
-    /// Opens what the lease lets the program read, the first of it. What is gone meanwhile is
-    /// not granted either.
+    /// Opens the first [`READABLE`] hierarchies that the program may read. One that has disappeared
+    /// meanwhile is not granted either.
     pub(super) fn open_readable(&self) -> Vec<Readable> {
         let read = self.granted.iter().filter(|(_, right)| *right == Right::Read).take(READABLE);
         read.filter_map(|(hierarchy, _)| Some(Readable::new(hierarchy.clone(), open(hierarchy).ok()?))).collect()
     }
 
-    /// Whether it may write anything but what every program may.
+    /// Whether the program may write beyond the base.
     pub(super) fn writes(&self) -> bool {
         self.granted.iter().any(|(_, right)| *right == Right::Write)
     }
 
-    /// Any of them, also of others: the operator says so.
+    /// Allows all UNIX sockets, as the operator has set.
     pub(super) fn allow_unix_sockets(&mut self) {
         self.unix_sockets = true;
         self.restrict.remove(&Feature::UnixSockets);
     }
 
-    /// Adds what the operator grants.
+    /// Adds paths of the base, or of the job itself.
     pub(super) fn add_base<'a>(&mut self, paths: impl IntoIterator<Item = &'a Path>, rights: &[Right]) {
         for path in paths {
             self.base.extend(rights.iter().map(|right| (path.to_path_buf(), *right)));

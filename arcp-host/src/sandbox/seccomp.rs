@@ -1,6 +1,6 @@
-//! What Landlock does not know, by seccomp: of the network it restricts `connect` and
-//! `bind` of TCP, and nothing else; of other processes signals, and not their limits; of files
-//! not who owns them, what their mode is and when they were changed.
+//! Restrictions by seccomp, where Landlock has none. Of the network, Landlock restricts only
+//! `connect` and `bind` of TCP. Of other processes, it restricts signals, but not resource limits.
+//! Of files, it does not restrict changes of owner, mode and times.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,13 +15,12 @@ use seccompiler::{
 use super::kernel::Feature;
 use super::ruleset::{Ports, Ruleset};
 
-/// Bits of a socket's type that are flags.
+/// The bits of a socket type without its flags.
 const TYPE: u64 = 0xf;
-/// TCP that becomes something else, which Landlock does not take for TCP.
+/// The option by which a TCP socket becomes another protocol, which Landlock does not treat as TCP.
 const TCP_ULP: u64 = 31;
 
-/// Calls by which a program comes to what others have in memory and in keyrings, or
-/// past this filter.
+/// Calls that give access to memory or keyrings of other processes, or that bypass this filter.
 const NEVER: [c_long; 9] = [
     libc::SYS_shmget,
     libc::SYS_shmat,
@@ -34,8 +33,8 @@ const NEVER: [c_long; 9] = [
     libc::SYS_io_uring_setup,
 ];
 
-/// Calls that say how much a process may use and when it runs, by its number; 0 is who
-/// calls. The kernel lets each user say it of all their own, the runtime too.
+/// Calls that change the limits and scheduling of a process by its number; 0 is the caller. The
+/// kernel allows each user to change all of their processes, so also the runtime.
 const OF_A_PROCESS: [c_long; 5] = [
     libc::SYS_prlimit64,
     libc::SYS_sched_setaffinity,
@@ -43,11 +42,10 @@ const OF_A_PROCESS: [c_long; 5] = [
     libc::SYS_sched_setparam,
     libc::SYS_sched_setscheduler,
 ];
-/// The same, with whose number it is before it, and what that is for a user's.
+/// Calls of this kind that first name the kind of target; and the value for all processes of a user.
 const OF_SEVERAL: [(c_long, u64); 2] = [(libc::SYS_setpriority, libc::PRIO_USER as u64), (libc::SYS_ioprio_set, 3)];
 
-/// Calls that change what is said of a file, and not what is in it. Which file is beyond a
-/// filter.
+/// Calls that change the metadata of a file. A filter cannot see which file it is.
 const OF_FILES: [c_long; 9] = [
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
@@ -59,34 +57,36 @@ const OF_FILES: [c_long; 9] = [
     libc::SYS_fsetxattr,
     libc::SYS_removexattr,
 ];
-/// The same, of which there are older ones on some machines, or newer ones, whose number is the
-/// same everywhere: `fchmodat2`, `setxattrat`, `removexattrat` and `file_setattr`.
+/// Further calls of this kind: older ones, and newer ones whose numbers are the same everywhere:
+/// `fchmodat2`, `setxattrat`, `removexattrat` and `file_setattr`.
 const MORE_OF_FILES: &[c_long] = &[libc::SYS_lremovexattr, libc::SYS_fremovexattr, 452, 463, 466, 469];
 #[cfg(target_arch = "x86_64")]
 const OLDER_OF_FILES: &[c_long] =
     &[libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER_OF_FILES: &[c_long] = &[];
-/// The same by `ioctl`: flags of files, in both sizes, their attributes, and sealing them.
+/// `ioctl` commands of this kind: flags of files, in both sizes, their attributes, and sealing.
 const IOCTLS_OF_FILES: [u64; 4] = [0x4008_6602, 0x4004_6602, 0x401c_5820, 0x4080_6685];
 
 type Rules = Vec<SeccompRule>;
 
-/// Whether the kernel can.
+/// Whether the kernel supports filters.
 pub(super) fn is_there() -> bool {
     Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() && TargetArch::try_from(std::env::consts::ARCH).is_ok()
 }
 
-/// Restricts this thread, and whatever it becomes and starts, for good.
+/// Restricts this thread, and the programs that it becomes and starts, permanently.
 ///
 /// # Errors
 ///
-/// If the kernel takes no filter.
+/// If the kernel does not accept the filter.
 pub(super) fn restrict(ruleset: &Ruleset) -> Result<(), String> {
-    // Landlock judges each of them, if it can; otherwise they are for who is trusted with all.
+    // Landlock judges each UNIX socket, if it can. Otherwise only a program that may use all of
+    // them may make one.
     let unix_sockets = ruleset.unix_sockets || ruleset.restrict.contains(&Feature::UnixSockets);
     let filter = filter(ruleset, unix_sockets).map_err(|error| error.to_string())?;
-    // No filter sees what it is asked for: who has no `clone3` takes `clone`.
+    // A filter cannot see the arguments of `clone3`. A program that is told that it does not exist
+    // uses `clone`.
     let without = refusing([(libc::SYS_clone3, Vec::new())].into(), libc::ENOSYS).map_err(|error| error.to_string())?;
     [without, filter].iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| error.to_string())
 }
@@ -101,13 +101,13 @@ fn filter(ruleset: &Ruleset, unix_sockets: bool) -> Result<BpfProgram, BackendEr
     let mut refused: Vec<(c_long, Rules)> = NEVER.map(|call| (call, Vec::new())).into();
     refused.extend([
         (libc::SYS_socket, sockets(inet, ruleset.udp, unix_sockets)?),
-        // Ways to connect that are no `connect`.
+        // Calls other than `connect` that connect.
         (libc::SYS_sendto, fast_open(3)?),
         (libc::SYS_sendmsg, fast_open(2)?),
         (libc::SYS_sendmmsg, fast_open(3)?),
         (libc::SYS_setsockopt, vec![rule(&another_protocol)?]),
     ]);
-    // Without a `bind` before it, it picks a port, and Landlock is not asked.
+    // Without a preceding `bind`, `listen` picks a port without a check by Landlock.
     refused.extend((!ruleset.unix_sockets).then(|| (libc::SYS_listen, Vec::new())));
     refused.extend(others()?);
     if !ruleset.writes() {
@@ -116,7 +116,7 @@ fn filter(ruleset: &Ruleset, unix_sockets: bool) -> Result<BpfProgram, BackendEr
     refusing(refused, libc::EACCES)
 }
 
-/// Programs of 32 bits on a machine of 64 are ended by it.
+/// A filter that refuses these calls. It ends 32-bit programs on a 64-bit machine.
 fn refusing(calls: Vec<(c_long, Rules)>, error: i32) -> Result<BpfProgram, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let refused = calls.into_iter().flat_map(|(call, rules)| numbers(call).map(move |number| (number, rules.clone())));
@@ -124,8 +124,8 @@ fn refusing(calls: Vec<(c_long, Rules)>, error: i32) -> Result<BpfProgram, Backe
     SeccompFilter::new(refused.collect::<BTreeMap<i64, Rules>>(), SeccompAction::Allow, refusal, arch)?.try_into()
 }
 
-/// What would reach other processes, and a namespace in which a program has every
-/// capability again.
+/// Calls that affect other processes, and calls that make a user namespace, in which a program has
+/// all capabilities again.
 fn others() -> Result<Vec<(c_long, Rules)>, BackendError> {
     let user_namespace = libc::CLONE_NEWUSER as u64;
     let makes_one = rule(&[(0, SeccompCmpOp::MaskedEq(user_namespace), user_namespace)])?;
@@ -139,7 +139,7 @@ fn others() -> Result<Vec<(c_long, Rules)>, BackendError> {
     Ok(refused)
 }
 
-/// What would change files that a program may read, or only name.
+/// Calls that change files which a program may only read, or only name.
 fn of_files() -> Result<Vec<(c_long, Rules)>, BackendError> {
     let calls = OF_FILES.iter().chain(MORE_OF_FILES).chain(OLDER_OF_FILES);
     let mut refused: Vec<(c_long, Rules)> = calls.map(|call| (*call, Vec::new())).collect();
@@ -148,8 +148,8 @@ fn of_files() -> Result<Vec<(c_long, Rules)>, BackendError> {
     Ok(refused)
 }
 
-/// The sockets that may not be made. Of the network that leaves TCP to who may connect to
-/// something, and UDP if the operator says so: it goes to any host and port.
+/// The sockets that may not be made. Of internet sockets, a program may make TCP ones if it may
+/// connect to a port, and UDP ones if the operator allows them: UDP reaches any host and port.
 fn sockets(inet: bool, udp: bool, unix: bool) -> Result<Rules, BackendError> {
     let (unix_domain, ip) = (libc::AF_UNIX as u64, [libc::AF_INET as u64, libc::AF_INET6 as u64]);
     let netlink = libc::AF_NETLINK as u64;
@@ -173,23 +173,23 @@ fn sockets(inet: bool, udp: bool, unix: bool) -> Result<Rules, BackendError> {
             refused.push(with(&[&[is_kind], &another[..]].concat())?);
         }
     }
-    // Which addresses this machine has, and nothing else.
+    // Only the netlink family that tells the addresses of this machine.
     let not_routes = [(0, SeccompCmpOp::Eq, netlink), (2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE as u64)];
     refused.push(rule(&not_routes)?);
     Ok(refused)
 }
 
-/// Which argument is compared, how and with what.
+/// An argument, a comparison and a value.
 type Test = (u8, SeccompCmpOp, u64);
 
-/// All of them together.
+/// A rule that matches if all of these tests match.
 fn rule(tests: &[Test]) -> Result<SeccompRule, BackendError> {
     let conditions =
         tests.iter().map(|(argument, how, with)| SeccompCondition::new(*argument, Dword, how.clone(), *with));
     SeccompRule::new(conditions.collect::<Result<Vec<SeccompCondition>, BackendError>>()?)
 }
 
-/// A call, and the same for programs of the ABI x32.
+/// The number of a call, and its number in the x32 ABI.
 #[cfg(target_arch = "x86_64")]
 fn numbers(call: c_long) -> impl Iterator<Item = i64> {
     let of_x32 = match call {
@@ -230,8 +230,7 @@ mod tests {
         }
     }
 
-    /// What a thread of its own may do behind this filter; `None` where the kernel takes
-    /// none, and says so.
+    /// Runs `what` on another thread behind this filter; `None` if the kernel supports no filters.
     fn behind<T: Send>(ruleset: &Ruleset, what: impl FnOnce() -> T + Send) -> Option<T> {
         std::thread::scope(|scope| {
             let confined = scope.spawn(|| {
@@ -302,7 +301,7 @@ mod tests {
                 utimensat(CWD, &path, &times, AtFlags::empty()),
             ]
         };
-        // File systems need not know them; what they say is not that they may not be changed.
+        // A file system need not support them; but its error is not a refusal.
         let odd = || {
             [
                 fsetxattr(&file, "user.a", b"x", XattrFlags::empty()),

@@ -1,8 +1,8 @@
-//! Between a runtime and a confined program: a process that restricts itself and then
+//! The step between a runtime and a confined program: a process that restricts itself and then
 //! becomes the program.
 //!
-//! What it may do comes as the first bytes of its stdin: no other process can read
-//! them there, and no list of processes shows them.
+//! The rules are the first bytes of its stdin, where no other process can read them. They are not
+//! in its arguments, which every process could see.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,10 +15,10 @@ use std::process::Command;
 use super::kernel::Feature;
 use super::ruleset::Ruleset;
 
-/// No ruleset has more bytes: a lease and a base have fewer by far.
+/// The largest ruleset, in bytes. A lease and a base have far fewer.
 const LONGEST: u32 = 16 << 20;
 
-/// Before the rest of what a program reads: the length of a ruleset, and its JSON.
+/// The bytes before the program's input: the length of a ruleset, and its JSON.
 pub(super) fn preamble(ruleset: &Ruleset) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(ruleset)?;
     let length = u32::try_from(json.len()).ok().filter(|length| *length <= LONGEST);
@@ -27,7 +27,7 @@ pub(super) fn preamble(ruleset: &Ruleset) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads it, and nothing of what follows.
+/// Reads the ruleset, and nothing after it.
 fn read_preamble(input: &mut impl Read) -> io::Result<Ruleset> {
     let mut length = [0; 4];
     input.read_exact(&mut length)?;
@@ -40,10 +40,10 @@ fn read_preamble(input: &mut impl Read) -> io::Result<Ruleset> {
     Ok(serde_json::from_slice(&json)?)
 }
 
-/// Restricts this process to what it is told on stdin, and becomes the program. The
-/// process must have no other threads, and have read nothing from stdin.
+/// Restricts this process by the ruleset on stdin, and becomes the program. The process must have
+/// no other threads, and must not have read from stdin.
 ///
-/// It returns only with the error why the program was not started.
+/// It returns only if the program was not started, with the error.
 pub fn become_program(program: &OsStr, arguments: &[OsString]) -> io::Error {
     let restricted = stdin().and_then(|mut stdin| read_preamble(&mut stdin)).and_then(|ruleset| restrict(&ruleset));
     match restricted {
@@ -55,7 +55,7 @@ pub fn become_program(program: &OsStr, arguments: &[OsString]) -> io::Error {
     }
 }
 
-/// Without a buffer: what follows is the program's.
+/// stdin without a buffer, because what follows is for the program.
 fn stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
@@ -69,9 +69,9 @@ fn restrict(ruleset: &Ruleset) -> io::Result<()> {
     drop_capabilities()
 }
 
-/// Of the superuser a program keeps what it takes to use files, whoever owns them:
-/// Landlock judges that. With the rest it could load code into the kernel, or set up
-/// the network. What a process has not, no program that it becomes has.
+/// Keeps only those capabilities of the superuser that are needed to use files of any owner:
+/// Landlock restricts files. With the others a program could load code into the kernel, or
+/// configure the network. A capability that a process lacks, its programs lack too.
 #[cfg(target_os = "linux")]
 fn drop_capabilities() -> io::Result<()> {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};

@@ -1,4 +1,4 @@
-//! Whom a client trusts, and what it shows.
+//! The servers that a client trusts, and the client's own certificate.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -11,19 +11,18 @@ use super::verifier::{Refusals, Verifier};
 use super::{TlsError, pem, provider};
 use crate::client::{Identity, Security, Target, Trust};
 
-/// What a client connects with that trusts these, and shows this. It reads files: not
-/// to be called where nothing may wait.
+/// The configuration of a client with this trust and identity. It reads files, so do not call it
+/// where waiting is not allowed.
 ///
 /// # Errors
 ///
-/// If a file cannot be read or used, or this machine has no list of
-/// authorities.
+/// If a file cannot be read or used, or this machine has no list of authorities.
 pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
     config_with(verifier(trust)?, identity)
 }
 
-/// The same for the runtime at one address, which is known by its key too if a file says
-/// where those are kept. Whose certificate is a file of this machine is known by that.
+/// As [`client_config`], for the runtime at one address. If a file of known keys is given, the
+/// runtime is also checked by its key, unless its certificate is a file on this machine.
 ///
 /// # Errors
 ///
@@ -32,7 +31,7 @@ pub fn config_for(target: &Target, security: &Security) -> Result<Arc<ClientConf
     config_and_refusals_for(target, security).map(|(config, _)| config)
 }
 
-/// The same, and where it stands why a server was refused with it.
+/// As [`config_for`], with the place where the reason of a refusal is noted.
 ///
 /// # Errors
 ///
@@ -96,7 +95,7 @@ fn issuers(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, VerifierBu
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()
 }
 
-/// Those of this machine that can be read.
+/// The authorities of this machine, as far as they can be read.
 fn system() -> Result<RootCertStore, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

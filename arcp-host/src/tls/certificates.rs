@@ -1,4 +1,4 @@
-//! What a server shows, and its key; and which clients it knows by theirs.
+//! The certificate of a server with its key, and the clients that it knows by their certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,10 +11,9 @@ use rustls::{Error, InconsistentKeys};
 use super::clients::{Certified, ClientCertificates, KnownClients};
 use super::{TlsError, known_runtimes, pem, provider};
 
-/// A certificate with those of its issuers, and its key: PEM files that are
-/// read when asked for.
+/// A certificate with those of its issuers, and its key: PEM files that are read on request.
 ///
-/// `Debug` shows the names of the files only.
+/// `Debug` shows only the names of the files.
 pub struct Certificates {
     certificates: PathBuf,
     key: PathBuf,
@@ -22,26 +21,26 @@ pub struct Certificates {
     current: RwLock<Arc<Shown>>,
 }
 
-/// What connections are shown, and who is known on them.
+/// The certificate for new connections, and the clients that are known.
 pub(crate) struct Shown {
     pub(super) config: Arc<ServerConfig>,
     clients: Option<KnownClients>,
-    /// By which clients know this server again.
+    /// The fingerprint by which clients recognise this server.
     fingerprint: String,
 }
 
 impl Certificates {
-    /// Reads them.
+    /// Reads the files.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, does not hold what it should, or the key is not
-    /// that of the first certificate.
+    /// If a file cannot be read, does not hold what it should, or the key is not that of the first
+    /// certificate.
     pub fn read(certificates: &Path, key: &Path) -> Result<Certificates, TlsError> {
         Certificates::of(certificates, key, None)
     }
 
-    /// The same; clients that show a certificate are known by it.
+    /// As [`read`](Self::read), with clients that are known by their certificates.
     ///
     /// # Errors
     ///
@@ -59,52 +58,52 @@ impl Certificates {
         Ok(Certificates { certificates: certificates.to_path_buf(), key: key.to_path_buf(), clients, current })
     }
 
-    /// Reads them again: connections from now on are shown the new ones. Those
-    /// there are go on, if their clients' certificates still count: see
+    /// Reads the files again. New connections get the new certificate. Existing connections go on,
+    /// if their clients' certificates are still accepted: see
     /// [`ServerHandle::check_clients`](crate::server::ServerHandle::check_clients).
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read): then everything stays as it is.
+    /// As [`read`](Self::read); nothing changes then.
     pub fn read_again(&self) -> Result<(), TlsError> {
         let fresh = load(&self.certificates, &self.key, self.clients.as_ref())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
-    /// With what the next connection of a protocol is taken, which is named by ALPN
-    /// and by nothing else.
+    /// The configuration for the next connection of a protocol, with its ALPN name as the only one.
     pub fn config_for(&self, protocol: &[u8]) -> Arc<ServerConfig> {
         let mut config = self.current().config.as_ref().clone();
         config.alpn_protocols = vec![protocol.to_vec()];
         Arc::new(config)
     }
 
-    /// What the next connection is shown.
+    /// The certificate for the next connection.
     pub(crate) fn current(&self) -> Arc<Shown> {
-        // Whoever panicked had replaced it, or had not.
+        // The lock may be poisoned by a panic elsewhere, but the value is whole.
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Shown {
-    /// The fingerprint of its key.
+    /// The fingerprint of the server's key.
     pub(crate) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// What is known of who has shown these, if they count now.
+    /// What these certificates of a client prove, if they are accepted at present.
     pub(crate) fn certified(&self, shown: &[CertificateDer<'_>]) -> Option<Certified> {
         self.clients.as_ref()?.certified(shown)
     }
 
-    /// Whether who has shown these is somebody else by now than before, or nobody.
+    /// Whether these certificates of a client proved a principal before, and prove another one or
+    /// none at present.
     pub(crate) fn has_changed(&self, before: &Shown, shown: &[CertificateDer<'_>]) -> bool {
         let holder = before.holder(shown);
         holder.is_some() && holder != self.certified(shown).and_then(|certified| certified.holder)
     }
 
-    /// Whose certificate the first of these is, whether it counts or not.
+    /// The principal of the first certificate, whether it is accepted or not.
     fn holder(&self, shown: &[CertificateDer<'_>]) -> Option<Verdict> {
         self.clients.as_ref()?.named(shown.first()?)?.holder
     }

@@ -1,4 +1,4 @@
-//! TLS over a socket that does not wait.
+//! TLS over a non-blocking socket.
 
 use std::io::{self, Read, Write};
 
@@ -8,12 +8,12 @@ use super::certificates::Shown;
 use super::clients::Certified;
 use crate::server::Socket;
 
-/// The first byte of a TLS connection: a record of a handshake.
+/// The first byte of a TLS connection: a handshake record.
 const HANDSHAKE: u8 = 22;
-/// What is said to a peer that begins with anything else.
+/// The answer to a peer that begins with anything else.
 const CLEARTEXT: &str = "this port takes TLS: use wss:// or https://";
 
-/// A server's end of a TLS connection. Its handshake is done by reading.
+/// The server's end of a TLS connection. The handshake proceeds while reading.
 pub(crate) struct TlsChannel<S> {
     session: ServerConnection,
     socket: S,
@@ -30,19 +30,18 @@ impl<S: Socket> TlsChannel<S> {
         self.session.is_handshaking()
     }
 
-    /// What is known of the client by its certificate, if it has shown one that
-    /// counts now.
+    /// What the client's certificate proves, if it has one that is accepted at present.
     pub(crate) fn certified(&self, shown: &Shown) -> Option<Certified> {
         shown.certified(self.session.peer_certificates()?)
     }
 
-    /// Whether its client is somebody else by now, or nobody, by the certificate that
-    /// it has shown.
+    /// Whether the client's certificate proved a principal before, and proves another one or none
+    /// at present.
     pub(crate) fn has_changed(&self, before: &Shown, now: &Shown) -> bool {
         self.session.peer_certificates().is_some_and(|shown| now.has_changed(before, shown))
     }
 
-    /// Takes what came; gives how many bytes that were.
+    /// Reads from the socket; returns the number of bytes.
     fn take(&mut self) -> io::Result<usize> {
         let n = if self.begun {
             self.session.read_tls(&mut self.socket)?
@@ -56,7 +55,7 @@ impl<S: Socket> TlsChannel<S> {
             self.session.read_tls(&mut &first[..n])?
         };
         if let Err(error) = self.session.process_new_packets() {
-            // The peer is told what it did wrong, if it takes that at once.
+            // The peer is told what it did wrong, if the socket takes that at once.
             let _ = self.push();
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
@@ -66,7 +65,7 @@ impl<S: Socket> TlsChannel<S> {
         }
     }
 
-    /// Somebody who asks in cleartext is told, if that is taken at once.
+    /// Answers a peer that sends cleartext, if the socket takes that at once.
     fn refuse_cleartext(&mut self) -> io::Error {
         let answer = crate::http::response(400, "Bad Request", CLEARTEXT);
         let _ = self.socket.write(answer.as_bytes());
@@ -74,7 +73,7 @@ impl<S: Socket> TlsChannel<S> {
         io::Error::new(io::ErrorKind::InvalidData, CLEARTEXT)
     }
 
-    /// Writes what is encrypted.
+    /// Writes the encrypted output.
     fn push(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             if self.session.write_tls(&mut self.socket)? == 0 {
@@ -90,7 +89,7 @@ impl<S: Socket> Read for TlsChannel<S> {
         loop {
             match self.session.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Who goes without a word of it has gone too.
+                // A peer that closes without a close_notify is gone too.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
@@ -118,7 +117,7 @@ impl<S: Socket> Write for TlsChannel<S> {
 
 impl<S: Socket> Socket for TlsChannel<S> {
     fn shut_down(&mut self) -> io::Result<()> {
-        // Said once, however often this is asked.
+        // Sent once, however often this is called.
         self.session.send_close_notify();
         self.push()?;
         self.socket.shut_down()

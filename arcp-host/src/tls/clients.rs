@@ -18,40 +18,39 @@ use webpki::EndEntityCert;
 use super::{TlsError, pem, provider};
 use crate::auth::watched_file;
 
-/// How a fingerprint begins in a file of names, as the core writes them.
+/// The prefix of a fingerprint in a file of names, as the core writes it.
 const FINGERPRINT: &str = "sha256:";
-/// Before the roles of whoever has a certificate, in such a file.
+/// The prefix of the roles in such a file.
 const ROLES: &str = "roles=";
 const NAMED: [&str; 3] = [FINGERPRINT, "uri:", "dns:"];
 
-/// Where it stands which clients are known by their certificates: PEM files that are
-/// read with those of the server.
+/// The files that say which clients are known by their certificates. They are PEM files, and are
+/// read together with those of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
-    /// The authorities that issue them, and no others.
+    /// The authorities that issue these certificates. No others are accepted.
     pub authorities: PathBuf,
-    /// Lists of what they have revoked: one of every issuer in a chain. `None`: nothing
-    /// is.
+    /// The revocation lists, one for every issuer in a chain. `None`: nothing is revoked.
     pub revoked: Option<PathBuf>,
-    /// Whose they are, line by line: `sha256:HEX`, `uri:URI` or `dns:NAME`, a space and
-    /// the principal, and perhaps a space and `roles=ROLE,ROLE`; nobody else is known then. `None`: the one URI of a
-    /// certificate, or else its one DNS name, is the principal.
+    /// The principals of certificates, one per line: `sha256:HEX`, `uri:URI` or `dns:NAME`, a space
+    /// and the principal, and optionally a space and `roles=ROLE,ROLE`. Other clients are then not
+    /// known. `None`: the principal is the one URI of a certificate, or else its one DNS name.
     pub names: Option<PathBuf>,
 }
 
-/// Those as they were read last.
+/// The files, as they were last read.
 pub(super) struct KnownClients {
     verifier: Arc<dyn ClientCertVerifier>,
     names: Option<BTreeMap<String, Holder>>,
 }
 
-/// Who somebody is by a certificate, and in which roles.
+/// The principal of a certificate, and its roles.
 type Holder = (Principal, Roles);
 
-/// What a client's certificate says of it.
+/// What a client's certificate proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Certified {
-    /// Whose it is, in which roles and until when, if that is known.
+    /// The principal with its roles and its expiry, if it is known.
     pub(crate) holder: Option<Verdict>,
     /// Its fingerprint: `sha256:` and lower-case hexadecimal digits.
     pub(crate) fingerprint: String,
@@ -65,7 +64,7 @@ impl KnownClients {
             roots.add(authority).map_err(refused)?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-        // Whoever shows none proves who it is in another way.
+        // A client without a certificate proves its principal in another way.
         let builder = builder.allow_unauthenticated();
         let lists = files.revoked.as_deref().map(pem::revoked).transpose()?.unwrap_or_default();
         let blamed = files.revoked.as_ref().unwrap_or(&files.authorities);
@@ -79,15 +78,15 @@ impl KnownClients {
         self.verifier.clone()
     }
 
-    /// What is known of who has shown these, if they count now: one may have expired
-    /// since the handshake, or been revoked.
+    /// What these certificates prove, if they are accepted at present: one may have expired, or
+    /// been revoked, since the handshake.
     pub(super) fn certified(&self, shown: &[CertificateDer<'_>]) -> Option<Certified> {
         let (own, issuers) = shown.split_first()?;
         self.verifier.verify_client_cert(own, issuers, UnixTime::now()).ok()?;
         self.named(own)
     }
 
-    /// What is known of whose certificate this is, whether it counts or not.
+    /// What this certificate proves, whether it is accepted or not.
     pub(super) fn named(&self, own: &CertificateDer<'_>) -> Option<Certified> {
         let digits: String = Sha256::digest(own).iter().map(|byte| format!("{byte:02x}")).collect();
         let fingerprint = format!("{FINGERPRINT}{digits}");
@@ -101,7 +100,7 @@ impl KnownClients {
                 let mut all = [fingerprint.clone()].into_iter().chain(uris).chain(hosts);
                 all.find_map(|name| names.get(&name).cloned())
             }
-            // Of several none is the one that is meant.
+            // If there are several names, none of them is the principal.
             None => match (uris.as_slice(), hosts.as_slice()) {
                 ([uri], _) => Principal::new(uri).map(|principal| (principal, Roles::default())),
                 ([], [host]) if !host.starts_with('*') => {
@@ -116,14 +115,14 @@ impl KnownClients {
     }
 }
 
-/// Until when a certificate counts: in the second that it names it still does.
+/// The end of a certificate's validity. It is still valid in the second that it names.
 fn end_of(certificate: &CertificateDer<'_>) -> Option<UtcMs> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
     Some(UtcMs(seconds.saturating_add(1).saturating_mul(1000)).min(UtcMs::MAX))
 }
 
-/// Whose certificates are whose.
+/// Reads the principals of certificates.
 fn names(file: &Path) -> Result<BTreeMap<String, Holder>, TlsError> {
     let text = watched_file::read(file).map_err(|error| TlsError::unusable(file, error.why))?;
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
@@ -154,7 +153,7 @@ fn names(file: &Path) -> Result<BTreeMap<String, Holder>, TlsError> {
     Ok(names)
 }
 
-/// As the core writes it; `None` if it is none.
+/// A fingerprint as the core writes it; `None` if the text is not one.
 fn fingerprint(text: &str) -> Option<String> {
     let digits = text.strip_prefix(FINGERPRINT)?.replace(':', "").to_ascii_lowercase();
     let whole = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());

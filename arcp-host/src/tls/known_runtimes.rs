@@ -1,5 +1,5 @@
-//! Runtimes by the keys of their certificates, as they were seen first: what `ssh` does
-//! with `known_hosts`.
+//! Runtimes by the keys of their certificates, as they were seen first, like `known_hosts` of
+//! `ssh`.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -15,19 +15,18 @@ use sha2::{Digest as _, Sha256};
 use crate::client::Target;
 use crate::replace_file::replace_file;
 
-/// A file of runtimes that were seen, a line each: `HOST:PORT sha256:HEX`. What follows
-/// `#` counts for nothing.
+/// A file of known runtimes, one per line: `HOST:PORT sha256:HEX`. Text after `#` is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownRuntimes(PathBuf);
 
-/// What is known of the runtime at one address.
+/// The known key of the runtime at one address.
 #[derive(Clone, Debug)]
 pub(super) struct Pin {
     known: KnownRuntimes,
     name: String,
 }
 
-/// A runtime that shows another key than it did.
+/// A runtime has another key than when it was seen first.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{name} shows another key than it did when it was seen first: {shown} now, {known} then ({}:{line}): somebody may be \
@@ -41,7 +40,7 @@ struct Changed {
     line: usize,
 }
 
-/// A server with another key than it is known by.
+/// A server has another key than the required one.
 #[derive(Debug, thiserror::Error)]
 #[error("it shows another key than it is known by: {shown} instead of {known}")]
 struct OtherKey {
@@ -58,8 +57,8 @@ pub(super) fn must_have(certificate: &CertificateDer<'_>, known: &str) -> Result
     }
 }
 
-/// The fingerprint of the key of a certificate: `sha256:` and the digits of its
-/// SHA-256, as RFC 7469 has it. It stays when a certificate is renewed for its key.
+/// The fingerprint of the key of a certificate: `sha256:` and the digits of its SHA-256, as in RFC
+/// 7469. It stays the same when a certificate is renewed with the same key.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> Result<String, Error> {
     let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
     let digits: String = Sha256::digest(&key).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -67,12 +66,12 @@ pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> Result<String, Er
 }
 
 impl KnownRuntimes {
-    /// The file at this path, which need not be there.
+    /// The file at this path, which need not exist.
     pub fn at(path: &Path) -> KnownRuntimes {
         KnownRuntimes(path.to_path_buf())
     }
 
-    /// What a runtime is called in it; `None`: it has no key.
+    /// The name of a runtime in the file; `None` if the target has no key.
     pub fn name_of(target: &Target) -> Option<String> {
         let (host, port) = target.address().filter(|_| target.has_tls())?;
         Some(if host.contains(':') {
@@ -82,16 +81,16 @@ impl KnownRuntimes {
         })
     }
 
-    /// The fingerprint of a runtime that was seen.
+    /// The fingerprint of a known runtime.
     ///
     /// # Errors
     ///
-    /// If the file is there and cannot be read.
+    /// If the file exists and cannot be read.
     pub fn fingerprint(&self, name: &str) -> io::Result<Option<String>> {
         Ok(self.find(name)?.map(|(_, fingerprint)| fingerprint))
     }
 
-    /// Forgets a runtime; false if it was not known.
+    /// Forgets a runtime; returns false if it was not known.
     ///
     /// # Errors
     ///
@@ -142,12 +141,12 @@ impl KnownRuntimes {
 }
 
 impl Pin {
-    /// What is known of this target; `None`: it has no key.
+    /// The known key of a target; `None` if the target has no key.
     pub(super) fn of(known: &KnownRuntimes, target: &Target) -> Option<Pin> {
         Some(Pin { known: known.clone(), name: KnownRuntimes::name_of(target)? })
     }
 
-    /// Refuses a certificate of another key than was seen first.
+    /// Refuses a certificate with another key than was seen first.
     pub(super) fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let shown = fingerprint(certificate)?;
         match self.known.find(&self.name).map_err(refused)? {
@@ -159,7 +158,7 @@ impl Pin {
         }
     }
 
-    /// Remembers the key of a runtime that has proved that it has it.
+    /// Remembers the key of a runtime that has proved that it has the private key.
     pub(super) fn keep(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         self.known.add(&self.name, &fingerprint(certificate)?).map_err(refused)
     }
@@ -169,7 +168,7 @@ fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
     CertificateError::Other(OtherError(Arc::new(why))).into()
 }
 
-/// The name and the fingerprint of a line.
+/// The name and the fingerprint in a line.
 fn entry(line: &str) -> Option<(&str, &str)> {
     let mut words = line.split('#').next()?.split_whitespace();
     Some((words.next()?, words.next()?))

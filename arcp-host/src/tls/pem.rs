@@ -1,4 +1,4 @@
-//! What PEM files hold.
+//! Reading of PEM files.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(all)
 }
 
-/// The lists of what was revoked in a file, at least one.
+/// The revocation lists in a file, at least one.
 pub(super) fn revoked(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let text = read(file)?;
     let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
@@ -48,7 +48,7 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(file).map_err(|error| TlsError::Unreadable { file: file.to_path_buf(), error })
 }
 
-/// The library's words name the line that is wrong, which may be one of a key.
+/// A description of the error. The library's message may quote a line of a key.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 fn said(error: &pem::Error) -> &'static str {
     match error {

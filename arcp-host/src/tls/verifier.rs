@@ -1,4 +1,4 @@
-//! Whether a server is whom a client connects to.
+//! Checks whether a server is the one to which a client wants to connect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,26 +12,26 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use super::known_runtimes::Pin;
 use super::{known_runtimes, provider};
 
-/// Takes certificates that are known themselves, and those of known issuers.
+/// Accepts certificates that are known themselves, and those of known issuers.
 #[derive(Debug)]
 pub(super) struct Verifier {
     known: Vec<CertificateDer<'static>>,
     issuers: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
-    /// The fingerprint of the key that alone vouches for it, if one does.
+    /// The fingerprint of the required key, if the key alone decides.
     key: Option<String>,
-    /// What is known of its key.
+    /// The known key of the runtime, if one is kept.
     pin: Option<Pin>,
-    /// Why a server was refused last.
+    /// Why a server was last refused.
     refusals: Refusals,
 }
 
-/// Why a client with this refused a server: for transports that tell it in text only.
+/// The reason of a client's last refusal, for transports that pass errors on as text only.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals(Arc<Mutex<Option<Error>>>);
 
 impl Refusals {
-    /// Why the last one was, told once.
+    /// Takes the reason of the last refusal.
     pub fn take(&self) -> Option<Error> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -43,20 +43,19 @@ impl Refusals {
 }
 
 impl Verifier {
-    /// Takes what these issuers vouch for, and these certificates for the names
-    /// that they have: one that is signed by itself may say that it is an
-    /// authority, which is no server's otherwise.
+    /// Accepts certificates of these issuers, and these certificates for the names that they
+    /// contain. A self-signed one may declare itself an authority, which is otherwise not allowed
+    /// for a server.
     pub(super) fn issued_by(issuers: Arc<WebPkiServerVerifier>, known: Vec<CertificateDer<'static>>) -> Verifier {
         Verifier { issuers: Some(issuers), ..Verifier::of(known) }
     }
 
-    /// Takes this certificate and no other, by whatever name its server is
-    /// called: this machine knows it.
+    /// Accepts only this certificate, whatever the server's name: it is a file on this machine.
     pub(super) fn of_this_machine(known: CertificateDer<'static>) -> Verifier {
         Verifier::of(vec![known])
     }
 
-    /// Takes whoever has the key of this fingerprint and proves it, and nobody else.
+    /// Accepts only a server that proves that it has the key with this fingerprint.
     pub(super) fn of_key(fingerprint: String) -> Verifier {
         Verifier { key: Some(fingerprint), ..Verifier::of(Vec::new()) }
     }
@@ -70,12 +69,12 @@ impl Verifier {
         self.refusals.clone()
     }
 
-    /// The same, if its server also shows the key that it showed first.
+    /// Also requires the key that the server had when it was seen first.
     pub(super) fn pinned(self, pin: Option<Pin>) -> Verifier {
         Verifier { pin, ..self }
     }
 
-    /// Remembers a key that its server has proved to have.
+    /// Remembers the key, which the server has proved to have.
     fn keep(
         &self,
         certificate: &CertificateDer<'_>,

@@ -3,7 +3,7 @@ use arcp_proto::model::request::Credential;
 use super::*;
 use crate::auth::{Authenticator as _, CredentialSource as _, OAuth2};
 
-/// A provider that nobody asks: at its address there is nothing.
+/// A provider at an address where nothing listens.
 fn asks(times: CheckTimes) -> Introspection {
     let client = ProviderClient { id: "r".into(), secret: Secret::new("s".into()) };
     let endpoint = Endpoint::new("http://127.0.0.1:1/ask").expect("an address");
@@ -22,7 +22,7 @@ fn silent() -> ProviderError {
     ProviderError::Silent("nobody is there".into())
 }
 
-/// What counts of a token once that was said of it.
+/// The verdict on a token after this answer of the provider.
 fn learn(
     of: &Introspection,
     token: &str,
@@ -52,7 +52,7 @@ fn beyond_the_tokens_that_are_remembered_one_counts_for_as_long_as_an_answer_doe
     assert!(until >= at.plus(Duration::from_secs(30)) && until <= utc_now().plus(Duration::from_secs(30)));
     assert_eq!(of.tokens().len(), TOKENS);
     assert_eq!(verdict("7", holder("a")), None, "one that is known stays");
-    // One that counts for nothing makes room, and no other.
+    // Only an invalid token makes room.
     assert_eq!(learn(&of, "7", Ok(None)), Ok(None));
     assert_eq!(verdict("more", holder("b")), None);
     assert_eq!(of.tokens().len(), TOKENS);
