@@ -1,28 +1,29 @@
-//! Files beneath a folder, through no link that leads out of it: the duty of whoever opens
-//! what a lease grants. A lease compares names, and a symbolic link is another name.
+//! Opens files beneath a folder without following a link that leads out of it. A program that opens
+//! what a lease grants needs this: a lease compares names, and a symbolic link gives a file another
+//! name.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// What a file is opened for.
+/// The purpose for which a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To be read.
     Read,
-    /// To be written from its beginning; one that is not there is made, and one that is
-    /// keeps its content until it is written over or cut ([`File::set_len`]).
+    /// Write from the beginning. A missing file is created; an existing one keeps its content until
+    /// it is overwritten or truncated ([`File::set_len`]).
     Write,
 }
 
-/// Opens a regular file beneath a root for who was allowed to: `path` is relative to `root`,
-/// and no symbolic link is followed on its way, nor at its end. So the file is the one that
-/// the path names, whoever renames, replaces or links something meanwhile. Links in `root`
-/// itself are followed: whoever says what the root is has to mean it.
+/// Opens a regular file beneath a root. `path` is relative to `root`, and no symbolic link is
+/// followed in it, nor at its end. So the file is the one that the path names, even if another
+/// process renames, replaces or links something meanwhile. Links in `root` itself are followed: the
+/// caller has to trust that path.
 ///
-/// A tool host that grants `fs.read` of `/srv/docs/**` opens with it what an agent was
-/// allowed by [`Context::authorize`](crate::agent::Context::authorize):
+/// A tool host that grants `fs.read` of `/srv/docs/**` uses it to open what an agent was allowed by
+/// [`Context::authorize`](crate::agent::Context::authorize):
 ///
 /// ```
 /// # #[cfg(target_os = "linux")] {
@@ -50,9 +51,9 @@ pub enum Purpose {
 /// # Errors
 ///
 /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if the path leads out of the root or
-/// a link is on its way, [`Unsupported`](io::ErrorKind::Unsupported) where the system cannot
-/// open so: it takes Linux 5.6. What is no regular file, such as a folder or a pipe, is
-/// refused, and otherwise what the system says.
+/// contains a link; [`Unsupported`](io::ErrorKind::Unsupported) if the system cannot open files so,
+/// which takes Linux 5.6; an error for anything but a regular file, such as a folder or a pipe; and
+/// the errors of the system.
 pub fn open_beneath(root: &Path, path: &Path, purpose: Purpose) -> io::Result<File> {
     beneath(&place(root)?, path, (Links::No, purpose)).map(|(file, _)| file)
 }
@@ -60,16 +61,16 @@ pub fn open_beneath(root: &Path, path: &Path, purpose: Purpose) -> io::Result<Fi
 /// The links that are followed on the way to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Links {
-    /// Those that stay in the folder.
+    /// Links that stay within the folder.
     Inside,
     No,
 }
 
-/// How often a file is opened that something else is done to meanwhile.
+/// How many times an open is tried while a rename or another operation interferes.
 #[cfg(target_os = "linux")]
 const TRIES: usize = 16;
 
-/// A folder, opened as a place only.
+/// Opens a folder as a path only (`O_PATH`).
 #[cfg(target_os = "linux")]
 pub(crate) fn place(folder: &Path) -> io::Result<OwnedFd> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -81,8 +82,8 @@ pub(crate) fn place(folder: &Path) -> io::Result<OwnedFd> {
     File::open(folder).map(OwnedFd::from)
 }
 
-/// Opens a regular file beneath a folder, through no link that leads out of it, and says
-/// how large it is. What else there is is not waited for.
+/// Opens a regular file beneath a folder without following a link that leads out of it, and returns
+/// its size. Opening anything else does not wait.
 #[cfg(target_os = "linux")]
 pub(crate) fn beneath(folder: &OwnedFd, path: &Path, (links, purpose): (Links, Purpose)) -> io::Result<(File, u64)> {
     use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -117,21 +118,21 @@ pub(crate) fn beneath(folder: &OwnedFd, path: &Path, (links, purpose): (Links, P
         Err(Errno::AGAIN | Errno::INTR) => {
             return Err(io::Error::other("somebody else has it, or folders above it are being renamed: try again"));
         }
-        // A socket, or a device that is not there.
+        // A socket, or a device that does not exist.
         Err(Errno::NXIO) => return Err(io::Error::other("it is no regular file")),
         opened => File::from(opened?),
     };
     regular(file)
 }
 
-/// Only Linux opens a file so that no link leads out of a folder.
+/// Only Linux can open a file so that no link leads out of a folder.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn beneath(_: &OwnedFd, _: &Path, _: (Links, Purpose)) -> io::Result<(File, u64)> {
     let why = "only on Linux files are opened beneath a folder safely";
     Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
 
-/// A file, if it is a regular one, and how large it is.
+/// A file with its size, if it is a regular file.
 pub(crate) fn regular(file: File) -> io::Result<(File, u64)> {
     let about = file.metadata()?;
     match about.is_file() {
@@ -140,8 +141,8 @@ pub(crate) fn regular(file: File) -> io::Result<(File, u64)> {
     }
 }
 
-/// Tries again while folders above it are being renamed; a file that its program has leased
-/// says the same for much longer.
+/// Tries again while folders above the file are being renamed. A file on which another program
+/// holds a lease gives the same error for much longer.
 #[cfg(target_os = "linux")]
 fn tried<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     use rustix::io::Errno;

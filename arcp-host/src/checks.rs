@@ -1,4 +1,4 @@
-//! Inputs that have to fit their agents, and answers that have to fit questions.
+//! Checks of inputs against the schemas of their agents, and of answers against those of questions.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -11,11 +11,11 @@ use crate::agent::Inbox;
 use crate::input_schema::InputSchema;
 use crate::registry::Registry;
 
-/// Stack of a check, which goes as deep as it may in half of it and less.
+/// The stack of a check. The deepest check needs less than half of it.
 const STACK: usize = 8 << 20;
 
-/// Checks inputs, each on a thread of its own: a large one takes its time. The
-/// core bounds how many there are.
+/// Checks inputs, each on a thread of its own, because a large input takes time. The core bounds
+/// how many there are.
 pub(crate) struct Checks {
     registry: Arc<RwLock<Registry>>,
     inbox: Arc<dyn Inbox>,
@@ -26,7 +26,7 @@ impl Checks {
         Checks { registry, inbox }
     }
 
-    /// Begins a check; gives what is found at once.
+    /// Begins a check; returns the outcome if it is known at once.
     pub(crate) fn begin(&self, op: OpId, agent: &AgentRef, input: Json) -> Option<Input> {
         let terms = self.registry.read().unwrap_or_else(PoisonError::into_inner).terms(agent.name());
         let Some(schema) = terms.schema else {
@@ -36,7 +36,7 @@ impl Checks {
         None
     }
 
-    /// Begins to check whether that is a schema, and whether a value fits it.
+    /// Begins to check whether `schema` is a schema, and whether the value fits it.
     pub(crate) fn begin_value(&self, op: OpId, schema: Json, value: Option<Json>) {
         self.spawn(op, move || match InputSchema::new(&schema) {
             Ok(schema) => schema.check(&value?),
@@ -50,12 +50,12 @@ impl Checks {
             let mut answer = answer;
             answer.fault = check();
         };
-        // Where there is no thread, the answer is dropped with the check, and so given.
+        // Without a thread, the closure is dropped, and dropping the answer posts it.
         let _ = std::thread::Builder::new().name("check".to_string()).stack_size(STACK).spawn(check);
     }
 }
 
-/// What a check finds, which is told however it ends.
+/// The outcome of a check, which is posted on drop.
 struct Answer {
     op: OpId,
     inbox: Arc<dyn Inbox>,

@@ -1,19 +1,18 @@
-//! The one file that reads clocks.
+//! The only file that reads clocks.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 
-/// Steps of the wall clock up to this are taken over at once.
+/// Steps of the wall clock up to this size are adopted at once.
 const SMALL_STEP_MS: i64 = 1000;
-/// Larger ones are taken over at this share of the time that passes.
+/// Larger steps are adopted at one part in so many of the time that passes.
 const SLEW_SHARE: i64 = 20;
 
-/// Monotonic time that goes on while the machine sleeps, and UTC derived
-/// from it.
+/// Monotonic time that also advances while the machine sleeps, and UTC that is derived from it.
 ///
-/// One wrong reading of the wall clock must not expire every lease: a large
-/// step is taken over slowly, one second in twenty.
+/// One wrong reading of the wall clock must not expire every lease. So a large step is adopted
+/// slowly, by one second in twenty.
 ///
 /// ```
 /// let mut clock = arcp_host::clock::Clock::new();
@@ -32,29 +31,29 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock that trusts the wall clock now.
+    /// A clock that adopts the present wall clock.
     pub fn new() -> Clock {
         Clock { utc: Utc::new(monotonic(), wall()) }
     }
 
-    /// Both times of this moment.
+    /// Both times of the present.
     pub fn now(&mut self) -> Now {
         let mono = monotonic();
         Now { mono, utc: self.utc.at(mono, wall()) }
     }
 
-    /// Both times of a moment that has been, as this clock says now.
+    /// Both times of a past moment, with the present offset of this clock.
     pub(crate) fn at(&self, mono: Timestamp) -> Now {
         Now { mono, utc: self.utc.of(mono) }
     }
 
-    /// How far the wall clock has jumped ahead (or, negative, back) of UTC as
-    /// it is given here, in milliseconds; each jump is told of once.
+    /// How far the wall clock has jumped ahead of (or, if negative, behind) the UTC of this clock,
+    /// in milliseconds. Each jump is reported once.
     pub fn take_jump(&mut self) -> Option<i64> {
         self.utc.jump.take()
     }
 
-    /// How long until a moment, rounded up to whole milliseconds.
+    /// The time until a moment, rounded up to whole milliseconds.
     pub fn until(&self, at: Timestamp) -> Duration {
         let left = at.since(monotonic());
         let millis = left.as_micros().div_ceil(1000);
@@ -62,7 +61,7 @@ impl Clock {
     }
 }
 
-/// Time since the machine was started.
+/// The time since the machine was started.
 pub(crate) fn monotonic() -> Timestamp {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let id = rustix::time::ClockId::Boottime;
@@ -73,7 +72,7 @@ pub(crate) fn monotonic() -> Timestamp {
     Timestamp(u64::try_from(micros).unwrap_or(0))
 }
 
-/// What the wall clock says.
+/// The time of the wall clock.
 #[cfg(feature = "oauth")]
 pub(crate) fn utc_now() -> UtcMs {
     UtcMs(u64::try_from(wall()).unwrap_or(0))
@@ -89,9 +88,9 @@ fn wall() -> i64 {
 struct Utc {
     offset_ms: i64,
     last: Timestamp,
-    /// Whether a large step is being taken over.
+    /// Whether a large step is being adopted.
     slewing: bool,
-    /// A step nobody was told of yet.
+    /// A step that was not reported yet.
     jump: Option<i64>,
 }
 
@@ -142,7 +141,7 @@ mod tests {
         assert_eq!(utc.jump.take(), Some(hour));
         assert_eq!(utc.at(Timestamp(2_000_000), 1_002_000 + hour), UtcMs(1_002_100));
         assert_eq!(utc.jump, None, "told once");
-        // The wrong reading is over: nothing but a tenth of a second is off.
+        // The wrong reading has ended: the clock is off by a tenth of a second only.
         assert_eq!(utc.at(Timestamp(3_000_000), 1_003_000), UtcMs(1_003_000));
         assert_eq!(utc.at(Timestamp(3_500_000), 1_003_700), UtcMs(1_003_700));
         assert_eq!(utc.jump, None);

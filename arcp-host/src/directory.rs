@@ -1,5 +1,5 @@
-//! Agents from a folder: each executable in it is one, called as its file without
-//! the extension. `NAME.toml` beside it says more of it:
+//! Agents from a folder: each executable in it is an agent, named like its file without the
+//! extension. `NAME.toml` beside it describes the agent:
 //!
 //! ```toml
 //! description = "Greets people."      # for people, at most 2,000 bytes
@@ -25,7 +25,7 @@
 //! cpu_seconds = 600
 //! ```
 //!
-//! Hidden files and those that end in `~` are passed over.
+//! Hidden files, and files that end in `~`, are ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -51,29 +51,29 @@ const DESCRIPTION_BYTES: usize = 2000;
 /// The largest file that describes an agent, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// A folder of agents, beside other agents.
+/// A folder of agents, in addition to other agents.
 #[derive(Debug)]
 pub struct AgentDirectory {
     folder: PathBuf,
-    /// The agents that are not of the folder.
+    /// The agents from elsewhere.
     base: Registry,
-    /// What each program of the folder is run like.
+    /// The settings with which each program of the folder is run.
     program: ProcessAgent,
-    /// The files as they were last read.
+    /// The files, as they were last read.
     seen: Vec<Stamp>,
     /// The agents of the folder, as they were last read without an error.
     agents: BTreeMap<String, FolderAgent>,
 }
 
-/// Why a file of the folder is no agent.
+/// Why a file of the folder is not a valid agent.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", place(.file, *.line))]
 pub struct DirectoryError {
     /// The file.
     pub file: PathBuf,
-    /// The line, from 1, if one is to blame.
+    /// The line, from 1, if a single line is invalid.
     pub line: Option<usize>,
-    /// The key if one is to blame, what is wrong, and what to do.
+    /// The invalid key, if there is one, what is wrong, and how to correct it.
     pub why: String,
 }
 
@@ -82,7 +82,7 @@ fn place(file: &Path, line: Option<usize>) -> String {
     format!("{}{line}", file.display())
 }
 
-/// By which a change of a file is seen.
+/// The properties by which a change of a file is noticed.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     path: PathBuf,
@@ -100,7 +100,7 @@ struct FolderAgent {
     terms: Terms,
 }
 
-/// What a file says of its agent.
+/// The contents of a description file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description {
@@ -148,12 +148,12 @@ struct Limits {
 }
 
 impl AgentDirectory {
-    /// Reads a folder; `base` is what is hosted besides, and `program` what each of
-    /// its programs is run like. Gives every agent there is.
+    /// Reads a folder. `base` holds the other agents, and `program` the settings with which each
+    /// program is run. Returns all agents.
     ///
     /// # Errors
     ///
-    /// Every file that is no agent and should be one.
+    /// An error for each invalid file.
     pub fn open(
         folder: &Path,
         base: Registry,
@@ -176,13 +176,13 @@ impl AgentDirectory {
         DirectoryError { file: self.folder.clone(), line: None, why }
     }
 
-    /// The files that count, in order.
+    /// The relevant files, in order.
     fn files(&self) -> io::Result<Vec<Stamp>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // What is gone by now is not there.
+            // A file that has disappeared meanwhile is ignored.
             let about = fs::metadata(&path).ok().filter(Metadata::is_file);
             if let Some(about) = about.filter(|_| !name.starts_with('.') && !name.ends_with('~')) {
                 files.push(Stamp {
@@ -198,7 +198,7 @@ impl AgentDirectory {
         Ok(files)
     }
 
-    /// The agents by name, `None` where there is one with an error.
+    /// The agents by name; `None` for an agent with an error.
     fn read(&self) -> (BTreeMap<String, Option<FolderAgent>>, Vec<DirectoryError>) {
         let (mut agents, mut errors) = (BTreeMap::new(), Vec::new());
         let is_description = |stamp: &&Stamp| stamp.path.extension().is_some_and(|extension| extension == "toml");
@@ -248,7 +248,7 @@ impl AgentDirectory {
         }
     }
 
-    /// Every agent, those of the folder and the others.
+    /// All agents, those of the folder and the others.
     fn registry(&self) -> Registry {
         let mut registry = self.base.clone();
         for (name, agent) in &self.agents {
@@ -293,8 +293,8 @@ impl AgentDirectory {
     }
 }
 
-/// The text of a file, or why it has none. A pipe would be waited for, and a
-/// device read without end.
+/// The text of a file, or why it cannot be read. Only regular files are read: a pipe could wait,
+/// and a device could have no end.
 fn read_file(path: &Path) -> Result<String, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let about = fs::metadata(path).map_err(unreadable)?;
@@ -307,7 +307,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(unreadable)
 }
 
-/// A file that describes an agent, and what it says.
+/// A file that describes an agent, with its contents.
 struct Described<'a> {
     file: &'a Path,
     text: String,
@@ -331,7 +331,7 @@ impl Described<'_> {
         }
     }
 
-    /// What is wrong with the value that stands there.
+    /// The error for the value at `span`.
     fn bad(&self, span: Range<usize>, why: &str) -> DirectoryError {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
         let start = before.rfind('\n').map_or(0, |end| end + 1);

@@ -1,4 +1,4 @@
-//! The one file that draws randomness.
+//! The only file that draws randomness.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use arcp_proto::entropy::Seeds;
 ///
 /// # Errors
 ///
-/// If the system has no randomness to give.
+/// If the system has no randomness.
 pub fn seeds() -> io::Result<Seeds> {
     let mut seeds = Seeds { public: [0; 32], secret: [0; 32] };
     getrandom::fill(&mut seeds.public).map_err(io::Error::other)?;
@@ -20,18 +20,18 @@ pub fn seeds() -> io::Result<Seeds> {
 ///
 /// # Errors
 ///
-/// If the system has no randomness to give.
+/// If the system has no randomness.
 pub fn token() -> io::Result<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A random number, such as one that a span is known by.
+/// A random number, such as the id of a span.
 ///
 /// # Errors
 ///
-/// If the system has no randomness to give.
+/// If the system has no randomness.
 pub fn number() -> io::Result<u128> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

@@ -1,5 +1,5 @@
-//! Bytes to frames and back, in memory: what adapters put between a transport
-//! and the core.
+//! Conversion between bytes and frames, in memory. Adapters use it between a transport and the
+//! core.
 
 mod beside;
 #[cfg(feature = "websocket")]
@@ -12,23 +12,22 @@ pub use self::beside::{Beside, PLACE};
 #[cfg(feature = "websocket")]
 use self::websocket::WebSocket;
 
-/// What the other side sent.
+/// Something that the peer sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Framed {
     /// One frame.
     Frame(Vec<u8>),
     /// A binary message of a WebSocket.
     Binary(Vec<u8>),
-    /// One that was longer than what is taken; it is not kept. Nothing
-    /// follows it on a WebSocket.
+    /// A frame that was too long; its content is discarded. On a WebSocket nothing follows it.
     TooLong,
-    /// The end, in order or by a fault of the peer's. A pipe ends by itself.
+    /// The end of the connection, in order or by a fault of the peer. A pipe has no such end.
     End(String),
-    /// The end, because a message of ours was too large for the peer.
+    /// The end of the connection, because a message of ours was too large for the peer.
     TooLarge(String),
 }
 
-/// One connection's framing.
+/// The framing of one connection.
 ///
 /// ```
 /// use arcp_host::framing::{Framed, Framing};
@@ -49,31 +48,31 @@ enum Kind {
         lines: Lines,
         /// Outbound bytes.
         out: Vec<u8>,
-        /// Where binary messages go and come, if there is such a place.
+        /// The place of binary messages, if they are possible.
         beside: Option<Beside>,
     },
 }
 
 impl Framing {
-    /// One frame a line, each of at most so many bytes.
+    /// One frame per line, each of at most `frame_bytes` bytes.
     pub fn lines(frame_bytes: usize) -> Framing {
         Framing(Kind::Lines { lines: Lines::new(frame_bytes), out: Vec::new(), beside: None })
     }
 
-    /// One frame a line, and binary messages beside them, which take their place
-    /// among the lines by a [`PLACE`].
+    /// One frame per line, with binary messages beside them. A [`PLACE`] marks the position of a
+    /// binary message among the lines.
     pub fn lines_beside(frame_bytes: usize, beside: Beside) -> Framing {
         Framing(Kind::Lines { lines: Lines::new(frame_bytes), out: Vec::new(), beside: Some(beside) })
     }
 
-    /// WebSocket messages, as a server takes them: each of at most so many
-    /// bytes. Its handshake is over.
+    /// WebSocket messages of at most `frame_bytes` bytes, on the server's side, after the
+    /// handshake.
     #[cfg(feature = "websocket")]
     pub fn websocket_server(frame_bytes: usize) -> Framing {
         Framing(Kind::WebSocket(Box::new(WebSocket::server(frame_bytes))))
     }
 
-    /// The same, as a client takes them.
+    /// WebSocket messages on the client's side.
     #[cfg(feature = "websocket")]
     pub fn websocket_client(frame_bytes: usize) -> Framing {
         Framing(Kind::WebSocket(Box::new(WebSocket::client(frame_bytes))))
@@ -115,8 +114,8 @@ impl Framing {
         }
     }
 
-    /// Adds a binary message to the outbound bytes. Lines alone have none: nobody agrees to
-    /// them there.
+    /// Adds a binary message to the outbound bytes. Lines without a [`Beside`] have none: no peer
+    /// agrees to binary messages there.
     pub fn write_binary(&mut self, message: Vec<u8>) {
         match &mut self.0 {
             #[cfg(feature = "websocket")]
@@ -129,7 +128,7 @@ impl Framing {
         }
     }
 
-    /// Adds the goodbye of the framing, if it has one. Nothing follows it.
+    /// Adds the goodbye of the framing, if it has one. Nothing may follow it.
     pub fn close(&mut self, reason: CloseReason) {
         match &mut self.0 {
             #[cfg(feature = "websocket")]
@@ -138,8 +137,8 @@ impl Framing {
         }
     }
 
-    /// Whether frames are lines: what is read ends by itself then, with the peer still
-    /// reading.
+    /// Whether frames are lines. The reading side can then end by itself, while the peer still
+    /// reads.
     #[cfg(feature = "websocket")]
     pub(crate) fn is_lines(&self) -> bool {
         matches!(self.0, Kind::Lines { .. })
@@ -173,10 +172,10 @@ impl Framing {
     }
 }
 
-/// What only messages of a network peer need.
+/// Functions that only network peers need.
 #[cfg(feature = "websocket")]
 impl Framing {
-    /// Takes messages and lines of this size from now on.
+    /// Accepts messages and lines of this size from this call on.
     pub fn take_up_to(&mut self, frame_bytes: usize) {
         match &mut self.0 {
             Kind::WebSocket(ws) => ws.take_up_to(frame_bytes),
@@ -187,14 +186,14 @@ impl Framing {
         }
     }
 
-    /// Sends messages in WebSocket frames of at most this many bytes.
+    /// Sends messages in WebSocket frames of at most so many bytes.
     pub fn fragment(&mut self, bytes: usize) {
         if let Kind::WebSocket(ws) = &mut self.0 {
             ws.fragment(bytes);
         }
     }
 
-    /// Bytes of what was fed that are in no whole frame yet.
+    /// The number of received bytes that belong to an unfinished frame.
     pub fn partial(&self) -> usize {
         match &self.0 {
             Kind::WebSocket(ws) => ws.partial(),
@@ -202,7 +201,7 @@ impl Framing {
         }
     }
 
-    /// Bytes of binary messages that were written beside lines since this was asked.
+    /// The number of bytes of binary messages that were written beside lines since the last call.
     pub(crate) fn written_beside(&self) -> usize {
         match &self.0 {
             Kind::WebSocket(_) => 0,
@@ -210,15 +209,14 @@ impl Framing {
         }
     }
 
-    /// Holds no more than this many bytes of pongs that are not written.
+    /// Holds at most so many bytes of unwritten pongs.
     pub fn hold_pongs_up_to(&mut self, bytes: usize) {
         if let Kind::WebSocket(ws) = &mut self.0 {
             ws.hold_pongs_up_to(bytes);
         }
     }
 
-    /// Bytes of pongs that are not written, and whether the newest one had to
-    /// be held back.
+    /// The bytes of unwritten pongs, and whether the newest one had to be held back.
     pub fn pongs(&self) -> (usize, bool) {
         match &self.0 {
             Kind::WebSocket(ws) => ws.pongs(),

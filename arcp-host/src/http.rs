@@ -1,5 +1,4 @@
-//! The HTTP that comes before WebSocket, and the little that needs no more:
-//! bytes in, bytes out.
+//! The HTTP requests that precede WebSockets, and the few other pages: bytes in, bytes out.
 
 use arcp_proto::secret::Secret;
 use tungstenite::handshake::client::generate_key;
@@ -7,20 +6,20 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::client::is_loopback;
 
-/// The largest request head taken, in bytes.
+/// The largest request head, in bytes.
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
-/// What who passes a request on from elsewhere says so with.
+/// The headers by which a proxy says that it forwards a request.
 const FORWARDED: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
-/// The type of a body with a frame a line.
+/// The content type of a body with one frame per line.
 pub const LINES: &str = "application/x-ndjson";
 
-/// Who may ask, and where.
+/// The hosts and origins that may make requests, and the path.
 #[derive(Clone, Debug)]
 pub struct UpgradePolicy {
     pub(crate) path: String,
-    /// Names besides those of the loopback.
+    /// Host names in addition to those of the loopback.
     pub(crate) hosts: Vec<String>,
     pub(crate) origins: Vec<String>,
 }
@@ -30,9 +29,9 @@ pub struct UpgradePolicy {
 pub(crate) enum Answer {
     /// The head is not complete.
     More,
-    /// It becomes a WebSocket: write this, and the head was so long.
+    /// The connection becomes a WebSocket: write the response; the request head has so many bytes.
     Upgrade { response: String, head: usize },
-    /// Asked for a page.
+    /// A page is requested.
     Page(Page),
     /// Write this and close.
     Refuse(String),
@@ -41,25 +40,25 @@ pub(crate) enum Answer {
 /// A page beside the WebSocket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Page {
-    /// Whether all is well.
+    /// Whether the runtime works.
     Health,
     /// Whether new jobs are accepted.
     Ready,
-    /// How much there is of everything, for who has this token.
+    /// Counts of everything, for the holder of this token.
     Stats(Option<Secret>),
-    /// What was counted.
+    /// The metrics.
     Metrics(Scrape),
 }
 
-/// Who asks for what was counted.
+/// A request for the metrics.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scrape {
-    /// The token that was given.
+    /// The token of the request.
     pub(crate) bearer: Option<Secret>,
-    /// Asked by a name of this machine, and passed on by nobody: where it comes from
-    /// is where it was asked.
+    /// Whether the request names this machine and was not forwarded: only then its origin is known
+    /// to be the address of the connection.
     pub(crate) direct: bool,
-    /// Whether it reads OpenMetrics; else Prometheus text.
+    /// Whether the client accepts OpenMetrics; otherwise it gets Prometheus text.
     pub(crate) open_metrics: bool,
 }
 
@@ -78,9 +77,8 @@ impl UpgradePolicy {
         }
     }
 
-    /// Judges a request for this path that another HTTP server has read; gives the
-    /// whole head of the response, and what it says. With status 101 it is to
-    /// become a WebSocket.
+    /// Judges a request for this path that another HTTP server has read. Returns the whole head and
+    /// text of the response. Status 101 means that the connection becomes a WebSocket.
     pub fn judge_read<'a>(&self, method: &str, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
         let mut headers: Vec<httparse::Header<'_>> =
             headers.map(|(name, value)| httparse::Header { name, value }).collect();
@@ -88,17 +86,17 @@ impl UpgradePolicy {
         (request.method, request.path) = (Some(method), Some(self.path.as_str()));
         match self.judge(&request, 0) {
             Answer::Upgrade { response, .. } | Answer::Refuse(response) => response,
-            // Only a path of its own asks for these.
+            // Only requests for other paths give these.
             Answer::More | Answer::Page(_) => response(404, "Not Found", "nothing is served here"),
         }
     }
 
-    /// Judges a request for a stream of HTTP/2 whose body holds frames both ways, one a
-    /// line. `authority` is what the request says it is for.
+    /// Judges a request for an HTTP/2 stream whose bodies hold one frame per line. `authority` is
+    /// that of the request.
     ///
     /// # Errors
     ///
-    /// The status to refuse it with, and what is wrong.
+    /// The status of the refusal, and what is wrong.
     pub fn judge_stream<'a>(
         &self,
         method: &str,
@@ -109,7 +107,7 @@ impl UpgradePolicy {
         let (mut host, mut origin, mut content_type) = (Ok(authority), Ok(None), Ok(None));
         for (name, value) in headers {
             let held = match name {
-                // Of two that differ the one that is judged may not be the one that is meant.
+                // If `host` and `authority` differed, the judged one might not be the intended one.
                 "host" if authority.is_some_and(|authority| authority.as_bytes() == value) => continue,
                 "host" => &mut host,
                 "origin" => &mut origin,
@@ -150,11 +148,11 @@ impl UpgradePolicy {
         if request.method != Some("GET") {
             return refuse(405, "Method Not Allowed", "only GET is served");
         }
-        // A page whose name was made to point here must not get in.
+        // Keeps out a web page whose domain name was made to point to this address.
         if !header("host").is_some_and(|host| self.allows_host(host)) {
             return refuse(421, "Misdirected Request", "this host name is not served here: see --allow-host");
         }
-        // Browsers always send one; programs do not.
+        // Browsers always send an origin; other programs do not.
         if request.headers.iter().any(|h| h.name.eq_ignore_ascii_case("origin"))
             && !header("origin").is_some_and(|origin| self.allows_origin(origin))
         {
@@ -178,7 +176,7 @@ impl UpgradePolicy {
                 let direct = is_named_here && !is_forwarded;
                 Answer::Page(Page::Metrics(Scrape { bearer: bearer(), direct, open_metrics }))
             }
-            // Published clients are given an address without a path, and ask so.
+            // Published clients are given an address without a path, and request `/`.
             path if path == self.path || path == "/" => {
                 let version = header("sec-websocket-version") == Some("13");
                 let upgrade = header("upgrade").is_some_and(|to| lists(to, "websocket"))
@@ -208,7 +206,7 @@ impl UpgradePolicy {
     }
 }
 
-/// The name without its port.
+/// The host name without its port.
 fn host_name(host: &str) -> &str {
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => v6,
@@ -238,7 +236,7 @@ pub(crate) fn response(status: u16, name: &str, text: &str) -> String {
     response_of(status, name, "text/plain; charset=utf-8", &format!("{text}\n"))
 }
 
-/// The same of another content type.
+/// A whole response with another content type.
 pub(crate) fn response_of(status: u16, name: &str, content_type: &str, text: &str) -> String {
     format!(
         "HTTP/1.1 {status} {name}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
@@ -247,8 +245,7 @@ pub(crate) fn response_of(status: u16, name: &str, content_type: &str, text: &st
     )
 }
 
-/// The request that asks for a WebSocket, and the accept key that the answer
-/// must bring: see [`upgraded`].
+/// The request for a WebSocket, and the accept key that the response must have: see [`upgraded`].
 pub fn upgrade_request(host: &str, path: &str) -> (String, String) {
     let key = generate_key();
     let request = format!(
@@ -258,13 +255,13 @@ pub fn upgrade_request(host: &str, path: &str) -> (String, String) {
     (request, derive_accept_key(key.as_bytes()))
 }
 
-/// A request for a page, by who has this token.
+/// A request for a page, with a token.
 pub fn page_request(host: &str, path: &str, token: &Secret) -> String {
     let token = token.expose();
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n")
 }
 
-/// The text of a whole answer with status 200.
+/// The text of a whole response with status 200.
 pub fn page(bytes: &[u8]) -> Option<&str> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -274,12 +271,11 @@ pub fn page(bytes: &[u8]) -> Option<&str> {
     }
 }
 
-/// Judges the answer to an upgrade request: how long its head is, once it is
-/// complete.
+/// Judges the response to an upgrade request: returns the length of its head, once it is complete.
 ///
 /// # Errors
 ///
-/// What the server answered instead.
+/// The other response of the server.
 pub fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);

@@ -1,5 +1,4 @@
-//! HTTPS as a client, by [`ureq`]: over the same TLS as every other connection, with the
-//! same authorities.
+//! An HTTPS client, by [`ureq`], with the TLS and the authorities of the other connections.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -18,10 +17,9 @@ use ureq::{Agent, Error};
 use crate::client::Trust;
 use crate::tls::{TlsError, client_config};
 
-/// What sends requests to one address, each answered within this time or given up. It
-/// follows no redirect: whoever redirects would be sent what is secret. Servers at
-/// `https://` are judged by `trust`; without it everything is cleartext. It reads files:
-/// not to be called where nothing may wait.
+/// A client that gives up each request after `answer`. It follows no redirects, because these could
+/// send secrets elsewhere. Servers at `https://` addresses are checked by `trust`; without it, all
+/// requests are in cleartext. It reads files, so do not call it where waiting is not allowed.
 ///
 /// # Errors
 ///
@@ -36,13 +34,13 @@ pub fn agent(answer: Duration, trust: Option<&Trust>) -> Result<Agent, TlsError>
     let Some(trust) = trust else {
         return Ok(config.new_agent());
     };
-    // The library's own would have a TLS of its own before ours.
+    // The default connector of the library would use its own TLS first.
     let connector = ConnectProxyConnector::default().chain(TcpConnector::default());
     let connector = connector.chain(Tls(client_config(trust, None)?));
     Ok(Agent::with_parts(config, connector, DefaultResolver::default()))
 }
 
-/// Has TLS over what is connected to an `https://`.
+/// Adds TLS to connections to `https://` addresses.
 #[derive(Debug)]
 struct Tls(Arc<ClientConfig>);
 
@@ -56,7 +54,7 @@ impl<In: Transport> Connector<In> for Tls {
         if !details.needs_tls() || plain.is_tls() {
             return Ok(Some(Either::A(plain)));
         }
-        // An IPv6 address has brackets in a URL only.
+        // An IPv6 address has brackets only in a URL.
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_string();
         let name = ServerName::try_from(host).map_err(|_| Error::Tls("its host is no name of a server"))?;
         let mut session = ClientConnection::new(self.0.clone(), name).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! Whether an input fits an agent: JSON Schema, draft 2020-12.
+//! Checks of inputs by JSON Schema, draft 2020-12.
 
 mod building;
 mod effort;
@@ -17,23 +17,22 @@ use self::effort::{Effort, States};
 
 /// The largest schema, in bytes.
 const SCHEMA_BYTES: usize = 64 << 10;
-/// What all patterns of a schema may hold, each as much of it as any other, in bytes.
+/// The memory for all patterns of a schema together, in bytes, divided equally among them.
 const PATTERNS_BYTES: usize = 8 << 20;
-/// What the schema is called where it refers to itself.
+/// The URI of the schema, for references to itself.
 const OWN_URI: &str = "json-schema:///";
-/// Stack on which a schema is built: what is referred to is built within what refers to it, as
-/// deep as 64 KiB may be.
+/// The stack on which a schema is built: building recurses along references, as deep as 64 KiB of
+/// schema can nest them.
 const STACK: usize = 64 << 20;
-/// How much is said of where and why an input does not fit, in bytes each.
+/// The most bytes of the path, and of the reason, in a fault.
 const FAULT_BYTES: usize = 500;
 
-/// A schema, ready to check inputs.
+/// A compiled schema.
 ///
-/// Nothing outside of it is looked up: a `$ref` to another document is an error.
-/// Patterns are searched in linear time, so they have no look-around and no
-/// back-references, and the more there are, the less each may hold. An input for which
-/// too many of its parts would have to be looked at, counted before it is checked, does
-/// not fit.
+/// It looks nothing up outside of itself: a `$ref` to another document is an error. Patterns are
+/// searched in linear time, so they have no look-around and no back-references; the more patterns
+/// there are, the less memory each may take. The cost of a check is computed before the check. If
+/// it is too high, the input does not fit.
 ///
 /// ```
 /// use arcp_host::input_schema::InputSchema;
@@ -55,7 +54,7 @@ pub struct InputSchema {
     validator: Validator,
 }
 
-/// Why something is no schema.
+/// Why a value is not a usable schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// It is larger than 64 KiB.
@@ -64,12 +63,12 @@ pub enum SchemaError {
         /// Its size.
         bytes: usize,
     },
-    /// It is not valid.
+    /// It is not a valid schema.
     #[error("not a JSON Schema: {place}{reason}")]
     Invalid {
-        /// Where, with a colon, or nothing.
+        /// The path of the fault with a colon, or empty.
         place: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -79,7 +78,7 @@ impl InputSchema {
     ///
     /// # Errors
     ///
-    /// If it is too large or is none.
+    /// If it is too large or invalid.
     pub fn new(text: &Json) -> Result<InputSchema, SchemaError> {
         let bytes = text.as_str().len();
         if bytes > SCHEMA_BYTES {
@@ -123,12 +122,12 @@ impl InputSchema {
         Ok(InputSchema { text: text.clone(), schema, own_uri, references, states, validator })
     }
 
-    /// The schema as it was given.
+    /// The schema, as it was given.
     pub fn text(&self) -> &Json {
         &self.text
     }
 
-    /// What does not fit first, if anything does not.
+    /// The first fault of an input; `None` if the input fits.
     pub fn check(&self, input: &Json) -> Option<InputFault> {
         let value: Value = match serde_json::from_str(input.as_str()) {
             Ok(value) => value,
@@ -147,13 +146,13 @@ impl InputSchema {
             return Some(InputFault { pointer: String::new(), reason: reason.to_string() });
         }
         let error = self.validator.validate(&value).err()?;
-        // What was given is not repeated: it may be long, and it is known.
+        // The value is not repeated: it may be long, and the client knows it.
         let reason = cut(error.masked_with("the value").to_string());
         Some(InputFault { pointer: cut(error.instance_path().to_string()), reason })
     }
 }
 
-/// The patterns that are compiled for it.
+/// The patterns in a schema that are compiled.
 fn patterns(schema: &Value) -> Vec<&str> {
     let mut found = Vec::new();
     let mut open = vec![schema];
@@ -176,11 +175,11 @@ fn patterns(schema: &Value) -> Vec<&str> {
     found.into_iter().map(String::as_str).collect()
 }
 
-/// How many states a pattern has that holds so many bytes at most. What is not read as a
-/// validator does may have as many as there is room for.
+/// The number of states of a pattern that takes at most so many bytes. If this parser does not
+/// accept the pattern, the number that fits into these bytes is assumed.
 fn states(pattern: &str, bytes: usize) -> usize {
     let limit = thompson::Config::new().nfa_size_limit(Some(bytes));
-    // Classes are those of ASCII, but for what only Unicode has.
+    // Classes are those of ASCII, except where only Unicode has them.
     let read = |unicode: bool| {
         let syntax = syntax::Config::new().unicode(unicode).utf8(unicode);
         NFA::compiler().configure(limit.clone()).syntax(syntax).build(pattern)
@@ -233,8 +232,8 @@ mod tests {
         assert!(matches!(InputSchema::new(&large), Err(SchemaError::TooLarge { .. })));
     }
 
-    /// A schema of so many links, of which each refers to the next one so often, and
-    /// the last one for `a` to the first.
+    /// A schema of `links` links, each of which refers to the next one `times` times. The last one
+    /// refers to the first for the member `a`.
     fn chain(links: usize, times: usize) -> String {
         let link = |n: usize| vec![format!(r##"{{"$ref":"#/$defs/{}"}}"##, n + 1); times].join(",");
         let links_text: Vec<String> = (0..links).map(|n| format!(r#""{n}":{{"allOf":[{}]}}"#, link(n))).collect();
@@ -248,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_schema_that_stands_for_more_than_can_be_checked_is_not_begun_with() {
-        // Two to the power of forty; and more than a stack holds.
+        // Two to the power of forty checks; and more nesting than a stack can hold.
         for (links, times, levels, why) in [(40, 2, 0, "to its parts"), (300, 1, 100, "within one another")] {
             let fault = schema(&chain(links, times)).check(&nested(levels)).expect("too much");
             assert!(fault.reason.contains(why), "{}", fault.reason);
@@ -258,13 +257,13 @@ mod tests {
             "x":{"type":"object","properties":{"a":{"$ref":"#"}}},"y":{"type":"object","properties":{"a":{"$ref":"#"}}}}}"##;
         let deep = json(&nested(60).as_str().replace('1', "true"));
         assert!(schema(branches).check(&deep).is_some_and(|fault| fault.reason.contains("to its parts")));
-        // What goes round without getting anywhere.
+        // A reference that leads only to itself.
         assert!(schema(r##"{"allOf":[{"$ref":"#"}]}"##).check(&nested(0)).is_some());
     }
 
     #[test]
     fn what_is_long_costs_more_each_time_it_is_looked_at() {
-        // Each of 2^17 times it would look at all of the input, or of itself.
+        // Each of these would read the whole input, or the whole keyword, 2^17 times.
         let often = |what: &str| {
             let link =
                 |n: u32| format!(r##""{n}":{{"allOf":[{{"$ref":"#/$defs/{0}"}},{{"$ref":"#/$defs/{0}"}}]}}"##, n + 1);
@@ -295,7 +294,7 @@ mod tests {
             let fault = often(&what).check(&input).expect("too much");
             assert!(fault.reason.contains("to its parts"), "{what:.60}: {}", fault.reason);
         }
-        // Once it may, and a text that is long.
+        // Reading it once is allowed, also of a long text.
         let long = json(&format!("\"{}\"", "a".repeat(3 << 20)));
         for (pattern, input) in [("^[a-z]{1,63}", &long), (r"^\\w+$", &long), (r"^\\p{L}*[0-9]", &text)] {
             let fault = schema(&format!(r#"{{"pattern":"{pattern}"}}"#)).check(input);
@@ -318,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_would_be_built_for_each_of_too_many_ways_is_not_begun_with() {
-        // Two ways at each of so many levels, by references or in place.
+        // Two ways at each level, by references or in place.
         let referred = |keyword: &str, levels: usize| {
             let link =
                 |n: usize| format!(r##""{n}":{{"anyOf":[{{"$ref":"#/$defs/{0}"}},{{"$ref":"#/$defs/{0}"}}]}}"##, n + 1);
@@ -336,7 +335,7 @@ mod tests {
         for text in [referred("unevaluatedProperties", 5), referred("title_of", 40), nested(4)] {
             schema(&text);
         }
-        // In what older drafts have, which is built all the same.
+        // Keywords of older drafts, which are built all the same.
         for text in [
             format!(r#"{{"dependencies":{{"a":{}}}}}"#, nested(50)),
             format!(r#"{{"items":{{"additionalItems":{}}}}}"#, nested(50)),
@@ -344,7 +343,7 @@ mod tests {
             let error = InputSchema::new(&json(&text)).expect_err("too many").to_string();
             assert!(error.contains("would have to be built"), "{error}");
         }
-        // What refers to itself is built once.
+        // A schema that refers to itself is built once.
         let tree = r##"{"unevaluatedProperties":false,"properties":{"a":{"$ref":"#"}},"allOf":[{"$ref":"#/$defs/x"}],
             "$defs":{"x":{"anyOf":[{"properties":{"b":{"$ref":"#"}}}]}}}"##;
         assert_eq!(schema(tree).check(&json(r#"{"a":{"b":1},"b":1}"#)), None);
@@ -352,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_is_built_often_costs_what_it_holds_each_time() {
-        // 512 of each: of lists, of what nobody knows, and of names.
+        // 512 times: long lists, unknown keywords, and names.
         let list = vec!["1"; 6000].join(",");
         let names = |value: &str| (0..1500).map(|n| format!(r#""{n}":{value}"#)).collect::<Vec<_>>().join(",");
         let nested = |what: &str| {
@@ -376,7 +375,7 @@ mod tests {
         let text = format!(r##"{{"$ref":"#/$defs/0","unevaluatedProperties":false,"$defs":{{{links},{ends}}}}}"##);
         let error = InputSchema::new(&json(&text)).expect_err("too much").to_string();
         assert!(error.contains("would have to be built"), "{error}");
-        // Once it may be as long as there is room for.
+        // Once, it may be as long as a schema may be.
         let long = vec!["1"; 30_000].join(",");
         assert!(schema(&format!(r#"{{"unevaluatedProperties":false,"enum":[{long}]}}"#)).check(&json("1")).is_none());
     }
@@ -412,7 +411,7 @@ mod tests {
 
     #[test]
     fn why_no_alternative_fits_is_told_where_that_is_little() {
-        // Each wrong item would be told of by itself, and for each alternative that it is within once more.
+        // Each wrong item would be reported, and again for each alternative around it.
         let items = |count: usize| json(&format!("[{}1]", "\"\",".repeat(count)));
         let lists = schema(r#"{"anyOf":[{"type":"string"},{"items":{"type":"string"}}]}"#);
         assert_eq!(lists.check(&json("[\"\"]")), None);
@@ -429,7 +428,7 @@ mod tests {
         );
         let deep = schema(&nested).check(&items(1000)).expect("a number is no text");
         assert!(deep.reason.contains("too much to tell"), "{}", deep.reason);
-        // One that is wrong beside all alternatives is told first, as ever.
+        // A fault outside of all alternatives is still reported first.
         let beside = schema(r#"{"items":{"type":"string"}}"#).check(&items(100_000)).expect("a number is no text");
         assert_eq!(beside.pointer, "/100000");
     }
@@ -460,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_hostile_text_costs_no_more_than_its_length() {
-        // With back-tracking this would not end in the time there is.
+        // With backtracking, this would not end in the life of the test.
         let schema = schema(r#"{"pattern":"^(a+)+$"}"#);
         let hostile = Json::string(&format!("{}b", "a".repeat(100_000)));
         assert!(schema.check(&hostile).is_some());

@@ -1,4 +1,4 @@
-//! What a line of a log says, and how it is shown.
+//! Lines of the log, and their formats.
 
 use std::fmt::{Display, Write as _};
 use std::str::FromStr;
@@ -9,19 +9,19 @@ use arcp_proto::time::UtcMs;
 
 use crate::stderr::visible;
 
-/// Longest text in bytes that one part of a line shows; the rest is left out.
+/// The longest text of one part of a line, in bytes; the rest is left out.
 pub const PART_BYTES: usize = 4 << 10;
 
-/// How urgent a line is.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Something fails.
     Error,
-    /// Something will, if nobody does anything.
+    /// Something will fail unless an operator acts.
     Warn,
-    /// What an operator may want to know.
+    /// Something that an operator may want to know.
     Info,
-    /// Each session and job.
+    /// Every session and job.
     Debug,
 }
 
@@ -37,7 +37,7 @@ impl Level {
     }
 }
 
-/// Which lines are shown: those up to a level, and of some events others.
+/// Which lines are shown: a level for all, and other levels for some events.
 ///
 /// ```
 /// use arcp_host::log_line::{Filter, Level};
@@ -94,21 +94,21 @@ impl FromStr for Filter {
     }
 }
 
-/// What lines are about; `runtime` is what the program says of itself.
+/// The events that a line can be about; `runtime` is for messages of the program about itself.
 pub const EVENTS: [&str; 8] = ["runtime", "refused", "decision", "policy", "session", "job", "store", "artifact"];
 
-/// How lines are shown.
+/// The format of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// A JSON object each.
+    /// A JSON object per line.
     Json,
 }
 
-/// A line. What it holds can be shown: a [`Secret`](arcp_proto::secret::Secret) has no
-/// text that could be put into one.
+/// A line. Its contents may be shown: a [`Secret`](arcp_proto::secret::Secret) has no text form,
+/// and so cannot get into a line.
 ///
 /// ```
 /// use arcp_host::log_line::{LogFormat, Level, Line};
@@ -124,12 +124,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line that says this.
+    /// A line with this message.
     pub fn new(level: Level, event: &'static str, message: impl Display) -> Line {
         Line { level, event, message: cut(&message), fields: Vec::new() }
     }
 
-    /// With something that it is about, if that is known.
+    /// Adds a field, if its value is known.
     #[must_use]
     pub fn with(self, name: &'static str, value: Option<&dyn Display>) -> Line {
         let mut line = self;
@@ -137,17 +137,17 @@ impl Line {
         line
     }
 
-    /// Whether a filter shows it.
+    /// Whether a filter shows the line.
     pub fn passes(&self, filter: &Filter) -> bool {
         filter.shows(self.level, self.event)
     }
 
-    /// Whether it is about what a peer has done: peers may not fill the log.
+    /// Whether peers cause the line: peers may not fill the log.
     pub(crate) fn is_of_peers(&self) -> bool {
         matches!(self.event, "refused" | "decision" | "policy" | "session" | "job" | "artifact")
     }
 
-    /// As it is shown; a JSON object without its time.
+    /// The line in a format; a JSON object without its time.
     pub fn shown(&self, format: LogFormat) -> String {
         match format {
             LogFormat::Text => self.text(),
@@ -181,7 +181,7 @@ impl Line {
     }
 }
 
-/// One object with its time, and with how often it came besides.
+/// A JSON object with its time, and the number of repetitions.
 pub(crate) fn timed(object: &str, at: SystemTime, repeated: Option<u64>) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let time = UtcMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));

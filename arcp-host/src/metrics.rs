@@ -1,10 +1,9 @@
-//! What a runtime has counted, and how much there is of everything: the page of
-//! `GET /metrics`, as OpenMetrics or Prometheus text.
+//! Counters and gauges of a runtime: the page of `GET /metrics`, as OpenMetrics or Prometheus text.
 //!
-//! Labels are names of agents that the operator hosts, and words of this program:
-//! never a principal, a session, a job or anything else that a peer chooses. What
-//! there is of everything is looked up when the page is asked for; what happens is
-//! counted where it is rare, or once for a whole group, read or write.
+//! Labels are the names of agents that the operator hosts, and words of this program. They are
+//! never a principal, a session, a job or anything else that a peer chooses. Gauges are read when
+//! the page is requested. Events are counted where they are rare, or once for a whole group, read
+//! or write.
 
 #[cfg(feature = "websocket")]
 mod text;
@@ -29,13 +28,13 @@ use crate::spans::SpanCounts;
 #[cfg(feature = "websocket")]
 pub(crate) use text::prometheus_text;
 
-/// The label of what has no name that may be shown.
+/// The label for anything that has no name which may be shown.
 const OTHER: &str = "other";
 
-/// Seconds that add up.
+/// A counter of seconds.
 pub(crate) type Seconds = Counter<f64, AtomicU64>;
 
-/// Everything that is counted of one runtime.
+/// The metrics of one runtime.
 pub(crate) struct Metrics {
     registry: Registry,
     jobs: Jobs,
@@ -43,9 +42,9 @@ pub(crate) struct Metrics {
     refusals: Family<Refused, Counter>,
     decisions: Family<Decided, Counter>,
     now: Gauges,
-    /// What the store's thread counts.
+    /// The metrics of the commit thread.
     pub(crate) store: StoreMetrics,
-    /// What sockets count.
+    /// The metrics of sockets.
     pub(crate) traffic: Traffic,
     /// How long agents have waited for credit.
     pub(crate) agents_waited: Seconds,
@@ -66,7 +65,7 @@ struct Sessions {
     resumes: Family<Resumed, Counter>,
 }
 
-/// Of a store: its groups, and how long they take.
+/// The metrics of a store: its groups, and how long they take.
 #[derive(Clone)]
 pub(crate) struct StoreMetrics {
     batches: Histogram,
@@ -76,7 +75,7 @@ pub(crate) struct StoreMetrics {
     failures: Counter,
 }
 
-/// Of sockets.
+/// The metrics of sockets.
 #[derive(Clone, Default)]
 pub(crate) struct Traffic {
     received: Counter,
@@ -84,7 +83,7 @@ pub(crate) struct Traffic {
     paused: Seconds,
 }
 
-/// What there is while the page is written.
+/// Gauges, which are set while the page is written.
 #[derive(Default)]
 struct Gauges {
     connections: Gauge,
@@ -143,18 +142,18 @@ struct Held {
     what: &'static str,
 }
 
-/// What the core does not know of a runtime.
+/// Counts that the core does not know.
 pub(crate) struct Around {
-    /// Agents that run and were not told to stop.
+    /// Running agents that were not told to stop.
     pub(crate) running_agents: usize,
-    /// Agents that were told to.
+    /// Running agents that were told to stop.
     pub(crate) stopping_agents: usize,
-    /// Jobs whose credentials could not be revoked yet.
+    /// Jobs whose credentials are not revoked yet.
     pub(crate) unrevoked: usize,
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Metrics that have counted nothing yet.
     pub(crate) fn new(spans: &SpanCounts) -> Metrics {
         let metrics = Metrics {
             registry: Registry::with_prefix("arcp"),
@@ -168,7 +167,7 @@ impl Metrics {
             agents_waited: Seconds::default(),
             fan_out: seconds(),
         };
-        // A rate of what has not happened yet is zero, and not missing.
+        // Counters of events that have not happened yet exist and are zero.
         for outcome in ["resumed", "refused"] {
             let _ = metrics.sessions.resumes.get_or_create(&Resumed { outcome });
         }
@@ -199,7 +198,7 @@ impl Metrics {
         self
     }
 
-    /// Something happened.
+    /// Counts a notice.
     pub(crate) fn observe(&self, notice: &Notice, runtime: &Runtime) {
         match notice {
             Notice::SessionOpened { .. } => drop(self.sessions.opened.inc()),
@@ -232,19 +231,19 @@ impl Metrics {
         }
     }
 
-    /// What became durable so long ago was given to its sockets.
+    /// Observes how long after its commit a group was given to the sockets.
     #[cfg(feature = "websocket")]
     pub(crate) fn fanned_out(&self, after: Duration) {
         self.fan_out.observe(after.as_secs_f64());
     }
 
-    /// The page. Costs as much as there are sessions and unfinished jobs.
+    /// The page. The cost grows with the number of sessions and unfinished jobs.
     pub(crate) fn page(&self, runtime: &Runtime, around: &Around) -> String {
         let stats = runtime.stats();
         self.jobs.events.inner().store(stats.events, Ordering::Relaxed);
         self.now.set(runtime, &stats, around);
         let mut page = String::new();
-        // A `String` takes everything.
+        // Writing to a `String` cannot fail.
         let _ = encode(&mut page, &self.registry);
         page
     }
@@ -281,7 +280,7 @@ impl StoreMetrics {
         to.register("store_failures", "Commits that failed", self.failures.clone());
     }
 
-    /// One attempt to commit a group.
+    /// Counts an attempt to commit a group.
     pub(crate) fn tried(&self, took: Duration, worked: bool) {
         self.sync.observe(took.as_secs_f64());
         if !worked {
@@ -289,7 +288,7 @@ impl StoreMetrics {
         }
     }
 
-    /// A group is durable.
+    /// Counts a group that became durable.
     #[allow(clippy::cast_precision_loss, reason = "sizes of groups are far below 2^52")]
     pub(crate) fn committed(&self, batches: usize, records: usize, waited: impl Iterator<Item = Duration>) {
         self.batches.observe(batches as f64);
@@ -306,19 +305,19 @@ impl Traffic {
         to.register_with_unit("reading_paused", help, Unit::Seconds, self.paused.clone());
     }
 
-    /// So much was read.
+    /// Counts received bytes.
     #[cfg(feature = "websocket")]
     pub(crate) fn received(&self, bytes: usize) {
         self.received.inc_by(bytes as u64);
     }
 
-    /// So much was written.
+    /// Counts sent bytes.
     #[cfg(feature = "websocket")]
     pub(crate) fn sent(&self, bytes: usize) {
         self.sent.inc_by(bytes as u64);
     }
 
-    /// A connection is read again.
+    /// Counts the length of a pause.
     #[cfg(feature = "websocket")]
     pub(crate) fn paused(&self, span: Duration) {
         self.paused.inc_by(span.as_secs_f64());
@@ -373,12 +372,12 @@ impl Gauges {
     }
 }
 
-/// From a tenth of a millisecond to 26 seconds.
+/// Buckets from a tenth of a millisecond to 26 seconds.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 4.0, 10))
 }
 
-/// The code, if it is one of the protocol.
+/// The code, if the protocol defines it.
 fn known(code: &str) -> &str {
     if matches!(code.parse(), Ok(ErrorCode::Other(_))) { OTHER } else { code }
 }

@@ -1,8 +1,7 @@
 //! Programs that outlived the runtime that started them.
 //!
-//! A runtime that is killed cannot end what it started. Whoever takes its
-//! place finds those programs by a mark in their environment, which they hand
-//! on to whatever they start.
+//! A runtime that is killed cannot end its programs. The next runtime of the store finds them by a
+//! mark in their environment, which they pass on to the processes that they start.
 
 use std::fs;
 use std::io;
@@ -13,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The variable that holds the mark.
 pub(crate) const MARK: &str = "ARCP_STORE";
 
-/// Ends every program with this mark, and gives their number. Nobody may run
-/// agents with it meanwhile: hold the store that it names.
+/// Kills every program with this mark, and returns their number. The caller must hold the lock of
+/// the store that the mark names, so that no other runtime starts such programs meanwhile.
 ///
-/// Only where `/proc` tells of environments; elsewhere none is found.
+/// This needs `/proc`; on systems without it, no programs are found.
 ///
 /// ```
 /// assert_eq!(arcp_host::orphans::end("/a/store/that/nobody/has.db")?, 0);
@@ -25,7 +24,7 @@ pub(crate) const MARK: &str = "ARCP_STORE";
 ///
 /// # Errors
 ///
-/// If `/proc` is there and cannot be listed.
+/// If `/proc` exists and cannot be listed.
 pub fn end(mark: &str) -> io::Result<usize> {
     let wanted = format!("{MARK}={mark}");
     let mut ended = 0;
@@ -38,7 +37,8 @@ pub fn end(mark: &str) -> io::Result<usize> {
         let Some(pid) = pid.filter(|pid| pid.as_raw_pid() != own_pid()) else {
             continue;
         };
-        // Others' programs, and those that have just gone, cannot be read.
+        // The environments of other users' programs, and of those that have just ended, cannot be
+        // read.
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         let marked = environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
         if marked && kill_process(pid, Signal::KILL).is_ok() {
@@ -49,6 +49,6 @@ pub fn end(mark: &str) -> io::Result<usize> {
 }
 
 fn own_pid() -> i32 {
-    // A runtime may itself have been started by an agent.
+    // Skipped, because an agent may have started this runtime.
     i32::try_from(std::process::id()).unwrap_or(0)
 }

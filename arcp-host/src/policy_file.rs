@@ -1,4 +1,4 @@
-//! Policy as it stands in a file, in TOML:
+//! Policy files in TOML:
 //!
 //! ```toml
 //! # Who may call themselves what by the word of an issuer.
@@ -19,7 +19,7 @@
 //! watch = ["ci-*"]
 //! ```
 //!
-//! What the rules mean stands on [`Policy`].
+//! [`Policy`] says what the rules mean.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -36,15 +36,15 @@ use toml::Spanned;
 
 use crate::auth::watched_file;
 
-/// Why a file is no policy.
+/// Why a file is not a valid policy.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{}: {why}", file.display(), place(*.at))]
 pub struct PolicyFileError {
     /// The file.
     pub file: PathBuf,
-    /// The line and the column, from 1, if one is to blame.
+    /// The line and the column, from 1, if the fault has a place.
     pub at: Option<(usize, usize)>,
-    /// The key if one is to blame, what is wrong, and what to do.
+    /// The invalid key, if there is one, what is wrong, and how to correct it.
     pub why: String,
 }
 
@@ -86,23 +86,22 @@ struct RuleTable {
     submits_per_second: Option<NonZeroU32>,
 }
 
-/// Reads a file, which others than its owner may not write to; that is this user or
-/// root.
+/// Reads a policy file. Only its owner may write to it, and the owner must be this user or root.
 ///
 /// # Errors
 ///
-/// The first mistake, and where it stands.
+/// The first mistake, with its place.
 pub fn read(file: &Path) -> Result<Policy, PolicyFileError> {
     let unreadable = |why| PolicyFileError { file: file.to_path_buf(), at: None, why };
     let text = watched_file::read(file).map_err(|error| unreadable(error.why))?;
     parse(file, &text)
 }
 
-/// Reads the text of a file.
+/// Parses the text of a policy file.
 ///
 /// # Errors
 ///
-/// The first mistake, and where it stands.
+/// The first mistake, with its place.
 pub fn parse(file: &Path, text: &str) -> Result<Policy, PolicyFileError> {
     let source = Source { file, text };
     let table: PolicyTable = toml::from_str(text).map_err(|error| source.refused(&error))?;
@@ -120,7 +119,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Policy, PolicyFileError> {
     Ok(policy)
 }
 
-/// The text that mistakes stand in.
+/// The text in which mistakes are located.
 #[derive(Clone, Copy)]
 struct Source<'a> {
     file: &'a Path,
@@ -153,7 +152,7 @@ impl Source<'_> {
         })
     }
 
-    /// The most that jobs of a rule's agents are granted.
+    /// The bound on the leases of jobs of a rule's agents.
     fn ceiling(self, rule: &RuleTable) -> Result<Option<Ceiling>, PolicyFileError> {
         let longest = rule.longest_lease.as_ref().map(|span| self.span("longest_lease", span)).transpose()?;
         let Some(table) = &rule.lease else {
@@ -194,7 +193,7 @@ impl Source<'_> {
         })
     }
 
-    /// What is no TOML, or has other keys or values than a policy.
+    /// The error for a text that is not TOML, or has unknown keys or values.
     fn refused(self, error: &toml::de::Error) -> PolicyFileError {
         let why = error.message().trim();
         let Some(span) = error.span() else {

@@ -1,4 +1,4 @@
-//! Files that are replaced as a whole.
+//! Atomic replacement of files.
 
 use std::fs::Permissions;
 use std::io::{self, Write as _};
@@ -7,15 +7,15 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// Replaces what a file holds, or makes it, with these permissions less the umask.
-/// Whoever reads it finds what was there before or all of `bytes`, after a crash of the
-/// machine too. Nobody else can open it before it has them, and a link there is
-/// replaced, not followed.
+/// Replaces the contents of a file, or creates it, with these permissions less the umask. A reader
+/// finds either the old contents or all of `bytes`, also after a crash of the machine. No other
+/// process can open the new file before it is complete. A link at the path is replaced, not
+/// followed.
 ///
 /// # Errors
 ///
-/// If its folder cannot be written to; then what was there stays, and nothing is beside
-/// it.
+/// If the folder cannot be written to. The old contents then stay, and no other file is left
+/// behind.
 ///
 /// ```
 /// use arcp_host::replace_file::replace_file;
@@ -35,17 +35,17 @@ pub fn replace_file(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Says why a file could not be replaced now; what is there stays.
+/// Checks whether a file can be replaced, without changing it.
 ///
 /// # Errors
 ///
-/// If it is a folder, or its folder cannot be written to.
+/// If the path is a folder, or its folder cannot be written to.
 pub fn can_replace(path: &Path) -> io::Result<()> {
     beside(path, 0o600)?;
     if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
 }
 
-/// A file beside it, which goes unless it takes its place.
+/// A temporary file beside `path`, which is removed unless it replaces it.
 fn beside(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -19,22 +19,19 @@ use crate::checks::Checks;
 use crate::metrics::Seconds;
 use crate::registry::{Hosted, Registry};
 
-/// How long agents have to stop when the runner ends, before their programs
-/// are killed.
+/// How long agents have to stop when the runner is dropped, before their programs are killed.
 const STOP_GRACE: Duration = Duration::from_millis(500);
-/// How long killed programs are waited for.
+/// How long to wait for killed programs.
 const KILL_GRACE: Duration = Duration::from_millis(500);
 
-/// The agents that run, and what they are told.
+/// The running agents.
 ///
-/// The driver hands it every `StartAgent`, `StopAgent`, `AgentCredit`,
-/// `AgentReply`, `InterruptAgent` and `AgentStream`, and shows it with [`takes`](Self::takes) every
-/// input that the core is given.
+/// The driver passes it every `StartAgent`, `StopAgent`, `AgentCredit`, `AgentReply`,
+/// `InterruptAgent` and `AgentStream`, and every input of the core with [`takes`](Self::takes).
 ///
-/// Dropping it ends every agent: each is told to stop, and after half a second
-/// its program is killed. Async agents are
-/// dropped then; others in this process that do not stop go on until the process
-/// ends.
+/// Dropping it ends every agent: each is told to stop, and after half a second its program is
+/// killed, and async agents are dropped. Other agents in this process that do not stop go on until
+/// the process ends.
 pub struct Runner {
     registry: Arc<RwLock<Registry>>,
     checks: Checks,
@@ -45,11 +42,11 @@ pub struct Runner {
     waited: Seconds,
 }
 
-/// Polls tasks until they are over. It must not wait for them.
+/// Polls tasks until they are ready. It must not wait for them.
 pub type TaskRunner = Arc<dyn Fn(Task) + Send + Sync>;
 
 impl Runner {
-    /// A runner for these agents; what they say goes into `inbox`.
+    /// A runner for these agents; their calls go into `inbox`.
     pub fn new(registry: Registry, inbox: Arc<dyn Inbox>) -> Runner {
         let registry = Arc::new(RwLock::new(registry));
         let checks = Checks::new(registry.clone(), inbox.clone());
@@ -65,7 +62,7 @@ impl Runner {
         }
     }
 
-    /// Counts here how long agents wait for credit.
+    /// Counts in `waited` how long agents wait for credit.
     #[must_use]
     pub(crate) fn counting_waits(self, waited: Seconds) -> Runner {
         let mut runner = self;
@@ -73,10 +70,10 @@ impl Runner {
         runner
     }
 
-    /// Has jobs of async agents run by this, not each on a thread of its own.
+    /// Has this function run the jobs of async agents, instead of a thread for each.
     #[must_use]
     pub fn with_tasks_run_by(self, run_task: TaskRunner) -> Runner {
-        // It has a `Drop`, so no field can be moved out of it.
+        // A type with `Drop` allows no field to be moved out of it.
         let mut runner = self;
         runner.run_task = run_task;
         runner
@@ -89,7 +86,7 @@ impl Runner {
         }
     }
 
-    /// Starts an agent; gives its end, if that is known at once.
+    /// Starts an agent; returns its exit if that is known at once.
     pub(crate) fn start_now(&mut self, job: JobId, spec: AgentSpec) -> Option<Input> {
         let hosted = self.registry.read().unwrap_or_else(PoisonError::into_inner).get(&spec.agent);
         match hosted {
@@ -116,7 +113,7 @@ impl Runner {
                 let exit = result.map_or(AgentExit::Lost, exit_of);
                 Some(Input::AgentExited { job, exit })
             }
-            // It was hosted when the job was accepted.
+            // The agent was removed after the job was accepted.
             None => {
                 let message = format!("`{}` is not hosted any more: submit the job again", spec.agent);
                 let exit = AgentExit::Failure(JobError::new(ErrorCode::AgentNotAvailable, message));
@@ -125,7 +122,7 @@ impl Runner {
         }
     }
 
-    /// What an agent that takes its time is given.
+    /// The context of an agent that does not answer at once.
     fn begin(&mut self, job: JobId, spec: AgentSpec) -> (Context, Counted) {
         let link = Arc::new(AgentControl::new(self.waited.clone()));
         link.change(|state| state.give(spec.credit, spec.credit_bytes));
@@ -133,24 +130,23 @@ impl Runner {
         (context(job, spec, link, self.inbox.clone()), self.threads.count())
     }
 
-    /// Checks whether an input fits an agent; gives what is found at once, and puts
-    /// it into the inbox otherwise.
+    /// Checks whether an input fits an agent. Returns the outcome if it is known at once, and
+    /// otherwise posts it later.
     pub(crate) fn check(&self, op: OpId, agent: &AgentRef, input: Json) -> Option<Input> {
         self.checks.begin(op, agent, input)
     }
 
-    /// Whether that is a schema, and the value fits it: told later.
+    /// Checks whether `schema` is a schema and the value fits it; posts the outcome later.
     pub(crate) fn check_value(&self, op: OpId, schema: Json, value: Option<Json>) {
         self.checks.begin_value(op, schema, value);
     }
 
-    /// The agents, which may be replaced: a job that runs keeps the one it was
-    /// started with.
+    /// The agents, which may be replaced: a running job keeps the agent with which it was started.
     pub(crate) fn registry(&self) -> Arc<RwLock<Registry>> {
         self.registry.clone()
     }
 
-    /// Tells an agent to stop; with `force`, that nothing it says counts.
+    /// Tells an agent to stop; with `force`, ignores its further calls.
     pub fn stop(&mut self, job: JobId, force: bool) {
         if let Some(link) = self.running.get(&job) {
             stop(link, force);
@@ -169,19 +165,20 @@ impl Runner {
         }
     }
 
-    /// Tells an agent what became of a call.
+    /// Passes an agent the answer to a call.
     pub fn reply(&mut self, job: JobId, id: CallId, reply: AgentReply) {
         if let Some(link) = self.running.get(&job) {
             link.change(|state| state.answer(id, reply));
         }
     }
 
-    /// The bytes that an agent offers with a call; `None`: it waits for that no more.
+    /// Takes the bytes that an agent offers with a call; `None` if the agent does not wait for the
+    /// call any more.
     pub(crate) fn take_offer(&self, job: JobId, id: CallId) -> Option<Offer> {
         self.running.get(&job)?.state().take_offer(id)
     }
 
-    /// Tells an agent what people say.
+    /// Passes an agent an interrupt.
     pub fn interrupt(&mut self, job: JobId, interrupt: OpenInterrupt) {
         if let Some(link) = self.running.get(&job) {
             link.interrupt(interrupt);
@@ -195,15 +192,15 @@ impl Runner {
         }
     }
 
-    /// Tells an agent that somebody wants a checkpoint.
+    /// Passes an agent a request for a checkpoint.
     pub fn want_checkpoint(&mut self, job: JobId, label: Option<String>) {
         if let Some(link) = self.running.get(&job) {
             link.want_checkpoint(label);
         }
     }
 
-    /// The core is given this input: a heartbeat makes room for the next one, and
-    /// an agent that has exited is forgotten.
+    /// Notes an input of the core: after a heartbeat the agent may send the next one, and an agent
+    /// that has exited is removed.
     pub fn takes(&mut self, input: &Input) {
         if let Input::Agent { job, call: AgentCall::Heartbeat } = input
             && let Some(link) = self.running.get(job)
@@ -215,12 +212,12 @@ impl Runner {
         }
     }
 
-    /// How many agents run.
+    /// The number of running agents.
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// How many of them were told to stop.
+    /// The number of running agents that were told to stop.
     pub(crate) fn stopping(&self) -> usize {
         self.running.values().filter(|link| link.state().stopping).count()
     }
@@ -248,12 +245,12 @@ fn stop(link: &AgentControl, force: bool) {
     });
 }
 
-/// Without a thread the task is dropped, and says so.
+/// Without a thread, the task is dropped, which ends the job.
 fn run_on_a_thread(task: Task) {
     let _ = std::thread::Builder::new().name("agent".to_string()).spawn(move || block_on(task));
 }
 
-/// Polls a task until it is over; waits in this thread.
+/// Polls a task on this thread until it is ready.
 fn block_on(mut task: Task) {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut cx = task::Context::from_waker(&waker);
@@ -270,14 +267,14 @@ impl Wake for Unpark {
     }
 }
 
-/// How many threads and tasks of agents there are.
+/// The number of threads and tasks of agents.
 #[derive(Default)]
 struct Threads {
     alive: Mutex<usize>,
     ended: Condvar,
 }
 
-/// One of them, as long as it lives.
+/// One thread or task, counted until it is dropped.
 struct Counted(Arc<Threads>);
 
 impl Threads {
@@ -288,7 +285,7 @@ impl Threads {
 
     fn wait_for_none(&self, span: Duration) {
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever is still there after that is not waited for.
+        // Threads and tasks that are left after `span` are not awaited.
         let _ = self.ended.wait_timeout_while(alive, span, |alive| *alive > 0);
     }
 }

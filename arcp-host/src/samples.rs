@@ -1,9 +1,8 @@
-//! The sample agents of `arcp serve --samples`: ordinary agents, written
-//! against the public API. Read them as the tutorial.
+//! The sample agents of `arcp serve --samples`: ordinary agents that use the public API. Read them
+//! as the tutorial.
 //!
-//! Whoever may submit a job may give them any input, so each says what it takes
-//! before it allocates or sleeps: an input beyond that is
-//! `INVALID_REQUEST`.
+//! Any client that may submit a job may give them any input. So each checks its input before it
+//! allocates or sleeps, and refuses too large values with `INVALID_REQUEST`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -25,21 +24,21 @@ use crate::agent::{
 };
 use crate::registry::{Registry, Terms};
 
-/// The longest text or piece that is made up, in bytes.
+/// The longest generated text or piece, in bytes.
 const PIECE_BYTES: u64 = 4 << 20;
 /// The most pieces of one result.
 const CHUNKS: u64 = 1 << 20;
 /// The most steps, or events, of one job.
 const STEPS: u64 = 1 << 20;
-/// The longest a sample runs, in milliseconds: a day.
+/// The longest run of a sample, in milliseconds: a day.
 const RUN_MS: u64 = 86_400_000;
-/// The longest it sleeps without looking whether it was told to stop.
+/// The longest sleep without a check for a stop, in milliseconds.
 const DEAF_MS: u64 = 60_000;
-/// How many keys `counter` and `gate` remember, and how long each may be.
+/// How many keys `counter` and `gate` remember, and the longest key in bytes.
 const KEYS: u64 = 10_000;
 const KEY_BYTES: u64 = 256;
 
-/// Adds every sample. None of them can end the process.
+/// Adds all samples. None of them can end the process.
 pub fn add_to(registry: &mut Registry) {
     registry.add_inline("echo", Some("1.0.0"), echo);
     registry.add_inline("echo", Some("2.0.0"), echo);
@@ -65,7 +64,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("permitter", None, permitter);
     registry.add("streamer", None, streamer);
     registry.add("listener", None, listener);
-    // They look at their input alone, and are over soon.
+    // These read only their input, and end soon.
     for pure in ["echo", "failer"] {
         registry.set_terms(pure, Terms { pure: true, ..Terms::default() });
     }
@@ -73,8 +72,8 @@ pub fn add_to(registry: &mut Registry) {
     registry.set_terms("listener", Terms { observes_interrupts: true, ..Terms::default() });
 }
 
-/// Lets `stepper` obey `crash_at`, which aborts the whole process at that step:
-/// to see a restart. Only for a runtime whose every client may end it.
+/// Lets `stepper` obey `crash_at`, which aborts the whole process at that step, to show a restart.
+/// Use it only if every client of the runtime may end it.
 pub fn let_crash(registry: &mut Registry) {
     registry.add_restartable("stepper", None, |job: &Context| stepper(job, true));
 }
@@ -88,7 +87,7 @@ fn at_most(name: &str, value: u64, bound: u64) -> Result<(), AgentError> {
     Err(AgentError::with_code(ErrorCode::InvalidRequest, message))
 }
 
-/// Refuses a key that is too long, or one more than are remembered.
+/// Refuses a key that is too long, or a new one if too many are remembered.
 fn remembers(key: &str, known: bool, keys: usize) -> Result<(), AgentError> {
     at_most("the length of key", key.len() as u64, KEY_BYTES)?;
     if known || (keys as u64) < KEYS {
@@ -98,7 +97,7 @@ fn remembers(key: &str, known: bool, keys: usize) -> Result<(), AgentError> {
     Err(AgentError::with_code(ErrorCode::ResourceExhausted, message))
 }
 
-/// Says which credentials it has, without their values.
+/// Reports its credentials, without their values.
 fn creds(job: &Context) -> Result<Outcome, AgentError> {
     let of = |member: fn(&ProvisionedCredential) -> &str| {
         credentials(job).iter().map(move |credential| serde_json::Value::from(member(credential)).to_string())
@@ -114,7 +113,7 @@ struct Rotator {
     hold_ms: u64,
 }
 
-/// Gives its first credential another value.
+/// Replaces the value of its first credential.
 fn rotator(job: &Context) -> Result<Outcome, AgentError> {
     let input: Rotator = job.parse()?;
     at_most("hold_ms", input.hold_ms, RUN_MS)?;
@@ -151,7 +150,7 @@ impl Default for Spender {
     }
 }
 
-/// Calls a tool for each amount, if it may, and reports what that cost.
+/// Calls a tool for each amount, if it is allowed to, and reports the cost.
 fn spender(job: &Context) -> Result<Outcome, AgentError> {
     let input: Spender = job.parse()?;
     at_most("the number of amounts", input.amounts.len() as u64, STEPS)?;
@@ -167,7 +166,7 @@ fn spender(job: &Context) -> Result<Outcome, AgentError> {
         args.raw("amount", amount.as_str());
         match job.call_tool(&input.tool, &call_id, &args.json()) {
             Ok(()) => {}
-            // Whoever watches has seen the error of the call.
+            // Watchers of the job have seen the error of the call.
             Err(CallError::Refused(error)) if !input.fatal => {
                 denied.push(error.code.to_string());
                 break;
@@ -190,7 +189,7 @@ struct Guard {
     charge: Vec<Json>,
 }
 
-/// What it may do, operation by operation, after it has spent something.
+/// Spends the charges, and then asks for each operation whether it is allowed.
 fn guard(job: &Context) -> Result<Outcome, AgentError> {
     let input: Guard = job.parse()?;
     at_most("the number of ops", input.ops.len() as u64, STEPS)?;
@@ -198,7 +197,7 @@ fn guard(job: &Context) -> Result<Outcome, AgentError> {
     for amount in &input.charge {
         job.metric("cost.guard", amount, Some("USD"))?;
     }
-    // All of them can be read before one is done.
+    // All operations are parsed before the first is asked for.
     let operations = input.ops.iter().map(|(named, target)| Ok((operation("ops", named)?, target)));
     verdicts(job, operations.collect::<Result<Vec<_>, AgentError>>()?)
 }
@@ -209,14 +208,14 @@ struct Models {
     models: Vec<String>,
 }
 
-/// Which models it may use.
+/// Asks which models it may use.
 fn models(job: &Context) -> Result<Outcome, AgentError> {
     let Models { models } = job.parse()?;
     at_most("the number of models", models.len() as u64, STEPS)?;
     verdicts(job, models.iter().map(|model| (Namespace::ModelUse, model)))
 }
 
-/// Whether it may do each of these.
+/// Asks for each of these operations whether it is allowed.
 fn verdicts<'a>(
     job: &Context,
     operations: impl IntoIterator<Item = (Namespace, &'a String)>,
@@ -228,7 +227,7 @@ fn verdicts<'a>(
     Ok(Outcome::Json(result.json()))
 }
 
-/// Whether it may do this: `ALLOW`, or the code of the refusal.
+/// Asks whether an operation is allowed: `ALLOW`, or the code of the refusal.
 fn verdict(job: &Context, operation: &Namespace, target: &str) -> Result<String, AgentError> {
     match job.authorize(operation, target) {
         Ok(_) => Ok("ALLOW".to_string()),
@@ -249,15 +248,15 @@ fn operation(member: &str, named: &str) -> Result<Namespace, AgentError> {
 #[serde(default)]
 struct Asker {
     prompt: String,
-    /// What the answer must fit; without it, any JSON will do.
+    /// The schema of the answer; without it, any JSON is valid.
     schema: Option<Json>,
-    /// What there is to choose from; without it, it asks for a value.
+    /// The options; without them, it asks for a value.
     choices: Option<Vec<Named>>,
     default: Option<Json>,
     expires_ms: u64,
 }
 
-/// An option: a text that people read and that is the answer, or both apart.
+/// An option: one text that is both label and answer, or both separately.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Named {
@@ -271,7 +270,7 @@ impl Default for Asker {
     }
 }
 
-/// Asks people, and ends with what they answer.
+/// Asks people, and ends with their answer as its result.
 fn asker(job: &Context) -> Result<Outcome, AgentError> {
     let Asker { prompt, schema, choices, default, expires_ms } = job.parse()?;
     at_most("expires_ms", expires_ms, RUN_MS)?;
@@ -298,7 +297,7 @@ struct Permitter {
     permission: String,
     operation: String,
     resource: String,
-    /// What it does then; without it, the resource.
+    /// The target of the operation; without it, the resource.
     target: Option<String>,
     seconds: u32,
     use_after_ms: u64,
@@ -317,7 +316,7 @@ impl Default for Permitter {
     }
 }
 
-/// Asks people for a permission, waits, and then does what it was granted.
+/// Asks people for a permission, waits, and then performs the operation.
 fn permitter(job: &Context) -> Result<Outcome, AgentError> {
     let input: Permitter = job.parse()?;
     at_most("use_after_ms", input.use_after_ms, RUN_MS)?;
@@ -368,8 +367,8 @@ impl Default for Delegator {
     }
 }
 
-/// Has another agent do the same several times, and does not wait for it. The
-/// ids of its children count on from the first.
+/// Delegates the same work several times, without waiting. The ids of its children count up from
+/// the first.
 fn delegator(job: &Context) -> Result<Outcome, AgentError> {
     let input: Delegator = job.parse()?;
     at_most("count", input.count, STEPS)?;
@@ -386,7 +385,7 @@ fn delegator(job: &Context) -> Result<Outcome, AgentError> {
             ..Delegation::new(&input.agent)
         };
         match job.delegate(delegation) {
-            // Whoever watches has seen why not.
+            // Watchers of the job have seen the refusal.
             Ok(_) | Err(CallError::Refused(_)) => {}
             Err(CallError::Stopped(stopped)) => return Err(stopped.into()),
         }
@@ -411,8 +410,8 @@ impl Default for Streamer {
     }
 }
 
-/// One stream of a kind; byte k of it is a letter, or of a binary one `k mod 256`, and a
-/// metric stream has numbers in its attributes.
+/// Writes one stream of a kind. Byte k is a letter, or `k mod 256` in a binary stream; a metric
+/// stream has numbers in its attributes.
 fn streamer(job: &Context) -> Result<Outcome, AgentError> {
     let input: Streamer = job.parse()?;
     at_most("chunks", input.chunks, CHUNKS)?;
@@ -452,7 +451,7 @@ impl Default for Listener {
     }
 }
 
-/// Waits; each time that it is interrupted it asks people what to do.
+/// Waits; at each interrupt it asks people what to do.
 fn listener(job: &Context) -> Result<Outcome, AgentError> {
     const ASKED: &str = "What now?";
     let input: Listener = job.parse()?;
@@ -465,7 +464,7 @@ fn listener(job: &Context) -> Result<Outcome, AgentError> {
         let question = Question::Input { prompt: said.to_string(), schema: Json::empty_object(), default: None };
         match job.ask_people(question, None) {
             Ok(answered) => answers.push(answered.value),
-            // Whoever was asked did not answer in time: it goes on.
+            // Nobody answered in time: it goes on.
             Err(CallError::Refused(_)) => {}
             Err(CallError::Stopped(stopped)) => return Err(stopped.into()),
         }
@@ -490,8 +489,8 @@ impl Default for Stepper {
     }
 }
 
-/// One checkpoint per step. When the runtime ends under it, and it can be told
-/// to see to that itself, it goes on after the last one.
+/// Makes one checkpoint per step. After a restart of the runtime it goes on from the last one.
+/// `may_crash` says whether it may end the runtime itself.
 fn stepper(job: &Context, may_crash: bool) -> Result<Outcome, AgentError> {
     let input: Stepper = job.parse()?;
     at_most("steps", input.steps, STEPS)?;
@@ -506,7 +505,7 @@ fn stepper(job: &Context, may_crash: bool) -> Result<Outcome, AgentError> {
     };
     for step in done.saturating_add(1)..=input.steps {
         let end = Instant::now() + Duration::from_millis(input.step_ms);
-        // Who wants a checkpoint need not wait for the next step.
+        // A requested checkpoint is made at once, not with the next step.
         while crate::agent::checkpoint_wanted_within(job, end.saturating_duration_since(Instant::now()))?.is_some() {
             job.checkpoint((step - 1).to_string(), Some(&format!("step {}", step - 1)))?;
         }
@@ -521,7 +520,7 @@ fn stepper(job: &Context, may_crash: bool) -> Result<Outcome, AgentError> {
     Ok(Outcome::Json(result.json()))
 }
 
-/// The input, byte for byte. It answers at once, so it needs no thread.
+/// Returns the input, byte for byte. It answers at once, so it needs no thread.
 fn echo(spec: &AgentSpec) -> Result<Outcome, AgentError> {
     Ok(Outcome::Json(spec.input.clone()))
 }
@@ -540,7 +539,7 @@ impl Default for Slow {
     }
 }
 
-/// Progress at a steady pace.
+/// Reports progress at a steady pace.
 fn slow(job: &Context) -> Result<Outcome, AgentError> {
     let input: Slow = job.parse()?;
     at_most("ms", input.ms, RUN_MS)?;
@@ -577,7 +576,7 @@ impl Default for Chatty {
     }
 }
 
-/// Many events, back to back, or one of each kind.
+/// Emits many events, back to back, or one of each kind.
 fn chatty(job: &Context) -> Result<Outcome, AgentError> {
     let input: Chatty = job.parse()?;
     at_most("pad", input.pad, PIECE_BYTES)?;
@@ -637,7 +636,8 @@ impl Default for Artist {
     }
 }
 
-/// Leaves letters with the runtime; its result is what they are known by, or with `as_result` they are.
+/// Leaves letters as an artifact. Its result is the id of the artifact, or with `as_result` the
+/// artifact.
 fn artist(job: &Context) -> Result<Outcome, AgentError> {
     let input: Artist = job.parse()?;
     at_most("bytes", input.bytes, PIECE_BYTES)?;
@@ -662,7 +662,7 @@ impl Default for Chunker {
     }
 }
 
-/// A result in pieces.
+/// Sends its result in pieces.
 fn chunker(job: &Context) -> Result<Outcome, AgentError> {
     let input: Chunker = job.parse()?;
     at_most("bytes", input.bytes, PIECE_BYTES)?;
@@ -683,13 +683,13 @@ fn chunker(job: &Context) -> Result<Outcome, AgentError> {
     Ok(Outcome::Streamed { summary: Some(format!("{} chunks of {} bytes", input.chunks, input.bytes)) })
 }
 
-/// So many letters of the alphabet said again and again, from one of them on.
+/// `bytes` letters of the repeated alphabet, beginning at letter `begins`.
 fn letters(begins: u64, bytes: u64) -> String {
     const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyz";
     let (said, next) = ALPHABET.split_at((begins % ALPHABET.len() as u64) as usize);
     let (round, bytes) = ([next, said].concat(), bytes as usize);
     let rounds = round.repeat(bytes / round.len());
-    // Without room behind them: they are kept.
+    // Without spare capacity, because the text is kept.
     [rounds.as_str(), &round[..bytes % round.len()]].concat()
 }
 
@@ -707,7 +707,7 @@ impl Default for Failer {
     }
 }
 
-/// Any error, or a panic.
+/// Fails with any error, or panics.
 fn failer(job: &Context) -> Result<Outcome, AgentError> {
     let input: Failer = job.parse()?;
     assert!(!input.plain, "failer was asked to panic");
@@ -732,7 +732,7 @@ impl Default for Counter {
     }
 }
 
-/// How often it ran: a retry with the same idempotency key does not count.
+/// Counts its runs: a retry with the same idempotency key is not a run.
 fn counter(job: &Context, counts: &Mutex<BTreeMap<String, u64>>) -> Result<Outcome, AgentError> {
     let input: Counter = job.parse()?;
     at_most("ms", input.ms, RUN_MS)?;
@@ -761,7 +761,7 @@ impl Default for Gate {
     }
 }
 
-/// Gates that one job waits at and another opens.
+/// Gates at which jobs wait until another job opens them.
 #[derive(Debug, Default)]
 struct Gates {
     open: Mutex<BTreeSet<String>>,

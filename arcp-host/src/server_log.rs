@@ -1,9 +1,8 @@
-//! The log of a server: lines on stderr that no thread waits for.
+//! The log of a server: lines on stderr for which no thread waits.
 //!
-//! A thread of its own writes them. In each second the first [`LINES`]
-//! different lines are shown, of those about what peers do fewer; repetitions and what
-//! is more than that are counted, and the counts are shown at the end of the second. The
-//! same window is the queue when stderr is not read.
+//! A thread of its own writes them. In each second the first [`LINES`] different lines are shown,
+//! of which fewer may be caused by peers. Repetitions and further lines are counted, and the counts
+//! are shown at the end of the second. The same window is the queue while stderr is not read.
 
 use std::fmt::Arguments;
 use std::fmt::Write as _;
@@ -13,10 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::log_line::{Filter, Level, Line, LogFormat, timed};
 
-/// Different lines shown in one second, and held while stderr is not read.
+/// How many different lines are shown in one second, and held while stderr is not read.
 pub const LINES: usize = 128;
-/// How many of these may be about what peers do: what the program says of itself finds
-/// room whatever they do.
+/// How many of these may be caused by peers, so that there is always room for messages of the
+/// program about itself.
 pub const LINES_OF_PEERS: usize = 96;
 
 const WINDOW: Duration = Duration::from_secs(1);
@@ -27,13 +26,13 @@ static STDERR: LazyLock<ServerLog> = LazyLock::new(|| {
 });
 static SETTINGS: OnceLock<(LogFormat, Filter)> = OnceLock::new();
 
-/// Says how the log of this process is shown, and which lines: before the first of them,
-/// else nothing changes.
+/// Sets the format of this process's log, and which lines it shows. It has no effect after the
+/// first line.
 pub fn configure(format: LogFormat, filter: Filter) {
     let _ = SETTINGS.set((format, filter));
 }
 
-/// Adds a line to the log of this process, about the program itself.
+/// Adds a line about the program itself to the log of this process.
 ///
 /// ```
 /// arcp_host::server_log::log(format_args!("arcp: {} jobs", 3));
@@ -42,7 +41,7 @@ pub fn log(line: Arguments<'_>) {
     STDERR.log(line);
 }
 
-/// Whether the log of this process shows such lines: one that it does not show need not be made.
+/// Whether the log of this process shows such lines. If not, the caller need not make them.
 ///
 /// ```
 /// use arcp_host::log_line::Level;
@@ -58,24 +57,24 @@ pub fn add(line: &Line) {
     STDERR.add(line);
 }
 
-/// Waits until the log of this process is written, but no longer than this:
-/// perhaps nobody reads stderr.
+/// Waits until the log of this process is written, but not longer than `patience`: stderr may have
+/// no reader.
 pub fn flush(patience: Duration) {
     STDERR.flush(patience);
 }
 
-/// Writes panics to the log. The hook of the standard library would hold up
-/// the thread that panics until stderr is read.
+/// Writes panics to the log. The hook of the standard library would block the panicking thread
+/// until stderr is read.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         log(format_args!("arcp: thread {}: {panic}", thread.name().unwrap_or("unnamed")));
-        // Perhaps the process ends with this thread.
+        // The process may end with this thread.
         flush(Duration::from_millis(200));
     }));
 }
 
-/// A log with a writer of its own.
+/// A log with a writer thread.
 pub struct ServerLog(Arc<Shared>);
 
 #[derive(Default)]
@@ -86,19 +85,19 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What was logged since the window opened.
+/// The lines that were logged since the window opened.
 #[derive(Default)]
 struct Window {
     lines: Vec<Shown>,
-    /// How many of `lines` are about what peers do.
+    /// How many of `lines` are caused by peers.
     of_peers: usize,
     /// How many of `lines` the writer has taken.
     taken: usize,
-    /// Lines that found no room.
+    /// The number of lines that found no room.
     dropped: u64,
-    /// When the counts are due; `None` while there is nothing.
+    /// The time at which the counts are shown; `None` while the window is empty.
     closes: Option<Instant>,
-    /// The writer is in the middle of a write.
+    /// Whether the writer is writing.
     writing: bool,
 }
 
@@ -109,7 +108,7 @@ struct Shown {
 }
 
 impl ServerLog {
-    /// Starts the thread that writes. Without threads there is no log.
+    /// Starts the writer thread. If it cannot be started, nothing is logged.
     pub fn start(out: impl Write + Send + 'static, format: LogFormat, filter: Filter) -> ServerLog {
         let shared = Arc::new(Shared { format, filter, ..Shared::default() });
         let writer = shared.clone();
@@ -122,7 +121,7 @@ impl ServerLog {
         self.add(&Line::new(Level::Info, "runtime", line));
     }
 
-    /// Adds a line, if it is one of those that are shown. It never waits.
+    /// Adds a line, if the filter shows it. It never waits.
     pub fn add(&self, line: &Line) {
         if line.passes(&self.0.filter) {
             self.0.window().add(line.shown(self.0.format), line.is_of_peers());
@@ -130,8 +129,7 @@ impl ServerLog {
         }
     }
 
-    /// Waits until everything is written, counts included, but no longer than
-    /// this.
+    /// Waits until everything is written, including the counts, but not longer than `patience`.
     pub fn flush(&self, patience: Duration) {
         let mut window = self.0.window();
         if window.closes.is_some() {
@@ -157,7 +155,7 @@ impl Window {
         }
     }
 
-    /// The lines that were not taken yet.
+    /// Takes the lines that were not taken yet.
     fn take(&mut self, format: LogFormat) -> String {
         let new = &self.lines[self.taken..];
         self.taken = self.lines.len();
@@ -168,7 +166,7 @@ impl Window {
         shown.collect()
     }
 
-    /// Begins anew; gives the counts.
+    /// Empties the window; returns the counts.
     fn close(&mut self, format: LogFormat) -> String {
         let (mut counts, now) = (String::new(), SystemTime::now());
         for line in self.lines.iter().filter(|line| line.repetitions > 0) {
@@ -192,21 +190,21 @@ impl Window {
 
 impl Shared {
     fn window(&self) -> MutexGuard<'_, Window> {
-        // Nothing that holds it panics.
+        // No holder of this lock panics.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_to(&self, mut out: impl Write) {
         loop {
             let text = self.next_text();
-            // Perhaps nobody is there any more: that ends nothing.
+            // A closed stderr is not an error.
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             self.window().writing = false;
             self.changed.notify_all();
         }
     }
 
-    /// Waits for something to write.
+    /// Waits for text to write.
     fn next_text(&self) -> String {
         let mut window = self.window();
         loop {
@@ -239,7 +237,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A stderr that takes a write only when it is told to.
+    /// A stderr that accepts a write only when the test allows it.
     struct Held {
         go: Receiver<()>,
         written: Sender<String>,
@@ -247,7 +245,7 @@ mod tests {
 
     impl Write for Held {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // Once nobody tells it any more, it takes everything.
+            // When the test has dropped its end, every write is accepted.
             let _ = self.go.recv();
             let _ = self.written.send(String::from_utf8_lossy(bytes).into_owned());
             Ok(bytes.len())

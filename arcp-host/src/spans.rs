@@ -1,4 +1,4 @@
-//! What a runtime does, as spans of [`tracing`], for whoever has a subscriber.
+//! The work of a runtime as spans of [`tracing`], for programs that install a subscriber.
 //!
 //! | span | from | to | below |
 //! |---|---|---|---|
@@ -12,18 +12,24 @@
 //! `arcp.revoke_credentials`, `arcp.hand_off`, `arcp.check_input`, `arcp.authenticate`,
 //! `arcp.store_artifact` or `arcp.read_artifact`.
 //!
-//! Sessions, jobs and delegations say in `trace_id`, `span_id` and `parent_span_id` where
-//! they stand in traces of W3C, in hex: the trace of a job is its caller's, and the numbers
-//! are of their ids, so that a restart goes on with the same spans. `started_at_ms` is when
-//! they began, `link_trace_id` and `link_span_id` name the session of a job, `sampled` is
-//! false where the caller does not record its trace, and `unfinished` is true of what is
-//! closed only because the process ends: another one goes on with it. `otel.kind` and
-//! `otel.status_code` are as [OpenTelemetry](https://opentelemetry.io/docs/specs/otel/trace/api/)
-//! says. Everything else is an attribute, and none of them is a secret, an input or a
-//! result.
+//! Sessions, jobs and delegations have their place in W3C traces in `trace_id`, `span_id` and
+//! `parent_span_id`, in hex. The trace of a job is that of its caller. Span ids are derived from
+//! the ids of sessions and jobs, so that a restarted runtime continues the same spans.
 //!
-//! What is open is bounded by what the core holds: sessions, jobs, operations that it waits
-//! for, and of each job [`TOOLS_PER_JOB`] tools. Without a subscriber nothing is made.
+//! Further fields with a special meaning:
+//!
+//! * `started_at_ms` is the time of the beginning.
+//! * `link_trace_id` and `link_span_id` name the session of a job.
+//! * `sampled` is false if the caller does not record its trace.
+//! * `unfinished` is true if a span is closed only because the process ends: another process
+//!   continues it.
+//! * `otel.kind` and `otel.status_code` are as
+//!   [OpenTelemetry](https://opentelemetry.io/docs/specs/otel/trace/api/) defines them.
+//!
+//! All other fields are attributes. None of them is a secret, an input or a result.
+//!
+//! The number of open spans is bounded by what the core holds: sessions, jobs, operations for which
+//! it waits, and for each job [`TOOLS_PER_JOB`] tools. Without a subscriber no spans are made.
 
 mod begin;
 mod job;
@@ -47,7 +53,7 @@ pub use self::job::TOOLS_PER_JOB;
 /// The target of every span here.
 pub const TARGET: &str = "arcp";
 
-/// What became of spans that were to be exported. Clones count together.
+/// Counts of exported and lost spans. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct SpanCounts {
     pub(crate) exported: Counter,
@@ -55,22 +61,23 @@ pub struct SpanCounts {
 }
 
 impl SpanCounts {
-    /// So many were taken by who collects them.
+    /// Counts spans that the collector has taken.
     pub fn exported(&self, spans: u64) {
         self.exported.inc_by(spans);
     }
 
-    /// So many were not, and are gone.
+    /// Counts spans that were lost.
     pub fn dropped(&self, spans: u64) {
         self.dropped.inc_by(spans);
     }
 }
 
-/// The spans that are open.
+/// The open spans.
 pub(crate) struct Spans {
-    /// Whether the store keeps what it is given beyond the process.
+    /// Whether the store keeps records beyond the process.
     outlives: bool,
-    /// The last record that was looked at: after a failure of the store they come again.
+    /// The position of the last record that was examined: after a failure of the store, records
+    /// come again.
     seen: LogPos,
     sessions: BTreeMap<SessionId, Span>,
     jobs: BTreeMap<JobId, JobSpans>,
@@ -78,13 +85,13 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    /// None yet.
+    /// No spans yet.
     pub(crate) fn new(outlives: bool) -> Spans {
         let (sessions, jobs, operations) = Default::default();
         Spans { outlives, seen: LogPos(0), sessions, jobs, operations }
     }
 
-    /// The core asks for this, and it is about to be done.
+    /// Notes an output of the core that is about to be performed.
     pub(crate) fn performs(&mut self, output: &Output) {
         if self.has_nothing_to_do() {
             return;
@@ -135,7 +142,7 @@ impl Spans {
         }
     }
 
-    /// The core is about to be given this.
+    /// Notes an input that the core is about to get.
     pub(crate) fn takes(&mut self, input: &Input) {
         if self.has_nothing_to_do() {
             return;
@@ -183,7 +190,7 @@ impl Spans {
         }
     }
 
-    /// Whether nobody would be told of a span that is made, and none is open.
+    /// Whether no subscriber wants spans, and none is open.
     fn has_nothing_to_do(&self) -> bool {
         !tracing::enabled!(target: TARGET, Level::INFO)
             && self.sessions.is_empty()
@@ -205,7 +212,7 @@ impl Spans {
         }
     }
 
-    /// As [`end`](Self::end); that it was not done is no fault of a peer.
+    /// As [`end`](Self::end), for operations in which a failure is not caused by a peer.
     fn end_by_us(&mut self, op: OpId, done: bool) {
         self.end(op, done, |span| begin::fail(span, !done));
     }
@@ -236,7 +243,7 @@ impl Spans {
         }
     }
 
-    /// Records that are on their way to the store.
+    /// Examines records that go to the store.
     fn appended(&mut self, batch: &Batch) {
         let seen = self.seen;
         batch.entries().filter(|(at, _)| *at > seen).for_each(|(_, record)| self.append(record));
@@ -271,8 +278,8 @@ impl Spans {
         }
     }
 
-    /// A record of an earlier run: what has not ended goes on in the same span, and of
-    /// what has, that run told.
+    /// Examines a record of an earlier run. Unfinished sessions and jobs continue their spans;
+    /// finished ones were reported by that run.
     fn restore(&mut self, record: &Record) {
         if let Record::SessionOpened { session, principal, .. } = record {
             let span = begin::session(*session);
@@ -299,7 +306,7 @@ impl Spans {
         self.jobs.insert(record.job, spans);
     }
 
-    /// Somebody else tells of it, or has told.
+    /// Closes the spans of a job whose end another process reports.
     fn leave(&mut self, job: JobId) {
         if let Some(spans) = self.jobs.remove(&job) {
             spans.leave();

@@ -1,11 +1,11 @@
-//! What a person at the terminal is told. Perhaps nobody is there any more:
-//! that ends nothing, where `eprintln!` would end a thread.
+//! Messages to the person at the terminal. A closed stderr is ignored, where `eprintln!` would
+//! panic.
 
 use std::fmt::Arguments;
 use std::io::Write as _;
 
-/// Writes a line to stderr, if that can be. It waits for a reader that is
-/// slow: a server writes to [`server_log`](crate::server_log) instead.
+/// Writes a line to stderr, and ignores errors. It waits for a slow reader, so a server writes to
+/// [`server_log`](crate::server_log) instead.
 ///
 /// ```
 /// arcp_host::stderr::say(format_args!("arcp: {} jobs", 3));
@@ -14,9 +14,8 @@ pub fn say(line: Arguments<'_>) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// The text with every control character spelled out, and every one that turns
-/// the direction of what follows: so it can neither steer a terminal nor pose as
-/// another line, or as what it is not.
+/// The text with every control character escaped, and every character that changes the writing
+/// direction. So the text can neither control a terminal nor pretend to be another line or text.
 ///
 /// ```
 /// assert_eq!(arcp_host::stderr::visible("a\x1b[2J\nb"), "a\\u{1b}[2J\\nb");

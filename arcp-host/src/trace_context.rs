@@ -1,34 +1,34 @@
-//! Where jobs and sessions stand in traces of [W3C](https://www.w3.org/TR/trace-context/).
+//! The places of jobs and sessions in traces of [W3C](https://www.w3.org/TR/trace-context/).
 //!
-//! The number of a span that outlives a process is of the id of what it is about: so it is
-//! the same over restarts, and nobody has to keep it.
+//! The number of a span that outlives a process is derived from the id of its job or session. So it
+//! is the same after a restart, without being stored.
 
 use std::fmt::{self, Display};
 
 use arcp_proto::id::{JobId, SessionId};
 use sha2::{Digest as _, Sha256};
 
-/// A span, and the trace that it is in.
+/// A span and its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SpanContext {
     pub(crate) trace: u128,
     pub(crate) span: u64,
 }
 
-/// What the caller of a job says of its trace.
+/// The trace context that the caller of a job gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// The trace, if it is one of W3C.
+    /// The trace id, if it is one of W3C.
     pub(crate) trace: Option<u128>,
-    /// The span that the job was asked for in.
+    /// The span in which the job was requested.
     pub(crate) span: Option<u64>,
-    /// Whether the trace is perhaps recorded.
+    /// Whether the trace may be recorded.
     pub(crate) sampled: bool,
 }
 
 impl Caller {
-    /// The trace of a job, and what its caller says besides. Clients of the open family
-    /// call their traces as they like: a whole traceparent among them counts as one.
+    /// The trace of a job, with the span and flag that its caller gave. Clients of the open family
+    /// may use any text as a trace; a text that is a whole traceparent is parsed as one.
     pub(crate) fn of(trace: &str, span: Option<&str>, unsampled: bool) -> Caller {
         let said = |span: Option<&str>| span.and_then(|span| number(span, 16)).and_then(|span| span.try_into().ok());
         let mut parts = trace.split('-');
@@ -41,8 +41,8 @@ impl Caller {
         Caller { trace: number(trace, 32), span: said(span), sampled: !unsampled }
     }
 
-    /// The `traceparent` of what is done for a job, below the job's span. `None` where
-    /// the trace is not one of W3C.
+    /// The `traceparent` for requests that a job makes, below the job's span. `None` if the trace
+    /// id is not one of W3C.
     pub(crate) fn traceparent(self, job: JobId) -> Option<String> {
         let SpanContext { trace, span } = SpanContext { trace: self.trace?, span: low(job.ulid().0) };
         Some(format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(self.sampled)))
@@ -56,8 +56,8 @@ impl SpanContext {
         SpanContext { trace: id.max(1), span: low(id) }
     }
 
-    /// The span of a job. A trace that is not one of W3C stands for the same trace
-    /// wherever the same text does.
+    /// The span of a job. A trace id that is not one of W3C is hashed, so that the same text always
+    /// gives the same trace.
     pub(crate) fn of_job(job: JobId, trace: &str, caller: Caller) -> SpanContext {
         let trace = caller.trace.unwrap_or_else(|| {
             let digest = Sha256::digest(trace.as_bytes());
@@ -66,17 +66,17 @@ impl SpanContext {
         SpanContext { trace, span: low(job.ulid().0) }
     }
 
-    /// In the same trace the span of what a job's parent has it do.
+    /// The span of a delegation, in the trace of the parent job.
     pub(crate) fn of_delegation(self, child: JobId) -> SpanContext {
         SpanContext { span: (!low(child.ulid().0)).max(1), ..self }
     }
 
-    /// The trace, as it is written.
+    /// The trace id in its text form.
     pub(crate) fn trace(self) -> impl Display {
         Hex { digits: 32, number: self.trace }
     }
 
-    /// The span, as it is written.
+    /// The span id in its text form.
     pub(crate) fn span(self) -> impl Display {
         Hex { digits: 16, number: u128::from(self.span) }
     }
@@ -94,13 +94,13 @@ impl Display for Hex {
     }
 }
 
-/// A number of so many lower-case hex digits; 0 is none.
+/// Parses a number of so many lower-case hex digits; 0 is invalid.
 fn number(text: &str, digits: usize) -> Option<u128> {
     let is_hex = text.len() == digits && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
     is_hex.then(|| u128::from_str_radix(text, 16).ok())?.filter(|number| *number > 0)
 }
 
-/// The number of a span; 0 is none.
+/// The number of a span, which is never 0.
 fn low(id: u128) -> u64 {
     u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0).max(1)
 }

@@ -1,4 +1,4 @@
-//! Unix sockets: connections within this machine, between users that the system knows.
+//! Unix sockets: connections within this machine, between users whom the system identifies.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,14 +10,14 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with};
 
-/// The longest path of a socket, in bytes: the system has 108 for it and a zero.
+/// The longest path of a socket, in bytes: the system has 108 for the path and a zero.
 pub const LONGEST_PATH: usize = 107;
 
-/// Who the system says is at the other end that is of no user here: one of another user
-/// namespace. Everybody of whom that is so has this number.
+/// The number that the system gives for peers of other user namespaces that are not mapped here.
+/// All of them have the same number.
 const OVERFLOW_USER: u32 = 65_534;
 
-/// The address of a socket in a file.
+/// The address of a socket file.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub fn address(path: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(path)?)
 }
 
-/// The path of `unix:PATH` or `unix:///PATH`, without what stands before it.
+/// The path of `unix:PATH` or `unix:///PATH`, from the text after `unix:`.
 pub(crate) fn path_of_url(rest: &str) -> Result<PathBuf, String> {
     match rest.strip_prefix("//") {
         Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
@@ -45,24 +45,24 @@ pub(crate) fn path_of_url(rest: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The URL of a socket: an absolute path stands behind an authority that is empty.
+/// The URL of a socket: an absolute path follows an empty authority.
 pub(crate) fn url(path: &Path) -> String {
     let slashes = if path.is_absolute() { "//" } else { "" };
     format!("unix:{slashes}{}", path.display())
 }
 
-/// Connects to a socket within this time: a server that accepts nobody keeps others
-/// waiting.
+/// Connects to a socket within this time. A server that does not accept would otherwise block its
+/// clients.
 ///
 /// # Errors
 ///
-/// If nobody listens there or accepts in time, or this user may not.
+/// If no server listens or accepts in time, or this user may not connect.
 pub fn connect(path: &Path, within: Duration) -> io::Result<UnixStream> {
     let address = address(path)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&socket, Timeout::Send, Some(within.max(Duration::from_millis(1))))?;
     match connect_to(&socket, &address) {
-        // What a wait that was too long is called here.
+        // The error of a connect that timed out.
         Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
         connected => connected?,
     }
@@ -70,8 +70,8 @@ pub fn connect(path: &Path, within: Duration) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// The user at the other end of a Unix socket, as it was when that connected or began
-/// to listen; `None` if the system does not tell, or knows it by no number of its own.
+/// The user at the other end of a Unix socket, at the time when that end connected or began to
+/// listen. `None` if the system does not tell, or if the user is not mapped here.
 pub fn peer(socket: &impl AsFd) -> Option<u32> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return rustix::net::sockopt::socket_peercred(socket)

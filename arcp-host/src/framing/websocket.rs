@@ -1,5 +1,5 @@
-//! WebSocket messages. tungstenite has no split that is safe to share, so its
-//! context works on two buffers instead of a socket.
+//! WebSocket messages. A tungstenite context works on two buffers in memory instead of a socket,
+//! because it has no split that can be shared safely.
 
 use std::io::{self, Read, Write};
 
@@ -14,45 +14,44 @@ use super::Framed;
 #[derive(Debug)]
 pub(super) struct WebSocket {
     context: WebSocketContext,
-    /// Whether what it sends is masked.
+    /// Whether outgoing frames are masked.
     masks: bool,
     pipe: Pipe,
     closing: bool,
     pongs: Pongs,
     /// The most bytes of a message in one WebSocket frame, if there is a bound.
     fragment_bytes: Option<usize>,
-    /// Bytes of messages that have not arrived whole: at most
-    /// [`READ_BYTES`] too many once somebody has sent messages in fragments.
+    /// Bytes of messages that have not arrived whole: after a message in fragments, up to
+    /// [`READ_BYTES`] too many.
     partial: usize,
-    /// Whether a message came that was too long: where it ends is not looked
-    /// for.
+    /// Whether a message that was too long came; nothing after it is read.
     deaf: bool,
-    /// Bytes of output that were written at once when nothing was left: as many may come in the next turn.
+    /// Bytes that were last written when the output became empty: the next turn may have as many.
     burst: usize,
 }
 
 /// Answers to pings that are not written yet.
 #[derive(Debug)]
 struct Pongs {
-    /// Bytes of them in the output.
+    /// Their bytes in the output.
     bytes: usize,
-    /// Where in the output the last of them ends.
+    /// The position in the output at which the last of them ends.
     end: usize,
-    /// The most bytes there may be.
+    /// The most bytes of them.
     most: usize,
-    /// The answer to the newest ping, when there was no room for it.
+    /// The answer to the newest ping, if there was no room for it.
     held: Option<Vec<u8>>,
 }
 
-/// Bytes of unwritten pongs of a connection that has no other bound.
+/// The bound for bytes of unwritten pongs, unless another one is set.
 const PONG_BYTES: usize = 4 << 10;
 
-/// Bytes that tungstenite takes from its input at once, and holds for as long as it lives.
+/// The bytes that tungstenite takes from its input at once, and keeps allocated.
 const READ_BYTES: usize = 1 << 10;
-/// Room that output has from the beginning at most: a reader that is slow holds it for as long as it reads.
+/// The most room that the output reserves in advance: a slow reader keeps it allocated.
 const BURST: usize = 64 << 10;
 
-/// A duplex without another end: what is not there yet would block.
+/// A duplex stream in memory: a read would block when the input is empty.
 #[derive(Debug, Default)]
 struct Pipe {
     input: Vec<u8>,
@@ -165,12 +164,12 @@ impl WebSocket {
         }
     }
 
-    /// Writes a frame. What is not masked goes to the output as it is: tungstenite would
-    /// copy it twice, and hold a buffer of that size for as long as it lives.
+    /// Writes a frame. An unmasked frame goes directly to the output: tungstenite would copy it
+    /// twice, and keep a buffer of its size allocated.
     fn put(&mut self, kind: Data, payload: impl AsRef<[u8]> + Into<Vec<u8>>, is_final: bool) {
         let opcode = OpCode::Data(kind);
         if self.masks {
-            // The pipe takes everything: only a closed context refuses.
+            // The pipe accepts everything, so only a closed context refuses.
             let frame = Frame::message(payload.into(), opcode, is_final);
             let _ = self.context.write(&mut self.pipe, Message::Frame(frame));
             let _ = self.context.flush(&mut self.pipe);
@@ -178,9 +177,9 @@ impl WebSocket {
             let header = FrameHeader { is_final, opcode, ..FrameHeader::default() };
             let (payload, output) = (payload.as_ref(), &mut self.pipe.output);
             let more = payload.len() + header.len(payload.len() as u64);
-            // A whole turn's frames are put where they fit, not moved there each time that they are twice as many.
+            // Reserves room for a whole turn, so that the buffer does not grow step by step.
             output.reserve(if output.capacity() == 0 { more.max(self.burst.next_power_of_two()) } else { more });
-            // A vector takes everything.
+            // Writing to a vector cannot fail.
             let _ = header.format(payload.len() as u64, output);
             output.extend_from_slice(payload);
         }
@@ -239,7 +238,7 @@ impl WebSocket {
                 }
                 Err(Error::Capacity(_)) => {
                     self.deaf = true;
-                    // Whoever is told goodbye holds nothing of it meanwhile.
+                    // The connection holds none of the message while the goodbye is sent.
                     (self.pipe.input, self.pipe.read, self.partial) = (Vec::new(), 0, 0);
                     return Some(Framed::TooLong);
                 }
@@ -255,10 +254,10 @@ impl WebSocket {
         }
     }
 
-    /// A message of so many bytes has come to its end.
+    /// Notes that a message of so many bytes is complete.
     fn whole(&mut self, message: usize) {
         self.took(message);
-        // Of a message in fragments there were more headers.
+        // A message in fragments had more headers than were counted.
         self.partial = self.partial.min(self.pipe.input.len() - self.pipe.read + READ_BYTES);
     }
 
@@ -272,7 +271,7 @@ impl WebSocket {
         self.partial = self.partial.saturating_sub(header + payload);
     }
 
-    /// Cut between characters: some readers decode each frame by itself.
+    /// Cuts between characters: some readers decode each frame by itself.
     fn write_in_fragments(&mut self, message: &str, most: usize) {
         let (mut rest, mut kind) = (message, Data::Text);
         while !rest.is_empty() {
@@ -282,8 +281,8 @@ impl WebSocket {
         }
     }
 
-    /// Answers the ping that was just read. While there is no room beside
-    /// earlier pongs only the newest ping is answered (RFC 6455 §5.5.3).
+    /// Answers the ping that was just read. While earlier pongs leave no room, only the newest ping
+    /// is answered (RFC 6455 §5.5.3).
     fn pong(&mut self) {
         let at = self.pipe.output.len();
         let _ = self.context.flush(&mut self.pipe);
@@ -297,14 +296,14 @@ impl WebSocket {
         }
     }
 
-    /// A pong that was held back follows those that are written.
+    /// Adds a pong that was held back once the others are written.
     fn release_pongs(&mut self, bytes: usize) {
         self.pongs.end = self.pongs.end.saturating_sub(bytes);
         if self.pongs.end > 0 {
             return;
         }
         self.pongs.bytes = 0;
-        // Nothing follows a close.
+        // Nothing may follow a close.
         if let Some(pong) = self.pongs.held.take().filter(|_| !self.closing) {
             self.pongs.bytes = pong.len();
             self.pipe.output.extend(pong);
@@ -313,7 +312,7 @@ impl WebSocket {
     }
 }
 
-/// Every close is a clean one, with a reason.
+/// Every close is clean and has a reason.
 fn goodbye(reason: CloseReason) -> (CloseCode, &'static str) {
     match reason {
         CloseReason::Goodbye => (CloseCode::Normal, "goodbye"),
@@ -332,7 +331,7 @@ fn goodbye(reason: CloseReason) -> (CloseCode, &'static str) {
     }
 }
 
-/// What a peer's close says.
+/// The end that a peer's close frame means.
 fn end(frame: Option<CloseFrame>) -> Framed {
     match frame {
         Some(CloseFrame { code: CloseCode::Size, reason }) => Framed::TooLarge(format!("closed with 1009: {reason}")),
@@ -343,7 +342,7 @@ fn end(frame: Option<CloseFrame>) -> Framed {
     }
 }
 
-/// The close code and the words for what a peer did wrong.
+/// The close code and the text for a fault of the peer.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which one has a code of its own")]
 fn fault(error: &Error) -> (CloseCode, String) {
     match error {
@@ -369,7 +368,7 @@ mod tests {
         vec![0x8a, 1, n]
     }
 
-    /// A framing that was sent these pings and has room for two pongs.
+    /// A framing that has received these pings and has room for two pongs.
     fn pinged(pings: std::ops::Range<u8>) -> Framing {
         let mut framing = Framing::websocket_server(1024);
         framing.hold_pongs_up_to(6);

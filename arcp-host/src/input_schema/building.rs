@@ -1,8 +1,8 @@
-//! What building a schema costs, counted before it is built.
+//! The cost of building a schema, computed before it is built.
 //!
-//! A validator of `unevaluatedProperties` or `unevaluatedItems` holds one of whatever may evaluate
-//! the same value, for each way that leads there: two references to the same, thirty times
-//! over, are one that is never done, and fills the memory.
+//! A validator of `unevaluatedProperties` or `unevaluatedItems` contains a copy of every schema
+//! that may evaluate the same value, once for each path to it. If each of thirty schemas refers to
+//! the next one twice, building never ends, and fills the memory.
 
 use std::collections::BTreeSet;
 
@@ -11,51 +11,53 @@ use serde_json::{Map, Value};
 
 use super::effort::size;
 
-/// The most sub-schemas that are built, each as often as it is. More than stand in 64 KiB.
+/// The most sub-schemas that are built, each counted as often as it is built. 64 KiB cannot hold so
+/// many.
 const BUILT: usize = 30_000;
-/// Bytes and values held by one, which are copied, that cost as much as another one.
+/// How many copied bytes and values cost as much as one sub-schema.
 const COPIED: usize = 16;
 
 /// Why a schema is not built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unbuilt {
-    /// More would have to be built than may be.
+    /// Too many sub-schemas would have to be built.
     #[error(
         "more than {BUILT} sub-schemas would have to be built, or fewer long ones: what `unevaluatedProperties` and \
          `unevaluatedItems` look at counts for each way to it"
     )]
     TooMany,
-    /// What is built of a part is not what is counted.
+    /// A part of another draft is built differently from what is counted here.
     #[error("a part of it is not of draft 2020-12")]
     OtherDraft,
 }
 
-/// Counts what is built of a schema, which the resolver knows as its own.
+/// Counts what would be built for the schema that the resolver has as its own.
 ///
 /// # Errors
 ///
-/// Why it is not built.
+/// Why the schema is not built.
 pub(super) fn count(at: &Resolver<'_>) -> Result<(), Unbuilt> {
     match at.lookup("#") {
         Ok(root) => {
             let (root, referred, open) = (root.contents(), BTreeSet::new(), Vec::new());
             Building { left: BUILT, root: address(root), referred, open }.node(root, at)
         }
-        // What cannot be looked up is not built either.
+        // What cannot be resolved is not built either.
         Err(_) => Ok(()),
     }
 }
 
-/// The members of a schema, and by what its references are looked up.
+/// The members of a schema, and the resolver for its references.
 type Inside<'s, 'r> = (&'s Map<String, Value>, Resolver<'r>);
 
 struct Building {
     left: usize,
-    /// The whole schema, which may say that it is of an older draft: it is read as of this one.
+    /// The address of the whole schema. It may declare an older draft, but is read as draft
+    /// 2020-12.
     root: usize,
-    /// What was referred to: that is built once.
+    /// Schemas that were referred to: these are built once.
     referred: BTreeSet<usize>,
-    /// What is being built of what evaluates: that may refer to itself.
+    /// Schemas for which an evaluation is being built: they may refer to themselves.
     open: Vec<usize>,
 }
 
@@ -65,14 +67,14 @@ impl Building {
         Ok(())
     }
 
-    /// What is in a schema; `None`: it has no members.
+    /// The members of a schema; `None` if it is not an object.
     fn enter<'s, 'r>(&mut self, schema: &'s Value, at: &Resolver<'r>) -> Result<Option<Inside<'s, 'r>>, Unbuilt> {
         self.spend(1)?;
         let Value::Object(keywords) = schema else {
             self.spend(size(schema) / COPIED)?;
             return Ok(None);
         };
-        // What older drafts refer to, and by what it is known, is not looked for here.
+        // References and ids of older drafts are not supported here.
         let is_own = address(schema) == self.root || Draft::Draft202012.detect(schema) == Draft::Draft202012;
         if !is_own || keywords.contains_key("$recursiveRef") {
             return Err(Unbuilt::OtherDraft);
@@ -82,7 +84,7 @@ impl Building {
         Ok(Some((keywords, within)))
     }
 
-    /// The validator of a schema.
+    /// Counts the validator of a schema.
     fn node(&mut self, schema: &Value, at: &Resolver<'_>) -> Result<(), Unbuilt> {
         let Some((keywords, at)) = self.enter(schema, at)? else {
             return Ok(());
@@ -118,7 +120,7 @@ impl Building {
                     | "unevaluatedItems",
                     schema,
                 ) => self.node(schema, at)?,
-                // What is in it is built where it is referred to.
+                // Definitions are built where they are referred to.
                 ("$defs", _) => {}
                 _ => self.spend(size(value) / COPIED)?,
             }
@@ -133,7 +135,7 @@ impl Building {
         self.spend(several.keys().map(|name| 1 + name.len()).sum::<usize>() / COPIED)
     }
 
-    /// What tells which parts of a value a schema evaluates.
+    /// Counts what determines the parts of a value that a schema evaluates.
     fn evaluating(&mut self, schema: &Value, at: &Resolver<'_>) -> Result<(), Unbuilt> {
         let Some((keywords, at)) = self.enter(schema, at)? else {
             return Ok(());

@@ -1,56 +1,56 @@
-//! What a check may cost, counted before it is done.
+//! The cost of a check, computed before the check.
 //!
-//! Schemas refer to each other, so that a small one can stand for any number of
-//! others: two references to the same, forty times over, are a check that does not
-//! end. And one that refers to itself goes as deep as the input times its own
-//! depth, more than a stack holds. What is applied costs one, and more if it looks at
-//! long texts or lists, so that a million take seconds.
+//! A small schema can stand for any number of others: if each of forty schemas refers to the next
+//! one twice, a check does not end. A schema that refers to itself recurses as deep as the input,
+//! times its own depth, which can exceed the stack. Applying a sub-schema costs one, and more if it
+//! reads long texts or lists, so that a million take seconds.
 
 use std::collections::BTreeMap;
 
 use referencing::{Draft, Resolver};
 use serde_json::{Map, Value};
 
-/// The most sub-schemas that may be applied to the parts of one input, each as
-/// often as it is.
+/// The most sub-schemas that may be applied to the parts of one input, each counted as often as it
+/// is applied.
 const APPLIED: u64 = 1_000_000;
-/// The most that may be applied within one another.
+/// The deepest nesting of applied sub-schemas.
 const DEPTH: u32 = 600;
-/// Steps of a pattern that cost as much as one: it takes as many for each byte as it has states.
+/// How many steps of a pattern cost one. A pattern takes as many steps per byte as it has states.
 const STEPS: usize = 512;
-/// Bytes and values compared that cost as much.
+/// How many compared bytes and values cost one.
 const COMPARED: usize = 64;
-/// Names looked up that cost as much.
+/// How many looked-up names cost one.
 const NAMES: usize = 16;
-/// So much of it at most is done again to tell why no alternative fits: all that is wrong with
-/// each is held then.
+/// The highest cost of a repeated check that explains why no alternative fits. All faults of each
+/// alternative are held in memory meanwhile.
 const TOLD: u64 = 16_384;
 
 /// Why an input is not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooMuch {
-    /// More is applied than may be.
+    /// Too many sub-schemas would be applied.
     #[error("more than {APPLIED} sub-schemas would have to be applied to its parts, or fewer to long ones")]
     Applied,
-    /// It goes deeper than it may.
+    /// They would be nested too deeply.
     #[error("more than {DEPTH} sub-schemas would have to be applied within one another")]
     Deep,
 }
 
-/// How many states the patterns of a schema have.
+/// The number of states of each pattern of a schema.
 pub(super) type States = BTreeMap<String, usize>;
 
-/// What may still be applied.
+/// The cost that remains.
 pub(super) struct Effort<'s> {
     left: u64,
     states: &'s States,
-    /// How often what is applied is: what is evaluated of a value is looked for at each level again.
+    /// How often the present sub-schema is applied: each level searches again for evaluated parts.
     times: u64,
-    /// Whether that is looked for.
+    /// Whether evaluated parts are being searched.
     marks: bool,
-    /// How many alternatives it is within: telling why none of them fits goes through each once more.
+    /// The number of alternatives around the present sub-schema: an explanation checks it once more
+    /// for each.
     within: u64,
-    /// What telling why costs.
+    /// The cost of an explanation.
     told: u64,
 }
 
@@ -59,17 +59,16 @@ impl<'s> Effort<'s> {
         Effort { left: APPLIED, states, times: 1, marks: false, within: 0, told: 0 }
     }
 
-    /// Whether it may be told why the input does not fit, if it does not.
+    /// Whether a fault may be explained.
     pub(super) fn may_tell(&self) -> bool {
         self.told <= TOLD
     }
 
-    /// Counts what is applied if everything is: a check that finds a fault early
-    /// applies less.
+    /// Counts what is applied if no fault is found; a check that finds one early applies less.
     ///
     /// # Errors
     ///
-    /// If it is more than may be.
+    /// If the cost is too high.
     pub(super) fn count(&mut self, schema: &Value, input: &Value, at: &Resolver<'_>) -> Result<(), TooMuch> {
         self.apply(schema, input, at, DEPTH)
     }
@@ -92,7 +91,8 @@ impl<'s> Effort<'s> {
         };
         self.in_place(keywords, input, at, depth)?;
         if keywords.contains_key("unevaluatedProperties") || keywords.contains_key("unevaluatedItems") {
-            // They look once more at what the others have applied, and each of these at what is in it.
+            // They read again what the other keywords have applied, and each of these what is in
+            // it.
             let before = std::mem::replace(&mut self.marks, true);
             self.in_place(keywords, input, at, depth)?;
             self.marks = before;
@@ -114,7 +114,8 @@ impl<'s> Effort<'s> {
         Ok(())
     }
 
-    /// What of it takes longer the longer the input is, or what that is compared with.
+    /// Counts keywords whose cost depends on the size of the input, or of the value that it is
+    /// compared with.
     fn looks_at(&mut self, keywords: &Map<String, Value>, input: &Value) -> Result<(), TooMuch> {
         for (keyword, value) in keywords {
             match (keyword.as_str(), value, input) {
@@ -134,7 +135,7 @@ impl<'s> Effort<'s> {
         self.spend(states.saturating_mul(text.len()) / STEPS)
     }
 
-    /// What is applied to the input itself.
+    /// Counts the sub-schemas that are applied to the input itself.
     fn in_place(
         &mut self,
         keywords: &Map<String, Value>,
@@ -147,7 +148,7 @@ impl<'s> Effort<'s> {
                 ("$ref" | "$dynamicRef", Value::String(reference)) => {
                     let base = if reference.starts_with('#') { 0 } else { at.base_uri().as_str().len() };
                     self.spend((base + reference.len()) / COMPARED)?;
-                    // What refers to nothing was no schema.
+                    // An unresolvable reference was refused with the schema.
                     if let Ok(referred) = at.lookup(reference) {
                         let (schema, at, _) = referred.into_inner();
                         self.apply(schema, input, &at, depth)?;
@@ -231,7 +232,7 @@ impl<'s> Effort<'s> {
     }
 }
 
-/// Its values, and the bytes of its texts.
+/// The number of values, plus the bytes of texts.
 pub(super) fn size(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 1,
@@ -248,13 +249,13 @@ mod tests {
 
     use super::*;
 
-    /// What counting comes to, what it has cost, and what telling why would.
+    /// The outcome of counting, the cost, and the cost of an explanation.
     fn counted(schema: &Value, input: &Value) -> (Result<(), TooMuch>, u64, u64) {
         let own_uri: Uri<String> = uri::from_str("json-schema:///").expect("a URI");
         let resource = Draft::Draft202012.create_resource(schema.clone());
         let registry = Registry::new().draft(Draft::Draft202012).add("json-schema:///", resource);
         let registry = registry.and_then(|registry| registry.prepare()).expect("a schema");
-        // Each costs one for each byte that it is searched in; the last, for one byte, so much as may be spent on it.
+        // The number of steps for each byte. For the last pattern, one byte costs all that remains.
         let states = [("p", STEPS), ("q", 2 * STEPS), ("all", STEPS * (APPLIED as usize - 1))];
         let states = states.map(|(pattern, states)| (pattern.to_string(), states)).into();
         let mut effort = Effort::new(&states);
@@ -272,7 +273,7 @@ mod tests {
             (json!({}), json!(1), 1),
             (objects(NAMES - 1), json!(1), 1),
             (objects(3 * NAMES), json!(1), 1 + 3),
-            // What is compared, with as much of the text or of the schema as there is.
+            // Comparisons, which cost in proportion to the text or the schema.
             (json!({"pattern": "p"}), text(5), 1 + 5),
             (json!({"pattern": "q"}), text(5), 1 + 10),
             (json!({"pattern": "p"}), json!(["xxxxx"]), 1),
@@ -288,14 +289,14 @@ mod tests {
             (json!({"uniqueItems": false}), json!(vec![1; 2 * COMPARED - 1]), 1),
             (json!({"properties": objects(2 * NAMES)}), json!({}), 1 + 2),
             (json!({"properties": objects(2 * NAMES)}), json!([]), 1),
-            // Where it is, and what it refers to.
+            // The base URI, and the reference.
             (json!({"$id": format!("https://example.com/{}", "x".repeat(3 * COMPARED - 36))}), json!(1), 1 + 3),
             (json!({"$ref": "#/$defs/a", "$defs": {"a": {}}}), json!(1), 1 + 1),
             (json!({"$ref": reference, "$defs": {long.clone(): {}}}), json!(1), 1 + 1 + 1),
             (json!({"$ref": format!("json-schema:///{reference}"), "$defs": {long: {}}}), json!(1), 1 + 1 + 1),
             (json!({"$dynamicRef": "#a", "$defs": {"a": {"$dynamicAnchor": "a"}}}), json!(1), 1 + 1),
             (json!({"$id": "https://example.com/o", "$ref": "p", "$defs": {"p": {"$id": "p"}}}), json!(1), 1 + 1),
-            // What is applied to the input itself.
+            // Sub-schemas for the input itself.
             (json!({"allOf": [{}, {}, {}]}), json!(1), 1 + 3),
             (json!({"anyOf": [{}, {}, {}]}), json!(1), 1 + 3),
             (json!({"oneOf": [{}, {}, {}]}), json!(1), 1 + 3),
@@ -305,14 +306,14 @@ mod tests {
             (json!({"else": {}}), json!(1), 1 + 1),
             (json!({"dependentSchemas": {"a": {}, "b": {}}}), json!(1), 1 + 2),
             (json!({"dependencies": {"a": {}, "b": {}}}), json!(1), 1 + 2),
-            // To its members.
+            // Sub-schemas for members.
             (json!({"properties": {"a": {}, "b": {}, "c": {}}}), json!({"a": 1, "b": 1, "d": 1}), 1 + 2),
             (json!({"patternProperties": {"p": {}, "q": {}}}), json!({"a": 1, "bc": 1}), 1 + (3 + 2) + (6 + 2)),
             (json!({"additionalProperties": {}}), json!({"a": 1, "b": 1, "c": 1}), 1 + 3),
             (json!({"unevaluatedProperties": {}}), json!({"a": 1, "b": 1, "c": 1}), 1 + 3),
             (json!({"propertyNames": {}}), json!({"a": 1, "x".repeat(3 * STEPS): 1}), 1 + 1 + (3 + 1)),
             (json!({"propertyNames": {"pattern": "p"}}), json!({"abc": [1, 2]}), 1 + 1 + 3),
-            // To its items.
+            // Sub-schemas for items.
             (json!({"prefixItems": [{}, {}]}), json!([1, 1, 1]), 1 + 2),
             (json!({"items": [{}, {}]}), json!([1, 1, 1]), 1 + 2),
             (json!({"items": {}}), json!([1, 1, 1]), 1 + 3),
@@ -334,7 +335,7 @@ mod tests {
             (json!({"unevaluatedItems": {}, "not": {}}), json!(1), 1 + 1 + 1),
             (json!({"unevaluatedItems": {}, "allOf": [{}]}), json!(1), 1 + 1 + 2),
             (json!({"unevaluatedProperties": {}, "allOf": [{"allOf": [{}]}]}), json!(1), 1 + (1 + 1) + (2 + 3)),
-            // Nothing is evaluated of what is in it: that is a value of its own.
+            // The member is a value of its own, of which nothing is searched.
             (
                 json!({"unevaluatedProperties": {}, "allOf": [{"properties": {"a": {"allOf": [{}]}}}]}),
                 json!({"a": 1}),

@@ -1,9 +1,10 @@
-//! The same page for who reads no OpenMetrics.
+//! The page for clients that do not read OpenMetrics.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// A page of OpenMetrics as Prometheus text 0.0.4: there a counter is called as its sample is, and nothing says units or the end.
+/// Converts a page of OpenMetrics to Prometheus text 0.0.4, in which a counter has the name of its
+/// sample, and which has no lines for units and for the end.
 pub(crate) fn prometheus_text(page: &str) -> String {
     let kind = |line: &'_ str| {
         line.strip_prefix("# TYPE ")?.split_once(' ').map(|(name, kind)| (name.to_string(), kind == "counter"))
@@ -14,7 +15,7 @@ pub(crate) fn prometheus_text(page: &str) -> String {
     for line in page.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
         let said =
             ["# HELP ", "# TYPE "].into_iter().find_map(|word| Some((word, line.strip_prefix(word)?.split_once(' ')?)));
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match said {
             Some((word, (name, rest))) if counters.contains(name) => writeln!(text, "{word}{name}_total {rest}"),
             Some(_) | None => writeln!(text, "{line}"),

@@ -1,4 +1,4 @@
-//! How spans are made, each with the names of all that is said of it later.
+//! Creation of spans, with all fields that are recorded later.
 
 use arcp_proto::id::{JobId, SessionId};
 use arcp_proto::runtime::JobRecord;
@@ -8,7 +8,7 @@ use tracing::field::{Empty, display};
 use super::TARGET;
 use crate::trace_context::{Caller, SpanContext};
 
-/// The span of a session, from when its id was made.
+/// The span of a session, which begins at the time in its id.
 pub(super) fn session(session: SessionId) -> Span {
     let at = SpanContext::of_session(session);
     tracing::info_span!(
@@ -26,11 +26,11 @@ pub(super) fn session(session: SessionId) -> Span {
     )
 }
 
-/// Where a job stands, below what, and who asked for it.
+/// The place of a job's span: its parent, its link and its caller.
 pub(super) struct Place {
     pub(super) at: SpanContext,
     pub(super) parent: Option<SpanContext>,
-    /// In which trace that of its parent job is, if that is another one.
+    /// The span of the parent job, if that is in another trace.
     pub(super) linked: Option<SpanContext>,
     pub(super) caller: Caller,
 }
@@ -68,7 +68,7 @@ pub(super) fn job(record: &JobRecord, place: &Place, parent: &Span) -> Span {
     )
 }
 
-/// The span of what a job has another agent do.
+/// The span of a delegation.
 pub(super) fn delegation(record: &JobRecord, at: SpanContext, above: SpanContext, parent: &Span) -> Span {
     tracing::info_span!(
         target: TARGET,
@@ -109,26 +109,26 @@ pub(super) fn operation(parent: &Span, name: &'static str) -> Span {
     )
 }
 
-/// An operation of a job.
+/// The span of an operation of a job.
 pub(super) fn operation_of(job: JobId, parent: &Span, name: &'static str) -> Span {
     let span = operation(parent, name);
     span.record("arcp.job_id", display(job));
     span
 }
 
-/// Says that it did not work, if so.
+/// Marks a failed span as an error.
 pub(super) fn fail(span: &Span, failed: bool) {
     if failed {
         span.record("otel.status_code", "ERROR");
     }
 }
 
-/// Somebody else tells how it ends.
+/// Marks a span as unfinished: another process reports its end.
 pub(super) fn leave(span: &Span) {
     span.record("unfinished", true);
 }
 
-/// Something happened meanwhile.
+/// Adds an event to a span.
 pub(super) fn note(span: &Span, what: &'static str) {
     tracing::info!(target: TARGET, parent: span, "{what}");
 }

@@ -17,14 +17,13 @@ use tracing::field::display;
 use super::begin::{self, Place};
 use crate::trace_context::{Caller, SpanContext};
 
-/// Tools of a job that are called and have no result yet: of more, the first one's span
-/// ends.
+/// The most open tool calls of a job; beyond that, the span of the first one ends.
 pub const TOOLS_PER_JOB: usize = 64;
 
-/// Longest name of a tool or a call in bytes that is shown.
+/// The longest shown name of a tool or a call, in bytes.
 const NAME_BYTES: usize = 128;
 
-/// What is open of a job. What comes first is closed first.
+/// The open spans of a job. Fields are dropped in order, so inner spans are closed first.
 pub(super) struct JobSpans {
     tools: VecDeque<(String, Span)>,
     asked: BTreeMap<CallId, Span>,
@@ -34,11 +33,11 @@ pub(super) struct JobSpans {
     id: JobId,
     at: SpanContext,
     caller: Caller,
-    /// What it may still spend.
+    /// The remaining budget.
     pub(super) left: Budget,
 }
 
-/// What a tool is called with, or gives.
+/// The body of a tool call, or of its result.
 #[derive(Deserialize)]
 struct Tool<'a> {
     #[serde(borrow)]
@@ -50,14 +49,14 @@ struct Tool<'a> {
 }
 
 impl JobSpans {
-    /// A job was accepted; `parent`: the job that has it done.
+    /// Begins the spans of an accepted job; `parent` is the job that delegated it.
     pub(super) fn begin(record: &JobRecord, parent: Option<&JobSpans>) -> JobSpans {
         let said = &record.invocation;
         let caller = Caller::of(&record.trace, said.span.as_deref(), said.unsampled);
         let at = SpanContext::of_job(record.job, &record.trace, caller);
         let named = caller.span.map(|span| SpanContext { span, ..at });
         let delegation = parent.map(|parent| {
-            // The agent of the parent has perhaps spans of its own.
+            // The agent of the parent may have made spans of its own.
             let inherited = caller.span == parent.caller.span;
             let above = named.filter(|_| !inherited && at.trace == parent.at.trace).unwrap_or(parent.at);
             let delegation = parent.at.of_delegation(record.job);
@@ -88,7 +87,7 @@ impl JobSpans {
         }
     }
 
-    /// It is over.
+    /// Ends the spans of a job.
     pub(super) fn end(self, status: FinalStatus, code: Option<&str>) {
         let failed = match status {
             FinalStatus::Error | FinalStatus::TimedOut => true,
@@ -105,25 +104,25 @@ impl JobSpans {
         }
     }
 
-    /// Another run of the runtime tells how it ends.
+    /// Closes the spans; another run of the runtime reports the end of the job.
     pub(super) fn leave(self) {
         begin::leave(&self.job);
         self.delegation.iter().for_each(begin::leave);
     }
 
-    /// Something happened to it.
+    /// Adds an event to the span of the job.
     pub(super) fn note(&self, what: &'static str) {
         begin::note(&self.job, what);
     }
 
-    /// Its agent is started.
+    /// Begins the span of the agent's run.
     pub(super) fn start(&mut self, spec: &AgentSpec) {
         let span = begin::operation_of(self.id, &self.job, "arcp.agent");
         span.record("arcp.agent", display(&spec.agent)).record("arcp.restarts", spec.restarts);
         self.run = Some(span);
     }
 
-    /// Its agent is gone.
+    /// Ends the span of the agent's run.
     pub(super) fn exit(&mut self, exit: &AgentExit) {
         if let Some(span) = self.run.take() {
             let (outcome, code) = match exit {
@@ -138,7 +137,7 @@ impl JobSpans {
         self.asked.clear();
     }
 
-    /// Its agent says something.
+    /// Notes an event of the agent.
     pub(super) fn hear(&mut self, kind: &EventKind, body: &Json) {
         let (is_call, is_result) = (*kind == EventKind::ToolCall, *kind == EventKind::ToolResult);
         if !is_call && !is_result {
@@ -163,7 +162,7 @@ impl JobSpans {
         }
     }
 
-    /// Its agent asks something.
+    /// Begins the span of a call.
     pub(super) fn ask(&mut self, id: CallId, call: &AgentCall) {
         let name = match call {
             AgentCall::Authorize { .. } => "arcp.authorize",
@@ -171,7 +170,7 @@ impl JobSpans {
             AgentCall::Ask { .. } => "arcp.ask",
             AgentCall::RenewCredential { .. } => "arcp.renew_credential",
             AgentCall::PutArtifact(_) => "arcp.put_artifact",
-            // What it has done is a span already, and what it says is no operation.
+            // A delegation has a span already, and an event is not an operation.
             AgentCall::Delegate(_)
             | AgentCall::Emit { .. }
             | AgentCall::Chunk { .. }
@@ -191,7 +190,7 @@ impl JobSpans {
         self.asked.insert(id, span);
     }
 
-    /// Its agent is answered.
+    /// Ends the span of a call.
     pub(super) fn answer(&mut self, id: CallId, reply: &AgentReply) {
         let Some(span) = self.asked.remove(&id) else {
             return;
@@ -215,7 +214,7 @@ impl JobSpans {
     }
 }
 
-/// What a lease grants, by name.
+/// The namespaces that a lease grants.
 fn names(lease: &Json) -> Option<String> {
     let names: Vec<String> =
         serde_json::from_str::<BTreeMap<String, &RawValue>>(lease.as_str()).ok()?.into_keys().collect();
