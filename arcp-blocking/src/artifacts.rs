@@ -1,5 +1,5 @@
-//! Artifacts that do not fit a frame: left in parts, fetched in ranges, and listed
-//! (RFC §16, §21).
+//! Artifacts that do not fit into a frame: sent in parts, fetched in ranges, and listed (RFC §16,
+//! §21).
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
@@ -13,42 +13,41 @@ use arcp_proto::model::upload::{ArtifactAnswer, ArtifactPage, ArtifactPart, Arti
 
 use crate::{Client, ClientError};
 
-/// Bytes of a part, and of a range, that a runtime of ours takes unless it is told
-/// otherwise: half of what one frame of it may hold.
+/// The bytes of a part, and of a range, that our runtime accepts by default: half of what one of
+/// its frames may hold.
 pub const PART_BYTES: usize = 512 << 10;
 
-/// Why bytes did not come to where they were to go.
+/// Why a transfer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// The runtime refused it, or the session is over.
+    /// The runtime refused it, or the session has ended.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// What came is not what was left: its SHA-256 is another.
+    /// The received bytes are damaged: they have this SHA-256 instead of that of the artifact.
     #[error("what came is not what was left: its SHA-256 is {0}")]
     Damaged(BlobDigest),
 }
 
-/// What bytes are to be kept as, from the first one on: they are read once for that.
+/// The terms for an artifact of these bytes, which are read from the beginning.
 ///
 /// # Errors
 ///
-/// If they cannot be read.
+/// If the bytes cannot be read.
 pub fn terms_of(media_type: MediaType, from: &mut (impl Read + Seek)) -> io::Result<ArtifactTerms> {
     from.rewind()?;
     let (hasher, size) = hash(from)?;
     Ok(ArtifactTerms::new(media_type, size, hasher.digest()))
 }
 
-/// Leaves bytes with the runtime in parts. Where an earlier attempt of the last minutes
-/// left off, this one goes on; if the runtime ends meanwhile and what it had is gone, this
-/// begins again, once.
+/// Sends bytes to the runtime in parts. It continues an attempt of the last minutes. If the runtime
+/// restarts meanwhile and has lost the parts, it starts again, once.
 ///
 /// # Errors
 ///
-/// If the runtime refuses them, they cannot be read, or the session is over.
+/// If the runtime refuses them, they cannot be read, or the session has ended.
 pub fn upload(
     client: &Client,
     terms: ArtifactTerms,
@@ -62,7 +61,7 @@ pub fn upload(
     }
 }
 
-/// Leaves what the runtime has not got yet.
+/// Sends the parts that the runtime does not have yet.
 fn upload_rest(
     client: &Client,
     terms: ArtifactTerms,
@@ -90,12 +89,12 @@ fn upload_rest(
     Ok(keep_parts(client, terms)?)
 }
 
-/// Sends some of the bytes of an artifact that is to be; gives how many have come. None of
-/// them at 0 ask for that.
+/// Sends a part of an artifact; returns how many bytes the runtime has received. An empty part at 0
+/// only asks for that number.
 ///
 /// # Errors
 ///
-/// If the runtime refuses them, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, ClientError> {
     let offset = part.offset;
     match client.ask(|answer| Command::AboutArtifacts(ArtifactWish::Part(part), answer))? {
@@ -104,16 +103,16 @@ pub fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, ClientError
     }
 }
 
-/// Has the runtime keep what has come in parts.
+/// Has the runtime keep the artifact whose parts were sent.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub fn keep_parts(client: &Client, terms: ArtifactTerms) -> Result<ArtifactRef, ClientError> {
     client.ask(|answer| Command::KeepParts(terms, answer))
 }
 
-/// The bytes of a part that a runtime takes which takes fewer than it was sent.
+/// The largest part that the runtime accepts, if the error says so.
 fn smaller(error: &ClientError) -> Option<usize> {
     let ClientError::Refused(refusal) = error else { return None };
     let details = refusal.details.as_ref()?.members().ok()?;
@@ -121,37 +120,37 @@ fn smaller(error: &ClientError) -> Option<usize> {
     bound.and_then(|_| details.get("limit")?.parse().ok()).filter(|bound| *bound > 0)
 }
 
-/// Lets go of the parts that have come of these bytes.
+/// Discards the parts of these bytes that the runtime has received.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub fn abandon(client: &Client, digest: BlobDigest) -> Result<(), ClientError> {
     client.ask(|answer| Command::AbandonParts(digest, answer))
 }
 
-/// Fetches some of the bytes of an artifact. A runtime that knows no ranges gives all.
+/// Fetches a range of an artifact. A runtime without support for ranges returns all bytes.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub fn fetch_range(client: &Client, id: WireId, range: ByteRange) -> Result<FetchedArtifact, ClientError> {
     client.ask(|answer| Command::FetchArtifact(id, Some(range), answer))
 }
 
-/// Fetches an artifact into a file that can be read and written, behind what is there of
-/// it already. In the end the file holds all of it, compared with its SHA-256: what was
-/// there of something else is written over.
+/// Fetches an artifact into a file, which must be readable and writable. It continues after the
+/// bytes that the file already has. At the end the SHA-256 of the whole file is compared. If the
+/// file began with other bytes, it is overwritten.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, the file cannot be used, what came is damaged, or the session
-/// is over; the file keeps what has come.
+/// If the runtime refuses it, the file cannot be used, the received bytes are damaged, or the
+/// session has ended. The file keeps the bytes that have come.
 pub fn download(client: &Client, id: &WireId, into: &mut File) -> Result<ArtifactRef, TransferError> {
     into.rewind()?;
     let (hasher, there) = hash(into)?;
     match fetch_behind(client, id, into, (hasher, there)) {
-        // It was the beginning of something else.
+        // The file began with other bytes.
         Err(TransferError::Damaged(_)) if there > 0 => {
             into.set_len(0)?;
             fetch_behind(client, id, into, (BlobHasher::default(), 0))
@@ -169,14 +168,14 @@ fn fetch_behind(
     loop {
         let range = ByteRange { offset, length: PART_BYTES as u64 };
         let fetched = match fetch_range(client, id.clone(), range) {
-            // There is more than there is of the artifact.
+            // The file is longer than the artifact.
             Err(ClientError::Refused(refusal)) if offset > 0 && refusal.code == ErrorCode::InvalidRequest => {
                 return Err(TransferError::Damaged(hasher.digest()));
             }
             fetched => fetched?,
         };
         if fetched.offset != offset {
-            // All of it came.
+            // The runtime has sent all bytes.
             into.set_len(0)?;
             (hasher, offset) = (BlobHasher::default(), 0);
         }
@@ -195,12 +194,12 @@ fn fetch_behind(
     }
 }
 
-/// Fetches an artifact and writes it on, as it comes. In the end it is compared with its
-/// SHA-256.
+/// Fetches an artifact and writes it to `to` as it arrives. At the end its SHA-256 is compared.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, nobody takes it, what came is damaged, or the session is over.
+/// If the runtime refuses it, writing fails, the received bytes are damaged, or the session has
+/// ended.
 pub fn stream(client: &Client, id: &WireId, to: &mut impl io::Write) -> Result<ArtifactRef, TransferError> {
     let (mut hasher, mut offset) = (BlobHasher::default(), 0);
     loop {
@@ -225,7 +224,7 @@ pub fn stream(client: &Client, id: &WireId, to: &mut impl io::Write) -> Result<A
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub fn list(client: &Client, query: ArtifactQuery) -> Result<ArtifactPage, ClientError> {
     match client.ask(|answer| Command::AboutArtifacts(ArtifactWish::List(query), answer))? {
         ArtifactAnswer::Page(page) => Ok(page),
@@ -233,7 +232,7 @@ pub fn list(client: &Client, query: ArtifactQuery) -> Result<ArtifactPage, Clien
     }
 }
 
-/// The SHA-256 of what is left to read, and how many bytes that is.
+/// The SHA-256 of the remaining bytes, and their number.
 fn hash(from: &mut impl Read) -> io::Result<(BlobHasher, u64)> {
     let (mut hasher, mut size, mut buffer) = (BlobHasher::default(), 0, vec![0; 64 << 10]);
     loop {

@@ -1,5 +1,4 @@
-//! The client: one thread that keeps the session alive, and handles for
-//! whoever gives commands.
+//! The client: one thread that keeps the session alive, and handles for threads that give commands.
 
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
@@ -33,20 +32,20 @@ use crate::dial::{Closer, Dialer, Wire};
 use crate::job::{Held, Job, Unread};
 use crate::open::OpenClient;
 
-/// Messages to the driver that may queue up.
+/// The most messages to the driver that may be queued.
 const QUEUE: usize = 64;
-/// Messages of extensions that an application may leave untaken; those that
-/// come then are dropped, and jobs that are handed over then are not followed.
+/// How many messages of extensions may wait for the application. Further ones are dropped, and
+/// further jobs that are handed over are not followed.
 const UNTAKEN: usize = 1024;
-/// The longest answer about what a runtime counts.
+/// The largest answer to a request for the counts of a runtime, in bytes.
 #[cfg(feature = "websocket")]
 const STATS_BYTES: usize = 64 << 10;
-/// How long the end of a program waits for the session to be closed.
+/// How long dropping a client waits until the session is closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session with a runtime. It survives lost connections.
 ///
-/// Dropping it closes the session; jobs go on.
+/// Dropping it closes the session; its jobs go on.
 #[derive(Debug)]
 pub struct Client {
     messages: SyncSender<Message>,
@@ -55,9 +54,9 @@ pub struct Client {
     family: Family,
     /// Messages of extensions that the application has not taken.
     untaken: Mutex<Receiver<Extension>>,
-    /// Jobs that were handed over to this session, and the application has not taken.
+    /// Jobs that were handed over and that the application has not taken.
     handed: Mutex<Receiver<Result<Job, SessionEnd>>>,
-    /// Ends when the driver has.
+    /// Disconnected once the driver has ended.
     gone: Mutex<Receiver<()>>,
 }
 
@@ -67,10 +66,10 @@ enum Message {
     Dialed(u64, Box<io::Result<Wire>>),
     Bytes(u64, Vec<u8>),
     Lost(u64, String),
-    /// Break the transport, as a bad network would.
+    /// Break the transport, like a network failure.
     Cut,
     Close,
-    /// Go without a word.
+    /// Leave without closing the session.
     Leave(Sender<Option<ResumeClaim>>),
 }
 
@@ -85,28 +84,26 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If no connection comes about within `give_up_after`, the server is not to
-    /// be trusted, others could read the credential on its way, or the runtime
-    /// refuses the session.
+    /// If no connection can be opened within `give_up_after`, the server cannot be trusted, others
+    /// could read the credential on the network, or the runtime refuses the session.
     pub fn connect(target: Target, config: ClientConfig) -> Result<Client, ClientError> {
         Client::connect_with(target, &Security::default(), config)
     }
 
-    /// The same, with this to protect it.
+    /// As [`connect`](Self::connect), with these security settings.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); also if the files of the security cannot be
-    /// read.
+    /// As [`connect`](Self::connect); also if the files of `security` cannot be read.
     pub fn connect_with(target: Target, security: &Security, config: ClientConfig) -> Result<Client, ClientError> {
         security.allows(&target, &config.credential)?;
         let dialer = Dialer::new(target, security, config.open_timeout, config.limits.frame_bytes)?;
         Client::connect_by(dialer, config)
     }
 
-    /// The same, where somebody else speaks what the target does, such as
-    /// `arcp-tokio-adapter` with HTTP/2: this opens a stream with one frame a line for
-    /// each connection, in the time that it is given.
+    /// As [`connect_with`](Self::connect_with), over a transport of another crate, such as HTTP/2
+    /// of `arcp-tokio-adapter`. For each connection, `open` opens a stream with one frame per line,
+    /// within the given time.
     ///
     /// # Errors
     ///
@@ -128,7 +125,7 @@ impl Client {
         let (ready, accepted) = channel();
         let (extensions, untaken) = sync_channel(UNTAKEN);
         let unread = Arc::new(Unread::default());
-        // Whoever takes none gets no more.
+        // If the application takes none, further ones are dropped.
         let extensions = move |message| drop(extensions.try_send(message));
         let (taker, handed) = taker(&unread);
         let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions, taker)?;
@@ -144,7 +141,7 @@ impl Client {
         Ok(Client { messages, welcome, unread, family, untaken, handed, gone })
     }
 
-    /// What the runtime said when it accepted the session first.
+    /// The welcome of the first session.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -153,7 +150,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, or the session is over.
+    /// If the runtime refuses it, or the session has ended.
     pub fn submit(&self, submit: Submit) -> Result<Job, ClientError> {
         self.submitted(submit, None)
     }
@@ -179,8 +176,7 @@ impl Client {
         }
     }
 
-    /// What can be asked of a runtime of the open family only; `None` where
-    /// the other is spoken.
+    /// Requests that only the open family has; `None` if the session speaks hello.
     pub fn open(&self) -> Option<OpenClient<'_>> {
         self.family.has_open_requests().then_some(OpenClient::of(self))
     }
@@ -189,7 +185,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime does not show it, or the session is over.
+    /// If the runtime does not show the job, or the session has ended.
     pub fn watch(&self, watch: Watch) -> Result<Job, ClientError> {
         let (follower, updates) = self.follower();
         let watching = self.ask(|answer| Command::Watch(watch, follower, answer))?;
@@ -200,7 +196,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub fn unwatch(&self, job: WireId) -> Result<(), ClientError> {
         self.give(Message::Command(Box::new(Command::Unwatch(job))))
     }
@@ -209,94 +205,92 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, or the session is over.
+    /// If the runtime refuses it, or the session has ended.
     pub fn list(&self, query: ListQuery) -> Result<JobPage, ClientError> {
         self.ask(|answer| Command::List(query, answer))
     }
 
-    /// Cancels a job; waits until that is acknowledged, not until it ended.
+    /// Cancels a job; waits until the runtime acknowledges that, not until the job has ended.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, or the session is over.
+    /// If the runtime refuses it, or the session has ended.
     pub fn cancel(&self, job: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.ask(|answer| Command::Cancel(job, reason, None, answer))
     }
 
-    /// Answers a question of a job; waits until the answer counts.
+    /// Answers a question of a job; waits until the answer is accepted.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if the question is closed,
-    /// with `responded_by` in the details if somebody was first, `InvalidRequest`
-    /// if the answer does not fit, and the question stays open. Also if the session
-    /// is over, or cannot answer.
+    /// If the runtime refuses it: `FailedPrecondition` if the question is closed, with
+    /// `responded_by` in the details if somebody else answered first; `InvalidRequest` if the
+    /// answer does not fit, and the question stays open. Also if the session has ended, or may not
+    /// answer.
     pub fn answer(&self, answering: Answering) -> Result<(), ClientError> {
         self.ask(|answer| Command::Answer(answering, answer))
     }
 
-    /// Says something to the agent of a job while it runs; waits until that is kept
-    /// for the agent. The job is blocked until the agent goes on.
+    /// Interrupts the agent of a job with a message; waits until the runtime has the message for
+    /// the agent. The job is blocked until the agent goes on.
     ///
     /// # Errors
     ///
     /// If the runtime refuses it: `Unimplemented` if the agent observes no interrupts,
-    /// `FailedPrecondition` if it does not run. Also if the session is over, or cannot
+    /// `FailedPrecondition` if the job does not run. Also if the session has ended, or may not
     /// interrupt.
     pub fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
         self.ask(|answer| Command::Interrupt(job, prompt, answer))
     }
 
-    /// Says something in a stream to the agent of a job that takes input; waits until
-    /// the runtime has it for the agent. [`StreamSender`](crate::StreamSender) does all
-    /// of a stream.
+    /// Opens, writes or closes a stream to the agent of a job; waits until the runtime has the
+    /// request for the agent. [`StreamSender`](crate::StreamSender) handles a whole stream.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent takes no input,
-    /// `ResourceExhausted` while it has enough to take. Also if the session is over, or
-    /// cannot open streams.
+    /// If the runtime refuses it: `Unimplemented` if the agent takes no input, `ResourceExhausted`
+    /// while too much waits for the agent. Also if the session has ended, or may not open streams.
     pub fn say_in_stream(&self, request: StreamRequest) -> Result<(), ClientError> {
         self.ask(|answer| Command::Stream(request, answer))
     }
 
-    /// [`answer`](Self::answer), without waiting: what comes of it is received.
+    /// As [`answer`](Self::answer), without waiting: the outcome arrives on the channel.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub fn answer_later(&self, answering: Answering) -> Result<Receiver<Result<(), ClientError>>, ClientError> {
         self.asked(|answer| Command::Answer(answering, answer))
     }
 
-    /// Lists the sessions of everybody, for an operator or auditor.
+    /// Lists the sessions of all principals, for an operator or auditor.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it or has no word for it, or the session is over.
+    /// If the runtime refuses it or does not support it, or the session has ended.
     pub fn sessions(&self, query: SessionQuery) -> Result<SessionPage, ClientError> {
         self.ask(|answer| Command::Sessions(query, answer))
     }
 
-    /// Leaves bytes with the runtime, until their time is over (RFC §16).
+    /// Leaves an artifact with the runtime, which keeps it for a time (RFC §16).
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it or has no word for it, or the session is over.
+    /// If the runtime refuses it or does not support it, or the session has ended.
     pub fn put_artifact(&self, put: PutArtifact) -> Result<ArtifactRef, ClientError> {
         self.ask(|answer| Command::PutArtifact(put, answer))
     }
 
-    /// Fetches an artifact that this principal has left.
+    /// Fetches an artifact of this principal.
     ///
     /// # Errors
     ///
-    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if it is gone.
+    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if the artifact is gone.
     pub fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
         self.ask(|answer| Command::FetchArtifact(id, None, answer))
     }
 
-    /// Lets go of an artifact, or of one that is gone.
+    /// Releases an artifact. It is no error if the artifact is gone.
     ///
     /// # Errors
     ///
@@ -305,22 +299,23 @@ impl Client {
         self.ask(|answer| Command::ReleaseArtifact(id, answer))
     }
 
-    /// Runs a graph of steps as one job (RFC §6.2): an object with its `steps`, or the list of
-    /// them, and what it works on. For a lease, a key or a time limit submit what
-    /// [`workflow::submit`] gives.
+    /// Runs a graph of steps as one job (RFC §6.2). `steps` is an object with `steps`, or the list
+    /// of them; `input` is the input of the graph. To set a lease, a key or a time limit, submit
+    /// the result of
+    /// [`workflow::submit`].
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, with the step that is wrong, or the session is over.
+    /// If the runtime refuses it, with the invalid step, or the session has ended.
     pub fn start_workflow(&self, steps: &Json, input: Option<&Json>) -> Result<Job, ClientError> {
         self.submit(workflow::submit(steps, input))
     }
 
-    /// Has jobs submitted at times, whoever is there then (RFC §10.6).
+    /// Has jobs submitted at times, whether or not a client is connected then (RFC §10.6).
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it or has no word for it, or the session is over.
+    /// If the runtime refuses it or does not support it, or the session has ended.
     pub fn schedule(&self, wish: NewSchedule) -> Result<Scheduled, ClientError> {
         self.ask(|answer| Command::Schedule(Box::new(wish), answer))
     }
@@ -334,11 +329,11 @@ impl Client {
         self.ask(|answer| Command::Schedules(query, answer))
     }
 
-    /// Pauses a schedule, or has it go on from its next time.
+    /// Pauses a schedule, or resumes it from its next time.
     ///
     /// # Errors
     ///
-    /// As [`schedule`](Self::schedule); `JobNotFound` if there is none.
+    /// As [`schedule`](Self::schedule); `JobNotFound` if there is no such schedule.
     pub fn change_schedule(&self, change: ScheduleChange) -> Result<(), ClientError> {
         self.ask(|answer| Command::ChangeSchedule(change, answer))
     }
@@ -352,13 +347,13 @@ impl Client {
         self.ask(|answer| Command::Cancel(id, reason, None, answer))
     }
 
-    /// What can be asked about checkpoints of jobs (RFC §19).
+    /// Requests about checkpoints of jobs (RFC §19).
     pub fn checkpoints(&self) -> Checkpoints<'_> {
         Checkpoints { client: self }
     }
 
-    /// Takes a session from its client, as an operator; its jobs go on. Waits until
-    /// nothing brings it back.
+    /// Takes a session from its client, as an operator; its jobs go on. Waits until the end of the
+    /// session is durable.
     ///
     /// # Errors
     ///
@@ -367,8 +362,8 @@ impl Client {
         self.ask(|answer| Command::Evict(eviction, answer))
     }
 
-    /// Has this decide on permissions that followed jobs ask for from now on, before
-    /// anything else in this client may: what it denies is denied.
+    /// Has this handler decide on permissions that followed jobs ask for, before anything else in
+    /// this client can answer: a denial is final.
     ///
     /// ```no_run
     /// # use arcp_blocking::Client;
@@ -383,32 +378,33 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub fn decide_permissions(&self, handler: impl PermissionHandler + 'static) -> Result<(), ClientError> {
         self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler)))))
     }
 
-    /// Makes a job somebody else's, with the right to cancel it; waits until that
-    /// counts. Sessions of that one take jobs if they offer
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), as this one must.
+    /// Hands a job over to another owner, with the right to cancel it; waits until that is durable.
+    /// Sessions take jobs if they offer
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), which this
+    /// session must offer too.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if nobody takes the job, or it
-    /// cannot be handed over as it stands, `ResourceExhausted` if there is no room for
-    /// it. Also if the session is over, or hands nothing over.
+    /// If the runtime refuses it: `FailedPrecondition` if no session takes the job or it cannot be
+    /// handed over in its state, `ResourceExhausted` if there is no room for it. Also if the
+    /// session has ended, or may not hand jobs over.
     pub fn hand_over(&self, wish: HandOver) -> Result<(), ClientError> {
         self.ask(|answer| Command::HandOver(wish, answer))
     }
 
-    /// The next job that somebody hands over to this session, if one is in time. It is
-    /// followed from then on. A session is handed jobs if it offers
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff): whoever offers it
-    /// takes them by this, or lists and watches them later.
+    /// The next job that is handed over to this session, if one comes within `span`. It is followed
+    /// from then on. A session gets jobs only if it offers
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff). Its
+    /// application takes them with this function, or lists and watches them later.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub fn next_handed_job(&self, span: Duration) -> Result<Option<Job>, ClientError> {
         match self.handed.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(span) {
             Ok(handed) => handed.map(Some).map_err(ClientError::Ended),
@@ -417,35 +413,33 @@ impl Client {
         }
     }
 
-    /// Is known to the runtime by another credential from now on: the session is renewed by it,
-    /// so that it does not end with the earlier one. In the hello family, which has no word
-    /// for that, the client comes back to its session on another connection, and nothing is missed.
-    /// It has to be of the same principal.
+    /// Authenticates with another credential of the same principal, so that the session does not
+    /// end when the earlier credential expires. The hello family has no message for that: its
+    /// client resumes the session on another connection, and misses nothing.
     ///
     /// # Errors
     ///
-    /// If the session is over. Whether the runtime takes the credential shows later: a session
-    /// that it does not renew ends when the earlier one expires.
+    /// If the session has ended. Whether the runtime accepts the credential shows later: a session
+    /// that is not renewed ends when the earlier credential expires.
     pub fn renew(&self, credential: Credential) -> Result<(), ClientError> {
         self.renewer().renew(credential)
     }
 
-    /// What renews this session from another thread. It keeps no session open.
+    /// A handle that renews this session from another thread. It does not keep the session open.
     pub fn renewer(&self) -> Renewer {
         Renewer { messages: self.messages.clone() }
     }
 
-    /// Breaks the connection, as a bad network would. The session resumes by
-    /// itself: a way to see that it does.
+    /// Breaks the connection, like a network failure, and the session resumes by itself. For tests.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub fn break_connection(&self) -> Result<(), ClientError> {
         self.give(Message::Cut)
     }
 
-    /// Leaves without closing the session; gives the claim to it, for
+    /// Leaves without closing the session; returns the claim to the session, for
     /// [`ClientConfig::resume`] of another client, if the runtime gave one.
     pub fn leave(self) -> Option<ResumeClaim> {
         let (answer, answered) = channel();
@@ -461,7 +455,7 @@ impl Client {
         self.asked(command)?.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))
     }
 
-    /// Where the answer to a command will come.
+    /// Gives a command; returns the channel for its answer.
     pub(crate) fn asked<T: Send + 'static>(
         &self,
         command: impl FnOnce(Answer<T>) -> Command,
@@ -489,11 +483,11 @@ fn job_of(accepted: Accepted, updates: Receiver<Held>) -> Job {
 
 fn follower(unread: &Arc<Unread>) -> (Follower, Receiver<Held>) {
     let ((sender, updates), unread) = (channel(), unread.clone());
-    // Whoever dropped the job does not want to know.
+    // If the application dropped the job, updates are discarded.
     (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
 }
 
-/// What takes jobs that are handed over, and where they are then.
+/// The function that takes jobs that are handed over, and the channel on which they arrive.
 fn taker(unread: &Arc<Unread>) -> (Taker, Receiver<Result<Job, SessionEnd>>) {
     let ((sender, handed), unread) = (sync_channel(UNTAKEN), unread.clone());
     let take = move |handed: Result<Watching, SessionEnd>| {
@@ -527,14 +521,14 @@ impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.messages.send(Message::Close);
         self.unread.open();
-        // A program that ends now would take with it what was not written.
+        // A program that ends at once would lose unwritten bytes.
         let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = gone.recv_timeout(GOODBYE);
     }
 }
 
-/// What a runtime counts, as JSON, for whoever has the token of an operator or
-/// auditor; `None` for anybody else. Waits for so long.
+/// The counts of a runtime as JSON, for the holder of an operator's or auditor's token; `None` for
+/// any other token. Waits at most `timeout`.
 ///
 /// # Errors
 ///
@@ -557,11 +551,11 @@ struct Driver {
     transport: Dialed,
 }
 
-/// The transport, and how it comes about.
+/// The transport, with the dialer that opens it.
 struct Dialed {
     dialer: Dialer,
     own: SyncSender<Message>,
-    /// Counts transports, so that news of an old one is known as old.
+    /// Counts transports, so that messages about earlier ones are recognised.
     generation: u64,
     wire: Option<(Box<dyn io::Write + Send>, Closer)>,
     unread: Arc<Unread>,
@@ -569,7 +563,7 @@ struct Dialed {
 
 impl Driver {
     fn run(mut self, inbox: &Receiver<Message>) {
-        // It begins to connect.
+        // The first tick begins to connect.
         self.calls.tick(&mut self.transport);
         let mut taken = 0;
         while !self.calls.is_over() {
@@ -582,8 +576,8 @@ impl Driver {
                 Err(RecvTimeoutError::Timeout) => taken = QUEUE,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            // Everything that had arrived by the tick before is handed over once the
-            // inbox is empty, or so many messages were taken as it holds.
+            // A tick means that everything which had arrived by the previous tick was handed over.
+            // That is so when the inbox is empty, or after as many messages as it can hold.
             if taken >= QUEUE {
                 self.calls.tick(&mut self.transport);
                 taken = 0;
@@ -634,7 +628,7 @@ impl Driver {
 }
 
 impl Transport for Dialed {
-    /// On a thread of its own.
+    /// Opens a transport on a thread of its own.
     fn dial(&mut self) {
         self.generation += 1;
         let (generation, dialer, own) = (self.generation, self.dialer.clone(), self.own.clone());
@@ -643,7 +637,7 @@ impl Transport for Dialed {
             let _ = own.send(Message::Dialed(generation, Box::new(wire)));
         };
         if let Err(error) = std::thread::Builder::new().name("arcp-dial".to_string()).spawn(dial) {
-            // Where there is no room for it, opening takes too long.
+            // If the queue is full too, the attempt times out.
             let _ = self.own.try_send(Message::Dialed(generation, Box::new(Err(error))));
         }
     }
@@ -652,7 +646,7 @@ impl Transport for Dialed {
         if let Some((writer, closer)) = &mut self.wire
             && write(writer, framing).is_err()
         {
-            // The reader notices and says why.
+            // The reader notices it and reports the reason.
             closer.close();
         }
     }
@@ -666,7 +660,7 @@ impl Transport for Dialed {
 }
 
 fn write(writer: &mut impl io::Write, framing: &mut Framing) -> io::Result<()> {
-    // Once it is written, a pong that found no room may follow.
+    // Once the output is written, a pong that was held back may follow.
     while !framing.output().is_empty() {
         let bytes = framing.output().len();
         let written = writer.write_all(framing.output());
@@ -693,7 +687,7 @@ fn read(mut reader: Box<dyn io::Read + Send>, generation: u64, own: &SyncSender<
     }
 }
 
-/// What can be asked about checkpoints of jobs.
+/// Requests about checkpoints of jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoints<'c> {
     client: &'c Client,
@@ -704,14 +698,13 @@ impl Checkpoints<'_> {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent gives none, `Timeout` if it
-    /// takes too long. Also if the runtime has no word for it, or the session is over.
+    /// If the runtime refuses it: `Unimplemented` if the agent makes no checkpoints, `Timeout` if
+    /// it takes too long. Also if the runtime does not support it, or the session has ended.
     pub fn create(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
         self.client.ask(|answer| Command::CreateCheckpoint(wish, answer))
     }
 
-    /// Runs a job that begins at a checkpoint of another one (RFC §19); waits until it is
-    /// accepted.
+    /// Runs a job that begins at a checkpoint of another job (RFC §19); waits until it is accepted.
     ///
     /// # Errors
     ///
@@ -722,7 +715,7 @@ impl Checkpoints<'_> {
         Ok(job_of(accepted, updates))
     }
 
-    /// Lists the checkpoints of a job that are kept.
+    /// Lists the kept checkpoints of a job.
     ///
     /// # Errors
     ///

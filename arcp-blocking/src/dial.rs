@@ -1,4 +1,4 @@
-//! How a client connects.
+//! Opening of transports.
 
 #[cfg(feature = "stdio")]
 mod program;
@@ -26,7 +26,7 @@ use self::tls::Tls;
 #[cfg(feature = "websocket")]
 use self::websocket::Channel;
 
-/// How long a peer may take nothing before a write is given up.
+/// How long a peer may read nothing before a write fails.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An open transport.
@@ -37,7 +37,7 @@ pub(crate) struct Wire {
     pub(crate) closer: Closer,
 }
 
-/// Ends a transport; whoever reads from it notices.
+/// Closes a transport; its reader then ends.
 pub(crate) struct Closer(Box<dyn Fn() + Send>);
 
 impl Closer {
@@ -50,16 +50,16 @@ impl Closer {
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     pub(crate) target: Target,
-    /// For each attempt.
+    /// The time for each attempt.
     timeout: Duration,
     frame_bytes: usize,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
-    /// Somebody else's way there.
+    /// Opens streams by another crate's transport, if there is one.
     opener: Option<Opener>,
 }
 
-/// Opens streams with one frame a line.
+/// Opens streams with one frame per line.
 #[derive(Clone)]
 struct Opener(Arc<dyn Fn(Duration) -> io::Result<UnixStream> + Send + Sync>);
 
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Opener {
 impl Dialer {
     /// # Errors
     ///
-    /// If the target has TLS, and the files of the security cannot be used.
+    /// If the target uses TLS, and the files of the security settings cannot be used.
     #[cfg_attr(not(feature = "tls"), allow(unused_variables, reason = "only TLS is told whom to trust"))]
     pub(crate) fn new(
         target: Target,
@@ -90,7 +90,7 @@ impl Dialer {
         })
     }
 
-    /// Has this open the streams to a target.
+    /// A dialer that opens its streams with this function.
     pub(crate) fn over(
         target: Target,
         open: impl Fn(Duration) -> io::Result<UnixStream> + Send + Sync + 'static,
@@ -132,8 +132,7 @@ impl Dialer {
         }
     }
 
-    /// What a runtime answers to a request for its counts; `None` if whoever has
-    /// this token may not know.
+    /// The counts of a runtime; `None` if the token does not permit them.
     #[cfg(feature = "websocket")]
     pub(crate) fn stats(&self, token: &Secret) -> io::Result<Option<String>> {
         let Target::WebSocket { host, port, .. } = &self.target else {
@@ -144,7 +143,7 @@ impl Dialer {
         websocket::stats(channel, host, *port, token, self.frame_bytes)
     }
 
-    /// Connects, and encrypts what the target wants encrypted.
+    /// Connects, with TLS if the target uses it.
     #[cfg(feature = "websocket")]
     fn channel(&self, host: &str, port: u16, until: Instant) -> io::Result<Channel> {
         match &self.target {
@@ -163,7 +162,7 @@ impl Dialer {
     }
 }
 
-/// One frame a line, to a peer that has to read in time.
+/// One frame per line, with a bound on how long the peer may not read.
 fn lines(stream: UnixStream, frame_bytes: usize) -> io::Result<Wire> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);

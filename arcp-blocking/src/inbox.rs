@@ -6,15 +6,14 @@ use arcp_host::client::Command;
 
 use crate::client::{Client, ClientError};
 
-/// Where it is received, once, that people are asked something in a job that this
-/// session may see: at once the first time on a connection, and where something was
-/// asked since that was received last. Whoever asks for the next time before it lists
-/// the jobs that are blocked misses none; asking again ends the wait before.
+/// Returns a channel that receives one message when people are asked something in a job that this
+/// session may see: at once for the first call on a connection, or if something was asked since the
+/// last message. To miss no question, call it again before listing the blocked jobs. A new call
+/// ends the previous wait.
 ///
 /// # Errors
 ///
-/// If the session is over; what is received is an error if the runtime has no word for
-/// it.
+/// If the session has ended. The message is an error if the runtime does not support it.
 pub fn next_prompt(client: &Client) -> Result<Receiver<Result<(), ClientError>>, ClientError> {
     client.asked(Command::AwaitPrompt)
 }

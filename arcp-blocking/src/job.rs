@@ -1,4 +1,4 @@
-//! A job that is being followed: what happens in it, until it ends.
+//! A job that is being followed: its updates, until it ends.
 
 use std::cell::OnceCell;
 use std::sync::mpsc::Receiver;
@@ -12,27 +12,27 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::JobEvent;
 
-/// Updates the application has not taken before the socket is not read.
+/// How many updates may wait for the application; beyond that, the socket is not read.
 const UNREAD: usize = 8192;
 
 /// A job that is being followed.
 ///
-/// Its updates are taken one after the other, by whichever of these methods.
-/// An application that takes none holds up its own session, so drop a job that
-/// nobody looks at.
+/// Each update is taken once, by any of these methods. If an application takes no updates, its
+/// whole session stalls, so drop a job that is not read.
 #[derive(Debug)]
 pub struct Job {
-    /// The job.
+    /// The id of the job.
     pub id: WireId,
-    /// The agent, as resolved.
+    /// The agent, with its resolved version.
     pub agent: String,
-    /// Its trace.
+    /// The trace id of the job.
     pub trace: Option<String>,
-    /// Credentials that were issued for it: told who submits it, in a session that
-    /// offers [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
+    /// The credentials that were issued for the job. Only its submitter gets them, in a session
+    /// that offers
+    /// [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
     pub credentials: Vec<ProvisionedCredential>,
     updates: Receiver<Held>,
-    /// What the last update was, where only its events were asked for.
+    /// The last update, if it came while only events were requested.
     last: OnceCell<Last>,
 }
 
@@ -41,36 +41,35 @@ impl Job {
         Job { id, agent, trace, credentials: Vec::new(), updates, last: OnceCell::new() }
     }
 
-    /// The next update; waits for it. `None` after the last one.
+    /// Waits for the next update; `None` after the last one.
     pub fn next_update(&self) -> Option<JobUpdate> {
         self.updates.recv().ok().map(Held::take)
     }
 
-    /// The next update, if one comes in time.
+    /// The next update, if one comes within `span`.
     pub fn next_update_in(&self, span: Duration) -> Option<JobUpdate> {
         self.updates.recv_timeout(span).ok().map(Held::take)
     }
 
-    /// The updates that come, until the last one.
+    /// All updates, until the last one.
     pub fn updates(&self) -> impl Iterator<Item = JobUpdate> {
         std::iter::from_fn(|| self.next_update())
     }
 
-    /// What happens in the job, until it ends or nothing more can be seen of
-    /// it: [`wait`](Self::wait) says which, at once then. [`updates`](Self::updates)
-    /// also tells of lost connections, and of events that were missed.
+    /// The events of the job, until it ends or is not visible any more; [`wait`](Self::wait) then
+    /// says which at once. [`updates`](Self::updates) also reports lost connections and missed
+    /// events.
     pub fn events(&self) -> impl Iterator<Item = JobEvent> {
         self.updates().filter_map(|update| self.event_of(update))
     }
 
-    /// Waits until the job ends; events that were not taken before are passed
-    /// over.
+    /// Waits until the job ends; ignores events that were not taken.
     ///
     /// # Errors
     ///
-    /// If the runtime does not show the job any more, or the session is over
-    /// before, or the end was already taken as an update. A job that fails is
-    /// no error here: see [`Terminal::status`](arcp_proto::model::event::Terminal::status).
+    /// If the runtime does not show the job any more, the session ended before the job, or the end
+    /// was already taken as an update. A job that fails is not an error here: see
+    /// [`Terminal::status`](arcp_proto::model::event::Terminal::status).
     pub fn wait(&self) -> Result<&JobEnd, ClientError> {
         while self.last.get().is_none()
             && let Some(update) = self.next_update()
@@ -81,17 +80,17 @@ impl Job {
         self.last.get().ok_or(taken)?.end()
     }
 
-    /// The event that an update is; remembers the last one.
+    /// The event of an update; remembers the last update.
     fn event_of(&self, update: JobUpdate) -> Option<JobEvent> {
         update.into_event().unwrap_or_else(|last| {
-            // Nothing follows it.
+            // It is the last update, so nothing was set before.
             let _ = self.last.set(last);
             None
         })
     }
 }
 
-/// Updates handed out and not taken: too many, and the socket is not read.
+/// Counts updates that the application has not taken; beyond the bound, the socket is not read.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     state: Mutex<(usize, bool)>,
@@ -127,7 +126,7 @@ impl Unread {
     }
 }
 
-/// An update that counts as unread until it is taken or thrown away.
+/// An update that counts as unread until it is taken or dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     update: Option<JobUpdate>,
@@ -141,7 +140,7 @@ impl Held {
     }
 
     fn take(mut self) -> JobUpdate {
-        // It is there: only this takes it, and takes `self` with it.
+        // The update is there: only this function takes it, and it consumes `self`.
         self.update.take().unwrap_or(JobUpdate::Lost(SessionEnd::Closed))
     }
 }

@@ -1,4 +1,4 @@
-//! What a client can ask of a runtime of the open family only.
+//! Requests that only the open family has.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use arcp_proto::model::request::{Extension, Invocation, Submit};
 use crate::client::Client;
 use crate::job::Job;
 
-/// A client of the open family, with what only that has.
+/// A client of the open family, with the requests that only this family has.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenClient<'a> {
     client: &'a Client,
@@ -20,18 +20,17 @@ impl<'a> OpenClient<'a> {
         OpenClient { client }
     }
 
-    /// Submits a job with a priority, a span or extensions; waits until it is
-    /// accepted.
+    /// Submits a job with a priority, a span or extensions; waits until it is accepted.
     ///
     /// # Errors
     ///
-    /// As [`Client::submit`]; also if the extensions are no object.
+    /// As [`Client::submit`]; also if the extensions are not an object.
     pub fn submit_as(&self, submit: Submit, invocation: Invocation) -> Result<Job, ClientError> {
         self.client.submitted(submit, Some(invocation))
     }
 
-    /// [`submit_as`](Self::submit_as), for no longer than so: `None` if no answer came by
-    /// then. Perhaps the job is accepted all the same: submit again with its key.
+    /// As [`submit_as`](Self::submit_as), but waits at most `span`; `None` if no answer came by
+    /// then. The job may still be accepted: submit again with the same key.
     ///
     /// # Errors
     ///
@@ -45,39 +44,39 @@ impl<'a> OpenClient<'a> {
         self.client.submitted_within(submit, Some(invocation), span)
     }
 
-    /// Cancels a job, whose agent is made to stop when the deadline is over;
-    /// waits until that is acknowledged.
+    /// Cancels a job, whose agent is stopped by force after the deadline; waits until the runtime
+    /// acknowledges the cancel.
     ///
     /// # Errors
     ///
-    /// As [`Client::cancel`]; also for a deadline of more than ten minutes.
+    /// As [`Client::cancel`]; also if the deadline is more than ten minutes.
     pub fn cancel_within(&self, job: WireId, reason: Option<String>, deadline: Duration) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::Cancel(job, reason, Some(deadline), answer))
     }
 
-    /// Sends a message of an extension: once, and never if the connection is
-    /// lost. No answer comes.
+    /// Sends a message of an extension once; it is not repeated after a lost connection. There is
+    /// no answer.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub fn send(&self, message: Extension) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::Send(message, answer))
     }
 
     /// The next message of an extension of
-    /// [`ClientConfig::extensions`](arcp_proto::client::ClientConfig::extensions)
-    /// that the runtime's application sent, if one comes in time. Up to 1,024
-    /// wait to be taken, one that comes then is dropped.
+    /// [`ClientConfig::extensions`](arcp_proto::client::ClientConfig::extensions) from the
+    /// runtime's application, if one comes within `span`. Up to 1,024 messages wait to be taken;
+    /// further ones are dropped.
     pub fn next_extension_in(&self, span: Duration) -> Option<Extension> {
         self.client.next_extension(span)
     }
 
-    /// Has something said back.
+    /// Has the runtime send a text back.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub fn echo(&self, nonce: Option<String>) -> Result<Option<String>, ClientError> {
         self.client.ask(|answer| Command::Echo(nonce, answer))
     }

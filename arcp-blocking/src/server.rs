@@ -12,29 +12,29 @@ use arcp_proto::id::ConnId;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-/// The tokens of connections come after this one, those of listeners from the other end.
+/// The tokens for the waker and for the last listener. Those of connections follow the waker; those
+/// of listeners count down.
 const WAKER: Token = Token(1);
 const LAST: usize = usize::MAX - 1;
 
-/// What is taken from the system at once.
+/// The most events that are taken from the system at once.
 const EVENTS: usize = 1024;
 
-/// A server of WebSockets, Unix sockets, or both.
+/// A server for WebSockets, Unix sockets, or both.
 ///
-/// A quarter of the files that the process may open, but no more than 1,024,
-/// is kept for the store and for agents; connections beyond the rest wait to be
-/// accepted.
+/// A third of the files that the process may open, at most 1,024, are reserved for the store and
+/// for agents. Connections that need more wait in the backlog.
 pub struct Server {
     poll: Poll,
     registry: Arc<Registry>,
     listening: Vec<Listening>,
     places: Vec<Listen>,
     serving: ServerLoop<Registered>,
-    /// Until the last connection is gone.
+    /// Kept until the last connection is gone.
     kept: Vec<Kept>,
 }
 
-/// A place that is accepted on.
+/// A place on which connections are accepted.
 struct Listening {
     socket: ListeningSocket,
     begins: Begins,
@@ -47,28 +47,28 @@ enum ListeningSocket {
 }
 
 impl Server {
-    /// Binds every place. Nothing is served before [`run`](Self::run).
+    /// Binds every place. [`run`](Self::run) begins to serve.
     ///
     /// # Errors
     ///
-    /// If a place cannot be had, the configuration cannot work, or others could
-    /// read what is sent there: [`HostError::Cleartext`].
+    /// If a place cannot be bound, the configuration is invalid, or others could read what is sent:
+    /// [`HostError::Cleartext`].
     pub fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         let bound = config.listen.iter().map(Listener::bind).collect::<io::Result<Vec<Listener>>>()?;
         Server::on(bound, config, host)
     }
 
-    /// Takes places that are bound, whatever the configuration says of them.
+    /// Uses places that are already bound, instead of those of the configuration.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, others could read what is sent to a
-    /// port, or the store cannot be read.
+    /// If the configuration is invalid, others could read what is sent to a port, or the store
+    /// cannot be read.
     pub fn on(bound: Vec<Listener>, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         bound.iter().try_for_each(|listener| config.allows(listener.place()))?;
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        // It fails only when the poll is gone, and with it the server.
+        // Waking fails only if the poll is gone, and with it the server.
         let wake = move || drop(waker.wake());
         let mut server = Server {
             registry: Arc::new(poll.registry().try_clone()?),
@@ -115,27 +115,27 @@ impl Server {
         self.places.iter().find_map(Listen::address).unwrap_or(nowhere)
     }
 
-    /// Where it listens, with the ports that were picked.
+    /// The places, with the ports that were picked.
     pub fn places(&self) -> &[Listen] {
         &self.places
     }
 
-    /// Where its clients connect to: at the first place.
+    /// The URL for clients: that of the first place.
     pub fn url(&self) -> String {
         self.places.first().map(|listen| listen.url(self.serving.path())).unwrap_or_default()
     }
 
-    /// What tells it what to do, from another thread.
+    /// A handle that instructs this server from other threads.
     pub fn handle(&self) -> ServerHandle {
         self.serving.handle()
     }
 
-    /// Serves until it is told to stop and everything is closed.
+    /// Serves until the server was told to stop and everything is closed.
     ///
     /// # Errors
     ///
-    /// If the system's readiness queue fails, or the store is somebody else's:
-    /// then every connection is dropped as it is.
+    /// If the system's readiness queue fails, or another runtime owns the store: every connection
+    /// is then dropped without a goodbye.
     pub fn run(mut self) -> Result<Stopped, HostError> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
@@ -143,14 +143,14 @@ impl Server {
                 return Ok(stopped);
             }
             if self.serving.is_ending() {
-                // What is closed is not looked at any more.
+                // Listeners are closed, so that they are not polled any more.
                 self.listening.clear();
             }
             self.step(&mut events, None)?;
         }
     }
 
-    /// Waits until there is something to do, at most this long, and does it.
+    /// Waits for something to do, at most `most`, and does it.
     fn step(&mut self, events: &mut Events, most: Option<Duration>) -> Result<(), HostError> {
         let wait = self.serving.next_wait().into_iter().chain(most).min();
         match self.poll.poll(events, wait) {
@@ -168,7 +168,8 @@ impl Server {
             }
         }
         self.serving.turn(events.iter().count() < events.capacity())?;
-        // An end that was noted with what came before it is noted once.
+        // An end that came together with bytes is reported once, so it is noted again for the next
+        // turn.
         for event in events.iter().filter(|event| event.is_read_closed()) {
             self.serving.note(ConnId(event.token().0 as u64), true, false);
         }
@@ -194,7 +195,7 @@ impl Server {
         }
     }
 
-    /// The one peer of stdin and stdout.
+    /// Adds the one peer of stdin and stdout.
     fn take_peer(&mut self, stream: UnixStream, begins: Begins) {
         let (from, registry) = (Origin::own(), self.registry.clone());
         self.serving.accept(from, begins, |conn| Registered::new(Stream::Unix(stream), registry, conn));
@@ -207,7 +208,7 @@ impl ListeningSocket {
             ListeningSocket::Tcp(port) => {
                 let (stream, peer) = port.accept()?;
                 let _ = stream.set_nodelay(true);
-                // Without it only heartbeats tell that a peer is gone.
+                // Without keepalive, only heartbeats detect a lost peer.
                 let _ = keep_alive(&stream);
                 Ok((Stream::Tcp(stream), Origin::Address(peer.ip())))
             }
@@ -225,7 +226,7 @@ enum Stream {
     Unix(UnixStream),
 }
 
-/// A socket that the readiness queue knows, as long as it lives.
+/// A socket that is registered with the readiness queue until it is dropped.
 struct Registered {
     stream: Stream,
     registry: Arc<Registry>,

@@ -1,5 +1,5 @@
-//! A server on stdin and stdout: one connection, one line a frame. The
-//! parent process is who it serves.
+//! A server on stdin and stdout: one connection, one frame per line. The parent process is the
+//! client.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -14,20 +14,19 @@ use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::{CloseReason, Input, Transport};
 
 const CONN: ConnId = ConnId(1);
-/// Frames taken from the parent before agents get their turn.
+/// The most frames taken from the parent before agents get their turn.
 const TURN: usize = 64;
 /// How long agents may go on after the parent has left.
 const LAST_GRACE: Duration = Duration::from_secs(5);
-/// How long a peer that says nothing more is answered what it has asked.
+/// How long a peer that has ended its side may wait for its answers.
 const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 
-/// Serves one peer until it leaves. `peer` is who it is, unless it has to
-/// prove it.
+/// Serves one peer until it leaves. `peer` is its principal; `None`: it must present a credential.
 ///
 /// # Errors
 ///
-/// If the configuration cannot work, a thread cannot be started, or the store
-/// is somebody else's: then nothing more is written.
+/// If the configuration is invalid, a thread cannot be started, or another runtime owns the store:
+/// nothing more is then written.
 pub fn serve(
     host: Host,
     peer: Option<Principal>,
@@ -43,7 +42,7 @@ pub fn serve(
     let (tell, its_cut) = (Tell { told, waiter: writer }, cut.clone());
     let write = move || write(output, &to_write, &tell, &its_cut);
     let writer = std::thread::Builder::new().name("writer".to_string()).spawn(write)?;
-    // One frame is taken out of the pipe ahead.
+    // One frame is read ahead.
     let (arrived, received) = sync_channel(1);
     let read = move || read(input, &arrived, &reader, frame_bytes);
     std::thread::Builder::new().name("reader".to_string()).spawn(read)?;
@@ -69,17 +68,17 @@ pub fn serve(
 }
 
 struct Pipes {
-    /// `None` once nothing is written any more.
+    /// `None` once nothing more is written.
     frames: Option<Sender<String>>,
     paused: bool,
-    /// Since when the peer says nothing more.
+    /// The time since which the peer sends nothing more.
     ended: Option<Instant>,
 }
 
 impl Sockets for Pipes {
     fn send(&mut self, _: ConnId, frame: &str) {
         if let Some(frames) = &self.frames {
-            // A writer that is gone is a parent that is gone.
+            // If the writer is gone, so is the parent.
             let _ = frames.send(frame.to_string());
         }
     }
@@ -119,7 +118,7 @@ fn run(
             && let Ok(input) = received.try_recv()
         {
             if matches!(input, Input::Closed { .. }) {
-                // It says nothing more, and is told what it is owed.
+                // The peer sends nothing more, and is sent what it is owed.
                 pipes.ended = Some(Instant::now());
             } else {
                 hand_over(driver, pipes, input)?;
@@ -156,7 +155,7 @@ fn hand_over(driver: &mut Driver, pipes: &mut Pipes, input: Input) -> Result<(),
     driver.handle(input, pipes)
 }
 
-/// Hands frames over one at a time, and the end after the last of them.
+/// Hands over frames one at a time, and the end after the last.
 fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, frame_bytes: usize) {
     let mut framing = Framing::lines(frame_bytes);
     let mut buffer = vec![0; 64 << 10];
@@ -172,7 +171,7 @@ fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, fram
                 Framed::Frame(frame) => Input::Received { conn: CONN, frame },
                 Framed::Binary(message) => Input::ReceivedBinary { conn: CONN, message },
                 Framed::TooLong => Input::TooLong { conn: CONN },
-                // A pipe says so by itself.
+                // A pipe ends by itself, and its lines are never too large for the peer.
                 Framed::End(_) | Framed::TooLarge(_) => continue,
             };
             if arrived.send(input).is_err() {
@@ -185,7 +184,7 @@ fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, fram
     waiter.unpark();
 }
 
-/// Tells the loop what was written.
+/// Reports to the loop what was written.
 struct Tell {
     told: Sender<Input>,
     waiter: Thread,
@@ -199,8 +198,8 @@ impl Tell {
     }
 }
 
-/// Writes what is queued with one write, unless everything was cut off; what is
-/// written is credit.
+/// Writes the queued frames with one write, unless everything was cut off; reports written bytes as
+/// credit.
 fn write(mut output: impl Write, frames: &Receiver<String>, told: &Tell, cut: &AtomicBool) {
     let mut buffer = Vec::new();
     while let Ok(first) = frames.recv() {

@@ -1,4 +1,4 @@
-//! Streams: one to the agent of a job, and an end or another pace for what agents say.
+//! Streams: those to the agent of a job, and the end or pace of those from agents.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use arcp_proto::model::stream::{StreamRequest, StreamSaid, StreamTerms};
 
 use crate::client::{Client, ClientError};
 
-/// How long an agent that has enough to take is given.
+/// How long to wait while too much waits for the agent.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A stream to the agent of a job that takes input. Each chunk waits until the runtime
-/// has it for the agent: it comes once, also over a cut connection. What the agent has
-/// not taken when the runtime ends is gone with it.
+/// A stream to the agent of a job that takes input. Each chunk waits until the runtime has it for
+/// the agent. It is delivered once, even if the connection is lost. Chunks that the agent has not
+/// taken when the runtime ends are lost.
 ///
 /// ```no_run
 /// # fn send(client: &arcp_blocking::Client, job: arcp_proto::id::WireId) -> Result<(), arcp_blocking::ClientError> {
@@ -36,7 +36,7 @@ pub struct StreamSender<'c> {
 }
 
 impl<'c> StreamSender<'c> {
-    /// Opens a stream; `stream` is what it is called in this session and for this job.
+    /// Opens a stream; `stream` is its id in this session for this job.
     ///
     /// # Errors
     ///
@@ -52,11 +52,11 @@ impl<'c> StreamSender<'c> {
         Ok(sender)
     }
 
-    /// Sends a chunk, as soon as the agent has taken enough of what came before.
+    /// Sends a chunk; waits while too much waits for the agent.
     ///
     /// # Errors
     ///
-    /// As [`try_send`](Self::try_send), but for that.
+    /// As [`try_send`](Self::try_send).
     pub fn send(&mut self, data: &[u8]) -> Result<(), ClientError> {
         while !self.try_send(data)? {
             sleep(PAUSE);
@@ -64,11 +64,11 @@ impl<'c> StreamSender<'c> {
         Ok(())
     }
 
-    /// Sends a chunk; false if the agent is to take something first.
+    /// Sends a chunk; returns false if too much waits for the agent.
     ///
     /// # Errors
     ///
-    /// As [`Client::say_in_stream`]: `FailedPrecondition` once the stream or the job is over.
+    /// As [`Client::say_in_stream`]: `FailedPrecondition` once the stream or the job has ended.
     pub fn try_send(&mut self, data: &[u8]) -> Result<bool, ClientError> {
         match self.say(StreamSaid::chunk(self.next, data, None)) {
             Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::ResourceExhausted => Ok(false),
@@ -79,7 +79,7 @@ impl<'c> StreamSender<'c> {
         }
     }
 
-    /// Says that this was all.
+    /// Ends the stream.
     ///
     /// # Errors
     ///
@@ -93,37 +93,35 @@ impl<'c> StreamSender<'c> {
     }
 }
 
-/// What can be asked of streams that agents have opened.
+/// Requests about streams that agents have opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Streams<'c> {
     client: &'c Client,
 }
 
 impl Streams<'_> {
-    /// Of this session.
+    /// The requests of this session.
     pub fn of(client: &Client) -> Streams<'_> {
         Streams { client }
     }
 
-    /// Ends a stream, and not its job; waits until that is acknowledged.
+    /// Ends a stream, but not its job; waits until the runtime acknowledges that.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `JobNotFound` if there is no such stream,
-    /// `FailedPrecondition` if it is over. Also if the runtime has no word for it, or the
-    /// session is over.
+    /// If the runtime refuses it: `JobNotFound` if there is no such stream, `FailedPrecondition` if
+    /// it has ended. Also if the runtime does not support it, or the session has ended.
     pub fn cancel(&self, stream: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::CancelStream(stream, reason, answer))
     }
 
-    /// Has the agent say something in a stream no more often than once in so long, from 1 µs
-    /// to 1,000 s; `None`: as often as it likes. For the session that submitted the job: what
-    /// the runtime refuses is not heard of. It is sent once: say it again after a lost
-    /// connection.
+    /// Limits the agent to one chunk in a stream per `every`, from 1 µs to 1,000 s; `None`: no
+    /// limit. Only the session that submitted the job can do this; a refusal is not reported. The
+    /// request is sent once: repeat it after a lost connection.
     ///
     /// # Errors
     ///
-    /// If the runtime has no word for it, or the session is over.
+    /// If the runtime does not support it, or the session has ended.
     pub fn pace(&self, stream: WireId, every: Option<Duration>) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::PaceStream(stream, every, answer))
     }

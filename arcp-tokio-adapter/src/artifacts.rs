@@ -1,5 +1,5 @@
-//! Artifacts that do not fit a frame: left in parts, fetched in ranges, and listed
-//! (RFC §16, §21).
+//! Artifacts that do not fit into a frame: sent in parts, fetched in ranges, and listed (RFC §16,
+//! §21).
 
 use arcp_host::client::{ClientError, Command};
 use arcp_proto::id::WireId;
@@ -9,12 +9,12 @@ use arcp_proto::model::upload::{ArtifactAnswer, ArtifactPage, ArtifactPart, Arti
 
 use crate::client::Client;
 
-/// Sends some of the bytes of an artifact that is to be; gives how many have come. None of
-/// them at 0 ask for that.
+/// Sends a part of an artifact; returns how many bytes the runtime has received. An empty part at 0
+/// only asks for that number.
 ///
 /// # Errors
 ///
-/// If the runtime refuses them, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub async fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, ClientError> {
     let offset = part.offset;
     match client.ask(|answer| Command::AboutArtifacts(ArtifactWish::Part(part), answer)).await? {
@@ -23,29 +23,29 @@ pub async fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, Clien
     }
 }
 
-/// Has the runtime keep what has come in parts.
+/// Has the runtime keep the artifact whose parts were sent.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub async fn keep_parts(client: &Client, terms: ArtifactTerms) -> Result<ArtifactRef, ClientError> {
     client.ask(|answer| Command::KeepParts(terms, answer)).await
 }
 
-/// Lets go of the parts that have come of these bytes.
+/// Discards the parts of these bytes that the runtime has received.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub async fn abandon(client: &Client, digest: BlobDigest) -> Result<(), ClientError> {
     client.ask(|answer| Command::AbandonParts(digest, answer)).await
 }
 
-/// Fetches some of the bytes of an artifact. A runtime that knows no ranges gives all.
+/// Fetches a range of an artifact. A runtime without support for ranges returns all bytes.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub async fn fetch_range(client: &Client, id: WireId, range: ByteRange) -> Result<FetchedArtifact, ClientError> {
     client.ask(|answer| Command::FetchArtifact(id, Some(range), answer)).await
 }
@@ -54,7 +54,7 @@ pub async fn fetch_range(client: &Client, id: WireId, range: ByteRange) -> Resul
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session is over.
+/// If the runtime refuses it, or the session has ended.
 pub async fn list(client: &Client, query: ArtifactQuery) -> Result<ArtifactPage, ClientError> {
     match client.ask(|answer| Command::AboutArtifacts(ArtifactWish::List(query), answer)).await? {
         ArtifactAnswer::Page(page) => Ok(page),

@@ -1,5 +1,5 @@
-//! Connections that carry sessions as streams: how their tasks and the server's
-//! hear of each other.
+//! Carriers: connections that carry sessions as streams, and the messages between their tasks and
+//! the server.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -22,10 +22,10 @@ use crate::readiness::Readiness;
 use crate::server::{Acceptor, Arrival};
 use crate::socket::{ByteStream, Polled};
 
-/// Between two looks whether there is room for another connection.
+/// The interval between two looks whether there is room for another connection.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What ports are served with.
+/// The settings of ports.
 #[derive(Debug)]
 pub(crate) struct Ports {
     certificates: Option<Arc<Certificates>>,
@@ -37,13 +37,13 @@ impl Ports {
         Ports { certificates: server.tls.clone(), limits: core.limits.clone() }
     }
 
-    /// What a port with TLS shows: none is let pass by its configuration without.
+    /// The certificates of a TLS port. The configuration allows no TLS port without them.
     pub(crate) fn certificates(&self) -> io::Result<Arc<Certificates>> {
         self.certificates.clone().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 }
 
-/// What the server is told of them.
+/// Messages about carriers to the server.
 pub(crate) enum News {
     Came {
         address: IpAddr,
@@ -84,7 +84,7 @@ impl News {
     }
 }
 
-/// A connection that was let in.
+/// A connection that was admitted.
 pub(crate) struct Carrier {
     conn: ConnId,
     pub(crate) acceptor: Acceptor,
@@ -92,7 +92,7 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    /// Waits until there is room for a connection; `None`: the server has ended.
+    /// Waits until there is room for a connection; `None` if the server has ended.
     pub(crate) async fn admit(acceptor: &Acceptor, address: IpAddr, has_tls: bool) -> Option<Carrier> {
         loop {
             let (sender, end) = watch::channel(None);
@@ -106,7 +106,7 @@ impl Carrier {
         }
     }
 
-    /// Does this until it is done, or the connection has to end at once.
+    /// Runs a future until it is ready, or until the connection has to end at once.
     pub(crate) async fn unless_ended<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
         let ended = async {
             loop {
@@ -120,7 +120,7 @@ impl Carrier {
         first(ended, doing).await
     }
 
-    /// Does this until it is done, or the connection has to end at all.
+    /// Runs a future until it is ready, or until the connection has to end, at once or in order.
     #[cfg(feature = "quic")]
     pub(crate) async fn unless_told<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
         if let Some(why) = self.was_told() {
@@ -129,12 +129,12 @@ impl Carrier {
         first(self.told(), doing).await.map_err(|why| why.unwrap_or(CarrierEnd::Stopping))
     }
 
-    /// What it was told last.
+    /// The last message about its end.
     pub(crate) fn was_told(&self) -> Option<CarrierEnd> {
         *self.end.borrow()
     }
 
-    /// The next thing that it is told of its end; `None`: its server is gone.
+    /// Waits for the next message about its end; `None` if the server is gone.
     pub(crate) async fn told(&mut self) -> Option<CarrierEnd> {
         self.end.changed().await.ok()?;
         *self.end.borrow_and_update()
@@ -163,13 +163,13 @@ impl Carrier {
         self.say(News::Gone(self.conn)).await;
     }
 
-    /// A server that has ended needs to hear no more.
+    /// Sends a message. A server that has ended does not need it.
     async fn say(&self, news: News) {
         let _ = self.acceptor.hand(Arrival::OfCarrier(news)).await;
     }
 }
 
-/// Whichever is done first, the first if both are.
+/// The result of the future that is ready first; of the first one, if both are.
 pub(crate) async fn first<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Result<B, A> {
     let (mut one, mut other) = (pin!(one), pin!(other));
     poll_fn(|cx| match one.as_mut().poll(cx) {

@@ -1,5 +1,4 @@
-//! The client: one task that keeps the session alive, and handles for whoever
-//! gives commands.
+//! The client: one task that keeps the session alive, and handles for callers that give commands.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -35,21 +34,21 @@ use crate::dial::{Dialer, Opened, Opening, dialer};
 use crate::job::{Held, Job, Unread};
 use crate::socket::ByteStream;
 
-/// Commands that may queue up.
+/// The most commands that may be queued.
 const QUEUE: usize = 64;
-/// What is taken in a row before it is looked whether a deadline is due.
+/// How many inputs are taken in a row before deadlines are checked.
 const TURN: usize = 64;
-/// Messages of extensions that an application may leave untaken; those that
-/// come then are dropped, and jobs that are handed over then are not followed.
+/// How many messages of extensions may wait for the application. Further ones are dropped, and
+/// further jobs that are handed over are not followed.
 const UNTAKEN: usize = 1024;
-/// Bytes taken from the transport at once.
+/// The most bytes read from the transport at once.
 const READ_BYTES: usize = 64 << 10;
-/// How long the last bytes of a transport may take to be written.
+/// How long writing the last bytes of a transport may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session with a runtime. It survives lost connections.
 ///
-/// Dropping it closes the session, in the task that it has; jobs go on.
+/// Dropping it closes the session, on the session's task; its jobs go on.
 #[derive(Debug)]
 pub struct Client {
     messages: mpsc::Sender<Message>,
@@ -58,7 +57,7 @@ pub struct Client {
     family: Family,
     /// Messages of extensions that the application has not taken.
     untaken: Mutex<mpsc::Receiver<Extension>>,
-    /// Jobs that were handed over to this session, and the application has not taken.
+    /// Jobs that were handed over and that the application has not taken.
     handed: Mutex<mpsc::Receiver<Result<Job, SessionEnd>>>,
     task: JoinHandle<()>,
 }
@@ -66,9 +65,9 @@ pub struct Client {
 #[derive(Debug)]
 enum Message {
     Command(Box<Command>),
-    /// Break the transport, as a bad network would.
+    /// Break the transport, like a network failure.
     Cut,
-    /// Go without a word.
+    /// Leave without closing the session.
     Leave(oneshot::Sender<Option<ResumeClaim>>),
 }
 
@@ -77,19 +76,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If no connection comes about within `give_up_after`, the server is not to
-    /// be trusted, others could read the credential on its way, or the runtime
-    /// refuses the session.
+    /// If no connection can be opened within `give_up_after`, the server cannot be trusted, others
+    /// could read the credential on the network, or the runtime refuses the session.
     pub async fn connect(target: Target, config: ClientConfig) -> Result<Client, ClientError> {
         Client::connect_with(target, &Security::default(), config).await
     }
 
-    /// The same, with this to protect it.
+    /// As [`connect`](Self::connect), with these security settings.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); also if the files of the security cannot be
-    /// read.
+    /// As [`connect`](Self::connect); also if the files of `security` cannot be read.
     pub async fn connect_with(
         target: Target,
         security: &Security,
@@ -101,8 +98,8 @@ impl Client {
         Client::connect_over(dialer, config).await
     }
 
-    /// The same, over streams with one frame a line: this opens one for each
-    /// connection, such as the pipes of a program that it starts.
+    /// As [`connect`](Self::connect), over streams with one frame per line. `open` opens one for
+    /// each connection, such as the pipes of a program that it starts.
     ///
     /// # Errors
     ///
@@ -133,7 +130,7 @@ impl Client {
         let (ready, accepted) = oneshot::channel();
         let (extensions, untaken) = mpsc::channel(UNTAKEN);
         let unread = Arc::new(Unread::default());
-        // Whoever takes none gets no more.
+        // If the application takes none, further ones are dropped.
         let extensions = move |message| drop(extensions.try_send(message));
         let (taker, handed) = taker(&unread);
         let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions, taker)?;
@@ -144,7 +141,7 @@ impl Client {
         Ok(Client { messages, welcome, unread, family, untaken, handed, task })
     }
 
-    /// What the runtime said when it accepted the session first.
+    /// The welcome of the first session.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -153,7 +150,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, or the session is over.
+    /// If the runtime refuses it, or the session has ended.
     pub async fn submit(&self, submit: Submit) -> Result<Job, ClientError> {
         self.submitted(submit, None).await
     }
@@ -166,8 +163,7 @@ impl Client {
         Ok(job)
     }
 
-    /// What can be asked of a runtime of the open family only; `None` where
-    /// the other is spoken.
+    /// Requests that only the open family has; `None` if the session speaks hello.
     pub fn open(&self) -> Option<OpenClient<'_>> {
         self.family.has_open_requests().then_some(OpenClient { client: self })
     }
@@ -176,7 +172,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime does not show it, or the session is over.
+    /// If the runtime does not show the job, or the session has ended.
     pub async fn watch(&self, watch: Watch) -> Result<Job, ClientError> {
         let (follower, updates) = self.follower();
         let watching = self.ask(|answer| Command::Watch(watch, follower, answer)).await?;
@@ -187,7 +183,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub async fn unwatch(&self, job: WireId) -> Result<(), ClientError> {
         self.give(Message::Command(Box::new(Command::Unwatch(job)))).await
     }
@@ -196,60 +192,60 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, or the session is over.
+    /// If the runtime refuses it, or the session has ended.
     pub async fn list(&self, query: ListQuery) -> Result<JobPage, ClientError> {
         self.ask(|answer| Command::List(query, answer)).await
     }
 
-    /// Cancels a job; waits until that is acknowledged, not until it ended.
+    /// Cancels a job; waits until the runtime acknowledges that, not until the job has ended.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, or the session is over.
+    /// If the runtime refuses it, or the session has ended.
     pub async fn cancel(&self, job: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.ask(|answer| Command::Cancel(job, reason, None, answer)).await
     }
 
-    /// Answers a question of a job; waits until the answer counts.
+    /// Answers a question of a job; waits until the answer is accepted.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if the question is closed,
-    /// with `responded_by` in the details if somebody was first, `InvalidRequest`
-    /// if the answer does not fit, and the question stays open. Also if the session
-    /// is over, or cannot answer.
+    /// If the runtime refuses it: `FailedPrecondition` if the question is closed, with
+    /// `responded_by` in the details if somebody else answered first; `InvalidRequest` if the
+    /// answer does not fit, and the question stays open. Also if the session has ended, or may not
+    /// answer.
     pub async fn answer(&self, answering: Answering) -> Result<(), ClientError> {
         self.ask(|answer| Command::Answer(answering, answer)).await
     }
 
-    /// Lists the sessions of everybody, for an operator or auditor.
+    /// Lists the sessions of all principals, for an operator or auditor.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it or has no word for it, or the session is over.
+    /// If the runtime refuses it or does not support it, or the session has ended.
     pub async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, ClientError> {
         self.ask(|answer| Command::Sessions(query, answer)).await
     }
 
-    /// Leaves bytes with the runtime, until their time is over (RFC §16).
+    /// Leaves an artifact with the runtime, which keeps it for a time (RFC §16).
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it or has no word for it, or the session is over.
+    /// If the runtime refuses it or does not support it, or the session has ended.
     pub async fn put_artifact(&self, put: PutArtifact) -> Result<ArtifactRef, ClientError> {
         self.ask(|answer| Command::PutArtifact(put, answer)).await
     }
 
-    /// Fetches an artifact that this principal has left.
+    /// Fetches an artifact of this principal.
     ///
     /// # Errors
     ///
-    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if it is gone.
+    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if the artifact is gone.
     pub async fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
         self.ask(|answer| Command::FetchArtifact(id, None, answer)).await
     }
 
-    /// Lets go of an artifact, or of one that is gone.
+    /// Releases an artifact. It is no error if the artifact is gone.
     ///
     /// # Errors
     ///
@@ -258,22 +254,23 @@ impl Client {
         self.ask(|answer| Command::ReleaseArtifact(id, answer)).await
     }
 
-    /// Runs a graph of steps as one job (RFC §6.2): an object with its `steps`, or the list of
-    /// them, and what it works on. For a lease, a key or a time limit submit what
-    /// [`workflow::submit`] gives.
+    /// Runs a graph of steps as one job (RFC §6.2). `steps` is an object with `steps`, or the list
+    /// of them; `input` is the input of the graph. To set a lease, a key or a time limit, submit
+    /// the result of
+    /// [`workflow::submit`].
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, with the step that is wrong, or the session is over.
+    /// If the runtime refuses it, with the invalid step, or the session has ended.
     pub async fn start_workflow(&self, steps: &Json, input: Option<&Json>) -> Result<Job, ClientError> {
         self.submit(workflow::submit(steps, input)).await
     }
 
-    /// Has jobs submitted at times, whoever is there then (RFC §10.6).
+    /// Has jobs submitted at times, whether or not a client is connected then (RFC §10.6).
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it or has no word for it, or the session is over.
+    /// If the runtime refuses it or does not support it, or the session has ended.
     pub async fn schedule(&self, wish: NewSchedule) -> Result<Scheduled, ClientError> {
         self.ask(|answer| Command::Schedule(Box::new(wish), answer)).await
     }
@@ -287,11 +284,11 @@ impl Client {
         self.ask(|answer| Command::Schedules(query, answer)).await
     }
 
-    /// Pauses a schedule, or has it go on from its next time.
+    /// Pauses a schedule, or resumes it from its next time.
     ///
     /// # Errors
     ///
-    /// As [`schedule`](Self::schedule); `JobNotFound` if there is none.
+    /// As [`schedule`](Self::schedule); `JobNotFound` if there is no such schedule.
     pub async fn change_schedule(&self, change: ScheduleChange) -> Result<(), ClientError> {
         self.ask(|answer| Command::ChangeSchedule(change, answer)).await
     }
@@ -305,13 +302,13 @@ impl Client {
         self.ask(|answer| Command::Cancel(id, reason, None, answer)).await
     }
 
-    /// What can be asked about checkpoints of jobs (RFC §19).
+    /// Requests about checkpoints of jobs (RFC §19).
     pub fn checkpoints(&self) -> Checkpoints<'_> {
         Checkpoints { client: self }
     }
 
-    /// Takes a session from its client, as an operator; its jobs go on. Waits until
-    /// nothing brings it back.
+    /// Takes a session from its client, as an operator; its jobs go on. Waits until the end of the
+    /// session is durable.
     ///
     /// # Errors
     ///
@@ -320,32 +317,31 @@ impl Client {
         self.ask(|answer| Command::Evict(eviction, answer)).await
     }
 
-    /// Says something to the agent of a job while it runs; waits until that is kept
-    /// for the agent. The job is blocked until the agent goes on.
+    /// Interrupts the agent of a job with a message; waits until the runtime has the message for
+    /// the agent. The job is blocked until the agent goes on.
     ///
     /// # Errors
     ///
     /// If the runtime refuses it: `Unimplemented` if the agent observes no interrupts,
-    /// `FailedPrecondition` if it does not run. Also if the session is over, or cannot
+    /// `FailedPrecondition` if the job does not run. Also if the session has ended, or may not
     /// interrupt.
     pub async fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
         self.ask(|answer| Command::Interrupt(job, prompt, answer)).await
     }
 
-    /// Says something in a stream to the agent of a job that takes input; waits until
-    /// the runtime has it for the agent.
+    /// Opens, writes or closes a stream to the agent of a job; waits until the runtime has the
+    /// request for the agent.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent takes no input,
-    /// `ResourceExhausted` while it has enough to take. Also if the session is over, or
-    /// cannot open streams.
+    /// If the runtime refuses it: `Unimplemented` if the agent takes no input, `ResourceExhausted`
+    /// while too much waits for the agent. Also if the session has ended, or may not open streams.
     pub async fn say_in_stream(&self, request: StreamRequest) -> Result<(), ClientError> {
         self.ask(|answer| Command::Stream(request, answer)).await
     }
 
-    /// Has this decide on permissions that followed jobs ask for from now on, before
-    /// anything else in this client may: what it denies is denied.
+    /// Has this handler decide on permissions that followed jobs ask for, before anything else in
+    /// this client can answer: a denial is final.
     ///
     /// ```no_run
     /// # use arcp_tokio_adapter::Client;
@@ -360,69 +356,68 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub async fn decide_permissions(&self, handler: impl PermissionHandler + 'static) -> Result<(), ClientError> {
         self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler))))).await
     }
 
-    /// Makes a job somebody else's, with the right to cancel it; waits until that
-    /// counts. Sessions of that one take jobs if they offer
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), as this one must.
+    /// Hands a job over to another owner, with the right to cancel it; waits until that is durable.
+    /// Sessions take jobs if they offer
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), which this
+    /// session must offer too.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if nobody takes the job, or it
-    /// cannot be handed over as it stands, `ResourceExhausted` if there is no room for
-    /// it. Also if the session is over, or hands nothing over.
+    /// If the runtime refuses it: `FailedPrecondition` if no session takes the job or it cannot be
+    /// handed over in its state, `ResourceExhausted` if there is no room for it. Also if the
+    /// session has ended, or may not hand jobs over.
     pub async fn hand_over(&self, wish: HandOver) -> Result<(), ClientError> {
         self.ask(|answer| Command::HandOver(wish, answer)).await
     }
 
-    /// The next job that somebody hands over to this session; waits for it. It is
-    /// followed from then on. A session is handed jobs if it offers
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff): whoever offers it
-    /// takes them by this, or lists and watches them later.
+    /// Waits for the next job that is handed over to this session. It is followed from then on. A
+    /// session gets jobs only if it offers
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff). Its
+    /// application takes them with this function, or lists and watches them later.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub async fn next_handed_job(&self) -> Result<Job, ClientError> {
         let handed = self.handed.lock().await.recv().await;
         handed.unwrap_or(Err(SessionEnd::Closed)).map_err(ClientError::Ended)
     }
 
-    /// Breaks the connection, as a bad network would. The session resumes by
-    /// itself: a way to see that it does.
+    /// Breaks the connection, like a network failure, and the session resumes by itself. For tests.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub async fn break_connection(&self) -> Result<(), ClientError> {
         self.give(Message::Cut).await
     }
 
-    /// Is known to the runtime by another credential from now on: the session is renewed by it,
-    /// so that it does not end with the earlier one. In the hello family, which has no word
-    /// for that, the client comes back to its session on another connection, and nothing is missed.
-    /// It has to be of the same principal.
+    /// Authenticates with another credential of the same principal, so that the session does not
+    /// end when the earlier credential expires. The hello family has no message for that: its
+    /// client resumes the session on another connection, and misses nothing.
     ///
     /// # Errors
     ///
-    /// If the session is over. Whether the runtime takes the credential shows later: a session
-    /// that it does not renew ends when the earlier one expires.
+    /// If the session has ended. Whether the runtime accepts the credential shows later: a session
+    /// that is not renewed ends when the earlier credential expires.
     pub async fn renew(&self, credential: Credential) -> Result<(), ClientError> {
         self.give(Message::Command(Box::new(Command::Renew(credential)))).await
     }
 
-    /// Closes the session, and waits until that is said; jobs go on.
+    /// Closes the session, and waits until the runtime is told; its jobs go on.
     pub async fn close(self) {
         let Client { messages, task, .. } = self;
         drop(messages);
-        // A runtime that does not answer is not waited for longer.
+        // The wait is bounded, in case the runtime does not answer.
         let _ = tokio::time::timeout(GOODBYE, task).await;
     }
 
-    /// Leaves without closing the session; gives the claim to it, for
+    /// Leaves without closing the session; returns the claim to the session, for
     /// [`ClientConfig::resume`] of another client, if the runtime gave one.
     pub async fn leave(self) -> Option<ResumeClaim> {
         let (answer, answered) = oneshot::channel();
@@ -453,11 +448,11 @@ impl Client {
 
 fn follower(unread: &Arc<Unread>) -> (Follower, mpsc::UnboundedReceiver<Held>) {
     let ((sender, updates), unread) = (mpsc::unbounded_channel(), unread.clone());
-    // Whoever dropped the job does not want to know.
+    // If the application dropped the job, updates are discarded.
     (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
 }
 
-/// What takes jobs that are handed over, and where they are then.
+/// The function that takes jobs that are handed over, and the channel on which they arrive.
 fn taker(unread: &Arc<Unread>) -> (Taker, mpsc::Receiver<Result<Job, SessionEnd>>) {
     let ((sender, handed), unread) = (mpsc::channel(UNTAKEN), unread.clone());
     let take = move |handed: Result<Watching, SessionEnd>| {
@@ -469,29 +464,28 @@ fn taker(unread: &Arc<Unread>) -> (Taker, mpsc::Receiver<Result<Job, SessionEnd>
     (Box::new(take), handed)
 }
 
-/// A client of the open family, with what only that has.
+/// A client of the open family, with the requests that only this family has.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenClient<'a> {
     client: &'a Client,
 }
 
 impl OpenClient<'_> {
-    /// Submits a job with a priority, a span or extensions; waits until it is
-    /// accepted.
+    /// Submits a job with a priority, a span or extensions; waits until it is accepted.
     ///
     /// # Errors
     ///
-    /// As [`Client::submit`]; also if the extensions are no object.
+    /// As [`Client::submit`]; also if the extensions are not an object.
     pub async fn submit_as(&self, submit: Submit, invocation: Invocation) -> Result<Job, ClientError> {
         self.client.submitted(submit, Some(invocation)).await
     }
 
-    /// Cancels a job, whose agent is made to stop when the deadline is over;
-    /// waits until that is acknowledged.
+    /// Cancels a job, whose agent is stopped by force after the deadline; waits until the runtime
+    /// acknowledges the cancel.
     ///
     /// # Errors
     ///
-    /// As [`Client::cancel`]; also for a deadline of more than ten minutes.
+    /// As [`Client::cancel`]; also if the deadline is more than ten minutes.
     pub async fn cancel_within(
         &self,
         job: WireId,
@@ -501,28 +495,28 @@ impl OpenClient<'_> {
         self.client.ask(|answer| Command::Cancel(job, reason, Some(deadline), answer)).await
     }
 
-    /// Sends a message of an extension: once, and never if the connection is
-    /// lost. No answer comes.
+    /// Sends a message of an extension once; it is not repeated after a lost connection. There is
+    /// no answer.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub async fn send(&self, message: Extension) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::Send(message, answer)).await
     }
 
-    /// The next message of an extension of [`ClientConfig::extensions`] that the
-    /// runtime's application sent; `None` once the session is over. Up to 1,024
-    /// wait to be taken, one that comes then is dropped.
+    /// The next message of an extension of [`ClientConfig::extensions`] from the runtime's
+    /// application; `None` once the session has ended. Up to 1,024 messages wait to be taken;
+    /// further ones are dropped.
     pub async fn next_extension(&self) -> Option<Extension> {
         self.client.untaken.lock().await.recv().await
     }
 
-    /// Has something said back.
+    /// Has the runtime send a text back.
     ///
     /// # Errors
     ///
-    /// If the session is over.
+    /// If the session has ended.
     pub async fn echo(&self, nonce: Option<String>) -> Result<Option<String>, ClientError> {
         self.client.ask(|answer| Command::Echo(nonce, answer)).await
     }
@@ -536,19 +530,19 @@ struct Driver {
     unread: Arc<Unread>,
 }
 
-/// The transport, and how it comes about.
+/// The transport, with the dialer that opens it.
 struct Dialed {
     dialer: Dialer,
     opening: Option<Opening>,
     stream: Option<Pin<Box<dyn ByteStream>>>,
 }
 
-/// What the task waited for.
+/// The reason for which the task woke up.
 enum Happened {
-    /// `None`: nobody can give commands any more.
+    /// `None`: there is no handle any more that could give commands.
     Message(Option<Message>),
     Opened(Result<Opened, DialError>),
-    /// `Ok(0)` is the end.
+    /// `Ok(0)` is the end of the stream.
     Received(io::Result<usize>),
     TimePassed,
 }
@@ -557,7 +551,7 @@ impl Driver {
     async fn run(mut self) {
         let mut buffer = vec![0; READ_BYTES];
         let (mut commanded, mut taken) = (true, 0);
-        // It begins to connect.
+        // The first tick begins to connect.
         self.calls.tick(&mut self.transport);
         while !self.calls.is_over() {
             let happened = self.next(&mut buffer, commanded).await;
@@ -585,8 +579,8 @@ impl Driver {
                 Happened::Received(Err(error)) => calls.lost(format!("the connection broke: {error}"), transport),
                 Happened::TimePassed => {}
             }
-            // Everything that had arrived by the tick before is handed over once
-            // nothing is ready, or so much was.
+            // A tick means that everything which had arrived by the previous tick was handed over.
+            // That is so when nothing is ready, or after so many inputs.
             if taken >= TURN {
                 calls.tick(transport);
                 taken = 0;
@@ -595,7 +589,7 @@ impl Driver {
         self.calls.hang_up(&mut self.transport);
     }
 
-    /// Writes what is queued, and waits for the next thing that happens.
+    /// Writes the queued output, and waits for the next event.
     async fn next(&mut self, buffer: &mut [u8], commanded: bool) -> Happened {
         let wait = self.calls.next_wait().unwrap_or(Duration::from_secs(3600));
         let mut sleep = pin!(tokio::time::sleep(wait));
@@ -614,7 +608,8 @@ impl Driver {
                     return Poll::Ready(Happened::Received(Err(error)));
                 }
                 let mut buffer = ReadBuf::new(buffer);
-                // Who is gone takes nothing more, and holds up no goodbye.
+                // A client without handles takes no updates any more; this must not delay its
+                // goodbye.
                 if (!commanded || self.unread.has_room(cx))
                     && let Poll::Ready(read) = stream.as_mut().poll_read(cx, &mut buffer)
                 {
@@ -633,15 +628,14 @@ impl Transport for Dialed {
         self.opening = Some((self.dialer)());
     }
 
-    /// As much as is taken at once; the task writes the rest, and finds out what
-    /// is wrong.
+    /// Writes as much as the stream takes at once. The task writes the rest, and notices errors.
     fn flush(&mut self, framing: &mut Framing) {
         if let Some(stream) = &mut self.stream {
             let _ = poll_write(stream.as_mut(), framing, &mut Context::from_waker(Waker::noop()));
         }
     }
 
-    /// In a task of its own, for a bounded time.
+    /// Writes the last bytes on a task of its own, for a bounded time.
     fn hang_up(&mut self, mut framing: Framing) {
         if let Some(mut stream) = self.stream.take() {
             let last = std::mem::take(framing.output());
@@ -654,13 +648,13 @@ impl Transport for Dialed {
     }
 }
 
-/// Writes what is in the output, until it is empty and nothing is held back.
+/// Writes the output until it is empty and nothing is held back.
 fn poll_write(
     mut stream: Pin<&mut dyn ByteStream>,
     framing: &mut Framing,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    // Once it is written, a pong that found no room may follow.
+    // Once the output is written, a pong that was held back may follow.
     while !framing.output().is_empty() {
         match stream.as_mut().poll_write(cx, framing.output()) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -672,7 +666,7 @@ fn poll_write(
     stream.poll_flush(cx)
 }
 
-/// What can be asked about checkpoints of jobs.
+/// Requests about checkpoints of jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoints<'c> {
     client: &'c Client,
@@ -683,14 +677,13 @@ impl Checkpoints<'_> {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent gives none, `Timeout` if it
-    /// takes too long. Also if the runtime has no word for it, or the session is over.
+    /// If the runtime refuses it: `Unimplemented` if the agent makes no checkpoints, `Timeout` if
+    /// it takes too long. Also if the runtime does not support it, or the session has ended.
     pub async fn create(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
         self.client.ask(|answer| Command::CreateCheckpoint(wish, answer)).await
     }
 
-    /// Runs a job that begins at a checkpoint of another one (RFC §19); waits until it is
-    /// accepted.
+    /// Runs a job that begins at a checkpoint of another job (RFC §19); waits until it is accepted.
     ///
     /// # Errors
     ///
@@ -703,7 +696,7 @@ impl Checkpoints<'_> {
         Ok(job)
     }
 
-    /// Lists the checkpoints of a job that are kept.
+    /// Lists the kept checkpoints of a job.
     ///
     /// # Errors
     ///

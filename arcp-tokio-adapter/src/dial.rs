@@ -1,4 +1,4 @@
-//! How a client connects.
+//! Opening of transports.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +24,7 @@ use tokio_rustls::{
 
 use crate::socket::ByteStream;
 
-/// An open transport, and what frames are on it.
+/// An open transport with its framing.
 pub(crate) type Opened = (Pin<Box<dyn ByteStream>>, Framing);
 
 /// A transport that is being opened.
@@ -33,11 +33,11 @@ pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Opened, DialError>>
 /// Opens transports, one after the other.
 pub(crate) type Dialer = Box<dyn Fn() -> Opening + Send>;
 
-/// Dials a target, with this time for each attempt.
+/// A dialer for a target, with this time for each attempt.
 ///
 /// # Errors
 ///
-/// If the target has TLS, and the files of the security cannot be used.
+/// If the target uses TLS, and the files of the security settings cannot be used.
 pub(crate) async fn dialer(
     target: Target,
     security: &Security,
@@ -56,13 +56,13 @@ pub(crate) async fn dialer(
     }))
 }
 
-/// Opens a stream with a frame a line to a target: for whoever has a client over another
-/// adapter. Files of the security are read.
+/// Opens a stream with one frame per line to a target, for clients of another adapter. It reads the
+/// files of the security settings.
 ///
 /// # Errors
 ///
-/// If the stream does not come about within the timeout, the files cannot be used, or
-/// the target is a WebSocket, which has frames of its own.
+/// If the stream cannot be opened within the timeout, the files cannot be used, or the target is a
+/// WebSocket, which has its own framing.
 pub async fn open_lines(
     target: &Target,
     security: &Security,
@@ -105,7 +105,7 @@ async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize, within: Dur
     }
 }
 
-/// A connection over TCP, encrypted if the target is.
+/// A TCP connection, with TLS if the target uses it.
 async fn connect(host: &str, port: u16, tls: Option<Tls>) -> io::Result<Pin<Box<dyn ByteStream>>> {
     let socket = TcpStream::connect((host, port)).await?;
     socket.set_nodelay(true)?;
@@ -146,8 +146,7 @@ pub(crate) fn unsupported(feature: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-/// Starts a program that speaks on its stdin and stdout. It is killed once the stream is
-/// dropped.
+/// Starts a program that speaks on its stdin and stdout. It is killed when the stream is dropped.
 fn start(command: &str) -> io::Result<Pin<Box<dyn ByteStream>>> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -167,7 +166,7 @@ fn start(command: &str) -> io::Result<Pin<Box<dyn ByteStream>>> {
     Ok(Box::pin(ours))
 }
 
-/// How a server is known.
+/// The TLS configuration and the name of a server.
 #[cfg(feature = "tls")]
 #[derive(Clone)]
 struct Tls {
@@ -179,7 +178,7 @@ struct Tls {
 
 #[cfg(feature = "tls")]
 impl Tls {
-    /// What a target asks for, which may be nothing.
+    /// The TLS settings for a target; `None` if it does not use TLS.
     async fn to(target: &Target, security: &Security) -> io::Result<Option<Tls>> {
         let Some((host, _)) = target.address().filter(|_| target.has_tls()) else {
             return Ok(None);
@@ -187,7 +186,7 @@ impl Tls {
         let name = ServerName::try_from(host.to_string())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a server")))?;
         let (target, security) = (target.clone(), security.clone());
-        // It reads files.
+        // Reading the configuration reads files.
         let config = tokio::task::spawn_blocking(move || config_and_refusals_for(&target, &security)).await;
         let (config, refusals) = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Some(Tls { config, refusals, name }))
@@ -196,7 +195,7 @@ impl Tls {
     async fn over(self, socket: TcpStream) -> io::Result<Pin<Box<dyn ByteStream>>> {
         let wanted = self.config.alpn_protocols.first().cloned();
         let stream = TlsConnector::from(self.config).connect(self.name, socket).await?;
-        // A server that names no protocol may speak another.
+        // A server that selects no ALPN protocol may speak another one.
         if wanted.is_some() && stream.get_ref().1.alpn_protocol() != wanted.as_deref() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the server does not speak HTTP/2 there"));
         }
@@ -204,7 +203,7 @@ impl Tls {
     }
 }
 
-/// What was not built in.
+/// Placeholder without values for builds without TLS.
 #[cfg(not(feature = "tls"))]
 #[derive(Clone)]
 enum Tls {}

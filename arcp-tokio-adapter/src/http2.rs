@@ -1,4 +1,4 @@
-//! HTTP/2: a session is a `POST` whose body has a frame a line, both ways.
+//! HTTP/2: a session is a `POST` whose bodies have one frame per line in each direction.
 
 mod calm;
 
@@ -29,20 +29,19 @@ use crate::carrier::{Carrier, first};
 use crate::server::Acceptor;
 use crate::socket::ByteStream;
 
-/// The largest list of headers that is taken, in bytes, and the most of an answer that
-/// is no session.
+/// The largest header list in bytes, and the most bytes of a response that is not a session.
 const HEADER_BYTES: u32 = 16 << 10;
-/// Streams that were reset and are remembered, or wait to be seen.
+/// How many reset streams are remembered, or wait to be seen.
 const RESET_STREAMS: usize = 16;
-/// For how long, since frames for them may be on their way.
+/// How long reset streams are remembered, because frames for them may be on the way.
 const RESET_FOR: Duration = Duration::from_secs(1);
-/// Bytes given to a stream at once.
+/// The most bytes given to a stream at once.
 const WRITE_BYTES: usize = 16 << 10;
-/// Bytes on their way that a client takes of one stream.
+/// The most bytes on the way to a client on one stream.
 const CLIENT_WINDOW: u32 = 1 << 20;
-/// How long the last frames of a connection may take.
+/// How long sending the last frames of a connection may take.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How long not to accept when the system gives no connection.
+/// How long to wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves a port until the server has ended.
@@ -54,7 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<Certificates>>,
         };
         let _ = socket.set_nodelay(true);
         let _ = keep_alive(&socket);
-        // Others wait in the backlog meanwhile.
+        // Other clients wait in the backlog meanwhile.
         let Some(carrier) = Carrier::admit(&acceptor, peer.ip(), tls.is_some()).await else {
             return;
         };
@@ -72,7 +71,7 @@ async fn carry(socket: TcpStream, tls: Option<Arc<Certificates>>, mut carrier: C
                 let session = stream.get_ref().1;
                 let shown = session.peer_certificates().unwrap_or_default();
                 let shown = shown.iter().map(|shown| shown.clone().into_owned()).collect();
-                // Who names no protocol may mean another.
+                // A client that selects no ALPN protocol may speak another one.
                 if session.alpn_protocol() == Some(HTTP2) {
                     streams(stream, shown, &mut carrier).await;
                 }
@@ -110,7 +109,7 @@ where
         };
         match accepted {
             Ok(Some(Ok((request, respond)))) => open(request, respond, &certificates, carrier).await,
-            // It has said why, if it could.
+            // The peer was told the reason, if that was possible.
             Ok(Some(Err(_)) | None) => return,
             Err(Some(CarrierEnd::Stopping)) => connection.graceful_shutdown(),
             Err(Some(CarrierEnd::TooMany | CarrierEnd::Failed)) => {
@@ -126,7 +125,7 @@ fn settings(limits: &Limits) -> server::Builder {
     builder
         .max_concurrent_streams(limits.stream.streams_per_connection)
         .initial_window_size(limits.stream.stream_bytes)
-        // One stream that is not read holds up no other.
+        // The window allows all streams, so that an unread stream does not block the others.
         .initial_connection_window_size(
             limits.stream.stream_bytes.saturating_mul(limits.stream.streams_per_connection).min(i32::MAX as u32),
         )
@@ -139,13 +138,13 @@ fn settings(limits: &Limits) -> server::Builder {
     builder
 }
 
-/// Says why it ends, to whoever takes that in time.
+/// Ends a connection and tells the peer the reason, if the peer reads it in time.
 async fn shut_down<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T, Bytes>, why: Reason) {
     connection.abrupt_shutdown(why);
     let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| connection.poll_closed(cx))).await;
 }
 
-/// Judges a request; makes a stream of it, or refuses it.
+/// Judges a request: makes a stream of it, or refuses it.
 async fn open(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -160,7 +159,7 @@ async fn open(
     match upgrades.judge_stream(parts.method.as_str(), parts.uri.path(), authority, headers) {
         Ok(()) => {
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
-            // Who is gone by now needs no stream.
+            // If the peer is gone, no stream is needed.
             if let Ok(send) = respond.send_response(response, false) {
                 carrier.opened(Stream::new(send, body, None), certificates.to_vec(), None).await;
             }
@@ -179,7 +178,7 @@ async fn open(
     }
 }
 
-/// Opens a stream on a connection of its own, over bytes that reach the server.
+/// Opens a stream on a new connection, over bytes that reach the server.
 pub(crate) async fn dial(
     io: impl ByteStream,
     host: &str,
@@ -228,9 +227,10 @@ fn failed(error: h2::Error) -> io::Error {
 struct Stream {
     send: SendStream<Bytes>,
     body: RecvStream,
-    /// What has come and is not read: its room is given back as it is.
+    /// Received bytes that were not read yet. Their room in the window is given back when they are
+    /// read.
     unread: Bytes,
-    /// Keeps the connection, if it has no other stream.
+    /// Keeps the connection alive for its only stream.
     _kept: Option<oneshot::Sender<()>>,
 }
 

@@ -4,14 +4,13 @@ use arcp_host::client::{ClientError, Command};
 
 use crate::client::Client;
 
-/// Waits until people are asked something in a job that this session may see: not at
-/// all the first time on a connection, and where something was asked since it last did.
-/// Whoever waits for the next time before it lists the jobs that are blocked misses
-/// none; waiting again ends the wait before.
+/// Waits until people are asked something in a job that this session may see. It returns at once
+/// for the first call on a connection, or if something was asked since it last returned. To miss no
+/// question, call it again before listing the blocked jobs. A new call ends the previous wait.
 ///
 /// # Errors
 ///
-/// If the runtime has no word for it, or the session is over.
+/// If the runtime does not support it, or the session has ended.
 pub async fn next_prompt(client: &Client) -> Result<(), ClientError> {
     client.ask(Command::AwaitPrompt).await
 }

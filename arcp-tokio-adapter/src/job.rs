@@ -1,4 +1,4 @@
-//! A job that is being followed: what happens in it, until it ends.
+//! A job that is being followed: its updates, until it ends.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,27 +15,27 @@ use arcp_proto::model::event::JobEvent;
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Updates the application has not taken before the transport is not read.
+/// How many updates may wait for the application; beyond that, the transport is not read.
 const UNREAD: usize = 8192;
 
-/// A job that is being followed: a [`Stream`] of what happens in it.
+/// A job that is being followed: a [`Stream`] of its events.
 ///
-/// Its updates are taken one after the other, by whichever of these methods.
-/// An application that takes none holds up its own session, so drop a job that
-/// nobody looks at.
+/// Each update is taken once, by any of these methods. If an application takes no updates, its
+/// whole session stalls, so drop a job that is not read.
 pub struct Job {
-    /// The job.
+    /// The id of the job.
     pub id: WireId,
-    /// The agent, as resolved.
+    /// The agent, with its resolved version.
     pub agent: String,
-    /// Its trace.
+    /// The trace id of the job.
     pub trace: Option<String>,
-    /// Credentials that were issued for it: told who submits it, in a session that
-    /// offers [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
+    /// The credentials that were issued for the job. Only its submitter gets them, in a session
+    /// that offers
+    /// [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
     pub credentials: Vec<ProvisionedCredential>,
-    /// Not read from without a bound: see [`Unread`].
+    /// The channel has no bound of its own: [`Unread`] bounds it.
     updates: UnboundedReceiver<Held>,
-    /// What the last update was, where only its events were asked for.
+    /// The last update, if it came while only events were requested.
     last: Option<Last>,
 }
 
@@ -44,26 +44,25 @@ impl Job {
         Job { id, agent, trace, credentials: Vec::new(), updates, last: None }
     }
 
-    /// The next update; waits for it. `None` after the last one. Also tells of
-    /// lost connections, and of events that were missed.
+    /// Waits for the next update; `None` after the last one. Updates also report lost connections
+    /// and missed events.
     pub async fn next_update(&mut self) -> Option<JobUpdate> {
         self.updates.recv().await.map(Held::take)
     }
 
-    /// The next event; waits for it. `None` once the job has ended or nothing
-    /// more can be seen of it: [`wait`](Self::wait) says which, at once then.
+    /// Waits for the next event; `None` once the job has ended or is not visible any more;
+    /// [`wait`](Self::wait) then says which at once.
     pub async fn next_event(&mut self) -> Option<JobEvent> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Waits until the job ends; events that were not taken before are passed
-    /// over.
+    /// Waits until the job ends; ignores events that were not taken.
     ///
     /// # Errors
     ///
-    /// If the runtime does not show the job any more, or the session is over
-    /// before, or the end was already taken as an update. A job that fails is
-    /// no error here: see [`JobEnd::terminal`].
+    /// If the runtime does not show the job any more, the session ended before the job, or the end
+    /// was already taken as an update. A job that fails is not an error here: see
+    /// [`JobEnd::terminal`].
     pub async fn wait(&mut self) -> Result<&JobEnd, ClientError> {
         while self.last.is_none() && self.next_event().await.is_some() {}
         let taken = ApiMisuse::Argument("the end of the job was taken as an update");
@@ -100,7 +99,7 @@ impl fmt::Debug for Job {
     }
 }
 
-/// Updates handed out and not taken: too many, and the transport is not read.
+/// Counts updates that the application has not taken; beyond the bound, the transport is not read.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     count: AtomicUsize,
@@ -108,13 +107,13 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Whether the transport is to be read; if not, the task is woken once it is.
+    /// Whether the transport should be read. If not, the task is woken once it should.
     pub(crate) fn has_room(&self, cx: &Context<'_>) -> bool {
         if self.count.load(Ordering::SeqCst) <= UNREAD {
             return true;
         }
         *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-        // What was taken in between woke nobody.
+        // An update that was taken in between has woken no task.
         self.count.load(Ordering::SeqCst) <= UNREAD
     }
 
@@ -126,7 +125,7 @@ impl Unread {
     }
 }
 
-/// An update that counts as unread until it is taken or thrown away.
+/// An update that counts as unread until it is taken or dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     update: JobUpdate,

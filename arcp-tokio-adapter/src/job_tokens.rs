@@ -1,4 +1,4 @@
-//! Tokens for the rest of jobs.
+//! Job tokens: tokens for the remaining events of jobs.
 
 use arcp_host::client::{ClientError, Command};
 use arcp_proto::id::WireId;
@@ -7,38 +7,36 @@ use arcp_proto::model::job_token::{ExchangeToken, IssuedToken};
 use crate::client::Client;
 use crate::job::Job;
 
-/// What can be asked about tokens for the rest of jobs: with one, a session of either
-/// family goes on with a job that another one of the same principal submitted. An extension
-/// of ours.
+/// Requests about job tokens. With such a token, a session of either family continues to follow a
+/// job that another session of the same principal submitted. This is an extension of ours.
 #[derive(Clone, Copy, Debug)]
 pub struct JobTokens<'c> {
     client: &'c Client,
 }
 
 impl JobTokens<'_> {
-    /// Of this session.
+    /// The requests of this session.
     pub fn of(client: &Client) -> JobTokens<'_> {
         JobTokens { client }
     }
 
-    /// Has a token issued for a job of this principal; waits until it counts, over restarts
-    /// of the runtime as well. Beyond the runtime's bound the first one of the job counts no
-    /// more.
+    /// Issues a token for a job of this principal; waits until the token is durable. If the job has
+    /// too many tokens, its first one becomes invalid.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it or has no word for it, or the session is over.
+    /// If the runtime refuses it or does not support it, or the session has ended.
     pub async fn issue(&self, job: WireId) -> Result<IssuedToken, ClientError> {
         self.client.ask(|answer| Command::IssueToken(job, answer)).await
     }
 
-    /// Follows the rest of the job that a token was issued for, and may cancel it here.
+    /// Follows the remaining events of a token's job, and allows cancelling it here.
     ///
     /// # Errors
     ///
-    /// As [`issue`](Self::issue); `JobNotFound` if the token does not count: it is of
-    /// somebody else's job, or the job is forgotten. `ResumeWindowExpired` if what is asked
-    /// for is not kept any more.
+    /// As [`issue`](Self::issue); `JobNotFound` if the token is not valid: it is for another
+    /// principal's job, or the job is gone. `ResumeWindowExpired` if the requested events are not
+    /// kept any more.
     pub async fn exchange(&self, wish: ExchangeToken) -> Result<Job, ClientError> {
         let (follower, updates) = self.client.follower();
         let watching = self.client.ask(|answer| Command::ExchangeToken(wish, follower, answer)).await?;

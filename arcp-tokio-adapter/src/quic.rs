@@ -1,5 +1,5 @@
-//! QUIC: a session is the one stream of a connection, with a frame a line, and
-//! unidirectional streams for bytes beside frames.
+//! QUIC: a session is the one bidirectional stream of a connection, with one frame per line.
+//! Unidirectional streams carry binary messages beside the frames.
 
 mod stream;
 
@@ -34,27 +34,27 @@ const STOPPING: VarInt = VarInt::from_u32(1);
 const TOO_MANY: VarInt = VarInt::from_u32(2);
 const LATE: VarInt = VarInt::from_u32(3);
 
-/// Nothing came for so long: the peer is gone.
+/// A peer that was silent for so long is gone.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long the end of a server waits for its peers to hear of it.
+/// How long the end of a server waits until its peers are told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A client says something this often.
+/// The interval at which a client sends keepalives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Bytes on their way that a client takes.
+/// The most bytes on the way to a client.
 const CLIENT_WINDOW: u32 = 1 << 20;
-/// What is written and not acknowledged may be so many times what is not read: it is
-/// held until it is, over however long a way.
+/// The bound for bytes that are written and not acknowledged, as a multiple of the bound for unread
+/// bytes: they are held in memory until they are acknowledged.
 const UNACKNOWLEDGED: u64 = 4;
-/// Of the handshakes that one network may do at once, from which part on an address has to
-/// prove itself first.
+/// When this fraction of the handshakes of one network is in use, an address must be validated
+/// before its handshake.
 const UNPROVED: usize = 4;
-/// Bytes of a connection that is not taken up yet.
+/// The most bytes of a connection that is not accepted yet.
 const INCOMING_BYTES: u64 = 16 << 10;
 
-/// The errors of TLS within those of QUIC.
+/// The range of QUIC errors that are TLS alerts.
 const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
 
-/// An endpoint that takes connections.
+/// An endpoint that accepts connections.
 pub(crate) fn endpoint(socket: UdpSocket, certificates: &Certificates, ports: &Ports) -> io::Result<Endpoint> {
     let config = config(certificates, &ports.limits)?;
     Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(quinn::TokioRuntime))
@@ -65,12 +65,12 @@ pub(crate) async fn serve(endpoint: Endpoint, certificates: Arc<Certificates>, a
     let handshakes = Arc::<AtomicUsize>::default();
     let trusted = acceptor.ports.limits.connection.tls_handshakes_per_network / UNPROVED;
     while let Ok(Some(incoming)) = first(acceptor.ended(), endpoint.accept()).await {
-        // Whoever sends from somebody else's address would use up that one's share.
+        // Otherwise a sender with a forged address could use up the share of that address.
         if !incoming.remote_address_validated() && handshakes.load(Ordering::Relaxed) >= trusted {
             let _ = incoming.retry();
             continue;
         }
-        // As the certificates are now.
+        // Uses the present certificates.
         let Ok(config) = config(&certificates, &acceptor.ports.limits) else {
             incoming.refuse();
             continue;
@@ -84,7 +84,7 @@ pub(crate) async fn serve(endpoint: Endpoint, certificates: Arc<Certificates>, a
     endpoint.close(STOPPING, b"the server has ended");
 }
 
-/// Waits until what was said last to connections has gone out, but not for long.
+/// Waits for a bounded time until the last frames of connections are sent.
 pub(crate) async fn finish(endpoints: &[Endpoint]) {
     let all_idle = async {
         for endpoint in endpoints {
@@ -105,7 +105,8 @@ fn config(certificates: &Certificates, limits: &Limits) -> io::Result<ServerConf
     Ok(config)
 }
 
-/// So many bytes of each stream; so many of them, and for sidecars; no datagrams.
+/// A bound for the bytes of each stream, the number of streams, and the number of those for
+/// sidecars; no datagrams.
 fn transport(window: u32, streams: u32, sidecars: u32) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
@@ -153,8 +154,7 @@ fn close(connection: &Connection, why: CarrierEnd) {
     }
 }
 
-/// Opens the stream of a connection, within this time. A dead address takes its share of
-/// that, and no more.
+/// Opens the stream of a connection within this time. Each address gets only a share of the time.
 pub(crate) async fn dial(
     (host, port): (&str, u16),
     sidecars: Sidecars,
@@ -162,7 +162,7 @@ pub(crate) async fn dial(
     refusals: &Refusals,
     within: Duration,
 ) -> io::Result<Stream> {
-    // Whoever waits for us so long is told why first.
+    // Ends shortly before the caller's own timeout, so that the caller gets the reason.
     let until = Instant::now() + within * 9 / 10;
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut transport = transport(CLIENT_WINDOW, 0, STREAMS);
@@ -205,7 +205,7 @@ async fn connect(
     Ok((streams, connection, endpoint))
 }
 
-/// What TLS says, where it is TLS that failed.
+/// The TLS error, if TLS failed.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which two are TLS's")]
 fn failed(error: ConnectionError, refusals: &Refusals) -> io::Error {
     let error = match error {

@@ -1,4 +1,4 @@
-//! Which connections are ready, and the task that waits for them.
+//! The connections that are ready, and the task that waits for them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,15 +6,15 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use arcp_proto::id::ConnId;
 
-/// One task waits for every connection; each has a waker of its own, so that
-/// the task looks only at those that are ready.
+/// One task waits for all connections. Each connection has a waker of its own, so that the task
+/// handles only those that are ready.
 #[derive(Default)]
 pub(crate) struct Readiness(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     ready: BTreeSet<ConnId>,
-    /// There is something else to do.
+    /// Whether there is other work.
     woken: bool,
     waiter: Option<Waker>,
 }
@@ -25,12 +25,12 @@ impl Readiness {
         Waker::from(Arc::new(OfConnection { conn, readiness: self.clone() }))
     }
 
-    /// There is something to do that is of no connection.
+    /// Wakes the task for work that belongs to no connection.
     pub(crate) fn wake(&self) {
         self.change(|state| state.woken = true);
     }
 
-    /// Gives the connections that are ready, once there is something to do.
+    /// Returns the connections that are ready, once there is something to do.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<BTreeSet<ConnId>> {
         let mut state = self.state();
         if std::mem::take(&mut state.woken) || !state.ready.is_empty() {
@@ -48,7 +48,7 @@ impl Readiness {
         waiter.into_iter().for_each(Waker::wake);
     }
 
-    /// A panic elsewhere leaves only numbers and flags, each valid.
+    /// The lock may be poisoned by a panic elsewhere, but each field stays valid.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

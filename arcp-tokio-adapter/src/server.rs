@@ -28,19 +28,18 @@ use crate::dial::unsupported;
 use crate::readiness::Readiness;
 use crate::socket::{ByteStream, Polled};
 
-/// Streams that were handed over and are not taken up; whoever hands over more
-/// waits.
+/// How many streams may wait to be taken over; beyond that, the tasks that hand them over wait.
 const ARRIVALS: usize = 64;
-/// Connections accepted before others get their turn.
+/// The most connections accepted in one turn.
 const ACCEPTED: usize = 64;
 /// How long agents may go on after the peer of [`serve`] has left.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
 /// A server on ports, on Unix sockets, and on streams that it is [handed](Acceptor).
 ///
-/// One task owns the runtime and every connection. It waits for nobody: the
-/// store and agents that block have threads of their own. It keeps as many
-/// files free for them as the server of `arcp-blocking` does.
+/// One task owns the runtime and every connection. It waits for no other task: the store and agents
+/// that block have threads of their own. It reserves as many files for them as the server of
+/// `arcp-blocking` does.
 pub struct Server {
     serving: ServerLoop<Polled>,
     readiness: Arc<Readiness>,
@@ -48,14 +47,14 @@ pub struct Server {
     places: Vec<Listen>,
     acceptor: Acceptor,
     arrivals: mpsc::Receiver<Arrival>,
-    /// Until the last connection is gone.
+    /// Kept until the last connection is gone.
     kept: Vec<Kept>,
-    /// Those of QUIC, which still speak when everything is closed.
+    /// The QUIC endpoints, which still send when everything is closed.
     #[cfg(feature = "quic")]
     endpoints: Vec<quinn::Endpoint>,
 }
 
-/// A place that is accepted on.
+/// A place on which connections are accepted.
 struct Listening {
     socket: ListeningSocket,
     begins: Begins,
@@ -67,17 +66,17 @@ enum ListeningSocket {
     Unix(UnixListener),
 }
 
-/// A stream that was accepted, and where it comes from.
+/// An accepted stream, with its origin.
 type Accepted = (Pin<Box<dyn ByteStream>>, Origin);
 
 /// Hands streams to a running server.
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     arrivals: mpsc::Sender<Arrival>,
-    /// Which requests become WebSockets, where another server reads them.
+    /// Decides which requests become WebSockets, if another server reads them.
     #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "nobody else reads requests"))]
     pub(crate) upgrades: Arc<UpgradePolicy>,
-    /// What ports of connections that carry others are served with.
+    /// The settings for ports of carriers.
     #[cfg(any(feature = "http2", feature = "quic"))]
     pub(crate) ports: Arc<Ports>,
 }
@@ -88,34 +87,32 @@ pub(crate) enum Arrival {
         from: Origin,
         begins: Begins,
     },
-    /// Of a connection that carries others.
+    /// A message about a carrier.
     #[cfg(any(feature = "http2", feature = "quic"))]
     OfCarrier(News),
 }
 
 impl Server {
-    /// Binds every place, and reads the whole store. Nothing is served before
-    /// [`run`](Self::run).
+    /// Binds every place, and reads the whole store. [`run`](Self::run) begins to serve.
     ///
     /// # Errors
     ///
-    /// If a place cannot be had, the configuration cannot work, others could read
-    /// what is sent there ([`HostError::Cleartext`]), or the store cannot be
-    /// read.
+    /// If a place cannot be bound, the configuration is invalid, others could read what is sent
+    /// ([`HostError::Cleartext`]), or the store cannot be read.
     pub async fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         let places = config.listen.clone();
-        // Files are looked at, and perhaps waited for.
+        // Binding accesses files, and may wait.
         let bind = move || places.iter().map(Listener::bind).collect::<io::Result<Vec<Listener>>>();
         let bound = tokio::task::spawn_blocking(bind).await.map_err(io::Error::other)??;
         Server::on(bound, config, host).await
     }
 
-    /// Takes places that are bound, whatever the configuration says of them.
+    /// Uses places that are already bound, instead of those of the configuration.
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, others could read what is sent to a
-    /// port, or the store cannot be read.
+    /// If the configuration is invalid, others could read what is sent to a port, or the store
+    /// cannot be read.
     pub async fn on(bound: Vec<Listener>, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         bound.iter().try_for_each(|listener| config.allows(listener.place()))?;
         let mut server = Server::without_port(config, host).await?;
@@ -185,7 +182,7 @@ impl Server {
         Err(unsupported("quic"))
     }
 
-    /// A server of the streams it is handed, and no other.
+    /// A server only for streams that it is handed.
     ///
     /// # Errors
     ///
@@ -221,53 +218,52 @@ impl Server {
         })
     }
 
-    /// The address of its first port.
+    /// The address of the first port.
     ///
     /// # Errors
     ///
-    /// If it has none.
+    /// If there is no port.
     pub fn address(&self) -> io::Result<SocketAddr> {
         Ok(self.places.iter().find_map(Listen::address).ok_or(io::ErrorKind::NotConnected)?)
     }
 
-    /// Where it listens, with the ports that were picked.
+    /// The places, with the ports that were picked.
     pub fn places(&self) -> &[Listen] {
         &self.places
     }
 
-    /// What tells it what to do, from anywhere.
+    /// A handle that instructs this server from any task.
     pub fn handle(&self) -> ServerHandle {
         self.serving.handle()
     }
 
-    /// What hands streams to it, from anywhere.
+    /// A handle that hands streams to this server from any task.
     pub fn acceptor(&self) -> Acceptor {
         self.acceptor.clone()
     }
 
-    /// Serves until it is told to stop and everything is closed.
+    /// Serves until the server was told to stop and everything is closed.
     ///
-    /// If this is dropped before, every connection is dropped as it is, and
-    /// agents are given up to a second to end, in the thread that drops it.
+    /// If the future is dropped before, every connection is dropped without a goodbye, and agents
+    /// get up to a second to end, on the thread that drops it.
     ///
     /// # Errors
     ///
-    /// If the store is somebody else's: then every connection is dropped as it
-    /// is.
+    /// If another runtime owns the store: every connection is then dropped without a goodbye.
     pub async fn run(mut self) -> Result<Stopped, HostError> {
         let stopped = self.serve(None).await;
         #[cfg(feature = "quic")]
         {
-            // Nobody else is let in.
+            // No further connections are admitted.
             self.arrivals.close();
             crate::quic::finish(&self.endpoints).await;
         }
-        // It waits for agents that end.
+        // Dropping the server waits for agents to end.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
         stopped
     }
 
-    /// Serves; once there are no connections it drains, if it is told how.
+    /// Serves. With a handle, it drains as soon as there are no connections.
     async fn serve(&mut self, drain_alone: Option<ServerHandle>) -> Result<Stopped, HostError> {
         loop {
             if let Some(stopped) = self.serving.stopped()? {
@@ -283,19 +279,19 @@ impl Server {
         }
     }
 
-    /// Waits until there is something to do, and does it.
+    /// Waits for something to do, and does it.
     async fn step(&mut self) -> Result<(), HostError> {
         let wait = self.serving.next_wait();
         if wait != Some(Duration::ZERO) {
-            // What is never reached is no deadline.
+            // A sleep that never ends in practice stands for no deadline.
             let mut sleep = pin!(tokio::time::sleep(wait.unwrap_or(Duration::from_secs(u64::from(u32::MAX)))));
             poll_fn(|cx| if self.collect(cx) { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
         }
-        // Others get their turn, and so does what has arrived: whoever was
-        // silent may have spoken in it.
+        // Other tasks get their turn, and bytes that have arrived are noted: a silent peer may have
+        // sent some.
         tokio::task::yield_now().await;
-        // A turn has bounds of its own. With the budget of a task it would leave
-        // peers unheard who have spoken, and call them silent.
+        // A turn has bounds of its own. Under the budget of a task, reading could stop early, and
+        // peers that have sent something would seem silent.
         let turn = poll_fn(|cx| {
             self.collect(cx);
             Poll::Ready(self.serving.turn(true))
@@ -305,7 +301,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes up what is ready; whether there was anything.
+    /// Notes what is ready; returns whether there was anything.
     fn collect(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         if let Poll::Ready(ready) = self.readiness.poll(cx) {
@@ -325,7 +321,7 @@ impl Server {
         any
     }
 
-    /// Takes up who waits at a place; whether there was anybody.
+    /// Accepts the connections that wait at a place; returns whether there were any.
     fn accept(&mut self, at: usize, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         for _ in 0..ACCEPTED {
@@ -366,7 +362,7 @@ impl ListeningSocket {
         match self {
             ListeningSocket::Tcp(port) => port.poll_accept(cx).map_ok(|(stream, peer)| -> Accepted {
                 let _ = stream.set_nodelay(true);
-                // Without it only heartbeats tell that a peer is gone.
+                // Without keepalive, only heartbeats detect a lost peer.
                 let _ = keep_alive(&stream);
                 (Box::pin(stream), Origin::Address(peer.ip()))
             }),
@@ -385,9 +381,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Acceptor {
-    /// Hands over a stream on which an HTTP request comes first, as on a port
-    /// without TLS: what its bytes are kept from others by is its application's
-    /// business.
+    /// Hands over a stream that begins with an HTTP request, as on a port without TLS. The
+    /// application is responsible for encryption.
     ///
     /// # Errors
     ///
@@ -396,8 +391,7 @@ impl Acceptor {
         self.hand(Arrival::Stream { stream: Box::pin(stream), from: address.into(), begins: Begins::Request }).await
     }
 
-    /// Hands over a stream that is a WebSocket by now: its request was judged
-    /// and answered.
+    /// Hands over a stream that is already a WebSocket: its request was judged and answered.
     ///
     /// # Errors
     ///
@@ -407,8 +401,8 @@ impl Acceptor {
         self.hand(Arrival::Stream { stream: Box::pin(stream), from: address.into(), begins }).await
     }
 
-    /// Hands over a stream with one frame a line. `peer` is who it is, unless it
-    /// has to prove it.
+    /// Hands over a stream with one frame per line. `peer` is its principal; `None`: it must
+    /// present a credential.
     ///
     /// # Errors
     ///
@@ -418,7 +412,7 @@ impl Acceptor {
         self.hand(Arrival::Stream { stream: Box::pin(stream), from: Origin::Unknown, begins }).await
     }
 
-    /// Ends once its server has.
+    /// Waits until the server has ended.
     #[cfg(any(feature = "http2", feature = "quic"))]
     pub(crate) async fn ended(&self) {
         self.arrivals.closed().await;
@@ -438,15 +432,13 @@ impl std::fmt::Debug for Arrival {
     }
 }
 
-/// Serves one peer, one frame a line, until it leaves: a child process on its
-/// stdin and stdout ([`tokio::io::join`] makes them one stream), or whoever has
-/// the other end of a duplex in memory. `peer` is who it is, unless it has to
-/// prove it.
+/// Serves one peer with one frame per line, until it leaves: the parent process on stdin and stdout
+/// ([`tokio::io::join`] makes them one stream), or the other end of a duplex stream in memory.
+/// `peer` is its principal; `None`: it must present a credential.
 ///
 /// # Errors
 ///
-/// If the configuration cannot work, the store cannot be read, or it is
-/// somebody else's.
+/// If the configuration is invalid, the store cannot be read, or another runtime owns it.
 pub async fn serve(host: Host, peer: Option<Principal>, stream: impl ByteStream) -> Result<(), HostError> {
     let mut config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.drain_grace = Some(LAST_GRACE);
@@ -468,7 +460,7 @@ mod tests {
 
     use super::*;
 
-    /// More than the budget of a task lets it hear.
+    /// More peers than the budget of a task allows to read.
     const PEERS: usize = 300;
 
     #[test]
@@ -489,7 +481,7 @@ mod tests {
         Server::without_port(&config, host).await.expect("it starts")
     }
 
-    /// A peer that has said this by the next turn.
+    /// A peer that has sent these bytes before the next turn.
     async fn peer(server: &mut Server, said: &[u8]) -> DuplexStream {
         let (mut near, far) = tokio::io::duplex(4 << 10);
         near.write_all(said).await.expect("there is room");
@@ -498,7 +490,7 @@ mod tests {
         near
     }
 
-    /// How many of those that have said something are answered.
+    /// The number of peers with input that are answered after one turn.
     async fn heard_in_one_turn() -> usize {
         let mut server = server(Registry::default(), |host| host).await;
         let mut peers = Vec::new();

@@ -1,4 +1,4 @@
-//! A stream of tokio as what the server's loop reads and writes.
+//! A tokio stream as a socket for the server's loop.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -7,13 +7,13 @@ use std::task::{Context, Poll, Waker};
 use arcp_host::server::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes both ways: a TCP stream, an upgraded request, two pipes joined, an
-/// in-memory duplex.
+/// Bytes in both directions: a TCP stream, an upgraded request, two joined pipes, an in-memory
+/// duplex stream.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + 'static> ByteStream for T {}
 
-/// A stream that does not wait: it notes its waker instead.
+/// A stream that does not wait, but registers its waker instead.
 pub(crate) struct Polled {
     stream: Pin<Box<dyn ByteStream>>,
     waker: Waker,

@@ -1,4 +1,4 @@
-//! A server as a service of somebody else's HTTP: it takes upgrades.
+//! A server as a `tower` service of another HTTP server: it accepts upgrades.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -11,14 +11,13 @@ use tower_service::Service;
 
 use crate::server::Acceptor;
 
-/// Headers of an answer of ours.
+/// The most headers of one of our responses.
 const HEADERS: usize = 16;
 
-/// Takes requests that become WebSockets, whatever path they were routed by, and
-/// hands the streams to its server. Hosts and origins are judged as on a port of
-/// its own. Where the peer comes from is taken from a [`SocketAddr`] in the
-/// request's extensions; without one it shares the bounds of those who come from
-/// nowhere.
+/// Accepts requests that become WebSockets, whatever path they were routed by, and hands the
+/// streams to its server. Hosts and origins are judged as on a port of the server itself. The
+/// address of the peer is taken from a [`SocketAddr`] in the request's extensions; peers without
+/// one share the bounds for connections of unknown origin.
 impl<B> Service<Request<B>> for Acceptor {
     type Response = Response<String>;
     type Error = Infallible;
@@ -40,19 +39,19 @@ impl<B> Service<Request<B>> for Acceptor {
 }
 
 async fn take_over(upgrade: hyper::upgrade::OnUpgrade, acceptor: Acceptor, address: Option<IpAddr>) {
-    // Who is gone by then, or comes when the server has ended, is let go.
+    // An upgrade that fails, or that comes after the end of the server, is dropped.
     if let Ok(upgraded) = upgrade.await {
         let _ = acceptor.websocket(TokioIo::new(upgraded), address).await;
     }
 }
 
-/// An answer that was written for a socket.
+/// Parses a response that was written for a socket.
 fn response(text: &str) -> Response<String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(text.as_bytes()) {
         Ok(httparse::Status::Complete(head)) => head,
-        // We wrote it ourselves.
+        // The response is our own, and so complete.
         Ok(httparse::Status::Partial) | Err(_) => text.len(),
     };
     let mut response = Response::new(text[head..].to_string());

@@ -1,5 +1,5 @@
-//! A client's end of TLS. One thread reads and another writes: both have the
-//! session, and neither holds it while it waits for the network.
+//! The client's side of TLS. One thread reads and another writes. Both share the session, and
+//! neither holds its lock while it waits for the network.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use rustls::{ClientConfig, ClientConnection};
 
 use super::websocket::{Channel, wait_until};
 
-/// Bytes taken from the network at once.
+/// The most bytes read from the network at once.
 const READ_BYTES: usize = 16 << 10;
 
-/// How a server is known.
+/// The TLS configuration and the name of a server.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
@@ -24,7 +24,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// What a target asks for, which may be nothing.
+    /// The TLS settings for a target; `None` if it does not use TLS.
     pub(super) fn to(target: &Target, security: &Security) -> io::Result<Option<Tls>> {
         let Target::WebSocket { host, tls: true, .. } = target else {
             return Ok(None);
@@ -36,13 +36,13 @@ impl Tls {
     }
 }
 
-/// Does the handshake.
+/// Performs the handshake.
 pub(super) fn open(tls: Option<&Tls>, mut socket: TcpStream, until: Instant) -> io::Result<Channel> {
     let tls = tls.ok_or(io::ErrorKind::Unsupported)?;
     let mut session = ClientConnection::new(tls.config.clone(), tls.name.clone()).map_err(io::Error::other)?;
     while session.is_handshaking() {
         wait_until(&socket, until)?;
-        // One read at most, so that the time is looked at before each.
+        // At most one read, so that the deadline is checked before each.
         while session.wants_write() {
             session.write_tls(&mut socket)?;
         }
@@ -51,7 +51,7 @@ pub(super) fn open(tls: Option<&Tls>, mut socket: TcpStream, until: Instant) -> 
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed during the TLS handshake"));
             }
             if let Err(error) = session.process_new_packets() {
-                // The server is told why.
+                // Sends the alert to the server.
                 let _ = session.write_tls(&mut socket);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
@@ -66,7 +66,7 @@ pub(super) fn open(tls: Option<&Tls>, mut socket: TcpStream, until: Instant) -> 
 struct Reader {
     session: Arc<Mutex<ClientConnection>>,
     socket: TcpStream,
-    /// What came from the network and is not taken by the session.
+    /// Bytes from the network that the session has not taken.
     came: Vec<u8>,
 }
 
@@ -75,14 +75,14 @@ struct Writer {
     socket: TcpStream,
 }
 
-/// A thread that panicked leaves a session that says so itself.
+/// A thread that panicked leaves a session that reports errors itself.
 fn locked(session: &Mutex<ClientConnection>) -> MutexGuard<'_, ClientConnection> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reader {
-    /// Gives plaintext that is there, or takes more of what came; `None` if that
-    /// is not enough.
+    /// Returns available plaintext, or has the session take more bytes; `None` if that is not
+    /// enough.
     fn take(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let mut session = locked(&self.session);
         loop {
@@ -135,7 +135,7 @@ impl Write for Writer {
 }
 
 impl Drop for Writer {
-    /// The server is told that nothing was cut off.
+    /// Tells the server that the stream was not truncated.
     fn drop(&mut self) {
         let mut session = locked(&self.session);
         session.send_close_notify();

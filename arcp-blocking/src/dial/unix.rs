@@ -1,4 +1,4 @@
-//! A Unix socket: one frame a line, from the first byte on.
+//! A Unix socket: one frame per line, from the first byte.
 
 use std::io;
 use std::path::Path;

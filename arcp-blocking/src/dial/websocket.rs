@@ -1,4 +1,4 @@
-//! A WebSocket as a client opens it.
+//! The client's side of opening a WebSocket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
@@ -11,8 +11,8 @@ use arcp_proto::secret::Secret;
 
 use super::{Closer, WRITE_TIMEOUT, Wire};
 
-/// A connection on which bytes can be exchanged, for a limited time until it is
-/// [a wire](Channel::into_wire).
+/// A connection on which bytes can be exchanged, until a deadline. After that it becomes [a
+/// wire](Channel::into_wire).
 pub(super) struct Channel {
     pub(super) reader: Box<dyn Read + Send>,
     pub(super) writer: Box<dyn Write + Send>,
@@ -21,12 +21,12 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// The bytes of a socket as they are.
+    /// A socket without encryption.
     pub(super) fn clear(socket: TcpStream, until: Instant) -> io::Result<Channel> {
         Ok(Channel { reader: Box::new(socket.try_clone()?), writer: Box::new(socket.try_clone()?), socket, until })
     }
 
-    /// Reads before the time is up.
+    /// Reads before the deadline.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         wait_until(&self.socket, self.until)?;
         self.reader.read(buffer)
@@ -39,7 +39,7 @@ impl Channel {
     }
 }
 
-/// The next read of a socket ends by then.
+/// Sets the timeout so that the next read ends at `until`.
 pub(super) fn wait_until(socket: &TcpStream, until: Instant) -> io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -65,7 +65,7 @@ pub(super) fn connect(host: &str, port: u16, until: Instant) -> io::Result<TcpSt
     Err(last)
 }
 
-/// Makes a WebSocket of it.
+/// Upgrades the connection to a WebSocket.
 pub(super) fn upgrade(mut channel: Channel, host: &str, port: u16, path: &str, frame_bytes: usize) -> io::Result<Wire> {
     let (request, accept) = upgrade_request(&format!("{}:{port}", bracketed(host)), path);
     channel.writer.write_all(request.as_bytes())?;
@@ -86,7 +86,7 @@ pub(super) fn upgrade(mut channel: Channel, host: &str, port: u16, path: &str, f
     }
 }
 
-/// Asks for what a runtime counts. An answer has at most so many bytes.
+/// Requests the counts of a runtime. The answer may have at most `most` bytes.
 pub(super) fn stats(
     mut channel: Channel,
     host: &str,

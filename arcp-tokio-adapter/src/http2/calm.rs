@@ -1,10 +1,11 @@
-//! Frames of HTTP/2 that carry nothing for any session, and how many there may be.
+//! A bound for HTTP/2 frames that carry nothing for a session.
 //!
-//! A `PING` or `SETTINGS` costs its sender next to nothing, and is answered; `PRIORITY`,
-//! `WINDOW_UPDATE`, a `DATA` that is empty or all padding, `RST_STREAM` of what is over and frames
-//! of unknown types are read and thrown away. The protocol bounds none of them. Here they are counted as they pass, on both sides of the
-//! TLS that they came in: what a connection may send of them comes back with time, and
-//! with the data that it sends or takes.
+//! A `PING` or `SETTINGS` costs its sender almost nothing, and is answered. `PRIORITY`,
+//! `WINDOW_UPDATE`, a `DATA` that is empty or only padding, `RST_STREAM` of a closed stream and
+//! frames of unknown types are read and discarded. The protocol bounds none of them.
+//!
+//! Here they are counted as they pass, in both directions, inside the TLS. The allowance of a
+//! connection recovers with time, and with the data that it sends or receives.
 
 use std::io;
 use std::pin::Pin;
@@ -16,39 +17,38 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What a client says first.
+/// The length of a client's preface.
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
-/// How long it takes until everything that may be sent may be sent again.
+/// The time in which the whole allowance recovers.
 const REFILL: Duration = Duration::from_secs(10);
-/// What comes back with a frame of data, sent or taken: room for it is given back, twice,
-/// and whoever measures its path sends a `PING`.
+/// How much of the allowance each frame of data, sent or received, gives back: the receiver answers
+/// with up to two `WINDOW_UPDATE` frames, and may measure the path with a `PING`.
 const WITH_DATA: u32 = 4;
 
-/// Types of frames.
+/// Frame types.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
-/// The flag of a `DATA` that has padding, and how much of it that may be, with its length.
+/// The flag of a `DATA` frame with padding, and the most bytes of padding, including its length.
 const PADDED: u8 = 8;
 const PADDING: usize = 256;
 
-/// Whether a connection has sent too many of them.
+/// Whether a connection has used up its allowance.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spent(Arc<AtomicBool>);
 
 impl Spent {
-    /// Whether it has.
     pub(super) fn is_so(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The bytes of a connection, which is read no further once it has sent too many.
+/// The bytes of a connection. It is not read any further after its allowance is used up.
 #[derive(Debug)]
 pub(super) struct Counted<T> {
     io: T,
-    /// What it may send at once, and how much of that it may send now.
+    /// The allowance, and how much of it remains.
     most: u32,
     left: u32,
     since: Instant,
@@ -58,13 +58,13 @@ pub(super) struct Counted<T> {
 }
 
 impl<T> Counted<T> {
-    /// A connection that may send so many.
+    /// A connection with this allowance.
     pub(super) fn new(io: T, most: u32) -> Counted<T> {
         let (heard, said) = (Frames { preface: PREFACE_BYTES, ..Frames::default() }, Frames::default());
         Counted { io, most, left: most, since: Instant::now(), spent: Spent::default(), heard, said }
     }
 
-    /// Tells whether it has sent too many.
+    /// The flag that says whether the allowance is used up.
     pub(super) fn spent(&self) -> Spent {
         self.spent.clone()
     }
@@ -79,7 +79,7 @@ impl<T> Counted<T> {
         let (most, mut left, mut is_spent) = (self.most, self.left, false);
         self.heard.pass(bytes, |kind, is_empty| match kind {
             DATA if !is_empty => left = left.saturating_add(WITH_DATA).min(most),
-            // Bounded by the streams that there may be, and the size of their headers.
+            // These are bounded by the number of streams and the size of their headers.
             HEADERS | CONTINUATION => {}
             _ => {
                 is_spent |= left == 0;
@@ -103,19 +103,19 @@ impl<T> Counted<T> {
     }
 }
 
-/// Where in the frames of one direction the bytes are.
+/// The position within the frames of one direction.
 #[derive(Debug, Default)]
 struct Frames {
-    /// Of what comes before them.
+    /// The remaining bytes of the preface.
     preface: usize,
     header: [u8; HEADER_BYTES],
     known: usize,
-    /// Of the payload of the one whose header has passed.
+    /// The remaining bytes of the payload of the present frame.
     payload: usize,
 }
 
 impl Frames {
-    /// Gives the type of each frame that begins, and whether it is empty, or may be but for
+    /// Reports the type of each frame that begins, and whether it is, or may be, empty except for
     /// padding.
     fn pass(&mut self, mut bytes: &[u8], mut began: impl FnMut(u8, bool)) {
         while !bytes.is_empty() {
@@ -144,7 +144,7 @@ impl Frames {
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.spent.is_so() {
-            // Whoever polls looks at it next.
+            // The polling task checks the flag next.
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -232,7 +232,7 @@ mod tests {
         tokio::time::advance(REFILL / 2).await;
         (0..5).for_each(|_| counted.hear(&frame(DATA, 0)));
         assert!(!counted.spent().is_so(), "with time");
-        // Padding is no data, and what ends a stream that is over ends nothing.
+        // Padding is not data, and a reset of a closed stream is counted.
         let padded = |bytes: usize| {
             let mut frame = frame(DATA, bytes);
             frame[4] = PADDED;
@@ -242,7 +242,7 @@ mod tests {
         [padded(1), padded(200), frame(3, 4), frame(7, 8)].iter().for_each(|bytes| counted.hear(bytes));
         assert_eq!((counted.left, counted.spent().is_so()), (6, false));
         counted.left = 0;
-        // Answers to what it sends give nothing back.
+        // Answers to its own frames give nothing back.
         counted.say(&frame(6, 8));
         counted.hear(&frame(4, 0));
         assert!(counted.spent().is_so());

@@ -1,6 +1,6 @@
-//! The stream of a session, and the unidirectional ones beside it, each with one binary
-//! message. A [`PLACE`] in the stream says where its message stands among the frames: what
-//! comes before its place waits unread, and what comes after waits for the message.
+//! The stream of a session, and the unidirectional streams beside it with one binary message each.
+//! A [`PLACE`] in the stream marks the position of a message among the frames: a message that
+//! arrives before its place is not read, and frames after a place wait for its message.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,30 +18,30 @@ use tokio::time::{Sleep, sleep};
 
 use super::GOODBYE;
 
-/// Streams for binary messages that are open at once, in each direction.
+/// The most open streams for binary messages in each direction.
 pub(super) const STREAMS: u32 = 4;
-/// Frames go first: what is beside them is of no use without.
+/// The priority of binary messages: frames go first, because a message is useless before its frame.
 const AFTER_FRAMES: i32 = -1;
-/// What a binary message begins with at most: the length of an id, the id, a sequence.
+/// The longest header of a binary message: the length of an id, the id, a sequence number.
 const HEADER: usize = 2 + WireId::MAX + 8;
-/// Bytes that are read of a message at once.
+/// The most bytes of a message that are read at once.
 const PIECE: usize = 16 << 10;
-/// A client waits as long for a message.
+/// How long a client waits for a message.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The core has waited for long enough by then.
+/// Added to the patience of the core, so that the core gives up first.
 const GRACE: Duration = Duration::from_secs(1);
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-/// A stream that nobody has spoken of yet, and until when somebody may.
+/// A stream whose place was not read yet, with the deadline for its place.
 type Unclaimed = (RecvStream, Pin<Box<Sleep>>);
 
-/// Where binary messages go and come, and how many may.
+/// The exchange of binary messages, and the bounds for them.
 pub(crate) struct Sidecars {
     beside: Beside,
-    /// Bytes of one.
+    /// The most bytes of one message.
     most: usize,
     patience: Duration,
-    /// Bytes that may be unread of each stream, if peers may open them once they are known.
+    /// If set, an authenticated peer may open streams, each with at most so many unread bytes.
     window: Option<u32>,
 }
 
@@ -57,15 +57,15 @@ impl Sidecars {
     }
 }
 
-/// Both directions. The connection is closed with it.
+/// Both directions of a session's stream. Dropping it closes the connection.
 pub(crate) struct Stream {
     giving: Giving,
     taking: Taking,
     connection: Connection,
     sidecars: Sidecars,
-    /// Everything was written and has arrived.
+    /// Ready when everything that was written has arrived.
     arrived: Option<Doing<()>>,
-    /// A client's, which has it for this connection alone.
+    /// The endpoint of a client, which serves only this connection.
     _endpoint: Option<Endpoint>,
 }
 
@@ -80,7 +80,7 @@ impl Stream {
         Stream { giving, taking: Taking::new(receive), connection, sidecars, arrived: None, _endpoint: endpoint }
     }
 
-    /// A peer that is known may open streams from now on.
+    /// Allows an authenticated peer to open streams.
     fn let_open(&mut self) {
         if let Some(window) = self.sidecars.window.take_if(|_| self.sidecars.beside.is_open()) {
             self.connection.set_receive_window((window * (1 + STREAMS)).into());
@@ -108,7 +108,7 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Closing the connection would throw away what has not arrived.
+    /// Closing the connection at once would discard what has not arrived.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.arrived.is_none() {
             let _ = self.giving.send.finish();
@@ -134,26 +134,26 @@ impl Drop for Stream {
     }
 }
 
-/// What is written.
+/// The sending direction.
 struct Giving {
     send: SendStream,
-    /// The next byte begins no line.
+    /// Whether the next byte continues a line.
     in_line: bool,
     going: Going,
-    /// Ends of messages that have not arrived, as many as may be open.
+    /// Messages whose arrival is not confirmed: at most as many as streams may be open.
     unheard: VecDeque<Doing<()>>,
 }
 
 enum Going {
     Lines,
-    /// The place of a message was written.
+    /// The place of a message was written; its stream is being opened.
     Opening(Vec<u8>, Doing<Result<SendStream, ConnectionError>>),
-    /// So much of it was as well.
+    /// The stream is open, and so many bytes of the message are written.
     Message(Vec<u8>, SendStream, usize),
 }
 
 impl Giving {
-    /// The place of a message counts as written once all of that is.
+    /// The place of a message counts as written once the whole message is.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -189,7 +189,7 @@ impl Giving {
                 }
                 Going::Message(message, send, at) => {
                     while *at < message.len() {
-                        // Who does not want it is not told it.
+                        // A peer that stopped the stream does not get the rest.
                         let some = ready!(Pin::new(&mut *send).poll_write(cx, &message[*at..]));
                         let some = some.unwrap_or(message.len() - *at);
                         *at += some;
@@ -206,19 +206,19 @@ impl Giving {
     }
 }
 
-/// What is read.
+/// The receiving direction.
 struct Taking {
     receive: RecvStream,
-    /// The next byte begins no line.
+    /// Whether the next byte continues a line.
     in_line: bool,
-    /// What came behind the place of a message.
+    /// Bytes that came after the place of a message.
     held: Vec<u8>,
-    /// A place was read: its message is awaited until then.
+    /// After a place was read: the deadline for its message.
     awaited: Option<Pin<Box<Sleep>>>,
-    /// The oldest stream that nobody has spoken of, and until when somebody may.
+    /// The oldest stream whose place was not read yet, with the deadline for its place.
     stream: Option<Unclaimed>,
     opening: Option<Doing<Result<RecvStream, ConnectionError>>>,
-    /// Streams that were not opened in time: nobody wants them any more.
+    /// The number of streams that were not opened in time; they are discarded when they come.
     late: u64,
 }
 
@@ -236,7 +236,7 @@ impl Taking {
         loop {
             if self.awaited.is_some() {
                 let line: &[u8] = match ready!(self.poll_message(cx, connection, sidecars)) {
-                    // An empty line, so that whoever reads counts what has come.
+                    // An empty line, so that the reader counts the bytes that have come.
                     Came::Some => b"\n",
                     Came::All => {
                         sidecars.beside.is_whole();
@@ -277,20 +277,20 @@ impl Taking {
         }
     }
 
-    /// Ready once a stream has been there for too long without a place: that is where it
-    /// stands.
+    /// Ready when a stream has been open for too long without its place. Its message is then taken
+    /// at this position.
     fn poll_unannounced(&mut self, cx: &mut Context<'_>, connection: &Connection, sidecars: &Sidecars) -> Poll<()> {
         if self.in_line {
             return Poll::Pending;
         }
-        // A connection that is lost says so in its stream.
+        // A lost connection is reported by the session's stream.
         let Ok((_, until)) = ready!(self.poll_stream(cx, connection, sidecars)) else { return Poll::Pending };
         ready!(until.as_mut().poll(cx));
         self.awaited = Some(Box::pin(sleep(sidecars.patience)));
         Poll::Ready(())
     }
 
-    /// The oldest stream that nobody has spoken of.
+    /// The oldest stream whose place was not read yet.
     fn poll_stream(
         &mut self,
         cx: &mut Context<'_>,
@@ -304,7 +304,7 @@ impl Taking {
             });
             let opened = ready!(opening.as_mut().poll(cx));
             self.opening = None;
-            // One that is late is dropped, which stops it.
+            // A late stream is dropped, which stops it.
             let opened = opened?;
             match self.late.checked_sub(1) {
                 Some(late) => self.late = late,
@@ -314,7 +314,7 @@ impl Taking {
         self.stream.as_mut().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
     }
 
-    /// What came of the message that is awaited.
+    /// The progress of the awaited message.
     fn poll_message(&mut self, cx: &mut Context<'_>, connection: &Connection, sidecars: &Sidecars) -> Poll<Came> {
         if self.awaited.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             if self.stream.is_none() {
@@ -331,26 +331,26 @@ impl Taking {
             return Poll::Ready(self.done(Came::Lost));
         }
         sidecars.beside.push(piece.filled());
-        // One byte too many is enough to say so.
+        // Reading one byte too many is enough to refuse the message.
         let is_all = piece.filled().is_empty() || sidecars.beside.came() > sidecars.most;
         Poll::Ready(if is_all { self.done(Came::All) } else { Came::Some })
     }
 
-    /// Nothing more is taken of a message: its stream is stopped, if there is more.
+    /// Ends a message. If more bytes come, dropping its stream stops it.
     fn done(&mut self, came: Came) -> Came {
         (self.awaited, self.stream) = (None, None);
         came
     }
 }
 
-/// What came of a message.
+/// The progress of a message.
 enum Came {
     Some,
     All,
     Lost,
 }
 
-/// Where the place of a message stands in bytes that begin a line, or do not.
+/// The position of a message's place in these bytes, which continue a line or not.
 fn place(bytes: &[u8], in_line: bool) -> Option<usize> {
     if !in_line && bytes.first() == Some(&PLACE) {
         return Some(0);
