@@ -1,12 +1,11 @@
-//! Records in one SQLite file: what a runtime needs to take up where it
-//! ended, and the events that it no longer holds in memory.
+//! A store in one SQLite file. It keeps the records that a restart needs, and the events that the
+//! runtime has dropped from memory.
 //!
-//! What is about a forgotten job or an ended session goes with it, and a kept
-//! key when the runtime says that its time is over: in small steps, between
-//! commits.
+//! The records of a forgotten job or an ended session are deleted with it, and an idempotency key
+//! when its time has passed: in small steps, between commits.
 //!
-//! Every row has a checksum, compared whenever it is read. What a file says
-//! besides is [checked](check), [repaired](repair()) and [backed up](backup) here.
+//! Every row has a checksum, which is compared whenever the row is read. This module also
+//! [checks](check), [repairs](repair()) and [backs up](backup) files.
 
 mod atom;
 mod file;
@@ -38,26 +37,25 @@ use self::read::Reader;
 use self::rows::{Rows, failed};
 use crate::store::{History, Store, StoreError, following};
 
-/// Up to which size of its file the structure of a store is looked at when it
-/// is opened: pages that point elsewhere, indexes that lack a row. Checksums of
-/// rows are compared in any case, whenever one is read.
+/// The largest file of which the structure is checked when it is opened: misdirected pages, and
+/// indexes that lack a row. Checksums of rows are compared in any case, whenever one is read.
 const CHECKED_BYTES: u64 = 64 << 20;
-/// After how many pages the log is copied into the file.
+/// The number of pages after which the log is copied into the file.
 const LOG_PAGES: usize = 1000;
-/// Statements that stay prepared: all that commits and tidying up take, and some.
+/// How many statements stay prepared: enough for all that commits and tidying use.
 const STATEMENTS: usize = 32;
-/// Pages that a small commit writes, and their size, roughly.
+/// The rough number of pages that a small commit writes, and the size of a page.
 const COMMIT_PAGES: usize = 4;
 const PAGE_BYTES: usize = 4096;
 
-/// How sure a commit is.
+/// How durable a commit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// It survives a power cut.
+    /// It survives a power failure.
     #[default]
     Full,
-    /// It survives the end of the process, however it ends; a power cut may
-    /// take the last moments with it, and with them what clients have seen.
+    /// It survives the end of the process, however it ends. After a power failure the last commits
+    /// may be missing, although clients have seen their records.
     Normal,
 }
 
@@ -80,32 +78,32 @@ pub enum Durability {
 pub struct SqliteStore {
     connection: Connection,
     last: LogPos,
-    /// Whether there is more to delete.
+    /// Whether there may be more to delete.
     untidy: bool,
-    /// Pages that were written to the log since it was copied, roughly.
+    /// The rough number of pages written to the log since it was last copied.
     log_pages: usize,
-    /// Let go last: nobody else writes to the file before.
+    /// The lock, dropped last: until then no other process writes to the file.
     held: Held,
 }
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it.
+    /// Another process uses it.
     #[error("{0} is in use by another process: stop that, or name another file")]
     InUse(PathBuf),
-    /// It was written by a newer version.
+    /// A newer version has written it.
     #[error("{path} was written by a newer version (layout {found}, this one reads up to {VERSION}): use that version")]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its layout.
+        /// Its layout version.
         found: i64,
     },
-    /// It is something else.
+    /// It is not a store.
     #[error("{0} is not a store of this program: name another file")]
     Foreign(PathBuf),
-    /// Its log is missing, and with it what was committed last.
+    /// Its log is missing, and with it the last commits.
     #[error(
         "{log} is missing, and it held what was committed last: put it back, or go on without that after \
          `arcp store repair {path}`"
@@ -121,10 +119,10 @@ pub enum OpenError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is, and where.
+        /// What is damaged, and where.
         why: String,
     },
-    /// There is no room on its disk for what it takes to open it.
+    /// Its disk has no room for opening it.
     #[error("{0} cannot be opened, its disk is full: make room there and start again; nothing in it is lost")]
     DiskFull(PathBuf),
     /// It cannot be read or written.
@@ -132,17 +130,17 @@ pub enum OpenError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What the system or SQLite says.
+        /// The message of the system or of SQLite.
         why: String,
     },
 }
 
 impl SqliteStore {
-    /// Opens a file, or makes it, readable by its owner only.
+    /// Opens a file, or creates it with read permission for its owner only.
     ///
     /// # Errors
     ///
-    /// If it cannot be used; it is left as it was.
+    /// If the file cannot be used; it is then unchanged.
     pub fn open(path: &Path, durability: Durability) -> Result<SqliteStore, OpenError> {
         let held = Held::take(path)?;
         let has_log = held.has_log();
@@ -152,18 +150,18 @@ impl SqliteStore {
         let log_missing = || OpenError::LogMissing { path: path.to_path_buf(), log: file::log_of(held.path()) };
         let layout = layout_of(&connection, path)?;
         match layout {
-            // Tables come before the log does.
+            // Tables are created before the file gets a log: without tables, the log is lost.
             None if wants_log && !has_log => return Err(log_missing()),
             None => layout::create(&connection).map_err(refused)?,
             Some(WITH_SUMS..=VERSION) if !has_log && !is_whole(&connection, path)? => return Err(log_missing()),
             Some(_) => {}
         }
-        // Only now: a file that is refused is not written to.
+        // Only here, because a file that is refused is not written to.
         log_ahead(&connection, durability).map_err(refused)?;
         check_structure(&connection, path)?;
         let unusable = |error: StoreError| OpenError::of_store(path, error);
         if let Some(older) = layout.filter(|layout| *layout < VERSION) {
-            // For the program that wrote it, which does not read what becomes of it.
+            // A copy for the older program, which cannot read the new layout.
             inspect::keep_copy(&connection, held.path(), older)?;
             layout::migrate(&mut connection, older).map_err(unusable)?;
         }
@@ -174,8 +172,7 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Copies the log into the file, and has the file say that it needs its log
-    /// from now on.
+    /// Copies the log into the file. Meanwhile the file itself says that it needs its log.
     fn copy_log(&mut self) -> rusqlite::Result<()> {
         let last = self.last;
         layout::put_end(&self.connection, End { last, whole: false })?;
@@ -191,7 +188,7 @@ impl OpenError {
         OpenError::Unusable { path: path.to_path_buf(), why: why.to_string() }
     }
 
-    /// What SQLite says of a file that is being opened.
+    /// The reason for an error of SQLite while a file is being opened.
     fn of(path: &Path, error: rusqlite::Error) -> OpenError {
         let path = path.to_path_buf();
         let at_length = error.sqlite_error().map(|error| error.extended_code);
@@ -200,7 +197,7 @@ impl OpenError {
             Some(ErrorCode::NotADatabase) => OpenError::Foreign(path),
             Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, why: error.to_string() },
             Some(ErrorCode::DiskFull) => OpenError::DiskFull(path),
-            // What the processes that read it share cannot grow.
+            // The shared memory of the processes that read the file cannot grow.
             Some(_) if at_length == Some(ffi::SQLITE_IOERR_SHMSIZE) => OpenError::DiskFull(path),
             _ => OpenError::Unusable { path, why: error.to_string() },
         }
@@ -215,7 +212,7 @@ impl OpenError {
     }
 }
 
-/// The layout of a store; `None` of a file without anything in it.
+/// The layout of a store; `None` for an empty file.
 fn layout_of(connection: &Connection, path: &Path) -> Result<Option<i64>, OpenError> {
     let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let refused = |error| OpenError::of(path, error);
@@ -231,7 +228,7 @@ fn is_whole(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     layout::written_end(connection).map(|end| end.whole).map_err(|error| OpenError::of_store(path, error))
 }
 
-/// What SQLite finds wrong, unless the file is so large that it takes long.
+/// Has SQLite check the structure, unless the file is so large that this takes long.
 fn check_structure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let refused = |error| OpenError::of(path, error);
     let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
@@ -248,13 +245,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::ZERO)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     keep_prepared(&connection)?;
-    // Refused at once where another program writes to it.
+    // Fails at once if another program is writing to it.
     connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     Ok(connection)
 }
 
-/// A statement has one plan, whatever is bound to it: SQLite would otherwise prepare those
-/// with a range or a limit again at each of their runs.
+/// Makes the plan of a statement independent of bound values. Otherwise SQLite would prepare
+/// statements with a range or a limit again at each run.
 fn keep_prepared(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
@@ -266,7 +263,7 @@ fn log_ahead(connection: &Connection, durability: Durability) -> rusqlite::Resul
         Durability::Normal => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // What the file says of itself while its log is copied is said here.
+    // Checkpoints are done by `copy_log`, which also marks the file.
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
@@ -302,7 +299,7 @@ impl Store for SqliteStore {
         self.untidy |= written.garbage;
         self.log_pages += COMMIT_PAGES + written.bytes / PAGE_BYTES;
         if self.log_pages >= 4 * LOG_PAGES {
-            // Nobody tidies up. If it cannot be done now, the next commit does it.
+            // The store had no time to tidy up. If copying fails, the next commit tries again.
             let _ = self.copy_log();
         }
         Ok(())
@@ -320,7 +317,7 @@ impl Store for SqliteStore {
             let transaction = Atom::begin(&self.connection).map_err(failed)?;
             let more = rows::tidy(&transaction)?;
             if more {
-                // What is gone may have said it.
+                // A deleted row may have recorded the end.
                 layout::put_end(&transaction, End { last: self.last, whole: true }).map_err(failed)?;
             }
             transaction.commit().map_err(failed)?;

@@ -1,10 +1,10 @@
-//! What is written whole or not at all, by statements that stay prepared.
+//! Transactions, by statements that stay prepared.
 
 use std::ops::Deref;
 
 use rusqlite::Connection;
 
-/// A transaction that is under way; dropped, nothing of it is written.
+/// An open transaction, which is rolled back on drop.
 pub(super) struct Atom<'c> {
     connection: &'c Connection,
     open: bool,
@@ -13,7 +13,7 @@ pub(super) struct Atom<'c> {
 impl<'c> Atom<'c> {
     /// # Errors
     ///
-    /// What SQLite says, such as that somebody else writes to the file.
+    /// The error of SQLite, such as that another process writes to the file.
     pub(super) fn begin(connection: &'c Connection) -> rusqlite::Result<Atom<'c>> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(Atom { connection, open: true })
@@ -21,7 +21,7 @@ impl<'c> Atom<'c> {
 
     /// # Errors
     ///
-    /// What SQLite says: then nothing of it is written.
+    /// The error of SQLite; nothing is then written.
     pub(super) fn commit(mut self) -> rusqlite::Result<()> {
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.open = false;
@@ -40,7 +40,7 @@ impl Deref for Atom<'_> {
 impl Drop for Atom<'_> {
     fn drop(&mut self) {
         if self.open && !self.connection.is_autocommit() {
-            // Where that fails SQLite does it before it writes again.
+            // If that fails, SQLite rolls back before its next write.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
     }

@@ -1,5 +1,4 @@
-//! The file itself: whose it is, whether it is still where it was, and whether
-//! its log is there.
+//! The file of a store: its lock, and whether the file and its log are still in place.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
@@ -10,36 +9,36 @@ use std::time::{Duration, Instant};
 use super::OpenError;
 use crate::store::StoreError;
 
-/// How long a lock is waited for: an agent that was just being started holds
-/// what its parent held, killed or not, until its own program runs.
+/// How long to wait for a lock: a program that an agent is just starting holds its parent's files
+/// until it runs, even if the parent was killed.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Where an SQLite file says that it has a log, and what it says then.
+/// The bytes by which an SQLite file says that it has a log, and their value then.
 const FORMAT: std::ops::Range<usize> = 18..20;
 const WITH_LOG: [u8; 2] = [2, 2];
 
-/// A file that nobody else opens as a store as long as this is held. The lock
-/// is on the file, whatever it is called; SQLite's own locks are of another
-/// kind, so that readers are not kept out.
+/// The lock of a store. No other process opens the file as a store while this exists. The lock is
+/// on the file, whatever its name. SQLite's own locks are of another kind, so readers are not kept
+/// out.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Without symbolic links.
+    /// The path without symbolic links.
     path: PathBuf,
     file: File,
-    /// Which one it is.
+    /// The identity of the file.
     own: Identity,
-    /// The log beside it, once there is one.
+    /// The identity of the log beside it, once there is one.
     log: Option<Identity>,
 }
 
-/// Which file it is, however it is called.
+/// The identity of a file, whatever its name: device and inode.
 type Identity = (u64, u64);
 
 impl Held {
-    /// Takes a file; makes it, readable by its owner only, if there is none.
+    /// Locks a file; creates it with read permission for its owner only, if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be had, or another process has it.
+    /// If it cannot be opened, or another process has locked it.
     pub(super) fn take(named: &Path) -> Result<Held, OpenError> {
         let unusable = |error: io::Error| OpenError::Unusable { path: named.to_path_buf(), why: error.to_string() };
         let asked = Instant::now();
@@ -57,7 +56,7 @@ impl Held {
             }
             let path = named.canonicalize().map_err(unusable)?;
             let (ours, there) = (file.metadata().map_err(unusable)?, path.metadata().map_err(unusable)?);
-            // Otherwise it was replaced before it was locked.
+            // Otherwise the file was replaced before it was locked.
             let own = identity(&ours);
             if own == identity(&there) {
                 return Ok(Held { path, file, own, log: None });
@@ -69,7 +68,7 @@ impl Held {
         &self.path
     }
 
-    /// Whether the log beside the file holds anything.
+    /// Whether there is a log beside the file that is not empty.
     pub(super) fn has_log(&self) -> bool {
         !log_is_missing(&self.path)
     }
@@ -89,31 +88,31 @@ impl Held {
         }
     }
 
-    /// Remembers which log it is that is written to from now on.
+    /// Remembers the identity of the log that is written to.
     pub(super) fn watch_log(&mut self) {
         self.log = log_of(&self.path).metadata().ok().map(|log| identity(&log));
     }
 
-    /// Both files are where they were: else what is written to them now would
-    /// be gone with this process.
+    /// Checks that the file and its log are still in place: otherwise data that is written would be
+    /// lost with this process.
     ///
     /// # Errors
     ///
-    /// `Unavailable` while one is missing, `Fenced` when another is in its place.
+    /// `Unavailable` if one of them is missing, `Fenced` if another file is in its place.
     pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
         in_place(&self.path, self.own)?;
         self.log.map_or(Ok(()), |log| in_place(&log_of(&self.path), log))
     }
 }
 
-/// What SQLite calls the log of a file.
+/// The path of the log of a file, as SQLite names it.
 pub(super) fn log_of(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_os_string();
     log.push("-wal");
     PathBuf::from(log)
 }
 
-/// Whether nothing is in the log beside a file, or there is none.
+/// Whether the log beside a file is empty or missing.
 pub(super) fn log_is_missing(path: &Path) -> bool {
     log_of(path).metadata().map_or(true, |log| log.len() == 0)
 }

@@ -1,4 +1,4 @@
-//! Looking at a file without changing it, also beside the runtime that has it.
+//! Inspection of a file without changing it, also while a runtime has it open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,10 +20,10 @@ use super::sums::Table;
 use super::{OpenError, file, layout_of};
 use crate::store::StoreError;
 
-/// Something in a store that cannot be read, or cannot be right.
+/// A part of a store that cannot be read, or is inconsistent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Damage {
-    /// Where: the table, and the position, job or session if they are known.
+    /// The table, and the position, job or session if they are known.
     pub place: String,
     /// What is wrong there.
     pub why: String,
@@ -35,23 +35,22 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Looks at every row and at the structure of a store, and changes nothing. A
-/// runtime may have it open.
+/// Checks every row and the structure of a store, without changing it. A runtime may have it open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or of a layout without checksums.
+/// If it is not a store, or its layout has no checksums.
 pub fn check(path: &Path) -> Result<Vec<Damage>, OpenError> {
     let connection = read_only(path)?;
     Survey::of(&connection, path).map(|survey| survey.damage)
 }
 
-/// Copies a store to a file that does not exist yet, as it is at one moment,
-/// and checks the copy. A runtime may have it open and go on writing.
+/// Copies a store to a new file, with its state at one moment, and checks the copy. A runtime may
+/// have it open and continue to write.
 ///
 /// # Errors
 ///
-/// If it is not a store, or the copy cannot be written; then there is none.
+/// If it is not a store, or the copy cannot be written; there is then no copy.
 pub fn backup(path: &Path, to: &Path) -> Result<Vec<Damage>, OpenError> {
     let source = read_only(path)?;
     layout_of(&source, path)?;
@@ -63,21 +62,21 @@ pub fn backup(path: &Path, to: &Path) -> Result<Vec<Damage>, OpenError> {
     checked
 }
 
-/// Copies a store of an older layout to a name beside it, in the place of an earlier copy.
+/// Copies a store of an older layout to a name beside it, and replaces an earlier copy.
 ///
 /// # Errors
 ///
-/// If the copy cannot be written; then an earlier one stays.
+/// If the copy cannot be written; an earlier copy then stays.
 pub(super) fn keep_copy(source: &Connection, path: &Path, layout: i64) -> Result<(), OpenError> {
     let kept = path.with_added_extension(format!("layout-{layout}"));
     let part = kept.with_added_extension("part");
-    // Of one that was not finished.
+    // The remains of an unfinished copy.
     let _ = std::fs::remove_file(&part);
     copy_to(source, &part)?;
     std::fs::rename(&part, &kept).map_err(|error| OpenError::unusable(&kept, error))
 }
 
-/// Copies a store to a file that does not exist yet; if that fails there is none.
+/// Copies a store to a new file; if that fails, there is no file.
 fn copy_to(source: &Connection, to: &Path) -> Result<(), OpenError> {
     let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     drop(target.map_err(|error| {
@@ -97,12 +96,12 @@ fn copy(source: &Connection, to: &Path) -> Result<(), StoreError> {
     let failed = super::rows::failed;
     let mut target = Connection::open(to).map_err(failed)?;
     let all = Backup::new(source, &mut target).map_err(failed)?;
-    // All of it in one step, so that it is of one moment.
+    // In one step, so that the copy has the state of one moment.
     while all.step(-1).map_err(failed)? != StepResult::Done {
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(all);
-    // One file, which needs no log beside it.
+    // The copy is one file, without a log beside it.
     target.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).map_err(failed)?;
     if let Ok(End { last, .. }) = layout::written_end(&target) {
         layout::put_end(&target, End { last, whole: true }).map_err(failed)?;
@@ -113,39 +112,39 @@ fn copy(source: &Connection, to: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn read_only(path: &Path) -> Result<Connection, OpenError> {
-    // SQLite says only that it could not.
+    // SQLite's own error would not say why.
     path.metadata().map_err(|error| OpenError::unusable(path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let refused = |error| OpenError::of(path, error);
     let connection = Connection::open_with_flags(path, flags).map_err(refused)?;
-    // One moment of it, whatever is committed meanwhile.
+    // A read transaction, so that all reads see the same state.
     connection.execute_batch("BEGIN").map_err(refused)?;
     Ok(connection)
 }
 
-/// What is wrong with a store, and whose it is.
+/// The damage of a store, and the jobs and sessions that it affects.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) damage: Vec<Damage>,
-    /// Rows that are not whole.
+    /// Damaged rows.
     pub(super) rows: BTreeSet<(Table, i64)>,
-    /// Jobs and sessions of which something is wrong, by their keys.
+    /// Damaged jobs and sessions, by their keys.
     pub(super) jobs: BTreeSet<Vec<u8>>,
     pub(super) sessions: BTreeSet<Vec<u8>>,
-    /// The last position that any row has.
+    /// The last position of any row.
     pub(super) last: i64,
-    /// From which event on each job's are kept.
+    /// The first kept event of each job.
     trimmed: BTreeMap<Vec<u8>, i64>,
-    /// Which events each job's rows hold.
+    /// The ranges of events in each job's rows.
     spans: BTreeMap<Vec<u8>, Vec<(i64, i64)>>,
 }
 
 impl Survey {
-    /// Of a store; `path` is where its log is looked for.
+    /// Surveys a store; `path` is that of the file whose log is checked.
     ///
     /// # Errors
     ///
-    /// If it is not a store, or of a layout without checksums.
+    /// If it is not a store, or its layout has no checksums.
     pub(super) fn of(connection: &Connection, path: &Path) -> Result<Survey, OpenError> {
         let why = match layout_of(connection, path)? {
             Some(WITH_SUMS..=VERSION) => None,
@@ -215,7 +214,8 @@ impl Survey {
         if let Err(why) = self.look_at(&stored) {
             self.found(stored.place(), why);
             self.rows.insert((table, stored.pos));
-            // A record of both says who watches a job: that is the session's.
+            // A record with both says that the session watches the job, so it belongs to the
+            // session.
             match (stored.session, stored.job) {
                 (Some(session), _) => drop(self.sessions.insert(session)),
                 (None, Some(job)) => drop(self.jobs.insert(job)),
@@ -224,7 +224,7 @@ impl Survey {
         }
     }
 
-    /// Compares the checksum, and reads what stands in a row.
+    /// Compares the checksum of a row, and parses its contents.
     fn look_at(&mut self, stored: &Stored) -> Result<(), String> {
         if !stored.is_whole() {
             return Err("its checksum does not match".to_string());
@@ -252,7 +252,7 @@ impl Survey {
         Ok(())
     }
 
-    /// Rows that are whole, but between which one is missing.
+    /// Finds missing rows between undamaged ones.
     fn gaps(&mut self) {
         for (job, mut spans) in std::mem::take(&mut self.spans) {
             if self.jobs.contains(&job) {
@@ -271,14 +271,13 @@ impl Survey {
     }
 }
 
-/// A row, or rows, that SQLite does not give.
+/// A row, or several, that SQLite cannot read.
 pub(super) struct Unread {
     pos: Option<i64>,
     why: String,
 }
 
-/// Gives every row that can be had: from both ends, if there is a page in
-/// between that cannot be read.
+/// Reads every readable row: from both ends, if a page in between is unreadable.
 pub(super) fn scan(connection: &Connection, table: Table, each: &mut dyn FnMut(Result<Stored, Unread>)) {
     let (columns, name) = (Stored::columns(table), table.name());
     let mut reached = i64::MIN;
@@ -308,7 +307,7 @@ pub(super) fn scan(connection: &Connection, table: Table, each: &mut dyn FnMut(R
     }
 }
 
-/// A key of a job or session, for a person.
+/// The key of a job or session, for messages.
 pub(super) fn shown(key: &[u8]) -> String {
     match <[u8; 16]>::try_from(key) {
         Ok(key) => ulid::Ulid::from_bytes(key).to_string(),
@@ -332,7 +331,7 @@ mod tests {
         assert_eq!(check(&path).expect("a store"), []);
         assert_eq!(backup(&path, &copied).expect("a store"), []);
         assert!(backup(&path, &copied).expect_err("it is there").to_string().contains("name another file"));
-        // The copy needs no log, so that one can be made up.
+        // The copy needs no log, so the test can make one up.
         let connection = Connection::open(&copied).expect("a store");
         let survey = |log: &[u8]| {
             std::fs::write(file::log_of(&path), log).expect("written");

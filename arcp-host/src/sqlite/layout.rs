@@ -1,4 +1,4 @@
-//! The tables, and how older ones become these.
+//! The tables, and the migration of older layouts.
 
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::Record;
@@ -12,19 +12,18 @@ use crate::store::StoreError;
 
 /// The layout written by this version.
 pub(super) const VERSION: i64 = 5;
-/// The first layout with checksums. Layouts 4 and 5 have the same tables: 4 has
-/// newer names in its records, and rows of 5 say how far their commits reach.
+/// The first layout with checksums. Layouts 4 and 5 have the same tables: 4 has newer names in its
+/// records, and rows of 5 say how far their commits reach.
 pub(super) const WITH_SUMS: i64 = 3;
-/// "ARCP": a file of somebody else is not taken for ours.
+/// "ARCP". It distinguishes our files from other SQLite files.
 pub(super) const APPLICATION: i64 = 0x4152_4350;
 
-/// `records` has a row for each record but for two kinds, of which there are
-/// many: events of a job have one row per job and commit, numbers of a session
-/// one per session and commit. `latest` is set where a record replaces the one
-/// before it. `garbage` says what may be deleted of the other tables, up to
-/// which event or number; with an owner of zeros, records with an `until` up to
-/// which moment. `sum` is the checksum of the other columns; above its 32 bits a row
-/// says how many positions its commit goes on behind it.
+/// `records` has a row for each record, except for two frequent kinds: the events of a job have one
+/// row per job and commit, and the numbers of a session have one per session and commit. `latest`
+/// is set if a record replaces an earlier one. `garbage` says up to which event or number the rows
+/// of the other tables may be deleted; with an owner of zeros, up to which moment records with an
+/// `until` may be. `sum` is the checksum of the other columns. Above its 32 bits a row says how
+/// many positions its commit extends beyond it.
 const TABLES: &str = "
     CREATE TABLE records (
         pos INTEGER PRIMARY KEY, job BLOB, session BLOB, until INTEGER, latest INTEGER, body BLOB NOT NULL,
@@ -44,17 +43,16 @@ const TABLES: &str = "
     CREATE INDEX numbers_session ON numbers (session, last);
     CREATE TABLE garbage (owner BLOB PRIMARY KEY, upto INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
-/// `last` is the last position that was committed, unless a row says that its commit
-/// reached further: whatever leaves no row, or deletes some, is written here.
-/// `whole` is whether the file holds everything. For a moment it does not say so, while
-/// the log is copied into the file: so the file itself says that it needs its log,
-/// until all of that is copied, by whomever.
+/// `last` is the last committed position, unless a row says that its commit reached further. A
+/// commit that leaves no row, or deletes rows, writes it here. `whole` says whether the file alone
+/// holds everything. It is false in the file while the log is copied into it: so the file itself
+/// says that it needs its log, until all of the log is copied, by any process.
 const LOG: &str = "
     CREATE TABLE log (
         one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL, whole INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 ";
 
-/// Makes the tables in an empty file.
+/// Creates the tables in an empty file.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "BEGIN; {TABLES} {LOG} PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION};"
@@ -63,18 +61,18 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("COMMIT")
 }
 
-/// How far a store is, and whether the file alone holds all of that.
+/// The end of a store, and whether the file alone holds everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) last: LogPos,
     pub(super) whole: bool,
 }
 
-/// Reads how far a store is.
+/// Reads the end of a store.
 ///
 /// # Errors
 ///
-/// If what says so cannot be read, or its checksum does not match.
+/// If a row that records it cannot be read, or its checksum does not match.
 pub(super) fn end(connection: &Connection) -> Result<End, StoreError> {
     let mut end = written_end(connection)?;
     for table in Table::OWNED {
@@ -89,7 +87,7 @@ pub(super) fn end(connection: &Connection) -> Result<End, StoreError> {
     Ok(end)
 }
 
-/// Reads what is written of the end, whatever rows say.
+/// Reads the recorded end, without the rows.
 ///
 /// # Errors
 ///
@@ -105,7 +103,7 @@ pub(super) fn written_end(connection: &Connection) -> Result<End, StoreError> {
     Ok(End { last: position(last), whole: whole != 0 })
 }
 
-/// Writes how far a store is.
+/// Records the end of a store.
 pub(super) fn put_end(connection: &Connection, end: End) -> rusqlite::Result<()> {
     let (last, whole) = (super::rows::number(end.last.0), i64::from(end.whole));
     let sum = sum(Table::Log, &[Some(last), Some(whole)], &[]);
@@ -113,7 +111,7 @@ pub(super) fn put_end(connection: &Connection, end: End) -> rusqlite::Result<()>
     connection.prepare_cached(put)?.execute([last, whole, sum]).map(drop)
 }
 
-/// Brings a file of an older layout to this one, all of it or nothing.
+/// Migrates a file of an older layout to this one, in one transaction.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
     let transaction = connection.transaction().map_err(failed)?;
     if from >= WITH_SUMS {
@@ -139,14 +137,14 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), Stor
     transaction.commit().map_err(failed)
 }
 
-/// What stands there now is what is expected from now on.
+/// Adds checksums of the present contents.
 fn add_sums(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     for table in Table::OWNED {
         let name = table.name();
         let add = format!("ALTER TABLE {name} ADD COLUMN sum INTEGER NOT NULL DEFAULT 0");
         transaction.execute_batch(&add).map_err(failed)?;
         let mut after = i64::MIN;
-        // A step each, so that no row is read while it is written.
+        // In steps, so that no row is read while it is written.
         loop {
             let select = format!("SELECT {} FROM {name} WHERE pos > ?1 ORDER BY pos LIMIT 256", Stored::columns(table));
             let mut rows = transaction.prepare_cached(&select).map_err(failed)?;
@@ -190,7 +188,7 @@ fn copy(transaction: &Transaction<'_>, last: LogPos) -> Result<(), StoreError> {
     rows.finish(transaction).map(drop)
 }
 
-/// The first layout had events and numbers spread out in their records.
+/// In layout 1, the fields of events and numbers were members of their records.
 fn from_layout_1(at: LogPos, body: &[u8]) -> Result<Record, StoreError> {
     let unreadable = |error: serde_json::Error| StoreError::Corrupt(format!("record {} cannot be read: {error}", at.0));
     let mut record: Value = serde_json::from_slice(body).map_err(unreadable)?;

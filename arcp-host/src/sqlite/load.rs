@@ -1,4 +1,4 @@
-//! Everything that a restart needs, read from the file.
+//! Reading of everything that a restart needs.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,8 @@ pub(super) fn everything(connection: &Connection, each: &mut dyn FnMut(LogPos, R
     numbers(connection, each)
 }
 
-/// Gives everything that is a record of its own, and of jobs that are over the
-/// last event. Returns the others, each with the last event that is no longer
-/// kept.
+/// Gives every record with a row of its own, and the last event of each ended job. Returns the
+/// other jobs, each with the last event that is not kept any more.
 fn records(connection: &Connection, each: &mut dyn FnMut(LogPos, Record)) -> Result<BTreeMap<JobId, u64>, StoreError> {
     let mut running = BTreeMap::new();
     let select = format!("SELECT {} FROM records ORDER BY pos", Stored::columns(Table::Records));

@@ -1,5 +1,4 @@
-//! What a store knows of one job or session, read beside the runtime that has
-//! it.
+//! Lookups of single jobs and sessions in a store, also while a runtime has it open.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,12 +18,12 @@ use super::sums::Table;
 use super::{OpenError, layout_of};
 use crate::store::StoreError;
 
-/// A job as it was accepted, with its input; `None` if the store has none of
-/// that id. A runtime may have it open.
+/// A job as it was accepted, with its input; `None` if the store has no such job. A runtime may
+/// have the store open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or damaged there.
+/// If it is not a store, or the rows are damaged.
 pub fn job(path: &Path, id: JobId) -> Result<Option<JobRecord>, OpenError> {
     let records = records(path, "job = ?1", &[&key(id.ulid())])?;
     Ok(records
@@ -32,12 +31,12 @@ pub fn job(path: &Path, id: JobId) -> Result<Option<JobRecord>, OpenError> {
         .find_map(|record| if let Record::JobAccepted(job) = record { Some(Arc::unwrap_or_clone(job)) } else { None }))
 }
 
-/// Whether credentials of a job may count that were issued for it, or perhaps. A runtime
-/// may have it open.
+/// Whether credentials were, or may have been, issued for a job and are not revoked. A runtime may
+/// have the store open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or damaged there.
+/// If it is not a store, or the rows are damaged.
 pub fn has_credentials(path: &Path, id: JobId) -> Result<bool, OpenError> {
     let records = records(path, "job = ?1", &[&key(id.ulid())])?;
     let is_wanted = |record: &Record| matches!(record, Record::CredentialsWanted { .. });
@@ -45,40 +44,39 @@ pub fn has_credentials(path: &Path, id: JobId) -> Result<bool, OpenError> {
     Ok(records.iter().any(is_wanted) && !records.iter().any(is_revoked))
 }
 
-/// The records that go with a session, in the order of the log; none if the
-/// store has none of that id. A runtime may have it open.
+/// The records of a session, in the order of the log; none if the store has no such session. A
+/// runtime may have the store open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or damaged there.
+/// If it is not a store, or the rows are damaged.
 pub fn session(path: &Path, id: SessionId) -> Result<Vec<Record>, OpenError> {
     records(path, "session = ?1", &[&key(id.ulid())])
 }
 
-/// The records that go with any session, in the order of the log. A runtime may
-/// have it open.
+/// The records of all sessions, in the order of the log. A runtime may have the store open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or damaged there.
+/// If it is not a store, or the rows are damaged.
 pub fn sessions(path: &Path) -> Result<Vec<Record>, OpenError> {
     records(path, "session IS NOT NULL AND job IS NULL", &[])
 }
 
-/// The audit trail, oldest first. A runtime may have it open.
+/// The audit trail, oldest first. A runtime may have the store open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or damaged there.
+/// If it is not a store, or the rows are damaged.
 pub fn audit(path: &Path) -> Result<Vec<AuditEntry>, OpenError> {
-    // Neither a job nor a session owns an entry.
+    // Entries belong neither to a job nor to a session.
     let entries = "job IS NULL AND session IS NULL AND until IS NULL";
     let entry = |record| if let Record::Audited(entry) = record { Some(*entry) } else { None };
     Ok(records(path, entries, &[])?.into_iter().filter_map(entry).collect())
 }
 
-/// When the newest job or session of a store was made, by its id; `None` if it
-/// has none. A runtime may have it open.
+/// The time at which the newest job or session of a store was made, from its id; `None` if there is
+/// none. A runtime may have the store open.
 ///
 /// # Errors
 ///
@@ -102,7 +100,7 @@ pub fn latest(path: &Path) -> Result<Option<UtcMs>, OpenError> {
 /// The end of a job.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// Where the record of it stands.
+    /// The position of its record.
     pub at: LogPos,
     /// The job as it was accepted.
     pub job: JobRecord,
@@ -110,12 +108,12 @@ pub struct End {
     pub event: EventRecord,
 }
 
-/// The ends of jobs after a place in the log, in order, at most so many; and the
-/// place up to which that is all. A runtime may have the store open.
+/// At most `most` ends of jobs after a position in the log, in order; and the position up to which
+/// these are all. A runtime may have the store open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or damaged there.
+/// If it is not a store, or the rows are damaged.
 pub fn ends(path: &Path, after: LogPos, most: usize) -> Result<(Vec<End>, LogPos), OpenError> {
     let connection = read_only(path)?;
     if layout_of(&connection, path)?.is_none() {
@@ -124,26 +122,25 @@ pub fn ends(path: &Path, after: LogPos, most: usize) -> Result<(Vec<End>, LogPos
     ends_of(&connection, after, most).map_err(|error| OpenError::of_store(path, error))
 }
 
-/// What a job asks people, as a store has it.
+/// The open questions of a job to people.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Where the record of it stands.
+    /// The position of their record.
     pub at: LogPos,
     /// The job as it was accepted.
     pub job: JobRecord,
-    /// How many questions it has asked so far.
+    /// How many questions the job has asked so far.
     pub last: u32,
-    /// Those that are open, and were asked after the place that was looked from.
+    /// The questions that are still open, and were asked after the given position.
     pub questions: Vec<(OpenPrompt, EventRecord)>,
 }
 
-/// What jobs ask people and have asked after a place in the log, in order, of at most
-/// so many jobs; and the place up to which that is all. What is not open any more is
-/// left out. A runtime may have the store open.
+/// The open questions that jobs have asked after a position in the log, in order, of at most `most`
+/// jobs; and the position up to which these are all. A runtime may have the store open.
 ///
 /// # Errors
 ///
-/// If it is not a store, or damaged there.
+/// If it is not a store, or the rows are damaged.
 pub fn asked(path: &Path, after: LogPos, most: usize) -> Result<(Vec<Asked>, LogPos), OpenError> {
     let connection = read_only(path)?;
     if layout_of(&connection, path)?.is_none() {
@@ -183,7 +180,7 @@ fn ends_of(connection: &Connection, after: LogPos, most: usize) -> Result<(Vec<E
         let Record::JobHistory { job, .. } = record_of(&stored)? else {
             continue;
         };
-        // It is perhaps being forgotten.
+        // Otherwise the job is being deleted.
         if let (Some(job), Some(event)) = (accepted(connection, job)?, last_event_of(connection, job)?) {
             ends.push(End { at: upto, job, event });
         }
@@ -206,7 +203,7 @@ fn asked_of(connection: &Connection, after: LogPos, most: usize) -> Result<(Vec<
             continue;
         };
         upto = stored.at();
-        // It is perhaps being forgotten.
+        // Without its acceptance, the job is being deleted.
         let Some(accepted) = accepted(connection, job)? else {
             continue;
         };
@@ -224,7 +221,7 @@ fn asked_of(connection: &Connection, after: LogPos, most: usize) -> Result<(Vec<
     Ok((asked, upto))
 }
 
-/// An event of a job, if it was committed after a place in the log.
+/// An event of a job, if it was committed after a position in the log.
 fn event_after(connection: &Connection, after: LogPos, job: JobId, n: u64) -> Result<Option<EventRecord>, StoreError> {
     let columns = Stored::columns(Table::Events);
     let select = format!("SELECT {columns} FROM events WHERE job = ?1 AND first <= ?2 AND last >= ?2 AND pos > ?3");

@@ -1,4 +1,4 @@
-//! Events read back beside the writer.
+//! Reads events back, beside the writer.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::rows::{failed, key, number};
 use super::sums::Table;
 use crate::store::{History, StoreError};
 
-/// A connection to the file beside the writer's, for reading only.
+/// A read-only connection beside that of the writer.
 pub(super) struct Reader {
     path: PathBuf,
     connection: Connection,
@@ -49,7 +49,7 @@ impl History for Reader {
             size += stored.body.len();
             events.extend(events_of(&stored)?.into_iter().filter(|event| (from..=to).contains(&event.n)));
         }
-        // What was trimmed meanwhile leaves a gap.
+        // Events that were deleted meanwhile leave a gap.
         let whole = (from..).zip(&events).take_while(|(n, event)| *n == event.n).count();
         events.truncate(whole);
         Ok(events)

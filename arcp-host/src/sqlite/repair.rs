@@ -1,4 +1,4 @@
-//! Making a store that starts of one that does not.
+//! Repair of a damaged store.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,29 +16,29 @@ use super::sums::Table;
 use super::{OpenError, load};
 use crate::store::StoreError;
 
-/// What was done to a store.
+/// The outcome of a repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
-    /// What was wrong with it.
+    /// The damage that was found.
     pub damage: Vec<Damage>,
-    /// The jobs that are no longer in it.
+    /// The jobs that were removed.
     pub jobs: Vec<String>,
-    /// The sessions that are no longer in it.
+    /// The sessions that were removed.
     pub sessions: Vec<String>,
-    /// The store as it was, with the log beside it if there was one.
+    /// The path of a copy of the damaged store, with its log if there was one.
     pub kept: PathBuf,
 }
 
-/// Leaves what can be read of a store, so that it starts, and keeps the whole
-/// beside it. A job or session of which something is wrong goes entirely: half
-/// of one could run twice, or be shown with a gap. `None` if nothing is wrong.
+/// Rebuilds a store from its readable parts, so that it can be opened, and keeps a copy of the
+/// damaged one beside it. A damaged job or session is removed entirely: a part of it could run
+/// twice, or be shown with a gap. `None` if nothing is damaged.
 ///
 /// # Errors
 ///
-/// If it is in use, not a store, or there is no room; it is left as it was.
+/// If it is in use, not a store, or there is no room; it is then unchanged.
 pub fn repair(path: &Path) -> Result<Option<Repaired>, OpenError> {
     let unusable = |error: io::Error| OpenError::unusable(path, error);
-    // Not one that is made just now.
+    // `Held::take` would create a missing file.
     path.metadata().map_err(unusable)?;
     let held = Held::take(path)?;
     let log_missing = !held.has_log();
@@ -58,7 +58,7 @@ pub fn repair(path: &Path) -> Result<Option<Repaired>, OpenError> {
     Ok(Some(Repaired { damage, jobs, sessions, kept }))
 }
 
-/// Copies the file and its log to a name that nothing has.
+/// Copies the file and its log to an unused name.
 fn keep_copy(path: &Path, with_log: bool) -> io::Result<PathBuf> {
     let mut n = 1;
     let mut kept = path.with_added_extension("damaged-1");
@@ -75,7 +75,7 @@ fn keep_copy(path: &Path, with_log: bool) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Writes what is whole into a new file.
+/// Writes the undamaged rows into a new file.
 fn rebuild(from: &Path, to: &Path) -> Result<Survey, StoreError> {
     let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
     match fs::remove_file(to) {
@@ -144,7 +144,7 @@ fn insert(connection: &Connection, row: &Stored) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-/// The log of the old file would be taken for the new one's.
+/// Removes the log of the old file, because SQLite would apply it to the new one.
 fn put_in_place(made: &Path, path: &Path) -> io::Result<()> {
     for beside in [log_of(path), PathBuf::from(format!("{}-shm", path.display()))] {
         match fs::remove_file(beside) {

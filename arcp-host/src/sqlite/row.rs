@@ -1,5 +1,4 @@
-//! Rows as they are read: nothing of one is used before its checksum was
-//! compared.
+//! Rows that were read: no content is used before the checksum was compared.
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use rusqlite::Row;
@@ -9,7 +8,7 @@ use super::rows::{failed, position};
 use super::sums::{Table, beyond, sum_beyond};
 use crate::store::StoreError;
 
-/// A row of [`Table::OWNED`], as it stands in the file.
+/// A row of one of [`Table::OWNED`], as it is in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) table: Table,
@@ -23,8 +22,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// What is selected for [`read`](Self::read): every column, under one name
-    /// in all tables.
+    /// The columns for [`read`](Self::read), under the same names for all tables.
     pub(super) fn columns(table: Table) -> &'static str {
         match table {
             Table::Records => "pos, job, session, until, latest, body, sum",
@@ -34,7 +32,7 @@ impl Stored {
         }
     }
 
-    /// A row of these columns.
+    /// Reads a row of these columns.
     pub(super) fn read(table: Table, row: &Row<'_>) -> rusqlite::Result<Stored> {
         Ok(Stored {
             table,
@@ -68,7 +66,8 @@ impl Stored {
         position(self.pos)
     }
 
-    /// The last position of the commit that wrote the row, as far as the row says it.
+    /// The last position of the commit that wrote the row, if the row records it; otherwise the
+    /// row's own.
     pub(super) fn reaches(&self) -> i64 {
         self.pos.saturating_add(i64::from(beyond(self.sum)))
     }
@@ -81,7 +80,7 @@ impl Stored {
         ulid_of(self.session.as_deref()).map(SessionId::from_ulid)
     }
 
-    /// Where the row is, for a person.
+    /// The place of the row, for messages.
     pub(super) fn place(&self) -> String {
         let mut place = format!("{} at position {}", self.table.name(), self.pos);
         if let Some(job) = self.job() {

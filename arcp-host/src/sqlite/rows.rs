@@ -1,5 +1,5 @@
-//! What is written of a batch: one row per job and commit for events, one per
-//! session and commit for numbers, one each for everything else.
+//! Writing of batches: one row per job and commit for events, one per session and commit for
+//! numbers, and one for each other record.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use ulid::Ulid;
 use super::sums::{Table, sum, sum_beyond};
 use crate::store::StoreError;
 
-/// Events of one row.
+/// The most events of one row.
 const ROW_EVENTS: u64 = 256;
-/// Bytes after which a row is full.
+/// The size in bytes after which a row is full.
 const ROW_BYTES: usize = 256 << 10;
-/// Rows deleted at once.
+/// The most rows that are deleted at once.
 const STEP: i64 = 64;
-/// Stands for the owner of records that are kept until a moment.
+/// The owner, in `garbage`, of records that are kept until a moment.
 const KEPT: [u8; 16] = [0; 16];
 
-/// `latest` of what a job asks people.
+/// The value of `latest` for the questions of a job.
 pub(super) const PROMPTED: i64 = 7;
 
-/// The rows of a commit, some of which are still growing.
+/// The rows of a commit, some of which are not complete yet.
 pub(super) struct Rows {
     events: BTreeMap<JobId, EventRow>,
     numbers: BTreeMap<SessionId, (LogPos, Vec<Numbered>)>,
@@ -32,20 +32,20 @@ pub(super) struct Rows {
     written: Written,
 }
 
-/// What a commit wrote.
+/// A summary of what a commit wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
-    /// Bytes, roughly.
+    /// The rough number of bytes.
     pub(super) bytes: usize,
-    /// Whether a row says how far the commit reaches.
+    /// Whether a row records how far the commit reaches.
     pub(super) says_end: bool,
-    /// Whether rows are gone, of which one may have said so.
+    /// Whether rows were deleted, one of which may have recorded the end.
     pub(super) deleted: bool,
     /// Whether there is something to delete later.
     pub(super) garbage: bool,
 }
 
-/// Events of one job: a JSON list of them, without its end.
+/// Events of one job: a JSON list, without its closing bracket.
 struct EventRow {
     at: LogPos,
     first: u64,
@@ -81,8 +81,8 @@ impl EventRow {
 }
 
 impl Written {
-    /// One row more, at a position of a commit up to another: gives how far it reaches
-    /// beyond the row, if that can be said in it.
+    /// Counts a row at position `at` of a commit up to `up_to`. Returns how far the commit extends
+    /// beyond the row; 0 if the row cannot record that.
     fn row(&mut self, bytes: usize, at: LogPos, up_to: LogPos) -> u32 {
         self.bytes += bytes;
         let beyond = i32::try_from(up_to.0.saturating_sub(at.0)).ok();
@@ -92,12 +92,12 @@ impl Written {
 }
 
 impl Rows {
-    /// Of a commit up to this position.
+    /// The rows of a commit up to this position.
     pub(super) fn up_to(up_to: LogPos) -> Rows {
         Rows { events: BTreeMap::new(), numbers: BTreeMap::new(), up_to, written: Written::default() }
     }
 
-    /// Writes a record, or adds it to a row that is written later.
+    /// Writes a record, or adds it to a row that is written at the end of the commit.
     pub(super) fn put(&mut self, tx: &Connection, at: LogPos, record: &Record) -> Result<(), StoreError> {
         if let Some(undone) = record.undoes() {
             execute(tx, "DELETE FROM records WHERE pos = ?1", [number(undone.0)])?;
@@ -175,13 +175,13 @@ impl Rows {
         self.write_record(tx, at, record)
     }
 
-    /// Notes that what is up to `upto` may be deleted.
+    /// Records that everything up to `upto` may be deleted.
     fn discard(&mut self, tx: &Connection, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
         self.written.garbage = true;
         Garbage { owner, upto }.put(tx)
     }
 
-    /// Writes a record that has a row of its own.
+    /// Writes a record with a row of its own.
     fn write_record(&mut self, tx: &Connection, at: LogPos, record: &Record) -> Result<(), StoreError> {
         let job = record.job().map(|job| key(job.ulid()));
         let session = record.session().map(|session| key(session.ulid()));
@@ -191,19 +191,19 @@ impl Rows {
         let bytes = [job.as_ref().map(|key| key.as_slice()), session.as_ref().map(|key| key.as_slice()), Some(&body)];
         let sum = sum_beyond(Table::Records, &[Some(pos), until, latest], &bytes, beyond);
         let row = params![pos, job, session, until, latest, body, sum];
-        // Where nothing is replaced SQLite need not be able to take half of it back.
+        // A plain insert replaces nothing, so SQLite needs no statement journal.
         let insert = if latest.is_some() { REPLACE_RECORD } else { INSERT_RECORD };
         execute(tx, insert, row).map(drop)
     }
 
-    /// Writes the rows that were growing.
+    /// Writes the rows that were collected.
     pub(super) fn finish(self, tx: &Connection) -> Result<Written, StoreError> {
         let (mut written, up_to) = (self.written, self.up_to);
         for (job, row) in self.events {
             row.write(tx, job, &mut written, up_to)?;
         }
         for (session, (at, runs)) in self.numbers {
-            // Those that were taken back are there as long as what gave them.
+            // Runs that take numbers back are kept as long as those that gave them.
             let last = runs.iter().map(Numbered::last_seq).max().unwrap_or(0);
             let (pos, session, last, body) = (number(at.0), key(session.ulid()), number(last), json(&runs)?);
             let beyond = written.row(body.len(), at, up_to);
@@ -226,7 +226,7 @@ const DELETE_EVENTS: &str = "DELETE FROM events WHERE pos IN \
 const DELETE_NUMBERS: &str = "DELETE FROM numbers WHERE pos IN \
      (SELECT pos FROM numbers WHERE session = ?1 AND last <= ?2 ORDER BY last LIMIT ?3)";
 
-/// Deletes a little of what is garbage; true if there may be more.
+/// Deletes some garbage; returns true if there may be more.
 pub(super) fn tidy(tx: &Connection) -> Result<bool, StoreError> {
     let first = "SELECT owner, upto, sum FROM garbage LIMIT 1";
     let first = tx.prepare_cached(first).and_then(|mut first| first.query_row([], Garbage::read).optional());
@@ -246,20 +246,20 @@ pub(super) fn tidy(tx: &Connection) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// What may be deleted: of a job's events or a session's numbers all up to one.
+/// What may be deleted: the events of a job, or the numbers of a session, up to one.
 pub(super) struct Garbage {
     owner: [u8; 16],
     upto: i64,
 }
 
 impl Garbage {
-    /// Every row, as far as each can be read.
+    /// All rows, each of which may be unreadable.
     pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Result<Garbage, StoreError>>> {
         let mut rows = connection.prepare("SELECT owner, upto, sum FROM garbage")?;
         rows.query_map([], Garbage::read)?.collect()
     }
 
-    /// Writes it, unless more is noted already.
+    /// Writes this, unless a later limit is already recorded.
     pub(super) fn put(&self, tx: &Connection) -> Result<(), StoreError> {
         let sum = sum(Table::Garbage, &[Some(self.upto)], &[Some(&self.owner)]);
         let note = "INSERT INTO garbage (owner, upto, sum) VALUES (?1, ?2, ?3) ON CONFLICT (owner) \
@@ -267,7 +267,7 @@ impl Garbage {
         execute(tx, note, params![self.owner, self.upto, sum]).map(drop)
     }
 
-    /// A row of `owner, upto, sum`.
+    /// Reads a row of `owner, upto, sum`.
     fn read(row: &Row<'_>) -> rusqlite::Result<Result<Garbage, StoreError>> {
         let (owner, upto, found) = (row.get::<_, [u8; 16]>(0)?, row.get(1)?, row.get::<_, i64>(2)?);
         if found == sum(Table::Garbage, &[Some(upto)], &[Some(&owner)]) {
@@ -278,12 +278,12 @@ impl Garbage {
     }
 }
 
-/// What a record replaces the one before it by, if it does.
+/// The kind by which a record replaces the previous one of its owner, if it does.
 fn latest(record: &Record) -> Option<i64> {
     match record {
         Record::TokenRotated { .. } => Some(1),
         Record::Released { .. } => Some(2),
-        // Those that are kept besides go one by one.
+        // Checkpoints that are kept are deleted one by one.
         Record::Checkpointed { kept: None, .. } => Some(3),
         Record::HistoryTrimmed { .. } => Some(4),
         Record::BudgetLeft { .. } => Some(6),
@@ -336,10 +336,10 @@ fn unwritable(error: serde_json::Error) -> StoreError {
     StoreError::Unavailable(format!("a record cannot be written as JSON: {error}"))
 }
 
-/// What SQLite says, by whether it may work later.
+/// Classifies an error of SQLite by whether a later attempt may succeed.
 pub(super) fn failed(error: rusqlite::Error) -> StoreError {
     let of_file = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
-    // What this program wrote had other types.
+    // This program has written other types.
     let of_value = matches!(
         error,
         rusqlite::Error::FromSqlConversionFailure(..)
@@ -358,7 +358,7 @@ pub(super) fn key(id: ulid::Ulid) -> [u8; 16] {
     id.to_bytes()
 }
 
-/// SQLite counts with a sign; nothing here gets that far.
+/// SQLite's integers are signed; no value here is so large.
 pub(super) fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -1,9 +1,9 @@
-//! Checksums of rows: over every column, so that a flipped bit is found
-//! whatever it hit.
+//! Checksums of rows. They cover every column, so that any flipped bit is found.
 
 use crc32fast::Hasher;
 
-/// The table of a row; none is taken for a row of another.
+/// The table of a row. It is part of the checksum, so that no row is taken for one of another
+/// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
     Records,
@@ -14,7 +14,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// Those whose rows are of one job or session.
+    /// The tables whose rows belong to a job or a session.
     pub(super) const OWNED: [Table; 3] = [Table::Records, Table::Events, Table::Numbers];
 
     pub(super) fn name(self) -> &'static str {
@@ -28,14 +28,14 @@ impl Table {
     }
 }
 
-/// What a row is expected to have as its `sum`: of its numbers and its bytes,
-/// each in the order of the columns.
+/// The `sum` that a row should have, from its numbers and its bytes, each in the order of the
+/// columns.
 pub(super) fn sum(table: Table, numbers: &[Option<i64>], bytes: &[Option<&[u8]>]) -> i64 {
     sum_beyond(table, numbers, bytes, 0)
 }
 
-/// The same of a row that says how many positions its commit goes on behind it:
-/// above the 32 bits of the checksum, which is of that too.
+/// The `sum` of a row whose commit extends so many positions beyond it. That number is stored above
+/// the 32 bits of the checksum, which covers it.
 pub(super) fn sum_beyond(table: Table, numbers: &[Option<i64>], bytes: &[Option<&[u8]>], beyond: u32) -> i64 {
     let mut hasher = Hasher::new();
     hasher.update(table.name().as_bytes());
@@ -44,7 +44,7 @@ pub(super) fn sum_beyond(table: Table, numbers: &[Option<i64>], bytes: &[Option<
         hasher.update(&number.unwrap_or(0).to_le_bytes());
     }
     for bytes in bytes {
-        // With its length, so that nothing moves from one column to the next.
+        // With its length, so that no byte can move to the next column unnoticed.
         hasher.update(&[u8::from(bytes.is_some())]);
         let bytes = bytes.unwrap_or_default();
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -56,7 +56,7 @@ pub(super) fn sum_beyond(table: Table, numbers: &[Option<i64>], bytes: &[Option<
     (i64::from(beyond) << 32) | i64::from(hasher.finalize())
 }
 
-/// What a `sum` says of the commit of its row.
+/// The number of positions that the commit of a row extends beyond it.
 pub(super) fn beyond(sum: i64) -> u32 {
     u32::try_from(sum >> 32).unwrap_or(0)
 }
