@@ -267,7 +267,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn log(&self, level: Level, message: &str) -> Result<(), Stopped> {
         self.call(says::log(level, message, None))
     }
@@ -276,7 +276,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn log_with(&self, level: Level, message: &str, attributes: &Json) -> Result<(), Stopped> {
         self.call(says::log(level, message, Some(attributes)))
     }
@@ -285,7 +285,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn thought(&self, text: &str) -> Result<(), Stopped> {
         self.call(says::thought(text))
     }
@@ -294,7 +294,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn status(&self, phase: &str, message: Option<&str>) -> Result<(), Stopped> {
         self.call(says::status(phase, message))
     }
@@ -303,7 +303,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn progress(&self, current: u64, total: Option<u64>, units: Option<&str>) -> Result<(), Stopped> {
         self.call(says::progress(current, total, units))
     }
@@ -312,7 +312,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn metric(&self, name: &str, value: &Json, unit: Option<&str>) -> Result<(), Stopped> {
         self.call(says::metric(name, value, unit))
     }
@@ -321,7 +321,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn tool_call(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), Stopped> {
         self.call(says::tool_call(tool, call_id, args))
     }
@@ -330,7 +330,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn tool_result(&self, call_id: &str, result: Result<&Json, &Json>) -> Result<(), Stopped> {
         self.call(says::tool_result(call_id, result))
     }
@@ -339,7 +339,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn artifact(&self, uri: &str, content_type: Option<&str>, byte_size: Option<u64>) -> Result<(), Stopped> {
         self.call(says::artifact(uri, content_type, byte_size))
     }
@@ -348,7 +348,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
         self.call(says::event(kind.clone(), body.clone()))
     }
@@ -420,7 +420,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn cost(
         &self,
         name: &str,
@@ -434,7 +434,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn chunk(&self, text: impl Into<String>) -> Result<(), Stopped> {
         self.call(AgentCall::Chunk { data: ChunkData::Text(text.into()), more: true })
     }
@@ -443,7 +443,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn chunk_bytes(&self, bytes: impl Into<Vec<u8>>) -> Result<(), Stopped> {
         self.call(AgentCall::Chunk { data: ChunkData::Binary(bytes.into()), more: true })
     }
@@ -453,7 +453,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn last_chunk(&self, data: ChunkData) -> Result<(), Stopped> {
         self.call(AgentCall::Chunk { data, more: false })
     }
@@ -467,7 +467,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn checkpoint(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<(), Stopped> {
         self.call(says::checkpoint(state.into(), label))
     }
@@ -491,7 +491,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn heartbeat(&self) -> Result<(), Stopped> {
         heartbeat_under(self, self.link.state())
     }

@@ -2,34 +2,35 @@
 //!
 //! | the program | becomes |
 //! |---|---|
-//! | reads its stdin | the input, one line of JSON, then the end |
+//! | reads its stdin | gets the input: one line of JSON, then the end |
 //! | prints `{"kind": ..., "body": {...}}` | that event; `result_chunk` a piece of the result |
-//! | prints `{"kind": "heartbeat"}` | a sign of life, and nothing else |
-//! | prints `{"kind": "checkpoint", "body": {"state": ...}}` | what it can go on from; `label` may be there too |
-//! | prints `{"kind": "stream.open", "body": {"stream": NAME, "kind": "text"}}` | a stream of its job, by a name of its own; then `stream.chunk` with `data`, perhaps `"encoding": "base64"`, `attributes`, `role`, `redacted`, `sha256` or `"priority": "low"`, and `stream.close` or `stream.error` |
-//! | prints `{"kind": "artifact", "path": ...}` | that file, beneath its working directory, as an artifact; `media_type` and `retain_seconds` may be there too; with `"result": true` it is the result |
-//! | prints `{"result": ...}` last | the result; `{"result_ref": ID}` of an artifact that it has left |
-//! | prints any other line | a `log` event with `{"stream": "stdout"}` in its `attributes`; all of them together are the result if no other is given, up to 1 MiB |
+//! | prints `{"kind": "heartbeat"}` | a heartbeat, which is not an event |
+//! | prints `{"kind": "checkpoint", "body": {"state": ...}}` | a checkpoint with this state; `label` is optional |
+//! | prints `{"kind": "stream.open", "body": {"stream": NAME, "kind": "text"}}` | a stream of its job, under a name of its choice; then `stream.chunk` with `data`, optionally `"encoding": "base64"`, `attributes`, `role`, `redacted`, `sha256` or `"priority": "low"`, and `stream.close` or `stream.error` |
+//! | prints `{"kind": "artifact", "path": ...}` | that file, beneath its working directory, as an artifact; `media_type` and `retain_seconds` are optional; with `"result": true` it is the result |
+//! | prints `{"result": ...}` last | the result; `{"result_ref": ID}` for an artifact that it has left |
+//! | prints any other line | a `log` event with `{"stream": "stdout"}` in its `attributes`; all such lines together, up to 1 MiB, are the result if it prints no other |
 //! | prints on stderr | a `log` event with `{"stream": "stderr"}` |
 //! | exits with 0 | success |
-//! | exits otherwise | a failure that carries the code |
+//! | exits otherwise | a failure with the exit code |
+//!
 //! With another [`Format`], the output of coding agents becomes events too.
 //!
 //! With [`answered`](ProcessAgent::answered), the stdin of the program stays open. For each line
 //! that the program prints with an `id` (any JSON), it reads a line from stdin:
 //!
-//! | it prints | and reads, with the same `id` |
+//! | it prints | it reads, with the same `id` |
 //! |---|---|
 //! | an event, a `result_chunk` or a `checkpoint` with an `id` | `{"id": ..., "ok": true, "event": N}` once event N of the job is durable |
 //! | the same, and the runtime refuses it | `{"id": ..., "ok": false, "error": {"code": ..., "message": ...}}`; the job goes on |
-//! | `{"kind": "artifact", "id": ..., "path": ...}` | `{"id": ..., "ok": true, "artifact": {"artifact_id": ..., "uri": ..., ...}}` once it is kept |
-//! | `{"kind": "authorize", "id": ..., "body": {"operation": ..., "target": ..., "price": ...}}` | `{"id": ..., "ok": true, "pattern": ..., "reservation": ...}`: its lease allows that, and a price, if it gave one, is reserved |
-//! | `{"kind": "delegate", "id": ..., "body": {"agent": ..., "input": ..., "lease_request": ...}}` | `{"id": ..., "ok": true, "job_id": ...}`: another agent does that, as a child of this job |
-//! | `{"kind": "await", "id": ..., "body": {"job_id": ...}}` | `{"id": ..., "ok": true, "job_id": ..., "status": ..., "result": ..., "error": ...}` once that child has ended; until then nothing more of it is heard |
-//! | `{"kind": "remaining", "id": ...}` | `{"id": ..., "ok": true, "remaining": {"time_ms": ..., "calls": ..., "bytes": ...}}`: until it is made to stop, if a time is set, and what it may say until then without waiting |
-//! | nothing, when people interrupt its job | `{"kind": "interrupt", "interrupt": N, "prompt": ..., "by": ...}`; the job is blocked until it prints `{"kind": "go_on", "body": {"interrupt": N}}`, or without a body, which goes on from the first. Only of an agent that is said to [observe interrupts](crate::registry::Terms::observes_interrupts) |
-//! | nothing, when a client opens a stream to its job | `{"kind": "stream.open", "stream": N, "of": "binary"}`, then `{"kind": "stream.chunk", "stream": N, "data": ...}`, bytes that are no text with `"encoding": "base64"`, and `{"kind": "stream.close", "stream": N}`, with an `error` if it broke off. Only of an agent that is said to [take input](crate::registry::Terms::takes_input) |
-//! | any of these when the job was told to stop | the error `CANCELLED`, at once |
+//! | `{"kind": "artifact", "id": ..., "path": ...}` | `{"id": ..., "ok": true, "artifact": {"artifact_id": ..., "uri": ..., ...}}` once the artifact is kept |
+//! | `{"kind": "authorize", "id": ..., "body": {"operation": ..., "target": ..., "price": ...}}` | `{"id": ..., "ok": true, "pattern": ..., "reservation": ...}`: its lease allows the operation, and the price, if there is one, is reserved |
+//! | `{"kind": "delegate", "id": ..., "body": {"agent": ..., "input": ..., "lease_request": ...}}` | `{"id": ..., "ok": true, "job_id": ...}`: the child job, which another agent does |
+//! | `{"kind": "await", "id": ..., "body": {"job_id": ...}}` | `{"id": ..., "ok": true, "job_id": ..., "status": ..., "result": ..., "error": ...}` once that child has ended; until then no further line of the program is read |
+//! | `{"kind": "remaining", "id": ...}` | `{"id": ..., "ok": true, "remaining": {"time_ms": ..., "calls": ..., "bytes": ...}}`: the time until it is stopped, if there is a limit, and how much it may emit without waiting |
+//! | nothing; its job was interrupted | `{"kind": "interrupt", "interrupt": N, "prompt": ..., "by": ...}`; the job is blocked until it prints `{"kind": "go_on", "body": {"interrupt": N}}`; without a body, that answers the first one. Only if the agent [observes interrupts](crate::registry::Terms::observes_interrupts) |
+//! | nothing; a client opened a stream to its job | `{"kind": "stream.open", "stream": N, "of": "binary"}`, then `{"kind": "stream.chunk", "stream": N, "data": ...}`, with `"encoding": "base64"` if the bytes are not text, and `{"kind": "stream.close", "stream": N}`, with an `error` if the stream failed. Only if the agent [takes input](crate::registry::Terms::takes_input) |
+//! | any of these, after the job was told to stop | the error `CANCELLED`, at once |
 //!
 //! With [`restartable`](ProcessAgent::restartable), the program reads a second line: the state of
 //! its last checkpoint, or `null`.

@@ -61,7 +61,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn go_on(&self, interrupt: Interrupt) -> Result<(), Stopped> {
         self.call(AgentCall::GoOn { interrupt: Some(interrupt.0.number) })
     }
@@ -88,7 +88,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn go_on(&self, interrupt: Interrupt) -> Result<(), Stopped> {
         self.call(AgentCall::GoOn { interrupt: Some(interrupt.0.number) }).await
     }

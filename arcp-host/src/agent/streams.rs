@@ -273,7 +273,7 @@ impl<'j> StreamWriter<'j> {
     /// # Errors
     ///
     /// [`CallError::Refused`] with `CANCELLED` once the stream was ended by the runtime or a
-    /// client; [`CallError::Stopped`] if the job is over.
+    /// client; [`CallError::Stopped`] if the job has ended.
     pub fn text(&mut self, text: impl Into<String>) -> Result<(), CallError> {
         self.chunk(ChunkData::Text(text.into()), ChunkNotes::default())
     }
@@ -320,7 +320,7 @@ impl<'j> StreamWriter<'j> {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn close(mut self, reason: Option<&str>) -> Result<(), Stopped> {
         self.end(StreamCall::Close { reason: reason.map(String::from), shed: self.shed })
     }
@@ -329,7 +329,7 @@ impl<'j> StreamWriter<'j> {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn fail(mut self, error: JobError) -> Result<(), Stopped> {
         self.end(StreamCall::Fail { error, shed: self.shed })
     }
@@ -422,7 +422,7 @@ impl AsyncStreamWriter {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn close(self, reason: Option<&str>) -> Result<(), Stopped> {
         let says = StreamCall::Close { reason: reason.map(String::from), shed: self.shed };
         match finish(&self.job.0, self.number) {

@@ -127,7 +127,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn log(&self, level: Level, message: &str, attributes: Option<&Json>) -> Result<(), Stopped> {
         self.call(says::log(level, message, attributes)).await
     }
@@ -136,7 +136,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn thought(&self, text: &str) -> Result<(), Stopped> {
         self.call(says::thought(text)).await
     }
@@ -145,7 +145,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn status(&self, phase: &str, message: Option<&str>) -> Result<(), Stopped> {
         self.call(says::status(phase, message)).await
     }
@@ -154,7 +154,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn progress(&self, current: u64, total: Option<u64>, units: Option<&str>) -> Result<(), Stopped> {
         self.call(says::progress(current, total, units)).await
     }
@@ -163,7 +163,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn metric(&self, name: &str, value: &Json, unit: Option<&str>) -> Result<(), Stopped> {
         self.call(says::metric(name, value, unit)).await
     }
@@ -172,7 +172,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn tool_call(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), Stopped> {
         self.call(says::tool_call(tool, call_id, args)).await
     }
@@ -181,7 +181,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn tool_result(&self, call_id: &str, result: Result<&Json, &Json>) -> Result<(), Stopped> {
         self.call(says::tool_result(call_id, result)).await
     }
@@ -190,7 +190,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn artifact(&self, uri: &str, content_type: Option<&str>, byte_size: Option<u64>) -> Result<(), Stopped> {
         self.call(says::artifact(uri, content_type, byte_size)).await
     }
@@ -199,7 +199,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
         self.call(says::event(kind.clone(), body.clone())).await
     }
@@ -262,7 +262,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn cost(
         &self,
         name: &str,
@@ -277,7 +277,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn chunk(&self, data: ChunkData, more: bool) -> Result<(), Stopped> {
         self.call(AgentCall::Chunk { data, more }).await
     }
@@ -286,7 +286,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub async fn checkpoint(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<(), Stopped> {
         self.call(says::checkpoint(state.into(), label)).await
     }
@@ -304,7 +304,7 @@ impl AsyncContext {
     ///
     /// # Errors
     ///
-    /// [`Stopped`] if the job is over.
+    /// [`Stopped`] if the job has ended.
     pub fn heartbeat(&self) -> Result<(), Stopped> {
         self.0.heartbeat()
     }
