@@ -322,8 +322,7 @@ impl Driver {
     /// A deadline may concern silence. Silence is judged as of the moment when the loop began to
     /// wait, because everything that had arrived by then was handed over in this turn. What arrived
     /// while the turn was held up is handled before it counts as silence. `all_heard` says whether
-    /// everything was handed over; if not, the tick is put off, at most [`heard::PATIENCE`] times
-    /// in a row.
+    /// everything was handed over; if not, the tick is put off, a bounded number of times in a row.
     ///
     /// # Errors
     ///
