@@ -319,7 +319,7 @@ impl Reading {
             last = at;
             found.push(ms);
         }
-        // If nothing was found, the remaining times are too far away or do not exist.
+        // Times after the last one found are searched later, from that one on.
         let is_all = found.is_empty();
         Ok((found, is_all))
     }
