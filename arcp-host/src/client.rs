@@ -718,7 +718,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written.
+    /// A transport that keeps the written bytes.
     #[derive(Default)]
     struct Wire(Vec<u8>);
 

@@ -33,7 +33,7 @@ pub(crate) enum Answer {
     Upgrade { response: String, head: usize },
     /// A page is requested.
     Page(Page),
-    /// Write this and close.
+    /// Write this response and close.
     Refuse(String),
 }
 

@@ -8,10 +8,10 @@
 //! |---|---|
 //! | `fs.read` `/srv/a/**` | opening, listing and running what is below `/srv/a` |
 //! | `fs.write` `/srv/a/**` | writing, making, renaming and removing what is below `/srv/a` |
-//! | `fs.read` `/srv/a.txt` | that file, if it is there |
+//! | `fs.read` `/srv/a.txt` | that file, if it exists |
 //! | `net.fetch` `https://host/**` | TCP connections to port 443, of any host |
-//! | no `fs.write` | no change of modes, owners, times and attributes of files, its own neither |
-//! | nothing | the base, and a temporary folder of its own, which `TMPDIR` and `HOME` name |
+//! | no `fs.write` | no change of modes, owners, times and attributes of any file, not even of its own |
+//! | nothing | the base, and a temporary folder of its own, to which `TMPDIR` and `HOME` point |
 //!
 //! A pattern that the kernel cannot enforce exactly grants nothing: one that is finer than a file
 //! or a folder with all below it, one that leads through a symbolic link, or one for a path that

@@ -2,9 +2,9 @@
 //!
 //! | span | from | to | below |
 //! |---|---|---|---|
-//! | `arcp.session` | a session is opened | it can no longer be resumed | nothing: a trace of its own |
-//! | `arcp.job` | a job is accepted | it has ended | the span that its caller named, or the delegation that it is |
-//! | `arcp.delegate` | a child is accepted | it has ended | the job that has it done |
+//! | `arcp.session` | a session is opened | it cannot be resumed any more | nothing: a trace of its own |
+//! | `arcp.job` | a job is accepted | it has ended | the span that its caller named, or its delegation |
+//! | `arcp.delegate` | a child is accepted | it has ended | the job that delegated it |
 //! | `arcp.operation` | see `otel.name` | it is answered | its job, if it has one |
 //!
 //! `otel.name` of operations is `arcp.agent` (a run of one), `arcp.tool`, `arcp.authorize`,

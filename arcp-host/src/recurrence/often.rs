@@ -3,7 +3,6 @@
 //! Their periods have equal lengths in local time, so that any period is found without those before
 //! it, in both directions: the cost of a search does not grow with the age of a rule. If a whole
 //! day, hour or minute is excluded, it is skipped in one step.
-//! all of it is stepped over at once.
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, Timelike as _, Weekday};
 use rrule::{Frequency, NWeekday, RRule, Unvalidated};

@@ -16,13 +16,13 @@ const MODE: &str = "?mode=";
 
 /// A place at which a server listens.
 ///
-/// | text | what |
+/// | text | place |
 /// |---|---|
 /// | `HOST:PORT`, `:PORT` | a WebSocket, with TLS if the server has a certificate |
 /// | `ws://HOST:PORT`, `wss://HOST:PORT` | a WebSocket without TLS, with TLS |
 /// | `h2c://HOST:PORT`, `h2://HOST:PORT` | HTTP/2 without TLS, with TLS |
 /// | `quic://HOST:PORT` | QUIC, which has TLS |
-/// | `unix:///PATH`, `unix:PATH`, `?mode=660` behind it | a Unix socket |
+/// | `unix:///PATH`, `unix:PATH`, optionally followed by `?mode=660` | a Unix socket |
 /// | `stdio:` | stdin and stdout |
 ///
 /// Without a host, it listens on the loopback address only. Host names are resolved when the text
