@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ErrorCode, Violation};
 use crate::json::Json;
 
-/// `name` or `name@version`, as a client asks for it.
+/// `name` or `name@version`, as a client requests it.
 ///
-/// Names start with a letter or digit and go on with letters, digits, `.`,
-/// `_`, `-`; versions may also hold `+`.
+/// Names start with a letter or digit and continue with letters, digits, `.`, `_`, `-`; versions
+/// may also contain `+`.
 ///
 /// ```
 /// use arcp_proto::model::agent::AgentRef;
@@ -25,7 +25,7 @@ use crate::json::Json;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AgentRef {
-    // A job hands it on a few times.
+    // Shared: a job copies it a few times.
     name: Arc<str>,
     version: Option<Arc<str>>,
 }
@@ -59,7 +59,7 @@ impl AgentRef {
         &self.name
     }
 
-    /// The version asked for, if one was.
+    /// The requested version, if there is one.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
@@ -83,50 +83,50 @@ impl fmt::Display for AgentRef {
     }
 }
 
-/// An agent a runtime hosts, with all its versions.
+/// An agent that a runtime hosts, with all its versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentEntry {
     /// The bare name.
     pub name: String,
     /// The versions; empty for an unversioned agent.
     pub versions: Vec<String>,
-    /// The version a bare name means; one of `versions`.
+    /// The version that a bare name means; one of `versions`.
     pub default: Option<String>,
-    /// How many jobs of it run at once, whatever their version; `None`: as many
-    /// as there are slots. More wait, in turn by principal.
+    /// How many of its jobs may run at once, across all versions; `None`: as many as there are
+    /// slots. Further jobs are queued, in turn by principal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<NonZeroU32>,
     /// Whether the host checks the input before a job of it is accepted: see
     /// [`Output::CheckInput`](crate::runtime::Output::CheckInput).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub checks_input: bool,
-    /// Whether it takes what people say to it while it runs, and says when it goes on:
-    /// see [`Output::InterruptAgent`](crate::runtime::Output::InterruptAgent).
+    /// Whether it receives interrupts from people while it runs, and reports when it continues: see
+    /// [`Output::InterruptAgent`](crate::runtime::Output::InterruptAgent).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub observes_interrupts: bool,
     /// Whether clients may open streams to its jobs: see
     /// [`Output::AgentStream`](crate::runtime::Output::AgentStream).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub takes_input: bool,
-    /// Whether it gives a checkpoint when one is asked for: see
+    /// Whether it makes a checkpoint on request: see
     /// [`Output::AskCheckpoint`](crate::runtime::Output::AskCheckpoint).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub gives_checkpoints: bool,
-    /// Whether it is pure: nothing comes of it but its events and its result, so that it may
-    /// run in vain, or once more. Its jobs start before their acceptance is durable, and
-    /// with it; of both nothing is shown before. After a restart a job that ran runs again.
+    /// Whether it is pure: it has no effects but its events and its result, so it may run in vain,
+    /// or twice. A job of it may start before its acceptance and its start are durable; no frame
+    /// shows either before they are. After a restart, a job that was running runs again.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub pure: bool,
-    /// What it is, for people. Told to those that ask for the details of agents.
+    /// A description for people. Sent to clients that request the details of agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The JSON Schema of its inputs. As above.
+    /// The JSON Schema of its inputs. Sent to the same clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_schema: Option<Json>,
 }
 
 impl AgentEntry {
-    /// What a reference to this agent stands for.
+    /// Resolves a reference to this agent.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Artifacts: bytes that are left with the runtime for a while (RFC §16).
+//! Artifacts: bytes that the runtime keeps for a limited time (RFC §16).
 
 use alloc::borrow::ToOwned as _;
 use alloc::string::String;
@@ -28,13 +28,13 @@ use crate::time::UtcMs;
 pub struct BlobDigest([u8; 32]);
 
 impl BlobDigest {
-    /// That of these bytes.
+    /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> BlobDigest {
         BlobDigest(Sha256::digest(bytes).into())
     }
 }
 
-/// The SHA-256 of bytes that come one after another.
+/// The SHA-256 of bytes that arrive in pieces.
 ///
 /// ```
 /// use arcp_proto::model::artifact::{BlobDigest, BlobHasher};
@@ -47,18 +47,18 @@ impl BlobDigest {
 pub struct BlobHasher(Sha256);
 
 impl BlobHasher {
-    /// More bytes have come.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The SHA-256 of what has come.
+    /// The SHA-256 of all bytes added so far.
     pub fn digest(&self) -> BlobDigest {
         BlobDigest(self.0.clone().finalize().into())
     }
 }
 
-/// Shows the digest of what has come: the bytes may be anything.
+/// Shows the digest of the bytes added so far: they may have any value.
 impl fmt::Debug for BlobHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("BlobHasher").field(&self.digest()).finish()
@@ -115,7 +115,7 @@ impl From<BlobDigest> for String {
 pub struct MediaType(String);
 
 impl MediaType {
-    /// Its text.
+    /// The media type as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -147,42 +147,41 @@ impl From<MediaType> for String {
     }
 }
 
-/// Bytes to be kept.
+/// A request to keep bytes as an artifact.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PutArtifact {
-    /// What it is to be known by; `None`: the runtime says.
+    /// The requested id; `None`: the runtime chooses one.
     pub id: Option<WireId>,
-    /// What the bytes are.
+    /// The media type of the bytes.
     pub media_type: MediaType,
     /// The bytes.
     pub data: Vec<u8>,
-    /// How many they are said to be.
+    /// The number of bytes that the client declares.
     pub size: Option<u64>,
-    /// What their SHA-256 is said to be.
+    /// The SHA-256 that the client declares.
     pub digest: Option<BlobDigest>,
-    /// For how long; `None`: as long as the runtime keeps artifacts by itself. At most
-    /// as long as it allows.
+    /// How long to keep it; `None`: the runtime's default. The runtime's maximum applies.
     pub retain: Option<Duration>,
 }
 
 impl PutArtifact {
-    /// Bytes of this type, kept for as long as the runtime keeps artifacts by itself.
+    /// Bytes of this type, kept for the runtime's default time.
     pub fn new(media_type: MediaType, data: Vec<u8>) -> PutArtifact {
         PutArtifact { id: None, media_type, data, size: None, digest: None, retain: None }
     }
 
-    /// What these bytes, with this SHA-256, are to be kept as.
+    /// The terms of these bytes, which have this SHA-256.
     pub(crate) fn terms(&self, digest: BlobDigest) -> ArtifactTerms {
         let PutArtifact { id, media_type, data, retain, .. } = self;
         let (id, media_type) = (id.clone(), media_type.clone());
         ArtifactTerms { id, media_type, size: data.len() as u64, digest, retain: *retain }
     }
 
-    /// The SHA-256 of its bytes, once they are what is said of them.
+    /// Checks size and digest against what the client declares, and returns the SHA-256.
     ///
     /// # Errors
     ///
-    /// `INVALID_REQUEST` if they are not as many as is said, or others.
+    /// `INVALID_REQUEST` if the declared size or digest differs.
     pub fn verify(&self) -> Result<BlobDigest, Violation> {
         let there = self.data.len() as u64;
         if let Some(said) = self.size.filter(|said| *said != there) {
@@ -196,7 +195,7 @@ impl PutArtifact {
     }
 }
 
-/// Shows no bytes: they may be anything.
+/// Shows no bytes: they may have any value.
 impl fmt::Debug for PutArtifact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PutArtifact { id, media_type, data, size, digest, retain } = self;
@@ -206,27 +205,26 @@ impl fmt::Debug for PutArtifact {
     }
 }
 
-/// What bytes are to be kept as; the bytes themselves come elsewhere.
+/// The description of an artifact to be kept; its bytes arrive separately.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactTerms {
-    /// What they are to be known by; `None`: the runtime says.
+    /// The requested id; `None`: the runtime chooses one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<WireId>,
-    /// What the bytes are.
+    /// The media type of the bytes.
     pub media_type: MediaType,
-    /// How many.
+    /// The number of bytes.
     pub size: u64,
     /// Their SHA-256.
     pub digest: BlobDigest,
-    /// For how long; `None`: as long as the runtime keeps artifacts by itself. At most
-    /// as long as it allows.
+    /// How long to keep it; `None`: the runtime's default. The runtime's maximum applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain: Option<Duration>,
 }
 
 impl ArtifactTerms {
-    /// Of bytes of this type, known by what the runtime says and kept for as long as it
-    /// keeps artifacts by itself.
+    /// Terms for bytes of this type, with an id that the runtime chooses, kept for its default
+    /// time.
     ///
     /// ```
     /// use arcp_proto::model::artifact::{ArtifactTerms, BlobDigest};
@@ -239,20 +237,20 @@ impl ArtifactTerms {
     }
 }
 
-/// What an artifact is known by, and what it is.
+/// The id and description of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRef {
-    /// Its id: one for each principal.
+    /// Its id, unique for its principal.
     pub id: WireId,
-    /// The session that left it there.
+    /// The session that put it there.
     pub session: SessionId,
-    /// What its bytes are.
+    /// The media type of its bytes.
     pub media_type: MediaType,
-    /// How many.
+    /// The number of bytes.
     pub size: u64,
     /// Their SHA-256.
     pub digest: BlobDigest,
-    /// Until when it is kept.
+    /// The time until which it is kept.
     pub expires_at: UtcMs,
 }
 
@@ -262,15 +260,15 @@ impl ArtifactRef {
         alloc::format!("arcp://session/{}/artifact/{}", self.session, self.id)
     }
 
-    /// What both families say of it: `artifact_id`, `uri`, `media_type`, `size`, `sha256`
-    /// and `expires_at` (RFC §16).
+    /// The object that both families show: `artifact_id`, `uri`, `media_type`, `size`, `sha256` and
+    /// `expires_at` (RFC §16).
     pub fn to_json(&self) -> Json {
         let mut object = Object::new();
         self.write_members(&mut object);
         object.json()
     }
 
-    /// Writes the same into an object.
+    /// Writes the members of [`to_json`](Self::to_json) into an object.
     pub(crate) fn write_members(&self, out: &mut Object) {
         out.str("artifact_id", self.id.as_str())
             .str("uri", &self.uri())
@@ -280,15 +278,15 @@ impl ArtifactRef {
             .display("expires_at", self.expires_at);
     }
 
-    /// How a result that is this artifact is told to who knows no such results: an object
-    /// with `result_ref`.
+    /// A result that is this artifact, for peers that know no such results: an object with
+    /// `result_ref`.
     pub fn as_result(&self) -> Json {
         let mut object = Object::new();
         object.object("result_ref", |reference| self.write_members(reference));
         object.json()
     }
 
-    /// Bytes that its texts hold.
+    /// Bytes of its texts.
     pub(crate) fn weight(&self) -> usize {
         self.id.as_str().len() + self.media_type.as_str().len()
     }

@@ -9,38 +9,38 @@ use crate::time::UtcMs;
 /// The longest label that a client may give a checkpoint, in bytes.
 pub const LONGEST_LABEL: usize = 256;
 
-/// A wish for a checkpoint of a job that runs.
+/// A request for a checkpoint of a running job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateCheckpoint {
     /// The job.
     pub job: WireId,
-    /// What to call it: at most [`LONGEST_LABEL`] bytes. `None`: whatever its agent does.
+    /// Its label, at most [`LONGEST_LABEL`] bytes. `None`: the agent chooses.
     pub label: Option<String>,
 }
 
-/// A wish for a new job that begins at a checkpoint.
+/// A request for a new job that begins at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreCheckpoint {
     /// The checkpoint.
     pub checkpoint: WireId,
-    /// Same key, same principal, same job.
+    /// The idempotency key: the same key of the same principal means the same job.
     pub key: Option<IdempotencyKey>,
 }
 
 /// A checkpoint that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointRef {
-    /// What it is known by.
+    /// Its id.
     pub id: WireId,
-    /// Whose state it is.
+    /// The job whose state it is.
     pub job: WireId,
-    /// What it is called.
+    /// Its label.
     pub label: Option<String>,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Option<UtcMs>,
     /// Bytes of the state.
     pub size: u64,
-    /// Whether a client asked for it; otherwise its agent made it by itself.
+    /// Whether a client requested it; otherwise its agent made it unasked.
     pub asked_for: bool,
 }
 
@@ -49,14 +49,14 @@ pub struct CheckpointRef {
 pub struct CheckpointList {
     /// The request it answers.
     pub request: Option<WireId>,
-    /// Their job.
+    /// The job.
     pub job: WireId,
-    /// Them, oldest first.
+    /// The checkpoints, oldest first.
     pub checkpoints: Vec<CheckpointRef>,
 }
 
 impl CheckpointRef {
-    /// Bytes it holds besides its ids, roughly.
+    /// Its size and its label's, in bytes, without its ids.
     pub(crate) fn weight(&self) -> usize {
         size_of::<CheckpointRef>() + self.label.as_ref().map_or(0, String::len)
     }

@@ -14,34 +14,34 @@ use crate::model::agent::AgentRef;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
-/// Bytes of a value: a shorter one could be guessed, and stands in other text by
+/// The length of a value in bytes. A shorter one could be guessed, and could occur in other text by
 /// chance.
 const VALUE: core::ops::RangeInclusive<usize> = 8..=4096;
-/// Most bytes of any other member.
+/// The longest other member, in bytes.
 const MEMBER: usize = 1024;
 
-/// A credential that was issued for one job. Only the session that submitted the job,
-/// or came to it by its key, is shown it, and its agent.
+/// A credential that was issued for one job. It is shown only to the agent of the job, to the
+/// session that submitted it, and to sessions that resubmitted it by key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvisionedCredential {
-    /// What it is known by where it was issued.
+    /// Its id at the issuer.
     pub id: String,
-    /// How it is presented; `bearer`, or one that nobody here knows.
+    /// The scheme in which it is presented: `bearer`, or one that this crate does not know.
     pub scheme: String,
-    /// What is presented.
+    /// The secret that is presented.
     pub value: Secret,
-    /// Where it counts.
+    /// The endpoint that accepts it.
     pub endpoint: String,
-    /// The API that is spoken there.
+    /// The API of that endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// What it may be used for; `None`: what the order said.
+    /// What it may be used for; `None`: as the order says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constraints: Option<Json>,
 }
 
 impl ProvisionedCredential {
-    /// Checks what a provisioner gives.
+    /// Checks a credential from a provisioner.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl ProvisionedCredential {
         }
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn bytes(&self) -> usize {
         let ProvisionedCredential { id, scheme, value, endpoint, profile, constraints } = self;
         let profile = profile.as_ref().map_or(0, String::len);
@@ -67,7 +67,7 @@ impl ProvisionedCredential {
         size_of::<Self>() + id.len() + scheme.len() + value.expose().len() + endpoint.len() + profile + constraints
     }
 
-    /// As it is shown to its owner, value and all.
+    /// The object that its owner is shown, including the value.
     pub(crate) fn shown(&self) -> String {
         let mut out = Object::new();
         out.str("id", &self.id)
@@ -80,7 +80,7 @@ impl ProvisionedCredential {
     }
 }
 
-/// Whether a value may be one of a credential.
+/// Checks the form of a credential's value.
 ///
 /// # Errors
 ///
@@ -93,52 +93,52 @@ pub fn check_value(value: &Secret) -> Result<(), ParseError> {
     }
 }
 
-/// What a job is to have credentials for.
+/// An order to issue credentials for a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialOrder {
-    /// The job. What is issued for it is revoked by it.
+    /// The job. Credentials are revoked by its id.
     pub job: JobId,
-    /// On whose behalf: never somebody whom nobody vouches for.
+    /// The principal of the job; never an anonymous one.
     pub principal: Principal,
     /// The agent, resolved.
     pub agent: AgentRef,
-    /// The lease that is granted, with its `model.use` and `cost.budget`.
+    /// The granted lease, with its `model.use` and `cost.budget`.
     pub lease: Json,
-    /// When the lease ends.
+    /// The time at which the lease ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMs>,
-    /// The credential that is to have another value; `None`: the job has none yet.
+    /// The credential to renew; `None`: the job has none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<Box<Renewal>>,
 }
 
-/// A credential that goes on with another value.
+/// A credential that gets another value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renewal {
     /// The credential.
     pub id: String,
-    /// The value that it has. It counts until it is revoked by itself.
+    /// Its present value. It stays valid until it is revoked separately.
     pub current: Secret,
-    /// The value that it is to have; `None`: whatever is issued.
+    /// Its new value; `None`: the issuer chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Secret>,
 }
 
 impl CredentialOrder {
-    /// The patterns of the models that may be used.
+    /// The patterns of the models that the job may use.
     pub fn models(&self) -> Vec<String> {
         let lease = Lease::parse(&self.lease).unwrap_or_default();
         let of_models = lease.grants().filter(|(namespace, _)| **namespace == Namespace::ModelUse);
         of_models.flat_map(|(_, patterns)| patterns.iter().map(|pattern| pattern.as_str().to_string())).collect()
     }
 
-    /// What may be spent, such as `USD:5`.
+    /// What the job may spend, such as `USD:5`.
     pub fn budget(&self) -> Vec<String> {
         let lease = Lease::parse(&self.lease).unwrap_or_default();
         lease.budget().iter().map(|(currency, amount)| alloc::format!("{}:{amount}", currency.as_str())).collect()
     }
 
-    /// What a credential may be used for, in the words of 1.1 §9.8.
+    /// What a credential may be used for, in the form of 1.1 §9.8.
     pub fn constraints(&self) -> Json {
         let quoted = |list: Vec<String>| list.into_iter().map(|text| serde_json::Value::from(text).to_string());
         let mut out = Object::new();
@@ -153,7 +153,7 @@ impl CredentialOrder {
         out.json()
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn bytes(&self) -> usize {
         let renewal = |renewal: &Renewal| {
             let value = renewal.value.as_ref().map_or(0, |value| value.expose().len());
@@ -164,35 +164,36 @@ impl CredentialOrder {
     }
 }
 
-/// What a provisioner has issued.
+/// The answer of a provisioner to an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Issuance {
-    /// These.
+    /// It issued these credentials.
     Issued(Vec<ProvisionedCredential>),
-    /// It did not issue them, or nobody knows whether it did.
+    /// It issued none, or it is not known whether it did.
     Failed {
-        /// Why, for whoever submitted the job; without secrets.
+        /// Why, for the submitter of the job; without secrets.
         reason: String,
-        /// Whether the upstream has nothing left to spend.
+        /// Whether the upstream's budget is exhausted.
         #[serde(default, skip_serializing_if = "core::ops::Not::not")]
         is_exhausted: bool,
     },
-    /// It is at too much already, and has not begun: nothing was issued. Who waits may ask again.
+    /// The host has too many requests and has not begun this one: nothing was issued. The asker may
+    /// retry.
     Busy,
 }
 
-/// What is to be revoked of what was issued for a job.
+/// Which credentials of a job to revoke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Revocation {
-    /// All of it, known or not.
+    /// All credentials, whether or not their ids are known.
     All,
     /// These credentials, by their ids.
     Some(Vec<String>),
-    /// A value that a credential had before it was rotated.
+    /// A value that a credential had before its renewal.
     Value {
-        /// The credential, which goes on with another value.
+        /// The credential, which keeps its new value.
         id: String,
-        /// The value that does not count any more.
+        /// The value to revoke.
         value: Secret,
     },
 }

@@ -1,4 +1,4 @@
-//! What happens in a job (1.1 §8, RFC §10).
+//! The events of a job (1.1 §8, RFC §10).
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -15,34 +15,33 @@ use crate::model::artifact::ArtifactRef;
 use crate::model::job::FinalStatus;
 use crate::model::stored_form::is_stored_form;
 
-/// One event of a job's stream. Those of which a job has few stand elsewhere, so that many of the others are held
-/// in little memory.
+/// One event in the history of a job. Contents of which a job has few are boxed, so that the many
+/// other events take little memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobEvent {
     /// The agent began to run.
     Started,
-    /// The agent says something.
+    /// An event that the agent emitted.
     #[serde(alias = "Said")]
     Emitted {
-        /// What kind of thing.
+        /// Its kind.
         kind: EventKind,
-        /// What it says: an object, members as [`EventKind::normalise`]
-        /// leaves them.
+        /// Its content: an object, with members as [`EventKind::normalise`] leaves them.
         body: Json,
     },
-    /// A piece of the result.
+    /// One chunk of the result.
     Chunk(Box<ResultChunk>),
-    /// The end. Nothing follows.
+    /// The end. No event follows it.
     Ended(Box<Terminal>),
 }
 
 /// Declares the classes once: the type, and the list of all of them.
 macro_rules! event_classes {
     ($($class:ident = $number:literal,)*) => {
-        /// What an event is, without what it says: it decides who gets it and in
-        /// how many frames, and is kept of every event, also where the event is
-        /// not held. The number of each is its bit in stored [`EventClasses`]: it
-        /// stays, and that of one that is dropped is not given again.
+        /// The class of an event: all that is known of it without its content. It decides which
+        /// sessions get the event and in how many frames. It is kept for every event, also where
+        /// the event itself is not in memory. Its number is its bit in stored [`EventClasses`]:
+        /// numbers never change and are never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[allow(missing_docs, reason = "each is the event or the kind of its name")]
         pub enum EventClass {
@@ -50,7 +49,7 @@ macro_rules! event_classes {
         }
 
         impl EventClass {
-            /// Every class, in the order in which they are numbered.
+            /// Every class, in the order of their numbers.
             pub const ALL: [EventClass; [$($number),*].len()] = [$(EventClass::$class),*];
         }
     };
@@ -88,7 +87,7 @@ event_classes! {
     WorkflowComplete = 28,
 }
 
-// Events are counted in a table that has a place for each number.
+// Events are counted in a table that is indexed by these numbers.
 const _: () = {
     let mut at = 0;
     while at < EventClass::ALL.len() {
@@ -110,8 +109,7 @@ impl FromIterator<EventClass> for EventClasses {
     }
 }
 
-/// A set of [`EventClass`]es. The log keeps it as bits, by the numbers of the
-/// classes.
+/// A set of [`EventClass`]es. The log stores it as bits, by the numbers of the classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventClasses(u32);
 
@@ -122,7 +120,7 @@ impl EventClasses {
     pub const ENDS: EventClasses =
         EventClasses::new(&[EventClass::Succeeded, EventClass::Failed, EventClass::Cancelled]);
 
-    /// The set of these.
+    /// The set of these classes.
     pub const fn new(classes: &[EventClass]) -> EventClasses {
         let (mut bits, mut at) = (0, 0);
         while at < classes.len() {
@@ -132,35 +130,35 @@ impl EventClasses {
         EventClasses(bits)
     }
 
-    /// Whether a class is among them.
+    /// Whether the set contains a class.
     pub const fn has(self, class: EventClass) -> bool {
         self.0 & (1 << class as u32) != 0
     }
 
-    /// These, and one more.
+    /// This set with one more class.
     #[must_use]
     pub(crate) const fn with(self, class: EventClass) -> EventClasses {
         EventClasses(self.0 | 1 << class as u32)
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// These, but not those.
+    /// The classes of this set that are not in the other.
     #[must_use]
     pub const fn without(self, those: EventClasses) -> EventClasses {
         EventClasses(self.0 & !those.0)
     }
 
-    /// These, as far as they are among those.
+    /// The classes that are in both sets.
     #[must_use]
     pub const fn and(self, those: EventClasses) -> EventClasses {
         EventClasses(self.0 & those.0)
     }
 
-    /// Its classes, in order.
+    /// The classes, in the order of their numbers.
     pub fn iter(self) -> impl Iterator<Item = EventClass> {
         let mut left = self.0;
         core::iter::from_fn(move || {
@@ -172,7 +170,7 @@ impl EventClasses {
 }
 
 impl JobEvent {
-    /// Bytes it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn weight(&self) -> usize {
         const FIXED: usize = 160;
         FIXED
@@ -190,9 +188,8 @@ impl JobEvent {
             }
     }
 
-    /// What its agent has put beside what events of its kind say, such as
-    /// `x-my-field`: a member of its body whose name begins with `x-`. `None` if there
-    /// is none of that name.
+    /// An extension that the agent put into an emitted event: a member of the body whose name
+    /// begins with `x-`, such as `x-my-field`. `None` if there is no such member.
     pub fn extension(&self, name: &str) -> Option<Json> {
         match self {
             JobEvent::Emitted { body, .. } if name.starts_with("x-") => {
@@ -242,11 +239,11 @@ impl JobEvent {
     }
 }
 
-/// Declares the kinds once: the type, its names in both directions, and the
-/// list of all that have a name of their own.
+/// Declares the kinds once: the type, its names in both directions, and the list of all kinds
+/// except vendor kinds.
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
-        /// The kinds of events an agent emits (1.1 §8.2).
+        /// The kinds of events that an agent emits (1.1 §8.2).
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub enum EventKind {
             $($(#[$doc])* $kind,)*
@@ -254,12 +251,12 @@ macro_rules! event_kinds {
             Vendor(Box<str>),
         }
 
-        /// The kinds under which the hello family shows what is asked of people, and what
-/// happens in a stream, to who reads no messages of the other family.
+        /// The kinds under which the hello family shows questions to people and streams to clients
+        /// that read no messages of the open family.
 pub(crate) const SHOWN_AS: [&str; 2] = ["x-vendor.arcp.request", "x-vendor.arcp.stream"];
 
 impl EventKind {
-            /// Every kind but those of vendors.
+            /// Every kind except vendor kinds.
             pub const NAMED: [EventKind; [$($name),*].len()] = [$(EventKind::$kind),*];
 
             /// The name, as both families write it in the body of an event.
@@ -271,8 +268,8 @@ impl EventKind {
             }
         }
 
-        /// The kind of this name. Unknown names are vendor kinds; whether they
-        /// are well formed is [`EventKind::normalise`]'s to say.
+        /// The kind of this name. An unknown name is a vendor kind; [`EventKind::normalise`] checks
+        /// whether it is well formed.
         impl From<&str> for EventKind {
             fn from(name: &str) -> EventKind {
                 match name {
@@ -299,43 +296,45 @@ event_kinds! {
     Metric = "metric",
     /// `{uri, content_type?, byte_size?, sha256?}`
     Artifact = "artifact_ref",
-    /// A child job was made.
+    /// The agent delegated to a child job.
     Delegate = "delegate",
     /// `{current, total?, units?, message?}`
     Progress = "progress",
-    /// `{checkpoint_id, label?}`: what a job can go on from was kept.
+    /// `{checkpoint_id, label?}`: a state from which a job can continue was kept.
     Checkpoint = "x-vendor.arcp.checkpoint",
-    /// `{prompt_id, prompt, response_schema, default?, expires_at}`: people are asked
-    /// for a value.
+    /// `{prompt_id, prompt, response_schema, default?, expires_at}`: a question to people for a
+    /// value.
     InputRequest = "human.input.request",
-    /// `{prompt_id, prompt, options, default?, expires_at}`: people are asked to
-    /// choose.
+    /// `{prompt_id, prompt, options, default?, expires_at}`: a question to people to choose an
+    /// option.
     ChoiceRequest = "human.choice.request",
-    /// `{prompt_id, permission, resource, operation, reason?,
-    /// requested_lease_seconds?, expires_at}`: people are asked for a permission.
+    /// `{prompt_id, permission, resource, operation, reason?, requested_lease_seconds?,
+    /// expires_at}`: a question to people for a permission.
     PermissionRequest = "permission.request",
-    /// `{prompt_id, code, reason, message, responded_by?}`: a question is not open
-    /// any more.
+    /// `{prompt_id, code, reason, message, responded_by?}`: a question was closed.
     PromptClosed = "human.input.cancelled",
-    /// `{prompt_id, lease_id, permission, resource, operation, expires_at?, once?}`: a job may do more.
+    /// `{prompt_id, lease_id, permission, resource, operation, expires_at?, once?}`: a permission
+    /// was granted.
     LeaseGranted = "lease.granted",
-    /// `{prompt_id, lease_id, permission, resource, operation, expires_at}`: for longer.
+    /// `{prompt_id, lease_id, permission, resource, operation, expires_at}`: a granted permission
+    /// was extended.
     LeaseExtended = "lease.extended",
-    /// `{prompt_id, lease_id, permission, resource, operation, reason}`: no longer.
+    /// `{prompt_id, lease_id, permission, resource, operation, reason}`: a granted permission was
+    /// revoked.
     LeaseRevoked = "lease.revoked",
-    /// `{stream_id, kind, content_type?, encoding?, inbound?}`: a stream begins.
+    /// `{stream_id, kind, content_type?, encoding?, inbound?}`: a stream was opened.
     StreamOpen = "stream.open",
     /// `{stream_id, sequence, data, encoding?, content_type?, sha256?, role?, redacted?,
-    /// attributes?}`: its next chunk.
+    /// attributes?}`: the next chunk of a stream.
     StreamChunk = "stream.chunk",
-    /// `{stream_id, reason?, final_sequence?, shed?}`: it ends.
+    /// `{stream_id, reason?, final_sequence?, shed?}`: a stream was closed.
     StreamClose = "stream.close",
-    /// `{stream_id, code, message, final_sequence?, shed?}`: it breaks off.
+    /// `{stream_id, code, message, final_sequence?, shed?}`: a stream failed.
     StreamError = "stream.error",
-    /// `{artifact_id, uri, content_type, byte_size, sha256, expires_at}`: bytes that the
-    /// agent has left with the runtime.
+    /// `{artifact_id, uri, content_type, byte_size, sha256, expires_at}`: the agent stored an
+    /// artifact with the runtime.
     StoredArtifact = "artifact.ref",
-    /// `{status, steps}`: what the steps of a workflow have come to, before it ends.
+    /// `{status, steps}`: the outcome of the steps of a workflow, before its end.
     WorkflowComplete = "x-vendor.arcp.workflow_complete",
 }
 
@@ -354,9 +353,8 @@ impl fmt::Display for EventKind {
 }
 
 impl EventKind {
-    /// Brings a body to the one form that is stored: published spellings of
-    /// a member get its own name, what must be there is there, and what is
-    /// not ours passes through untouched and in place.
+    /// Brings a body to the form that is stored: alternative spellings of published clients get the
+    /// usual names, defaults are added, and unknown members stay as they are, in place.
     ///
     /// ```
     /// use arcp_proto::{json::Json, model::event::EventKind};
@@ -430,8 +428,8 @@ impl EventKind {
         Ok(())
     }
 
-    /// Whether it is about a question to people, or what follows from the answer:
-    /// both families have messages of its name.
+    /// Whether it is about a question to people, or a permission that was granted: both families
+    /// have messages of its name.
     pub(crate) fn is_of_prompts(&self) -> bool {
         match self {
             EventKind::InputRequest
@@ -496,7 +494,7 @@ impl EventKind {
         number(m, "value").ok_or_else(|| self.bad("`value` must be a number"))?;
         m.rename(&["dims", "attributes"], "dimensions");
         if let Some(dimensions) = m.get("dimensions") {
-            // Twice the same: each family writes the names that its readers know.
+            // A duplicate: each family writes the names that its readers know.
             m.0.retain(|(name, value)| name != "dims" || *value != dimensions);
         }
         Ok(())
@@ -527,7 +525,7 @@ impl EventKind {
     }
 }
 
-/// The form of a body that is stored, where that may be another one than its own.
+/// A body in the stored form, which may differ from the given one.
 pub(super) fn rewritten(kind: &EventKind, body: &Json) -> Result<Json, Violation> {
     let error = if *kind == EventKind::ToolResult { whole_error(body) } else { None };
     let mut members = body.members().map_err(|e| kind.bad(&e.to_string()))?;
@@ -535,7 +533,7 @@ pub(super) fn rewritten(kind: &EventKind, body: &Json) -> Result<Json, Violation
     Ok(members.to_json())
 }
 
-/// The error of a tool's result with all that strict readers need of one.
+/// The error of a tool's result, with every member that strict readers require.
 fn whole_error(body: &Json) -> Option<Json> {
     let members = body.members().ok()?;
     let given = members.get("error").filter(|raw| *raw != "null")?;
@@ -561,27 +559,27 @@ fn number(m: &Members<'_>, name: &str) -> Option<f64> {
     m.get(name)?.parse().ok()
 }
 
-/// How the data of a chunk is written.
+/// The encoding of a chunk's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChunkEncoding {
-    /// As text.
+    /// Text.
     Utf8,
-    /// As base64 with padding.
+    /// Base64 with padding.
     Base64,
 }
 
-/// One piece of a result (1.1 §8.4).
+/// One chunk of a result (1.1 §8.4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultChunk {
-    /// The result it belongs to.
+    /// The result to which it belongs.
     pub result_id: String,
     /// 0, 1, 2, ...
     pub chunk_seq: u64,
-    /// The data, as `encoding` says.
+    /// The data, in this encoding.
     pub data: String,
-    /// How `data` is written.
+    /// The encoding of `data`.
     pub encoding: ChunkEncoding,
-    /// Whether another one follows.
+    /// Whether another chunk follows.
     pub more: bool,
 }
 
@@ -590,31 +588,31 @@ pub struct ResultChunk {
 pub struct Terminal {
     /// How it ended.
     pub status: FinalStatus,
-    /// The result of a success; `None` for one without any.
+    /// The result of a success; `None` if it has none.
     pub result: Option<JobResult>,
-    /// One line about the result.
+    /// A summary of the result in one line.
     pub summary: Option<String>,
-    /// What went wrong otherwise.
+    /// The error of any other end.
     pub error: Option<JobError>,
-    /// Why it was cancelled, in the words of who did.
+    /// The reason of a cancel, as its sender gave it.
     pub reason: Option<Box<str>>,
 }
 
 /// Where the result of a success is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobResult {
-    /// Here.
+    /// In this event.
     Inline(Json),
     /// In the chunks sent before.
     Streamed {
-        /// The id the chunks carry.
+        /// The result id that the chunks carry.
         result_id: String,
         /// Bytes after decoding. Some published runtimes do not say.
         size: Option<u64>,
-        /// The same again, for peers that cannot read chunks.
+        /// The same result once more, for peers that cannot read chunks.
         inline: Option<Json>,
     },
-    /// In an artifact that the agent has left (RFC §16).
+    /// In an artifact that the agent stored (RFC §16).
     Stored(Box<ArtifactRef>),
 }
 
@@ -627,7 +625,7 @@ pub struct JobError {
     pub message: String,
     /// Whether the same job may succeed later.
     pub retryable: bool,
-    /// More for a program, an object.
+    /// More for programs: an object.
     pub details: Option<Json>,
 }
 
@@ -643,8 +641,8 @@ impl JobError {
         }
     }
 
-    /// An error with a code an agent made up: it becomes `INTERNAL_ERROR`
-    /// with the original in `details.code`.
+    /// An error with a code that an agent made up: it becomes `INTERNAL_ERROR`, with the original
+    /// in `details.code`.
     pub fn invented(code: &str, message: &str) -> JobError {
         let mut details = Object::new();
         details.str("code", code);
@@ -658,7 +656,7 @@ impl Terminal {
         Terminal { status: FinalStatus::Success, result, summary, error: None, reason: None }
     }
 
-    /// Any other end; the code decides which.
+    /// Any other end; the code of the error decides which.
     pub fn failure(error: JobError) -> Terminal {
         let status = match &error.code {
             ErrorCode::Cancelled | ErrorCode::Aborted => FinalStatus::Cancelled,

@@ -1,4 +1,4 @@
-//! What two peers can agree to use (1.1 §6.2, RFC §7).
+//! The features that two peers can negotiate (1.1 §6.2, RFC §7).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ParseError;
 
-/// One thing that is used only when both sides offer it. Its number is its bit in
-/// stores of earlier versions: it stays.
+/// A feature, used only if both sides offer it. Its number is its bit in stores of earlier
+/// versions, so it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Feature {
-    /// Pings in both directions, and loss after silence.
+    /// Pings in both directions; a silent connection is lost.
     Heartbeat = 0,
-    /// The client says what it has processed.
+    /// The client acknowledges what it has processed.
     Ack = 1,
     /// Listing of jobs.
     ListJobs = 2,
     /// Watching the jobs of other sessions of the principal.
     #[serde(alias = "Subscribe")]
     WatchJobs = 3,
-    /// A lease ends at a time.
+    /// Leases end at a time.
     LeaseExpiresAt = 4,
-    /// A job may spend only so much.
+    /// Jobs have a budget.
     CostBudget = 5,
-    /// A job may use only some models.
+    /// A lease restricts a job to some models.
     ModelUse = 6,
     /// The runtime issues credentials for a job.
     ProvisionedCredentials = 7,
@@ -38,41 +38,40 @@ pub enum Feature {
     AgentVersions = 10,
     /// A job whose agent falls silent waits instead of failing.
     BlockOnSilence = 11,
-    /// Being shown by filter what happens in the principal's sessions.
+    /// Subscribing by filter to the events of the principal's sessions.
     #[serde(alias = "Subscriptions")]
     FilterSubscriptions = 12,
-    /// Jobs survive the end of the runtime.
+    /// Jobs survive a restart of the runtime.
     DurableJobs = 13,
-    /// A session may cancel every job of its principal, wherever that was
-    /// submitted: an extension of ours.
+    /// A session may cancel every job of its principal, whichever session submitted it: an
+    /// extension of ours.
     CancelAnywhere = 14,
-    /// Listings say whose each job is and when it ended: an extension of ours.
+    /// Listings show the owner and the end of each job: an extension of ours.
     ListDetails = 15,
-    /// The welcome says what agents are and which inputs they take: an extension
-    /// of ours.
+    /// The welcome describes agents and the inputs that they take: an extension of ours.
     AgentDetails = 16,
-    /// Questions to people: they are shown, and may be answered (RFC §12).
+    /// Questions to people: sessions are shown them and may answer (RFC §12).
     HumanInput = 17,
-    /// The same and more of the open family, for peers of the other one.
+    /// Parts of the open family, such as questions to people, for peers of the hello family.
     OpenSurfaces = 18,
-    /// Whoever oversees everybody lists sessions and takes them from their clients:
-    /// an extension of ours.
+    /// Operators and auditors list sessions, and operators take them from their clients: an
+    /// extension of ours.
     Sessions = 19,
-    /// Saying something to agents while they run.
+    /// Sending messages to agents while they run.
     Interrupts = 20,
-    /// Handing jobs over to other sessions, and being given them (RFC §14).
+    /// Handing jobs over to other sessions, and receiving them (RFC §14).
     AgentHandoff = 21,
-    /// Leaving bytes with the runtime for a while (RFC §16).
+    /// Keeping bytes at the runtime for a limited time (RFC §16).
     Artifacts = 22,
     /// Jobs that are submitted at times (RFC §10.6).
     Schedules = 23,
-    /// Graphs of steps that are run as one job (RFC §6.2): an extension of ours.
+    /// Graphs of steps that run as one job (RFC §6.2): an extension of ours.
     Workflows = 24,
     /// Bytes beside their frames, as binary messages of a WebSocket (RFC §11.3).
     Sidecars = 25,
-    /// Streams of jobs, also to agents that take input (RFC §11).
+    /// Streams of jobs, including those from clients to agents (RFC §11).
     Streaming = 27,
-    /// Asking for checkpoints, and beginning jobs at them (RFC §19).
+    /// Requesting checkpoints, and beginning jobs at them (RFC §19).
     Checkpoints = 26,
     /// Tokens for the rest of a job: an extension of ours.
     JobTokens = 28,
@@ -81,7 +80,7 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// Every feature, in the order they are announced.
+    /// Every feature, in the order in which they are announced.
     pub const ALL: [Feature; 30] = [
         Feature::Heartbeat,
         Feature::Ack,
@@ -115,8 +114,7 @@ impl Feature {
         Feature::BinaryStreams,
     ];
 
-    /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
-    /// has, or ours.
+    /// The name for people: that of 1.1 §6.2, else that of RFC §7, else ours.
     pub const fn as_str(self) -> &'static str {
         match self {
             Feature::Heartbeat => "heartbeat",
@@ -153,7 +151,7 @@ impl Feature {
     }
 }
 
-/// Reads the name that a person sees. What peers write is read by `wire`.
+/// Reads the name for people. The names that peers write are read by `wire`.
 impl FromStr for Feature {
     type Err = ParseError;
 
@@ -181,8 +179,7 @@ impl fmt::Display for Feature {
 #[serde(from = "Stored", into = "Stored")]
 pub struct Features(u32);
 
-/// As it is stored: by name. Stores of earlier versions have bits, by the numbers
-/// of the features.
+/// Stored as names. Stores of earlier versions contain bits, by the numbers of the features.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Stored {
@@ -206,7 +203,7 @@ impl From<Stored> for Features {
 }
 
 impl Features {
-    /// The set of these.
+    /// The set of these features.
     pub const fn new(features: &[Feature]) -> Features {
         let mut bits = 0;
         let mut n = 0;
@@ -222,30 +219,30 @@ impl Features {
         self.0 & (1 << feature as u8) != 0
     }
 
-    /// What is in both.
+    /// The features that are in both sets.
     #[must_use]
     pub const fn and(self, other: Features) -> Features {
         Features(self.0 & other.0)
     }
 
-    /// What is in either.
+    /// The features that are in either set.
     #[must_use]
     pub const fn or(self, other: Features) -> Features {
         Features(self.0 | other.0)
     }
 
-    /// The first of these that is missing here.
+    /// The first feature of the other set that this one lacks.
     pub fn lacks(self, of: Features) -> Option<Feature> {
         of.iter().find(|feature| !self.has(*feature))
     }
 
-    /// The set with one more.
+    /// This set with one more feature.
     #[must_use]
     pub const fn with(self, feature: Feature) -> Features {
         Features(self.0 | 1 << feature as u8)
     }
 
-    /// The set without one.
+    /// This set without one feature.
     #[must_use]
     pub const fn without(self, feature: Feature) -> Features {
         Features(self.0 & !(1 << feature as u8))

@@ -1,4 +1,4 @@
-//! Jobs that go to another runtime (RFC §14).
+//! Jobs that are handed off to another runtime (RFC §14).
 
 use alloc::string::String;
 use core::num::NonZeroU32;
@@ -12,48 +12,48 @@ use crate::lease::Constraints;
 use crate::model::agent::AgentRef;
 use crate::model::request::{Invocation, Submit};
 
-/// Another runtime that jobs may be handed over to, as its operator has named it here.
+/// Another runtime to which jobs may be handed off, as the operator has configured it here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receiver {
-    /// Where it is: told to whoever is told where a job has gone.
+    /// Its URL: also shown to clients, so that they can find the job.
     pub url: String,
-    /// The fingerprint of its key, `sha256:` and lower-case hexadecimal digits, if it is
-    /// known by that.
+    /// The fingerprint by which it is identified, if one is configured: `sha256:` and lower-case
+    /// hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
 }
 
-/// A job that another runtime is asked to take. Nothing in it is a secret of this
-/// runtime: what the job was issued here stays here.
+/// A job that another runtime is asked to take. It contains no secrets of this runtime: credentials
+/// that the job was issued here stay here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandoffOrder {
-    /// The job as it is known here.
+    /// The id of the job here.
     pub job: JobId,
-    /// What the receiver is called here.
+    /// The name of the receiver here.
     pub to: String,
-    /// Where it is, and by what it is known: nobody else may be asked.
+    /// Its URL and fingerprint: no other runtime may be asked.
     pub receiver: Receiver,
     /// The agent, as it was resolved here.
     pub agent: AgentRef,
     /// Its input.
     pub input: Json,
-    /// What the job may do and still spend; `{}` if it has no lease.
+    /// The lease of the job, with the rest of its budget; `{}` if it has none.
     pub lease: Json,
-    /// When that ends, and what ends with a budget.
+    /// When the lease ends, and whether the job ends with its budget.
     #[serde(default, skip_serializing_if = "Constraints::is_none")]
     pub constraints: Constraints,
-    /// What is left of its time limit, in seconds.
+    /// The rest of its time limit, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime: Option<NonZeroU32>,
     /// Its trace.
     pub trace: String,
-    /// What the open family says of it besides.
+    /// The members that only the open family has.
     pub invocation: Invocation,
 }
 
 impl HandoffOrder {
-    /// The key that the receiver gets with it: the same however often it is asked, and
-    /// no other job's. So it takes the job once.
+    /// The idempotency key of the request: the same for every attempt, and different for every job.
+    /// So the receiver takes the job at most once.
     ///
     /// # Panics
     ///
@@ -62,7 +62,7 @@ impl HandoffOrder {
         key(self.job)
     }
 
-    /// What the receiver is asked, the same each time.
+    /// The submit that the receiver gets, the same for every attempt.
     pub fn submit(&self) -> Submit {
         let asked = |json: &Json| Some(json.clone()).filter(|json| !json.is_empty_object());
         Submit {
@@ -77,61 +77,61 @@ impl HandoffOrder {
     }
 }
 
-/// By which every receiver knows a job of this runtime.
+/// The key by which receivers identify a job of this runtime.
 pub(crate) fn key(job: JobId) -> IdempotencyKey {
     IdempotencyKey::new(&alloc::format!("arcp-handoff:{job}")).expect("it is as long as a key may be")
 }
 
-/// What became of a job that a receiver was asked to take.
+/// The outcome of asking a receiver to take a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HandoffAnswer {
-    /// It has it.
+    /// The receiver has the job.
     Taken {
-        /// What it is known by there.
+        /// The id of the job there.
         job: String,
     },
-    /// It has answered that it does not take it.
+    /// The receiver answered that it does not take the job.
     Refused {
-        /// The code of its answer.
+        /// The code of the answer.
         code: ErrorCode,
-        /// Why, in its words.
+        /// The message of the answer.
         message: String,
     },
-    /// It was not asked: it was not reached, or is not who it should be, or lets nobody
-    /// in.
+    /// The receiver was not asked: it could not be reached, did not prove its identity, or admitted
+    /// no session.
     NotAsked {
-        /// Why, as a code.
+        /// Why, as an error code.
         code: ErrorCode,
         /// Why, for a person; without secrets.
         message: String,
     },
-    /// It was asked, and did not answer: perhaps it has it.
+    /// The receiver was asked and did not answer: it may or may not have the job.
     Unknown {
         /// Why, for a person; without secrets.
         message: String,
     },
 }
 
-/// Where a job is that was handed over to another runtime.
+/// Where a job is that was handed off to another runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
-    /// What that runtime is called here.
+    /// The name of that runtime here.
     pub runtime: String,
-    /// Where it is.
+    /// Its URL.
     pub url: String,
-    /// What the job is known by there.
+    /// The id of the job there.
     pub job: String,
 }
 
 impl Destination {
-    /// As the details of the end of the job here.
+    /// The destination as error details of the job's end here.
     pub fn to_json(&self) -> Json {
         let mut out = Object::new();
         self.write(&mut out);
         out.json()
     }
 
-    /// Adds it to details.
+    /// Adds the destination to error details.
     pub(crate) fn write(&self, details: &mut Object) {
         let Destination { runtime, url, job } = self;
         details.object("handed_over", |to| {
@@ -139,7 +139,7 @@ impl Destination {
         });
     }
 
-    /// Reads it from such details.
+    /// Reads the destination from such details.
     pub fn of_details(details: &Json) -> Option<Destination> {
         let members = details.members().ok()?;
         let to = Json::parse(members.get("handed_over")?).ok()?;
@@ -148,7 +148,7 @@ impl Destination {
         Some(Destination { runtime: text("runtime")?, url: text("url")?, job: text("job_id")? })
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn bytes(&self) -> usize {
         let Destination { runtime, url, job } = self;
         size_of::<Self>() + runtime.len() + url.len() + job.len()

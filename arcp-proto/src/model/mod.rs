@@ -1,6 +1,6 @@
-//! What both wire families say, in one vocabulary.
+//! The vocabulary that both wire families share.
 //!
-//! Nothing here knows how a family spells it; [`crate::wire`] does.
+//! The spellings of each family are in [`crate::wire`].
 
 pub mod agent;
 pub mod artifact;
