@@ -1,4 +1,4 @@
-//! The life of a job as everybody sees it (1.1 §7.3, RFC §10.2).
+//! The life of a job, as both families show it (1.1 §7.3, RFC §10.2).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,18 +14,18 @@ use crate::lease::{Budget, Constraints};
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 
-/// Where a job stands.
+/// The status of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum JobStatus {
     /// Accepted; its agent has not started.
     Pending,
     /// Its agent runs.
     Running,
-    /// It waits for somebody.
+    /// It waits for people or for a silent agent.
     Blocked,
-    /// It was stopped for a while.
+    /// It was paused.
     Paused,
-    /// It is over.
+    /// It has ended.
     Ended(FinalStatus),
 }
 
@@ -55,7 +55,7 @@ impl JobStatus {
         JobStatus::Ended(FinalStatus::TimedOut),
     ];
 
-    /// The word a person sees.
+    /// The word for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             JobStatus::Pending => "pending",
@@ -68,7 +68,7 @@ impl JobStatus {
 }
 
 impl FinalStatus {
-    /// The word a person sees.
+    /// The word for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             FinalStatus::Success => "success",
@@ -79,7 +79,7 @@ impl FinalStatus {
     }
 }
 
-/// Reads the word that a person sees. What peers write is read by `wire`.
+/// Reads the word for people. The words that peers write are read by `wire`.
 impl FromStr for JobStatus {
     type Err = ParseError;
 
@@ -101,23 +101,23 @@ impl fmt::Display for FinalStatus {
     }
 }
 
-/// One entry of a listing. Filled by the runtime, read by the client.
+/// One entry of a listing of jobs. The runtime writes it, the client reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSummary {
     /// The job.
     pub job: WireId,
     /// `name` or `name@version`.
     pub agent: String,
-    /// Where it stands; `None` if the peer used a word we do not know.
+    /// Its status; `None` if the peer used an unknown word.
     pub status: Option<JobStatus>,
-    /// The lease as granted; `{}` when none.
+    /// The granted lease; `{}` if none.
     pub lease: Json,
-    /// Its bounds.
+    /// The constraints of its lease.
     pub constraints: Constraints,
     /// What the job may still spend.
     pub budget: Budget,
-    /// What people have added to what its lease grants, for it or for those below it;
-    /// nothing from peers that do not say it.
+    /// What people added to its budget, for it or for jobs below it; empty from peers that do not
+    /// say it.
     pub raised: Budget,
     /// The job that delegated it.
     pub parent: Option<WireId>,
@@ -125,27 +125,26 @@ pub struct JobSummary {
     pub created_at: Option<UtcMs>,
     /// Its trace.
     pub trace: Option<String>,
-    /// How many events it has, in its own order.
+    /// The number of its events; the number of its last event.
     pub last_event: u64,
-    /// When it ended; `None` while it goes on, and from peers that do not say
-    /// it ([`Feature::ListDetails`](crate::model::feature::Feature::ListDetails)).
+    /// When it ended; `None` while it runs, and from peers that do not say it
+    /// ([`Feature::ListDetails`](crate::model::feature::Feature::ListDetails)).
     pub ended_at: Option<UtcMs>,
-    /// The principal whose job it is; `None` from peers that do not say it.
+    /// The principal that owns it; `None` from peers that do not say it.
     pub owner: Option<String>,
-    /// How far it is trusted while nothing elevates it; `None` from peers that do not
-    /// say it.
+    /// Its trust level without elevations; `None` from peers that do not say it.
     pub trust: Option<TrustLevel>,
-    /// What it waits for; nothing from peers that do not say it.
+    /// What it waits for; empty from peers that do not say it.
     pub waits: JobWaits,
 }
 
-/// What a job waits for, as listings say it.
+/// What a job waits for, as listings show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobWaits {
-    /// At which place it waits for a slot, from 1: how many jobs are started up to
-    /// it if nobody else comes. `None` if it does not wait or is far behind.
+    /// Its place in the queue for a slot, from 1, if no other job is submitted. `None` if it does
+    /// not wait for a slot or is far behind.
     pub place: Option<u64>,
-    /// What it waits for but its agent, each as one word of
-    /// [`Wait`](crate::runtime::Wait::as_str) and once.
+    /// What else than its agent it waits for, each once, in the words of
+    /// [`Wait`](crate::runtime::Wait::as_str).
     pub what: Vec<String>,
 }

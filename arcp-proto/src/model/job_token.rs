@@ -1,5 +1,5 @@
-//! Tokens of jobs: whoever is the principal of a job and has one is shown the rest of the
-//! job in any session, of either family. An extension of ours (RFC §21).
+//! Tokens of jobs: with one, any session of the job's principal is shown the rest of the job, in
+//! either family. An extension of ours (RFC §21).
 
 use alloc::string::String;
 
@@ -10,10 +10,10 @@ use crate::id::{JobId, WireId};
 use crate::secret::Secret;
 
 const PREFIX: &str = "jtk_";
-/// Characters of the secret in it: 256 bits in base64url.
+/// Characters of its secret: 256 bits in base64url.
 const SECRET: usize = 43;
 
-/// A token of a job: the job, and a secret of 256 bits. It is never printed.
+/// A token of a job: the id of the job and a secret of 256 bits. It is never printed.
 ///
 /// ```
 /// use arcp_proto::model::job_token::JobToken;
@@ -29,7 +29,7 @@ pub struct JobToken {
 }
 
 impl JobToken {
-    /// Reads one; `None` if no runtime issues such a text.
+    /// Parses a token; `None` if no runtime issues such a text.
     pub fn parse(text: &str) -> Option<JobToken> {
         let (job, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -40,7 +40,7 @@ impl JobToken {
         Some(JobToken { job, text: Secret::new(text.into()) })
     }
 
-    /// That of a job, with this secret.
+    /// The token of a job with this secret.
     pub(crate) fn new(job: JobId, secret: [u8; 32]) -> JobToken {
         let mut text = String::from(PREFIX);
         text.push_str(&alloc::format!("{}", job.ulid()));
@@ -54,30 +54,30 @@ impl JobToken {
         &self.job
     }
 
-    /// All of it, which the caller must not show to anybody else.
+    /// The whole token, which the caller must keep secret.
     pub fn secret(&self) -> &Secret {
         &self.text
     }
 }
 
-/// A token that was issued.
+/// The answer to a request for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedToken {
-    /// It.
+    /// The token.
     pub token: JobToken,
-    /// The job's own number of the last event when it was issued: what came later is shown
-    /// for it, unless another number is asked for.
+    /// The job's own number of its last event when the token was issued: later events are shown for
+    /// it, unless another number is requested.
     pub after: u64,
     /// The request it answers.
     pub request: Option<WireId>,
 }
 
-/// A wish for the rest of a job, for its token.
+/// A request for the rest of a job, by its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeToken {
     /// The token.
     pub token: JobToken,
-    /// Only what is later than this event of the job, by its own numbers, and its end in any
-    /// case; `None`: than what there was when the token was issued.
+    /// Only events with a higher number in the job's own numbering are wanted; the end is shown in
+    /// any case. `None`: those later than the token.
     pub after: Option<u64>,
 }

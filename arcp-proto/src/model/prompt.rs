@@ -15,41 +15,41 @@ use crate::model::event::EventKind;
 use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 
-/// What an agent asks people.
+/// A question of an agent to people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
-    /// For a value (RFC §12.1).
+    /// Asks for a value (RFC §12.1).
     Input {
         /// The question, for a person.
         prompt: String,
-        /// What the answer must fit: a JSON Schema of draft 2020-12. An empty one
-        /// fits everything.
+        /// A JSON Schema of draft 2020-12 that the answer must fit. An empty one accepts every
+        /// answer.
         #[serde(default = "Json::empty_object")]
         schema: Json,
-        /// The answer if nobody gives one in time.
+        /// The answer if there is none in time.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
         default: Option<Json>,
     },
-    /// For one of several options (RFC §12.2).
+    /// Asks for one of several options (RFC §12.2).
     Choice {
         /// The question, for a person.
         prompt: String,
-        /// The options: 1 to 64 of them, each with an id of its own.
+        /// The options: 1 to 64, with distinct ids.
         options: Vec<Choice>,
-        /// The id of the option that counts if nobody chooses in time.
+        /// The id of the option that is taken if there is no answer in time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         default: Option<String>,
     },
-    /// For what the lease of its job does not grant (RFC §15.4).
+    /// Asks for a permission that the lease of the job does not grant (RFC §15.4).
     Permission(PermissionRequest),
 }
 
 /// One option of a choice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
-    /// What the answer says; not empty.
+    /// The id, which the answer names; not empty.
     pub id: String,
-    /// What a person reads.
+    /// The text, for a person.
     pub label: String,
 }
 
@@ -58,50 +58,51 @@ pub struct Choice {
 pub struct PermissionRequest {
     /// Its name, for a person; `trust.elevate.<level>` asks for a trust level too.
     pub permission: String,
-    /// What the operation is done to: a pattern of a lease. Of `cost.budget`, the amounts
-    /// to be added, such as `USD:5` or `USD:5,EUR:2`.
+    /// The target of the operation: a pattern of a lease. For `cost.budget`, the amounts to be
+    /// added, such as `USD:5` or `USD:5,EUR:2`.
     pub resource: String,
-    /// What is done: a [`Namespace`](crate::lease::Namespace), or `cost.budget` for more to
-    /// spend, which has no end.
+    /// The operation: a [`Namespace`](crate::lease::Namespace), or `cost.budget` for a larger
+    /// budget, which does not expire.
     pub operation: String,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// For how many seconds; `None`: until the job ends. An elevation has an end.
+    /// How long it is needed, in seconds; `None`: until the job ends. An elevation must have a
+    /// number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u32>,
 }
 
-/// An answer to a question, as a client gives it, or what it says later of what it
-/// has granted.
+/// An answer of a client to a question, or a later change of what it granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PromptAnswer {
     /// A value.
     Value(Json),
     /// The id of an option.
     Choice(String),
-    /// The permission, at most as it was asked for.
+    /// The permission, or a part of the requested one.
     Grant {
-        /// For so many seconds at most; `None`: as was asked for.
+        /// The longest time in seconds; `None`: the requested time.
         lease_seconds: Option<u32>,
-        /// A pattern within the one that was asked for; `None`: that one.
+        /// A pattern within the requested one; `None`: the requested one.
         resource: Option<String>,
-        /// Whether it may be used once only.
+        /// Whether it may be used only once.
         once: bool,
     },
-    /// What was granted lasts longer.
+    /// Extends a granted permission.
     Extend {
-        /// By so many seconds.
+        /// The extension in seconds.
         seconds: NonZeroU32,
-        /// Counted from its end; else from now.
+        /// Whether it is counted from the present end of the permission, and not from the time of
+        /// the answer.
         from_end: bool,
     },
-    /// What was granted is taken back.
+    /// Revokes a granted permission.
     Revoke {
         /// Why.
         reason: Option<String>,
     },
-    /// No permission.
+    /// Denies the permission.
     Deny {
         /// Why.
         reason: Option<String>,
@@ -110,14 +111,14 @@ pub enum PromptAnswer {
 
 /// The operation of a permission that adds to a budget.
 const BUDGET: &str = "cost.budget";
-/// Options of one choice at most.
+/// The most options of one choice.
 const OPTIONS: usize = 64;
-/// Levels that a schema may be nested.
+/// The most levels of a schema.
 const SCHEMA_DEPTH: usize = 32;
 
 impl Question {
-    /// For more to spend, such as `USD:5` or `USD:5,EUR:2`, in currencies in which the job
-    /// is bounded (1.1 §9.6). What is granted, perhaps less, is there until the job ends.
+    /// A question for a larger budget, such as `USD:5` or `USD:5,EUR:2`, in currencies in which the
+    /// job is bounded (1.1 §9.6). The granted amounts, perhaps smaller, stay until the job ends.
     ///
     /// ```
     /// use arcp_proto::model::prompt::Question;
@@ -134,7 +135,7 @@ impl Question {
         })
     }
 
-    /// The kind of the event that asks it, which is also the type of its message.
+    /// The kind of the event that shows it, which is also the type of its message.
     pub fn kind(&self) -> EventKind {
         match self {
             Question::Input { .. } => EventKind::InputRequest,
@@ -151,7 +152,7 @@ impl Question {
         }
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes of its texts, approximately.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Question::Input { prompt, schema, default } => {
@@ -166,7 +167,7 @@ impl Question {
         }
     }
 
-    /// What the answer must fit, if that is anything.
+    /// The schema that the answer must fit; `None` if every answer fits.
     pub(crate) fn schema(&self) -> Option<&Json> {
         match self {
             Question::Input { schema, .. } => {
@@ -177,7 +178,7 @@ impl Question {
         }
     }
 
-    /// What counts if nobody answers, as the answer's value.
+    /// The value of the default answer.
     pub(crate) fn default_value(&self) -> Option<Json> {
         match self {
             Question::Input { default, .. } => default.clone(),
@@ -186,7 +187,7 @@ impl Question {
         }
     }
 
-    /// Checks all of it but the schema, which only a host can.
+    /// Checks the question except its schema, which only a host can check.
     ///
     /// # Errors
     ///
@@ -225,7 +226,7 @@ impl Question {
         }
     }
 
-    /// The event that asks it, which is also the payload of its message.
+    /// The body of the event that shows it, which is also the payload of its message.
     pub(crate) fn body(&self, id: PromptId, expires_at: UtcMs) -> Json {
         let mut body = Object::new();
         body.display("prompt_id", id);
@@ -234,7 +235,7 @@ impl Question {
         body.json()
     }
 
-    /// What makes another question the same.
+    /// A digest that is equal for equal questions.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let mut body = Object::new();
         body.str("kind", self.kind().as_str());
@@ -268,11 +269,11 @@ impl Question {
 }
 
 impl PermissionRequest {
-    /// The lease that it asks for.
+    /// The lease that it requests.
     ///
     /// # Errors
     ///
-    /// `INVALID_REQUEST` if no lease can say that.
+    /// `INVALID_REQUEST` if no lease can express it.
     pub(crate) fn grant(&self) -> Result<Lease, Violation> {
         let elevates = TrustLevel::of_permission(&self.permission)?.is_some();
         if elevates && self.lease_seconds.is_none() {
@@ -285,7 +286,7 @@ impl PermissionRequest {
         granted(&self.operation, &self.resource)
     }
 
-    /// What it asks to be added to the budgets of its job, if it asks for that.
+    /// The amounts that it requests for the budget of its job, if it requests a budget.
     pub fn budget(&self) -> Option<Budget> {
         let lease = (self.operation == BUDGET).then(|| granted(&self.operation, &self.resource))?;
         lease.ok().map(|lease| lease.budget().clone())
@@ -293,17 +294,17 @@ impl PermissionRequest {
 }
 
 impl PermissionRequest {
-    /// The trust level that it asks for, if it asks for one.
+    /// The trust level that it requests, if it requests one.
     pub fn elevates(&self) -> Option<TrustLevel> {
         TrustLevel::of_permission(&self.permission).ok().flatten()
     }
 }
 
-/// The lease that grants one operation on what a pattern means, or so much to spend.
+/// The lease that grants one operation on a pattern, or amounts of a budget.
 ///
 /// # Errors
 ///
-/// `INVALID_REQUEST` if no lease can say that.
+/// `INVALID_REQUEST` if no lease can express it.
 pub(crate) fn granted(operation: &str, resource: &str) -> Result<Lease, Violation> {
     let mut lease = Object::new();
     match operation {

@@ -1,4 +1,4 @@
-//! What a runtime answers, and says unasked.
+//! Answers and unrequested messages of a runtime.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -24,76 +24,76 @@ use crate::model::upload::ArtifactAnswer;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
-/// One answer that is not part of a job's numbered stream, by whom it answers.
+/// One message that is not part of a job's numbered stream, by the part that sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Any request: it was refused.
+    /// The refusal of any request.
     Refused(Refusal),
-    /// Who is to be let in.
+    /// A message to a peer without a session.
     Handshake(HandshakeReply),
-    /// A request of the session itself, or nobody: it is said unasked.
+    /// A message about the session itself or an answer to a query; some are sent without a request.
     Session(SessionReply),
-    /// A command.
+    /// The answer to a command.
     Command(CommandReply),
 }
 
-/// What is said to who is to be let in.
+/// A message to a peer that requests a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeReply {
-    /// The session is open, or open again (1.1 §6.2, §6.3; RFC §8.1).
+    /// The session was opened or resumed (1.1 §6.2, §6.3; RFC §8.1).
     Opened(Box<Opened>),
-    /// Prove who you are with this (RFC §8.1).
+    /// A challenge: the peer must prove its identity (RFC §8.1).
     Challenge(Challenge),
 }
 
-/// What is said in a session, of itself or for looking.
+/// A message in a session, unrequested or in answer to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionReply {
-    /// The session's connection ends in order (1.1 §6.7).
+    /// The connection of the session is closed in order (1.1 §6.7).
     Closed {
         /// Why.
         reason: Option<String>,
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// The session's lease ends soon: prove again who you are (RFC §8).
+    /// The lease of the session ends soon: the client must prove its principal again (RFC §8).
     Refresh {
-        /// Until when.
+        /// The time at which the lease ends.
         deadline: UtcMs,
         /// Milliseconds until then.
         deadline_ms: u64,
     },
-    /// The session is taken from its client (RFC §8).
+    /// The session was taken from its client (RFC §8).
     Evicted {
         /// The code.
         code: ErrorCode,
         /// Why.
         reason: String,
     },
-    /// Are you there? (1.1 §6.4)
+    /// A ping (1.1 §6.4).
     Ping {
-        /// To be echoed.
+        /// A nonce, which the answer repeats.
         nonce: String,
         /// When it was sent.
         at: UtcMs,
     },
-    /// I am here (1.1 §6.4).
+    /// The answer to a ping (1.1 §6.4).
     Pong {
         /// The nonce of the ping.
         nonce: String,
-        /// When the ping came.
+        /// When the ping was received.
         at: UtcMs,
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// What was to be said back (RFC §6.2).
+    /// The answer to a request for an echo (RFC §6.2).
     Echo {
-        /// As it came.
+        /// The nonce of the request.
         nonce: Option<String>,
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// It is done; there is nothing else to say (RFC §6.2).
+    /// A request succeeded, and there is nothing else to report (RFC §6.2).
     Done {
         /// What was done.
         detail: String,
@@ -110,11 +110,11 @@ pub enum SessionReply {
     Schedules(SchedulePage),
     /// The checkpoints of a job: an extension of ours (RFC §21).
     Checkpoints(CheckpointList),
-    /// A job is alive; for peers that have a word for it (RFC §10.3).
+    /// A heartbeat of a job, for peers whose family has a message for it (RFC §10.3).
     JobHeartbeat(JobHeartbeat),
     /// An artifact, with its bytes (RFC §16).
     Artifact(FetchedArtifact),
-    /// Something else about artifacts: extensions of ours (RFC §21).
+    /// Another answer about artifacts: an extension of ours (RFC §21).
     OfArtifacts(ArtifactAnswer),
 }
 
@@ -123,13 +123,13 @@ pub enum SessionReply {
 pub enum CommandReply {
     /// A job was accepted (1.1 §7.1, RFC §10).
     Accepted(Accepted),
-    /// A cancel was taken; the terminal follows (1.1 §7.4, RFC §10.4).
+    /// A cancel was accepted; the end of the job follows (1.1 §7.4, RFC §10.4).
     CancelTaken {
-        /// What is being stopped.
+        /// What is being cancelled.
         target: Target,
         /// Why, in the client's words.
         reason: Option<String>,
-        /// Milliseconds until it is made to stop.
+        /// The cancel grace in milliseconds.
         deadline_ms: u64,
         /// The request it answers.
         request: Option<WireId>,
@@ -138,14 +138,14 @@ pub enum CommandReply {
     Watching(Watching),
     /// A subscription is open (RFC §13).
     Subscribed {
-        /// It.
+        /// The subscription.
         subscription: WireId,
         /// The request it answers.
         request: Option<WireId>,
     },
     /// A subscription has ended (RFC §13).
     Unsubscribed {
-        /// It.
+        /// The subscription.
         subscription: WireId,
         /// The code.
         code: ErrorCode,
@@ -154,18 +154,18 @@ pub enum CommandReply {
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// Bytes are kept (RFC §16).
+    /// An artifact is kept (RFC §16).
     Artifact {
-        /// What they are known by.
+        /// The artifact.
         artifact: ArtifactRef,
         /// The request it answers.
         request: Option<WireId>,
     },
     /// A schedule is kept (RFC §10.6).
     Scheduled(Scheduled),
-    /// A checkpoint that was asked for is kept (RFC §19).
+    /// A requested checkpoint is kept (RFC §19).
     Checkpoint {
-        /// It.
+        /// The checkpoint.
         checkpoint: CheckpointRef,
         /// The request it answers.
         request: Option<WireId>,
@@ -192,7 +192,7 @@ impl From<CommandReply> for Reply {
     }
 }
 
-/// Bytes that any answer holds with its ids, generously.
+/// Bytes of any answer with its ids; an upper estimate.
 const FIXED: usize = 512;
 
 impl Reply {
@@ -233,7 +233,7 @@ impl Reply {
         }
     }
 
-    /// The job that it is about, and the trace of that.
+    /// The job that it concerns, and the trace of the job.
     pub fn job(&self) -> (Option<&WireId>, Option<&str>) {
         match self {
             Reply::Refused(refusal) => (refusal.job.as_ref(), refusal.trace.as_deref()),
@@ -269,7 +269,7 @@ impl Reply {
         }
     }
 
-    /// Bytes that it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn weight(&self) -> usize {
         FIXED
             + match self {
@@ -335,40 +335,40 @@ fn json_bytes(json: &Json) -> usize {
     json.as_str().len()
 }
 
-/// What a runtime says of itself (1.1 §6.2, RFC §8.1).
+/// A runtime's description of itself (1.1 §6.2, RFC §8.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeInfo {
-    /// Its program.
+    /// The name and version of its program.
     pub program: ClientInfo,
-    /// By which it is known again.
+    /// The fingerprint by which clients can identify it.
     pub fingerprint: Option<String>,
-    /// For how long it keeps artifacts, where it keeps any.
+    /// How long it keeps artifacts, if it keeps any.
     pub artifact_retention: Option<ArtifactRetention>,
 }
 
-/// For how long artifacts are kept (RFC §16.3), in seconds.
+/// How long artifacts are kept (RFC §16.3), in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArtifactRetention {
-    /// Those of which nothing is said.
+    /// If the request says nothing.
     pub default_s: u64,
-    /// The longest.
+    /// The maximum.
     pub max_s: u64,
 }
 
-/// An artifact that was asked for.
+/// The answer to a fetch of an artifact.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FetchedArtifact {
-    /// What it is known by.
+    /// The artifact.
     pub artifact: ArtifactRef,
-    /// Its bytes, or the range of them that was asked for.
+    /// Its bytes, or the requested range of them.
     pub data: Vec<u8>,
-    /// How many of its bytes come before them.
+    /// The number of its bytes before them.
     pub offset: u64,
     /// The request it answers.
     pub request: Option<WireId>,
 }
 
-/// Shows no bytes: they may be anything.
+/// Shows no bytes: they may have any value.
 impl fmt::Debug for FetchedArtifact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FetchedArtifact { artifact, data, offset, request } = self;
@@ -387,15 +387,15 @@ impl fmt::Debug for FetchedArtifact {
 pub struct Opened {
     /// The session.
     pub session: WireId,
-    /// What brings it back; empty if the peer issued none.
+    /// The token with which it can be resumed; empty if the peer issued none.
     pub resume_token: Secret,
-    /// For how many seconds after a loss it can be brought back.
+    /// The resume window in seconds.
     pub resume_window_s: u64,
     /// Seconds between heartbeats of the connection, when negotiated.
     pub heartbeat_s: Option<u64>,
-    /// Seconds between signs of life of a job, where they are given.
+    /// Seconds between heartbeats of a job, where they are sent.
     pub job_heartbeat_s: Option<u64>,
-    /// What both sides may use.
+    /// The features that both sides offer.
     pub features: Features,
     /// The agents on offer.
     pub agents: Vec<AgentEntry>,
@@ -405,59 +405,58 @@ pub struct Opened {
     pub accepted_at: UtcMs,
     /// When the session ends unless it is refreshed.
     pub expires_at: Option<UtcMs>,
-    /// Namespaces of extensions that both sides speak.
+    /// Namespaces of extensions that both sides support.
     pub extensions: Vec<String>,
     /// Whether sessions without a credential are allowed.
     pub anonymous: bool,
-    /// What the runtime said it can do, as sent, with what nobody here knows;
-    /// `{}` when it is ours to say.
+    /// The capabilities that the runtime sent, including unknown ones; `{}` when this runtime is to
+    /// write its own.
     pub capabilities: Json,
-    /// For a session that is back: the number after which it goes on, and
-    /// whether anything is replayed.
+    /// For a resumed session: the number after which its stream continues, and whether earlier
+    /// frames are replayed.
     pub replay: Option<(u64, bool)>,
     /// The request it answers.
     pub request: Option<WireId>,
 }
 
-/// A demand for proof (RFC §8.1).
+/// A challenge to prove an identity (RFC §8.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// What to answer.
+    /// The nonce that the proof must answer.
     pub nonce: String,
-    /// The scheme in which.
+    /// The scheme of the proof.
     pub scheme: String,
-    /// Until when.
+    /// The time until which it is valid.
     pub expires_at: UtcMs,
     /// The request it answers.
     pub request: Option<WireId>,
 }
 
-/// A sign of life of a job.
+/// A heartbeat of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobHeartbeat {
     /// The job.
     pub job: WireId,
-    /// 0, 1, 2, ... per job.
+    /// The number of the heartbeat of this job, from 0.
     pub sequence: u64,
-    /// Milliseconds within which the next one comes.
+    /// Milliseconds within which the next one follows.
     pub deadline_ms: u64,
-    /// Where it stands.
+    /// The status of the job.
     pub status: JobStatus,
-    /// The request that made the job known to this session.
+    /// The request that gave this session access to the job.
     pub request: Option<WireId>,
     /// Its trace.
     pub trace: String,
 }
 
-/// What a refusal is about. Some published clients need to be told in
-/// different ways.
+/// What a refusal is about. Some published clients need different messages for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedKind {
     /// The session or connection as a whole.
     Session,
     /// A frame that could not be understood.
     Frame,
-    /// A proof that may be given once more.
+    /// A proof that may be repeated.
     Proof,
     /// A submit.
     Submit,
@@ -471,10 +470,10 @@ pub enum RefusedKind {
     Listing,
 }
 
-/// What a message that is refused is about, as far as could be read.
+/// What a refused message is about, as far as it could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// What it asks for.
+    /// The kind of its request.
     pub kind: RefusedKind,
     /// Its id.
     pub id: Option<WireId>,
@@ -484,29 +483,29 @@ pub struct Subject {
     pub trace: Option<String>,
 }
 
-/// A request that was not done.
+/// The refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What it is about.
     pub kind: RefusedKind,
     /// The code.
     pub code: ErrorCode,
-    /// What happened and what to do.
+    /// What happened, and what the client can do.
     pub message: Cow<'static, str>,
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// More for a program.
+    /// More for programs: an object.
     pub details: Option<Json>,
     /// The request it answers.
     pub request: Option<WireId>,
     /// The job it is about.
     pub job: Option<WireId>,
-    /// The trace of the request, if that named one.
+    /// The trace of the request, if it named one.
     pub trace: Option<String>,
 }
 
 impl Refusal {
-    /// The answer to a violation.
+    /// The refusal for a violation.
     pub fn new(kind: RefusedKind, violation: Violation, request: Option<WireId>) -> Refusal {
         Refusal {
             kind,
@@ -520,22 +519,21 @@ impl Refusal {
         }
     }
 
-    /// The answer to a message that was not done.
+    /// The refusal of a message that could not be executed.
     pub fn about(subject: Subject, violation: Violation) -> Refusal {
         let Subject { kind, id, job, trace } = subject;
         Refusal { job, trace, ..Refusal::new(kind, violation, id) }
     }
 
-    /// Whether a runtime of this project wrote it: those name the request that
-    /// they answer.
+    /// Whether a runtime of this project wrote it: such runtimes name the request that they answer.
     pub fn is_of_this_project(&self) -> bool {
         self.details.as_ref().and_then(|details| details.members().ok()).is_some_and(|m| m.get("open_code").is_some())
     }
 
-    /// Where the beginning of a job's history is no longer kept: after which
-    /// event it can be asked for, if the runtime says so.
+    /// For a refused watch of history that is deleted: the event after which the history can be
+    /// requested, if the runtime says so.
     pub fn history_after(&self) -> Option<u64> {
-        // Its code differs by family.
+        // The error code differs by family.
         self.details.as_ref()?.members().ok()?.get("from_event_seq")?.parse().ok()
     }
 }
@@ -547,11 +545,11 @@ pub struct JobPage {
     pub request: Option<WireId>,
     /// The entries, oldest first.
     pub jobs: Vec<JobSummary>,
-    /// Where the next page begins; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next: Option<String>,
 }
 
-/// A job accepted.
+/// The acceptance of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The request it answers.
@@ -560,9 +558,9 @@ pub struct Accepted {
     pub job: WireId,
     /// The agent as resolved.
     pub agent: String,
-    /// The lease granted; `{}` when none.
+    /// The granted lease; `{}` if none.
     pub lease: Json,
-    /// Its bounds.
+    /// The constraints of its lease.
     pub constraints: Constraints,
     /// What the job may spend.
     pub budget: Budget,
@@ -572,26 +570,26 @@ pub struct Accepted {
     pub accepted_at: UtcMs,
     /// The job that delegated it.
     pub parent: Option<WireId>,
-    /// By which name that one knows it.
+    /// The id by which the parent refers to this job.
     pub delegate_id: Option<WireId>,
-    /// Credentials that were issued for it and count, for whoever may have them.
+    /// The valid credentials that were issued for it, for sessions that may have them.
     pub credentials: Vec<ProvisionedCredential>,
 }
 
-/// A job being watched.
+/// The answer to a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watching {
     /// The request it answers.
     pub request: Option<WireId>,
     /// The job.
     pub job: WireId,
-    /// Where it stands; `None` for a word we do not know.
+    /// Its status; `None` if the peer used an unknown word.
     pub status: Option<JobStatus>,
     /// The agent as resolved.
     pub agent: String,
-    /// The lease granted; `{}` when none.
+    /// The granted lease; `{}` if none.
     pub lease: Json,
-    /// Its bounds.
+    /// The constraints of its lease.
     pub constraints: Constraints,
     /// What the job may still spend.
     pub budget: Budget,
@@ -599,7 +597,7 @@ pub struct Watching {
     pub parent: Option<WireId>,
     /// Its trace.
     pub trace: Option<String>,
-    /// The job's own event number after which events are sent.
+    /// The job's own number of the event after which events are sent.
     pub from: u64,
     /// Whether earlier events are replayed.
     pub replayed: bool,
