@@ -1,4 +1,4 @@
-//! What a client asks of a runtime.
+//! Requests of a client to a runtime.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -22,60 +22,59 @@ use crate::model::upload::ArtifactWish;
 use crate::secret::{Secret, SecretDigest};
 use crate::time::UtcMs;
 
-/// One request, by who takes it.
+/// One request, by the part that handles it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Of who is to be let in.
+    /// A request of a peer for a session.
     Handshake(HandshakeRequest),
-    /// Of the session itself, or only for looking.
+    /// A request about the session itself, or a query. It may be repeated without harm.
     Session(SessionRequest),
-    /// Executed once per message id.
+    /// A command, executed once per message id.
     Command(Command),
 }
 
-/// A request of who is to be let in.
+/// A request of a peer for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeRequest {
     /// Open a session (1.1 §6.2, RFC §8.1).
     Open(Open),
-    /// Take an earlier session over to this connection (1.1 §6.3).
+    /// Resume an earlier session on this connection (1.1 §6.3).
     Resume(ResumeClaim),
-    /// Prove once more who you are (RFC §8.1).
+    /// Answer a challenge (RFC §8.1).
     Authenticate(Proof),
 }
 
-/// A request of a session, which may come again without harm.
+/// A request in a session, which may be repeated without harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionRequest {
-    /// End the connection; jobs go on (1.1 §6.7). `answered`: the peer waits for
-    /// a reply.
+    /// Close the connection; jobs continue (1.1 §6.7).
     Close {
         /// Why, in the client's words.
         reason: Option<String>,
-        /// Whether a reply is owed.
+        /// Whether the peer waits for an answer.
         answered: bool,
     },
-    /// Are you there? (1.1 §6.4)
+    /// A ping (1.1 §6.4).
     Ping {
-        /// Echoed in the answer.
+        /// A nonce, which the answer repeats.
         nonce: String,
     },
-    /// I am here (1.1 §6.4).
+    /// The answer to a ping (1.1 §6.4).
     Pong {
         /// The nonce of the ping.
         nonce: String,
     },
-    /// Say this back; no sign of life is asked for (RFC §6.2).
+    /// Echo a nonce; this is no heartbeat (RFC §6.2).
     Echo {
-        /// Said back in the answer.
+        /// A nonce, which the answer repeats.
         nonce: Option<String>,
     },
-    /// The answer to a runtime that has something said back (RFC §6.2).
+    /// The answer to a runtime that requested an echo (RFC §6.2).
     Echoed {
-        /// What it is.
+        /// The nonce of the request.
         nonce: Option<String>,
     },
-    /// Everything up to here is processed (1.1 §6.5).
+    /// Everything up to this number is processed (1.1 §6.5).
     Ack {
         /// The last sequence number processed.
         seq: u64,
@@ -86,37 +85,37 @@ pub enum SessionRequest {
     ListSessions(SessionQuery),
     /// List schedules: an extension of ours (RFC §21).
     ListSchedules(ScheduleQuery),
-    /// Be told when people are asked something, in a job that the session may see: an
-    /// extension of ours (RFC §21).
+    /// Be notified of questions to people, in jobs that the session may see: an extension of ours
+    /// (RFC §21).
     AwaitPrompt,
     /// List the checkpoints of a job: an extension of ours (RFC §21).
     ListCheckpoints {
         /// The job.
         job: WireId,
     },
-    /// The frames after this one once more (RFC §19).
+    /// Send earlier frames again (RFC §19).
     Replay(Replay),
-    /// Say no more than so much in a stream (RFC §11.2).
+    /// Limit the rate of a stream (RFC §11.2).
     Pace {
         /// The stream.
         stream: WireId,
-        /// Time between two events; `None`: as fast as they come.
+        /// The time between two events; `None`: no limit.
         every: Option<Duration>,
     },
-    /// Bytes of an artifact, or something else about those that are kept (RFC §16).
+    /// A fetch of an artifact, or another request about artifacts (RFC §16).
     AboutArtifacts(ArtifactWish),
-    /// A message of an extension, for the host if it was negotiated (RFC §21).
+    /// A message of an extension, which the host gets if the extension was negotiated (RFC §21).
     Extension(Extension),
-    /// A message nobody has to handle; never an error (1.1 §5).
+    /// A message that is ignored and never an error (1.1 §5).
     Ignored,
 }
 
 /// A request that is executed once per message id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Run a job (1.1 §7.1, RFC §10).
+    /// Submit a job (1.1 §7.1, RFC §10).
     Submit(Submit, Invocation),
-    /// Stop something (1.1 §7.4, RFC §10.4).
+    /// Cancel a job, stream or session (1.1 §7.4, RFC §10.4).
     Cancel(Cancel),
     /// Watch a job (1.1 §7.6).
     Watch(Watch),
@@ -125,101 +124,100 @@ pub enum Command {
         /// The job.
         job: WireId,
     },
-    /// Be shown what happens in the principal's sessions (RFC §13).
+    /// Subscribe to the events of the principal's sessions (RFC §13).
     Subscribe(Subscribe),
-    /// Be shown no more (RFC §13).
+    /// End a subscription (RFC §13).
     Unsubscribe {
         /// The subscription.
         subscription: WireId,
     },
     /// Answer a question (RFC §12, §15.4).
     Answer(Answering),
-    /// Take a session from its client: an extension of ours (RFC §21).
+    /// Take a session from its client: an extension of ours.
     Evict(Eviction),
-    /// Say something to an agent that runs (RFC §10.5).
+    /// Send a message to a running agent (RFC §10.5).
     Interrupt(Interrupt),
-    /// Say something in a stream to an agent that runs (RFC §11).
+    /// Send part of a stream to a running agent (RFC §11).
     Stream(Box<StreamRequest>),
-    /// Make a job somebody else's (RFC §14).
+    /// Give a job to another owner or runtime (RFC §14).
     HandOver(HandOver),
-    /// Leave bytes with the runtime for a while (RFC §16).
+    /// Keep bytes as an artifact (RFC §16).
     PutArtifact(PutArtifact),
-    /// Keep the bytes that have come in parts: an extension of ours (RFC §21).
+    /// Keep bytes that arrived in parts as an artifact: an extension of ours (RFC §21).
     KeepParts(ArtifactTerms),
-    /// Let go of an artifact (RFC §16).
+    /// Release an artifact (RFC §16).
     ReleaseArtifact {
         /// The artifact.
         id: WireId,
     },
-    /// Have jobs submitted at times (RFC §10.6).
+    /// Keep a schedule (RFC §10.6).
     Schedule(Box<NewSchedule>),
-    /// Pause a schedule, or resume it: an extension of ours (RFC §21).
+    /// Pause or resume a schedule: an extension of ours (RFC §21).
     ChangeSchedule(ScheduleChange),
-    /// Have the agent of a job make a checkpoint (RFC §19).
+    /// Request a checkpoint of a job (RFC §19).
     CreateCheckpoint(CreateCheckpoint),
-    /// Run a job that begins at a checkpoint (RFC §19).
+    /// Submit a job that begins at a checkpoint (RFC §19).
     RestoreCheckpoint(RestoreCheckpoint),
     /// Issue a token for the rest of a job: an extension of ours (RFC §21).
     IssueToken {
         /// The job.
         job: WireId,
     },
-    /// Give the rest of a job for its token: an extension of ours (RFC §21).
+    /// Exchange a token for the rest of its job: an extension of ours (RFC §21).
     ExchangeToken(ExchangeToken),
 }
 
-/// A wish to make a job that goes on somebody else's, with the right to cancel it.
+/// A request to give a job to another principal or runtime, with the right to cancel it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandOver {
     /// The job.
     pub job: WireId,
-    /// Whose it is to be; `None` only if it goes to another runtime, where it is whose
-    /// token that runtime was given by this one.
+    /// The new owner. `None` only if the job goes to another runtime: there it is owned by the
+    /// principal as which this runtime authenticates.
     pub to: Option<Principal>,
-    /// The session of that one which is to take it; `None`: the latest that takes jobs.
+    /// The session of the new owner that is to get it; `None`: the latest that takes jobs.
     pub session: Option<WireId>,
-    /// Another runtime to which it is to go, as the operator of this one calls it, or
-    /// its URL as that one gave it.
+    /// The other runtime: its name in the configuration of this one, or its configured URL.
     pub runtime: Option<String>,
-    /// The fingerprint by which that runtime must be known to this one; without a
-    /// runtime, the one that has it.
+    /// The fingerprint that the other runtime must have in the configuration; without `runtime`, it
+    /// selects the runtime.
     pub fingerprint: Option<String>,
     /// Why, in the client's words.
     pub reason: Option<String>,
 }
 
 impl HandOver {
-    /// Makes a job somebody else's, in this runtime.
+    /// Gives a job to another principal of this runtime.
     pub fn to(job: WireId, to: Principal) -> HandOver {
         HandOver { job, to: Some(to), session: None, runtime: None, fingerprint: None, reason: None }
     }
 
-    /// Has another runtime take a job, that which this one's operator calls so.
+    /// Hands a job off to the runtime that has this name here.
     pub fn to_runtime(job: WireId, runtime: impl Into<String>) -> HandOver {
         HandOver { job, to: None, session: None, runtime: Some(runtime.into()), fingerprint: None, reason: None }
     }
 }
 
-/// A wish to say something to an agent that runs (RFC §10.5).
+/// A message to a running agent (RFC §10.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interrupt {
-    /// Whose agent: a job.
+    /// The job of the agent.
     pub target: Target,
-    /// What is said; may be empty.
+    /// The text of the message; may be empty.
     pub prompt: String,
 }
 
 /// An answer to a question of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answering {
-    /// The question: its id, or that of a message that showed it.
+    /// The question: its id, or the id of a message that showed it.
     pub prompt: WireId,
     /// The answer.
     pub answer: PromptAnswer,
 }
 
 impl Request {
-    /// The job that it names.
+    /// The job that the request names.
     pub fn job(&self) -> Option<&WireId> {
         match self {
             Request::Command(command) => command.job(),
@@ -229,12 +227,12 @@ impl Request {
 }
 
 impl Command {
-    /// Stop a job, in the runtime's own time.
+    /// A cancel of a job, with the runtime's cancel grace.
     pub fn cancel(job: WireId, reason: Option<String>) -> Command {
         Command::Cancel(Cancel { target: Target::Job(job), reason, deadline: None })
     }
 
-    /// The job that it names.
+    /// The job that the command names.
     pub fn job(&self) -> Option<&WireId> {
         match self {
             Command::Cancel(cancel) => cancel.target.job(),
@@ -279,38 +277,37 @@ impl From<Command> for Request {
     }
 }
 
-/// A wish to stop something (1.1 §7.4, RFC §10.4).
+/// A request to cancel something (1.1 §7.4, RFC §10.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// What to stop.
+    /// What to cancel.
     pub target: Target,
     /// Why, in the client's words.
     pub reason: Option<String>,
-    /// How long an agent may take before it is made to stop, up to ten
-    /// minutes; `None`: as long as the runtime gives.
+    /// The cancel grace, at most ten minutes; `None`: that of the runtime.
     pub deadline: Option<Duration>,
 }
 
-/// What a cancel is aimed at.
+/// The target of a cancel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A job.
     Job(WireId),
     /// A stream.
     Stream(WireId),
-    /// A session: its jobs, then itself.
+    /// A session: first its jobs, then itself.
     Session(WireId),
 }
 
 impl Target {
-    /// The id of whatever it is.
+    /// The id of the target.
     pub fn id(&self) -> &WireId {
         match self {
             Target::Job(id) | Target::Stream(id) | Target::Session(id) => id,
         }
     }
 
-    /// The job, if it is one.
+    /// The job, if the target is one.
     pub fn job(&self) -> Option<&WireId> {
         match self {
             Target::Job(id) => Some(id),
@@ -322,9 +319,9 @@ impl Target {
 /// The answer to a challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// What was asked for.
+    /// The proof for the challenge.
     pub response: Secret,
-    /// The challenge it answers, if it says so.
+    /// The nonce of the challenge, if the client sent it.
     pub nonce: Option<String>,
 }
 
@@ -333,9 +330,9 @@ pub struct Proof {
 pub struct Extension {
     /// Its type.
     pub kind: String,
-    /// What it says.
+    /// Its content.
     pub payload: Json,
-    /// Whether its sender does not mind if nobody understands it.
+    /// Whether the sender accepts that the receiver does not know it.
     pub optional: bool,
 }
 
@@ -349,29 +346,29 @@ impl Extension {
     }
 }
 
-/// The opening of a session.
+/// A request to open a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     /// Name and version of the client program.
     pub client: ClientInfo,
-    /// How it proves who it is.
+    /// The credential of the client.
     pub credential: Credential,
-    /// What it offers.
+    /// The features that the client offers.
     pub features: Features,
-    /// The session it wants back.
+    /// The session to resume, if any.
     pub resume: Option<ResumeClaim>,
-    /// What it cannot do without.
+    /// The features that the client requires.
     pub required: Features,
-    /// Something it cannot do without that no runtime of ours has.
+    /// A required feature that no runtime of ours has.
     pub required_unknown: Option<String>,
-    /// Namespaces of extensions it speaks.
+    /// Namespaces of the extensions that the client supports.
     pub extensions: Vec<String>,
-    /// The fingerprint of its certificate, as it says (RFC §8.2).
+    /// The fingerprint of its certificate, as the client declares it (RFC §8.2).
     pub fingerprint: Option<String>,
 }
 
 impl Open {
-    /// An opening that offers features and asks for nothing else.
+    /// A request that offers these features and requires none.
     pub fn new(client: ClientInfo, credential: Credential, features: Features) -> Open {
         Open {
             client,
@@ -395,24 +392,25 @@ pub struct ClientInfo {
     pub version: String,
 }
 
-/// A scheme and what goes with it (1.1 §6.1, RFC §8.2).
+/// A scheme with its token (1.1 §6.1, RFC §8.2).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Credential {
     /// A bearer token.
     Bearer(Secret),
-    /// Nobody in particular.
+    /// No credential.
     Anonymous,
-    /// A scheme this runtime may or may not accept, with its token.
+    /// A scheme that the runtime may or may not accept, with its token.
     Other {
         /// The scheme.
         scheme: String,
-        /// The token, empty if none was sent.
+        /// The token; empty if none was sent.
         token: Secret,
     },
 }
 
 impl Credential {
-    /// What it is known by, without being told; the same for all that say nothing.
+    /// A digest that identifies the credential without revealing it; the same for all anonymous
+    /// clients.
     pub fn digest(&self) -> SecretDigest {
         match self {
             Credential::Bearer(token) | Credential::Other { scheme: _, token } => token.digest(),
@@ -421,72 +419,72 @@ impl Credential {
     }
 }
 
-/// The claim to an earlier session (1.1 §6.3).
+/// A request to resume a session (1.1 §6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumeClaim {
-    /// The session; the token alone finds it too.
+    /// The session; the token identifies it even without this.
     pub session: Option<WireId>,
     /// The latest token.
     pub token: Secret,
-    /// The last sequence number the client has.
+    /// The last sequence number that the client has received.
     pub last_seq: u64,
 }
 
-/// A job to run (1.1 §7.1).
+/// A request for a job (1.1 §7.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submit {
     /// The agent.
     pub agent: AgentRef,
     /// Its input, as sent; `None` if there was none.
     pub input: Option<Json>,
-    /// The lease asked for, as sent.
+    /// The requested lease, as sent.
     pub lease_request: Option<Json>,
     /// Bounds of the lease, as sent.
     pub lease_constraints: Option<Json>,
-    /// Same key, same principal, same job.
+    /// The idempotency key: the same key of the same principal means the same job.
     pub key: Option<IdempotencyKey>,
     /// Time limit in seconds.
     pub max_runtime: Option<NonZeroU32>,
-    /// The job it belongs to.
+    /// The parent job.
     pub parent: Option<WireId>,
-    /// By which name that one knows it: same name there, same job. `None`: the runtime
+    /// The id by which the parent refers to the job: unique among its children. `None`: the runtime
     /// makes one.
     pub delegate_id: Option<WireId>,
-    /// Its trace, if the client has one: 32 lower-case hex digits, in the hello family
-    /// also a whole W3C traceparent, in the open family any text.
+    /// Its trace, if the client has one: 32 lower-case hex digits, in the hello family also a W3C
+    /// traceparent, in the open family any text.
     pub trace: Option<String>,
 }
 
-/// How a job is asked for. Of this the hello family can say only in which span.
+/// Members of a submit that the open family has. The hello family has only the span.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Invocation {
-    /// Whether it goes before others of its principal.
+    /// Its priority among the jobs of its principal.
     pub priority: Priority,
-    /// The span it was asked for in, if the client has one.
+    /// The client's span of the submit, if it has one.
     pub span: Option<String>,
-    /// Whether the client's tracer says that it does not record its trace.
+    /// Whether the client's tracer does not record the trace.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub unsampled: bool,
-    /// Members of extensions, an object, for the agent.
+    /// Members of extensions for the agent, an object.
     pub extensions: Option<Json>,
 }
 
-/// How urgent something is (RFC §6.5).
+/// The urgency of a job or message (RFC §6.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Priority {
-    /// After everything else.
+    /// After all others.
     Low,
-    /// As usual.
+    /// The default.
     #[default]
     Normal,
-    /// Before what is usual.
+    /// Before those with the default.
     High,
-    /// Before everything else.
+    /// Before all others.
     Critical,
 }
 
 impl Submit {
-    /// A job for an agent, without input, key, limit or lease.
+    /// A submit without input, key, time limit or lease.
     ///
     /// ```
     /// use arcp_proto::{json::Json, model::{agent::AgentRef, request::Submit}};
@@ -510,54 +508,54 @@ impl Submit {
     }
 }
 
-/// A question for jobs (1.1 §6.6). All given conditions must hold.
+/// A query for jobs (1.1 §6.6). A job must meet all given conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Any of these; empty means any.
+    /// Jobs with one of these; empty: any.
     pub status: Vec<JobStatus>,
     /// `name` or `name@version`.
     pub agent: Option<AgentRef>,
-    /// Strictly later than this.
+    /// Created later than this.
     pub created_after: Option<UtcMs>,
-    /// This or earlier.
+    /// Created at this time or earlier.
     pub created_before: Option<UtcMs>,
     /// Entries per page, 1..=1000.
     pub limit: Option<u64>,
-    /// Where the page before ended.
+    /// The cursor where the page before ended.
     pub cursor: Option<String>,
 }
 
-/// A wish to watch a job (1.1 §7.6).
+/// A request to watch a job (1.1 §7.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// The job.
     pub job: WireId,
-    /// Replay what is later than this.
+    /// Replay events after this one.
     pub after: Option<u64>,
     /// Whether to replay; `None` means "if `after` is given".
     pub history: Option<bool>,
 }
 
-/// A wish to be shown what happens (RFC §13.1).
+/// A request for a subscription (RFC §13.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe {
-    /// What of it.
+    /// Which events.
     pub filter: Filter,
-    /// Which history, too; `None`: none.
+    /// The history to send first; `None`: none.
     pub since: Option<Since>,
 }
 
-/// Where the history that is asked for begins.
+/// The beginning of a requested history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// As far as it is kept.
+    /// The oldest event that is kept.
     Beginning,
     /// After this message.
     Message(WireId),
 }
 
-/// What a subscription is shown: what meets every condition that is given; a
-/// list is met by any of its entries, and an empty one by everything.
+/// The filter of a subscription. An event must meet every condition; a list is met by any of its
+/// entries, and an empty list by every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Filter {
     /// Sessions that submitted the job.
@@ -570,7 +568,7 @@ pub struct Filter {
     pub streams: Vec<String>,
     /// Types of messages.
     pub types: Vec<String>,
-    /// Nothing less urgent than this.
+    /// The lowest priority.
     pub min_priority: Option<Priority>,
 }
 
@@ -582,14 +580,14 @@ impl Filter {
     }
 }
 
-/// A wish for frames that were sent before (RFC §19).
+/// A request for frames that were sent before (RFC §19).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// The last message that its client has; `None`: all that is kept.
+    /// The last message that the client has; `None`: all that are kept.
     pub after: Option<WireId>,
-    /// The last checkpoint that its client has: what came after it of all jobs. With a
-    /// message as well, the later of both counts.
+    /// The last checkpoint that the client has: events of all jobs after it are sent. With a
+    /// message as well, the later of the two counts.
     pub checkpoint: Option<WireId>,
-    /// Whether the messages that opened streams still open come first.
+    /// Whether the messages that opened streams that are still open are sent first.
     pub open_streams: bool,
 }

@@ -1,4 +1,4 @@
-//! Schedules: jobs that are submitted at times (RFC §10.6).
+//! Schedules: jobs that are submitted at given times (RFC §10.6).
 
 use alloc::borrow::ToOwned as _;
 use alloc::string::String;
@@ -17,8 +17,8 @@ use crate::model::agent::AgentRef;
 use crate::model::request::{Invocation, Submit};
 use crate::time::UtcMs;
 
-/// A recurrence rule of RFC 5545, `DTSTART` and `RRULE`, each on a line of its own: 1 to
-/// 1,024 bytes. The host reads it, nobody here does.
+/// A recurrence rule of RFC 5545, `DTSTART` and `RRULE`, each on its own line: 1 to 1,024 bytes.
+/// Only the host interprets it.
 ///
 /// ```
 /// use arcp_proto::model::schedule::Rule;
@@ -31,10 +31,10 @@ use crate::time::UtcMs;
 pub struct Rule(String);
 
 impl Rule {
-    /// The longest one, in bytes.
+    /// The longest rule, in bytes.
     pub const MAX: usize = 1024;
 
-    /// Its text.
+    /// The rule as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,43 +69,43 @@ impl fmt::Display for Rule {
     }
 }
 
-/// When the jobs of a schedule are to be submitted.
+/// The times of a schedule, as a client requests them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Once, then.
+    /// Once, at this time.
     At(UtcMs),
-    /// Once, so long after the schedule is kept.
+    /// Once, this long after the schedule was kept.
     After(Duration),
-    /// Whenever the rule says.
+    /// At the times of a rule.
     Every(Rule),
 }
 
-/// The same as it is kept: the times themselves, whenever that was asked for.
+/// The times of a schedule, as they are kept: a delay has become a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Times {
-    /// Once, then.
+    /// Once, at this time.
     At(UtcMs),
-    /// Whenever the rule says.
+    /// At the times of a rule.
     Every(Rule),
 }
 
-/// What becomes of times that have passed without a job: the runtime was down, or its
-/// clock stepped forward.
+/// What happens with missed times, which passed while the runtime was down or because its clock
+/// stepped forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
-    /// One job, for the last of them.
+    /// One job, for the latest.
     #[default]
     Last,
-    /// A job for each, up to a bound of the runtime: those of the latest.
+    /// A job for each, up to a bound of the runtime: the latest ones.
     All,
     /// No job.
     None,
 }
 
 impl Missed {
-    /// The word for it.
+    /// The word in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Missed::Last => "last",
@@ -124,21 +124,21 @@ impl FromStr for Missed {
     }
 }
 
-/// What becomes of a time while the job of an earlier one goes on.
+/// What happens with a time that comes while the job of an earlier one runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// No job.
     #[default]
     Skip,
-    /// Its job is submitted once that one has ended, up to a bound of the runtime.
+    /// The job is submitted once the earlier one has ended, up to a bound of the runtime.
     Queue,
-    /// Its job is submitted all the same.
+    /// The job is submitted at once.
     Allow,
 }
 
 impl Overlap {
-    /// The word for it.
+    /// The word in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Overlap::Skip => "skip",
@@ -157,7 +157,7 @@ impl FromStr for Overlap {
     }
 }
 
-/// What is submitted at each time.
+/// The job that is submitted at each time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduledJob {
     /// The agent.
@@ -165,32 +165,32 @@ pub struct ScheduledJob {
     /// Its input, as sent; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
     pub input: Option<Json>,
-    /// The lease asked for, as sent.
+    /// The requested lease, as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_request: Option<Json>,
-    /// Bounds of the lease, as sent: what they say of spans is from each submit on.
+    /// Bounds of the lease, as sent; durations count from each submit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_constraints: Option<Json>,
     /// Time limit in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime: Option<NonZeroU32>,
-    /// Its trace, if the client has one; else each job has its own.
+    /// Its trace, if the client has one; otherwise each job gets its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
-    /// What only the open family says of it.
+    /// The members that only the open family has.
     #[serde(default)]
     pub invocation: Invocation,
 }
 
 impl ScheduledJob {
-    /// A job for an agent, without input, limit or lease.
+    /// A job without input, time limit or lease.
     pub fn new(agent: AgentRef) -> ScheduledJob {
         let invocation = Invocation::default();
         let (input, lease_request, lease_constraints, max_runtime, trace) = Default::default();
         ScheduledJob { agent, input, lease_request, lease_constraints, max_runtime, trace, invocation }
     }
 
-    /// The submit that it stands for, with a key.
+    /// The submit of one job, with a key.
     pub(crate) fn submit(&self, key: Option<IdempotencyKey>) -> Submit {
         Submit {
             input: self.input.clone(),
@@ -212,29 +212,29 @@ impl ScheduledJob {
     }
 }
 
-/// A wish for jobs at times.
+/// A request for a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSchedule {
-    /// What it is to be known by: the same once more is the same schedule. `None`: the
-    /// runtime says.
+    /// The requested id: a retry with the same id means the same schedule. `None`: the runtime
+    /// chooses one.
     pub id: Option<WireId>,
-    /// What is submitted.
+    /// The job.
     pub job: ScheduledJob,
-    /// When.
+    /// Its times.
     pub when: When,
-    /// What becomes of times that were missed.
+    /// What happens with missed times.
     pub missed: Missed,
-    /// What becomes of times while an earlier job goes on.
+    /// What happens with times while an earlier job runs.
     pub overlap: Overlap,
 }
 
 impl NewSchedule {
-    /// Jobs at times, with the usual answers to what may go wrong.
+    /// A schedule with the defaults for missed and overlapping times.
     pub fn new(job: ScheduledJob, when: When) -> NewSchedule {
         NewSchedule { id: None, job, when, missed: Missed::default(), overlap: Overlap::default() }
     }
 
-    /// What makes two wishes the same, but for the id.
+    /// A digest that is equal for equal requests, without the id.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let NewSchedule { id: _, job, when, missed, overlap } = self;
         let ScheduledJob { agent, input, lease_request, lease_constraints, max_runtime, trace, invocation } = job;
@@ -260,34 +260,34 @@ impl NewSchedule {
     }
 }
 
-/// A wish to have a schedule paused, or resumed.
+/// A request to pause or resume a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleChange {
     /// The schedule.
     pub id: WireId,
-    /// Whether it is to be paused: what its times are meanwhile passes without a job.
+    /// Whether it is to be paused: times that come meanwhile pass without a job.
     pub paused: bool,
 }
 
-/// That a schedule is kept.
+/// The acceptance of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduled {
-    /// What it is known by.
+    /// Its id.
     pub id: WireId,
-    /// Its next time; `None`: it has none any more, or it is found out just now.
+    /// Its next time; `None`: there is none, or the host is still computing it.
     pub next: Option<UtcMs>,
     /// The request it answers.
     pub request: Option<WireId>,
 }
 
-/// Which schedules to list.
+/// A query for schedules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleQuery {
-    /// Those after this one, as the page before says.
+    /// Only those after this one, the `next` of the page before.
     pub after: Option<WireId>,
-    /// Whether those of everybody are wanted, which operators and auditors may see.
+    /// Whether to list those of all principals, which operators and auditors may see.
     pub everybody: bool,
-    /// Entries of a page, 1 to 1,000; `None`: 100.
+    /// Entries per page, 1 to 1,000; `None`: 100.
     pub limit: Option<u64>,
 }
 
@@ -296,49 +296,49 @@ pub struct ScheduleQuery {
 pub struct SchedulePage {
     /// The request it answers.
     pub request: Option<WireId>,
-    /// The entries: one's own by their ids, those of everybody oldest first.
+    /// The entries: the principal's own by id, those of all principals oldest first.
     pub schedules: Vec<ScheduleSummary>,
-    /// After which the next page begins; `None` at the end.
+    /// The `after` of the next page; `None` at the end.
     pub next: Option<WireId>,
 }
 
-/// What a listing says of a schedule.
+/// A schedule in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleSummary {
-    /// What it is known by.
+    /// Its id.
     pub id: WireId,
-    /// Whose it is.
+    /// The principal that owns it.
     pub principal: String,
     /// The agent of its jobs.
     pub agent: String,
-    /// When they are submitted.
+    /// Its times.
     pub times: Option<Times>,
-    /// What becomes of times that were missed.
+    /// What happens with missed times.
     pub missed: Missed,
-    /// What becomes of times while an earlier job goes on.
+    /// What happens with times while an earlier job runs.
     pub overlap: Overlap,
-    /// When it was kept.
+    /// When it was accepted.
     pub created_at: Option<UtcMs>,
-    /// Why it is paused; `None`: it is not.
+    /// Why it is paused; `None` if it is not.
     pub paused: Option<String>,
-    /// Its next times, as far as they are known.
+    /// Its next times, as far as the host has computed them.
     pub next: Vec<UtcMs>,
-    /// How many wait for an earlier job to end.
+    /// The number of times that wait for an earlier job to end.
     pub queued: u64,
-    /// How many jobs it has had.
+    /// The number of jobs submitted for it.
     pub fired: u64,
-    /// How many times have passed without one.
+    /// The number of times that passed without a job.
     pub skipped: u64,
-    /// The latest time that had one.
+    /// The latest time for which a job was submitted.
     pub last_at: Option<UtcMs>,
-    /// Its job.
+    /// The job of that time.
     pub last_job: Option<WireId>,
-    /// Why the latest time that was to have one and was refused was that.
+    /// Why the latest refused submit of it was refused.
     pub last_refused: Option<String>,
 }
 
 impl ScheduleSummary {
-    /// Bytes that it holds, generously.
+    /// Bytes that it holds; an upper estimate.
     pub(crate) fn weight(&self) -> usize {
         const FIXED: usize = 768;
         let rule = if let Some(Times::Every(rule)) = &self.times { rule.as_str().len() } else { 0 };
@@ -347,27 +347,27 @@ impl ScheduleSummary {
     }
 }
 
-/// The times of a schedule, as a host has found them.
+/// The times of a rule, as the host computed them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The rule as it is to be kept: with when it begins, if it did not say so.
+    /// The rule to keep: with its beginning added if it had none.
     pub rule: Rule,
-    /// The latest of those that have been, in order: no more than were asked for.
+    /// The latest past times, in order: at most as many as were requested.
     pub missed: Vec<UtcMs>,
-    /// Those to come, in order: no more than were asked for.
+    /// The next times, in order: at most as many as were requested.
     pub coming: Vec<UtcMs>,
-    /// Whether there are no more.
+    /// Whether no times follow these.
     pub is_all: bool,
-    /// The last of all, of a rule that counts them: so that nobody counts them again.
+    /// The last time of a rule with a count, so that the count is not computed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<UtcMs>,
 }
 
-/// Why the times of a rule are not known.
+/// Why the host did not compute the times of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFault {
-    /// What is wrong, for whoever wrote the rule.
+    /// What is wrong, for the author of the rule.
     pub reason: String,
-    /// Whether they may be found when the host is asked again.
+    /// Whether the host may succeed when it is asked again.
     pub again: bool,
 }

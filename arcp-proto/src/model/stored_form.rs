@@ -1,25 +1,24 @@
-//! Whether the body of an event is in the form already that is stored: then it is kept as
-//! it is, and nobody takes it apart and writes it again.
+//! Detects event bodies that are already in the stored form: these are kept as they are, and not
+//! parsed and written anew.
 
 use super::event::{EventKind, SHOWN_AS};
 use crate::json::Json;
 
-/// Bodies with more members are taken apart.
+/// Bodies with more members are parsed and written anew.
 const MOST: usize = 16;
 
-/// The name of a member, and what holds of its value.
+/// The name of a member, and a check of its value.
 type Need = (&'static str, fn(&str) -> bool);
 
-/// What a body of a kind needs to be kept as it is.
+/// The conditions under which a body of a kind is in the stored form.
 struct Form {
-    /// Members that are there.
+    /// Members that must be present.
     needs: &'static [Need],
-    /// Members that are not: they get another name, or another value.
+    /// Members that must be absent, because normalising renames or changes them.
     changed: &'static [&'static str],
 }
 
-/// Whether [`EventKind::normalise`] would give the same text. False is no more than
-/// "perhaps not".
+/// Whether [`EventKind::normalise`] would return the same text. False means only “perhaps not”.
 pub(super) fn is_stored_form(kind: &EventKind, body: &Json) -> bool {
     let Some(Form { needs, changed }) = form(kind) else {
         return false;
@@ -76,7 +75,7 @@ fn form(kind: &EventKind) -> Option<Form> {
     })
 }
 
-/// Whether its numbers are those of something that goes on.
+/// Whether 0 <= `current` <= `total`.
 fn is_progress(body: &Json) -> bool {
     let number = |name: &str| body.member(name).and_then(|value| value.parse::<f64>().ok());
     let total = match body.member("total") {
@@ -94,7 +93,7 @@ fn is_object(value: &str) -> bool {
     value.starts_with('{')
 }
 
-/// It is JSON: what begins so is a number.
+/// Whether a JSON value is a number, by its first character.
 fn is_number(value: &str) -> bool {
     value.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
@@ -107,7 +106,7 @@ fn is_level(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Bodies that are stored as they are, and some that are not.
+    /// Bodies, and whether they are in the stored form.
     const BODIES: [(&str, &str, bool); 32] = [
         ("log", r#"{"level":"warn","message":"m"}"#, true),
         ("log", r#"{"message":"m","level":"info","x":{"a":[1]}}"#, true),

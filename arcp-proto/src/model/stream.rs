@@ -1,7 +1,7 @@
-//! Streams of jobs: text, bytes, events, logs, metrics and thoughts in order, to
-//! whoever watches a job, and from its clients to its agent (RFC §11).
+//! Streams of jobs: text, bytes, events, logs, metrics and thoughts in order, to the watchers of a
+//! job, and from its clients to its agent (RFC §11).
 //!
-//! What happens in a stream are events of its job: here they are made and read.
+//! What happens in a stream is an event of its job: this module writes and reads such events.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
@@ -18,7 +18,7 @@ use crate::json::{Json, Members, Object};
 use crate::model::artifact::BlobDigest;
 use crate::model::event::{EventKind, JobEvent};
 
-/// What a stream is of (RFC §11.1).
+/// The kind of a stream's content (RFC §11.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StreamKind {
     /// Text.
@@ -26,11 +26,11 @@ pub enum StreamKind {
     Text,
     /// Bytes.
     Binary,
-    /// Events, each a text or attributes.
+    /// Events: each is a text or attributes.
     Event,
-    /// Lines of log.
+    /// Log lines.
     Log,
-    /// Numbers, as attributes.
+    /// Metrics, as attributes.
     Metric,
     /// Thoughts.
     Thought,
@@ -59,7 +59,7 @@ impl StreamKind {
         }
     }
 
-    /// The kind of this name; one that is not known is of events (RFC §11.1).
+    /// The kind of this name; an unknown name means events (RFC §11.1).
     ///
     /// ```
     /// use arcp_proto::model::stream::StreamKind;
@@ -77,10 +77,10 @@ impl fmt::Display for StreamKind {
     }
 }
 
-/// What a stream is opened with.
+/// The terms with which a stream is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamTerms {
-    /// What it is of.
+    /// The kind of its content.
     pub kind: StreamKind,
     /// The media type of its content, at most 127 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +91,7 @@ pub struct StreamTerms {
 }
 
 impl StreamTerms {
-    /// A stream of this kind.
+    /// Terms of this kind, without content type and encoding.
     pub fn new(kind: StreamKind) -> StreamTerms {
         StreamTerms { kind, content_type: None, encoding: None }
     }
@@ -111,58 +111,58 @@ impl From<StreamKind> for StreamTerms {
     }
 }
 
-/// What a chunk of a stream says besides its data.
+/// The members of a chunk besides its data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkNotes {
-    /// More for a program, an object.
+    /// More for programs: an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Json>,
-    /// The media type of this chunk, if not that of the stream.
+    /// The media type of this chunk, if it differs from that of the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// Who says it, such as `assistant_thought`.
+    /// The author, such as `assistant_thought`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// Whether only whoever submitted the job may see what it says.
+    /// Whether only the submitter of the job may see its content.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub redacted: bool,
-    /// The SHA-256 of its data, which must be that.
+    /// The SHA-256 of its data, which is verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<BlobDigest>,
-    /// Whether it is left out rather than waited for.
+    /// Whether it is dropped, and not delayed, if the stream is too fast for its reader.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub low_priority: bool,
 }
 
-/// What a client says in a stream that it has opened to the agent of a job (RFC §11).
+/// Part of a stream from a client to the agent of a job (RFC §11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRequest {
     /// The job.
     pub job: WireId,
-    /// What the client calls the stream; it is of its session and of the job.
+    /// The client's id of the stream, scoped to its session and the job.
     pub stream: WireId,
-    /// What it says.
+    /// The part.
     pub says: StreamSaid,
 }
 
-/// What a client says in a stream.
+/// One part of a stream from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamSaid {
-    /// It begins.
+    /// The stream is opened.
     Open(StreamTerms),
-    /// Its next chunk.
+    /// The next chunk.
     Chunk {
         /// Its number, from 0.
         sequence: u64,
-        /// As its message says: `data`, `sha256` and so on. See [`StreamSaid::chunk`].
+        /// The chunk as in its message: `data`, `sha256` and so on. See [`StreamSaid::chunk`].
         body: Json,
     },
-    /// It ends.
+    /// The stream is closed.
     Close {
         /// Why.
         reason: Option<String>,
     },
-    /// It breaks off.
+    /// The stream failed.
     Fail {
         /// The code.
         code: ErrorCode,
@@ -172,7 +172,7 @@ pub enum StreamSaid {
 }
 
 impl StreamSaid {
-    /// A chunk of bytes, or with `text` of text, whose digest goes with it.
+    /// A chunk of bytes, or of text if there is a `text`, with its digest.
     pub fn chunk(sequence: u64, data: &[u8], text: Option<&str>) -> StreamSaid {
         let mut body = Object::new();
         match text {
@@ -184,44 +184,44 @@ impl StreamSaid {
     }
 }
 
-/// What happens in one stream, as whoever watches its job reads it.
+/// An event of one stream, as watchers of its job read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEvent {
     /// The stream.
     pub stream: WireId,
-    /// What happens in it.
+    /// The event.
     pub says: StreamSays,
 }
 
-/// What happens in a stream.
+/// One event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamSays {
-    /// It begins.
+    /// The stream was opened.
     Opened {
-        /// What it is opened with.
+        /// Its terms.
         terms: StreamTerms,
-        /// Whether it goes from a client to the agent: its chunks are not shown.
+        /// Whether it goes from a client to the agent: watchers do not see its chunks.
         inbound: bool,
     },
-    /// Its next chunk.
+    /// The next chunk.
     Chunk {
         /// Its number, from 0.
         sequence: u64,
-        /// Its data: bytes of a text if it is none of [`StreamKind::Binary`].
+        /// Its data; UTF-8 text unless the stream is [`StreamKind::Binary`].
         data: Vec<u8>,
-        /// More about it.
+        /// Its other members.
         notes: ChunkNotes,
     },
-    /// It ends.
+    /// The stream was closed.
     Closed {
         /// Why.
         reason: Option<String>,
         /// The number of its last chunk, if it had one.
         final_sequence: Option<u64>,
-        /// How many chunks were left out before they were numbered.
+        /// The number of chunks that were dropped before they were numbered.
         shed: u64,
     },
-    /// It breaks off.
+    /// The stream failed.
     Failed {
         /// The code.
         code: ErrorCode,
@@ -233,12 +233,12 @@ pub enum StreamSays {
 }
 
 impl StreamEvent {
-    /// What an event of a job says of a stream; `None` if it is of none.
+    /// The stream event in an event of a job; `None` if it belongs to no stream.
     ///
     /// # Errors
     ///
-    /// `DATA_LOSS` for data that is not what its `sha256` or its encoding says,
-    /// `INVALID_REQUEST` for what is missing.
+    /// `DATA_LOSS` for data that does not match its `sha256` or encoding, `INVALID_REQUEST` for
+    /// missing members.
     pub fn of(event: &JobEvent) -> Option<Result<StreamEvent, Violation>> {
         match event {
             JobEvent::Emitted { kind, body } if kind.is_of_streams() => Some(StreamEvent::read(kind, body)),
@@ -275,17 +275,17 @@ impl StreamEvent {
     }
 }
 
-/// Holds the streams of one job against what their frames promise: numbers without a
-/// gap, data that has its `sha256`, and all chunks by the end.
+/// Verifies the streams of one job: numbers without a gap, data that matches its `sha256`, and all
+/// chunks by the end.
 #[derive(Clone, Debug, Default)]
 pub struct StreamReader {
-    /// The number that comes next, of streams that are open.
+    /// The number of the next chunk, for open streams.
     next: BTreeMap<WireId, u64>,
 }
 
 impl StreamReader {
-    /// Reads the next event of the job; `None` if it is of no stream. A stream that is
-    /// watched from its middle on begins with its first chunk that comes.
+    /// Reads the next event of the job; `None` if it belongs to no stream. A stream whose beginning
+    /// was not read begins with the first chunk that is.
     ///
     /// ```
     /// use arcp_proto::json::Json;
@@ -312,7 +312,7 @@ impl StreamReader {
         let stream = &event.stream;
         match &event.says {
             StreamSays::Opened { inbound: false, .. } => drop(self.next.insert(stream.clone(), 0)),
-            // What clients say is not shown.
+            // Watchers do not see the chunks of clients.
             StreamSays::Opened { inbound: true, .. } => {}
             StreamSays::Chunk { sequence, .. } => {
                 let next = self.next.entry(stream.clone()).or_insert(*sequence);
@@ -333,12 +333,11 @@ impl StreamReader {
     }
 }
 
-/// Reads the data of a chunk, and what is said of it, and holds them against each
-/// other.
+/// Reads the data and the other members of a chunk, and verifies the data.
 ///
 /// # Errors
 ///
-/// `DATA_LOSS` for data that is not what its `sha256` or its encoding says.
+/// `DATA_LOSS` for data that does not match its `sha256` or encoding.
 pub(crate) fn read_chunk(members: &Members<'_>, binary: bool) -> Result<(Vec<u8>, ChunkNotes), Violation> {
     let lost = |why: &str| Violation::new(ErrorCode::DataLoss, alloc::format!("a chunk of a stream: {why}"));
     let text = members.get_str("data").or_else(|| members.get_str("content")).unwrap_or_default();
@@ -372,7 +371,7 @@ fn number(members: &Members<'_>, name: &str) -> Option<u64> {
     members.get(name)?.parse().ok()
 }
 
-/// That a stream begins, as it is kept.
+/// The event of a stream that is opened.
 pub(crate) fn opened(stream: &str, terms: &StreamTerms, inbound: bool) -> JobEvent {
     let mut body = Object::new();
     body.str("stream_id", stream).str("kind", terms.kind.as_str());
@@ -383,7 +382,7 @@ pub(crate) fn opened(stream: &str, terms: &StreamTerms, inbound: bool) -> JobEve
     JobEvent::Emitted { kind: EventKind::StreamOpen, body: body.json() }
 }
 
-/// The data of a chunk, as it is kept.
+/// The data of a chunk before it is encoded.
 pub(crate) enum ChunkText<'a> {
     /// Text.
     Text(&'a str),
@@ -391,7 +390,7 @@ pub(crate) enum ChunkText<'a> {
     Binary(&'a [u8]),
 }
 
-/// A chunk, as it is kept; one of bytes says what their digest is.
+/// The event of a chunk; a chunk of bytes carries its digest.
 pub(crate) fn chunk(stream: &str, sequence: u64, data: &ChunkText<'_>, notes: &ChunkNotes) -> JobEvent {
     let mut body = Object::new();
     body.str("stream_id", stream).u64("sequence", sequence);
@@ -417,7 +416,7 @@ pub(crate) fn chunk(stream: &str, sequence: u64, data: &ChunkText<'_>, notes: &C
     JobEvent::Emitted { kind: EventKind::StreamChunk, body: body.json() }
 }
 
-/// That a stream ends after so many chunks, and so many that were left out.
+/// The event of a stream that is closed, with the numbers of its chunks and of its dropped chunks.
 pub(crate) fn closed(stream: &str, reason: Option<&str>, (chunks, shed): (u64, u64)) -> JobEvent {
     let mut body = Object::new();
     body.str("stream_id", stream).opt_str("reason", reason);
@@ -425,7 +424,7 @@ pub(crate) fn closed(stream: &str, reason: Option<&str>, (chunks, shed): (u64, u
     JobEvent::Emitted { kind: EventKind::StreamClose, body: body.json() }
 }
 
-/// That a stream breaks off after so many chunks, and so many that were left out.
+/// The event of a stream that failed, with the numbers of its chunks and of its dropped chunks.
 pub(crate) fn failed(stream: &str, (code, message): (&ErrorCode, &str), counts: (u64, u64)) -> JobEvent {
     let mut body = Object::new();
     body.str("stream_id", stream).str("code", code.as_str()).str("message", message);
@@ -442,8 +441,8 @@ fn count(body: &mut Object, (chunks, shed): (u64, u64)) {
     }
 }
 
-/// An event without what only whoever submitted its job may see; `None` if everybody
-/// may see all of it. A digest would tell short texts, so it goes too.
+/// An event without the content that only the submitter of its job may see; `None` if there is no
+/// such content. The digest is removed too, because it would reveal short texts.
 pub(crate) fn redacted(event: &JobEvent) -> Option<JobEvent> {
     let JobEvent::Emitted { kind, body } = event else {
         return None;

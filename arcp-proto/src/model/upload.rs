@@ -1,4 +1,4 @@
-//! Artifacts that do not fit a frame: they come in parts, and are fetched range by range.
+//! Artifacts that do not fit a frame: they arrive in parts, and are fetched in ranges.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -6,39 +6,39 @@ use core::fmt;
 use crate::id::{JobId, WireId};
 use crate::model::artifact::{ArtifactRef, BlobDigest};
 
-/// What a client wants of artifacts besides leaving and releasing them.
+/// Requests about artifacts other than keeping and releasing them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArtifactWish {
     /// The bytes of an artifact.
     Fetch {
         /// The artifact.
         id: WireId,
-        /// Which of them: an extension of ours (RFC §21), as is what follows. `None`: all.
+        /// The range; an extension of ours (RFC §21), as are the other requests. `None`: all bytes.
         range: Option<ByteRange>,
     },
-    /// Some of the bytes of an artifact that is to be.
+    /// A part of an artifact that is to be kept.
     Part(ArtifactPart),
-    /// The parts that have come of these bytes are not wanted any more.
+    /// Drop the parts of these bytes.
     Abandon(BlobDigest),
     /// A listing of artifacts.
     List(ArtifactQuery),
 }
 
-/// Some bytes of an artifact that is to be. Whoever leaves one is known by what it is:
-/// the parts of equal bytes are those of one.
+/// A part of an artifact that is to be kept. An upload is identified by its principal and digest:
+/// parts of equal bytes belong to the same upload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ArtifactPart {
     /// The SHA-256 of all bytes.
     pub digest: BlobDigest,
-    /// How many there are in all.
+    /// The number of all bytes.
     pub size: u64,
-    /// How many come before these. The first part is at 0; parts come in order.
+    /// The number of bytes before this part. The first part is at 0; parts arrive in order.
     pub offset: u64,
-    /// Some of the bytes; none of them to ask how many have come.
+    /// The bytes of this part; empty to ask how many were received.
     pub data: Vec<u8>,
 }
 
-/// Shows no bytes: they may be anything.
+/// Shows no bytes: they may have any value.
 impl fmt::Debug for ArtifactPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ArtifactPart { digest, size, offset, data } = self;
@@ -47,36 +47,36 @@ impl fmt::Debug for ArtifactPart {
     }
 }
 
-/// Some bytes of what is fetched.
+/// A range of the bytes of an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
-    /// How many come before them.
+    /// The number of bytes before it.
     pub offset: u64,
-    /// How many there may be; fewer at the end, or where the runtime gives fewer at once.
+    /// Its longest length; it is shorter at the end, or if the runtime sends less at once.
     pub length: u64,
 }
 
-/// Which artifacts are listed.
+/// A query for artifacts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArtifactQuery {
-    /// Those after this one: what the page before ended with.
+    /// Only those after this one, the `next` of the page before.
     pub after: Option<WireId>,
-    /// Those that the agent of this job has left; `None`: those of the principal.
+    /// Only those that the agent of this job stored; `None`: those of the principal.
     pub job: Option<WireId>,
-    /// How many at most, 1 to 1000; `None`: 100.
+    /// Entries per page, 1 to 1000; `None`: 100.
     pub limit: Option<u64>,
 }
 
-/// What is answered to an [`ArtifactWish`] that was not done already.
+/// Answers to an [`ArtifactWish`] other than [`FetchedArtifact`](super::reply::FetchedArtifact).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArtifactAnswer {
-    /// So many of these bytes have come and are stored.
+    /// The number of bytes that were received and are stored.
     Received {
-        /// The SHA-256 of all.
+        /// The SHA-256 of all bytes.
         digest: BlobDigest,
-        /// How many there are in all.
+        /// The number of all bytes.
         size: u64,
-        /// How many have come.
+        /// The number of bytes received.
         received: u64,
         /// The request it answers.
         request: Option<WireId>,
@@ -94,7 +94,7 @@ impl ArtifactAnswer {
         }
     }
 
-    /// Bytes that it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn weight(&self) -> usize {
         match self {
             ArtifactAnswer::Received { .. } => 0,
@@ -103,28 +103,28 @@ impl ArtifactAnswer {
     }
 }
 
-/// Artifacts, in the order of their ids.
+/// A page of artifacts, in the order of their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArtifactPage {
     /// The request it answers.
     pub request: Option<WireId>,
-    /// They.
+    /// The entries.
     pub artifacts: Vec<ListedArtifact>,
-    /// What the next page comes after; `None`: there is none.
+    /// The `after` of the next page; `None` at the end.
     pub next: Option<WireId>,
 }
 
 /// An artifact in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedArtifact {
-    /// What it is known by, and what it is.
+    /// Its id and description.
     pub artifact: ArtifactRef,
-    /// The job whose agent left it, if one has.
+    /// The job whose agent stored it, if one did.
     pub job: Option<JobId>,
 }
 
 impl ListedArtifact {
-    /// Bytes that it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn weight(&self) -> usize {
         const FIXED: usize = 512;
         FIXED + self.artifact.id.as_str().len() + self.artifact.media_type.as_str().len()

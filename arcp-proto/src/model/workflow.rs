@@ -36,14 +36,14 @@ use crate::model::request::Submit;
 pub(crate) use pointer::{Part, Source};
 pub(crate) use template::{Reference, fill};
 
-/// The agent that a workflow is submitted as, in either family: the runtime runs it itself,
-/// and no host has one of that name.
+/// The agent name under which a workflow is submitted, in either family: the runtime runs it
+/// itself, and no host has an agent of this name.
 pub const AGENT: &str = "arcp.workflow";
-/// The longest id of a step, in bytes: children are known by it.
+/// The longest id of a step, in bytes. Child jobs are identified by it.
 const LONGEST_ID: usize = 64;
-/// The longest that a step waits before it is tried again.
+/// The longest delay before a step is tried again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
-/// What may be said of a step.
+/// The members of a step.
 const MEMBERS: [&str; 11] = [
     "id",
     "tool",
@@ -61,79 +61,78 @@ const MEMBERS: [&str; 11] = [
 /// A graph of steps, checked as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workflow {
-    /// Its steps, as they were given.
+    /// Its steps, in the given order.
     pub steps: Vec<Step>,
-    /// What it works on; `{}` if nothing was said.
+    /// Its input; `{}` if none was given.
     pub input: Json,
 }
 
 /// One step of a workflow: a job of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What it is known by: 1 to 64 letters, digits, `.`, `_` and `-`.
+    /// Its id: 1 to 64 letters, digits, `.`, `_` and `-`.
     pub id: String,
     /// The agent.
     pub tool: AgentRef,
-    /// Its input, with references that are not filled in; `None`: `{}`.
+    /// Its input, with unresolved references; `None`: `{}`.
     pub arguments: Option<Json>,
-    /// The steps that are over before it begins, by where they stand.
+    /// The steps that must end before it begins, as indices.
     pub needs: Vec<usize>,
-    /// What must hold for it to be run.
+    /// The condition under which it runs.
     pub when: Option<Json>,
     /// How often it is tried again.
     pub retry: Retry,
     /// What its failure does.
     pub on_failure: OnFailure,
-    /// What becomes of it when a step that it needs is skipped.
+    /// What happens if a step that it needs is skipped.
     pub on_skipped: OnSkipped,
-    /// What its job may do, within what the workflow may; `None`: nothing.
+    /// The requested lease of its job, within that of the workflow; `None`: none.
     pub lease_request: Option<Json>,
-    /// Bounds of that.
+    /// Bounds of that lease.
     pub lease_constraints: Option<Json>,
     /// The time limit of its job in seconds.
     pub max_runtime: Option<NonZeroU32>,
 }
 
-/// How often a step is tried again that has failed.
+/// The further tries of a step that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// How often at most (0).
+    /// The most further tries (0).
     pub limit: u32,
-    /// How long after the first failure; twice as long after each further one, and an hour
-    /// at most (0 s).
+    /// The delay after the first failure; it doubles after each further one, up to an hour (0 s).
     pub backoff: Duration,
 }
 
-/// What the failure of a step does, after its last try.
+/// What happens when the last try of a step has failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// The workflow fails, and what else of it runs is cancelled.
+    /// The workflow fails, and its other running steps are cancelled.
     #[default]
     Fail,
-    /// Steps that need it go on, as if it had ended.
+    /// Steps that need it continue, as if it had succeeded.
     Continue,
 }
 
-/// What becomes of a step when one that it needs is skipped.
+/// What happens with a step when one that it needs is skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnSkipped {
     /// It is skipped too.
     #[default]
     Skip,
-    /// It is run all the same.
+    /// It runs all the same.
     Run,
 }
 
 impl Retry {
-    /// How long after its try of that number, from 1, a step is tried again.
+    /// The delay after a failed try; `attempt` counts from 1.
     pub fn after(self, attempt: u32) -> Duration {
         let doubled = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
         self.backoff.checked_mul(doubled).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF)
     }
 }
 
-/// The submit of a workflow: an object with its `steps`, or the list of them, and what it
-/// works on. Lease and time limit are those of the whole.
+/// The submit of a workflow: an object with its `steps`, or the list of them, and its input. Lease
+/// and time limit apply to the whole.
 ///
 /// ```
 /// use arcp_proto::{json::Json, model::workflow};
@@ -147,19 +146,19 @@ pub fn submit(workflow: &Json, input: Option<&Json>) -> Submit {
     Submit { input: Some(said.json()), ..Submit::new(agent()) }
 }
 
-/// Whether an agent stands for workflows.
+/// Whether an agent name means a workflow.
 pub(crate) fn is_agent(agent: &AgentRef) -> bool {
     agent.name() == AGENT
 }
 
-/// What a workflow is submitted as.
+/// The agent under which a workflow is submitted.
 pub(crate) fn agent() -> AgentRef {
     AgentRef::parse(AGENT).expect("it is of the grammar")
 }
 
 impl Workflow {
-    /// Checks a graph as a whole: its steps and what they need, pointers and bounds.
-    /// Whether its agents are there its runtime knows.
+    /// Checks a graph as a whole: steps, dependencies, pointers and bounds. Only the runtime knows
+    /// whether its agents exist.
     ///
     /// # Errors
     ///
@@ -185,11 +184,11 @@ impl Workflow {
         Ok(workflow)
     }
 
-    /// What the input of a job of a workflow says: graph and input.
+    /// Splits the input of a workflow's job into graph and input.
     ///
     /// # Errors
     ///
-    /// If it says no graph.
+    /// If there is no graph.
     pub(crate) fn parts(input: Option<&Json>) -> Result<(Json, Option<Json>), Violation> {
         let missing = || wrong("the steps are missing");
         let said = input.ok_or_else(missing)?;
@@ -209,8 +208,7 @@ impl Workflow {
         workflow.above().map(|_| workflow)
     }
 
-    /// Its steps in an order in which each comes after those that it needs, as far as that
-    /// goes, and how deep each stands.
+    /// Its steps, each after those that it needs, with its depth. Steps in a cycle are left out.
     fn order(&self) -> Vec<(usize, usize)> {
         let mut order: Vec<(usize, usize)> = Vec::with_capacity(self.steps.len());
         let mut depths: Vec<Option<usize>> = self.steps.iter().map(|_| None).collect();
@@ -231,12 +229,12 @@ impl Workflow {
         }
     }
 
-    /// How many steps wait for each other in a row at most.
+    /// The length of the longest chain of steps.
     fn depth(&self) -> usize {
         self.order().into_iter().map(|(_, depth)| depth + 1).max().unwrap_or_default()
     }
 
-    /// The steps that each needs, by way of others too.
+    /// For each step, all steps that it needs, directly or through others.
     fn above(&self) -> Result<Vec<BTreeSet<usize>>, Violation> {
         let order = self.order();
         if order.len() < self.steps.len() {
@@ -255,7 +253,7 @@ impl Workflow {
         Ok(above)
     }
 
-    /// A step that waits for itself, of those that are not in an order.
+    /// A step of a cycle, among those that are not in the order.
     fn in_a_cycle(&self, in_order: &BTreeSet<usize>) -> &str {
         let (mut seen, mut at) = (BTreeSet::new(), 0);
         let next = |at: usize| self.steps[at].needs.iter().copied().find(|need| !in_order.contains(need));
@@ -307,8 +305,7 @@ impl Workflow {
     }
 }
 
-/// Whether a condition holds; `value`: what a reference stands for, if there is such a
-/// value.
+/// Whether a condition holds; `value` resolves a reference, if there is such a value.
 pub(crate) fn holds(
     when: &Json,
     value: &mut dyn FnMut(&Reference<'_>) -> Result<Option<String>, String>,
@@ -327,7 +324,7 @@ pub(crate) fn holds(
     let mut from = Object::new();
     from.member(template::FROM, members.get(template::FROM).ok_or_else(|| say.to_string())?);
     from.raw("default", "null");
-    // What is not there is null.
+    // A missing value counts as null.
     let found = fill(&from.done(), &mut |reference| Ok(value(reference)?.unwrap_or_else(|| "null".to_string())))?;
     let same = |other: &str| canonical(&found) == canonical(other);
     Ok(match (members.get("equals"), members.get("not")) {
@@ -350,7 +347,7 @@ struct RetryFields {
 }
 
 impl Workflow {
-    /// Reads a graph, which may have so many steps, if that is said.
+    /// Reads a graph of at most `most` steps, if that is given.
     fn read(graph: &str, input: Option<&Json>, most: Option<usize>) -> Result<Workflow, Violation> {
         let list = |text: &str| -> Result<Vec<String>, Violation> {
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| wrong("`steps` is a list"))?;
@@ -467,12 +464,12 @@ fn of_step(id: &str, why: &str) -> String {
     alloc::format!("`workflow`: step `{id}`: {why}")
 }
 
-/// What is wrong with a step.
+/// The error for a step.
 fn wrong_in(id: &str, why: &str) -> Violation {
     Violation::invalid(of_step(id, why))
 }
 
-/// What is said of a step is refused.
+/// The refusal of a step's member.
 pub(crate) fn refused_in(id: &str, why: Violation) -> Violation {
     Violation { message: of_step(id, &why.message).into(), ..why }
 }
@@ -493,8 +490,9 @@ fn bound(name: &'static str, is: usize, most: usize, of: &str) -> Result<(), Vio
     Err(Violation::exhausted(name, BoundOf::Request, most as u64, why))
 }
 
-/// Whether a step that failed so is tried again, if it may be: what somebody wanted, or
-/// would be refused once more, is not. An agent that fell silent has not said what it is.
+/// Whether a step that failed with this error is tried again, if it has tries left. It is not if
+/// the end was wanted, or another try would be refused too. A lost heartbeat counts as retryable:
+/// the agent has not said otherwise.
 pub(crate) fn is_tried_again(error: &JobError) -> bool {
     if !error.retryable && error.code != ErrorCode::HeartbeatLost {
         return false;

@@ -1,5 +1,4 @@
-//! Where a value of a workflow stands: a JSON Pointer (RFC 6901) into its input and what
-//! its steps have come to.
+//! A JSON Pointer (RFC 6901) to a value of a workflow: in its input, or in the outcome of a step.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -8,15 +7,15 @@ use serde_json::value::RawValue;
 
 use crate::json::Members;
 
-/// The value that a pointer leads to.
+/// A parsed pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) source: Source,
-    /// The members and items that lead from there to the value.
+    /// The members and items from the source to the value.
     path: Vec<String>,
 }
 
-/// What a pointer begins with.
+/// The source in which a pointer begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// `/input`
@@ -25,7 +24,7 @@ pub(crate) enum Source {
     Step(String, Part),
 }
 
-/// Which part of what a step has come to.
+/// A part of the outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Result,
@@ -66,12 +65,11 @@ impl Place {
         Ok(Place { source: Source::Step(path.swap_remove(1), part), path: path_within })
     }
 
-    /// The value, within that of its source; `work`: how many bytes may still be read for
-    /// that.
+    /// The value within that of its source; `work`: how many bytes may still be read.
     ///
     /// # Errors
     ///
-    /// If more would have to be read.
+    /// If more bytes would be read.
     pub(crate) fn within<'a>(&self, source: &'a str, work: &mut usize) -> Result<Option<&'a str>, String> {
         let mut value = source;
         for token in &self.path {
@@ -86,7 +84,7 @@ impl Place {
     }
 }
 
-/// A member or an item of a value.
+/// A member or item of a value.
 fn find<'a>(value: &'a str, token: &str) -> Option<&'a str> {
     let value = value.trim_start();
     if value.starts_with('{') {
@@ -115,7 +113,7 @@ fn decode(token: &str) -> Option<String> {
     Some(out)
 }
 
-/// The beginning of a text of somebody's.
+/// The first 128 characters of a text from a client.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(128).collect()
 }

@@ -1,4 +1,4 @@
-//! Arguments of steps as they are written: JSON in which some values stand for others.
+//! Templates of step arguments: JSON in which objects can be references to other values.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -8,23 +8,23 @@ use serde_json::value::RawValue;
 use super::pointer::{Place, shown};
 use crate::json::{Members, push_string};
 
-/// The member that says where a value comes from.
+/// The member with the pointer of a reference.
 pub(super) const FROM: &str = "$from";
-/// The member whose value stands for itself.
+/// The member whose value is copied without resolving references.
 const VALUE: &str = "$value";
 const DEFAULT: &str = "default";
 
-/// A value that comes from elsewhere.
+/// A reference to another value.
 #[derive(Clone, Debug)]
 pub(crate) struct Reference<'a> {
     pub(crate) pointer: String,
     pub(crate) place: Place,
-    /// What stands there if there is no such value.
+    /// The value that is used if the pointer leads to none.
     pub(crate) default: Option<&'a str>,
 }
 
 impl<'a> Reference<'a> {
-    /// Reads what an object says of a value; `None`: it stands for itself.
+    /// Reads a reference from an object; `None` if the object is not a reference.
     fn of(members: &Members<'a>) -> Result<Option<Reference<'a>>, String> {
         let Some(raw) = members.get(FROM) else {
             return Ok(None);
@@ -39,7 +39,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// Writes a template with what its references stand for.
+/// Writes a template with its references resolved.
 ///
 /// # Errors
 ///
