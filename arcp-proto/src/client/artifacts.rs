@@ -1,4 +1,4 @@
-//! Artifacts that do not fit a frame, and listings, asked for in a [`Session`].
+//! Artifacts that do not fit a frame, and listings, in a [`Session`].
 
 use super::commands::Origin;
 use super::{Handle, Session};
@@ -9,9 +9,8 @@ use crate::model::feature::Feature;
 use crate::model::request::{Command, SessionRequest};
 use crate::model::upload::{ArtifactWish, ByteRange};
 
-/// Sends a part, abandons what has come, or lists artifacts (RFC §16, §21):
-/// `ClientEvent::OfArtifacts` follows, of what is abandoned `ClientEvent::AnswerTaken`, or a
-/// refusal.
+/// Sends a part, drops the parts of an upload, or lists artifacts (RFC §16, §21):
+/// `ClientEvent::OfArtifacts` follows, for dropped parts `ClientEvent::AnswerTaken`, or a refusal.
 ///
 /// # Errors
 ///
@@ -21,8 +20,7 @@ pub fn ask(session: &mut Session<'_>, wish: ArtifactWish) -> Result<Handle, ApiM
     session.client.give(SessionRequest::AboutArtifacts(wish), Origin::Application)
 }
 
-/// Has the runtime keep what has come in parts: `ClientEvent::ArtifactKept` follows, or a
-/// refusal.
+/// Keeps the bytes that arrived in parts: `ClientEvent::ArtifactKept` follows, or a refusal.
 ///
 /// # Errors
 ///
@@ -32,8 +30,8 @@ pub fn keep(session: &mut Session<'_>, terms: ArtifactTerms) -> Result<Handle, A
     session.client.give(Command::KeepParts(terms), Origin::Application)
 }
 
-/// Fetches some of the bytes of an artifact: `ClientEvent::ArtifactFetched` follows, or a
-/// refusal. A runtime that knows no ranges gives all of them.
+/// Fetches a range of an artifact: `ClientEvent::ArtifactFetched` follows, or a refusal. A runtime
+/// that does not support ranges sends all bytes.
 ///
 /// # Errors
 ///

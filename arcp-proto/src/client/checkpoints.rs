@@ -1,4 +1,4 @@
-//! Checkpoints of jobs, asked for in a [`Session`].
+//! Checkpoints of jobs, in a [`Session`].
 
 use super::commands::Origin;
 use super::{Handle, Session};
@@ -8,8 +8,8 @@ use crate::model::checkpoint::{CreateCheckpoint, RestoreCheckpoint};
 use crate::model::feature::Feature;
 use crate::model::request::{Command, SessionRequest};
 
-/// Has the agent of a job make a checkpoint (RFC §19): `ClientEvent::Checkpoint` follows
-/// once it is durable, or a refusal.
+/// Requests a checkpoint of a job (RFC §19): `ClientEvent::Checkpoint` follows once it is durable,
+/// or a refusal.
 ///
 /// # Errors
 ///
@@ -19,9 +19,9 @@ pub fn create(session: &mut Session<'_>, wish: CreateCheckpoint) -> Result<Handl
     session.client.give(Command::CreateCheckpoint(wish), Origin::Application)
 }
 
-/// Runs a job that begins at a checkpoint (RFC §19): `ClientEvent::Submitted` follows, and
-/// what happens in the job, or a refusal. Without a key it is given one here, so that it
-/// runs once however often it is sent.
+/// Submits a job that begins at a checkpoint (RFC §19): `ClientEvent::Submitted` follows, and the
+/// events of the job, or a refusal. Without a key it gets one, so that a retry never runs the job
+/// twice.
 ///
 /// # Errors
 ///

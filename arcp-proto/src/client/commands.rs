@@ -1,5 +1,4 @@
-//! Commands without an answer: each is sent once on every connection until its
-//! answer comes.
+//! Unanswered commands: each is sent once on every connection until its answer arrives.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -16,10 +15,10 @@ pub(super) struct Commands {
     last_handle: u64,
 }
 
-/// A command without an answer.
+/// An unanswered command.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// The message id, the same at every attempt.
+    /// The message id, the same for every attempt.
     pub(super) id: ulid::Ulid,
     pub(super) request: Request,
     /// Whether it was sent on the present connection.
@@ -27,21 +26,20 @@ pub(super) struct Pending {
     pub(super) origin: Origin,
 }
 
-/// Who gave a command.
+/// The origin of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Application,
-    /// The application, a submit with a key that it chose: that may have been
-    /// used.
+    /// The application: a submit with a key that it chose, and may have used before.
     ApplicationWithKey,
-    /// This client, for itself.
+    /// The client itself.
     Client,
-    /// The same: a job was handed over, and may be shown here still, or from now on.
+    /// The client itself: it asks whether a job that was handed over is shown to its session.
     Handoff,
 }
 
 impl Pending {
-    /// Whether the application waits for its answer.
+    /// Whether the application expects its answer.
     pub(super) fn is_asked(&self) -> bool {
         match self.origin {
             Origin::Application | Origin::ApplicationWithKey => true,
@@ -51,11 +49,11 @@ impl Pending {
 }
 
 impl Commands {
-    /// Adds a command, to be sent.
+    /// Adds a command, which is not sent yet.
     ///
     /// # Errors
     ///
-    /// `TooManyPending`, if `limit` commands wait.
+    /// `TooManyPending`, if `limit` commands are unanswered.
     pub(super) fn add(
         &mut self,
         id: ulid::Ulid,
@@ -76,14 +74,14 @@ impl Commands {
         self.pending.clear();
     }
 
-    /// There is a new connection: everything is to be sent once more.
+    /// On a new connection every command is sent again.
     pub(super) fn send_again(&mut self) {
         for pending in self.pending.values_mut() {
             pending.sent = false;
         }
     }
 
-    /// What was not sent on this connection; it is now.
+    /// Takes the commands that were not sent on this connection, and marks them as sent.
     pub(super) fn take_unsent(&mut self) -> Vec<(ulid::Ulid, Request)> {
         let unsent = self.pending.values_mut().filter_map(|pending| {
             let sent = core::mem::replace(&mut pending.sent, true);
@@ -92,8 +90,7 @@ impl Commands {
         unsent.collect()
     }
 
-    /// Takes the command an answer belongs to: the one it names, else the
-    /// oldest of its kind.
+    /// Takes the command that was answered: the named one, or else the oldest that matches.
     pub(super) fn answered(
         &mut self,
         named: Option<Handle>,
@@ -106,21 +103,21 @@ impl Commands {
         Some((handle, self.pending.remove(&handle)?))
     }
 
-    /// The command that an answer names, or whose id it bears: some runtimes
-    /// answer under the id of the request.
+    /// The command that an answer names, or whose id it has: some runtimes answer under the id of
+    /// the request.
     pub(super) fn request_of(&self, request: Option<&WireId>, id: &WireId) -> Option<Handle> {
         self.named(request).or_else(|| self.named(Some(id)))
     }
 
-    /// The command of this message id.
+    /// The command with this message id.
     pub(super) fn named(&self, request: Option<&WireId>) -> Option<Handle> {
         let id = request?.message_ulid()?;
         let found = self.pending.iter().find(|(_, pending)| pending.id == id);
         found.map(|(handle, _)| *handle)
     }
 
-    /// Takes what is answered by that it is done: the command that a reply names, or
-    /// the oldest answer to a question, or interrupt, if it names none.
+    /// Takes a command whose answer says only that it is done: the one that the answer names, or
+    /// else the oldest answer to a question, interrupt or stream request.
     pub(super) fn take_done(&mut self, request: Option<&WireId>) -> Option<(Handle, Pending)> {
         let is_answer = |request: &Request| {
             matches!(request, Request::Command(Command::Answer(_) | Command::Interrupt(_) | Command::Stream(_)))
@@ -147,14 +144,14 @@ impl Commands {
         self.answered(named, is_answer)
     }
 
-    /// Takes the largest that was sent, and its size.
+    /// Takes the largest command that was sent, with its size.
     pub(super) fn take_largest(&mut self, size: impl Fn(&Pending) -> usize) -> Option<(usize, Handle, Pending)> {
         let sent = self.pending.iter().filter(|(_, pending)| pending.sent);
         let (bytes, handle) = sent.map(|(handle, pending)| (size(pending), *handle)).max_by_key(|(bytes, _)| *bytes)?;
         Some((bytes, handle, self.pending.remove(&handle)?))
     }
 
-    /// Takes every cancel, with what it cancels.
+    /// Takes every cancel, with the id of its target.
     pub(super) fn take_cancels(&mut self) -> Vec<(Handle, WireId)> {
         let is_cancel =
             |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Command(Command::Cancel(_)));
@@ -165,29 +162,29 @@ impl Commands {
         taken.collect()
     }
 
-    /// A job has ended: some runtimes answer a cancel by that alone.
+    /// Drops the cancels of a job that has ended: some runtimes answer a cancel by the end alone.
     pub(super) fn drop_cancels_of(&mut self, job: &WireId) {
         self.pending
             .retain(|_, pending| !matches!(&pending.request, Request::Command(Command::Cancel(cancel)) if cancel.target.id() == job));
     }
 
-    /// How many submits of the application wait: each may bring a job.
+    /// The number of unanswered submits of the application: each may add a job.
     pub(super) fn submits(&self) -> usize {
         self.pending.values().filter(|pending| pending.is_asked() && is_submit(&pending.request)).count()
     }
 
-    /// Whether the acceptance of a job may still come.
+    /// Whether a submit is unanswered.
     pub(super) fn awaits_acceptance(&self) -> bool {
         self.pending.values().any(|pending| is_submit(&pending.request))
     }
 
-    /// Whether it is not known yet if a job was handed over to this session.
+    /// Whether the client has asked if this job is shown to its session, and has no answer.
     pub(super) fn is_taking(&self, job: &WireId) -> bool {
         let takes = |pending: &Pending| pending.origin == Origin::Handoff && pending.request.job() == Some(job);
         self.pending.values().any(takes)
     }
 
-    /// The same of any job.
+    /// Whether that holds for any job.
     pub(super) fn is_taking_any(&self) -> bool {
         self.pending.values().any(|pending| pending.origin == Origin::Handoff)
     }

@@ -1,4 +1,4 @@
-//! Jobs a client follows, and results put together from pieces.
+//! Jobs that a client follows, and results that are assembled from chunks.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
@@ -13,19 +13,18 @@ use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
 use crate::model::request::{Submit, Watch};
 use crate::time::UtcMs;
 
-/// One job whose events are wanted until its end.
+/// A job whose events the client follows until its end.
 #[derive(Debug)]
 pub(super) struct Follow {
-    /// The submit that made it, if it was ours: sent again, it brings the
-    /// job back to a new session.
+    /// The submit that made it, if this client sent it: repeating it in a new session claims the
+    /// job by its key.
     pub(super) submit: Option<Submit>,
-    /// Events seen; while nothing is withheld, the job's own count.
+    /// The number of events received; equals the job's own count unless some were withheld.
     pub(super) events: u64,
     pub(super) assembly: Assembly,
-    /// Whether its key is to be sent again once the runtime shows that it
-    /// still knows the job.
+    /// Whether to claim the job by its key once the runtime has shown that it still has the job.
     reclaim: bool,
-    /// Whether the runtime has said that it shows the job to this session.
+    /// Whether the runtime has confirmed that it shows the job to this session.
     pub(super) confirmed: bool,
 }
 
@@ -35,14 +34,14 @@ impl Follow {
     }
 }
 
-/// All of them, and the events of jobs whose acceptance has not come.
+/// All followed jobs, and the events that came before the acceptance of their job.
 #[derive(Debug, Default)]
 pub(super) struct FollowedJobs {
     by_id: BTreeMap<WireId, Follow>,
     early: Vec<Early>,
 }
 
-/// An event of a job whose acceptance has not come.
+/// An event that came before the acceptance of its job.
 #[derive(Debug)]
 pub(super) struct Early {
     pub(super) job: WireId,
@@ -72,7 +71,7 @@ impl FollowedJobs {
         self.by_id.get_mut(job)
     }
 
-    /// Follows a job, if that was not done before.
+    /// Follows a job, if it is not followed already.
     pub(super) fn follow(&mut self, job: WireId) -> &mut Follow {
         self.by_id.entry(job).or_insert_with(Follow::new)
     }
@@ -81,17 +80,17 @@ impl FollowedJobs {
         self.by_id.remove(job)
     }
 
-    /// A job was not watched: it is not followed any more, unless the runtime
-    /// has said that it shows it to this session.
+    /// Stops following a job whose watch was refused, unless the runtime has confirmed that it
+    /// shows the job to this session.
     pub(super) fn remove_unconfirmed(&mut self, job: &WireId) {
         if self.by_id.get(job).is_some_and(|follow| !follow.confirmed) {
             self.by_id.remove(job);
         }
     }
 
-    /// The session is a new one: each job is to be watched from where it was
-    /// left. A key is sent again only for a job the runtime still knows: one
-    /// that lost its memory must not run it a second time.
+    /// In a new session, each job is watched from its last received event on. Its key is sent again
+    /// only once the runtime shows that it still has the job: a runtime that lost its memory must
+    /// not run it twice.
     pub(super) fn bring_over(&mut self) -> Vec<Watch> {
         self.early.clear();
         let jobs = self.by_id.iter_mut().map(|(job, follow)| {
@@ -101,8 +100,8 @@ impl FollowedJobs {
         jobs.collect()
     }
 
-    /// The runtime has kept the events after this one only. Gives what to watch,
-    /// and how many are missed, if any are.
+    /// Skips events that the runtime has deleted: it keeps those after `kept`. Returns the watch to
+    /// send and the number of missed events, if there are any.
     pub(super) fn skip_to(&mut self, job: &WireId, kept: u64) -> Option<(Watch, u64)> {
         let follow = self.by_id.get_mut(job)?;
         let missed = kept.checked_sub(follow.events).filter(|missed| *missed > 0)?;
@@ -110,8 +109,8 @@ impl FollowedJobs {
         Some((Watch { job: job.clone(), after: Some(kept), history: Some(true) }, missed))
     }
 
-    /// The runtime shows a job, up to an event. Gives the submit that made it, if
-    /// that is to be sent again.
+    /// Notes that the runtime shows a job, from this event on. Returns the submit to repeat, if the
+    /// job is to be claimed.
     pub(super) fn confirm(&mut self, job: &WireId, from: u64) -> Option<Submit> {
         let follow = self.by_id.get_mut(job)?;
         follow.events = follow.events.max(from);
@@ -119,11 +118,11 @@ impl FollowedJobs {
         core::mem::take(&mut follow.reclaim).then(|| follow.submit.clone())?
     }
 
-    /// Keeps an event until the acceptance of its job comes.
+    /// Keeps an event until the acceptance of its job arrives.
     ///
     /// # Errors
     ///
-    /// If `limit` are kept: none is now. Gives the first number among them.
+    /// If `limit` events are kept: all are dropped. Returns their first sequence number.
     pub(super) fn keep_early(&mut self, early: Early, limit: usize) -> Result<(), Option<u64>> {
         if self.early.len() < limit {
             self.early.push(early);
@@ -134,41 +133,41 @@ impl FollowedJobs {
         Err(first)
     }
 
-    /// The first number among what is kept until an acceptance comes.
+    /// The first sequence number of the events that wait for an acceptance.
     pub(super) fn first_early(&self) -> Option<u64> {
         self.early.iter().filter_map(|early| early.seq).min()
     }
 
-    /// Follows a job that was handed over to this session: what came of it since that
-    /// was said waits, and begins with the event of this number.
+    /// Follows a job that was handed over to this session; its kept events begin with the one of
+    /// this number.
     pub(super) fn take(&mut self, job: WireId, first: u64) {
         let follow = self.follow(job);
         follow.events = first.saturating_sub(1);
         follow.confirmed = true;
     }
 
-    /// What waits of a job.
+    /// The kept events of a job.
     pub(super) fn early_of(&self, job: &WireId) -> impl Iterator<Item = &JobEvent> {
         self.early.iter().filter(move |early| early.job == *job).map(|early| &early.event)
     }
 
-    /// What came before the acceptance of a job.
+    /// Takes the kept events of a job.
     pub(super) fn take_early(&mut self, job: &WireId) -> Vec<Early> {
         self.early.extract_if(.., |early| early.job == *job).collect()
     }
 
-    /// No acceptance comes any more.
+    /// Drops the kept events, because no acceptance is outstanding.
     pub(super) fn drop_early(&mut self) {
         self.early.clear();
     }
 }
 
-/// A result in the making.
+/// A result that is being assembled.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     result_id: Option<String>,
     bytes: Vec<u8>,
-    /// Where each piece begins.
+    /// The offset of each chunk.
     starts: Vec<usize>,
     binary: bool,
     closed: bool,
@@ -176,8 +175,7 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Takes one piece. Pieces come in order; one that came before may come
-    /// again if it is the same.
+    /// Adds a chunk. Chunks arrive in order; an earlier one may be repeated if it is the same.
     pub(super) fn take(&mut self, chunk: &ResultChunk, limit: usize) {
         if self.broken.is_none() {
             self.broken = self.add(chunk, limit).err();
@@ -217,13 +215,13 @@ impl Assembly {
         Ok(())
     }
 
-    /// The result, as the terminal says it is.
+    /// The result, as the terminal describes it.
     pub(super) fn finish(self, result: Option<&JobResult>) -> ResultData {
         let broken = |why: String| ResultData::Broken { why };
         let pieces = !self.starts.is_empty();
         match result {
             None => ResultData::None,
-            // A published runtime ends every streamed result so: it names none.
+            // A published runtime ends every streamed result like this: it names no result.
             Some(JobResult::Inline(json)) if pieces && json.as_str() == "null" => match self.broken {
                 Some(why) => broken(why),
                 None if !self.closed => broken("the last piece is missing".to_string()),
@@ -233,7 +231,7 @@ impl Assembly {
             Some(JobResult::Inline(json)) => ResultData::Inline(json.clone()),
             Some(JobResult::Stored(_)) if pieces => broken("a result is an artifact after pieces of one".to_string()),
             Some(JobResult::Stored(stored)) => ResultData::Stored(stored.clone()),
-            // Without any piece, the inline copy is what this client can use.
+            // Without any chunk, only the inline copy is available.
             Some(JobResult::Streamed { inline: Some(json), .. }) if !pieces => ResultData::Inline(json.clone()),
             Some(JobResult::Streamed { result_id, size, .. }) => {
                 let named = self.result_id.as_ref().is_none_or(|id| id == result_id);

@@ -1,8 +1,8 @@
-//! Jobs that are handed over: to this session, or from under it.
+//! Jobs that are handed over to or from this session.
 //!
-//! That a job was handed over is said on it, to whoever sees it then: those who see it
-//! no longer, those who still do, and the one who has it now. Who this client is, it
-//! does not know: it asks for the job, and the runtime says.
+//! The event of a handoff reaches all sessions that see the job then: the former owner, watchers
+//! and the new owner. The client does not know which of them it is. So it asks to watch the job,
+//! and the answer tells.
 
 use super::Client;
 use super::commands::Origin;
@@ -22,7 +22,7 @@ pub(super) fn is_of(event: &JobEvent) -> bool {
     body.members().is_ok_and(|members| members.get_str("phase").as_deref() == Some("handed_over"))
 }
 
-/// The number that such an event has among those of its job.
+/// The job's own number of such an event.
 fn number_of(event: &JobEvent) -> Option<u64> {
     let JobEvent::Emitted { body, .. } = event else {
         return None;
@@ -30,31 +30,31 @@ fn number_of(event: &JobEvent) -> Option<u64> {
     body.members().ok()?.get("last_event_seq")?.parse().ok()
 }
 
-/// A job was handed over: asks whether it is shown to this session.
+/// Asks whether a job that was handed over is shown to this session.
 pub(super) fn ask(client: &mut Client, job: &WireId) {
     let features = client.identity.as_ref().map(|me| me.features).unwrap_or_default();
     let may_take = features.has(Feature::AgentHandoff) && client.followed.len() < client.config.limits.followed;
     let concerned = features.has(Feature::WatchJobs) && (client.followed.has(job) || may_take);
     if concerned && !client.commands.is_taking(job) {
         let watch = Watch { job: job.clone(), after: None, history: Some(false) };
-        // Without room for it the job is left as it is: it stays its owner's.
+        // If there is no room for the request, the job keeps its owner, and is not followed here.
         let _ = client.give(Command::Watch(watch), Origin::Handoff);
     }
 }
 
-/// Whether it makes no difference that a job is refused: it is another session's now and
-/// was not followed here, or the runtime could not say.
+/// Whether a refusal changes nothing: the job belongs to another session and was not followed here,
+/// or the runtime could not tell.
 pub(super) fn is_passed_over(client: &Client, job: &WireId, refusal: &Refusal) -> bool {
     !client.followed.has(job) || refusal.code != ErrorCode::JobNotFound
 }
 
-/// The runtime shows a job that was handed over.
+/// Handles the answer that a job which was handed over is shown to this session.
 pub(super) fn on_shown(client: &mut Client, watching: Watching) {
     let job = watching.job.clone();
     if client.followed.has(&job) {
         return;
     }
-    // If its session was lost meanwhile, what comes is what comes from now on.
+    // If the session was lost meanwhile, no events are kept, and later ones follow.
     let first = client.followed.early_of(&job).find_map(number_of).unwrap_or(watching.from + 1);
     client.followed.take(job.clone(), first);
     client.tell(ClientEvent::Taken { watching });

@@ -1,4 +1,4 @@
-//! What goes into a client and what comes out of it.
+//! The configuration, inputs and outputs of a client.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -28,29 +28,29 @@ use crate::wire::Family;
 pub struct ClientConfig {
     /// The program's name and version.
     pub client: ClientInfo,
-    /// How it proves who it is.
+    /// The credential that it presents.
     pub credential: Credential,
-    /// What it offers.
+    /// The features that it offers.
     pub features: Features,
-    /// The wire family it speaks.
+    /// The wire family that it speaks.
     pub family: Family,
-    /// Namespaces of extensions it speaks.
+    /// Namespaces of the extensions that it supports.
     pub extensions: Vec<String>,
-    /// A session that another client left, to go on with; if that cannot be, a
-    /// new one is opened.
+    /// A session of another client to resume; if that is not possible, a new one is opened.
     pub resume: Option<ResumeClaim>,
     /// How long connecting and opening a session may take.
     pub open_timeout: Duration,
-    /// How long after a loss to go on trying; `None`: for ever.
+    /// How long after a loss the client keeps trying; `None`: for ever.
     pub give_up_after: Option<Duration>,
     /// The longest pause between two attempts.
     pub longest_pause: Duration,
-    /// Every bound.
+    /// The bounds.
     pub limits: ClientLimits,
 }
 
 impl ClientConfig {
-    /// Everything on offer, ten seconds to open, a minute of attempts.
+    /// A configuration with all features, ten seconds to open a session, and a minute of attempts
+    /// after a loss.
     pub fn new(name: &str, version: &str, credential: Credential) -> ClientConfig {
         ClientConfig {
             client: ClientInfo { name: name.into(), version: version.into() },
@@ -91,7 +91,7 @@ impl ClientConfig {
         }
     }
 
-    /// The proof a runtime asks for, if there is one.
+    /// The proof for a challenge, if the credential has one.
     pub(super) fn proof(&self, nonce: Option<String>) -> Option<Proof> {
         let response = match &self.credential {
             Credential::Bearer(token) | Credential::Other { token, .. } => token.clone(),
@@ -116,19 +116,18 @@ impl ClientConfig {
 /// The bounds of a [`super::Client`].
 #[derive(Clone, Debug)]
 pub struct ClientLimits {
-    /// Commands waiting for an answer (256). More: `ApiMisuse`.
+    /// Unanswered commands (256). More: `ApiMisuse`.
     pub pending: usize,
-    /// Largest inbound frame in bytes (16 MiB). Larger: the connection is
-    /// given up and resumed.
+    /// Bytes of an inbound frame (16 MiB). Larger: the connection is closed and the session
+    /// resumed.
     pub frame_bytes: usize,
-    /// Largest result put together from pieces, in bytes (256 MiB). Larger:
-    /// the result is reported as broken; its pieces were delivered.
+    /// Bytes of a result assembled from chunks (256 MiB). Larger: the result is reported as broken;
+    /// its chunks were delivered.
     pub result_bytes: usize,
-    /// Jobs followed at once, submits without an answer among them (4,096).
-    /// More: the command is refused.
+    /// Jobs followed at once, including unanswered submits (4,096). More: the command is refused.
     pub followed: usize,
-    /// Events kept while the acceptance of their job has not come (16,384).
-    /// More: the connection is given up and they are asked for again.
+    /// Events kept that came before the acceptance of their job (16,384). More: the connection is
+    /// closed, and they are requested again.
     pub early: usize,
     /// Processed events after which an acknowledgement is sent (64).
     pub ack_every: u64,
@@ -147,12 +146,12 @@ impl Default for ClientLimits {
     }
 }
 
-/// Something that happened outside.
+/// An input of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientInput {
-    /// The transport asked for by [`ClientOutput::Connect`] is open.
+    /// The transport that [`ClientOutput::Connect`] requested is open.
     Connected,
-    /// It could not be opened.
+    /// The transport could not be opened.
     ConnectFailed {
         /// Why, for a person.
         why: String,
@@ -162,85 +161,85 @@ pub enum ClientInput {
         /// The bytes, unchecked.
         frame: Vec<u8>,
     },
-    /// A binary message arrived: bytes that a frame announced (RFC §11.3), or a frame
+    /// A binary message arrived: a sidecar, whose bytes a frame announced (RFC §11.3), or a frame
     /// in UTF-8.
     ReceivedBinary {
         /// The message, unchecked.
         message: Vec<u8>,
     },
-    /// The transport is gone because a frame of ours was too large for the
-    /// runtime: a WebSocket closed with 1009.
+    /// The transport was closed because a frame of this client was too large for the runtime: a
+    /// WebSocket closed with 1009.
     TooLarge {
-        /// What the runtime said.
+        /// The reason that the runtime gave.
         why: String,
     },
-    /// The transport is gone.
+    /// The transport was closed.
     Disconnected {
         /// Why, for a person.
         why: String,
     },
-    /// Time has passed, and everything was handed over that had arrived by then.
+    /// Time has passed, and everything that had arrived by then was handed over.
     Tick,
 }
 
-/// Something to be done outside, in the order given.
+/// An output of a client. Outputs are performed in order.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a box would cost an allocation for every event")]
 pub enum ClientOutput {
-    /// Open a transport; answer with `Connected` or `ConnectFailed`.
+    /// Open a transport; its outcome is the input `Connected` or `ConnectFailed`.
     Connect,
     /// Write one frame.
     Send {
         /// Valid JSON text without a line end.
         frame: String,
     },
-    /// Write one binary message: the bytes that the frame before it announces. Over
-    /// a transport that has no such messages [`Feature::Sidecars`] is not to be offered.
+    /// Write one binary message: the sidecar that the frame before it announces. On a transport
+    /// without such messages, [`Feature::Sidecars`] must not be offered.
     SendSidecar {
         /// The message.
         message: Vec<u8>,
     },
-    /// Close the transport after writing what was given before. It counts as
-    /// gone from here on.
+    /// Close the transport once all earlier frames are written. The client counts it as closed from
+    /// here on.
     Disconnect,
-    /// Tell the application.
+    /// Inform the application.
     Event(ClientEvent),
 }
 
-/// A command that was given. Its answer carries the same number.
+/// The number of a command. Its answer carries the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub u64);
 
-/// Something the application wants to know.
+/// An event for the application.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientEvent {
-    /// The session is open; commands can be given.
+    /// The session is open; commands are sent.
     Accepted {
         /// The session.
         session: WireId,
-        /// What both sides may use.
+        /// The features that both sides offer.
         features: Features,
-        /// The agents on offer.
+        /// The agents of the runtime.
         agents: Vec<AgentEntry>,
-        /// The runtime program.
+        /// The name and version of the runtime program.
         runtime: ClientInfo,
-        /// By which it is known again, as it says.
+        /// The fingerprint that the runtime declares.
         fingerprint: Option<String>,
-        /// What it said it can do, as sent, with what nobody here knows.
+        /// The capabilities of the runtime, as sent, including unknown ones.
         capabilities: Json,
-        /// Whether it is the earlier session, back again.
+        /// Whether it is the earlier session, resumed.
         resumed: bool,
     },
     /// The connection was lost; another attempt follows.
     Reconnecting {
-        /// Which attempt, from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
-        /// After which pause.
+        /// The pause before it.
         after: Duration,
-        /// What happened.
+        /// Why the connection was lost.
         why: String,
     },
-    /// The session is over.
+    /// The session has ended.
     Ended(SessionEnd),
     /// A job was accepted.
     Submitted {
@@ -249,7 +248,7 @@ pub enum ClientEvent {
         /// The acceptance.
         accepted: Accepted,
     },
-    /// A job is being watched.
+    /// The answer to a watch.
     Watching {
         /// The command.
         handle: Handle,
@@ -263,15 +262,16 @@ pub enum ClientEvent {
         /// The page.
         page: JobPage,
     },
-    /// A cancel was taken; the end of what it is aimed at follows.
+    /// A cancel was accepted; the end of its target follows.
     CancelTaken {
-        /// The command, if it was ours.
+        /// The command, if this client sent it.
         handle: Option<Handle>,
-        /// The job, stream or schedule.
+        /// The id of the target: a job, stream or schedule.
         job: WireId,
     },
-    /// An answer to a question counts, an interrupt is kept for its agent, an artifact is
-    /// released, or a schedule is paused or goes on.
+    /// A command was executed and has no other answer: an answer to a question was taken, an
+    /// interrupt or a part of a stream was accepted, an artifact was released, a schedule was
+    /// paused or resumed.
     AnswerTaken {
         /// The command.
         handle: Handle,
@@ -283,32 +283,32 @@ pub enum ClientEvent {
         /// The page.
         page: SessionPage,
     },
-    /// Bytes are kept.
+    /// An artifact is kept.
     ArtifactKept {
         /// The command.
         handle: Handle,
-        /// What they are known by.
+        /// The artifact.
         artifact: ArtifactRef,
     },
-    /// The bytes of an artifact.
+    /// A fetched artifact, or a range of it.
     ArtifactFetched {
         /// The command.
         handle: Handle,
-        /// The artifact.
+        /// The artifact with its bytes.
         fetched: FetchedArtifact,
     },
-    /// What was asked about artifacts besides.
+    /// Another answer about artifacts.
     OfArtifacts {
         /// The command.
         handle: Handle,
         /// The answer.
         answer: ArtifactAnswer,
     },
-    /// A schedule is kept.
+    /// A schedule was accepted.
     Scheduled {
         /// The command.
         handle: Handle,
-        /// What it is known by, and its next time.
+        /// Its id and next time.
         scheduled: Scheduled,
     },
     /// A page of schedules.
@@ -318,25 +318,25 @@ pub enum ClientEvent {
         /// The page.
         page: SchedulePage,
     },
-    /// A checkpoint that was asked for is kept.
+    /// A requested checkpoint is kept.
     Checkpoint {
         /// The command.
         handle: Handle,
-        /// It.
+        /// The checkpoint.
         checkpoint: CheckpointRef,
     },
     /// A token was issued for a job.
     Token {
         /// The command.
         handle: Handle,
-        /// It.
+        /// The token.
         issued: IssuedToken,
     },
     /// The checkpoints of a job.
     Checkpoints {
         /// The command.
         handle: Handle,
-        /// Them.
+        /// The checkpoints.
         list: CheckpointList,
     },
     /// A session was taken from its client.
@@ -344,69 +344,68 @@ pub enum ClientEvent {
         /// The command.
         handle: Handle,
     },
-    /// A job is somebody else's. If it is not shown to this session any more,
-    /// [`Refused`](Self::Refused) says so of the job.
+    /// A job was handed over to another owner. If this session is not shown it any more,
+    /// [`Refused`](Self::Refused) follows for the job.
     HandedOver {
         /// The command.
         handle: Handle,
     },
-    /// A job was handed over to this session, which offered that by
-    /// [`Feature::AgentHandoff`]. It may be cancelled here, and what happens in it
-    /// follows, beginning with that it was handed over.
+    /// A job was handed over to this session, which offered [`Feature::AgentHandoff`]. The session
+    /// may cancel it. Its events follow, beginning with that of the handoff.
     Taken {
         /// The job.
         watching: Watching,
     },
-    /// What was to be said back was.
+    /// The answer to an echo.
     Echoed {
         /// The command.
         handle: Handle,
-        /// What was said.
+        /// The nonce of the request.
         nonce: Option<String>,
     },
-    /// The runtime's application sent a message of an extension of
-    /// [`ClientConfig::extensions`]: once, or never if it could not be sent then.
+    /// A message of an extension of [`ClientConfig::extensions`], from the application of the
+    /// runtime. It is sent once at most: never if it could not be sent at once.
     Extension(Extension),
     /// A command was refused.
     Refused {
-        /// The command; `None` if the runtime did not say which.
+        /// The command; `None` if the runtime named none.
         handle: Option<Handle>,
-        /// What it said.
+        /// The refusal.
         refusal: Refusal,
     },
-    /// The session was lost, and so were events of a job: the runtime no longer
-    /// keeps them. Those after them follow.
+    /// Events of a job were missed: the session was lost, and the runtime has deleted them. Later
+    /// events follow.
     Missed {
         /// The job.
         job: WireId,
-        /// How many.
+        /// The number of missed events.
         events: u64,
     },
-    /// The runtime sent a message that makes no sense; it was passed over.
+    /// The runtime sent a message that cannot be read; it was ignored.
     Unreadable {
         /// What is wrong with it.
         why: String,
     },
-    /// Something happened in a job.
+    /// An event of a job.
     Job {
         /// The job.
         job: WireId,
-        /// Its number in the session; 0 if the runtime gave none.
+        /// Its number in the session's stream; 0 if the runtime gave none.
         seq: u64,
         /// When it happened, if the runtime said so.
         at: Option<UtcMs>,
-        /// What.
+        /// The event.
         event: JobEvent,
     },
     /// A job ended.
     JobEnded {
         /// The job.
         job: WireId,
-        /// Its number in the session; 0 if the runtime gave none.
+        /// Its number in the session's stream; 0 if the runtime gave none.
         seq: u64,
         /// How it ended.
         terminal: Terminal,
-        /// Its result, put together.
+        /// Its assembled result.
         result: ResultData,
     },
 }
@@ -414,39 +413,39 @@ pub enum ClientEvent {
 /// The result of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResultData {
-    /// There is none.
+    /// No result.
     None,
-    /// JSON, in the last frame.
+    /// JSON, in the terminal event.
     Inline(Json),
-    /// Bytes, put together from pieces.
+    /// Bytes, assembled from chunks.
     Streamed {
         /// The bytes.
         bytes: Vec<u8>,
-        /// Whether they were sent as text.
+        /// Whether the chunks were text.
         text: bool,
     },
-    /// An artifact that the agent has left, which is fetched by its id.
+    /// An artifact that the agent stored, which is fetched by its id.
     Stored(Box<ArtifactRef>),
-    /// Pieces are missing or contradict each other.
+    /// Chunks are missing or contradict each other.
     Broken {
         /// What is wrong.
         why: String,
     },
 }
 
-/// Why a session is over.
+/// Why a session has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionEnd {
     /// The application closed it.
     #[error("the session was closed")]
     Closed,
-    /// The runtime closed it.
+    /// The runtime closed it, for this reason.
     #[error("the runtime closed the session: {0}")]
     Goodbye(String),
-    /// The runtime did not accept it.
+    /// The runtime refused it.
     #[error("the runtime refused the session: {}", .0.message)]
     Denied(Refusal),
-    /// No connection could be made for too long.
+    /// No connection could be made for too long; with the reason of the last failure.
     #[error("the connection was lost for good: {0}")]
     Lost(String),
 }

@@ -1,4 +1,4 @@
-//! Tokens of jobs, asked for and exchanged in a [`Session`].
+//! Issuing and exchanging tokens of jobs, in a [`Session`].
 
 use super::commands::Origin;
 use super::{Handle, Session};
@@ -8,8 +8,8 @@ use crate::model::feature::Feature;
 use crate::model::job_token::ExchangeToken;
 use crate::model::request::Command;
 
-/// Has a token issued for a job that this session submitted, or its principal:
-/// `ClientEvent::Token` follows, or a refusal.
+/// Requests a token for a job of this session or its principal: `ClientEvent::Token` follows, or a
+/// refusal.
 ///
 /// # Errors
 ///
@@ -19,8 +19,8 @@ pub fn issue(session: &mut Session<'_>, job: WireId) -> Result<Handle, ApiMisuse
     session.client.give(Command::IssueToken { job }, Origin::Application)
 }
 
-/// Gives a token for the rest of its job: `ClientEvent::Watching` follows, and what happens
-/// in the job, or a refusal. The session may cancel the job from then on.
+/// Exchanges a token for the rest of its job: `ClientEvent::Watching` follows, and the events of
+/// the job, or a refusal. From then on the session may cancel the job.
 ///
 /// # Errors
 ///

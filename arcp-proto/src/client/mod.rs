@@ -1,4 +1,4 @@
-//! The client: the other side, with the same discipline.
+//! The client: the peer of a runtime, also without IO.
 
 pub mod artifacts;
 pub mod checkpoints;
@@ -46,26 +46,24 @@ use commands::{Commands, Origin, Pending};
 use follow::FollowedJobs;
 use reconnector::{ReconnectState, Reconnector};
 
-/// How long a session is open before a loss counts as the first.
+/// How long a session must stay open for its loss to count as a first failure.
 const STEADY: Duration = Duration::from_secs(5);
-/// How many connections a runtime may close without an answer to the hello
-/// before that is the end.
+/// How many connections in a row a runtime may close without answering the hello before the client
+/// gives up.
 const UNANSWERED: u32 = 3;
 /// How long processed events may stay unacknowledged.
 const ACK_DELAY: Duration = Duration::from_secs(1);
 
 /// An ARCP client without IO.
 ///
-/// The contract is that of [`crate::runtime::Runtime`]: `handle` takes what
-/// happened and never fails, `poll_output` gives what to do in one order,
-/// `next_deadline` says when to call again, and a [`ClientInput::Tick`] says that
-/// everything was handed over that had arrived by its `now`. Commands are given on
-/// a [`Session`], which exists only once a session was accepted.
+/// The contract is that of [`crate::runtime::Runtime`]: `handle` takes one input and never fails,
+/// `poll_output` gives the next thing to do, in order, and `next_deadline` says when to call again.
+/// A [`ClientInput::Tick`] says that everything that had arrived by its `now` was handed over.
+/// Commands are given on a [`Session`], which exists only once a session was accepted.
 ///
-/// After a loss the client connects again by itself, resumes its session
-/// and, where that is no longer possible, opens a new one and brings its
-/// jobs over by their keys: an application sees its events once and in
-/// order, whatever happens to the connection.
+/// After a loss the client reconnects by itself and resumes its session. If that is not possible,
+/// it opens a new session, watches its jobs there, and claims them by their keys. The application
+/// sees each event once and in order, whatever happens to the connection.
 ///
 /// ```
 /// use arcp_proto::client::{Client, ClientConfig, ClientInput, ClientOutput};
@@ -86,54 +84,54 @@ const ACK_DELAY: Duration = Duration::from_secs(1);
 pub struct Client {
     config: ClientConfig,
     now: Now,
-    /// Everything that had arrived by then was handed over.
+    /// The time up to which all arrivals were handed over.
     heard: Timestamp,
     entropy: Entropy,
     reconnector: Reconnector,
     identity: Option<Identity>,
-    /// The session of another client, until it was claimed.
+    /// The session of another client that is to be resumed, until it is.
     left: Option<ResumeClaim>,
-    /// The session that was opened to claim the earlier one on it.
+    /// The session that was opened in order to resume an earlier one.
     fresh: Option<Opened>,
     commands: Commands,
     followed: FollowedJobs,
     outputs: VecDeque<ClientOutput>,
-    /// The bytes that a frame waits for.
+    /// The frame that waits for its sidecar.
     sidecars: Sidecars,
 }
 
-/// The session as the runtime knows it.
+/// The open session and its runtime.
 #[derive(Debug)]
 struct Identity {
     session: WireId,
     token: Secret,
     features: Features,
-    /// The last number processed.
+    /// The last sequence number that was processed.
     last_seq: u64,
     acked: u64,
     server: ServerProfile,
-    /// Whether it has named a request that it refused: then an error that names
-    /// none is no answer. Some name what they accept and not what they refuse.
+    /// Whether the runtime has named a refused request: then a refusal that names none is not an
+    /// answer. Some runtimes name the requests that they accept, but not those that they refuse.
     names_refused: bool,
 }
 
 impl Identity {
-    /// The claim to the session, if it can come back.
+    /// The claim with which the session can be resumed, if it can be.
     fn claim(&self) -> Option<ResumeClaim> {
         let claim =
             ResumeClaim { session: Some(self.session.clone()), token: self.token.clone(), last_seq: self.last_seq };
         Some(claim).filter(|claim| !claim.token.expose().is_empty())
     }
 
-    /// The last number that may be acknowledged: what waits for the acceptance
-    /// of its job is asked for again if there gets to be too much of it.
+    /// The last number that may be acknowledged. Events that wait for the acceptance of their job
+    /// are not: they are requested again if too many wait.
     fn acknowledgeable(&self, first_early: Option<u64>) -> u64 {
         first_early.map_or(self.last_seq, |first| self.last_seq.min(first.saturating_sub(1)))
     }
 }
 
 impl Client {
-    /// A client that has not connected yet.
+    /// A client that is not connected.
     ///
     /// # Errors
     ///
@@ -156,7 +154,7 @@ impl Client {
         })
     }
 
-    /// Takes one input and does everything that follows from it.
+    /// Handles one input with all its effects.
     pub fn handle(&mut self, now: Now, input: ClientInput) {
         self.now.mono = self.now.mono.max(now.mono);
         self.now.utc = self.now.utc.max(now.utc);
@@ -180,7 +178,7 @@ impl Client {
         }
     }
 
-    /// The next thing to do; `None` when everything was taken.
+    /// The next thing to do; `None` when there is nothing left.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<ClientOutput> {
         self.outputs.pop_front()
@@ -192,12 +190,12 @@ impl Client {
         self.reconnector.next()
     }
 
-    /// The session, to give commands on.
+    /// The session, on which commands are given.
     ///
     /// # Errors
     ///
-    /// `NotAccepted` before the first acceptance, `Ended` after the end.
-    /// While the client reconnects there is a session: commands wait.
+    /// `NotAccepted` before the first acceptance, `Ended` after the end. While the client
+    /// reconnects, the session stays, and commands wait.
     pub fn session(&mut self) -> Result<Session<'_>, ApiMisuse> {
         if self.reconnector.state == ReconnectState::Over {
             return Err(ApiMisuse::Ended);
@@ -230,13 +228,14 @@ impl Client {
         let open =
             Request::Handshake(HandshakeRequest::Open(Open { resume, extensions: config.extensions.clone(), ..open }));
         let id = self.entropy.ulid(self.now.utc);
-        // Some runtimes demand a session id of a hello, and close without a word when there is none.
+        // Some runtimes require a session id in the hello, and close the connection without an
+        // answer if there is none.
         let minted = (self.reconnector.unanswered == 1).then(|| WireId::from(SessionId::from_ulid(id)));
         self.write(id, minted.as_ref(), &open);
     }
 
-    /// The claim to its session, for [`ClientConfig::resume`] of another client;
-    /// `None` if there is none that can come back.
+    /// The claim to its session, for [`ClientConfig::resume`] of another client; `None` if there is
+    /// no session that can be resumed.
     #[must_use]
     pub fn claim(&self) -> Option<ResumeClaim> {
         self.identity.as_ref().map_or_else(|| self.left.clone(), Identity::claim)
@@ -245,7 +244,7 @@ impl Client {
     fn on_disconnected(&mut self, why: &str) {
         if self.reconnector.state == ReconnectState::Opening && !self.reconnector.answered && self.identity.is_none() {
             self.reconnector.unanswered += 1;
-            // Perhaps it does not know what a resume is.
+            // The runtime may not support resuming.
             self.left = None;
             let said = alloc::format!("the runtime closed the connection without an answer to the hello ({why})");
             if self.reconnector.unanswered >= UNANSWERED {
@@ -259,8 +258,8 @@ impl Client {
         }
     }
 
-    /// The largest command that is not answered is what was too large: it is
-    /// refused, not sent for ever.
+    /// Refuses the largest unanswered command, which is taken for the frame that was too large.
+    /// Otherwise it would be sent again on each connection.
     fn on_too_large(&mut self, why: &str) {
         let (family, sidecars) = (self.config.family, sidecars::are_agreed(self));
         let session = self.identity.as_ref().map(|me| me.session.clone());
@@ -285,8 +284,8 @@ impl Client {
         self.on_disconnected(why);
     }
 
-    /// The connection is no good: pause, then try again, unless that has
-    /// gone on for too long.
+    /// Handles a lost connection: pauses before the next attempt, or gives up if attempts have
+    /// failed for too long.
     fn lose(&mut self, why: &str) {
         if self.commands.is_closing() {
             return self.end(SessionEnd::Closed);
@@ -297,7 +296,7 @@ impl Client {
         }
         if self.reconnector.state == ReconnectState::Open {
             self.reconnector.lost_at = self.now.mono;
-            // One that breaks again at once is not tried again at once.
+            // If the session was open only briefly, pauses keep growing.
             if self.now.mono >= self.reconnector.opened_at + STEADY {
                 self.reconnector.attempt = 0;
             }
@@ -317,7 +316,7 @@ impl Client {
         self.tell(ClientEvent::Reconnecting { attempt, after: pause, why: why.to_string() });
     }
 
-    /// Gives the present transport up.
+    /// Closes the present transport.
     fn drop_transport(&mut self, why: &str) {
         self.outputs.push_back(ClientOutput::Disconnect);
         self.lose(why);
@@ -371,7 +370,7 @@ impl Client {
         }
     }
 
-    /// Notes that one numbered event was processed.
+    /// Plans or sends the acknowledgement of a processed event.
     fn processed(&mut self) {
         let Some(me) = &self.identity else {
             return;
@@ -383,7 +382,7 @@ impl Client {
         }
     }
 
-    /// Sends what needs no answer, on the open session.
+    /// Sends a request that needs no answer, in the open session.
     fn send(&mut self, request: &Request) {
         let id = self.entropy.ulid(self.now.utc);
         let session = self.identity.as_ref().map(|me| me.session.clone());
@@ -404,7 +403,7 @@ impl Client {
         self.outputs.extend(beside);
     }
 
-    /// Gives a command, which is sent until it is answered.
+    /// Adds a command, which is sent on each connection until it is answered.
     fn give(&mut self, request: impl Into<Request>, origin: Origin) -> Result<Handle, ApiMisuse> {
         let id = self.entropy.ulid(self.now.utc);
         let handle = self.commands.add(id, request.into(), origin, self.config.limits.pending)?;
@@ -422,7 +421,7 @@ impl Client {
             self.write(id, session.as_ref(), &request);
         }
         if self.identity.as_ref().is_some_and(|me| !me.server.acknowledges_cancels()) {
-            // No acknowledgement will come: what was sent counts as taken.
+            // The runtime will not acknowledge it: a sent cancel counts as accepted.
             for (handle, job) in self.commands.take_cancels() {
                 self.tell(ClientEvent::CancelTaken { handle: Some(handle), job });
             }
@@ -434,21 +433,20 @@ impl Client {
     }
 }
 
-/// An accepted session, to give commands on. Every command gives a
-/// [`Handle`] that its answer carries.
+/// An accepted session, on which commands are given. Every command returns a [`Handle`], which its
+/// answer carries.
 #[derive(Debug)]
 pub struct Session<'a> {
     client: &'a mut Client,
 }
 
 impl Session<'_> {
-    /// What both sides may use.
+    /// The features that both sides offer.
     pub fn features(&self) -> Features {
         self.client.identity.as_ref().map(|me| me.features).unwrap_or_default()
     }
 
-    /// Submits a job. Without a key it gets one: sending it twice never runs
-    /// it twice.
+    /// Submits a job. A submit without a key gets one, so that a retry never runs the job twice.
     ///
     /// # Errors
     ///
@@ -474,10 +472,10 @@ impl Session<'_> {
         self.client.give(Command::cancel(job, reason), Origin::Application)
     }
 
-    /// Answers a question of a job (RFC §12, §15.4). `ClientEvent::AnswerTaken`
-    /// follows, or a refusal: `FailedPrecondition` if the question is closed, with
-    /// `responded_by` in its details if somebody was first; `InvalidRequest` if the
-    /// answer does not fit, and the question stays open.
+    /// Answers a question of a job (RFC §12, §15.4). `ClientEvent::AnswerTaken` follows, or a
+    /// refusal: `FailedPrecondition` if the question is closed, with `responded_by` in its details
+    /// if another answer came first; `InvalidRequest` if the answer does not fit, and the question
+    /// stays open.
     ///
     /// # Errors
     ///
@@ -487,9 +485,8 @@ impl Session<'_> {
         self.client.give(Command::Answer(answering), Origin::Application)
     }
 
-    /// Says something to the agent of a job while it runs (RFC §10.5).
-    /// `ClientEvent::AnswerTaken` follows, or a refusal: `Unimplemented` if the agent
-    /// observes no interrupts.
+    /// Sends a message to the running agent of a job (RFC §10.5). `ClientEvent::AnswerTaken`
+    /// follows, or a refusal: `Unimplemented` if the agent observes no interrupts.
     ///
     /// # Errors
     ///
@@ -499,9 +496,9 @@ impl Session<'_> {
         self.client.give(Command::Interrupt(Interrupt { target: Target::Job(job), prompt }), Origin::Application)
     }
 
-    /// Makes a job somebody else's, with the right to cancel it (RFC §14).
-    /// `ClientEvent::HandedOver` follows, or a refusal: `FailedPrecondition` if nobody
-    /// takes it, or it cannot be handed over as it stands.
+    /// Gives a job to another owner, with the right to cancel it (RFC §14).
+    /// `ClientEvent::HandedOver` follows, or a refusal: `FailedPrecondition` if no session takes
+    /// it, or it cannot be handed over in its present state.
     ///
     /// # Errors
     ///
@@ -521,8 +518,8 @@ impl Session<'_> {
         self.client.give(SessionRequest::List(query), Origin::Application)
     }
 
-    /// Lists the sessions of everybody: `ClientEvent::Sessions` follows, or a refusal
-    /// for who does not oversee them.
+    /// Lists the sessions of all principals: `ClientEvent::Sessions` follows, or a refusal if the
+    /// client is neither operator nor auditor.
     ///
     /// # Errors
     ///
@@ -532,8 +529,8 @@ impl Session<'_> {
         self.client.give(SessionRequest::ListSessions(query), Origin::Application)
     }
 
-    /// Takes a session from its client, whose jobs go on: `ClientEvent::Evicted`
-    /// follows, or a refusal for who is no operator.
+    /// Takes a session from its client; its jobs continue. `ClientEvent::Evicted` follows, or a
+    /// refusal if this client is no operator.
     ///
     /// # Errors
     ///
@@ -543,8 +540,7 @@ impl Session<'_> {
         self.client.give(Command::Evict(eviction), Origin::Application)
     }
 
-    /// Leaves bytes with the runtime (RFC §16): `ClientEvent::ArtifactKept` follows, or
-    /// a refusal.
+    /// Stores bytes with the runtime (RFC §16): `ClientEvent::ArtifactKept` follows, or a refusal.
     ///
     /// # Errors
     ///
@@ -565,8 +561,8 @@ impl Session<'_> {
         self.client.give(SessionRequest::AboutArtifacts(ArtifactWish::Fetch { id, range: None }), Origin::Application)
     }
 
-    /// Lets go of an artifact, or of one that is gone: `ClientEvent::AnswerTaken`
-    /// follows.
+    /// Releases an artifact: `ClientEvent::AnswerTaken` follows, also if the artifact is already
+    /// gone.
     ///
     /// # Errors
     ///
@@ -588,7 +584,7 @@ impl Session<'_> {
             self.check_followed()?;
         }
         let handle = self.client.give(Command::Watch(watch), Origin::Application)?;
-        // Some runtimes replay before they answer: be ready.
+        // Some runtimes replay events before they answer.
         self.client.followed.follow(job);
         Ok(handle)
     }
@@ -601,28 +597,28 @@ impl Session<'_> {
         }
     }
 
-    /// Is known by this credential from now on, before the earlier one expires: in the open family
-    /// the session is renewed at once, if it is connected; in hello, which has no word for it, the
-    /// client comes back to its session on another connection.
+    /// Replaces the credential, before the earlier one expires. In the open family a connected
+    /// session is renewed at once. In hello, which has no message for this, the client resumes its
+    /// session on a new connection.
     pub fn renew(&mut self, credential: Credential) {
         let client = &mut *self.client;
         client.config.credential = credential;
         if client.reconnector.state != ReconnectState::Open {
-            return; // It is what the next connection is opened with.
+            return; // The next connection uses it.
         }
         match client.config.proof(None) {
             Some(proof) if client.config.family.resumes_after_opening() => {
                 client.send(&Request::Handshake(HandshakeRequest::Authenticate(proof)));
             }
             Some(_) | None => {
-                // Nothing has failed that would be waited for longer each time.
+                // This is no failure, so the pause must not grow.
                 client.reconnector.attempt = 0;
                 client.drop_transport("the credential was renewed");
             }
         }
     }
 
-    /// Closes the session; its jobs go on. `ClientEvent::Ended` follows.
+    /// Closes the session; its jobs continue. `ClientEvent::Ended` follows.
     ///
     /// # Errors
     ///
@@ -637,8 +633,7 @@ impl Session<'_> {
         Ok(handle)
     }
 
-    /// Whether one more job may be followed: each submit without an answer
-    /// will bring one.
+    /// Checks that one more job may be followed. Each unanswered submit counts as a job.
     fn check_followed(&self) -> Result<(), ApiMisuse> {
         let limit = self.client.config.limits.followed;
         let room = self.client.followed.len() + self.client.commands.submits() < limit;

@@ -1,4 +1,4 @@
-//! What can be asked of an open runtime only.
+//! Requests that only the open family has.
 
 use alloc::string::String;
 use core::time::Duration;
@@ -12,10 +12,10 @@ use crate::model::request::{Cancel, Command, Extension, Invocation, Request, Ses
 /// The longest deadline of a cancel.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
 
-/// An accepted session of the open family: a [`Session`], and what hello
-/// runtimes have no words for.
+/// An accepted session of the open family: a [`Session`] with the requests that hello does not
+/// have.
 ///
-/// A session that is not accepted cannot ask for anything, in either family:
+/// A session that is not accepted takes no commands, in either family:
 ///
 /// ```compile_fail,E0599
 /// # use arcp_proto::model::{agent::AgentRef, request::{Invocation, Submit}};
@@ -24,7 +24,7 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
 /// }
 /// ```
 ///
-/// and what only this family has is not there in the other:
+/// and the requests of this family do not exist in the other:
 ///
 /// ```compile_fail,E0599
 /// # use arcp_proto::client::Session;
@@ -48,18 +48,18 @@ pub struct OpenSession<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// The same session with what only the open family has.
+    /// This session with the requests of the open family.
     ///
     /// # Errors
     ///
-    /// The session itself where the other family is spoken.
+    /// The session itself, if it is of the hello family.
     pub fn into_open(self) -> Result<OpenSession<'a>, Session<'a>> {
         if self.client.config.family.has_open_requests() { Ok(OpenSession { session: self }) } else { Err(self) }
     }
 }
 
 impl<'a> OpenSession<'a> {
-    /// What both families have.
+    /// The requests that both families have.
     pub fn session(&mut self) -> &mut Session<'a> {
         &mut self.session
     }
@@ -69,7 +69,7 @@ impl<'a> OpenSession<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Session::submit`]; `Argument` if the extensions are no object.
+    /// As [`Session::submit`]; `Argument` if the extensions are not an object.
     pub fn submit_as(&mut self, submit: Submit, invocation: Invocation) -> Result<Handle, ApiMisuse> {
         if invocation.extensions.as_ref().is_some_and(|extensions| !extensions.is_object()) {
             return Err(ApiMisuse::Argument("extensions are a JSON object"));
@@ -77,12 +77,11 @@ impl<'a> OpenSession<'a> {
         self.session.invoke(submit, invocation)
     }
 
-    /// Cancels a job; when the deadline is over, its agent is made to stop
-    /// (RFC §10.4). At most ten minutes.
+    /// Cancels a job with a cancel grace (RFC §10.4) of at most ten minutes.
     ///
     /// # Errors
     ///
-    /// `TooManyPending`, or `Argument` for a longer deadline.
+    /// `TooManyPending`, or `Argument` for a longer grace.
     pub fn cancel_within(
         &mut self,
         job: WireId,
@@ -111,7 +110,7 @@ impl<'a> OpenSession<'a> {
         self.session.client.give(Command::Cancel(Cancel { target, reason, deadline: None }), Origin::Application)
     }
 
-    /// Has something said back (RFC §6.2). `ClientEvent::Echoed` follows.
+    /// Requests an echo (RFC §6.2). `ClientEvent::Echoed` follows.
     ///
     /// # Errors
     ///
@@ -120,8 +119,8 @@ impl<'a> OpenSession<'a> {
         self.session.client.give(SessionRequest::Echo { nonce }, Origin::Application)
     }
 
-    /// Sends a message of an extension. There is no answer unless the
-    /// runtime does not know it.
+    /// Sends a message of an extension. The only possible answer is that the runtime does not know
+    /// it.
     pub fn send(&mut self, message: Extension) {
         self.session.client.send(&Request::Session(SessionRequest::Extension(message)));
     }

@@ -5,11 +5,12 @@ use super::{Handle, Session};
 use crate::error::ApiMisuse;
 use crate::model::request::SessionRequest;
 
-/// Waits until people are asked something in a job that this session may see:
-/// `ClientEvent::AnswerTaken` follows then, or a refusal from runtimes that cannot say it.
-/// The first time on a connection it follows at once, and so it does where something was
-/// asked since it last did: whoever waits again before it lists the jobs that are blocked
-/// misses none. A connection waits once; a further request ends the wait of the one before.
+/// Waits until people are asked something in a job that this session may see: then
+/// `ClientEvent::AnswerTaken` follows, or a refusal by runtimes that do not support this.
+///
+/// The answer comes at once for the first request on a connection, and if there was a question
+/// since the last answer. So a client that repeats this request before it lists the blocked jobs
+/// misses no question. A connection has one such request; a further one ends the earlier one.
 ///
 /// # Errors
 ///

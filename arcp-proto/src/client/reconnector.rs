@@ -1,4 +1,4 @@
-//! The client's connection: opened, kept alive, lost, opened again.
+//! The state of a client's connection: opened, kept alive, lost, opened again.
 //!
 //! ```text
 //! Down ──Connect──▶ Connecting ──Connected──▶ Opening ──welcome──▶ Open
@@ -13,28 +13,28 @@ use crate::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReconnectState {
-    /// Nothing was tried yet.
+    /// No attempt was made yet.
     Down,
     /// A transport is being opened.
     Connecting,
-    /// The session is being opened on it.
+    /// The transport is open, the session is not yet.
     Opening,
     /// The session is open.
     Open,
-    /// Another attempt comes when the pause is over.
+    /// The next attempt follows after a pause.
     Pausing,
-    /// There will be no other attempt.
+    /// There are no further attempts.
     Over,
 }
 
-/// What a client's deadline is for.
+/// The purpose of a client's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientTimer {
     /// The next attempt to connect.
     Reconnect,
-    /// Connecting and opening take too long.
+    /// Connecting and opening took too long.
     OpenTimeout,
-    /// A ping is due, or the runtime is lost.
+    /// A ping is due, or the runtime has been silent for too long.
     Heartbeat,
     /// An acknowledgement is due.
     Ack,
@@ -44,8 +44,8 @@ impl ClientTimer {
     const ALL: [ClientTimer; 4] =
         [ClientTimer::Reconnect, ClientTimer::OpenTimeout, ClientTimer::Heartbeat, ClientTimer::Ack];
 
-    /// Whether it says that the runtime has said nothing for too long: what the
-    /// driver still holds may prove the contrary.
+    /// Whether it may find that the runtime was silent for too long: frames that the driver has not
+    /// handed over yet may disprove that.
     fn judges_silence(self) -> bool {
         match self {
             ClientTimer::OpenTimeout | ClientTimer::Heartbeat => true,
@@ -57,18 +57,18 @@ impl ClientTimer {
 #[derive(Debug)]
 pub(super) struct Reconnector {
     pub(super) state: ReconnectState,
-    /// Attempts since the last session that stayed open for a while.
+    /// Attempts since the last session that stayed open long enough.
     pub(super) attempt: u32,
-    /// When the session was last open, or the client made.
+    /// When the session was last open, or the client was made.
     pub(super) lost_at: Timestamp,
-    /// When the session was opened last.
+    /// When the session was last opened.
     pub(super) opened_at: Timestamp,
     pub(super) heartbeat: Option<Duration>,
     pub(super) last_received: Timestamp,
     pub(super) last_sent: Timestamp,
-    /// Whether anything came on the present connection.
+    /// Whether any frame arrived on the present connection.
     pub(super) answered: bool,
-    /// Connections that the runtime closed before anything came.
+    /// Connections in a row that the runtime closed before any frame arrived.
     pub(super) unanswered: u32,
     deadlines: [Option<Timestamp>; 4],
 }
@@ -101,8 +101,8 @@ impl Reconnector {
         ClientTimer::ALL.into_iter().filter_map(|timer| Some((self.deadlines[timer as usize]?, timer))).min()
     }
 
-    /// Takes a timer that is due; one that judges silence only once everything
-    /// was heard that had arrived by its time.
+    /// Takes a timer that is due. One that judges silence is taken only once everything that had
+    /// arrived by its time was handed over.
     pub(super) fn pop_due(&mut self, now: Timestamp, heard: Timestamp) -> Option<ClientTimer> {
         let is_due = |timer: &ClientTimer| {
             let until = if timer.judges_silence() { heard } else { now };
@@ -113,8 +113,8 @@ impl Reconnector {
         Some(timer)
     }
 
-    /// A pause that doubles with each attempt, with up to half of it taken
-    /// off at random so that many clients do not come back at once.
+    /// The pause before the next attempt. It doubles with each attempt; up to half of it is taken
+    /// off at random, so that many clients do not reconnect at once.
     pub(super) fn pause(&self, longest: Duration, random: u64) -> Duration {
         const FIRST: Duration = Duration::from_millis(100);
         let doubled = FIRST.saturating_mul(1_u32.checked_shl(self.attempt.saturating_sub(1)).unwrap_or(u32::MAX));
@@ -123,7 +123,7 @@ impl Reconnector {
         pause - Duration::from_micros(random % (half + 1))
     }
 
-    /// When heartbeat work is due next.
+    /// When a ping is due, or the silence of the runtime is judged.
     pub(super) fn heartbeat_at(&self, interval: Duration) -> Timestamp {
         (self.last_sent + interval).min(self.last_received + interval * 2)
     }

@@ -1,4 +1,4 @@
-//! What a client does with what a runtime says.
+//! How a client handles the frames of a runtime.
 
 use alloc::string::{String, ToString as _};
 use core::time::Duration;
@@ -23,9 +23,9 @@ use crate::wire::envelope::{Header, Unreadable};
 use crate::wire::sidecar::announced;
 use crate::wire::{RuntimeFrame, read_runtime_frame};
 
-/// Hears a frame, with the bytes that came beside it.
+/// Handles a frame, with its sidecar if it has one.
 pub(super) fn hear(client: &mut Client, bytes: &[u8], sidecar: Option<&[u8]>) {
-    // A runtime may nest deeper than we would; what it wrote is taken.
+    // A runtime may nest deeper than this crate does; its frames are accepted.
     let json_depth = 2 * crate::json::Json::MAX_DEPTH;
     let header = match Header::receive(bytes, client.config.limits.frame_bytes, json_depth) {
         Ok(header) => Header { sidecar, ..header },
@@ -43,7 +43,7 @@ pub(super) fn hear(client: &mut Client, bytes: &[u8], sidecar: Option<&[u8]>) {
     }
 }
 
-/// One odd message is passed over, its number counted.
+/// Ignores an unreadable message, and counts its number.
 pub(super) fn pass_over(client: &mut Client, seq: Option<u64>, why: &Violation) {
     if client.reconnector.state == ReconnectState::Open && client.in_order(seq) {
         client.tell(ClientEvent::Unreadable { why: why.to_string() });
@@ -62,7 +62,7 @@ impl Client {
     }
 
     fn on_runtime_frame(&mut self, frame: RuntimeFrame, id: &WireId, seq: Option<u64>) {
-        // Numbered frames are of an open session, each one once.
+        // Numbered frames belong to an open session, and each counts once.
         if seq.is_some() && (self.reconnector.state != ReconnectState::Open || !self.in_order(seq)) {
             return;
         }
@@ -125,7 +125,7 @@ impl Client {
                     self.tell(ClientEvent::Token { handle, issued });
                 }
             }
-            // Nothing here asks for subscriptions.
+            // This client has no subscriptions.
             Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }) => {}
         }
     }
@@ -226,7 +226,7 @@ impl Client {
             return handoff::on_shown(self, watching);
         }
         if let Some(submit) = self.followed.confirm(&watching.job, watching.from) {
-            // Without it the job is still watched; only its cancel is lost.
+            // If there is no room for it, the job is still watched, but cannot be cancelled.
             let _ = self.give(Command::Submit(submit, Invocation::default()), Origin::Client);
         }
         if pending.is_asked() {
@@ -234,8 +234,8 @@ impl Client {
         }
     }
 
-    /// A session was accepted. Where an earlier one is claimed afterwards,
-    /// it is what that is done on.
+    /// Handles the opening of a session. In the open family, an earlier session is resumed on the
+    /// new one.
     fn on_accepted_session(&mut self, opened: Opened, id: &WireId) {
         if self.reconnector.state != ReconnectState::Opening {
             return;
@@ -258,7 +258,7 @@ impl Client {
         }
     }
 
-    /// A runtime that wants more proof gets it, if there is any.
+    /// Answers a challenge, if the credential allows it.
     fn on_challenge(&mut self, challenge: Challenge) {
         let proof = self.config.proof(Some(challenge.nonce));
         match proof.filter(|_| self.reconnector.state == ReconnectState::Opening) {
@@ -271,8 +271,7 @@ impl Client {
         }
     }
 
-    /// The session was taken from us. What another connection of ours has, or
-    /// what only fell silent, is not over.
+    /// Handles an eviction. After a loss of heartbeats the session can be resumed.
     fn on_evicted(&mut self, code: &ErrorCode, reason: String) {
         if *code == ErrorCode::HeartbeatLost {
             return self.drop_transport("the runtime heard nothing from us for two heartbeats");
@@ -282,7 +281,7 @@ impl Client {
             return self.end(SessionEnd::Closed);
         }
         if *code == ErrorCode::Unauthenticated {
-            // Its credential counts no longer.
+            // The credential is not valid any more.
             let why = Violation::new(ErrorCode::Unauthenticated, reason);
             return self.end(SessionEnd::Denied(Refusal::new(RefusedKind::Session, why, None)));
         }
@@ -311,7 +310,8 @@ impl Client {
         self.reconnector.set(ClientTimer::OpenTimeout, None);
         self.reconnector.heartbeat =
             opened.heartbeat_s.filter(|_| features.has(Feature::Heartbeat)).map(Duration::from_secs);
-        // A welcome may have waited for the store for longer than that: nothing was said since.
+        // The welcome may have waited for the store for longer than the interval. No pings were due
+        // in that time.
         let soonest = self.now.mono + Duration::from_micros(1);
         let heartbeat = self.reconnector.heartbeat.map(|interval| self.reconnector.heartbeat_at(interval).max(soonest));
         self.reconnector.set(ClientTimer::Heartbeat, heartbeat);
@@ -326,7 +326,7 @@ impl Client {
         });
         self.commands.send_again();
         if reopened {
-            // The earlier session is gone.
+            // The earlier session has ended.
             for watch in self.followed.bring_over() {
                 let job = watch.job.clone();
                 if self.give(Command::Watch(watch), Origin::Client).is_err() {
@@ -337,7 +337,7 @@ impl Client {
         self.send_pending();
     }
 
-    /// What came while we were away may be gone; what is left of it is not.
+    /// After a refused watch, watches the events that the runtime still has.
     fn watch_the_rest(&mut self, job: &WireId, refusal: &Refusal) -> bool {
         let kept = refusal.history_after();
         let Some((watch, events)) = kept.and_then(|kept| self.followed.skip_to(job, kept)) else {
@@ -354,8 +354,8 @@ impl Client {
         let by_trace = |r: &Request| matches!(r, Request::Command(Command::Submit(s, _)) if s.trace.as_deref() == trace && trace.is_some());
         let taken = match self.commands.request_of(accepted.request.as_ref(), id) {
             Some(named) => self.commands.answered(Some(named), |_| false),
-            // It comes again: a submit that was accepted before a connection was lost was
-            // given again after it.
+            // The acceptance is repeated: the submit was accepted before a connection was lost, and
+            // sent again after that.
             None if accepted.request.is_some() => None,
             None => self
                 .commands
@@ -367,7 +367,7 @@ impl Client {
         };
         let submit = match pending.request {
             Request::Command(Command::Submit(submit, _)) => Some(submit),
-            // One whose submit is not known is watched again where it is to be brought over.
+            // Without a submit there is no key to claim the job by: a new session only watches it.
             Request::Command(Command::RestoreCheckpoint(_)) => None,
             Request::Handshake(_) | Request::Session(_) | Request::Command(_) => return,
         };
@@ -383,7 +383,7 @@ impl Client {
             && self.identity.as_ref().is_some_and(|me| !me.server.replays_used_keys());
         if used && self.followed.has(&job) {
             let watch = Watch { job: job.clone(), after: Some(0), history: Some(true) };
-            // Without room for it the job's end is still told, if it comes.
+            // If there is no room for it, the job's end is still delivered, if it arrives.
             let _ = self.give(Command::Watch(watch), Origin::Client);
         }
     }
@@ -411,12 +411,13 @@ impl Client {
             Some(named) => self.commands.answered(Some(named), |_| false),
             None if refusal.request.is_some() => None,
             None => self.commands.answered(None, about).or_else(|| {
-                // Who names no request answers them in order; who does said this unasked.
+                // A runtime that never names requests answers them in order; a runtime that does
+                // sent this unasked.
                 if answers { self.commands.answered(None, |_| true) } else { None }
             }),
         };
         match taken {
-            // Who does not know `close` may know `bye`.
+            // A runtime that does not know `close` may know `bye`.
             Some((_, Pending { request: Request::Session(SessionRequest::Close { reason, answered: true }), .. })) => {
                 self.send(&Request::Session(SessionRequest::Close { reason, answered: false }));
                 self.outputs.push_back(ClientOutput::Disconnect);
@@ -431,7 +432,7 @@ impl Client {
                         return;
                     }
                     refusal.job.get_or_insert_with(|| watch.job.clone());
-                    // A job that is shown to this session already stays with it.
+                    // A job that is already shown to this session stays followed.
                     if pending.is_asked() {
                         self.followed.remove_unconfirmed(&watch.job);
                     } else {
@@ -449,10 +450,10 @@ impl Client {
         }
     }
 
-    /// The handshake was refused. A claim to an earlier session is given up;
-    /// a credential cannot be mended.
+    /// Handles the refusal of a session. A claim to an earlier session is dropped; a refused
+    /// credential ends the client.
     fn on_denied(&mut self, refusal: Refusal) {
-        // That nobody comes in just now says nothing about an earlier session.
+        // If the runtime admits no sessions at present, the earlier session may still exist.
         let comes_later = refusal.retryable && refusal.code == ErrorCode::Unavailable;
         if self.claim().is_some() && !comes_later {
             self.left = None;
@@ -475,7 +476,7 @@ impl Client {
         }
         let reason = reason.unwrap_or_else(|| "no reason was given".to_string());
         if self.reconnector.state == ReconnectState::Open && !self.followed.is_empty() {
-            // A runtime that restarts says goodbye too: our jobs are there.
+            // A runtime that restarts says goodbye too, and may keep the jobs.
             return self.lose(&alloc::format!("the runtime said goodbye: {reason}"));
         }
         self.end(SessionEnd::Goodbye(reason));
@@ -488,22 +489,22 @@ impl Client {
         if let (JobEvent::Ended(terminal), None, true) = (&event, seq, self.config.family.numbers_every_end())
             && let Some(error) = &terminal.error
         {
-            // Some runtimes refuse a request in the form of an end; no end comes without a number.
+            // Some runtimes refuse a request in the form of an end. A real end has a number.
             let about = Violation::new(error.code.clone(), error.message.clone());
             let refusal = Refusal { job: Some(job), ..Refusal::new(RefusedKind::Job, about, None) };
             return self.on_refused(refusal, None, id);
         }
-        // After a resume, the events of a job may come before the acceptance
-        // that was lost with the old connection: they wait for it.
         if handoff::is_of(&event) {
             handoff::ask(self, &job);
         }
+        // After a resume, events of a job may come before its acceptance, if that was lost with the old
+        // connection. They are kept until it comes.
         let awaited = self.commands.awaits_acceptance() || self.commands.is_taking(&job);
         if !self.followed.has(&job) && awaited {
             let Err(first) = self.followed.keep_early(Early { job, seq, at, event }, self.config.limits.early) else {
                 return;
             };
-            // Better to ask for them again than to forget some.
+            // The events are requested again, so that none is lost.
             if let (Some(me), Some(first)) = (&mut self.identity, first) {
                 me.last_seq = me.last_seq.min(first.saturating_sub(1));
             }
@@ -524,7 +525,7 @@ impl Client {
                 }
             }
             event @ (JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_)) => {
-                // What comes after the end, or unasked, is nobody's.
+                // Events after the end, or of jobs that are not followed, are ignored.
                 if let Some(followed) = self.followed.get_mut(&job) {
                     followed.events += 1;
                     if let JobEvent::Chunk(chunk) = &event {
@@ -536,7 +537,7 @@ impl Client {
         }
     }
 
-    /// Delivers what came before the acceptance of a job.
+    /// Delivers the events that came before the acceptance of a job.
     pub(super) fn deliver_early(&mut self, job: &WireId) {
         for early in self.followed.take_early(job) {
             self.deliver(early.job, early.seq, early.at, early.event);
@@ -546,8 +547,8 @@ impl Client {
         }
     }
 
-    /// Whether a numbered frame is the next one. A gap means that something
-    /// was lost: the connection is given up, and the resume brings it.
+    /// Whether a numbered frame is the next one. After a gap the connection is closed, and a resume
+    /// brings the missing frames.
     fn in_order(&mut self, seq: Option<u64>) -> bool {
         let (Some(me), Some(seq)) = (&mut self.identity, seq) else {
             return true;

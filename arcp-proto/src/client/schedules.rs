@@ -1,4 +1,4 @@
-//! Jobs that are submitted at times, asked for in a [`Session`].
+//! Schedules, in a [`Session`].
 
 use alloc::boxed::Box;
 
@@ -10,9 +10,8 @@ use crate::model::feature::Feature;
 use crate::model::request::{Command, SessionRequest};
 use crate::model::schedule::{NewSchedule, ScheduleChange, ScheduleQuery};
 
-/// Has jobs submitted at times (RFC §10.6): `ClientEvent::Scheduled` follows, or a
-/// refusal. Without a name of its own it is given one here, so that it is kept once
-/// however often it is sent. A cancel of its id ends it.
+/// Adds a schedule (RFC §10.6): `ClientEvent::Scheduled` follows, or a refusal. Without an id it
+/// gets one, so that a retry makes no second schedule. It is ended by a cancel of its id.
 ///
 /// # Errors
 ///
@@ -36,7 +35,7 @@ pub fn list(session: &mut Session<'_>, query: ScheduleQuery) -> Result<Handle, A
     session.client.give(SessionRequest::ListSchedules(query), Origin::Application)
 }
 
-/// Pauses a schedule, or has it go on: `ClientEvent::AnswerTaken` follows, or a refusal.
+/// Pauses or resumes a schedule: `ClientEvent::AnswerTaken` follows, or a refusal.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Bytes beside the frames of a runtime (RFC §11.3).
+//! Sidecars: binary messages beside the frames of a runtime (RFC §11.3).
 
 use super::Client;
 use super::io::ClientEvent;
@@ -11,18 +11,18 @@ use crate::model::request::{Request, SessionRequest};
 use crate::wire::envelope::Header;
 use crate::wire::sidecar::{Announcement, Came, is_part, missing};
 
-/// Whether bytes may go beside frames: both sides said so.
+/// Whether both sides offer sidecars.
 pub(super) fn are_agreed(client: &Client) -> bool {
     let agreed = client.identity.as_ref().is_some_and(|me| me.features.has(Feature::Sidecars));
     agreed && client.config.features.has(Feature::Sidecars)
 }
 
-/// The transport of a client has no binary messages: it offers nothing that needs them.
+/// Withdraws the offer of sidecars, for a transport without binary messages.
 pub fn speak_in_lines(client: &mut Client) {
     client.config.features = client.config.features.without(Feature::Sidecars);
 }
 
-/// A binary message: bytes that a frame waits for, or a frame.
+/// Handles a binary message: a sidecar, or a frame.
 pub(super) fn on_binary(client: &mut Client, message: &[u8]) {
     if !are_agreed(client) || !is_part(message) {
         return client.on_received(message);
@@ -39,7 +39,7 @@ pub(super) fn on_binary(client: &mut Client, message: &[u8]) {
     }
 }
 
-/// A frame is heard once its sidecar has come.
+/// Keeps a frame until its sidecar arrives.
 pub(super) fn await_sidecar(client: &mut Client, frame: &[u8], announced: Announcement) {
     let most = client.config.limits.frame_bytes;
     if let Err(why) = client.sidecars.begin(frame, announced, most) {
@@ -47,18 +47,18 @@ pub(super) fn await_sidecar(client: &mut Client, frame: &[u8], announced: Announ
     }
 }
 
-/// A frame came where bytes were to come.
+/// Handles a frame that arrived in place of a sidecar.
 pub(super) fn on_missing(client: &mut Client) {
     if let Some(frame) = client.sidecars.give_up() {
         pass_over(client, &frame, &missing());
     }
 }
 
-/// A frame is heard without its bytes: its number is counted, and whoever asked for them
-/// is told.
+/// Handles a frame without its sidecar: its number is counted, and the request that it answers is
+/// refused.
 fn pass_over(client: &mut Client, frame: &[u8], why: &Violation) {
     let Some(header) = core::str::from_utf8(frame).ok().and_then(|text| Header::read(text).ok()) else {
-        return; // It was read before.
+        return; // The frame was read when it arrived.
     };
     let asked = |request: &Request| matches!(request, Request::Session(SessionRequest::AboutArtifacts(_)));
     let named = client.commands.request_of(header.correlation.as_ref(), &header.id);

@@ -1,5 +1,5 @@
-//! Streams of jobs, in a [`Session`]: what is said to the agents of those that take
-//! input, and an end or another pace for what agents say.
+//! Streams of jobs, in a [`Session`]: streams to agents that take input, and cancels and paces of
+//! the streams of agents.
 
 use alloc::string::String;
 use core::time::Duration;
@@ -11,9 +11,9 @@ use crate::id::WireId;
 use crate::model::request::{Cancel, Command, Request, SessionRequest, Target};
 use crate::model::stream::StreamRequest;
 
-/// Says something in a stream to the agent of a job that takes input (RFC §11).
-/// `ClientEvent::AnswerTaken` follows, or a refusal: `Unimplemented` if the agent
-/// takes none, `ResourceExhausted` while it has enough to take.
+/// Sends part of a stream to the agent of a job (RFC §11). `ClientEvent::AnswerTaken` follows, or a
+/// refusal: `Unimplemented` if the agent takes no input, `ResourceExhausted` while too much is
+/// queued for it.
 ///
 /// # Errors
 ///
@@ -23,8 +23,8 @@ pub fn say(session: &mut Session<'_>, request: StreamRequest) -> Result<Handle, 
     session.client.give(Command::Stream(request.into()), Origin::Application)
 }
 
-/// Ends a stream, and not its job (RFC §11.2). `ClientEvent::CancelTaken` follows, or a
-/// refusal: `JobNotFound` if there is no such stream, `FailedPrecondition` if it is over.
+/// Ends a stream, but not its job (RFC §11.2). `ClientEvent::CancelTaken` follows, or a refusal:
+/// `JobNotFound` if there is no such stream, `FailedPrecondition` if it has ended.
 ///
 /// # Errors
 ///
@@ -35,10 +35,10 @@ pub fn cancel(session: &mut Session<'_>, stream: WireId, reason: Option<String>)
     session.client.give(Command::Cancel(cancel), Origin::Application)
 }
 
-/// Has an agent say something in a stream no more often than once in so long, from 1 µs to
-/// 1,000 s; `None`: as often as it likes (RFC §11.2). The session that submitted the job may
-/// say so. Nothing follows but a refusal. It is
-/// sent once: what a lost connection swallowed has to be said again.
+/// Sets the pace of a stream: the least time between two of its events, from 1 µs to 1,000 s;
+/// `None`: no limit (RFC §11.2). Only the session that submitted the job may set it. There is no
+/// answer but a refusal. The request is sent once: if it is lost with a connection, the application
+/// must repeat it.
 ///
 /// # Errors
 ///

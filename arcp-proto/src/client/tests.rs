@@ -1,4 +1,4 @@
-//! What a client does by what it is told, frame by frame.
+//! The behaviour of a client, frame by frame.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -9,7 +9,7 @@ use crate::model::agent::AgentRef;
 use crate::model::request::{Credential, Watch};
 use crate::time::UtcMs;
 
-/// A client of a session in which it acknowledges and watches.
+/// A client whose session has acknowledgements and watches.
 struct Peer(Client);
 
 impl Peer {
@@ -27,7 +27,7 @@ impl Peer {
         peer
     }
 
-    /// What it sends and tells of.
+    /// Hands an input over. Returns the frames sent and the events for the application.
     fn put(&mut self, input: ClientInput) -> (Vec<String>, Vec<ClientEvent>) {
         self.0.handle(self.0.now, input);
         let (mut sent, mut told) = (Vec::new(), Vec::new());
@@ -61,7 +61,7 @@ impl Peer {
         self.hear(&shown).1
     }
 
-    /// Lets the time of its next deadline come; gives the acknowledgements.
+    /// Advances the clock to the next deadline. Returns the acknowledgements.
     fn wait(&mut self) -> Vec<String> {
         self.0.now.mono = self.0.next_deadline().expect("a deadline").0;
         let (sent, _) = self.put(ClientInput::Tick);
@@ -91,7 +91,7 @@ fn what_was_acknowledged_is_not_acknowledged_once_more() {
     peer.show("job_2");
     peer.say("job_2", 1);
     assert_eq!(peer.wait().len(), 1);
-    // The first of these waits for the acceptance of its job, and all that follows with it.
+    // The first event waits for the acceptance of its job, so neither it nor a later one is acknowledged.
     peer.say("job_1", 2);
     peer.say("job_2", 3);
     assert_eq!(peer.wait(), Vec::<String>::new());
