@@ -1,13 +1,14 @@
-//! Patterns as automata: whether one means a text, and whether some together
-//! mean everything that another means.
+//! Patterns as automata: whether a pattern matches a text, and whether several patterns together
+//! match every text that another one matches.
 //!
-//! Both are exact. A text is read once, whatever the pattern, and all states that a
-//! pattern may be in move together. Containment walks
-//! the states that the pattern and the set of patterns around it can be in after the
-//! same text: a walk that finds a text of the one and of none of the others has a
-//! witness, one that finds none is the proof; in the same way one that finds a text
-//! of both shows that two patterns overlap. What a question costs has a bound
-//! ([`Fuel`]), beyond which the answer is that it could not be proved.
+//! Both answers are exact. A text is read once, and all possible states of the pattern move
+//! together. Containment walks the states that the inner pattern and the outer patterns can have
+//! after the same text. If the walk finds a text of the inner pattern that no outer one matches,
+//! that text is a witness. If it finds none, containment is proved. Likewise, a text of two
+//! patterns shows that they overlap.
+//!
+//! The cost of a question is bounded ([`Fuel`]); beyond the bound the answer is that nothing could
+//! be proved.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::rc::Rc;
@@ -19,33 +20,33 @@ use super::namespace::Shape;
 use super::pattern::Step;
 use super::target::{PART, Refused, is_host_byte};
 
-/// A pattern, ready to read texts.
+/// A compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Program {
-    /// What every text begins with: most texts end here.
+    /// The literal beginning of every text of the pattern; most mismatches are found here.
     prefix: String,
-    /// What follows.
+    /// The rest of the pattern.
     rules: Vec<Rule>,
 }
 
-/// What a state does with the next character. Rules move to the next state,
-/// if they do not say otherwise.
+/// What a state does with the next character: a rule moves to the next state unless it says
+/// otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     Char(char),
     One,
-    /// Stays, or is passed.
+    /// Stays within a segment, or is skipped.
     Run,
-    /// Is passed, or goes on to `Inside`.
+    /// Is skipped with `Inside`, or goes on to `Inside`.
     Enter,
-    /// Stays, and is left by `/`.
+    /// Stays, and moves on at `/`.
     Inside,
-    /// Stays, or is passed.
+    /// Stays, or is skipped.
     Rest,
 }
 
 impl Rule {
-    /// Whether it takes the character, and then whether it may stay or move on.
+    /// Whether the state stays at this character, and whether it moves on.
     fn takes(self, c: char) -> (bool, bool) {
         match self {
             Rule::Char(own) => (false, own == c),
@@ -57,7 +58,7 @@ impl Rule {
         }
     }
 
-    /// How far it may be passed without a character.
+    /// How many states may be skipped without a character.
     fn passes(self) -> &'static [usize] {
         match self {
             Rule::Char(_) | Rule::One | Rule::Inside => &[],
@@ -67,7 +68,7 @@ impl Rule {
     }
 }
 
-/// States of one program: a bit each.
+/// A set of states of one program, a bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct States([u64; 4]);
 
@@ -90,7 +91,7 @@ impl States {
         States(core::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
-    /// Each of them, so many states further.
+    /// The set with every state moved on by this many.
     fn further(self, by: usize) -> States {
         let carried = |word: usize| if word == 0 { 0 } else { self.0[word - 1] >> (64 - by) };
         States(core::array::from_fn(|word| self.0[word] << by | carried(word)))
@@ -99,7 +100,7 @@ impl States {
 
 impl Program {
     pub(super) fn new(mut steps: Vec<Step>) -> Result<Program, Refused> {
-        // Any segments before any segments are any segments.
+        // `**/**` matches the same texts as one `**`.
         let deep = |step: &Step| matches!(step, Step::Deep);
         steps.dedup_by(|next, step| {
             deep(step) && (deep(next) || *next == Step::Rest) && {
@@ -123,11 +124,11 @@ impl Program {
         if rules.len() >= States::MOST { Err(Refused::TooComplex) } else { Ok(Program { prefix, rules }) }
     }
 
-    /// Whether the whole text is one of its texts.
+    /// Whether the pattern matches the whole text.
     ///
     /// # Errors
     ///
-    /// If that takes more work than there is; no more is done than for one pattern.
+    /// If the fuel does not suffice. At most the work for one pattern is done beyond it.
     pub(super) fn matches(&self, text: &str, fuel: &mut Fuel) -> Result<bool, Spent> {
         fuel.burn(1 + self.prefix.len().min(text.len()) / BYTES)?;
         let Some(rest) = text.strip_prefix(self.prefix.as_str()) else {
@@ -147,8 +148,7 @@ impl Program {
         }
     }
 
-    /// The states that it may be in behind its prefix and this, and how many characters
-    /// were read.
+    /// The possible states after the prefix and this text, and how many characters were read.
     fn read(&self, text: &str) -> (States, usize) {
         if self.rules.len() < 64 && self.rules.len() * text.len() <= BY_HAND {
             return self.read_by_hand(text);
@@ -168,8 +168,8 @@ impl Program {
         (states, read)
     }
 
-    /// The same, state by state and without a table: what most patterns and texts are too
-    /// short to be worth.
+    /// The same as [`read`](Self::read), state by state. Most patterns and texts are too short to
+    /// be worth a table.
     fn read_by_hand(&self, text: &str) -> (States, usize) {
         let (mut passed, mut passed_two) = (0_u64, 0_u64);
         for (state, rule) in self.rules.iter().enumerate() {
@@ -187,7 +187,7 @@ impl Program {
         for c in text.chars() {
             read += 1;
             let (mut left, mut taken) = (states, 0);
-            // The last state, behind all rules, takes nothing.
+            // The last state, after all rules, takes no character.
             while let Some(rule) = self.rules.get(left.trailing_zeros() as usize) {
                 let state = left & left.wrapping_neg();
                 let (stays, moves) = rule.takes(c);
@@ -202,8 +202,8 @@ impl Program {
         (States([states, 0, 0, 0]), read)
     }
 
-    /// Whether one of these is the same, or means whatever begins as this does: then
-    /// nothing has to be walked.
+    /// Whether another pattern is equal, or is `**` after a beginning of this one's prefix: then no
+    /// walk is needed.
     fn is_plainly_within(&self, others: &[&Program], fuel: &mut Fuel) -> Result<bool, Spent> {
         for other in others {
             let alike = other.prefix.len() == self.prefix.len() && other.rules.len() == self.rules.len();
@@ -217,8 +217,8 @@ impl Program {
         Ok(false)
     }
 
-    /// What follows of it behind a text, and the states that it may be in there;
-    /// `None` if none of its texts begins so, or it would cost too much.
+    /// The rest of the pattern after a text, and its possible states there; `None` if no text of
+    /// the pattern begins like this.
     fn behind(&self, text: &str, fuel: &mut Fuel) -> Result<Option<(Vec<Rule>, States)>, Spent> {
         let shared = self.prefix.len().min(text.len());
         fuel.burn(1 + shared / BYTES)?;
@@ -228,7 +228,7 @@ impl Program {
         let rules = self.rules.len();
         fuel.burn(CHARACTER * (self.prefix.len() - shared + rules))?;
         if let Some(rest) = text.strip_prefix(self.prefix.as_str()) {
-            // Each character that was not there before is compared with all rules.
+            // Each character of an unknown kind is compared with all rules.
             fuel.burn(CHARACTER * rest.len() + rules * rest.len().min(rules))?;
             let (states, _) = self.read(rest);
             return Ok((states != States::default()).then(|| (self.rules.clone(), states)));
@@ -240,15 +240,15 @@ impl Program {
     }
 }
 
-/// How all states of a program move at once.
+/// A table by which all states of a program move at once.
 struct Moves<'a> {
     rules: &'a [Rule],
-    /// Those that are passed without a character, by one and by two.
+    /// The states that may be skipped without a character, by one and by two.
     passed: [States; 2],
-    /// The characters that its rules tell from others, in order.
+    /// The characters that the rules distinguish, in order.
     named: Vec<char>,
-    /// Who stays and who moves on at each of these, and at the end at any other:
-    /// found when it comes.
+    /// The states that stay and that move on, for each of these characters and, last, for all
+    /// others. Computed on first use.
     taken: Vec<Option<[States; 2]>>,
 }
 
@@ -266,7 +266,7 @@ impl Moves<'_> {
         Moves { rules, passed, named, taken }
     }
 
-    /// Where they are after this character.
+    /// The states after this character.
     fn taken(&mut self, states: States, c: char) -> States {
         let at = self.named.binary_search(&c).unwrap_or(self.named.len());
         let rules = self.rules;
@@ -281,8 +281,8 @@ impl Moves<'_> {
         states.and(stay).or(states.and(move_on).further(1))
     }
 
-    /// With what is reached without a character. Few rules that are passed
-    /// stand side by side.
+    /// The states with all that can be reached from them without a character. The loop is short:
+    /// rules that can be skipped are rarely adjacent.
     fn passed(&self, mut states: States) -> States {
         let [by_one, by_two] = self.passed;
         loop {
@@ -295,28 +295,27 @@ impl Moves<'_> {
     }
 }
 
-/// What a walk over all texts of a pattern found.
+/// The result of a walk over all texts of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Containment {
-    /// All of them are texts of the others.
+    /// The other patterns match all of them.
     Contained,
-    /// This one is not.
+    /// The other patterns do not match this one.
     Witness(String),
-    /// The walk would take too long.
+    /// The walk would take too much work.
     TooComplex,
 }
 
-/// A state of a pattern in a product state of a walk: that is kept, and compared with
-/// those before.
+/// The cost of one state in a product state: it is kept, and compared with earlier ones.
 const STATE: usize = 64;
-/// Rules times characters up to which no table is made for them.
+/// The product of rules and characters up to which no table is built.
 const BY_HAND: usize = 1024;
-/// A character that is read, or a rule that is taken over.
+/// The cost of a character that is read, or a rule that is copied.
 const CHARACTER: usize = 8;
-/// So many bytes are compared for a unit.
+/// The number of bytes that are compared for one unit.
 pub(super) const BYTES: usize = 128;
 
-/// Whether every text of `inner` that a target can have is one of `outer` taken together.
+/// Whether the patterns in `outer` together match every text of `inner` that a target can have.
 pub(super) fn contained(shape: Shape, inner: &Program, outer: &[&Program], fuel: &mut Fuel) -> Containment {
     let found = match inner.is_plainly_within(outer, fuel) {
         Ok(true) => Ok(Containment::Contained),
@@ -326,7 +325,7 @@ pub(super) fn contained(shape: Shape, inner: &Program, outer: &[&Program], fuel:
     found.unwrap_or(Containment::TooComplex)
 }
 
-/// A text that both patterns mean and a target can have; `None`: there is none.
+/// A text that both patterns match and a target can have; `None` if there is none.
 pub(super) fn shared(
     shape: Shape,
     one: &Program,
@@ -344,24 +343,24 @@ pub(super) fn shared(
     }
 }
 
-/// It would take too long to tell.
+/// The answer would take too much work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooComplex;
 
-/// Which texts of a pattern a walk is for.
+/// The texts that a walk looks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seeks {
-    /// Those of none of the patterns around.
+    /// Texts that no outer pattern matches.
     Outside,
-    /// Those of one of them.
+    /// Texts that an outer pattern matches.
     Within,
 }
 
-/// Where the patterns around may be: pattern and state, in order.
+/// The possible states of the outer patterns: pattern and state, in order.
 type Around = Rc<[(u16, u16)]>;
 
-/// Where a walk is: the state of the pattern, of the text's form, and of all
-/// that should contain it.
+/// A position of a walk: the state of the inner pattern, the form of the text, and the states of
+/// the outer patterns.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ProductState {
     state: usize,
@@ -370,20 +369,20 @@ struct ProductState {
 }
 
 struct Walk<'a> {
-    /// What every text of the pattern begins with, and what follows.
+    /// The prefix of the inner pattern; `inner` has its rules.
     prefix: &'a str,
     inner: &'a [Rule],
-    /// What follows in those around that have texts that begin so.
+    /// The rules after the prefix, of the outer patterns that can match a text with it.
     outer: Vec<Vec<Rule>>,
-    /// Where they are behind the prefix.
+    /// Their states after the prefix.
     begin: Vec<(u16, u16)>,
     shape: Shape,
     seeks: Seeks,
-    /// Characters that some pattern names, and one that none does.
+    /// Characters that some pattern names, and one that none names.
     alphabet: Vec<char>,
-    /// Of those that a port, a host and an address may have.
+    /// Those of them that a port, a host and an address may contain.
     url_alphabets: [Vec<char>; 3],
-    /// How each was reached.
+    /// The position and character from which each position was reached.
     came: BTreeMap<ProductState, Option<(ProductState, char)>>,
     next: VecDeque<ProductState>,
 }
@@ -439,7 +438,7 @@ impl<'a> Walk<'a> {
         Ok(Containment::Contained)
     }
 
-    /// Notes a product state, and those that follow from it without a character.
+    /// Adds a product state, and those that follow from it without a character.
     fn reach(&mut self, state: usize, form: Form, around: &Around, from: Option<(ProductState, char)>) {
         let product = ProductState { state, form, around: Rc::clone(around) };
         let leads_nowhere = self.seeks == Seeks::Within && around.is_empty();
@@ -454,7 +453,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the rule may be given here.
+    /// The characters to try with this rule.
     fn characters(&self, rule: Rule, form: Form) -> Vec<char> {
         let [ports, hosts, addresses] = &self.url_alphabets;
         let any = || match form.part {
@@ -486,7 +485,7 @@ impl<'a> Walk<'a> {
         self.passed(out)
     }
 
-    /// With what is reached without a character.
+    /// The states with all that can be reached from them without a character.
     fn passed(&self, mut states: Vec<(u16, u16)>) -> Around {
         let mut at = 0;
         while let Some((pattern, state)) = states.get(at).copied() {
@@ -511,8 +510,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What a port, a host and an address may have of these characters, one that is not among
-/// them, which stands for all others, and what is unlike any other there.
+/// For a port, a host and an address: the characters of the alphabet that they may contain, one
+/// other that stands for all the rest, and those with a special meaning there.
 fn url_alphabets(alphabet: &[char]) -> [Vec<char>; 3] {
     let part = |all: &mut dyn Iterator<Item = char>, unlike: &[char]| {
         let (named, others): (Vec<char>, Vec<char>) = all.partition(|c| alphabet.contains(c));
@@ -525,8 +524,8 @@ fn url_alphabets(alphabet: &[char]) -> [Vec<char>; 3] {
     ]
 }
 
-/// How far a text is one that a target can have: no segment is empty, `.` or
-/// `..`, but for the last of a URL.
+/// Whether the beginning of a text can be that of a target: no segment may be empty, `.` or `..`,
+/// except the last one of a URL.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Form {
     part: UrlPart,
@@ -534,25 +533,25 @@ struct Form {
     length: Length,
 }
 
-/// Paths and names are as the path of a URL.
+/// Paths and names are handled like the path of a URL.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum UrlPart {
     Scheme,
     Port,
     Host,
-    /// An IPv6 address in brackets, which is one label, and how many of the two
-    /// colons came that every one of them has.
+    /// An IPv6 address in brackets, which is one label. `colons`: how many of the two colons that
+    /// every address has were read.
     Address {
         colons: u8,
     },
     Path,
 }
 
-/// How much of a text came, or of the host of a URL.
+/// How much of a text, or of the host of a URL, was read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Length {
     Nothing,
-    /// The `/` that a path begins with.
+    /// The leading `/` of a path.
     Root,
     More,
 }
@@ -606,7 +605,7 @@ impl Form {
         Some(Form { segment, length: Length::More, ..self })
     }
 
-    /// Within the brackets of an address; its segment is whole behind them.
+    /// A character within the brackets of an address; the closing bracket completes its segment.
     fn in_address(self, c: char, colons: u8) -> Option<Form> {
         match c {
             _ if self.segment == Segment::Proper => None,
@@ -712,7 +711,7 @@ mod tests {
         for inner in within.iter().map(Pattern::program) {
             assert_eq!(contained(Shape::Path, inner, &outer, &mut fuel), Containment::Contained);
         }
-        // Before it walks it reads each of these behind all that it begins with.
+        // Before the walk, each of these reads the whole prefix.
         let (deep, long) = (alloc::format!("/{}b", "**/a/".repeat(40)), alloc::format!("/{}", "a".repeat(4000)));
         let around = patterns(&Namespace::FsRead, [deep.as_str(); 1000]);
         let outer: Vec<&Program> = around.iter().map(Pattern::program).collect();

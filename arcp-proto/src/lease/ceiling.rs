@@ -1,5 +1,5 @@
-//! Ceilings: what policy leaves of the leases that are asked for. A lease may be
-//! reduced when its job is accepted, never widened.
+//! Ceilings: the policy's bounds on requested leases. The lease of a job may be reduced when the
+//! job is accepted, never widened.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Object};
 use crate::time::UtcMs;
 
-/// The most that leases may grant, whatever is asked for.
+/// The most that leases may grant, whatever is requested.
 ///
 /// ```
 /// use arcp_proto::{json::Json, lease::{Ceiling, Fuel, Lease}};
@@ -28,59 +28,59 @@ use crate::time::UtcMs;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ceiling {
-    /// What a lease may grant at most. A currency that it bounds each job is bounded
-    /// in, by itself: what several jobs may spend is not added up.
+    /// The most that a lease may grant. Its budget bounds each job separately: amounts of several
+    /// jobs are not added up.
     pub lease: Lease,
-    /// When every lease is over at the latest.
+    /// The latest end of every lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMs>,
-    /// For how long a lease may last from its job's acceptance on; less than a
-    /// second counts as one.
+    /// The longest duration of a lease from the acceptance of its job; less than a second counts as
+    /// one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest: Option<Duration>,
-    /// Whether a job with a budget ends as soon as nothing is left of it.
+    /// Whether a job ends as soon as a budget of it is exhausted.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub budget_is_hard: bool,
 }
 
-/// Why a lease cannot be cut to a ceiling exactly.
+/// Why a lease cannot be reduced to a ceiling exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Uncut {
-    /// Some of what the pattern means may be granted and some may not, and no
-    /// pattern of either means just that.
+    /// Only a part of what the pattern matches may be granted, and no pattern of either lease
+    /// matches exactly that part.
     InPart {
-        /// Where.
+        /// The namespace.
         namespace: Namespace,
-        /// The pattern that is asked for.
+        /// The requested pattern.
         pattern: String,
         /// The pattern of the ceiling.
         ceiling: String,
-        /// What both mean.
+        /// A target that both match.
         target: Target,
     },
-    /// Patterns so involved that it could not be proved.
+    /// The patterns are too complex for a proof.
     TooComplex {
-        /// Where.
+        /// The namespace.
         namespace: Namespace,
-        /// The pattern that is asked for.
+        /// The requested pattern.
         pattern: String,
     },
 }
 
 impl Ceiling {
-    /// One of patterns and amounts alone.
+    /// A ceiling of patterns and amounts alone.
     pub fn new(lease: Lease) -> Ceiling {
         Ceiling { lease, ..Ceiling::default() }
     }
 
-    /// What both permit, exactly, and each pattern and amount that is not granted as it stands.
-    /// A pattern that reaches beyond the ceiling is replaced by those of the
-    /// ceiling that are within it.
+    /// The exact intersection of the ceiling and a requested lease, with a list of the patterns and
+    /// amounts that were not granted as requested. A pattern that reaches beyond the ceiling is
+    /// replaced by those patterns of the ceiling that it contains.
     ///
     /// # Errors
     ///
-    /// If no patterns of either are exactly what both permit, or that cannot be
-    /// proved with so much work.
+    /// If no patterns of either lease match exactly the intersection, or that cannot be proved with
+    /// this fuel.
     pub fn cut(&self, asked: &Lease, fuel: &mut Fuel) -> Result<(Lease, Vec<String>), Uncut> {
         let (mut cut, mut taken) = (Lease::default(), Vec::new());
         for (namespace, patterns) in &asked.grants {
@@ -91,7 +91,7 @@ impl Ceiling {
                 if within != [pattern] {
                     taken.push(alloc::format!("{namespace}={pattern}"));
                 }
-                // Each is compared with all that are kept, and may begin as they do.
+                // Each pattern is compared with all kept ones, whose beginning may be the same.
                 let texts: usize = within.iter().map(|pattern| 1 + pattern.as_str().len() / BYTES).sum();
                 fuel.burn(texts.saturating_mul(kept.len())).map_err(|Spent| too_complex(namespace, pattern))?;
                 let new = |pattern: &&Pattern| !kept.contains(pattern);
@@ -115,7 +115,7 @@ impl Ceiling {
         Ok((cut, taken))
     }
 
-    /// What bounds a lease besides its patterns, once this does too.
+    /// Adds the bounds of the ceiling to the constraints of a lease.
     #[must_use]
     pub fn bound(&self, mut constraints: Constraints, now: UtcMs) -> Constraints {
         let longest = self.longest.map(|longest| now.plus(longest.max(Duration::from_secs(1))).min(UtcMs::MAX));
@@ -124,19 +124,19 @@ impl Ceiling {
         constraints
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes that it holds, approximately.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Ceiling>() + self.lease.to_json().as_str().len()
     }
 
-    /// Whether it grants nothing any more.
+    /// Whether it has ended and grants nothing.
     pub fn is_over(&self, now: UtcMs) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
 }
 
-/// Patterns that together mean what a pattern and some others both mean: itself, or
-/// of the others those within it.
+/// Patterns that together match the intersection of a pattern and others: the pattern itself, or
+/// those of the others that it contains.
 fn patterns_within<'a>(
     namespace: &Namespace,
     pattern: &'a Pattern,
@@ -179,7 +179,7 @@ fn too_complex(namespace: &Namespace, pattern: &Pattern) -> Uncut {
 }
 
 impl Uncut {
-    /// As the details of an error.
+    /// The details of an error.
     pub fn to_json(&self) -> Json {
         let mut out = Object::new();
         match self {
@@ -250,7 +250,8 @@ mod tests {
         ] {
             assert_eq!(cut(hosts, asked).as_deref(), Ok(left), "{asked}");
         }
-        // Two patterns of the ceiling together contain what neither does.
+        // A pattern within the ceiling is kept, although another pattern of the ceiling matches a
+        // part of it.
         assert_eq!(
             cut(r#"{"tool.call":["a*","?"]}"#, r#"{"tool.call":["a*"]}"#).as_deref(),
             Ok(r#"{"tool.call":["a*"]}"#)
@@ -283,7 +284,7 @@ mod tests {
         let involved = alloc::format!(r#"{{"tool.call":["c?{wildcards}*"]}}"#);
         let refused = cut(&ceiling, &involved);
         assert!(matches!(refused, Err(Uncut::TooComplex { .. })), "{refused:?}");
-        // All of the ceiling is within what is asked for: it is what both mean.
+        // The requested pattern contains the whole ceiling, which is the intersection.
         assert_eq!(cut(&ceiling, r#"{"tool.call":["?*"]}"#).as_deref(), Ok(ceiling.as_str()));
     }
 

@@ -1,5 +1,4 @@
-//! What bounds a lease besides its patterns: when it ends, and what happens when a
-//! budget is used up (1.1 §9.5).
+//! Constraints of a lease: when it ends, and what happens when a budget is exhausted (1.1 §9.5).
 
 use alloc::string::String;
 use core::time::Duration;
@@ -10,11 +9,11 @@ use crate::error::Violation;
 use crate::json::{Json, Object};
 use crate::time::UtcMs;
 
-/// The member by which a submitter says that the job ends with its budget: an
-/// extension of ours.
+/// The member with which a submitter requests that the job ends with its budget: an extension of
+/// ours.
 const BUDGET_HARD: &str = "x-vendor.arcp.budget_hard";
 
-/// Bounds of a lease, fixed when its job is accepted.
+/// Bounds of a lease besides its patterns, fixed when its job is accepted.
 ///
 /// ```
 /// use arcp_proto::{json::Json, lease::Constraints, time::UtcMs};
@@ -27,23 +26,23 @@ const BUDGET_HARD: &str = "x-vendor.arcp.budget_hard";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Constraints {
-    /// When the lease ends, and with it its job; `None`: never.
+    /// When the lease ends, and with it the job; `None`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMs>,
-    /// Whether the job ends as soon as nothing is left of a budget, because its
-    /// agent cannot ask what it may do.
+    /// Whether the job ends as soon as a budget is exhausted, because its agent cannot ask for
+    /// permission.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub budget_is_hard: bool,
 }
 
 impl Constraints {
-    /// Reads `lease_constraints`: `expires_at`, in RFC 3339 and UTC, or
-    /// `expires_in_s`, whole seconds from now. Of both the earlier one counts, and
-    /// nothing is later than the year 9999.
+    /// Reads `lease_constraints`: `expires_at`, in RFC 3339 and UTC, or `expires_in_s`, whole
+    /// seconds from now. With both, the earlier one counts. Nothing is later than the year 9999.
     ///
     /// # Errors
     ///
-    /// `INVALID_REQUEST` that names the member: one that makes no sense, is over
+    /// `INVALID_REQUEST` that names the member: one that is invalid, has passed already, or would
+    /// not be enforced.
     /// already, or that nobody would enforce.
     pub fn parse(json: &Json, now: UtcMs) -> Result<Constraints, Violation> {
         let invalid = |why: String| Violation::invalid(alloc::format!("`lease_constraints`: {why}"));
@@ -79,7 +78,7 @@ impl Constraints {
         Ok(read)
     }
 
-    /// What a runtime says it granted, as far as it can be read.
+    /// The constraints that a runtime reports as granted, as far as they can be read.
     pub fn read_granted(json: &Json) -> Constraints {
         let members = json.members().unwrap_or_default();
         Constraints {
@@ -88,22 +87,22 @@ impl Constraints {
         }
     }
 
-    /// The lease ends at this moment, if not earlier.
+    /// Ends the lease at this time, if it does not end earlier.
     pub fn end_by(&mut self, at: UtcMs) {
         self.expires_at = Some(self.expires_at.map_or(at, |set| set.min(at)));
     }
 
-    /// Whether the lease is over.
+    /// Whether the lease has ended.
     pub fn is_over(&self, now: UtcMs) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether nothing is bounded.
+    /// Whether there are no constraints.
     pub fn is_none(&self) -> bool {
         *self == Constraints::default()
     }
 
-    /// As they are shown: with the moment, also where seconds were asked for.
+    /// The constraints as they are shown: with the time, also if seconds were requested.
     pub fn to_json(&self) -> Json {
         let mut out = Object::new();
         if let Some(at) = self.expires_at {
@@ -116,7 +115,7 @@ impl Constraints {
     }
 }
 
-/// A moment as 1.1 §9.5 writes it: with `Z`, and no other offset.
+/// A time as in 1.1 §9.5: with `Z`, and no other offset.
 fn utc(value: &str) -> Option<UtcMs> {
     let text: String = serde_json::from_str(value).ok()?;
     UtcMs::parse(&text).filter(|_| text.ends_with('Z'))

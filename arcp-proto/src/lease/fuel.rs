@@ -1,8 +1,8 @@
-//! What a proof may cost: whoever asks for one says how much, and is told how much it
-//! took.
+//! Fuel: the bound on the cost of a proof.
 
-/// Work that may be done to compare patterns with targets, and to prove that they are
-/// within others, in units of two to three nanoseconds of a core. The same question takes the same work anywhere.
+/// The work that may be done to compare patterns with targets, and to prove containment, in units
+/// of two to three nanoseconds of a core. A question takes the same number of units on every
+/// machine.
 ///
 /// ```
 /// use arcp_proto::{json::Json, lease::{Excess, Fuel, Lease}};
@@ -21,15 +21,15 @@ pub struct Fuel {
     is_spent: bool,
 }
 
-/// Nothing more may be done for a question.
+/// The fuel of a question is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spent;
 
 impl Fuel {
-    /// That of a question about leases of usual sizes: about 2.5 ms of a core.
+    /// Enough for leases of usual sizes: about 2.5 ms of a core.
     pub const USUAL: u32 = 1 << 20;
 
-    /// So many units.
+    /// Fuel of this many units.
     pub fn new(units: u32) -> Fuel {
         Fuel { given: units, left: units, is_spent: false }
     }
@@ -39,7 +39,7 @@ impl Fuel {
         self.given - self.left
     }
 
-    /// Whether there was too little for something.
+    /// Whether it did not suffice for a question.
     pub fn is_spent(&self) -> bool {
         self.is_spent
     }
@@ -52,7 +52,7 @@ impl Fuel {
     }
 }
 
-/// The usual amount.
+/// [`Fuel::USUAL`].
 impl Default for Fuel {
     fn default() -> Fuel {
         Fuel::new(Fuel::USUAL)

@@ -1,9 +1,9 @@
 //! Leases: what a job may do, and for how much (1.1 §9).
 //!
-//! Pure and exact. A [`Lease`] grants [`Pattern`]s by [`Namespace`]; a [`Target`] that has
-//! no single meaning is refused before it is compared. [`Lease::permits`] says which
-//! pattern decides, [`Lease::covers`] whether a child's lease is within this one, by
-//! construction, with a target that is not if it is not.
+//! This module is pure and exact. A [`Lease`] grants [`Pattern`]s by [`Namespace`]. A [`Target`]
+//! without a unique meaning is refused before it is compared. [`Lease::permits`] returns the
+//! pattern that decides. [`Lease::covers`] proves that a child's lease is within its parent's, or
+//! returns a target that is not.
 //!
 //! ```
 //! use arcp_proto::json::Json;
@@ -44,10 +44,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::Violation;
 use crate::json::{Json, Object};
 
-/// Patterns of one lease.
+/// The most patterns of one lease.
 const MOST: usize = 1024;
 
-/// What a job may do. What no pattern means, it may not.
+/// What a job may do. What no pattern matches is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
     grants: BTreeMap<Namespace, Vec<Pattern>>,
@@ -57,23 +57,24 @@ pub struct Lease {
 /// Why a child's lease is not within its parent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Excess {
-    /// The child's pattern means this, and no pattern of the parent does.
+    /// No pattern of the parent matches this target, which the child's pattern matches.
     Wider {
-        /// Where.
+        /// The namespace.
         namespace: Namespace,
         /// The child's pattern.
         pattern: String,
-        /// What it means and the parent does not.
+        /// The target.
         target: Target,
     },
-    /// Patterns so involved that it could not be proved.
+    /// The patterns are too complex for a proof.
     TooComplex {
-        /// Where.
+        /// The namespace.
         namespace: Namespace,
         /// The child's pattern.
         pattern: String,
     },
-    /// The child may spend more of this, or any amount, as it does not name it.
+    /// The child may spend more of this currency, or any amount, because its budget does not name
+    /// it.
     Budget(Currency),
 }
 
@@ -114,7 +115,7 @@ impl Lease {
         Ok(lease)
     }
 
-    /// What either permits. Of a currency, what both allow is added.
+    /// The union of both leases. Amounts of a currency that both bound are added.
     #[must_use]
     pub fn with(mut self, other: Lease) -> Lease {
         for (namespace, patterns) in other.grants {
@@ -124,16 +125,16 @@ impl Lease {
         self
     }
 
-    /// The pattern by which it permits this; `None` if it does not.
+    /// The pattern that permits this; `None` if none does.
     pub fn permits(&self, namespace: &Namespace, target: &Target) -> Option<&Pattern> {
         self.grants.get(namespace)?.iter().find(|pattern| pattern.matches(target))
     }
 
-    /// As [`permits`](Self::permits), with so much work.
+    /// As [`permits`](Self::permits), with this fuel.
     ///
     /// # Errors
     ///
-    /// [`Excess::TooComplex`] with the pattern that took too much.
+    /// [`Excess::TooComplex`] with the pattern for which the fuel did not suffice.
     pub fn permits_with(
         &self,
         namespace: &Namespace,
@@ -153,9 +154,9 @@ impl Lease {
         Ok(None)
     }
 
-    /// Whether everything that `child` permits is permitted by this, and its budget is
-    /// within this one's: of each currency that is bounded here it names an amount, and not
-    /// more. That is proved, pattern by pattern, with the [usual](Fuel::USUAL) amount of work.
+    /// Proves that everything that `child` permits is permitted by this lease, and that its budget
+    /// is within this one's: it must name an amount of each currency that is bounded here, and no
+    /// larger one. The proof goes pattern by pattern, with the [usual](Fuel::USUAL) fuel.
     ///
     /// # Errors
     ///
@@ -164,12 +165,12 @@ impl Lease {
         self.covers_with(child, &mut Fuel::default())
     }
 
-    /// As [`covers`](Self::covers), with so much work.
+    /// As [`covers`](Self::covers), with this fuel.
     ///
     /// # Errors
     ///
-    /// What is not, or [`Excess::TooComplex`] with the pattern that took too much: so
-    /// do many wildcards behind `*` on both sides.
+    /// What is not covered, or [`Excess::TooComplex`] with the pattern for which the fuel did not
+    /// suffice: many wildcards after `*` on both sides need much of it.
     pub fn covers_with(&self, child: &Lease, fuel: &mut Fuel) -> Result<(), Excess> {
         self.permits_all_of(child, fuel)?;
         match self.budget.first_beyond(&child.budget) {
@@ -178,12 +179,12 @@ impl Lease {
         }
     }
 
-    /// The same, whatever either may spend.
+    /// As [`covers_with`](Self::covers_with), without the budgets.
     pub(crate) fn permits_all_of(&self, child: &Lease, fuel: &mut Fuel) -> Result<(), Excess> {
         for (namespace, patterns) in &child.grants {
             let above = self.grants.get(namespace).map(Vec::as_slice).unwrap_or_default();
             let outer: Vec<_> = above.iter().map(Pattern::program).collect();
-            // Mostly a child asks for what its parent has, in its order.
+            // Usually a child requests the patterns of its parent, in the same order.
             let asked = patterns.iter().enumerate().filter(|(at, pattern)| above.get(*at) != Some(*pattern));
             for (_, pattern) in asked {
                 let said = || (namespace.clone(), pattern.as_str().to_string());
@@ -208,21 +209,21 @@ impl Lease {
         self.grants.is_empty() && self.budget.is_empty()
     }
 
-    /// The same for a child of who has so much left: its currencies are named as
-    /// there, and of each that only the parent is bounded in it has none.
+    /// This lease as a child's, given what its parent has left: currencies get the parent's
+    /// spelling, and a currency that only the parent has bounded is granted with amount 0.
     #[must_use]
     pub fn below(mut self, left: &Budget) -> Lease {
         self.budget = self.budget.below(left);
         self
     }
 
-    /// The same with another budget.
+    /// This lease with another budget.
     #[must_use]
     pub fn spending(self, budget: Budget) -> Lease {
         Lease { budget, ..self }
     }
 
-    /// What it may spend.
+    /// Its budget.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -232,7 +233,7 @@ impl Lease {
         self.grants.iter().map(|(namespace, patterns)| (namespace, patterns.as_slice()))
     }
 
-    /// As it is shown and kept.
+    /// The form in which it is shown and stored.
     pub fn to_json(&self) -> Json {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut out = Object::new();
@@ -247,7 +248,7 @@ impl Lease {
     }
 }
 
-/// As the object that [`Lease::parse`] reads.
+/// The object that [`Lease::parse`] reads.
 impl Serialize for Lease {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let texts = |patterns: &[Pattern]| patterns.iter().map(Pattern::to_string).collect::<Vec<String>>();
@@ -267,8 +268,8 @@ impl<'de> Deserialize<'de> for Lease {
 }
 
 impl Excess {
-    /// As the details of an error: where, which pattern, and a target that it means
-    /// and the parent does not.
+    /// The details of an error: namespace, pattern, and a target that the pattern matches and the
+    /// parent does not grant.
     pub fn to_json(&self) -> Json {
         let mut out = Object::new();
         match self {

@@ -1,4 +1,4 @@
-//! Amounts of money, exactly (1.1 §9.6).
+//! Exact amounts of money (1.1 §9.6).
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -10,17 +10,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{ParseError, Violation};
 use crate::json::{Json, Object};
 
-/// Digits behind the point.
+/// Digits after the point.
 const SCALE: u32 = 18;
 const ONE: i128 = 10_i128.pow(SCALE);
-/// How many digits an amount has at most, and the largest: what is restored is what was shown.
+/// The most digits of a stored amount, and the largest one: what is restored is what was shown.
 const SHOWN: u32 = i128::MAX.ilog10();
 const MOST: i128 = 10_i128.pow(SHOWN) - 1;
 /// Digits before the point.
 const WHOLE: usize = 15;
 
-/// What is counted: `USD`, `EUR`, `credits`, or a word of the runtime's own: 1 to
-/// 16 letters, digits, `-` and `_`, a letter first.
+/// A currency: `USD`, `EUR`, `credits`, or a word of the runtime: 1 to 16 letters, digits, `-` and
+/// `_`, beginning with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Currency(String);
@@ -34,7 +34,7 @@ impl TryFrom<String> for Currency {
 }
 
 impl Currency {
-    /// As it is written.
+    /// The currency as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,8 +56,8 @@ impl FromStr for Currency {
     }
 }
 
-/// An amount of one currency, to 18 digits behind the point; below zero, what is
-/// spent beyond a budget.
+/// An amount of one currency, with 18 digits after the point. A negative amount was spent beyond a
+/// budget.
 ///
 /// ```
 /// use arcp_proto::lease::Amount;
@@ -70,20 +70,19 @@ impl FromStr for Currency {
 pub struct Amount(i128);
 
 impl Amount {
-    /// Nothing.
+    /// Zero.
     pub const ZERO: Amount = Amount(0);
-    /// The most that can be written.
+    /// The largest amount that can be written.
     const MOST: Amount = Amount(10_i128.pow(WHOLE as u32 + SCALE) - 1);
 
-    /// A cost as an agent reports it: any JSON number from zero on, of at most 64
-    /// characters. Published clients write `1e-07`. What is finer than we count is
-    /// rounded up, against the spender; what is more than we can count is the most
-    /// that we can.
+    /// A cost as an agent reports it: any JSON number from zero on, of at most 64 characters.
+    /// Published clients write `1e-07`. Digits beyond our precision are rounded up, against the
+    /// spender; amounts beyond our range become the largest one.
     pub fn reported(number: &str) -> Option<Amount> {
         Amount::read(number, WHOLE + SCALE as usize)
     }
 
-    /// An amount of at most so many digits of those that we count.
+    /// Reads an amount. One with more digits than `most` becomes the largest with that many.
     fn read(number: &str, most: usize) -> Option<Amount> {
         let (mantissa, exponent) = match number.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -99,7 +98,7 @@ impl Amount {
         if digits.is_empty() {
             return Some(Amount::ZERO);
         }
-        // The value is `digits` times ten to this, in units of the last digit we count.
+        // The value is `digits` times ten to this power, in units of our last digit.
         let shift = i64::from(exponent) + i64::from(SCALE) - fraction.len() as i64;
         let length = digits.len() as i64 + shift;
         if length > most as i64 {
@@ -115,8 +114,7 @@ impl Amount {
         Some(Amount(units * 10_i128.pow(zeros) + rounded))
     }
 
-    /// An amount as it is shown, which may be below zero: by more than any one
-    /// cost, if several were.
+    /// Reads an amount as it is shown. It may be negative, and by more than any single cost.
     fn read_shown(text: &str) -> Option<Amount> {
         match text.strip_prefix('-') {
             Some(below) => Amount::read(below, SHOWN as usize).map(|amount| Amount::ZERO - amount),
@@ -168,7 +166,7 @@ impl fmt::Display for Amount {
 impl FromStr for Amount {
     type Err = ParseError;
 
-    /// Digits, and perhaps a point with digits on both sides.
+    /// Reads digits, or digits on both sides of a point.
     fn from_str(text: &str) -> Result<Amount, ParseError> {
         const EXPECTED: ParseError =
             ParseError::new("digits, at most 15, and perhaps a point and at most 18 more; no sign and no exponent");
@@ -183,7 +181,7 @@ impl FromStr for Amount {
     }
 }
 
-/// Stored as the text that it is shown as.
+/// Stored as the text that is shown.
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -197,8 +195,7 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
-/// What a job may still spend, by currency. A currency that is not in it is not
-/// bounded.
+/// What a job may still spend, by currency. A currency that it does not name is not bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget(BTreeMap<Currency, Amount>);
 
@@ -227,8 +224,8 @@ impl Budget {
         Ok(budget)
     }
 
-    /// What a runtime says is granted or left: numbers, or texts such as `5.00` and
-    /// `USD:5.00`. What cannot be read is left out.
+    /// Reads the amounts that a runtime reports as granted or left: numbers, or texts such as
+    /// `5.00` and `USD:5.00`. Unreadable members are skipped.
     pub fn read_shown(json: &Json) -> Budget {
         let members = json.members().unwrap_or_default();
         let entries = members.0.iter().filter_map(|(name, value)| {
@@ -239,7 +236,7 @@ impl Budget {
         Budget(entries.collect())
     }
 
-    /// As 1.1 §7.1 shows it: an object of numbers.
+    /// The object of numbers of 1.1 §7.1.
     pub fn to_json(&self) -> Json {
         let mut out = Object::new();
         for (currency, amount) in self.iter() {
@@ -248,7 +245,7 @@ impl Budget {
         out.json()
     }
 
-    /// What both allow, added: at most what can be written.
+    /// The sum of both budgets, up to the largest amount that can be written.
     pub(crate) fn with(mut self, other: &Budget) -> Budget {
         for (currency, amount) in other.iter() {
             let sum = self.0.entry(currency.clone()).or_default();
@@ -257,16 +254,15 @@ impl Budget {
         self
     }
 
-    /// The currency that an amount in this unit counts against; `None` if it is not
-    /// bounded. Where none has the same name, one counts that differs in case only:
-    /// published agents write `usd`.
+    /// The bounded currency against which an amount in this unit counts; `None` if there is none.
+    /// If no name is equal, one that differs only in case counts: published agents write `usd`.
     pub fn currency(&self, unit: &str) -> Option<&Currency> {
         let named = || self.0.keys();
         let exact = named().find(|own| own.as_str() == unit);
         exact.or_else(|| named().find(|own| own.as_str().eq_ignore_ascii_case(unit)))
     }
 
-    /// What of these amounts is bounded here.
+    /// Those of these amounts whose currency is bounded here.
     #[must_use]
     pub fn bounding(&self, amounts: &Budget) -> Budget {
         let mut bounded = Budget::default();
@@ -279,8 +275,8 @@ impl Budget {
         bounded
     }
 
-    /// The same in the words of a parent that has so much: its currencies are named
-    /// as there, and of each that only the parent is bounded in there is none.
+    /// This budget as a child's: currencies get the parent's spelling, and a currency that only the
+    /// parent has bounded gets amount 0.
     pub(super) fn below(&self, parent: &Budget) -> Budget {
         let mut below = Budget::default();
         for (currency, amount) in self.iter() {
@@ -293,8 +289,8 @@ impl Budget {
         below
     }
 
-    /// The same, with no more of any currency than a ceiling allows, which also
-    /// bounds what is not bounded here, and names its currencies.
+    /// The lesser of this budget and a ceiling: the ceiling also bounds currencies that are not
+    /// bounded here. Currencies get its spelling.
     pub(super) fn at_most(&self, ceiling: &Budget) -> Budget {
         let mut least = Budget::default();
         for (currency, amount) in self.iter() {
@@ -308,8 +304,8 @@ impl Budget {
         least
     }
 
-    /// Of each currency that is named here, what both have of it; `None` if that is more
-    /// than can be written.
+    /// The sum of both budgets, in the currencies of this one; `None` if an amount is larger than
+    /// can be written.
     pub(crate) fn and(mut self, other: &Budget) -> Option<Budget> {
         for (currency, amount) in &mut self.0 {
             *amount = *amount + other.left(currency.as_str()).unwrap_or_default();
@@ -320,12 +316,12 @@ impl Budget {
         Some(self)
     }
 
-    /// What is left of a currency; `None` if it is not bounded.
+    /// The rest of a currency; `None` if it is not bounded.
     pub fn left(&self, unit: &str) -> Option<Amount> {
         self.0.get(self.currency(unit)?).copied()
     }
 
-    /// Every currency and what is left of it.
+    /// Every bounded currency with its rest.
     pub fn iter(&self) -> impl Iterator<Item = (&Currency, Amount)> {
         self.0.iter().map(|(currency, amount)| (currency, *amount))
     }
@@ -335,8 +331,8 @@ impl Budget {
         self.0.is_empty()
     }
 
-    /// Counts a cost; what is left may go below zero. What is left then, if the
-    /// currency is bounded.
+    /// Subtracts a cost; the rest may become negative. Returns the rest, if the currency is
+    /// bounded.
     pub fn spend(&mut self, unit: &str, cost: Amount) -> Option<Amount> {
         let currency = self.currency(unit)?.clone();
         let left = self.0.get_mut(&currency)?;
@@ -344,20 +340,19 @@ impl Budget {
         Some(*left)
     }
 
-    /// The first currency of which nothing is left: it stops every operation.
+    /// The first exhausted currency: it stops every operation.
     pub fn used_up(&self) -> Option<&Currency> {
         self.iter().find(|(_, left)| left.is_used_up()).map(|(currency, _)| currency)
     }
 
-    /// The first currency in which this is less than `asked`. What is not
-    /// bounded is enough.
+    /// The first currency in which this is less than `asked`. Currencies that are not bounded
+    /// suffice.
     pub fn lacks(&self, asked: &Budget) -> Option<&Currency> {
         let asked = self.bounding(asked);
         self.0.iter().find(|(currency, left)| asked.0.get(*currency).is_some_and(|asked| asked > *left)).map(|(c, _)| c)
     }
 
-    /// The first currency that is bounded here and of which `child` may spend more, or any
-    /// amount.
+    /// The first currency that is bounded here, and of which `child` may spend more or any amount.
     pub(super) fn first_beyond(&self, child: &Budget) -> Option<&Currency> {
         let bounded = self.bounding(child);
         self.0
@@ -366,11 +361,11 @@ impl Budget {
             .map(|(c, _)| c)
     }
 
-    /// Takes what a child may spend out of this; all of it or nothing.
+    /// Subtracts a child's budget; all of it or nothing.
     ///
     /// # Errors
     ///
-    /// The first currency of which there is less.
+    /// The first currency of which too little is left.
     pub fn reserve(&mut self, child: &Budget) -> Result<(), Currency> {
         if let Some(short) = self.lacks(child) {
             return Err(short.clone());
@@ -381,7 +376,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Takes back what a child has left.
+    /// Adds back the rest of a child's budget.
     pub fn give_back(&mut self, child: &Budget) {
         for (currency, left) in child.iter() {
             self.spend(currency.as_str(), Amount::ZERO - left);
@@ -439,7 +434,7 @@ mod tests {
 
     const UNITS: [&str; 4] = ["USD", "usd", "EUR", "GBP"];
 
-    /// Every budget of 0 to 2 of each of these, or of none.
+    /// Every budget with 0 to 2, or no bound, of each of these currencies.
     fn budgets(units: &[&str]) -> Vec<Budget> {
         let mut budgets = alloc::vec![Budget::default()];
         for unit in units {
@@ -458,7 +453,7 @@ mod tests {
         budgets
     }
 
-    /// What somebody has of a currency whose case does not matter; `None` if it is not bounded.
+    /// The rest of a currency, whatever its case; `None` if it is not bounded.
     fn of(budget: &Budget, unit: &str) -> Option<i128> {
         let same = budget.iter().filter(|(own, _)| own.as_str().eq_ignore_ascii_case(unit));
         same.map(|(_, amount)| amount.0).reduce(|sum, amount| sum + amount)
@@ -482,7 +477,7 @@ mod tests {
                     assert_eq!(of(&with, unit), sum, "{unit} {shown}");
                     assert_eq!(parent.left(unit).map(|left| left.0), most, "{unit} {shown}");
                 }
-                // In the order of their names.
+                // In alphabetic order.
                 let first = |is_beyond: fn(Option<i128>, i128) -> bool| {
                     let bounded = ["EUR", "USD"].into_iter().filter_map(|unit| Some((unit, of(parent, unit)?)));
                     bounded.filter(|(unit, most)| is_beyond(of(&child, unit), *most)).map(|(unit, _)| unit).next()
@@ -531,7 +526,7 @@ mod tests {
 
     #[test]
     fn a_number_is_read_as_the_digits_that_it_stands_for() {
-        // Units of the last digit that is counted, rounded up.
+        // Units of our last digit, rounded up.
         let units = |number: &str| Amount::reported(number).map(|amount| amount.0);
         for exponent in -22_i32..=20 {
             for (digits, fraction) in [(7_i128, 0), (70, 0), (123, 1), (1001, 3), (10, 1)] {

@@ -1,4 +1,4 @@
-//! What an operation needs authority for (1.1 §9.2).
+//! The kinds of operations that a lease grants (1.1 §9.2).
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -6,8 +6,8 @@ use core::str::FromStr;
 
 use crate::error::ParseError;
 
-/// One kind of authority. `cost.budget` is none: it bounds what the others may
-/// cost, see [`Budget`](super::Budget).
+/// One kind of operation. `cost.budget` is not one of them: it bounds what the others may cost, see
+/// [`Budget`](super::Budget).
 ///
 /// ```
 /// use arcp_proto::lease::Namespace;
@@ -33,7 +33,7 @@ pub enum Namespace {
     Vendor(Box<str>),
 }
 
-/// How the targets of a namespace are written.
+/// The form of the targets of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// `/home/me/notes.txt`
@@ -45,7 +45,7 @@ pub(super) enum Shape {
 }
 
 impl Namespace {
-    /// Those that are no vendor's.
+    /// Every namespace except those of vendors.
     pub const NAMED: [Namespace; 6] = [
         Namespace::FsRead,
         Namespace::FsWrite,
@@ -55,7 +55,7 @@ impl Namespace {
         Namespace::ModelUse,
     ];
 
-    /// The name, as a lease writes it.
+    /// The name, as in a lease.
     pub fn as_str(&self) -> &str {
         match self {
             Namespace::FsRead => "fs.read",

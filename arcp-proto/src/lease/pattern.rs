@@ -1,12 +1,12 @@
 //! Patterns of a lease (1.1 §9.2).
 //!
-//! `/` is the only separator. Within a segment `*` means any characters or none, `?`
-//! one; `**` is a whole segment and means any number of segments: none or more
-//! where something follows, one or more at the end. So `/a/**` means all below
-//! `/a` and not `/a` itself, `/a/**/b` also means `/a/b`, and `/**` means every path.
+//! `/` is the only separator. Within a segment `*` matches any number of characters, and `?`
+//! matches one. `**` is a whole segment. It matches any number of segments, including none, if more
+//! follows, and one or more at the end. So `/a/**` matches everything below `/a` but not `/a`
+//! itself, `/a/**/b` also matches `/a/b`, and `/**` matches every path.
 //!
-//! Patterns of URLs have a scheme, a host, perhaps a port, and a path. The labels
-//! of the host are segments as well: `https://*.example.com/**`.
+//! Patterns of URLs have a scheme, a host, an optional port, and a path. The labels of the host are
+//! segments as well: `https://*.example.com/**`.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ use super::fuel::{Fuel, Spent};
 use super::namespace::{Namespace, Shape};
 use super::target::{self, PART, Refused, Target, Url};
 
-/// One pattern, as it was written and as it is compared.
+/// A pattern, with its original text and its compiled form.
 ///
 /// ```
 /// use arcp_proto::lease::{Namespace, Pattern, Target};
@@ -33,36 +33,36 @@ pub struct Pattern {
     program: Program,
 }
 
-/// The port that a pattern of URLs names.
+/// The port of a pattern of URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
     /// `*`
     Any,
-    /// Written, or that of its scheme.
+    /// The written one, or the default of the scheme.
     Is(u16),
 }
 
 /// One step of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// This character.
+    /// A literal character.
     Char(char),
-    /// `?`: one character of a segment.
+    /// `?`: one character within a segment.
     One,
-    /// `*`: characters of a segment.
+    /// `*`: any number of characters within a segment.
     Run,
-    /// `**/`: segments with their separators, or none.
+    /// `**/`: any number of segments with their separators.
     Deep,
-    /// `**` at the end of a part: what is left of it.
+    /// `**` at the end of a part: the rest of the part.
     Rest,
 }
 
 impl Pattern {
-    /// Reads a pattern of a namespace.
+    /// Parses a pattern of a namespace.
     ///
     /// # Errors
     ///
-    /// Why it is none.
+    /// Why it is not one.
     pub fn new(namespace: &Namespace, text: &str) -> Result<Pattern, Refused> {
         target::bounded(text)?;
         let mut steps = Vec::with_capacity(text.len() + 8);
@@ -81,7 +81,7 @@ impl Pattern {
         Ok(Pattern { text: text.into(), program: Program::new(steps)? })
     }
 
-    /// Whether it means this target.
+    /// Whether the pattern matches a target.
     pub fn matches(&self, target: &Target) -> bool {
         self.matches_with(target, &mut Fuel::new(u32::MAX)).is_ok_and(|matches| matches)
     }
@@ -90,13 +90,13 @@ impl Pattern {
         self.program.matches(target.canonical(), fuel)
     }
 
-    /// As it was written.
+    /// The original text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The port of what a pattern of URLs means. `None`: its scheme has none of its
-    /// own, or it is no pattern of URLs.
+    /// The port of a pattern of URLs. `None` if it names no port and its scheme has no default, or
+    /// if it is not a pattern of URLs.
     pub fn port(&self) -> Option<Port> {
         let url = Url::split(&self.text).ok()?;
         match url.port.or_else(|| target::default_port(&url.scheme))? {
@@ -122,17 +122,17 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// What segments are part of: how their text becomes steps.
+/// The parts that consist of segments, each with its own rules.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// A path of files, or a name.
+    /// A file path or a name.
     Plain,
     Host,
     /// The path of a URL.
     UrlPath,
 }
 
-/// Adds the segments of one part.
+/// Adds the steps of the segments of a part.
 fn segments(text: &str, part: Part, steps: &mut Vec<Step>) -> Result<(), Refused> {
     let mut rest = text.split(if part == Part::Host { '.' } else { '/' }).peekable();
     while let Some(segment) = rest.next() {
@@ -164,7 +164,7 @@ fn plain(segment: &str, steps: &mut Vec<Step>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// What is encoded is no wildcard.
+/// An encoded character is never a wildcard.
 fn url_segment(segment: &str, steps: &mut Vec<Step>) -> Result<(), Refused> {
     target::segment(segment)?;
     let mut rest = segment;

@@ -1,7 +1,7 @@
-//! What an operation is about, in the one form that patterns are compared with.
+//! Targets of operations, in the canonical form that patterns are compared with.
 //!
-//! What has no such form is refused, not repaired: a path with `..` may mean
-//! something else to whoever opens it.
+//! A target without such a form is refused, not repaired: a path with `..` may mean something else
+//! to the program that opens it.
 
 use alloc::string::{String, ToString as _};
 use core::fmt;
@@ -9,12 +9,12 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::namespace::{Namespace, Shape};
 
-/// Longest target and pattern, in bytes.
+/// The longest target or pattern, in bytes.
 pub(super) const LONGEST: usize = 4096;
-/// Between the parts of a URL. No part can hold it, and no wildcard means it.
+/// The separator of the parts of a URL. No part can contain it, and no wildcard matches it.
 pub(super) const PART: char = '\0';
 
-/// What an operation is about: a path, a URL or a name, checked.
+/// The target of an operation: a path, URL or name that was checked.
 ///
 /// ```
 /// use arcp_proto::lease::{Namespace, Target};
@@ -26,14 +26,14 @@ pub(super) const PART: char = '\0';
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(String);
 
-/// Why a target or a pattern has no form that can be compared.
+/// Why a target or pattern has no canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Nothing stands there.
+    /// It is empty.
     #[error("it is empty")]
     Empty,
-    /// More than 4,096 bytes.
+    /// It has more than 4,096 bytes.
     #[error("it has more than 4096 bytes")]
     TooLong,
     /// A path that does not begin with `/`.
@@ -48,43 +48,43 @@ pub enum Refused {
     /// `.` or `..` as a segment.
     #[error("it has a segment `.` or `..`")]
     DotSegment,
-    /// `\`, which some read as `/`.
+    /// `\`, which some programs read as `/`.
     #[error("it has a backslash")]
     Backslash,
     /// A control character.
     #[error("it has a control character")]
     Control,
-    /// `%2f`, `%2e`, `%5c` or `%25`: whoever decodes it sees something else.
+    /// `%2f`, `%2e`, `%5c` or `%25`: a program that decodes it sees another target.
     #[error("it has an encoded `/`, `.`, `\\` or `%`")]
     EncodedSeparator,
-    /// `%` that no two hexadecimal digits of UTF-8 follow.
+    /// `%` without two hexadecimal digits, or not UTF-8.
     #[error("it has a `%` that encodes no text")]
     BadEncoding,
-    /// No `scheme://`.
+    /// `scheme://` is missing.
     #[error("a URL begins with a scheme and `://`")]
     NoScheme,
     /// `user@` before the host.
     #[error("a URL may not name a user")]
     UserInfo,
-    /// A host that is no list of labels and no address in its usual form.
+    /// A host that is neither a list of labels nor an address in the usual form.
     #[error("the host is not written as lower-case labels or a usual address")]
     BadHost,
-    /// A port that is no number from 1 to 65535.
+    /// A port that is not a number from 1 to 65535.
     #[error("the port is not 1 to 65535")]
     BadPort,
-    /// `*` with other characters than the segment's own, as in `a**`.
+    /// `**` that is not a whole segment, as in `a**`.
     #[error("`**` is a whole segment")]
     BadWildcard,
     /// A space or a `#` in a URL.
     #[error("a URL has no spaces and no fragment")]
     BadUrl,
-    /// More than 255 characters and wildcards behind the first wildcard.
+    /// More than 255 characters and wildcards after the first wildcard.
     #[error("it has more than 255 characters behind its first wildcard")]
     TooComplex,
 }
 
 impl Target {
-    /// Checks what an operation in this namespace is about.
+    /// Checks the target of an operation.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl Target {
         }
     }
 
-    /// What a walk over patterns found.
+    /// The target that a walk over patterns found.
     pub(super) fn from_canonical(text: String) -> Target {
         Target(text)
     }
@@ -109,7 +109,7 @@ impl Target {
     }
 }
 
-/// As a person writes it. What is encoded in a URL's path stands there decoded.
+/// The form for people. Encoded characters of a URL's path are shown decoded.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = self.0.split(PART);
@@ -152,7 +152,7 @@ fn name(text: &str) -> Result<String, Refused> {
     Ok(text.to_string())
 }
 
-/// A segment of a path or a name as it stands, encoded or not.
+/// Checks a segment of a path or name, encoded or not.
 pub(super) fn segment(text: &str) -> Result<(), Refused> {
     match text {
         "" => Err(Refused::EmptySegment),
@@ -171,18 +171,18 @@ fn is_separator(high: u8, low: u8) -> bool {
     matches!((high, low.to_ascii_lowercase()), (b'2', b'f' | b'e' | b'5') | (b'5', b'c'))
 }
 
-/// The parts of a URL or of a pattern of URLs, as they stand.
+/// The parts of a URL, or of a pattern of URLs, as written.
 pub(super) struct Url<'a> {
     /// In lower case.
     pub(super) scheme: String,
     pub(super) host: &'a str,
     pub(super) port: Option<&'a str>,
-    /// What stands behind the `/` that ends the host.
+    /// The text after the `/` that ends the host.
     pub(super) path: &'a str,
 }
 
 impl<'a> Url<'a> {
-    /// Takes a URL apart at its separators.
+    /// Splits a URL at its separators.
     pub(super) fn split(text: &'a str) -> Result<Url<'a>, Refused> {
         if text.contains([' ', '#']) {
             return Err(Refused::BadUrl);
@@ -206,7 +206,7 @@ impl<'a> Url<'a> {
 }
 
 fn url(text: &str) -> Result<String, Refused> {
-    // What a query asks for is the server's to judge: patterns cannot name it.
+    // The query is left to the server: patterns cannot name it.
     let asked = text.split_once('?').map_or(text, |(resource, _)| resource);
     let url = Url::split(asked)?;
     let mut out = String::with_capacity(text.len() + 8);
@@ -221,7 +221,7 @@ fn url(text: &str) -> Result<String, Refused> {
     out.push(PART);
     let mut segments = url.path.split('/').peekable();
     while let Some(segment) = segments.next() {
-        // Behind the last `/` there may be nothing: that is another resource.
+        // The last segment may be empty: the URL is then another resource.
         if !segment.is_empty() || segments.peek().is_some() {
             self::segment(segment)?;
         }
@@ -237,7 +237,7 @@ fn url(text: &str) -> Result<String, Refused> {
 
 pub(super) fn checked_port(text: &str) -> Result<&str, Refused> {
     let number = text.parse::<u16>().ok().filter(|number| *number > 0 && text.as_bytes()[0].is_ascii_digit());
-    // `080` would be another text for the same port.
+    // `080` would be a second text for the same port.
     number.filter(|_| !text.starts_with('0')).map(|_| text).ok_or(Refused::BadPort)
 }
 
@@ -249,8 +249,7 @@ pub(super) fn default_port(scheme: &str) -> Option<&'static str> {
     }
 }
 
-/// Adds a host without wildcards: its labels with `/` between them, or an IPv6
-/// address in brackets.
+/// Adds a host without wildcards: its labels separated by `/`, or an IPv6 address in brackets.
 pub(super) fn host(text: &str, out: &mut String) -> Result<(), Refused> {
     if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let address: Ipv6Addr = address.parse().map_err(|_| Refused::BadHost)?;
@@ -261,7 +260,7 @@ pub(super) fn host(text: &str, out: &mut String) -> Result<(), Refused> {
     if !lower.split('.').all(is_label) {
         return Err(Refused::BadHost);
     }
-    // `0x7f.1`, `127.1` and `2130706433` are addresses to some readers.
+    // Some programs read `0x7f.1`, `127.1` and `2130706433` as addresses.
     let last = lower.rsplit('.').next().unwrap_or_default();
     let numeric = last.bytes().all(|c| c.is_ascii_digit()) || last.starts_with("0x");
     if numeric && lower.parse::<Ipv4Addr>().is_err() {
@@ -275,12 +274,12 @@ pub(super) fn is_label(label: &str) -> bool {
     !label.is_empty() && label.bytes().all(|c| is_host_byte(c.to_ascii_lowercase()))
 }
 
-/// What a label of a host may hold.
+/// Whether a label of a host may contain this byte.
 pub(super) fn is_host_byte(c: u8) -> bool {
     matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')
 }
 
-/// The characters of a piece of a URL's path, decoded once.
+/// The characters of a segment of a URL's path, decoded once.
 pub(super) fn decoded(segment: &str) -> Result<alloc::vec::Vec<char>, Refused> {
     let mut bytes = alloc::vec::Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
