@@ -1,4 +1,4 @@
-//! Answers with all that they may say: what our client reads of each is what was said.
+//! Tests of answers with all their members: our client must read what was written.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -44,7 +44,7 @@ fn request() -> Option<WireId> {
     Some(id("m"))
 }
 
-/// What is read of a frame that says this, if the family has a word for it.
+/// What our client reads of a written reply, if the family has a message for it.
 fn read(family: Family, said: &Reply) -> Option<(RuntimeFrame, String)> {
     let stamp = Stamp { id: Ulid::from_parts(AT.0, 1), session: None, seq: None };
     let view = View { family, features: Features::new(&Feature::ALL), ..View::before_handshake(false) };
@@ -53,7 +53,8 @@ fn read(family: Family, said: &Reply) -> Option<(RuntimeFrame, String)> {
     Some((frame.unwrap_or_else(|why| panic!("{family:?} {text}: {why}")), text))
 }
 
-/// Read as it was said in the families that have a word for it. Hello does not always say which request it answers.
+/// Checks that a reply is read as it was written, in these families. Hello does not always name the
+/// answered request.
 fn same(families: &[Family], said: impl Fn(Option<WireId>) -> Reply) {
     for family in BOTH {
         match read(family, &said(request())) {

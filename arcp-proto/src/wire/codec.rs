@@ -1,4 +1,4 @@
-//! Bytes to requests and replies to bytes: which family's reader and writer.
+//! Reading requests and writing replies with the reader and writer of a family.
 
 use alloc::string::{String, ToString as _};
 
@@ -17,28 +17,28 @@ use crate::model::reply::{RefusedKind, Reply, Subject};
 use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
 
-/// One request as it came in.
+/// A request as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedRequest {
     /// The message's id.
     pub id: WireId,
-    /// The session it names, if any.
+    /// The session that it names, if any.
     pub session: Option<WireId>,
     /// What it asks.
     pub request: Request,
-    /// The published client that sent it, as far as its opening tells.
+    /// The published client that sent it, as far as its opening shows.
     pub profile: Profile,
-    /// What its session must have agreed to, for a message of the other family.
+    /// The feature that its session needs, for a message of the other family.
     pub needs: Option<Feature>,
 }
 
 impl Subject {
-    /// Of a message that could not be read at all.
+    /// The subject of a message that could not be read at all.
     pub fn unknown() -> Subject {
         Subject { kind: RefusedKind::Frame, id: None, job: None, trace: None }
     }
 
-    /// Of a message whose header could be read.
+    /// The subject of a message whose header could be read.
     pub fn from_header(header: &Header<'_>) -> Subject {
         Subject {
             kind: shared::refused_kind(&header.kind),
@@ -48,7 +48,7 @@ impl Subject {
         }
     }
 
-    /// Of a frame that did not pass `frame::ingest`.
+    /// The subject of a frame that `frame::ingest` refused.
     pub fn from_refused(bytes: &[u8]) -> Subject {
         match core::str::from_utf8(bytes).map(Header::read) {
             Ok(Ok(header)) => Subject::from_header(&header),
@@ -58,16 +58,16 @@ impl Subject {
     }
 }
 
-/// A trace that is short enough to be said back.
+/// A trace, if it is short enough to be repeated in an answer.
 pub(super) fn bounded_trace(text: &str) -> Option<String> {
     (1..=WireId::MAX).contains(&text.len()).then(|| String::from(text))
 }
 
-/// Reads a request in a family.
+/// Reads a request of a family.
 ///
 /// # Errors
 ///
-/// What the peer must be told; the session survives.
+/// The violation to send to the peer; the session continues.
 pub fn read_request(family: Family, header: &Header<'_>) -> Result<ReceivedRequest, Violation> {
     match family {
         Family::Hello => hello::read_request(header),
@@ -75,22 +75,22 @@ pub fn read_request(family: Family, header: &Header<'_>) -> Result<ReceivedReque
     }
 }
 
-/// A request on its way to a runtime.
+/// A request that is to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestToSend<'a> {
     /// The message id.
     pub id: Ulid,
-    /// The session, once there is one.
+    /// The session, if there is one.
     pub session: Option<&'a WireId>,
     /// The present time.
     pub at: UtcMs,
     /// The request.
     pub request: &'a Request,
-    /// Whether its bytes go beside it.
+    /// Whether its bytes go into a sidecar.
     pub sidecars: bool,
 }
 
-/// Writes a request; `None` if the family has no word for it.
+/// Writes a request; `None` if the family has no message for it.
 pub fn write_request(family: Family, out: &RequestToSend<'_>) -> Option<String> {
     match family {
         Family::Hello => hello::write_request(out),
@@ -98,11 +98,11 @@ pub fn write_request(family: Family, out: &RequestToSend<'_>) -> Option<String> 
     }
 }
 
-/// Reads a frame from a runtime.
+/// Reads a frame of a runtime.
 ///
 /// # Errors
 ///
-/// A frame of a known type that makes no sense.
+/// If a frame of a known type is invalid.
 pub fn read_runtime_frame(family: Family, header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
     let frame = match family {
         Family::Hello => hello::read_runtime_frame(header, now)?,
@@ -114,18 +114,18 @@ pub fn read_runtime_frame(family: Family, header: &Header<'_>, now: UtcMs) -> Re
     })
 }
 
-/// What stands on a frame besides its content.
+/// The members of a frame besides its content.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp {
     /// The message id.
     pub id: Ulid,
-    /// The session, where one exists.
+    /// The session, if there is one.
     pub session: Option<SessionId>,
-    /// Its number there, if it is a numbered frame.
+    /// Its sequence number, if it is a numbered frame.
     pub seq: Option<u64>,
 }
 
-/// Writes a reply, or nothing if this peer has no use for it.
+/// Writes a reply; `None` if the peer has no use for it.
 pub fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
     match view.family {
         Family::Hello => hello::write_reply(view, stamp, reply),
@@ -133,26 +133,27 @@ pub fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
     }
 }
 
-/// An event as it is kept, to be written for whoever reads it.
+/// A kept event that is to be written for readers.
 #[derive(Clone, Copy, Debug)]
 pub struct EventSnapshot<'a> {
     /// The job.
     pub job: JobId,
     /// When it happened.
     pub at: UtcMs,
-    /// How many thoughts its job had before.
+    /// The number of earlier thoughts of its job.
     pub thoughts: u64,
     /// The event.
     pub event: &'a JobEvent,
 }
 
-/// The payload of one frame of a job event, out of `View::roles`, as every
-/// session with this view gets it.
+/// Renders the payload of one frame of an event, one of `View::roles`. It is the same for every
+/// session with this view.
 pub fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
     render_event_in((String::new(), &mut Beginning::default()), view, snapshot, role)
 }
 
-/// The same, perhaps in a buffer that was used before, with how the payload before begins.
+/// The same as [`render_event`], in a reused buffer, and with the beginning of the previous
+/// payload.
 pub(crate) fn render_event_in(
     (buffer, beginning): (String, &mut Beginning),
     view: &View,
@@ -162,14 +163,14 @@ pub(crate) fn render_event_in(
     let announcing = if view.takes_sidecars() { sidecar::announcing(view, snapshot.event) } else { None };
     let snapshot = &EventSnapshot { event: announcing.as_ref().unwrap_or(snapshot.event), ..*snapshot };
     match view.family {
-        // Here every event is one frame.
+        // In hello every event is one frame.
         Family::Hello => hello::render_event(view, snapshot, (buffer, beginning)),
         Family::Open => open::render_event(view, snapshot, role, buffer),
     }
 }
 
-/// How payloads begin that say their kind and when: those of one kind and millisecond, which
-/// an agent says in a row, begin alike.
+/// The beginning of a payload, with kind and time. Events of one kind that an agent emits within
+/// one millisecond share it.
 #[derive(Debug, Default)]
 pub(crate) struct Beginning {
     kind: String,
@@ -178,7 +179,7 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// That of a payload, which `write` writes if the one before began otherwise.
+    /// The beginning of a payload. `write` is called if it differs from the previous one.
     pub(super) fn of(&mut self, kind: &str, at: UtcMs, write: impl FnOnce(&mut Object)) -> &str {
         if self.text.is_empty() || self.at != at || self.kind != kind {
             let mut payload = Object::reusing(core::mem::take(&mut self.text), 0);
@@ -192,35 +193,34 @@ impl Beginning {
     }
 }
 
-/// A numbered frame around a rendered event.
+/// Writes a numbered frame around a rendered event.
 pub fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
     write_event_in(String::new(), view, &mut prepare(view, frame), frame)
 }
 
-/// What is the same in the envelopes of the events of one job for one session and view, and
-/// in those of one millisecond and type, written once.
+/// Shared parts of envelopes, each written once: those of one job, session and view, and those of
+/// one millisecond, type and stream.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     ids: String,
     context: String,
-    /// What the ids of the messages of a millisecond are without their last digits, and how
-    /// the envelopes begin up to there.
+    /// The common digits of message ids of one millisecond; `beginning` is the envelope up to them.
     messages: u128,
     beginning: String,
-    /// What stands between id and number, of this type and stream.
+    /// The members between id and number, for the type and stream in `of`.
     middle: String,
     of: (String, String),
 }
 
 impl Prepared {
-    /// With session and job, and in the hello family the trace; and in the open family trace
-    /// and span, if there are any.
+    /// `ids` has session and job, and in the hello family the trace; `context` has the trace and
+    /// span of the open family, if there are any.
     pub(super) fn new(ids: String, context: String) -> Prepared {
         let of = (String::new(), String::new());
         Prepared { ids, context, messages: 0, beginning: String::new(), middle: String::new(), of }
     }
 
-    /// Goes on with what another job's envelopes have in common with these.
+    /// Takes over the parts of another job's envelopes that these share.
     pub(crate) fn after(mut self, other: Prepared) -> Prepared {
         let Prepared { ids: _, context: _, messages, beginning, mut middle, of } = other;
         middle.clear();
@@ -236,9 +236,8 @@ impl Prepared {
         &self.context
     }
 
-    /// The envelope of a message of this type, and of this stream if it is of one: up to its
-    /// number, in this buffer, with room for so many bytes more. `write` writes what stands
-    /// between its id and that.
+    /// Begins the envelope of a message of this type and stream, up to its number, in `buffer` with
+    /// room for `bytes` more bytes. `write` writes the members between id and number.
     pub(super) fn begin(
         &mut self,
         id: Ulid,
@@ -270,7 +269,7 @@ impl Prepared {
     }
 }
 
-/// Prepares the frames of a job for a session.
+/// Writes the shared parts for the frames of a job in a session.
 pub(crate) fn prepare(view: &View, frame: &EventFrame<'_>) -> Prepared {
     match view.family {
         Family::Hello => hello::prepare(frame),
@@ -278,7 +277,7 @@ pub(crate) fn prepare(view: &View, frame: &EventFrame<'_>) -> Prepared {
     }
 }
 
-/// The same in a buffer that was used before, with what was prepared.
+/// The same as [`write_event`], in a reused buffer and with the shared parts.
 pub(crate) fn write_event_in(buffer: String, view: &View, about: &mut Prepared, frame: &EventFrame<'_>) -> String {
     match view.family {
         Family::Hello => hello::write_event(view, about, frame, buffer),
@@ -286,17 +285,17 @@ pub(crate) fn write_event_in(buffer: String, view: &View, about: &mut Prepared, 
     }
 }
 
-/// What a subscription of this peer's session is shown: a whole envelope in
-/// one of its own numbered frames.
+/// Writes an event for a subscription: a whole envelope inside a numbered frame of the subscriber's
+/// session.
 pub fn write_observed(view: &View, stamp: Stamp, subscription: SubscriptionId, envelope: &str) -> String {
     match view.family {
-        // Nobody subscribes here.
+        // The hello family has no subscriptions.
         Family::Hello => String::new(),
         Family::Open => open::write_observed(view, stamp, &subscription.to_string(), envelope),
     }
 }
 
-/// The envelope that ends the history that a subscription is shown.
+/// Writes the envelope that marks the end of a subscription's history.
 pub fn write_boundary(view: &View, id: Ulid) -> String {
     match view.family {
         Family::Hello => String::new(),
@@ -304,41 +303,40 @@ pub fn write_boundary(view: &View, id: Ulid) -> String {
     }
 }
 
-/// Which of the types of envelopes that a subscription can name these are; a
-/// bit for each.
+/// The set of these message types, as far as a subscription can name them; one bit for each.
 pub fn observed_types(names: &[String]) -> u32 {
     open::observed_types(names)
 }
 
-/// The bit of the type that one frame of an event, or with `None` the
-/// acceptance, has for a subscription; and how urgent it is.
+/// The bit of the message type of one frame of an event, or of the acceptance (`None`), and its
+/// priority.
 pub fn observed_type(class: Option<EventClass>, role: FrameRole) -> (u32, Priority) {
     open::observed_type(class, role)
 }
 
-/// A job event on its way to one session.
+/// A frame of a job event for one session.
 #[derive(Clone, Copy, Debug)]
 pub struct EventFrame<'a> {
     /// The message id.
     pub id: Ulid,
     /// The session.
     pub session: SessionId,
-    /// Its sequence number there; `None` on a copy shown to somebody else.
+    /// Its sequence number there; `None` on the copy for a subscriber.
     pub seq: Option<u64>,
     /// The job.
     pub job: JobId,
     /// The job's trace.
     pub trace: &'a str,
-    /// The span the job was asked for in.
+    /// The span of the submit.
     pub span: Option<&'a str>,
-    /// The session's own request that it follows from.
+    /// The session's own request that the frame follows from.
     pub request: Option<&'a WireId>,
-    /// Whether the session submitted the job, or came by its key.
+    /// Whether the session submitted the job, or claimed it by its key.
     pub own: bool,
     /// The event.
     pub event: &'a JobEvent,
-    /// Which of its frames this is.
+    /// The frame's part in the event.
     pub role: FrameRole,
-    /// Its payload, rendered for this view.
+    /// The payload, rendered for this view.
     pub payload: &'a str,
 }

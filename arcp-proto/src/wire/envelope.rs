@@ -1,5 +1,5 @@
-//! The envelope both families share: a header read in place, with the
-//! payload left as text for whoever needs it (1.1 §5, RFC §6.1).
+//! The envelope that both families share. Its header is read without copying; the payload is kept
+//! as text (1.1 §5, RFC §6.1).
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -21,39 +21,39 @@ pub struct Header<'a> {
     pub id: WireId,
     /// The message type.
     pub kind: Cow<'a, str>,
-    /// The session named.
+    /// The session that it names.
     pub session: Option<WireId>,
-    /// The job named.
+    /// The job that it names.
     pub job: Option<WireId>,
     /// The trace, as sent.
     pub trace: Option<Cow<'a, str>>,
     /// The span, as sent.
     pub span: Option<Cow<'a, str>>,
-    /// The stream named.
+    /// The stream that it names.
     pub stream: Option<Cow<'a, str>>,
-    /// How urgent, as sent.
+    /// The priority, as sent.
     pub priority: Option<Cow<'a, str>>,
     /// The idempotency key, as sent.
     pub key: Option<Cow<'a, str>>,
-    /// The request answered.
+    /// The request that it answers.
     pub correlation: Option<WireId>,
-    /// The sequence number of a counted frame.
+    /// The sequence number of a numbered frame.
     pub seq: Option<u64>,
-    /// When it was sent, as JSON, if the sender stamps its frames.
+    /// The time of sending, as JSON, if the sender gives it.
     pub timestamp: Option<&'a str>,
-    /// The payload, undecoded; `{}` when absent or null.
+    /// The payload as text; `{}` when absent or null.
     pub payload: &'a str,
     /// Members of extensions, as sent.
     pub extensions: Option<&'a str>,
-    /// The bytes that came beside it.
+    /// The sidecar that arrived with it.
     pub sidecar: Option<&'a [u8]>,
 }
 
-/// A frame whose header could not be read: what to tell the peer, and what
-/// the message is about as far as that could be read.
+/// A frame whose header could not be read, with the subject of the message as far as it could be
+/// read.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// What it is about.
+    /// The subject of the message.
     pub subject: Subject,
     /// What is wrong.
     pub violation: Violation,
@@ -102,12 +102,11 @@ struct Extensions {
 }
 
 impl<'a> Header<'a> {
-    /// Checks a frame as [`ingest`] does, and reads its header: at once, unless something
-    /// is wrong with it.
+    /// Checks a frame as [`ingest`] does, and reads its header: in one pass if the frame is valid.
     ///
     /// # Errors
     ///
-    /// `Unreadable` with the id of the message where one could be read.
+    /// `Unreadable` with the id of the message, if that could be read.
     pub fn receive(bytes: &'a [u8], frame_bytes: usize, json_depth: usize) -> Result<Header<'a>, Unreadable> {
         let text = core::str::from_utf8(bytes).ok().filter(|text| text.len() <= frame_bytes);
         match text.and_then(|text| Fields::passed(text, json_depth)) {
@@ -119,18 +118,18 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// Reads the header of a frame that [`ingest`] let pass.
+    /// Reads the header of a frame that [`ingest`] accepted.
     ///
     /// # Errors
     ///
-    /// `Unreadable` with the id of the message where one could be read.
+    /// `Unreadable` with the id of the message, if that could be read.
     pub fn read(text: &'a str) -> Result<Header<'a>, Unreadable> {
         if let Some(fields) = Fields::passed(text, usize::MAX) {
             return Header::of(&fields);
         }
         let fields: Fields<'a> = match serde_json::from_str(text) {
             Ok(fields) if text.trim_start().starts_with('{') => fields,
-            // A list of the members, in order, is none either.
+            // The decoder would also accept a list of the members in order.
             Ok(_) => {
                 return Err(Unreadable { subject: Subject::unknown(), violation: Violation::invalid(NO_OBJECT) });
             }
@@ -139,7 +138,7 @@ impl<'a> Header<'a> {
         Header::of(&fields)
     }
 
-    /// Whether the sender says that not knowing the type is fine.
+    /// Whether the sender accepts that the receiver does not know the type.
     pub fn is_optional(&self) -> bool {
         let said = self.extensions.and_then(|raw| serde_json::from_str::<Extensions>(raw).ok());
         said.unwrap_or_default().optional
@@ -164,7 +163,7 @@ impl<'a> Header<'a> {
         let Some(kind) = text(&fields.kind) else {
             return Err(Violation::invalid("the envelope has no `type`"));
         };
-        // Nothing differs between these versions.
+        // These versions do not differ.
         if !matches!(fields.arcp.as_ref().map(|Text(arcp)| arcp.as_ref()), None | Some("1.1" | "1.0" | "1")) {
             return Err(Violation::invalid("`arcp` must be \"1.1\", \"1.0\" or \"1\""));
         }
@@ -198,8 +197,8 @@ impl<'a> Header<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Those of a text in which nothing is wrong; `None` if something is, or that cannot be
-    /// told in one pass.
+    /// Reads the fields of a valid text; `None` if the text is invalid, or validity cannot be
+    /// decided in one pass.
     fn passed(text: &'a str, depth: usize) -> Option<Fields<'a>> {
         let (mut fields, mut once) = (Fields::default(), Once::default());
         members(text, depth, |member| fields.take(&mut once, member))?;
@@ -261,7 +260,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
         trace: said("trace_id").and_then(|trace| bounded_trace(&trace)),
     };
     let violation = match &members {
-        // The member is named by the decoder; its value is not repeated.
+        // The decoder names the member, but does not repeat its value.
         Ok(members) => Violation::invalid(alloc::format!("envelope: {}", wrong_member(members))),
         Err(crate::json::JsonError::Duplicate) => Violation::invalid("envelope: duplicate member"),
         Err(_) if error.is_data() => Violation::invalid(NO_OBJECT),
@@ -296,18 +295,18 @@ fn wrong_member(members: &Members<'_>) -> String {
     }
 }
 
-/// The member of a payload in which an error is.
+/// The member of a payload that contains an error.
 fn member_at<'a>(text: &'a str, error: &serde_json::Error) -> Option<Cow<'a, str>> {
     let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
     let at = lines.map(str::len).sum::<usize>() + error.column();
     let members = Members::parse(text).ok()?;
-    // Each value is a part of the text.
+    // Each value is a slice of the text.
     let begins = |value: &str| value.as_ptr() as usize - text.as_ptr() as usize;
     members.0.into_iter().take_while(|(_, value)| begins(value) <= at).last().map(|(name, _)| name)
 }
 
-/// Decodes a payload, saying which message it belongs to when it does not
-/// fit. Values are never repeated: they may be secrets.
+/// Decodes a payload. An error names the message type, but never repeats values: they may be
+/// secrets.
 pub(crate) fn payload<'a, T: Deserialize<'a>>(kind: &str, text: &'a str) -> Result<T, Violation> {
     serde_json::from_str(text).map_err(|error| {
         let full = alloc::format!("{error}");

@@ -1,15 +1,15 @@
-//! Frames: what a transport delivers, checked before anything reads it.
+//! Checks of frames as they arrive from a transport, before they are parsed.
 
 use alloc::vec::Vec;
 
 use crate::error::{ErrorCode, Violation};
 use crate::json;
 
-/// Checks a frame's size, encoding and JSON shape, and gives its text.
+/// Checks the size, encoding and JSON shape of a frame, and returns its text.
 ///
 /// # Errors
 ///
-/// `INVALID_REQUEST` saying what is wrong and what the bound is.
+/// `INVALID_REQUEST` that says what is wrong and which bound applies.
 pub fn ingest(bytes: &[u8], frame_bytes: usize, json_depth: usize) -> Result<&str, Violation> {
     if bytes.len() > frame_bytes {
         let message = alloc::format!("frame of {} bytes: at most {frame_bytes} are accepted", bytes.len());
@@ -21,12 +21,12 @@ pub fn ingest(bytes: &[u8], frame_bytes: usize, json_depth: usize) -> Result<&st
     Ok(text)
 }
 
-/// A buffer that is empty gives back what is beyond this.
+/// The capacity that an empty buffer may keep, in bytes.
 const KEPT: usize = 4 << 10;
 
-/// Splits a byte stream into lines: one JSON object per line, ended by `\n`
-/// or `\r\n`; empty lines are skipped. A line over the bound is dropped
-/// whole and reported once.
+/// Splits a byte stream into lines: one JSON object per line, ended by `
+/// ` or `\r
+/// `. Empty lines are skipped. A line over the bound is dropped whole and reported once.
 ///
 /// ```
 /// use arcp_proto::wire::{Line, Lines};
@@ -41,20 +41,20 @@ const KEPT: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,
-    /// Where the next line starts.
+    /// The start of the next line.
     start: usize,
-    /// How far the buffer holds no line end.
+    /// The buffer has no line end before this offset.
     scanned: usize,
     limit: usize,
     skipping: bool,
 }
 
-/// One line.
+/// A line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// Its content without the line end.
     Frame(Vec<u8>),
-    /// It was longer than the bound.
+    /// The line was longer than the bound.
     TooLong,
 }
 
@@ -64,12 +64,12 @@ impl Lines {
         Lines { buffer: Vec::new(), start: 0, scanned: 0, limit, skipping: false }
     }
 
-    /// Takes lines of at most this many bytes from now on.
+    /// Sets the bound for further lines.
     pub fn take_up_to(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Bytes of a line that has not come to its end.
+    /// Bytes of an incomplete line.
     pub fn partial(&self) -> usize {
         self.buffer.len() - self.start
     }
@@ -117,7 +117,8 @@ impl Lines {
         }
     }
 
-    /// Nobody who has sent a long line holds its room for as long as the connection is there.
+    /// Frees capacity after a long line, so that no peer holds it for the lifetime of its
+    /// connection.
     fn release(&mut self) {
         let rest = &self.buffer[self.start..];
         if self.buffer.capacity() > KEPT.max(4 * rest.len()) {

@@ -1,10 +1,8 @@
-//! The wire families, and what a host has to know of them: which one a client
-//! speaks, which published clients get frames of their own, and where a line
-//! ends.
+//! The two wire families, and what a host needs of them: the family that a client speaks, the
+//! published clients that need frames of their own, and the splitting of lines.
 //!
-//! Requests are read and replies are written here, once per family. `hello` and
-//! `open` are the only modules that know message type strings; everything
-//! outside `wire` speaks [`crate::model`].
+//! Requests are read and replies are written here, once per family. `hello` and `open` are the only
+//! modules that know message types; everything outside `wire` uses [`crate::model`].
 
 #[cfg(test)]
 mod answers;
@@ -44,7 +42,7 @@ pub(crate) use payload::RuntimeFrame;
 pub(crate) use profile::ServerProfile;
 pub use profile::{Compat, Profile};
 
-/// Frames as the suite of this project reads and writes them. Not for hosts: it
+/// Frames as the test suite of this project reads and writes them. Hosts must not use it: it
 /// changes without notice.
 #[doc(hidden)]
 pub mod raw {
@@ -57,8 +55,8 @@ pub mod raw {
     pub use super::payload::RuntimeFrame;
 }
 
-/// The feature of this name: as either family has it among its capabilities and
-/// extensions, or as a person sees it.
+/// The feature of this name: its name among the capabilities and extensions of either family, or
+/// its name for people.
 ///
 /// ```
 /// use arcp_proto::model::feature::Feature;
@@ -75,8 +73,8 @@ pub fn feature_named(name: &str) -> Option<Feature> {
     hello::feature_named(name).or_else(|| open::feature_named(name)).or_else(|| name.parse().ok())
 }
 
-/// The two wire families. The first frame of a connection decides; our clients
-/// speak the default one unless they are told otherwise.
+/// The two wire families. The first frame of a connection decides. Our clients use the default
+/// unless they are configured otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Family {
     /// `session.hello`, `job.submit`, `job.event` (draft 1.1).
@@ -102,7 +100,7 @@ impl fmt::Display for Family {
 }
 
 impl Family {
-    /// Its name, as on a command line.
+    /// The name, as on a command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Family::Hello => "hello",
@@ -110,7 +108,7 @@ impl Family {
         }
     }
 
-    /// The family whose handshake this is; `None` if it is no handshake.
+    /// The family of a handshake frame; `None` if the frame is no handshake.
     pub(crate) fn from_first(header: &Header<'_>) -> Option<Family> {
         match header.kind.as_ref() {
             kind if hello::opens(kind) => Some(Family::Hello),
@@ -119,12 +117,12 @@ impl Family {
         }
     }
 
-    /// In whose words to refuse a frame that should have been a handshake.
+    /// The family in which to refuse a frame that should have been a handshake.
     pub(crate) fn from_stray(header: &Header<'_>) -> Family {
         if open::is_own(&header.kind) { Family::Open } else { Family::Hello }
     }
 
-    /// What a session of this family uses without negotiating it.
+    /// Features that a session of this family uses without negotiating them.
     fn implied(self) -> Features {
         match self {
             Family::Hello => Features::default(),
@@ -132,19 +130,18 @@ impl Family {
         }
     }
 
-    /// Whether an earlier session is claimed after a new one was opened, not
-    /// with the opening.
+    /// Whether an earlier session is resumed after a new one was opened, and not by the opening
+    /// itself.
     pub(crate) fn resumes_after_opening(self) -> bool {
         self == Family::Open
     }
 
-    /// Whether a client can ask for more than both families have.
+    /// Whether a client can send requests that only the open family has.
     pub fn has_open_requests(self) -> bool {
         self == Family::Open
     }
 
-    /// What a session needs to read questions to people as such, and to answer
-    /// them.
+    /// The feature with which a session gets questions to people as such, and may answer them.
     pub(crate) fn answers_with(self) -> Feature {
         match self {
             Family::Hello => Feature::OpenSurfaces,
@@ -152,7 +149,7 @@ impl Family {
         }
     }
 
-    /// What a session needs to interrupt jobs.
+    /// The feature with which a session may interrupt jobs.
     pub(crate) fn interrupts_with(self) -> Feature {
         match self {
             Family::Hello => Feature::OpenSurfaces,
@@ -160,7 +157,7 @@ impl Family {
         }
     }
 
-    /// What a session needs to open streams to agents.
+    /// The feature with which a session may open streams to agents.
     pub(crate) fn streams_with(self) -> Feature {
         match self {
             Family::Hello => Feature::OpenSurfaces,
@@ -168,7 +165,7 @@ impl Family {
         }
     }
 
-    /// What a session needs to end streams and to pace them; `None`: nothing.
+    /// The feature with which a session may end streams and set their pace; `None`: it always may.
     pub(crate) fn steers_streams_with(self) -> Option<Feature> {
         match self {
             Family::Hello => Some(Feature::OpenSurfaces),
@@ -176,70 +173,70 @@ impl Family {
         }
     }
 
-    /// Whether the end of a job always has a number.
+    /// Whether the end of a job always has a sequence number.
     pub(crate) fn numbers_every_end(self) -> bool {
         self == Family::Hello
     }
 }
 
-/// How one session's peer sees things: fixed when the session is made.
+/// How frames are written for the peer of one session: fixed when the session is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// Its family.
     pub family: Family,
-    /// What was negotiated.
+    /// The negotiated features.
     pub features: Features,
-    /// The published client it is, if it needs special care.
+    /// The published client that the peer is, if it needs frames of its own.
     pub profile: Profile,
-    /// Whether frames are lines of a pipe.
+    /// Whether frames are lines of a byte stream.
     pub lines: bool,
-    /// Whether binary messages can follow frames.
+    /// Whether the transport has binary messages.
     #[serde(default)]
     pub beside: bool,
 }
 
-/// What a numbered frame is to its event, of which it may be one of several.
+/// The part of a frame in its event, if the event is several frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum FrameRole {
     /// The event itself.
     Whole,
-    /// What opens the stream that it is the first of.
+    /// The opening of the stream that the event begins.
     StreamOpen,
-    /// What closes the stream that ends with it.
+    /// The closing of the stream that the event ends.
     StreamClose,
 }
 
 impl View {
-    /// A peer that has not said anything yet.
+    /// The view of a peer that has sent nothing.
     pub fn before_handshake(lines: bool) -> View {
         View { family: Family::Hello, features: Features::default(), profile: Profile::Plain, lines, beside: !lines }
     }
 
-    /// Whether a credential is shown to who may have it: published clients refuse a frame
-    /// with a scheme that they do not know.
+    /// Whether a credential is shown to a session that may have it: published clients refuse a
+    /// frame with an unknown scheme.
     pub(crate) fn shows_credential(&self, credential: &ProvisionedCredential) -> bool {
         self.features.has(Feature::ProvisionedCredentials) && credential.scheme == "bearer"
     }
 
-    /// The view of a peer that offers features to a runtime that has `ours`.
+    /// The view with the features that both a peer, which offers `offered`, and a runtime, which
+    /// has `ours`, support.
     #[must_use]
     pub fn negotiated(self, offered: Features, ours: Features) -> View {
         let known = self.family.implied().or(self.profile.implied());
         let view = View { features: offered.or(known).and(ours), ..self };
-        // Not every transport has binary messages, and what is wrapped in another frame has none beside it.
+        // Some transports have no binary messages, and a frame inside another one has no sidecar.
         if !self.beside || self.profile.wraps_watched() { view.without_sidecars() } else { view }
     }
 
-    /// The classes of events that this peer gets, as one frame each or several.
+    /// The classes of events that this peer gets, as one or more frames.
     pub(crate) fn classes(&self) -> EventClasses {
         let needs = [(Feature::Progress, EventClass::Progress), (Feature::ResultChunk, EventClass::Chunk)];
         let withheld = needs.into_iter().filter(|(feature, _)| !self.features.has(*feature));
         withheld.fold(EventClasses::ALL, |all, (_, class)| all.without(EventClasses::new(&[class])))
     }
 
-    /// Those of them that are several frames. `streaming`: a stream of this job
-    /// was opened to the session before. A job has at most one event that opens
-    /// its stream and one that closes it.
+    /// The classes of which an event is several frames. `streaming`: a stream of this job is open
+    /// in the session. A job has at most one event that opens its stream and one that closes it.
     pub(crate) fn several(&self, streaming: bool) -> EventClasses {
         match (self.family, streaming) {
             (Family::Hello, _) => EventClasses::default(),
@@ -248,8 +245,7 @@ impl View {
         }
     }
 
-    /// The numbered frames that an event is for this peer, in order: none
-    /// when it is withheld.
+    /// The numbered frames of an event for this peer, in order; none if the event is withheld.
     pub(crate) fn roles(&self, class: EventClass, streaming: bool) -> &'static [FrameRole] {
         if !self.classes().has(class) {
             &[]
@@ -262,8 +258,7 @@ impl View {
         }
     }
 
-    /// Bounds of a lease that it may ask for. The open family negotiates none of
-    /// them.
+    /// The features of leases that the peer may use. The open family does not negotiate them.
     pub(crate) fn lease_features(&self) -> Features {
         const ALL: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
         match self.family {
@@ -272,77 +267,75 @@ impl View {
         }
     }
 
-    /// Whether it reads questions to people as such, and can answer them.
+    /// Whether it gets questions to people as such, and may answer them.
     pub(crate) fn answers_prompts(&self) -> bool {
         self.features.has(self.family.answers_with())
     }
 
-    /// Whether a reply is one of the session's numbered frames.
+    /// Whether a reply is a numbered frame of the session.
     pub(crate) fn numbers(&self, reply: &Reply) -> bool {
         self.family == Family::Open && matches!(reply, Reply::Command(CommandReply::Accepted(_)))
     }
 
-    /// Whether frames name the request they follow from.
+    /// Whether frames name the request that they follow from.
     pub(crate) fn correlates(&self) -> bool {
         self.family == Family::Open || self.profile.correlates_ends()
     }
 
-    /// Whether the silence of a peer ends its connection, without it having
-    /// pinged. In the open family what is negotiated is how often a job gives
-    /// a sign of life (RFC §10.3), and only we take it for more.
+    /// Whether silence alone ends the connection, even if the peer never pinged. In the open family
+    /// the feature means the heartbeats of jobs (RFC §10.3); only our own client also means its
+    /// connection by it.
     pub(crate) fn is_expected_to_be_heard(&self) -> bool {
         self.features.has(Feature::Heartbeat) && (self.family == Family::Hello || self.profile == Profile::Native)
     }
 
-    /// The request as this peer wants answers to name it in their payload.
+    /// The request id for `reply_to` in the payload, if this peer reads it.
     fn reply_to<'a>(&self, request: Option<&'a WireId>) -> Option<&'a str> {
         request.filter(|_| self.profile.wants_reply_to()).map(WireId::as_str)
     }
 
-    /// Whether a message id stands for one message of the principal, not of
-    /// the session.
+    /// Whether message ids are unique per principal, and not per session.
     pub(crate) fn ids_are_of_principal(&self) -> bool {
         self.family == Family::Open
     }
 
-    /// Whether what comes before a session is open is passed over, not the
-    /// end of the connection.
+    /// Whether frames before the opening of a session are ignored, and do not end the connection.
     pub(crate) fn passes_early_frames(&self) -> bool {
         self.family == Family::Open
     }
 
-    /// Whether it can be asked for a proof.
+    /// Whether it can be challenged for a proof.
     pub(crate) fn challenges(&self) -> bool {
         self.family == Family::Open
     }
 
-    /// Whether its sessions are lent for a time and refreshed.
+    /// Whether its sessions have a lease that must be refreshed.
     pub(crate) fn has_session_lease(&self) -> bool {
         self.family == Family::Open
     }
 
-    /// Whether it is told that its jobs are alive.
+    /// Whether it gets the heartbeats of its jobs.
     pub(crate) fn has_job_heartbeats(&self) -> bool {
         self.family == Family::Open
     }
 
-    /// Whether it asked how often that is.
+    /// Whether it negotiated how often they come.
     pub(crate) fn announces_job_heartbeats(&self) -> bool {
         self.has_job_heartbeats() && self.features.has(Feature::Heartbeat)
     }
 
-    /// Whether a peer that pings is expected to go on.
+    /// Whether a peer that has pinged must go on pinging.
     pub(crate) fn is_alive_by_pings(&self) -> bool {
         self.family == Family::Open
     }
 
-    /// The largest frame of a result for this peer, in bytes.
+    /// The largest frame with a result for this peer, in bytes.
     pub(crate) fn result_frame_bytes(&self, limits: &Limits) -> usize {
         let own = self.profile.result_frame_bytes(self.lines).unwrap_or(usize::MAX);
         own.min(limits.frame.result_frame_bytes)
     }
 
-    /// A small number that is equal for views that render events equally.
+    /// A small number that is equal for views with the same rendered events.
     pub(crate) fn render_key(&self) -> u16 {
         let versions = u16::from(self.features.has(Feature::AgentVersions));
         let chunks = u16::from(self.features.has(Feature::ResultChunk));

@@ -1,8 +1,8 @@
-//! Where a job stands, in the words of both families.
+//! The status of a job, in the words of both families.
 
 use crate::model::job::{FinalStatus, JobStatus};
 
-/// Reads a status in either family's words.
+/// Reads a status in the words of either family.
 pub(super) fn status_named(name: &str) -> Option<JobStatus> {
     match name {
         "accepted" | "queued" => Some(JobStatus::Pending),

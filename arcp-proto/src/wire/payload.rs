@@ -1,4 +1,4 @@
-//! Frames of runtimes, read by our client: what both families share, in every
+//! Frames of runtimes as our client reads them: the parts that both families share, in every
 //! published spelling.
 
 use alloc::borrow::Cow;
@@ -33,10 +33,10 @@ use crate::model::session::{SessionPage, SessionSummary};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
-/// One frame from a runtime.
+/// A frame of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeFrame {
-    /// An answer, or something said unasked.
+    /// An answer, or an unrequested message.
     Reply {
         /// The reply.
         reply: Reply,
@@ -49,16 +49,16 @@ pub enum RuntimeFrame {
     Event {
         /// The job.
         job: WireId,
-        /// Its number in this session, if the runtime gave one.
+        /// Its number in this session's stream, if the runtime gave one.
         seq: Option<u64>,
         /// When it happened, if the runtime said so.
         at: Option<UtcMs>,
         /// The event.
         event: JobEvent,
     },
-    /// The runtime has something said back.
+    /// The runtime requests an echo.
     Echo {
-        /// What it is.
+        /// The nonce to repeat.
         nonce: Option<String>,
     },
     /// The runtime says goodbye.
@@ -66,18 +66,18 @@ pub enum RuntimeFrame {
         /// Why.
         reason: Option<String>,
     },
-    /// A numbered frame that adds nothing to what other frames say.
+    /// A numbered frame whose content other frames repeat.
     Counted,
-    /// A job is alive.
+    /// A heartbeat of a job.
     Heartbeat {
         /// The job.
         job: WireId,
     },
-    /// Nothing this client knows; never an error.
+    /// A message that this client does not know; never an error.
     Unknown,
 }
 
-/// The payload of one frame, and what stands around it.
+/// The payload of a frame, with its header.
 pub(super) struct Payload<'h, 'a> {
     pub(super) header: &'h Header<'a>,
     pub(super) members: Members<'a>,
@@ -85,7 +85,7 @@ pub(super) struct Payload<'h, 'a> {
 }
 
 impl Payload<'_, '_> {
-    /// A reply of a type that both families have; `None` for any other.
+    /// Reads a reply of a type that both families have; `None` for other types.
     pub(super) fn shared_reply(&self) -> Result<Option<Reply>, Violation> {
         let nonce = |names: &[&str]| self.string(names).unwrap_or_default();
         let request = self.header.correlation.clone();
@@ -112,7 +112,7 @@ impl Payload<'_, '_> {
         }))
     }
 
-    /// That a cancel was taken. What it is aimed at is known to who asked.
+    /// Reads that a cancel was accepted. The client knows its target from the request.
     pub(super) fn cancel_taken(&self) -> Result<CommandReply, Violation> {
         Ok(CommandReply::CancelTaken {
             target: Target::Job(self.id(&["target_id"]).map_or_else(|| self.job(), Ok)?),
@@ -122,7 +122,7 @@ impl Payload<'_, '_> {
         })
     }
 
-    /// For how long artifacts are kept, as a member of the capabilities says.
+    /// Reads how long artifacts are kept, from a member of the capabilities.
     pub(super) fn artifact_retention(&self, name: &str) -> Option<ArtifactRetention> {
         let capabilities = Members::parse(self.raw(&["capabilities"])?).ok()?;
         let retention = Members::parse(capabilities.get(name)?).ok()?;
@@ -164,7 +164,7 @@ impl Payload<'_, '_> {
             .ok_or_else(|| Violation::invalid(alloc::format!("`{}` names no job", self.header.kind)))
     }
 
-    /// The request this answers, where the runtime names it.
+    /// The request that this answers, if the runtime names it.
     pub(super) fn request(&self) -> Option<WireId> {
         self.id(&["request_id"]).or_else(|| self.header.correlation.clone())
     }
@@ -183,7 +183,7 @@ impl Payload<'_, '_> {
     }
 
     pub(super) fn error(&self) -> (ErrorCode, String, Option<bool>, Option<Json>) {
-        // Some runtimes nest what others write flat.
+        // Some runtimes nest the error, others do not.
         let nested = self.raw(&["error"]).and_then(|raw| Members::parse(raw).ok());
         let m = match &nested {
             Some(inner) if inner.get("code").is_some() => inner,
@@ -193,7 +193,7 @@ impl Payload<'_, '_> {
         let message = m.get_str("message").filter(|text| !text.is_empty());
         let message = message.unwrap_or_else(|| "the runtime gave no message".to_string());
         let retryable = m.get("retryable").and_then(|raw| serde_json::from_str(raw).ok());
-        // Some write these beside what they nest.
+        // Some write these members beside the nested error.
         let given = |name: &str| m.get(name).or_else(|| self.members.get(name));
         let detail = m.get_str("detail").or_else(|| self.members.get_str("detail"));
         let details = match (given("details"), detail) {
@@ -205,7 +205,7 @@ impl Payload<'_, '_> {
             }
             _ => None,
         };
-        // What a runtime of this project has no word for here, it says beside the nearest.
+        // A runtime of this project gives a code that the family lacks beside the nearest one.
         let own = details.as_ref().and_then(|details| details.members().ok()?.get_str("open_code"));
         let own = own.as_deref().map(ErrorCode::from).filter(|own| own.in_hello() == code.as_str());
         (own.unwrap_or(code), message, retryable, details)
@@ -276,7 +276,7 @@ impl Payload<'_, '_> {
         })
     }
 
-    /// A list of words; of anything else none.
+    /// A list of words; empty for any other value.
     fn words(&self, name: &str) -> Vec<String> {
         self.raw(&[name]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
     }
@@ -301,7 +301,7 @@ impl Payload<'_, '_> {
         })
     }
 
-    /// Credentials that can be read. One of an unknown scheme is kept: nobody uses it
+    /// The readable credentials. Those with an unknown scheme are kept, because nothing uses them
     /// by mistake.
     fn credentials(&self) -> Vec<ProvisionedCredential> {
         let rows: Vec<&RawValue> =
@@ -341,7 +341,7 @@ impl Payload<'_, '_> {
         })
     }
 
-    /// The result of a success; `names`: under which one that is no reference stands.
+    /// The result of a success; `names`: the members of an inline one.
     pub(super) fn result(&self, names: &[&str]) -> Option<JobResult> {
         let inline = self.json(names);
         if let Some(result_id) = self.string(&["result_id"]) {
@@ -349,7 +349,7 @@ impl Payload<'_, '_> {
         }
         let reference = self.raw(&["result_ref"]).filter(|raw| *raw != "null");
         let stored = reference.and_then(|raw| Members::parse(raw).ok()).and_then(|said| read_reference(&said));
-        // One that does not say all of it, or is no artifact, is shown as it is rather than lost.
+        // An incomplete reference, or one to something else, is returned as it is rather than lost.
         let whole = || {
             let mut said = Object::new();
             said.raw("result_ref", reference?);

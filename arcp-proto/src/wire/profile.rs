@@ -1,7 +1,7 @@
-//! Published clients that one set of frames cannot satisfy.
+//! Published clients that need frames of their own.
 //!
-//! A profile is chosen from the opening message. It changes what is written,
-//! never what happens. All of them live here.
+//! A profile is chosen by the opening message. It changes what is written, never what happens. All
+//! profiles are here.
 
 use core::fmt;
 use core::str::FromStr;
@@ -15,10 +15,10 @@ use crate::model::reply::RefusedKind;
 use crate::model::request::ClientInfo;
 use crate::wire::Family;
 
-/// A published client that needs special care.
+/// A published client that needs frames of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Profile {
-    /// None: the tables of the protocol as they stand.
+    /// No such client: frames follow the protocol.
     #[default]
     Plain,
     /// PyPI `agentruntimecontrolprotocol` 1.1.3.
@@ -27,13 +27,13 @@ pub enum Profile {
     TypeScript2,
     /// The Go SDK, version 1.1.
     Go11,
-    /// An open client that reads the codes of 1.1, as ours does.
+    /// An open client that reads the error codes of 1.1, as ours does.
     Native,
     /// The crate `arcp` 2.0.0.
     Rust200,
     /// The Swift SDK, version 1.
     Swift1,
-    /// The Java or the F# SDK: their openings cannot be told apart.
+    /// The Java or the F# SDK, whose openings look alike.
     JavaFSharp,
     /// The Ruby SDK, version 1.
     Ruby1,
@@ -43,15 +43,15 @@ pub enum Profile {
     Php2,
 }
 
-/// Whether profiles are chosen, and which.
+/// Whether a profile is chosen, and which.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compat {
-    /// From the opening message.
+    /// By the opening message.
     #[default]
     Auto,
-    /// Never.
+    /// None is chosen.
     Off,
-    /// Always this one.
+    /// This one is always used.
     Always(Profile),
 }
 
@@ -94,66 +94,66 @@ impl fmt::Display for Compat {
     }
 }
 
-/// How a profile wants to be told of a refusal.
+/// The form in which a profile reads a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefusalForm {
-    /// An error of the session, with the request's id.
+    /// An error of the session, with the id of the request.
     SessionError,
-    /// The end of a job that never was, under a job id of its own.
+    /// The end of a job that never existed, with a job id of its own.
     JobError,
-    /// The end of no job: no job id stands in the envelope.
+    /// The end of a job without a job id in the envelope.
     JoblessError,
     /// The end of the job that the request names.
     NamedJobError,
     /// A `nack`.
     Nack,
-    /// A page of a listing with no jobs in it.
+    /// An empty page of a listing.
     EmptyPage,
-    /// Not at all: it would fail everything it has in flight.
+    /// None: any refusal would fail all requests of this client.
     Silent,
 }
 
-/// Which of two published names of a member an open client reads.
+/// The one of two published names of a member that an open client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OneName {
-    /// That of the RFC and of the Rust crate.
+    /// The name in the RFC and the Rust crate.
     Rfc,
-    /// That of the Swift SDK.
+    /// The name in the Swift SDK.
     Swift,
 }
 
-/// What an opening message shows of its sender.
+/// Traits of a hello client in its opening message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fingerprint<'a> {
     /// The envelope's id.
     pub id: &'a str,
-    /// Whether `capabilities.agents` is there.
+    /// Whether `capabilities.agents` is present.
     pub offers_agents: bool,
-    /// Whether `client_name` stands in the payload and `client` does not.
+    /// Whether the payload has `client_name` and not `client`.
     pub names_itself_flat: bool,
     /// The envelope's `timestamp`, as JSON.
     pub timestamp: Option<&'a str>,
-    /// Whether it offers a feature of ours.
+    /// Whether it offers a feature that is an extension of ours.
     pub ours: bool,
 }
 
-/// What the opening of an open client shows of it.
+/// Traits of an open client in its opening message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenFingerprint<'a, N> {
     /// The envelope's id.
     pub id: &'a str,
     /// The envelope's `timestamp`, as JSON.
     pub timestamp: Option<&'a str>,
-    /// Whether it states a priority.
+    /// Whether it has a priority.
     pub prioritised: bool,
-    /// The capabilities it names.
+    /// The names of its capabilities.
     pub names: N,
-    /// Whether it reads the codes of 1.1.
+    /// Whether it reads the error codes of 1.1.
     pub types: bool,
 }
 
 impl Profile {
-    /// Every published client that needs special care.
+    /// Every published client that needs frames of its own.
     pub const PUBLISHED: [Profile; 9] = [
         Profile::Python113,
         Profile::TypeScript2,
@@ -166,7 +166,7 @@ impl Profile {
         Profile::Php2,
     ];
 
-    /// Its name, as on a command line.
+    /// The name, as on a command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Profile::Plain => "plain",
@@ -188,7 +188,7 @@ impl Profile {
         if seen.ours {
             Profile::Plain
         } else if seen.names_itself_flat {
-            // Before Go: both give their messages UUIDs.
+            // Ruby is told before Go: both use UUIDs as message ids.
             Profile::Ruby1
         } else if is_ulid(seen.id) {
             if seen.offers_agents { Profile::Python113 } else { Profile::JavaFSharp }
@@ -227,7 +227,7 @@ impl Profile {
             "artifact_retention",
             "agents",
         ];
-        // Kotlin's ULIDs are lower-case: it is neither.
+        // Kotlin has lower-case ULIDs, so its clients match neither.
         let has_id = seen.id.strip_prefix("msg_").is_some_and(is_ulid);
         let digits = seen.timestamp.map_or(0, fraction_digits);
         let offers = |name| seen.names.clone().into_iter().any(|offered| offered == name);
@@ -236,7 +236,7 @@ impl Profile {
         } else if !has_id {
             Profile::Plain
         } else if digits > 3 && seen.names.clone().into_iter().all(|name| KNOWN_TO_RUST_200.contains(&name)) {
-            // It writes what its clock gives: nine digits, fewer if they are 0.
+            // It writes all digits of its clock: nine, or fewer if the last ones are 0.
             Profile::Rust200
         } else if digits == 3 && seen.prioritised && offers("heartbeat_interval_seconds") && offers("binary_encoding") {
             Profile::Swift1
@@ -245,7 +245,7 @@ impl Profile {
         }
     }
 
-    /// What this client reads without having a word to offer it.
+    /// Features that this client has, but has no name to offer.
     pub(crate) fn implied(self) -> Features {
         match self {
             Profile::Rust200 => Features::new(&[Feature::ResultChunk]),
@@ -262,10 +262,11 @@ impl Profile {
         }
     }
 
-    /// Whether it reads messages of this type; those that it does not read
-    /// are written as events of that name.
+    /// Whether it reads messages of this type. Messages that it does not read are written as events
+    /// with that name.
     pub(crate) fn reads(self, kind: &str) -> bool {
-        // It drops its connection at a type that it does not know: a type that is new to us is not on this list.
+        // It drops its connection at an unknown type, so this list has only the types that it
+        // knows.
         self != Profile::Rust200
             || matches!(
                 kind,
@@ -291,13 +292,13 @@ impl Profile {
         self != Profile::Rust200
     }
 
-    /// How this client is told of a refusal.
+    /// The form in which this client reads a refusal.
     pub(crate) fn refusal_form(self, kind: RefusedKind) -> RefusalForm {
         use RefusalForm as Form;
         match self {
             Profile::Plain | Profile::Go11 | Profile::Native | Profile::Rust200 | Profile::Swift1 => Form::SessionError,
-            // Any session error fails all its open handles, so only what it
-            // waits for is answered.
+            // Any session error fails all its open handles, so it gets only the refusals that it
+            // waits for.
             Profile::Python113 => match kind {
                 RefusedKind::Cancel | RefusedKind::Job => Form::Silent,
                 RefusedKind::Session
@@ -307,8 +308,8 @@ impl Profile {
                 | RefusedKind::Watch
                 | RefusedKind::Listing => Form::SessionError,
             },
-            // So do they, and it pairs the first end of a job that it does not
-            // know with its oldest submit.
+            // The same holds here; besides, it takes the first end of an unknown job for the answer
+            // to its oldest submit.
             Profile::TypeScript2 => match kind {
                 RefusedKind::Submit => Form::JobError,
                 RefusedKind::Cancel | RefusedKind::Job | RefusedKind::Watch | RefusedKind::Frame => Form::JoblessError,
@@ -326,7 +327,7 @@ impl Profile {
                 | RefusedKind::Job
                 | RefusedKind::Listing => Form::SessionError,
             },
-            // As with Python; it does wait for submits and listings.
+            // As for Python; it waits for submits and listings.
             Profile::CSharp1 => match kind {
                 RefusedKind::Session | RefusedKind::Proof | RefusedKind::Submit => Form::SessionError,
                 RefusedKind::Listing => Form::EmptyPage,
@@ -344,54 +345,53 @@ impl Profile {
         }
     }
 
-    /// Answers bear the id of the request, as their own.
+    /// Whether answers carry the id of the request as their own.
     pub(crate) fn answers_under_request_id(self) -> bool {
         self == Profile::JavaFSharp
     }
 
-    /// Answers name the request as `reply_to`, in the payload.
+    /// Whether answers name the request as `reply_to` in the payload.
     pub(crate) fn wants_reply_to(self) -> bool {
         self == Profile::Ruby1
     }
 
-    /// An acceptance may say what the lease is: this client looks for an id
-    /// inside.
+    /// Whether an acceptance may include the lease: this client expects an id in it.
     pub(crate) fn reads_accepted_lease(self) -> bool {
         self != Profile::Ruby1
     }
 
-    /// Amounts are texts such as `USD:5`, where others read numbers.
+    /// Whether amounts are texts such as `USD:5`; other clients read numbers.
     pub(crate) fn reads_budgets_as_text(self) -> bool {
         self == Profile::Python113
     }
 
-    /// The end of a listing is said with `null`.
+    /// Whether `null` marks the end of a listing.
     pub(crate) fn reads_null_cursor(self) -> bool {
         self != Profile::JavaFSharp
     }
 
-    /// A page size outside the range is brought into it, not refused.
+    /// Whether a page size outside the range is adjusted, and not refused.
     pub(crate) fn clamps_page_size(self) -> bool {
         self == Profile::TypeScript2
     }
 
-    /// Every envelope has a `timestamp`.
+    /// Whether every envelope has a `timestamp`.
     pub(crate) fn wants_timestamps(self) -> bool {
         self == Profile::Php2
     }
 
-    /// Answers, and the end of a job, name the request as `correlation_id`;
-    /// an acceptance does not: its client takes what it names for the end.
+    /// Whether answers and the end of a job name the request as `correlation_id`. An acceptance
+    /// does not: this client takes any frame that names the request for the end.
     pub(crate) fn correlates_ends(self) -> bool {
         self == Profile::Php2
     }
 
-    /// Events of jobs that it only watches come inside `subscribe.event`.
+    /// Whether events of jobs that it only watches come inside `subscribe.event`.
     pub(crate) fn wraps_watched(self) -> bool {
         self == Profile::Php2
     }
 
-    /// Which name of a member it reads, where there are two and it is known.
+    /// The name of a member that it reads, if there are two and the choice is known.
     pub(crate) fn reads_one_name(self) -> Option<OneName> {
         match self {
             Profile::Rust200 => Some(OneName::Rfc),
@@ -408,52 +408,52 @@ impl Profile {
         }
     }
 
-    /// A refused invocation is answered with `tool.error`: it waits for that.
+    /// Whether a refused invocation is answered with `tool.error`, for which this client waits.
     pub(crate) fn invocation_ends_as_tool_error(self) -> bool {
         self == Profile::Swift1
     }
 
-    /// The largest WebSocket frame that this client reads, in bytes: longer
-    /// messages are sent to it in fragments.
+    /// The largest WebSocket frame that this client reads, in bytes. Longer messages are sent to it
+    /// in fragments.
     pub(crate) fn fragment_bytes(self) -> Option<usize> {
         (self == Profile::Swift1).then_some(8000)
     }
 
-    /// Cancelled and timed-out jobs end as `job.result`: its model of
-    /// `job.error` knows no other status than "error".
+    /// Whether cancelled and timed-out jobs end as `job.result`: the `job.error` of this client
+    /// knows no other status than "error".
     pub(crate) fn ends_as_result(self) -> bool {
         self == Profile::Python113
     }
 
-    /// Whether it says what it has processed where it has agreed to: two
-    /// published clients agree and never do.
+    /// Whether it sends acknowledgements if they were negotiated: two published clients negotiate
+    /// them and never do.
     pub(crate) fn acknowledges(self) -> bool {
         !matches!(self, Profile::Python113 | Profile::Rust200)
     }
 
-    /// Progress numbers must be whole.
+    /// Whether progress numbers must be integers.
     pub(crate) fn whole_progress(self) -> bool {
         matches!(self, Profile::Python113 | Profile::Go11 | Profile::CSharp1)
     }
 
-    /// Inline results are read from `output`.
+    /// Whether inline results are read from `output`.
     pub(crate) fn result_as_output(self) -> bool {
         self == Profile::Go11
     }
 
-    /// Milliseconds to hold the numbered stream after a watch began: its
-    /// reader drops what arrives before its caller has woken up.
+    /// How long to hold the numbered stream after a watch began, in milliseconds: this client drops
+    /// frames that arrive before its caller has woken up.
     pub(crate) fn hold_after_watching_ms(self) -> u64 {
         if self == Profile::Python113 { 20 } else { 0 }
     }
 
-    /// `from_event_seq` of a watch counts in the submitter's session.
+    /// Whether `from_event_seq` of a watch counts in the submitter's session.
     pub(crate) fn counts_in_submitter(self) -> bool {
         matches!(self, Profile::Python113 | Profile::TypeScript2 | Profile::Go11 | Profile::JavaFSharp)
     }
 
-    /// The largest frame of a result, where this client has a bound of its
-    /// own: one reads pipes in lines of 64 KiB, one takes messages of 1 MiB.
+    /// The largest frame with a result, if this client has a bound: one reads lines of up to 64 KiB
+    /// from pipes, one messages of up to 1 MiB.
     pub(crate) fn result_frame_bytes(self, lines: bool) -> Option<usize> {
         match self {
             Profile::Python113 if lines => Some(48 << 10),
@@ -488,22 +488,22 @@ impl Profile {
     }
 }
 
-/// A published runtime that our client has to read with care.
+/// A published runtime whose frames our client must read in a special way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ServerProfile {
-    /// None: the tables of the protocol as they stand.
+    /// No such runtime: frames follow the protocol.
     #[default]
     Plain,
     /// PyPI `agentruntimecontrolprotocol` 1.1.3.
     Python113,
     /// The crate `arcp` 2.0.0.
     Rust200,
-    /// Go 1.1: neighbouring frames may be swapped, jobs are forgotten when they end.
+    /// Go 1.1: adjacent frames may be swapped, and jobs are forgotten when they end.
     Go11,
 }
 
 impl ServerProfile {
-    /// Recognises a runtime by the id of its welcome or by its name.
+    /// Recognises a runtime by the id of its welcome, or by its name.
     pub(crate) fn new(family: Family, id: &str, runtime: &ClientInfo) -> ServerProfile {
         match family {
             Family::Hello => ServerProfile::from_welcome(id),
@@ -523,14 +523,14 @@ impl ServerProfile {
         }
     }
 
-    /// Whether numbers go on over watches and connections. One that starts
-    /// again cannot be checked for gaps.
+    /// Whether sequence numbers continue over watches and connections. Otherwise gaps cannot be
+    /// detected.
     pub(crate) fn numbers_on(self) -> bool {
         self == ServerProfile::Plain
     }
 
-    /// Whether a submit with a used key is answered with what followed from
-    /// the first one, not only with its acceptance.
+    /// Whether a submit with a used key is answered with the events of the first one, and not only
+    /// with its acceptance.
     pub(crate) fn replays_used_keys(self) -> bool {
         self != ServerProfile::Go11
     }
@@ -540,20 +540,20 @@ impl ServerProfile {
         self != ServerProfile::Rust200
     }
 
-    /// Whether a cancel is acknowledged, not only followed by an end.
+    /// Whether a cancel is acknowledged before the end of the job.
     pub(crate) fn acknowledges_cancels(self) -> bool {
         self != ServerProfile::Python113
     }
 }
 
-/// In upper case: who writes it otherwise is somebody else.
+/// Upper-case ULIDs only: lower-case ones are written by other clients.
 fn is_ulid(text: &str) -> bool {
     text.len() == ulid::ULID_LEN
         && !text.bytes().any(|byte| byte.is_ascii_lowercase())
         && Ulid::from_string(text).is_ok()
 }
 
-/// How many digits a time has after the point.
+/// The number of digits after the point of a time.
 fn fraction_digits(time: &str) -> usize {
     let fraction = time.split('.').nth(1).unwrap_or_default();
     fraction.bytes().take_while(u8::is_ascii_digit).count()

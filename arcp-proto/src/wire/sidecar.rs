@@ -1,5 +1,5 @@
-//! Bytes beside a frame (RFC §11.3): a frame announces them by `sidecar` instead of holding
-//! them in base64, and they follow it as binary messages, which begin with what they are of.
+//! Sidecars (RFC §11.3): a frame announces its bytes by `sidecar` instead of containing them in
+//! base64. The bytes follow it as binary messages, each with a header:
 //!
 //! ```text
 //! ┌───────────────────┬────┬──────────────┬─────── ─ ─
@@ -8,8 +8,8 @@
 //! └───────────────────┴────┴──────────────┴─────── ─ ─
 //! ```
 //!
-//! Numbers begin with their highest byte. The id is the `stream_id` of the frame, or its `id` if
-//! it is of no stream; the sequence is that of its payload, or 0 if that has none.
+//! Numbers are big-endian. The id is the `stream_id` of the frame, or its `id` if it belongs to no
+//! stream. The sequence is that of its payload, or 0 if that has none.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -35,10 +35,10 @@ use crate::model::stream::StreamSaid;
 use crate::model::upload::ArtifactWish;
 use crate::wire::RequestToSend;
 
-/// The member of a payload that announces a sidecar, and what stands for the encoding of its bytes.
+/// The member of a payload that announces a sidecar, and the value of `encoding` for its bytes.
 pub(super) const SIDECAR: &str = "sidecar";
 
-/// A frame as it is written, and the binary message that follows it.
+/// A written frame, and the binary message that follows it.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) frame: String,
@@ -52,45 +52,45 @@ impl From<String> for Written {
 }
 
 impl View {
-    /// Whether bytes go to this peer beside their frames.
+    /// Whether this peer gets bytes in sidecars.
     pub(crate) fn takes_sidecars(&self) -> bool {
         self.features.has(Feature::Sidecars)
     }
 
-    /// The view of what cannot be followed by binary messages.
+    /// This view for frames that cannot have sidecars.
     #[must_use]
     pub(crate) fn without_sidecars(self) -> View {
         View { features: self.features.without(Feature::Sidecars), ..self }
     }
 }
 
-/// Announces the bytes that follow the frame of a payload.
+/// Announces the sidecar of a frame in its payload.
 pub(super) fn announce(out: &mut Object, bytes: &[u8], digest: BlobDigest) {
     out.object(SIDECAR, |sidecar| {
         sidecar.u64("bytes", bytes.len() as u64).u64("frames", 1).display("sha256", digest);
     });
 }
 
-/// The bytes of a piece of a result, if they go beside its frame.
+/// The bytes of a result chunk, if they go into a sidecar.
 pub(super) fn beside(view: &View, chunk: &ResultChunk) -> Option<Vec<u8>> {
     let goes = view.takes_sidecars() && chunk.encoding == ChunkEncoding::Base64;
     goes.then(|| decode_base64(&chunk.data)).flatten()
 }
 
-/// The sequence of a chunk of a binary stream, and its bytes, if they go beside its frame.
+/// The sequence and bytes of a chunk of a binary stream, if they go into a sidecar.
 fn beside_stream(view: &View, event: &JobEvent) -> Option<(u64, Vec<u8>)> {
     let JobEvent::Emitted { kind: EventKind::StreamChunk, body } = event else { return None };
     let members = body.members().ok().filter(|_| view.takes_sidecars())?;
     Some((members.get("sequence")?.parse().ok()?, bytes_of_chunk(&members)?))
 }
 
-/// The bytes that a chunk says in base64; `None` if there are none.
+/// The bytes of a chunk in base64; `None` if there are none.
 pub(super) fn bytes_of_chunk(said: &Members<'_>) -> Option<Vec<u8>> {
     let data = said.get_str("data").filter(|_| said.get("encoding") == Some("\"base64\""))?;
     decode_base64(&data).filter(|bytes| !bytes.is_empty())
 }
 
-/// Writes what a chunk says, with its bytes announced instead of in base64.
+/// Writes the members of a chunk, with its bytes announced instead of encoded.
 pub(super) fn announce_chunk(out: &mut Object, said: &Members<'_>, bytes: &[u8]) {
     for (name, value) in &said.0 {
         match name.as_ref() {
@@ -101,7 +101,7 @@ pub(super) fn announce_chunk(out: &mut Object, said: &Members<'_>, bytes: &[u8])
     }
 }
 
-/// A chunk of a binary stream as its frame has it, if its bytes go beside that.
+/// A chunk of a binary stream as its frame shows it, if its bytes go into a sidecar.
 pub(super) fn announcing(view: &View, event: &JobEvent) -> Option<JobEvent> {
     let (_, bytes) = beside_stream(view, event)?;
     let JobEvent::Emitted { kind, body } = event else { return None };
@@ -110,7 +110,7 @@ pub(super) fn announcing(view: &View, event: &JobEvent) -> Option<JobEvent> {
     Some(JobEvent::Emitted { kind: kind.clone(), body: said.json() })
 }
 
-/// A frame of a runtime with the bytes that came beside it where they stand in others.
+/// A frame of a runtime with the bytes of its sidecar in the place where other frames have them.
 pub(super) fn inside(mut frame: RuntimeFrame, bytes: &[u8]) -> RuntimeFrame {
     let RuntimeFrame::Event { event: JobEvent::Emitted { kind: EventKind::StreamChunk, body }, .. } = &mut frame else {
         return frame;
@@ -119,7 +119,7 @@ pub(super) fn inside(mut frame: RuntimeFrame, bytes: &[u8]) -> RuntimeFrame {
     frame
 }
 
-/// What is said of bytes beside a frame, with those bytes in base64.
+/// The members of a chunk, with the bytes of its sidecar in base64.
 pub(super) fn whole(said: &Members<'_>, bytes: &[u8]) -> Json {
     let mut whole = Object::with_capacity(bytes.len() / 3 * 4 + 256);
     for (name, value) in &said.0 {
@@ -132,13 +132,13 @@ pub(super) fn whole(said: &Members<'_>, bytes: &[u8]) -> Json {
     whole.json()
 }
 
-/// What follows the frame of an event.
+/// The sidecar of an event's frame.
 pub(crate) fn of_event(view: &View, frame: &EventFrame<'_>) -> Option<Vec<u8>> {
     match frame.event {
         JobEvent::Chunk(chunk) => Some(message(&id(frame.id), chunk.chunk_seq, &beside(view, chunk)?)),
         JobEvent::Emitted { .. } => {
             let (sequence, bytes) = beside_stream(view, frame.event)?;
-            // As the envelope of its family names it.
+            // The name that the envelope of the family has.
             let stream = if view.family == Family::Open { stream_of(frame.event) } else { None };
             Some(message(&stream.unwrap_or_else(|| id(frame.id)), sequence, &bytes))
         }
@@ -146,7 +146,7 @@ pub(crate) fn of_event(view: &View, frame: &EventFrame<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// What follows the frame of a reply.
+/// The sidecar of a reply's frame.
 pub(crate) fn of_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<Vec<u8>> {
     match reply {
         Reply::Session(SessionReply::Artifact(fetched)) if view.takes_sidecars() => {
@@ -156,7 +156,7 @@ pub(crate) fn of_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<Vec<u
     }
 }
 
-/// What follows the frame of a request.
+/// The sidecar of a request's frame.
 pub(crate) fn of_request(family: Family, out: &RequestToSend<'_>) -> Option<Vec<u8>> {
     match out.request {
         Request::Command(Command::PutArtifact(put)) if out.sidecars => Some(message(&id(out.id), 0, &put.data)),
@@ -168,7 +168,7 @@ pub(crate) fn of_request(family: Family, out: &RequestToSend<'_>) -> Option<Vec<
         Request::Command(Command::Stream(request)) if out.sidecars => {
             let StreamSaid::Chunk { sequence, body } = &request.says else { return None };
             let bytes = bytes_of_chunk(&body.members().ok()?)?;
-            // As the envelope of the family names it.
+            // The name that the envelope of the family has.
             let named = match family {
                 Family::Open => String::from(request.stream.as_str()),
                 Family::Hello => id(out.id),
@@ -185,7 +185,7 @@ fn id(of: ulid::Ulid) -> String {
 
 fn message(id: &str, sequence: u64, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(10 + id.len() + bytes.len());
-    // An id of ours is short.
+    // Our ids are short enough.
     out.extend_from_slice(&u16::try_from(id.len()).unwrap_or_default().to_be_bytes());
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(&sequence.to_be_bytes());
@@ -193,12 +193,12 @@ fn message(id: &str, sequence: u64, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether a binary message can be one of a sidecar: JSON begins with no such byte.
+/// Whether a binary message can be part of a sidecar: no JSON text begins with such a byte.
 pub(crate) fn is_part(message: &[u8]) -> bool {
     message.first().is_some_and(|first| *first < 2)
 }
 
-/// A binary message, read.
+/// A parsed binary message.
 struct Part<'a> {
     id: &'a str,
     sequence: u64,
@@ -215,10 +215,10 @@ impl<'a> Part<'a> {
     }
 }
 
-/// What a frame says of the bytes that follow it.
+/// The announcement of a sidecar in its frame.
 #[derive(Debug)]
 pub(crate) struct Announcement {
-    /// By which its messages name it.
+    /// The id in the messages of the sidecar.
     id: String,
     sequence: u64,
     said: Result<Said, Violation>,
@@ -239,7 +239,7 @@ struct Fields<'a> {
     sha256: Option<Text<'a>>,
 }
 
-/// What a frame announces, if it is of a type that has sidecars and does.
+/// The announcement in a frame, if its type can have a sidecar and it has one.
 pub(crate) fn announced(header: &Header<'_>) -> Option<Announcement> {
     if !header.payload.contains("\"sidecar\"") {
         return None;
@@ -272,12 +272,12 @@ fn said(kind: &str, raw: &str) -> Result<Said, Violation> {
     Ok(Said { bytes, messages: frames, digest })
 }
 
-/// The sidecar that is awaited on a connection. There is one at most: its messages follow
-/// its frame before anything else does.
+/// The sidecar that a connection waits for. There is at most one: its messages must follow its
+/// frame directly.
 #[derive(Debug, Default)]
 pub(crate) struct Sidecars {
     awaited: Option<Box<Awaited>>,
-    /// Messages still to come of one that was refused: there was an answer to it.
+    /// The outstanding messages of a refused sidecar, which are ignored: the refusal was answered.
     refused: Option<Box<Rest>>,
 }
 
@@ -290,7 +290,7 @@ struct Awaited {
     came: Vec<u8>,
 }
 
-/// Messages that are still to come.
+/// The outstanding messages of a sidecar.
 #[derive(Debug)]
 struct Rest {
     id: String,
@@ -307,27 +307,28 @@ impl Rest {
 /// What a binary message was.
 #[derive(Debug)]
 pub(crate) enum Came {
-    /// Nothing that anybody has to know yet, or once more.
+    /// A part of an incomplete or refused sidecar: nothing is to be done.
     Nothing,
-    /// The last of a sidecar: the frame can be heard now.
+    /// The last part of a sidecar: its frame, and all its bytes.
     Whole(Vec<u8>, Vec<u8>),
-    /// Of a frame that cannot be heard: its sidecar is not what was announced.
+    /// A part of a sidecar that differs from its announcement: its frame, which must not be
+    /// handled.
     Wrong(Vec<u8>, Violation),
-    /// Of no frame.
+    /// A part of no awaited sidecar.
     Stray(Violation),
 }
 
 impl Sidecars {
-    /// Bytes that are held until all of a sidecar has come.
+    /// Bytes that are held until a sidecar is complete.
     pub(crate) fn held(&self) -> usize {
         self.awaited.as_ref().map_or(0, |awaited| awaited.frame.len() + awaited.came.len())
     }
 
-    /// A frame waits for its sidecar, which may have at most so many bytes.
+    /// Waits for the sidecar of a frame, of at most `most` bytes.
     ///
     /// # Errors
     ///
-    /// If it has more, or nobody can read how many.
+    /// If the announcement is larger, or invalid.
     pub(crate) fn begin(&mut self, frame: &[u8], announced: Announcement, most: usize) -> Result<(), Violation> {
         let Announcement { id, sequence, said } = announced;
         let refused = |messages| Some(Box::new(Rest { id: id.clone(), sequence, messages }));
@@ -342,14 +343,14 @@ impl Sidecars {
         Ok(())
     }
 
-    /// What waits does so no longer. Gives the frame.
+    /// Stops waiting for a sidecar, and returns its frame.
     pub(crate) fn give_up(&mut self) -> Option<Vec<u8>> {
         let Awaited { frame, rest, .. } = *self.awaited.take()?;
         self.refused = Some(Box::new(rest));
         Some(frame)
     }
 
-    /// A binary message has come.
+    /// Handles a binary message.
     pub(crate) fn take(&mut self, message: &[u8]) -> Came {
         let Some(part) = Part::read(message) else {
             let how = "the length of an id in 2 bytes, the id, its sequence in 8 bytes";
@@ -393,12 +394,12 @@ fn stray(part: &Part<'_>) -> Violation {
     Violation::invalid(alloc::format!("no frame waits for a sidecar of `{id}`, sequence {sequence}: {why}"))
 }
 
-/// That a frame waits for a sidecar that does not come.
+/// The violation for a frame whose sidecar did not follow.
 pub(crate) fn missing() -> Violation {
     Violation::invalid("the sidecar did not come right after its frame")
 }
 
-/// That a frame has waited for too long.
+/// The violation for a sidecar that was too slow.
 pub(crate) fn overdue() -> Violation {
     Violation::invalid("the sidecar did not come in time: send it again")
 }
@@ -416,7 +417,7 @@ mod tests {
         message("m", 7, bytes)
     }
 
-    /// What a message was, without the words for people.
+    /// The outcome without the messages for people.
     fn shown(came: Came) -> (&'static str, Vec<u8>) {
         match came {
             Came::Nothing => ("nothing", Vec::new()),

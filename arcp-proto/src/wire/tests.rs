@@ -1,5 +1,5 @@
-//! Every kind of event, every request and every answer, through both families:
-//! one that is added and forgotten somewhere fails here.
+//! Tests that every kind of event, request and reply is written and read in both families. One that
+//! is added and not handled somewhere fails here.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -45,7 +45,7 @@ use crate::time::UtcMs;
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
 
-/// A body of this kind, as it is stored.
+/// A stored body of this kind.
 fn body(kind: &EventKind) -> Json {
     let text = match kind {
         EventKind::Log => r#"{"level":"info","message":"m"}"#,
@@ -63,7 +63,7 @@ fn body(kind: &EventKind) -> Json {
             let body = r#"{"artifact_id":"art_1","uri":"arcp://a/1","content_type":"a/b","byte_size":4,"sha256":"ab","expires_at":"2026-01-01T00:00:00.000Z"}"#;
             return Json::parse(body).expect("JSON");
         }
-        // The runtime writes these.
+        // The runtime emits these, not agents.
         EventKind::WorkflowComplete => return Json::parse(r#"{"status":"success","steps":{}}"#).expect("JSON"),
         EventKind::InputRequest
         | EventKind::ChoiceRequest
@@ -88,7 +88,7 @@ fn kinds() -> impl Iterator<Item = EventKind> {
     EventKind::NAMED.into_iter().chain([EventKind::from("x-vendor.test.note")])
 }
 
-/// One event as a peer with this view gets it.
+/// An event as it is written for a peer with this view.
 fn written(view: &View, event: &JobEvent) -> String {
     let id = Ulid::from_parts(AT.0, 1);
     let job = JobId::from_ulid(id);
@@ -147,7 +147,8 @@ fn stream(says: StreamSaid) -> Command {
     Command::Stream(StreamRequest { job: id("job_1"), stream: id("mine"), says }.into())
 }
 
-/// One request of a session after another: a new one has to be put between two.
+/// The session request after this one. The match makes the compiler require that a new variant is
+/// added here.
 fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionRequest> {
     let nonce = || String::from("n");
     let id = |text| WireId::new(text).expect("an id");
@@ -202,7 +203,7 @@ fn fetch_of(range: Option<ByteRange>) -> SessionRequest {
     SessionRequest::AboutArtifacts(ArtifactWish::Fetch { id: WireId::new("art_1").expect("an id"), range })
 }
 
-/// One command after another, likewise.
+/// The command after this one; likewise.
 fn command_after(before: Option<&Command>) -> Option<Command> {
     let id = |text| WireId::new(text).expect("an id");
     let answer = |prompt, answer| Command::Answer(Answering { prompt: id(prompt), answer });
@@ -355,7 +356,7 @@ fn every_request_is_read_as_it_was_written() {
             let mut read =
                 read_request(family, &header).unwrap_or_else(|why| panic!("{family:?} refuses {text}: {why}")).request;
             if let Request::Command(Command::Cancel(cancel)) = &mut read {
-                // The open family has a deadline for who names none.
+                // The open family has a default grace.
                 cancel.deadline = None;
             }
             assert_eq!(read, request, "{family:?}: {text}");
@@ -365,7 +366,7 @@ fn every_request_is_read_as_it_was_written() {
     }
 }
 
-/// What the refusal of a request is about, in whatever form its client is told.
+/// The subject of the refusal of a request, in whatever form the client reads it.
 fn refused_as(request: &Request) -> RefusedKind {
     match request {
         Request::Handshake(_) => RefusedKind::Session,
@@ -459,7 +460,7 @@ fn what_is_said_of_an_artifact_is_read_as_it_was_written() {
     }
 }
 
-/// One reply after another, likewise.
+/// The reply after this one; likewise.
 fn reply_after(before: Option<&Reply>) -> Option<Reply> {
     let id = |text| WireId::new(text).expect("an id");
     let (job, request, text) = (id("job_1"), Some(id("m")), || String::from("t"));
@@ -571,7 +572,8 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
         Some(Reply::Session(SessionReply::Checkpoints(_))) => {
             Reply::Command(CommandReply::Token(IssuedToken { token: a_token(), after: 3, request }))
         }
-        // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
+        // Openings, heartbeats of jobs, and subscriptions, which our client does not request, have
+        // tests of their own.
         Some(
             Reply::Session(SessionReply::JobHeartbeat(_))
             | Reply::Handshake(HandshakeReply::Opened(_))
@@ -715,13 +717,13 @@ fn a_result_that_is_an_artifact_is_read_as_it_was_written_and_shown_to_who_knows
         let payload = crate::json::Members::parse(header.payload).expect("an object");
         let shown = payload.get("result");
         assert_eq!(shown, (family == Family::Hello).then(|| stored.as_result()).as_ref().map(Json::as_str), "{text}");
-        // What is no artifact of ours is shown as it came.
+        // A reference that is not to an artifact of ours is shown unchanged.
         let odd = text.replace("\"size\":3,", "");
         let JobEvent::Ended(terminal) = read(&odd) else { panic!("{odd}") };
         let Some(JobResult::Inline(result)) = terminal.result else { panic!("{odd}") };
         assert!(result.as_str().contains("art_1"), "{result}");
     }
-    // An invocation that is answered at once ends alike (RFC §6.3).
+    // An invocation that is answered at once ends in the same way (RFC §6.3).
     let said = alloc::format!(
         r#"{{"id":"m","type":"tool.result","job_id":"job_1","payload":{{"result_ref":{}}}}}"#,
         stored.to_json()
