@@ -1,4 +1,4 @@
-//! Frames of hello runtimes, read by our client.
+//! Reading frames of hello runtimes, for our client.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -24,7 +24,7 @@ use crate::wire::payload::{Payload, RuntimeFrame, agent, chunk, seconds};
 ///
 /// # Errors
 ///
-/// A frame of a known type that makes no sense.
+/// If a frame of a known type is invalid.
 pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
     let members = Members::parse(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
     let frame = HelloFrame { payload: Payload { header, members, now } };
@@ -65,8 +65,8 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
     Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() })
 }
 
-/// What is asked of people, or happens in a stream, as it is shown to who reads no
-/// messages of the other family.
+/// A question to people or a stream event, from the event that shows it to readers of no messages
+/// of the open family.
 fn shown(named: &str, body: &Json) -> Option<JobEvent> {
     let mut members = body.members().ok()?;
     let kind = EventKind::from(members.get_str("type")?.as_str());
@@ -141,7 +141,7 @@ impl HelloFrame<'_, '_> {
             if kind == EventKind::Artifact && stored {
                 kind = EventKind::StoredArtifact;
             }
-            // What a runtime let through is shown as it is rather than lost.
+            // A body that the runtime accepted is delivered unchanged rather than lost.
             let body = kind.normalise(&body).unwrap_or(body);
             JobEvent::Emitted { kind, body }
         };
@@ -153,7 +153,7 @@ impl HelloFrame<'_, '_> {
         })
     }
 
-    /// A message of the other family, as an event of its kind.
+    /// Reads a message of the open family as an event of its kind.
     fn message(&self, kind: EventKind) -> Result<RuntimeFrame, Violation> {
         let body = Json::parse(self.payload.header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
         let event = JobEvent::Emitted { kind, body };
@@ -177,7 +177,8 @@ impl HelloFrame<'_, '_> {
             FinalStatus::Error | FinalStatus::Cancelled | FinalStatus::TimedOut => self.failure(status),
         };
         let seq = self.payload.header.seq;
-        // A refused submit may look like the end of a job that never was; the end of one that was has a number.
+        // A refused submit may look like the end of a job that never existed; a real end has a
+        // number.
         if is_error && seq.is_none() && (self.payload.id(&["request_id"]).is_some() || self.payload.job().is_err()) {
             let reply = Reply::Refused(self.payload.refusal(RefusedKind::Submit));
             return Ok(RuntimeFrame::Reply { reply, job: None, trace: self.payload.trace() });
@@ -196,7 +197,7 @@ impl HelloFrame<'_, '_> {
             };
         }
         let status = match (&code, status) {
-            // Some write the cause only into the code.
+            // Some runtimes give the cause only in the code.
             (ErrorCode::Cancelled, FinalStatus::Error) => FinalStatus::Cancelled,
             (ErrorCode::Timeout, FinalStatus::Error) => FinalStatus::TimedOut,
             (_, status) => status,

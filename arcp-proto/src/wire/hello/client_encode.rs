@@ -1,4 +1,4 @@
-//! Requests to hello runtimes, written by our client.
+//! Writing requests to hello runtimes, for our client.
 
 use alloc::string::String;
 
@@ -11,12 +11,12 @@ use crate::time::UtcMs;
 use crate::wire::shared::{self, quoted, write_claim};
 use crate::wire::{RequestToSend, View};
 
-/// Writes a request; `None` if this family has no word for it.
+/// Writes a request; `None` if this family has no message for it.
 pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     let (kind, payload) = write_payload(out)?;
     let trace =
         if let Request::Command(Command::Submit(submit, _)) = out.request { submit.trace.as_deref() } else { None };
-    // A whole traceparent, or its trace alone.
+    // A traceparent, or its trace alone.
     let trace = trace.filter(|trace| matches!(trace_id(trace), Ok(Some(_))));
     let envelope = Envelope {
         id: message_id(out.id),
@@ -34,7 +34,7 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     Some(envelope.around(&payload))
 }
 
-/// Type and payload.
+/// The type and payload of a request.
 fn write_payload(out: &RequestToSend<'_>) -> Option<(&'static str, String)> {
     match out.request {
         Request::Handshake(request) => write_handshake_request(request),
@@ -79,7 +79,7 @@ fn write_command(command: &Command, sidecars: bool) -> Option<(&'static str, Str
     Some(match command {
         Command::Submit(submit, _) => ("job.submit", write_submit(submit)),
         Command::Cancel(cancel) => match cancel.target.job() {
-            // Published runtimes need a reason, and some the id in here.
+            // Published runtimes require a reason, and some the id in the payload.
             Some(job) => ("job.cancel", write_reason(cancel.reason.as_deref().unwrap_or("client.cancel"), Some(job))),
             None => shared::write_cancel(cancel),
         },
@@ -138,7 +138,7 @@ fn write_schedule(wish: &NewSchedule) -> (&'static str, String) {
 
 fn write_submit(submit: &Submit) -> String {
     let mut payload = Object::new();
-    // Some published runtimes demand an input; an empty one is the same as none.
+    // Some published runtimes require an input; an empty one means the same as none.
     let input = submit.input.clone().unwrap_or_else(Json::empty_object);
     payload
         .display("agent", &submit.agent)

@@ -1,4 +1,4 @@
-//! Job events for hello clients, written.
+//! Writing job events for hello clients.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
@@ -15,11 +15,10 @@ use crate::wire::codec::{Beginning, Prepared};
 use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, EventSnapshot, View};
 
-/// Room for session, job and trace, which stand in each frame of a job.
+/// Room for session, job and trace, which every frame of a job has.
 const PREPARED: usize = 150;
 
-/// The payload of an event, perhaps in this buffer; the same for every session with this
-/// view.
+/// Renders the payload of an event, in a reused buffer; the same for every session with this view.
 pub(crate) fn render_event(
     view: &View,
     &EventSnapshot { job, at, event, .. }: &EventSnapshot<'_>,
@@ -45,7 +44,7 @@ pub(crate) fn render_event(
             said(buffer, "metric", body.as_str())
         }
         JobEvent::Emitted { kind, body } if let Some(other) = shown_as(kind) => {
-            // Type and payload of the other family, for who reads them.
+            // This peer reads type and payload of the open family.
             if view.features.has(Feature::OpenSurfaces) {
                 return body.as_str().to_string();
             }
@@ -56,7 +55,7 @@ pub(crate) fn render_event(
             }
             said(buffer, other, &shown.done())
         }
-        // To readers of hello it is one of those that are only named, with an id.
+        // Hello has no stored artifacts: its clients get an artifact reference with an id.
         JobEvent::Emitted { kind: EventKind::StoredArtifact, body } => {
             said(buffer, EventKind::Artifact.as_str(), body.as_str())
         }
@@ -70,7 +69,7 @@ pub(crate) fn render_event(
     }
 }
 
-/// What is the same in every frame of a job to a session.
+/// Writes the shared parts for the frames of a job in a session.
 pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
     let mut about = Object::with_capacity(PREPARED);
     about.id("session_id", "sess_", frame.session.ulid()).id("job_id", "job_", frame.job.ulid());
@@ -78,7 +77,7 @@ pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
     Prepared::new(about.into_members(), String::new())
 }
 
-/// The frame around a rendered payload, in this buffer.
+/// Writes the frame around a rendered payload, in a reused buffer.
 pub(crate) fn write_event(view: &View, about: &mut Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
     let ends = matches!(frame.event, JobEvent::Ended(_));
     let correlation = frame.request.filter(|_| ends && frame.own && view.profile.correlates_ends());
@@ -126,7 +125,7 @@ fn ends_as_result(view: &View, terminal: &Terminal) -> bool {
     }
 }
 
-/// A metric under both names that readers look for its dimensions by, if it has some.
+/// A metric with its dimensions under both names that clients read, if it has dimensions.
 fn metric_with_dims(body: &Json) -> Option<Json> {
     let dimensions = body.member("dimensions").filter(|dimensions| dimensions.len() <= WRITTEN_TWICE)?;
     let mut members = body.members().ok().filter(|members| members.get("dims").is_none())?;
@@ -134,7 +133,7 @@ fn metric_with_dims(body: &Json) -> Option<Json> {
     Some(members.to_json())
 }
 
-/// Progress with its numbers cut to whole ones.
+/// Progress with its numbers cut to integers.
 fn whole_progress(body: &Json) -> Json {
     let Ok(members) = body.members() else {
         return body.clone();
@@ -169,7 +168,7 @@ fn write_terminal(view: &View, job: JobId, (at, terminal): (UtcMs, &Terminal), b
                 }
             }
         },
-        // The family has no word for it: as a result it says of itself what it is.
+        // The family has no stored results: the result is an object that names the artifact.
         Some(JobResult::Stored(stored)) => {
             write_inline(view, &mut payload, &stored.as_result());
             payload.object("result_ref", |reference| stored.write_members(reference));

@@ -1,7 +1,7 @@
 //! The hello family (draft 1.1).
 //!
-//! Tolerant in: every spelling a published SDK uses is read. Complete out:
-//! what is written is the superset that the strictest of them accepts.
+//! Reading is tolerant: every spelling of a published SDK is read. Writing is complete: what is
+//! written is the superset that the strictest of them accepts.
 
 mod client_decode;
 mod client_encode;
@@ -29,24 +29,23 @@ pub(crate) use events::{prepare, render_event, write_event};
 pub(crate) use replies::write_reply;
 pub(crate) use requests::{opens, read_request};
 
-/// A feature only this implementation offers: who offers it needs no profile.
+/// A feature that only this implementation offers: a client that offers it needs no profile.
 const OURS: &str = "x-vendor.arcp.native";
-/// The kind of events that show what is asked of people to who cannot answer.
+/// The kind of events that show questions to people to clients that cannot answer.
 const REQUEST: &str = SHOWN_AS[0];
 
 const OURS_PREFIX: &str = "x-vendor.arcp.";
-/// The capability that says for how long artifacts are kept.
+/// The capability with the retention of artifacts.
 const RETENTION: &str = "x-vendor.arcp.artifact_retention";
-/// The kind of events that show what happens in a stream to who reads no messages of
-/// the other family.
+/// The kind of events that show streams to clients that read no messages of the open family.
 const STREAM: &str = SHOWN_AS[1];
 
-/// Under which kind such an event is shown, if it is one.
+/// The kind under which an event is shown, if it is a message of the open family.
 fn shown_as(kind: &EventKind) -> Option<&'static str> {
     if kind.is_of_streams() { Some(STREAM) } else { kind.is_of_prompts().then_some(REQUEST) }
 }
 
-/// The name of a feature, where this family has one.
+/// The name of a feature, if this family has one.
 fn feature_name(feature: Feature) -> Option<&'static str> {
     match feature {
         Feature::Heartbeat
@@ -90,19 +89,17 @@ pub(super) fn feature_named(name: &str) -> Option<Feature> {
     }
 }
 
-/// The code as this family writes it, and the model's own name where that is
-/// another one.
-/// The detail of an error that ends its session, for whoever would come back: this
-/// family has no message of its own for it.
+/// The detail of an error that ends its session, for clients that would reconnect: this family has
+/// no message for an eviction.
 const EVICTED: &str = "evicted";
 
+/// The code that this family writes, and the code of the model if that differs.
 fn code_name(code: &ErrorCode) -> (&'static str, Option<&str>) {
     let (own, name) = (code.as_str(), code.in_hello());
     (name, (name != own).then_some(own))
 }
 
-/// What strict readers expect of each code: they refuse a frame that says
-/// otherwise.
+/// The `retryable` that strict clients expect for each code: they refuse frames with another one.
 fn code_retryable(name: &str) -> bool {
     matches!(name, "INTERNAL_ERROR" | "TIMEOUT")
 }
@@ -112,8 +109,7 @@ fn words(view: &View) -> Words<'_> {
     Words { view, status: if exact { JobStatus::as_str } else { status_word }, is_trace }
 }
 
-/// The word for where a job stands, for who knows no more than 1.1: no blocked and
-/// no paused ones.
+/// The status of a job for clients that know only 1.1, which has no blocked and paused jobs.
 fn status_word(status: JobStatus) -> &'static str {
     match status {
         JobStatus::Blocked | JobStatus::Paused => JobStatus::Running.as_str(),
@@ -121,9 +117,8 @@ fn status_word(status: JobStatus) -> &'static str {
     }
 }
 
-/// A trace id: 32 lower-case hex digits, or a whole W3C traceparent whose
-/// trace id is taken. All zeros are none: a tracer that does nothing writes
-/// them.
+/// Reads a trace id: 32 lower-case hex digits, or the trace of a W3C traceparent. All zeros mean
+/// none: disabled tracers write them.
 fn trace_id(text: &str) -> Result<Option<String>, Violation> {
     let id = if text.contains('-') { Traceparent::parse(text).map_or("", |parent| parent.trace) } else { text };
     if id.len() == 32 && id.bytes().all(|digit| digit == b'0') {
@@ -138,21 +133,20 @@ fn is_trace(id: &str) -> bool {
     id.len() == 32 && is_some_hex(id)
 }
 
-/// The trace of a frame. The other family has free texts for traces, which strict
-/// readers of this one refuse.
+/// The trace of a frame. The open family allows any text, which strict clients of this one refuse.
 fn shown_trace(trace: Option<&str>) -> Option<&str> {
     trace.filter(|trace| is_trace(trace))
 }
 
-/// Whether it is lower-case hex, and not all zeros.
+/// Whether the digits are lower-case hex, and not all zeros.
 fn is_some_hex(digits: &str) -> bool {
-    // Without a way out of the loops they are done many bytes at once.
+    // Loops without an early exit are vectorised.
     let hex = |are, c: u8| are & ((c.wrapping_sub(b'0') < 10) | (c.wrapping_sub(b'a') < 6));
     let some = |set, c: u8| set | (c ^ b'0');
     digits.bytes().fold(true, hex) && digits.bytes().fold(0, some) != 0
 }
 
-/// A whole W3C traceparent: `VERSION-TRACE-SPAN-FLAGS`.
+/// A W3C traceparent: `VERSION-TRACE-SPAN-FLAGS`.
 struct Traceparent<'a> {
     trace: &'a str,
     span: &'a str,
@@ -167,19 +161,18 @@ impl<'a> Traceparent<'a> {
         is_whole.then_some(Traceparent { trace, span, flags })
     }
 
-    /// The span of the caller; all zeros are none.
+    /// The span of the caller; all zeros mean none.
     fn span(&self) -> Option<&'a str> {
         Some(self.span).filter(|span| is_some_hex(span))
     }
 
-    /// Whether the caller may have recorded its trace. Flags that nobody can read say
-    /// nothing against it.
+    /// Whether the caller may have recorded its trace. Unreadable flags count as yes.
     fn is_sampled(&self) -> bool {
         u8::from_str_radix(self.flags, 16).map_or(true, |flags| flags & 1 == 1)
     }
 }
 
-/// Begins a frame: everything up to the payload.
+/// The beginning of a frame, up to the payload.
 struct Envelope<'a> {
     id: Id<'a>,
     kind: &'a str,
@@ -191,10 +184,10 @@ struct Envelope<'a> {
     seq: Option<u64>,
 }
 
-/// An id of a frame.
+/// An id in a frame.
 enum Id<'a> {
     Text(&'a str),
-    /// A prefix and a ULID: they are written in place.
+    /// A prefix and a ULID, which are written in place.
     Ulid(&'static str, Ulid),
 }
 
@@ -211,7 +204,7 @@ fn message_id<'a>(id: Ulid) -> Id<'a> {
     Id::Ulid("msg_", id)
 }
 
-/// When a message was made, for those who want to be told.
+/// When a message was made, for clients that need a timestamp.
 fn timestamp(view: &View, id: Ulid) -> Option<UtcMs> {
     view.profile.wants_timestamps().then(|| UtcMs(id.timestamp_ms()))
 }

@@ -1,4 +1,4 @@
-//! Replies to hello clients, written.
+//! Writing replies to hello clients.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,7 +20,7 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
     let (kind, payload) = match reply {
         Reply::Refused(refusal) => return write_refusal(view, stamp, refusal),
         Reply::Handshake(HandshakeReply::Opened(opened)) => ("session.welcome", write_opened(opened)),
-        // It proves who it is when it opens, or never.
+        // A hello client proves its identity in the opening, or never.
         Reply::Handshake(HandshakeReply::Challenge(_)) => return None,
         Reply::Session(reply) => write_session_reply(view, reply)?,
         Reply::Command(reply) => write_command_reply(view, reply)?,
@@ -36,15 +36,14 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
         Reply::Command(CommandReply::CancelTaken { target, .. }) => target.job().is_none(),
         Reply::Refused(_) | Reply::Handshake(_) | Reply::Session(_) | Reply::Command(_) => false,
     };
-    // What is said in a message of the other family names its request as that does.
+    // A message of the open family names its request as that family does.
     if other {
         envelope.correlation = reply.request().map(WireId::as_str);
     }
     Some(envelope.around(&payload))
 }
 
-/// Type and payload of what is said in a session; this family has no words for
-/// the rest, and makes no use of it.
+/// The type and payload of a session's reply; `None` if this family has no message for it.
 fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static str, String)> {
     Some(match reply {
         SessionReply::Closed { reason, .. } => shared::write_closed(reason.as_deref()),
@@ -62,7 +61,7 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
             write_error(&mut payload, code, reason, Some(&details.json()));
             ("session.error", payload.done())
         }
-        // In answer to a message of the other family.
+        // The answer to a message of the open family.
         SessionReply::Done { detail, .. } => {
             let mut payload = Object::new();
             payload.str("detail", detail).str("note", detail);
@@ -95,20 +94,20 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> Option<(&'static st
     })
 }
 
-/// What a reply is about.
+/// The subject of a reply.
 #[derive(Clone, Copy)]
 struct About<'a> {
     /// The request it answers.
     request: Option<&'a WireId>,
     job: Option<&'a WireId>,
     trace: Option<&'a str>,
-    /// Whether it says so as `correlation_id`, to those who want that.
+    /// Whether the frame names it as `correlation_id`, for clients that need that.
     correlated: bool,
 }
 
 fn envelope<'a>(view: &View, stamp: Stamp, kind: &'a str, about: About<'a>) -> Envelope<'a> {
-    // A strict reader cannot decode a frame without a session id, so even an
-    // error before the welcome has one.
+    // Strict clients cannot decode a frame without a session id, so even an error before the
+    // welcome has one.
     let session = stamp.session.map_or(Id::Text("sess_none"), |session| Id::Ulid("sess_", session.ulid()));
     let own = about.request.filter(|_| view.profile.answers_under_request_id());
     let correlation = about.request.filter(|_| about.correlated && view.profile.correlates_ends());
@@ -151,11 +150,11 @@ fn write_opened(opened: &Opened) -> String {
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String> {
     let form = view.profile.refusal_form(refusal.kind);
     let named = refusal.job.as_ref().filter(|id| is_of_jobs(id));
-    // Nobody asked: it is about the session.
+    // An unrequested refusal is about the session.
     let of_session = form == RefusalForm::JoblessError && refusal.request.is_none()
         || form == RefusalForm::NamedJobError && refusal.job.is_none();
     let form = if of_session { RefusalForm::SessionError } else { form };
-    // A job that never was: no live job may look ended.
+    // The id of a job that never existed: no live job may look ended.
     let fresh = WireId::from(JobId::from_ulid(stamp.id));
     let mut payload = Object::new();
     let (kind, job) = match form {
@@ -185,14 +184,13 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String>
     Some(envelope(view, stamp, kind, about).around(&payload.done()))
 }
 
-/// Whether what a refusal is about may be a job: a cancel is aimed at streams and sessions,
-/// too.
+/// Whether the subject of a refusal may be a job: a cancel can also name a stream or a session.
 fn is_of_jobs(id: &WireId) -> bool {
     !["str_", "sess_"].iter().any(|prefix| id.as_str().starts_with(prefix))
 }
 
-/// `code`, `message`, `retryable`, `details`. A code this family does not
-/// have goes into the details.
+/// Writes `code`, `message`, `retryable` and `details`. A code that this family lacks goes into the
+/// details.
 pub(super) fn write_error(payload: &mut Object, code: &ErrorCode, message: &str, details: Option<&Json>) {
     let (name, own) = code_name(code);
     let message = if message.is_empty() { "no message was given" } else { message };

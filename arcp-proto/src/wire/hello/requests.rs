@@ -1,4 +1,4 @@
-//! Requests of hello clients, read.
+//! Reading requests of hello clients.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{Fingerprint, Profile};
 use crate::wire::shared::{self, Auth, Resume, bounded, credential, job_of, object, present, reason};
 
-/// The type that submits a job.
+/// The type of a submit.
 const SUBMIT: &str = "job.submit";
 
 pub(crate) fn opens(kind: &str) -> bool {
@@ -35,7 +35,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
     };
     let kind = header.kind.as_ref();
     if kind == SUBMIT {
-        // First, because it comes most often.
+        // Checked first, because it is the most frequent.
         return Ok(received(Command::Submit(read_submit(header)?, read_invocation(header)).into(), profile));
     }
     if let Some(request) = shared::read_request(header)? {
@@ -125,7 +125,7 @@ fn read_hello(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
         resume_token: Some(token),
         last_event_seq: hello.last_event_seq,
     });
-    // Some mint a session id for the envelope: it names nothing.
+    // The session id of the envelope is ignored: some clients generate one.
     let resume = hello.resume.or(flat).map(|resume| resume.claim(None)).transpose()?;
     let features = names.iter().filter_map(|Text(name)| feature_named(name));
     let client = ClientInfo { name: bounded(name), version: bounded(version) };
@@ -155,8 +155,7 @@ struct SubmitFields<'a> {
 }
 
 impl<'a> SubmitFields<'a> {
-    /// Those of a payload in which nothing is wrong, in one pass; `None` if that cannot be
-    /// told.
+    /// Reads the fields of a valid payload in one pass; `None` if validity cannot be decided.
     fn passed(text: &'a str) -> Option<SubmitFields<'a>> {
         let (mut fields, mut once) = (SubmitFields::default(), Once::default());
         let mut names_agent = false;
@@ -213,7 +212,7 @@ fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
         lease_constraints: object("lease_constraints", fields.lease_constraints)?,
         key: shared::key(fields.idempotency_key)?,
         max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
-        // A name that no parent knows it by names nothing.
+        // Without a parent, a delegate id has no meaning.
         delegate_id: shared::delegate_id(fields.delegate_id.filter(|_| fields.parent_job_id.is_some()))?,
         parent: fields.parent_job_id.map(|Text(id)| shared::parent(&id)).transpose()?,
         trace: read_trace(header)?,
@@ -225,7 +224,7 @@ fn read_trace(header: &Header<'_>) -> Result<Option<String>, Violation> {
     Ok(header.trace.as_deref().map(trace_id).transpose()?.flatten())
 }
 
-/// What a whole traceparent says besides its trace.
+/// The span and flags of a traceparent.
 fn read_invocation(header: &Header<'_>) -> Invocation {
     let parent = header.trace.as_deref().and_then(Traceparent::parse);
     let parent = parent.filter(|parent| is_trace(parent.trace));

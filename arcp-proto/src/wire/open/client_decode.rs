@@ -1,4 +1,4 @@
-//! Frames of open runtimes, read by our client.
+//! Reading frames of open runtimes, for our client.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -92,7 +92,7 @@ impl OpenFrame<'_, '_> {
         self.payload.id(&["subscription_id"]).ok_or_else(missing)
     }
 
-    /// A message that is part of a job's stream.
+    /// Reads a message of a job's stream.
     fn job_event(&self) -> Result<RuntimeFrame, Violation> {
         let event = match self.payload.header.kind.as_ref() {
             "job.started" => JobEvent::Started,
@@ -102,7 +102,7 @@ impl OpenFrame<'_, '_> {
             "job.status" => self.whole_body(EventKind::Status)?,
             "job.checkpoint" => self.whole_body(EventKind::Checkpoint)?,
             "workflow.complete" => self.whole_body(EventKind::WorkflowComplete)?,
-            // No runtime of ours says it: it is shown as it came.
+            // No runtime of ours sends this: it is delivered unchanged.
             "trace.span" => self.whole_body(EventKind::from("trace.span"))?,
             kind if EventKind::from(kind).is_of_prompts() => self.whole_body(EventKind::from(kind))?,
             "agent.delegate" => self.whole_body(EventKind::Delegate)?,
@@ -113,7 +113,7 @@ impl OpenFrame<'_, '_> {
                 None => self.stream(EventKind::StreamChunk)?,
             },
             "stream.error" => self.stream(EventKind::StreamError)?,
-            // What opens and closes the stream of a job's thoughts is no event of its own.
+            // The stream of a job's thoughts has no events of its own for opening and closing.
             "stream.open" | "stream.close" if self.is_of_thoughts() => return Ok(RuntimeFrame::Counted),
             "stream.open" => self.stream(EventKind::StreamOpen)?,
             "stream.close" => self.stream(EventKind::StreamClose)?,
@@ -129,8 +129,8 @@ impl OpenFrame<'_, '_> {
             }
         };
         let Some(job) = self.payload.id(&["job_id"]).or_else(|| self.payload.header.job.clone()) else {
-            // The end of a job that never was refuses it; what else is told of
-            // no job is told of the session.
+            // The end of a job that never existed refuses its submit. Other messages without a job
+            // concern the session.
             let refused = matches!(event, JobEvent::Ended(_)) && self.payload.header.correlation.is_some();
             let refusal = || self.answer(Reply::Refused(self.payload.refusal(RefusedKind::Submit)));
             return Ok(if refused { refusal() } else { RuntimeFrame::Counted });
@@ -147,12 +147,12 @@ impl OpenFrame<'_, '_> {
 
     fn whole_body(&self, kind: EventKind) -> Result<JobEvent, Violation> {
         let body = self.whole()?;
-        // What a runtime let through is shown as it is rather than lost.
+        // A body that the runtime accepted is delivered unchanged rather than lost.
         let body = kind.normalise(&body).unwrap_or(body);
         Ok(JobEvent::Emitted { kind, body })
     }
 
-    /// Published runtimes know no `current`, only a percentage.
+    /// Published runtimes send only a percentage, and no `current`.
     fn progress(&self) -> Result<JobEvent, Violation> {
         if self.payload.raw(&["current"]).is_some() {
             return self.whole_body(EventKind::Progress);
@@ -178,7 +178,7 @@ impl OpenFrame<'_, '_> {
         Ok(JobEvent::Emitted { kind: EventKind::StoredArtifact, body: members.to_json() })
     }
 
-    /// An event under the name it would have as a message, or as a kind.
+    /// Reads an event from an `event.emit`: `name` is the type of its message, or its kind.
     fn emitted(&self) -> Result<JobEvent, Violation> {
         let name = self.payload.string(&["name"]).ok_or_else(|| Violation::invalid("`event.emit` has no name"))?;
         let body =
@@ -194,8 +194,7 @@ impl OpenFrame<'_, '_> {
         Ok(JobEvent::Emitted { kind, body })
     }
 
-    /// Whether it is of the stream that the thoughts of a job are in: its name is that
-    /// of the job.
+    /// Whether it belongs to the stream of the job's thoughts, whose id has the ULID of the job.
     fn is_of_thoughts(&self) -> bool {
         let header = self.payload.header;
         let job = header.job.as_ref().and_then(|job| job.as_str().strip_prefix("job_"));
@@ -203,7 +202,7 @@ impl OpenFrame<'_, '_> {
         job.is_some() && job == stream
     }
 
-    /// What happens in a stream, with the stream among its members.
+    /// Reads an event of a stream, with the stream id among its members.
     fn stream(&self, kind: EventKind) -> Result<JobEvent, Violation> {
         let body = self.whole()?;
         let mut members = body.members().map_err(|e| Violation::invalid(e.to_string()))?;
@@ -211,7 +210,7 @@ impl OpenFrame<'_, '_> {
         if let Some(named) = named.as_ref().filter(|_| members.get("stream_id").is_none()) {
             members.0.insert(0, ("stream_id".into(), named.as_str()));
         }
-        // A text may stand under both names.
+        // The text may be under both names.
         if members.get("data").is_some() {
             members.0.retain(|(name, _)| name != "content");
         }
@@ -220,7 +219,7 @@ impl OpenFrame<'_, '_> {
     }
 
     fn thought(&self) -> Option<JobEvent> {
-        // Whoever names a stream in the payload as well has opened it for itself.
+        // A chunk with a stream id in its payload belongs to a stream that an agent opened.
         let in_stream = self.payload.raw(&["stream_id"]).is_some();
         if in_stream || self.payload.string(&["role"]).as_deref() != Some("assistant_thought") {
             return None;
@@ -240,7 +239,7 @@ impl OpenFrame<'_, '_> {
 
     fn failed(&self) -> Terminal {
         let (code, message, retryable, details) = self.payload.error();
-        // The name of 1.1 says more than what an older reader would get.
+        // The code of 1.1 in the details is more precise than the one for older clients.
         let own = details.as_ref().and_then(|details| details.members().ok()?.get_str("code"));
         let code = match own.as_deref().map(ErrorCode::from) {
             Some(ErrorCode::Other(_)) | None => code,
@@ -335,7 +334,7 @@ impl OpenFrame<'_, '_> {
         })
     }
 
-    /// A session that is back has what it had.
+    /// Reads a resumed session, which keeps what it had.
     fn resumed_session(&self) -> Result<Opened, Violation> {
         let from = self.payload.u64(&["replayed_from"]).unwrap_or(0);
         let replayed = self.payload.raw(&["replayed"]) == Some("true");
@@ -343,7 +342,7 @@ impl OpenFrame<'_, '_> {
     }
 }
 
-/// What a runtime says that it can do.
+/// The features among the capabilities of a runtime.
 fn features_of(capabilities: &Members<'_>) -> Features {
     let mut features = IMPLIED;
     for (name, value) in &capabilities.0 {

@@ -1,4 +1,4 @@
-//! Requests to open runtimes, written by our client.
+//! Writing requests to open runtimes, for our client.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -20,7 +20,7 @@ use crate::time::UtcMs;
 use crate::wire::shared::{self, quoted};
 use crate::wire::{RequestToSend, View};
 
-/// Writes a request; `None` if this family has no word for it.
+/// Writes a request; `None` if this family has no message for it.
 pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     let (kind, payload) = write_payload(out)?;
     let mut envelope = Envelope {
@@ -62,7 +62,7 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     Some(envelope.around(&payload))
 }
 
-/// Type and payload.
+/// The type and payload of a request.
 fn write_payload<'a>(out: &RequestToSend<'a>) -> Option<(&'a str, String)> {
     match out.request {
         Request::Handshake(request) => Some(write_handshake_request(request)),
@@ -185,7 +185,7 @@ fn write_capabilities(out: &mut Object, open: &Open) {
     }
 }
 
-/// Every published way to answer a challenge, at once.
+/// The answer to a challenge, in every published form at once.
 fn write_proof(proof: &Proof) -> String {
     let mut payload = Object::new();
     let response = proof.response.expose();
@@ -197,8 +197,7 @@ fn write_schedule(wish: &NewSchedule) -> (&'static str, String) {
     shared::write_schedule(wish, ("tool.invoke", &write_invoke(&wish.job.submit(None))))
 }
 
-/// Published runtimes need `arguments`, and know the names of a lease only
-/// with `_`.
+/// Published runtimes require `arguments`, and read the names of a lease only with `_`.
 fn write_invoke(submit: &Submit) -> String {
     let mut payload = Object::new();
     payload

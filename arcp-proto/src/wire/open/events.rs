@@ -1,4 +1,4 @@
-//! Job events for open clients, written.
+//! Writing job events for open clients.
 
 use alloc::string::String;
 
@@ -16,8 +16,8 @@ use crate::wire::profile::OneName;
 use crate::wire::shared::{self, WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, EventSnapshot, FrameRole, View};
 
-/// The payload of one frame of an event, perhaps in this buffer; the same for
-/// every session with this view.
+/// Renders the payload of one frame of an event, in a reused buffer; the same for every session
+/// with this view.
 pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole, buffer: String) -> String {
     let mut payload = Object::reusing(buffer, 64);
     match (role, snapshot.event) {
@@ -37,8 +37,8 @@ pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: Fram
     payload.done()
 }
 
-/// What is the same in every frame of a job to a session: before the stream that a frame
-/// is of, and after it.
+/// Writes the shared parts for the frames of a job in a session: those before and after the stream
+/// id.
 pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
     let (mut ids, mut context) = (Object::new(), Object::new());
     ids.id("session_id", "sess_", frame.session.ulid()).id("job_id", "job_", frame.job.ulid());
@@ -46,7 +46,7 @@ pub(crate) fn prepare(frame: &EventFrame<'_>) -> Prepared {
     Prepared::new(ids.into_members(), context.into_members())
 }
 
-/// The frame around a rendered payload, in this buffer.
+/// Writes the frame around a rendered payload, in a reused buffer.
 pub(crate) fn write_event(view: &View, about: &mut Prepared, frame: &EventFrame<'_>, buffer: String) -> String {
     let kind = kind_of(frame.event.class(), frame.role);
     let priority = priority_of(frame.event.class(), frame.role);
@@ -66,19 +66,19 @@ pub(crate) fn write_event(view: &View, about: &mut Prepared, frame: &EventFrame<
     envelope.done()
 }
 
-/// How urgent one frame of an event is.
+/// The priority of one frame of an event.
 pub(super) fn priority_of(class: EventClass, role: FrameRole) -> Priority {
     let is_urgent = class.is_end() || class == EventClass::PermissionRequest;
     if is_urgent && role == FrameRole::Whole { Priority::Critical } else { Priority::Normal }
 }
 
-/// Whether a peer reads messages of a type: questions to people are for those who
-/// have said so.
+/// Whether a peer reads messages of this type. Questions to people are only for peers that offer to
+/// show them.
 fn reads(view: &View, kind: &str) -> bool {
     view.profile.reads(kind) && (!kind.starts_with("human.") || view.features.has(Feature::HumanInput))
 }
 
-/// The type of one frame of an event.
+/// The message type of one frame of an event.
 pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
     match (role, class) {
         (FrameRole::StreamOpen, _) => "stream.open",
@@ -105,7 +105,7 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
             EventClass::StreamError => "stream.error",
             EventClass::StoredArtifact => "artifact.ref",
             EventClass::WorkflowComplete => "workflow.complete",
-            // An artifact that is only named is not stored here.
+            // An artifact reference names an artifact that is not stored here.
             EventClass::ToolCall | EventClass::ToolResult | EventClass::Artifact | EventClass::Vendor => "event.emit",
             EventClass::Chunk => "job.result_chunk",
             EventClass::Succeeded => "job.completed",
@@ -155,7 +155,7 @@ fn render_emitted(
     if reads(view, own) { said } else { emitted(view, own, &said) }
 }
 
-/// What has no message of its own.
+/// An event that has no message type.
 fn emitted(view: &View, name: &str, body: &str) -> String {
     let mut payload = Object::with_capacity(2 * body.len() + 64);
     payload.str("name", name);
@@ -172,7 +172,7 @@ fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
     twice(&mut payload, view, ["data", "content"], text);
     payload.str("role", "assistant_thought").bool("redacted", redacted);
     for (name, value) in members.0.iter().filter(|(name, _)| {
-        // By the last two it would be read as something else.
+        // With the last two, clients would read another kind of chunk.
         !matches!(
             name.as_ref(),
             "text" | "redacted" | "sequence" | "data" | "content" | "role" | "sidecar" | "stream_id"
@@ -183,8 +183,8 @@ fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
     payload.done()
 }
 
-/// A chunk of a stream, its text under both names that readers look for. Only
-/// `shared::stream_data` writes bytes.
+/// A chunk of a stream; a text is under both names that clients read. Only `shared::stream_data`
+/// writes bytes.
 fn write_stream_chunk(view: &View, body: &Json) -> String {
     let members = body.members().unwrap_or_default();
     let mut payload = Object::with_capacity(body.as_str().len() + 64);
@@ -218,8 +218,7 @@ fn write_stream_error(view: &View, body: &Json) -> String {
     payload.done()
 }
 
-/// A metric with the unit that strict readers need and the name they know
-/// the dimensions by.
+/// A metric, with the unit that strict clients require and their name for the dimensions.
 fn write_metric(body: &Json, buffer: String) -> String {
     let mut payload = Object::reusing(buffer, body.as_str().len() + 16);
     let (mut unit, mut dims, mut dimensions) = (None, None, None);
@@ -268,8 +267,8 @@ fn write_checkpoint(snapshot: &EventSnapshot<'_>, body: &Json) -> String {
     payload.done()
 }
 
-/// What an artifact is known by, as in the answer to whoever leaves one. Published readers
-/// look for it inside of `artifact`, or beside it.
+/// The reference of a stored artifact, as in the answer to a put. Published clients read it inside
+/// `artifact`, or beside it.
 fn write_stored(body: &Json) -> String {
     let members = body.members().unwrap_or_default();
     let write = |out: &mut Object| {
@@ -287,7 +286,7 @@ fn write_stored(body: &Json) -> String {
     payload.done()
 }
 
-/// Two digits after the point are enough for a bar.
+/// A percentage with two digits after the point.
 fn percent(current: f64, total: f64) -> f64 {
     // `as` saturates; progress was checked to be within 0 and its total.
     ((current / total * 10_000.0) as u32) as f64 / 100.0
@@ -330,9 +329,8 @@ fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {
     payload.opt_str("summary", terminal.summary.as_deref());
 }
 
-/// Writes a value under the names that readers look for: the RFC's and the
-/// Swift SDK's. A large one stands under one of them, so that its frame is
-/// not twice as large.
+/// Writes a value under both names that clients read: that of the RFC and that of the Swift SDK. A
+/// large value is written once, so that it does not double its frame.
 fn twice(payload: &mut Object, view: &View, [rfc, swift]: [&'static str; 2], value: &str) {
     match view.profile.reads_one_name() {
         Some(OneName::Rfc) => drop(payload.raw(rfc, value)),

@@ -1,7 +1,7 @@
 //! The open family (RFC-0001-v2 with the additions of 1.1).
 //!
-//! Tolerant in, exact out: the published Rust reader drops its connection at
-//! the first frame it cannot decode.
+//! Reading is tolerant, writing is exact: the published Rust client drops its connection at the
+//! first frame that it cannot decode.
 
 mod client_decode;
 mod client_encode;
@@ -33,27 +33,26 @@ pub(crate) use replies::write_reply;
 pub(crate) use requests::{is_own, opens, read_request};
 pub(crate) use subscriptions::{observed_type, observed_types, write_boundary, write_observed};
 
-/// Used in every session of this family: its messages for them are no
-/// matter of capabilities.
+/// Features that every session of this family has: no capability stands for their messages.
 pub(crate) const IMPLIED: Features =
     Features::new(&[Feature::Ack, Feature::ListJobs, Feature::WatchJobs, Feature::Progress, Feature::AgentVersions]);
 
-/// The extension by which a peer says that it reads the codes of 1.1.
+/// The extension of peers that read the error codes of 1.1.
 const TYPES: &str = "arcpx.arcp.types.v1";
 
-/// The capability that names how bytes are written.
+/// The capability with the encodings of bytes.
 const BINARY_ENCODING: &str = "binary_encoding";
 
-/// Those of a peer that takes bytes beside their frames; the first one every peer reads.
+/// The encodings of a peer that takes sidecars; every peer reads the first.
 const ENCODINGS: [&str; 2] = ["base64", "sidecar"];
 
-/// Whether a peer's list of them has that.
+/// The sidecar feature, if a peer's list of encodings has it.
 fn names_sidecars(list: &str) -> Option<Feature> {
     let names: Vec<Text<'_>> = serde_json::from_str(list).ok()?;
     names.iter().any(|Text(name)| name == "sidecar").then_some(Feature::Sidecars)
 }
 
-/// The extensions that stand for features of which the RFC has no capability.
+/// The extensions for features without a capability in the RFC.
 const EXTENSIONS: [(Feature, &str); 6] = [
     (Feature::CancelAnywhere, "arcpx.arcp.cancel_anywhere.v1"),
     (Feature::ListDetails, "arcpx.arcp.list_details.v1"),
@@ -63,22 +62,22 @@ const EXTENSIONS: [(Feature, &str); 6] = [
     (Feature::JobTokens, "arcpx.arcp.job_tokens.v1"),
 ];
 
-/// The feature that an extension stands for.
+/// The feature of an extension.
 fn extension_feature(name: &str) -> Option<Feature> {
     EXTENSIONS.into_iter().find(|(_, known)| *known == name).map(|(feature, _)| feature)
 }
 
-/// The feature that a capability or an extension stands for.
+/// The feature of a capability or extension.
 pub(super) fn feature_named(name: &str) -> Option<Feature> {
     capability_named(name).or_else(|| extension_feature(name))
 }
 
-/// The extensions that stand for features.
+/// The extensions of these features.
 fn extension_names<'a>(features: Features) -> impl Iterator<Item = &'a str> {
     EXTENSIONS.into_iter().filter(move |(feature, _)| features.has(*feature)).map(|(_, name)| name)
 }
 
-/// The capability that stands for a feature, where it is a plain yes or no.
+/// The capability of a feature, if it is a boolean.
 fn capability_name(feature: Feature) -> Option<&'static str> {
     Some(match feature {
         Feature::ResultChunk => "result_chunk",
@@ -123,11 +122,10 @@ fn capability_named(name: &str) -> Option<Feature> {
     }
 }
 
-/// The code as this peer reads it, and the name of 1.1 where that is another
-/// one.
+/// The code that this peer reads, and the code of 1.1 if that differs.
 fn code_name<'a>(view: &View, code: &'a ErrorCode) -> (&'a str, Option<&'a str>) {
     let own = code.as_str();
-    // Two have a spelling of this family that every peer reads.
+    // Two codes have a spelling in this family that every peer reads.
     let respelled = *code == ErrorCode::Internal || *code == ErrorCode::InvalidRequest;
     let name = if matches!(code, ErrorCode::Other(_)) && view.profile == Profile::Rust200 {
         "UNKNOWN"
@@ -139,7 +137,7 @@ fn code_name<'a>(view: &View, code: &'a ErrorCode) -> (&'a str, Option<&'a str>)
     (name, (name != own && !respelled).then_some(own))
 }
 
-/// The word for where a job stands (RFC §10.2).
+/// The word for the status of a job (RFC §10.2).
 fn status_word(status: JobStatus) -> &'static str {
     match status {
         JobStatus::Pending => "queued",
@@ -165,10 +163,10 @@ fn priority_name(priority: Priority) -> &'static str {
     }
 }
 
-/// What stands on a message whose reader need not know its type.
+/// The extensions of a message whose type the receiver need not know.
 const OPTIONAL: &str = "{\"optional\":true}";
 
-/// The members of an envelope, in the order they are written.
+/// The members of an envelope, in the order in which they are written.
 #[derive(Default)]
 struct Envelope<'a> {
     id: Ulid,
@@ -219,13 +217,12 @@ fn correlation<'a>(view: &View, request: Option<&'a WireId>) -> Option<&'a str> 
     id.filter(|id| view.profile != Profile::Rust200 || id.strip_prefix("msg_").is_some_and(|rest| !rest.is_empty()))
 }
 
-/// Whether an id may stand as `job_id`: strict readers know a job by its
-/// first letters.
+/// Whether an id may be a `job_id`: strict clients require its prefix.
 fn is_job(id: &WireId) -> bool {
     id.as_str().strip_prefix("job_").is_some_and(|rest| !rest.is_empty())
 }
 
-/// A priority as this peer wants to see it.
+/// The priority that is written for this peer, if any.
 fn shown(view: &View, priority: Priority) -> Option<Priority> {
     (priority != Priority::Normal || view.profile == Profile::Swift1).then_some(priority)
 }

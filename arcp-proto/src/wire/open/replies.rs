@@ -1,4 +1,4 @@
-//! Replies to open clients, written.
+//! Writing replies to open clients.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -103,13 +103,12 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> (&'static str, Stri
     }
 }
 
-/// Whether its reader need not know its type.
+/// Whether the receiver need not know its type.
 fn is_optional(reply: &Reply) -> bool {
     matches!(reply, Reply::Session(SessionReply::Extension(message)) if message.optional)
 }
 
-/// The job that a refusal is about, and its trace. What ends a session, asked by
-/// nobody, is about nothing.
+/// The job of a refusal, and its trace. An unrequested end of a session has neither.
 fn about_refusal(refusal: &Refusal) -> (Option<&WireId>, Option<&str>) {
     if refusal.kind == RefusedKind::Session && refusal.request.is_none() {
         return (None, None);
@@ -178,7 +177,7 @@ fn write_challenge(challenge: &Challenge) -> String {
     payload.done()
 }
 
-/// What is refused decides the type of the refusal.
+/// The type and payload of a refusal: the type depends on what is refused.
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str, String) {
     let mut payload = Object::new();
     match refusal.kind {
@@ -199,7 +198,7 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str,
             write_error(&mut payload, view, refusal);
             ("tool.error", payload.done())
         }
-        // Who cannot say what was to be cancelled is not understood.
+        // A refused cancel without a target is a refused frame.
         RefusedKind::Cancel if refusal.job.is_some() => {
             payload
                 .opt_str("target_id", refusal.job.as_ref().map(WireId::as_str))
@@ -237,8 +236,8 @@ fn write_error(payload: &mut Object, view: &View, refusal: &Refusal) {
     write_failure(payload, view, &refusal.code, &refusal.message, refusal.retryable, refusal.details.as_ref());
 }
 
-/// `code`, `message`, `retryable`, `details`, with the name of 1.1 in the
-/// details where this peer would not read it as the code.
+/// Writes `code`, `message`, `retryable` and `details`. The code of 1.1 is in the details if this
+/// peer would not read it as the code.
 pub(super) fn write_failure(
     payload: &mut Object,
     view: &View,
@@ -267,7 +266,7 @@ pub(super) fn write_failure(
     }
 }
 
-/// The same once more, where some readers look for it.
+/// Writes the same once more in `error`, where some clients read it.
 fn write_nested(payload: &mut Object, view: &View, refusal: &Refusal) {
     payload.object("error", |error| {
         error

@@ -1,4 +1,4 @@
-//! Requests of open clients, read.
+//! Reading requests of open clients.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -22,10 +22,10 @@ use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{OpenFingerprint, Profile};
 use crate::wire::shared::{self, Auth, bounded, credential, object, present};
 
-/// The type that has a tool do something.
+/// The type that invokes a tool, which is an agent here.
 const INVOKE: &str = "tool.invoke";
 
-/// The first words of types that belong to the protocol itself.
+/// The first segments of the types of the protocol itself.
 const CORE: [&str; 28] = [
     "session",
     "job",
@@ -75,7 +75,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
     let mut profile = Profile::Plain;
     let priority = priority(header)?;
     let shared = match header.kind.as_ref() {
-        // It comes most often.
+        // Checked first, because it is the most frequent.
         INVOKE => None,
         _ => shared::read_request(header)?,
     };
@@ -101,7 +101,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
                 let said = payload::<Nonce<'_>>("pong", header.payload).ok().and_then(|said| said.nonce);
                 SessionRequest::Echoed { nonce: said.and_then(|said| shared::nonce(&said).ok()) }.into()
             }
-            // An answer to an answer would never end.
+            // Answers are not answered, which would never end.
             "ack" | "nack" => SessionRequest::Ignored.into(),
             _ => {
                 let invoked = |submit| Ok((submit, read_invocation(header, priority)?));
@@ -116,8 +116,8 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
     Ok(ReceivedRequest { id: header.id.clone(), session: header.session.clone(), request, profile, needs: None })
 }
 
-/// A type of the protocol that nobody serves here, or one of an extension
-/// (RFC §21.3).
+/// Reads a message of an extension. Types of the protocol that this runtime does not serve are
+/// refused (RFC §21.3).
 fn read_other(header: &Header<'_>) -> Result<Request, Violation> {
     match read_extension(header)? {
         Some(message) => Ok(SessionRequest::Extension(message).into()),
@@ -129,7 +129,7 @@ fn read_other(header: &Header<'_>) -> Result<Request, Violation> {
     }
 }
 
-/// A message whose type cannot be one of the protocol; `None` if it can.
+/// Reads a message whose type cannot be one of the protocol; `None` if it can.
 pub(super) fn read_extension(header: &Header<'_>) -> Result<Option<Extension>, Violation> {
     let kind = header.kind.as_ref();
     let first = kind.split('.').next().unwrap_or_default();
@@ -223,15 +223,14 @@ fn offered(capabilities: &Members<'_>) -> Features {
     features
 }
 
-/// What is required: what a runtime may have, and the first thing that none
-/// of ours has.
+/// The required features, and the first required capability that no runtime of ours has.
 fn read_required(capabilities: &Members<'_>) -> Result<(Features, Option<String>), Violation> {
     let mut features = Features::default();
     let mut unknown = None;
     for name in strings(capabilities, "required")? {
         match capability_named(&name) {
             Some(feature) => features = features.with(feature),
-            // The credential decides about that.
+            // Other parts of the opening decide about these.
             None if matches!(name.as_str(), "anonymous" | "heartbeat_recovery" | BINARY_ENCODING) => {}
             None => unknown = unknown.or(Some(name)),
         }
@@ -305,8 +304,7 @@ fn read_invocation(header: &Header<'_>, priority: Priority) -> Result<Invocation
 }
 
 impl<'a> Invoke<'a> {
-    /// Those of a payload in which nothing is wrong, in one pass; `None` if that cannot be
-    /// told.
+    /// Reads the fields of a valid payload in one pass; `None` if validity cannot be decided.
     fn passed(text: &'a str) -> Option<Invoke<'a>> {
         let (mut fields, mut once) = (Invoke::default(), Once::default());
         let mut names_tool = false;

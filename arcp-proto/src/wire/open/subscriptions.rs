@@ -18,7 +18,7 @@ use crate::wire::envelope::{Header, payload};
 use crate::wire::shared::quoted;
 use crate::wire::{FrameRole, Stamp, View};
 
-/// Entries of one list of a filter.
+/// The most entries of one list of a filter.
 const MOST: usize = 64;
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ struct Named<'a> {
     subscription_id: Text<'a>,
 }
 
-/// A request of these, if it is one.
+/// Reads a request about subscriptions; `None` for any other message.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     Ok(Some(match header.kind.as_ref() {
         "subscribe" => Command::Subscribe(read_subscribe(header)?).into(),
@@ -138,7 +138,7 @@ fn id(name: &str, Text(text): &Text<'_>) -> Result<WireId, Violation> {
     WireId::new(text).ok_or_else(|| Violation::invalid(alloc::format!("`{name}` is not an id")))
 }
 
-/// The types of envelopes about jobs, each a bit for filters.
+/// The message types about jobs. The index of each is its bit in filters.
 const TYPES: [&str; 26] = [
     "job.accepted",
     "job.started",
@@ -174,14 +174,14 @@ pub(crate) fn observed_types(names: &[String]) -> u32 {
     known.fold(0, |bits, (at, _)| bits | 1 << at)
 }
 
-/// The bit of an event's frame, or the acceptance's, and how urgent it is.
+/// The bit of the message type of an event's frame, or of the acceptance, and its priority.
 pub(crate) fn observed_type(class: Option<EventClass>, role: FrameRole) -> (u32, Priority) {
     let kind = class.map_or("job.accepted", |class| kind_of(class, role));
     let at = TYPES.iter().position(|known| *known == kind).unwrap_or(TYPES.len());
     (1 << at, class.map_or(Priority::Normal, |class| priority_of(class, role)))
 }
 
-/// A frame of a subscription's own session around what it is shown.
+/// Writes an envelope for a subscription, inside a frame of the subscriber's session.
 pub(crate) fn write_observed(view: &View, stamp: Stamp, subscription: &str, envelope: &str) -> String {
     let mut payload = Object::with_capacity(envelope.len() + 64);
     payload.raw("event", envelope);

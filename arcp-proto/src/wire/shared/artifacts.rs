@@ -1,4 +1,4 @@
-//! Artifacts, which both families spell the same: hello peers use them with
+//! Artifacts, with the same messages in both families: hello peers use them with
 //! `x-vendor.arcp.artifacts`.
 
 use alloc::string::{String, ToString as _};
@@ -52,7 +52,7 @@ struct Named<'a> {
     length: Option<u64>,
 }
 
-/// Reads a request about artifacts; `None` for any other.
+/// Reads a request about artifacts; `None` for any other message.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     Ok(Some(match header.kind.as_ref() {
         PUT => Command::PutArtifact(read_put(header)?).into(),
@@ -95,7 +95,7 @@ fn read_put(header: &Header<'_>) -> Result<PutArtifact, Violation> {
     })
 }
 
-/// Type and payload of the wish to leave bytes.
+/// The type and payload of a request to keep bytes.
 pub(in crate::wire) fn write_put(put: &PutArtifact, sidecars: bool) -> (&'static str, String) {
     let PutArtifact { id, media_type, data, size, digest, retain } = put;
     let mut payload = Object::new();
@@ -117,7 +117,7 @@ pub(in crate::wire) fn write_put(put: &PutArtifact, sidecars: bool) -> (&'static
     (PUT, payload.done())
 }
 
-/// Type and payload of the wish to have the bytes of an artifact.
+/// The type and payload of a fetch.
 pub(in crate::wire) fn write_fetch(id: &WireId, range: Option<ByteRange>) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("artifact_id", id.as_str());
@@ -127,15 +127,15 @@ pub(in crate::wire) fn write_fetch(id: &WireId, range: Option<ByteRange>) -> (&'
     (FETCH, payload.done())
 }
 
-/// Type and payload of the wish to let go of an artifact.
+/// The type and payload of a release.
 pub(in crate::wire) fn write_release(id: &WireId) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("artifact_id", id.as_str());
     (RELEASE, payload.done())
 }
 
-/// Type and payload of what an artifact is known by. Published readers look for it
-/// inside of `artifact`, or beside it.
+/// The type and payload of an artifact's reference. Published clients read it inside `artifact`, or
+/// beside it.
 pub(in crate::wire) fn write_ref(artifact: &ArtifactRef) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.object("artifact", |nested| artifact.write_members(nested));
@@ -143,7 +143,7 @@ pub(in crate::wire) fn write_ref(artifact: &ArtifactRef) -> (&'static str, Strin
     (REF, payload.done())
 }
 
-/// Type and payload of the bytes of an artifact.
+/// The type and payload of a fetched artifact.
 pub(in crate::wire) fn write_fetched(view: &View, fetched: &FetchedArtifact) -> (&'static str, String) {
     let mut payload = Object::new();
     fetched.artifact.write_members(&mut payload);
@@ -161,22 +161,22 @@ pub(in crate::wire) fn write_fetched(view: &View, fetched: &FetchedArtifact) -> 
     (kind, payload.done())
 }
 
-/// Bytes as a text: what goes into a frame.
+/// Bytes as base64, for a frame.
 pub(super) fn encode(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
-/// The bytes of a text.
+/// The bytes of a base64 text.
 ///
 /// # Errors
 ///
-/// If it is none of bytes.
+/// If the text is not base64.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     BASE64.decode(text.as_bytes())
 }
 
-/// Reads what a runtime answers to requests about artifacts; `None` for any other
-/// message. The reference that a job's stream holds is numbered.
+/// Reads the answer to a request about artifacts; `None` for any other message. A numbered
+/// reference is an event of a job, and no answer.
 pub(in crate::wire) fn read_reply(
     header: &Header<'_>,
     members: &Members<'_>,
@@ -198,7 +198,7 @@ pub(in crate::wire) fn read_reply(
     }))
 }
 
-/// Reads what an artifact is known by; `None` if not all of that is said.
+/// Reads the reference of an artifact; `None` if a member is missing.
 pub(in crate::wire) fn read_members(members: &Members<'_>) -> Option<ArtifactRef> {
     let text = |name: &str| members.get_str(name).map(|text| text.to_string());
     let session = |uri: String| SessionId::parse(uri.strip_prefix("arcp://session/")?.split('/').next()?);
@@ -212,7 +212,7 @@ pub(in crate::wire) fn read_members(members: &Members<'_>) -> Option<ArtifactRef
     })
 }
 
-/// Writes for how long artifacts are kept, to whoever may leave some.
+/// Writes how long artifacts are kept, for peers that negotiated artifacts.
 pub(in crate::wire) fn write_retention(capabilities: &mut Object, name: &'static str, opened: &Opened) {
     let kept = opened.runtime.artifact_retention.filter(|_| opened.features.has(Feature::Artifacts));
     if let Some(ArtifactRetention { default_s, max_s }) = kept {

@@ -1,4 +1,4 @@
-//! Checkpoints, which both families spell the same: hello peers use them with
+//! Checkpoints, with the same messages in both families: hello peers use them with
 //! `x-vendor.arcp.checkpoints`.
 
 use alloc::string::{String, ToString as _};
@@ -20,11 +20,11 @@ use crate::wire::envelope::{Header, payload};
 const CREATE: &str = "checkpoint.create";
 const RESTORE: &str = "checkpoint.restore";
 const LIST: &str = "x-vendor.arcp.checkpoints.list";
-/// A checkpoint that was asked for is there. An event of a job of this type has a number.
+/// A requested checkpoint was made. With a number, a message of this type is an event of a job.
 const MADE: &str = "job.checkpoint";
 /// The answer to a listing.
 const PAGE: &str = "x-vendor.arcp.checkpoints";
-/// What the RFC has no member for.
+/// Members that the RFC does not have.
 const SIZE: &str = "x-vendor.arcp.size";
 const ASKED_FOR: &str = "x-vendor.arcp.asked_for";
 
@@ -40,7 +40,7 @@ struct Asked<'a> {
     idempotency_key: Option<Text<'a>>,
 }
 
-/// Reads what is asked about checkpoints; `None` if the message asks nothing of them.
+/// Reads a request about checkpoints; `None` for any other message.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     let kind = header.kind.as_ref();
     if !matches!(kind, CREATE | RESTORE | LIST) {
@@ -68,14 +68,14 @@ fn named(kind: &str, name: &str, id: Option<Text<'_>>, beside: Option<&WireId>) 
     found.ok_or_else(|| Violation::invalid(alloc::format!("`{kind}`: `{name}` is missing, or no id")))
 }
 
-/// Type and payload of the wish for a checkpoint.
+/// The type and payload of a request for a checkpoint.
 pub(in crate::wire) fn write_create(wish: &CreateCheckpoint) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("job_id", wish.job.as_str()).opt_str("label", wish.label.as_deref());
     (CREATE, payload.done())
 }
 
-/// Type and payload of the wish for a job that begins at one.
+/// The type and payload of a request for a job that begins at a checkpoint.
 pub(in crate::wire) fn write_restore(wish: &RestoreCheckpoint) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("checkpoint_id", wish.checkpoint.as_str());
@@ -83,14 +83,14 @@ pub(in crate::wire) fn write_restore(wish: &RestoreCheckpoint) -> (&'static str,
     (RESTORE, payload.done())
 }
 
-/// Type and payload of a listing that is asked for.
+/// The type and payload of a query.
 pub(in crate::wire) fn write_query(job: &WireId) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("job_id", job.as_str());
     (LIST, payload.done())
 }
 
-/// Type and payload of that a checkpoint is there.
+/// The type and payload of the answer that a checkpoint was made.
 pub(in crate::wire) fn write_made(checkpoint: &CheckpointRef, request: Option<&WireId>) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("request_id", request.map(WireId::as_str));
@@ -98,7 +98,7 @@ pub(in crate::wire) fn write_made(checkpoint: &CheckpointRef, request: Option<&W
     (MADE, payload.done())
 }
 
-/// Type and payload of a listing.
+/// The type and payload of a listing.
 pub(in crate::wire) fn write_list(list: &CheckpointList) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("request_id", list.request.as_ref().map(WireId::as_str)).str("job_id", list.job.as_str());
@@ -120,8 +120,7 @@ fn write_ref(out: &mut Object, checkpoint: &CheckpointRef) {
     out.u64(SIZE, *size).bool(ASKED_FOR, *asked_for);
 }
 
-/// Reads what a runtime answers to requests about checkpoints; `None` for any other
-/// message.
+/// Reads the answer to a request about checkpoints; `None` for any other message.
 pub(in crate::wire) fn read_reply(
     header: &Header<'_>,
     members: &Members<'_>,

@@ -1,4 +1,4 @@
-//! A message of its own for a submit below a job (RFC §14).
+//! The message type for a submit below a job (RFC §14).
 
 use alloc::string::String;
 
@@ -36,7 +36,7 @@ struct Delegate<'a> {
     delegate_id: Option<Text<'a>>,
 }
 
-/// A child of the job that the envelope names (RFC §14).
+/// Reads the submit of a child of the job that the envelope names (RFC §14).
 pub(super) fn read(header: &Header<'_>) -> Result<Submit, Violation> {
     let fields: Delegate<'_> = payload(KIND, header.payload)?;
     let missing = || Violation::invalid("`agent.delegate`: `job_id` must name the job that has it done");
@@ -44,7 +44,7 @@ pub(super) fn read(header: &Header<'_>) -> Result<Submit, Violation> {
     let lease = object("lease_request", fields.lease_request)?;
     let trace = header.trace.as_deref().map(|trace| free_text("trace_id", trace)).transpose()?;
     let said = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() != "null").map(Json::from_checked);
-    // A task stands beside an input, or for it.
+    // Without an input, the task and its context are the input.
     let task = || {
         let mut input = Object::new();
         input.opt_json("task", Some(&said(fields.task)?)).opt_json("context", said(fields.context).as_ref());
@@ -63,7 +63,7 @@ pub(super) fn read(header: &Header<'_>) -> Result<Submit, Violation> {
     })
 }
 
-/// Type and payload of a submit below the job that the envelope names.
+/// The type and payload of a submit below the job that the envelope names.
 pub(in crate::wire) fn write_delegate(submit: &Submit) -> (&'static str, String) {
     let mut payload = Object::new();
     payload

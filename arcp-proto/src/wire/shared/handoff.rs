@@ -1,4 +1,4 @@
-//! Handoffs, which both families spell the same: hello peers use them with
+//! Handoffs, with the same messages in both families: hello peers use them with
 //! `x-vendor.arcp.agent_handoff`.
 
 use alloc::string::String;
@@ -26,7 +26,7 @@ struct HandOff<'a> {
     reason: Option<Text<'a>>,
 }
 
-/// Whose a job is to be: the principal, or an object that also says where that one is.
+/// The receiver of a job: a principal, or an object that can also name a runtime.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Target<'a> {
@@ -41,8 +41,7 @@ enum Target<'a> {
     },
 }
 
-/// Reads the wish to hand a job over; the session that stands in the payload is that
-/// which is to take it.
+/// Reads a request for a handoff. The session in the payload is the one that is to get the job.
 pub(super) fn read_hand_over(header: &Header<'_>) -> Result<HandOver, Violation> {
     const SHOWN: usize = 1024;
     let HandOff { target, session_id, runtime, reason } = payload(KIND, header.payload)?;
@@ -70,7 +69,7 @@ pub(super) fn read_hand_over(header: &Header<'_>) -> Result<HandOver, Violation>
     }
 }
 
-/// Type and payload of such a wish.
+/// The type and payload of a request for a handoff.
 pub(in crate::wire) fn write_hand_over(wish: &HandOver) -> (&'static str, String) {
     let HandOver { job, to, session, runtime, fingerprint, reason } = wish;
     let mut payload = Object::new();

@@ -1,4 +1,4 @@
-//! Interrupts, which both families spell the same: hello peers use them with
+//! Interrupts, with the same messages in both families: hello peers use them with
 //! `x-vendor.arcp.open_surfaces`.
 
 use alloc::string::String;
@@ -34,7 +34,7 @@ pub(super) fn read_interrupt(header: &Header<'_>) -> Result<Interrupt, Violation
     Ok(Interrupt { target, prompt: said.prompt.map_or_else(String::new, |Text(prompt)| prompt.into()) })
 }
 
-/// Type and payload of an interrupt.
+/// The type and payload of an interrupt.
 pub(in crate::wire) fn write_interrupt(interrupt: &Interrupt) -> (&'static str, String) {
     let target = match interrupt.target {
         Target::Job(_) => "job",

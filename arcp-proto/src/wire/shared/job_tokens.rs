@@ -1,4 +1,4 @@
-//! Tokens of jobs, which both families spell the same: hello peers use them with
+//! Tokens of jobs, with the same messages in both families: hello peers use them with
 //! `x-vendor.arcp.job_tokens`.
 
 use alloc::string::String;
@@ -15,9 +15,9 @@ use crate::model::request::{Command, Request};
 use crate::wire::envelope::{Header, payload};
 
 const ISSUE: &str = "x-vendor.arcp.job_token.issue";
-/// What a token is given for is answered as a job that is watched.
+/// The exchange of a token. Its answer is that of a watch.
 pub(super) const EXCHANGE: &str = "x-vendor.arcp.job_token.exchange";
-/// The answer to a wish for one.
+/// The answer to a request for a token.
 const ISSUED: &str = "x-vendor.arcp.job_token";
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ struct Exchange<'a> {
     from_event_seq: Option<u64>,
 }
 
-/// Reads what is asked about tokens of jobs; `None` if the message asks nothing of them.
+/// Reads a request about tokens of jobs; `None` for any other message.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     match header.kind.as_ref() {
         ISSUE => Ok(Some(Command::IssueToken { job: job_of(header, ISSUE)? }.into())),
@@ -43,14 +43,14 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Viola
     }
 }
 
-/// Type and payload of the wish for a token.
+/// The type and payload of a request for a token.
 pub(in crate::wire) fn write_issue(job: &WireId) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("job_id", job.as_str());
     (ISSUE, payload.done())
 }
 
-/// Type and payload of the wish for what a token stands for.
+/// The type and payload of the exchange of a token.
 pub(in crate::wire) fn write_exchange(wish: &ExchangeToken) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("token", wish.token.secret().expose());
@@ -60,7 +60,7 @@ pub(in crate::wire) fn write_exchange(wish: &ExchangeToken) -> (&'static str, St
     (EXCHANGE, payload.done())
 }
 
-/// Type and payload of a token that is issued.
+/// The type and payload of an issued token.
 pub(in crate::wire) fn write_issued(issued: &IssuedToken) -> (&'static str, String) {
     let IssuedToken { token, after, request } = issued;
     let mut payload = Object::new();
@@ -72,7 +72,7 @@ pub(in crate::wire) fn write_issued(issued: &IssuedToken) -> (&'static str, Stri
     (ISSUED, payload.done())
 }
 
-/// Reads what a runtime answers to the wish for a token; `None` for any other message.
+/// Reads the answer to a request for a token; `None` for any other message.
 pub(in crate::wire) fn read_reply(
     header: &Header<'_>,
     members: &Members<'_>,

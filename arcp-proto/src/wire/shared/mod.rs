@@ -1,4 +1,4 @@
-//! Messages that both families spell the same.
+//! Messages that are the same in both families.
 
 mod artifacts;
 mod checkpoints;
@@ -17,8 +17,8 @@ mod uploads;
 mod workflows;
 mod written;
 
-/// The largest value in bytes that is written under two names, where readers
-/// look for one or the other: a frame is not twice as large as what it says.
+/// The largest value that is written under two names for different clients, in bytes. Larger ones
+/// would double their frame.
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
 pub(super) use artifacts::{

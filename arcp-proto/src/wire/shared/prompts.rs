@@ -1,5 +1,5 @@
-//! Answers to questions, which both families spell the same: hello peers use them
-//! with `x-vendor.arcp.open_surfaces`.
+//! Answers to questions, with the same messages in both families: hello peers use them with
+//! `x-vendor.arcp.open_surfaces`.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use crate::model::prompt::PromptAnswer;
 use crate::model::request::Answering;
 use crate::wire::envelope::{Header, payload};
 
-/// The wish to be told when people are asked something: an extension of ours, of both families.
+/// The request to be notified of questions to people: an extension of ours in both families.
 pub(super) const AWAIT: &str = "x-vendor.arcp.prompts.await";
 const VALUE: &str = "human.input.response";
 const CHOICE: &str = "human.choice.response";
@@ -51,8 +51,8 @@ struct Said<'a> {
     additional_seconds: Option<u32>,
 }
 
-/// Reads an answer; `None` if the message is none. Who gives it is known by the
-/// session, and when by the clock of the runtime.
+/// Reads an answer; `None` for any other message. Who answers is known from the session, and when
+/// from the clock of the runtime.
 pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Violation> {
     let kind = header.kind.as_ref();
     if !matches!(kind, VALUE | CHOICE | GRANT | DENY | EXTEND | REVOKE) {
@@ -68,7 +68,7 @@ pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Viol
             PromptAnswer::Choice(choice.into())
         }
         GRANT => {
-            // RFC §15.4 says here what may be spent, and echoes the resource beside it.
+            // RFC §15.4 has the granted budget here, and the requested resource beside it.
             let amounts = said.cost_budget.filter(|amounts| !amounts.is_empty());
             let amounts = amounts.map(|all| all.iter().map(|Text(text)| text.as_ref()).collect::<Vec<_>>().join(","));
             let resource = amounts.or(said.resource.map(|Text(resource)| resource.into()));
@@ -97,12 +97,12 @@ pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Viol
     Ok(Some(Answering { prompt, answer }))
 }
 
-/// Type and payload of the wish to be told when people are asked something.
+/// The type and payload of a request to be notified of questions.
 pub(in crate::wire) fn write_await() -> (&'static str, String) {
     (AWAIT, Object::new().done())
 }
 
-/// Type and payload of an answer.
+/// The type and payload of an answer.
 pub(in crate::wire) fn write_answer(answering: &Answering) -> (&'static str, String) {
     let Answering { prompt, answer } = answering;
     let mut payload = Object::new();
@@ -144,13 +144,13 @@ pub(in crate::wire) fn write_answer(answering: &Answering) -> (&'static str, Str
     (kind, payload.done())
 }
 
-/// The message that an answer names, if it names one and not the question.
+/// The message that an answer names, if it names one in place of the question.
 pub(in crate::wire) fn correlates(answering: &Answering) -> Option<&WireId> {
     let by_message = !is_of_lease(&answering.answer) && answering.prompt.as_str().parse::<PromptId>().is_err();
     by_message.then_some(&answering.prompt)
 }
 
-/// Whether it is about what was granted, and names that.
+/// Whether the answer changes a granted permission, and names that.
 fn is_of_lease(answer: &PromptAnswer) -> bool {
     match answer {
         PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. } => true,

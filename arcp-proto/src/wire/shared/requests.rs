@@ -1,4 +1,4 @@
-//! Requests that both families spell the same, read.
+//! Reading requests that are the same in both families.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -21,7 +21,7 @@ use crate::time::UtcMs;
 use crate::wire::envelope::{Header, payload};
 use crate::wire::names::status_named;
 
-/// Reads a request of a type that both families have; `None` for any other.
+/// Reads a request of a type that both families have; `None` for other types.
 pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     let kind = header.kind.as_ref();
     Ok(Some(match kind {
@@ -67,7 +67,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
     }))
 }
 
-/// What a message of this type asks for, for whoever refuses it unread.
+/// The kind of the request in a message of this type, for a refusal before it is read.
 pub(in crate::wire) fn refused_kind(kind: &str) -> RefusedKind {
     match kind {
         "job.submit" | "tool.invoke" | "agent.delegate" | "checkpoint.restore" => RefusedKind::Submit,
@@ -91,7 +91,7 @@ pub(in crate::wire) struct Resume<'a> {
 }
 
 impl Resume<'_> {
-    /// The claim, to the session that stands around it if it names none.
+    /// The claim. Without a session of its own it is to the one in the envelope.
     pub(in crate::wire) fn claim(self, around: Option<&WireId>) -> Result<ResumeClaim, Violation> {
         let token = self.resume_token.ok_or_else(|| Violation::invalid("resume: `resume_token` is missing"))?;
         let named = self.session_id.and_then(|Text(id)| WireId::new(&id));
@@ -111,7 +111,7 @@ pub(in crate::wire) struct Auth<'a> {
     pub(in crate::wire) token: Option<Text<'a>>,
 }
 
-/// How a peer proves who it is; who says nothing is nobody in particular.
+/// The credential of a peer; without `auth` the peer is anonymous.
 pub(in crate::wire) fn credential(auth: Option<Auth<'_>>) -> Credential {
     let Some(auth) = auth else {
         return Credential::Anonymous;
@@ -124,7 +124,7 @@ pub(in crate::wire) fn credential(auth: Option<Auth<'_>>) -> Credential {
     }
 }
 
-/// Names of programs are shown to people: they are kept short.
+/// Names of programs are shown to people, so their length is bounded.
 pub(in crate::wire) fn bounded(text: Option<Text<'_>>) -> String {
     text.map(|Text(text)| text.chars().take(128).collect()).unwrap_or_default()
 }
@@ -136,8 +136,7 @@ struct Nonce<'a> {
 }
 
 impl<'a> Nonce<'a> {
-    /// That of a payload in which nothing is wrong, in one pass; `None` if that cannot be
-    /// told.
+    /// Reads the nonce of a valid payload in one pass; `None` if validity cannot be decided.
     fn passed(text: &'a str) -> Option<Nonce<'a>> {
         let (mut nonce, mut once) = (empty(), Once::default());
         members(text, usize::MAX, |member| {
@@ -247,7 +246,7 @@ fn read_list(header: &Header<'_>) -> Result<ListQuery, Violation> {
         };
         status.push(named);
         if word == "failed" {
-            // One word of the open family for two of the other.
+            // The open family has one word for two ends.
             status.push(JobStatus::Ended(FinalStatus::TimedOut));
         }
     }
@@ -277,7 +276,7 @@ pub(in crate::wire) fn present<'de, D: Deserializer<'de>, R: From<&'de RawValue>
     <&RawValue>::deserialize(deserializer).map(|raw| Some(R::from(raw)))
 }
 
-/// An object member; the empty object counts as absent.
+/// An object; an empty one counts as absent.
 pub(in crate::wire) fn object<'a>(name: &str, raw: Option<impl Into<Raw<'a>>>) -> Result<Option<Json>, Violation> {
     let Some(json) = raw.map(Json::from_checked) else {
         return Ok(None);
@@ -289,7 +288,7 @@ pub(in crate::wire) fn object<'a>(name: &str, raw: Option<impl Into<Raw<'a>>>) -
     }
 }
 
-/// What is to be said back: it waits here until the peer reads.
+/// A nonce to repeat. Its length is bounded, because it waits in memory until the peer reads.
 pub(in crate::wire) fn nonce(Text(nonce): &Text<'_>) -> Result<String, Violation> {
     if nonce.len() > WireId::MAX {
         return Err(Violation::invalid(alloc::format!("`nonce` must have at most {} bytes", WireId::MAX)));
@@ -297,24 +296,24 @@ pub(in crate::wire) fn nonce(Text(nonce): &Text<'_>) -> Result<String, Violation
     Ok(nonce.to_string())
 }
 
-/// An idempotency key.
+/// Reads an idempotency key.
 pub(in crate::wire) fn key(text: Option<Text<'_>>) -> Result<Option<IdempotencyKey>, Violation> {
     let bad = || Violation::invalid("`idempotency_key` must have 1 to 256 bytes");
     text.map(|Text(key)| IdempotencyKey::new(&key).ok_or_else(bad)).transpose()
 }
 
-/// The job that another one is to be below.
+/// Reads the id of a parent job.
 pub(in crate::wire) fn parent(id: &str) -> Result<WireId, Violation> {
     WireId::new(id).ok_or_else(|| Violation::invalid("`parent_job_id` must have 1 to 256 bytes"))
 }
 
-/// By which name that job knows it.
+/// Reads the id by which the parent refers to the job.
 pub(in crate::wire) fn delegate_id(text: Option<Text<'_>>) -> Result<Option<WireId>, Violation> {
     let bad = || Violation::invalid("`delegate_id` must have 1 to 256 bytes");
     text.map(|Text(id)| WireId::new(&id).ok_or_else(bad)).transpose()
 }
 
-/// A time limit.
+/// Reads a time limit.
 pub(in crate::wire) fn max_runtime(seconds: Option<u64>) -> Result<Option<NonZeroU32>, Violation> {
     let Some(seconds) = seconds else {
         return Ok(None);

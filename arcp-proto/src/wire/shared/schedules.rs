@@ -1,5 +1,5 @@
-//! Schedules, which both families spell the same, but for the job that each submits:
-//! hello peers use them with `x-vendor.arcp.scheduled_jobs`.
+//! Schedules, with the same messages in both families except for the job: hello peers use them with
+//! `x-vendor.arcp.scheduled_jobs`.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -21,14 +21,14 @@ use crate::model::schedule::{
 use crate::time::UtcMs;
 use crate::wire::envelope::{Header, payload};
 
-/// What has jobs submitted at times.
+/// The type of a request for a schedule.
 pub(in crate::wire) const KIND: &str = "job.schedule";
 const LIST: &str = "x-vendor.arcp.schedules.list";
 const PAUSE: &str = "x-vendor.arcp.schedules.pause";
 const RESUME: &str = "x-vendor.arcp.schedules.resume";
 /// The answer to a listing.
 const PAGE: &str = "x-vendor.arcp.schedules";
-/// What the RFC has no member for.
+/// Members that the RFC does not have.
 const MISSED: &str = "x-vendor.arcp.missed";
 const OVERLAP: &str = "x-vendor.arcp.overlap";
 const NEXT: &str = "x-vendor.arcp.next_at";
@@ -65,8 +65,8 @@ struct Moment<'a> {
     after: Option<u64>,
 }
 
-/// Reads a wish for jobs at times; `of`: the type of the message that submits one, and
-/// its reader.
+/// Reads a request for a schedule; `of`: the type of the message that submits a job, and its
+/// reader.
 pub(in crate::wire) fn read_schedule(
     header: &Header<'_>,
     of: &str,
@@ -97,7 +97,7 @@ pub(in crate::wire) fn read_schedule(
         let why = "`job`: it has no key and no parent of its own: each time has its own key";
         return Err(Violation::invalid(alloc::format!("`{KIND}`: {why}")));
     }
-    // A key says the same of a schedule as a name for it.
+    // An idempotency key serves as the id of the schedule.
     let named = schedule_id.or_else(|| header.key.as_ref().map(|key| Text(key.clone())));
     let Submit { agent, input, lease_request, lease_constraints, max_runtime, trace, .. } = submit;
     Ok(NewSchedule {
@@ -150,8 +150,7 @@ struct Asked<'a> {
     everybody: bool,
 }
 
-/// Reads what is asked about schedules that are kept; `None` if the message asks nothing
-/// of them.
+/// Reads another request about schedules; `None` for any other message.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     let kind = header.kind.as_ref();
     if !matches!(kind, LIST | PAUSE | RESUME) {
@@ -171,8 +170,8 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Viola
     Ok(Some(Command::ChangeSchedule(ScheduleChange { id, paused: kind == PAUSE }).into()))
 }
 
-/// Type and payload of a wish for jobs at times; `job`: type and payload of what submits
-/// one.
+/// The type and payload of a request for a schedule; `job`: type and payload of the submit of its
+/// job.
 pub(in crate::wire) fn write_schedule(wish: &NewSchedule, job: (&str, &str)) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.object("job", |nested| {
@@ -190,7 +189,7 @@ pub(in crate::wire) fn write_schedule(wish: &NewSchedule, job: (&str, &str)) -> 
     (KIND, payload.done())
 }
 
-/// Type and payload of a listing that is asked for.
+/// The type and payload of a query.
 pub(in crate::wire) fn write_query(query: &ScheduleQuery) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("after", query.after.as_ref().map(WireId::as_str));
@@ -203,14 +202,14 @@ pub(in crate::wire) fn write_query(query: &ScheduleQuery) -> (&'static str, Stri
     (LIST, payload.done())
 }
 
-/// Type and payload of the wish to have a schedule paused or resumed.
+/// The type and payload of a request to pause or resume a schedule.
 pub(in crate::wire) fn write_change(change: &ScheduleChange) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("schedule_id", change.id.as_str());
     (if change.paused { PAUSE } else { RESUME }, payload.done())
 }
 
-/// Type and payload of that a schedule is kept.
+/// The type and payload of the acceptance of a schedule.
 pub(in crate::wire) fn write_scheduled(scheduled: &Scheduled) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("schedule_id", scheduled.id.as_str()).str("detail", "scheduled").str("note", "scheduled");
@@ -220,7 +219,7 @@ pub(in crate::wire) fn write_scheduled(scheduled: &Scheduled) -> (&'static str, 
     ("ack", payload.done())
 }
 
-/// Type and payload of a page.
+/// The type and payload of a page.
 pub(in crate::wire) fn write_page(page: &SchedulePage) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("request_id", page.request.as_ref().map(WireId::as_str));
@@ -255,8 +254,7 @@ fn write_summary(schedule: &ScheduleSummary) -> String {
     entry.done()
 }
 
-/// Reads what a runtime answers to requests about schedules; `None` for any other
-/// message.
+/// Reads the answer to a request about schedules; `None` for any other message.
 pub(in crate::wire) fn read_reply(
     header: &Header<'_>,
     members: &Members<'_>,

@@ -1,5 +1,4 @@
-//! Sessions listed and taken from their clients, which both families spell the same:
-//! an extension of ours.
+//! Listing and evicting sessions, with the same messages in both families: an extension of ours.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,7 +29,7 @@ struct Asked<'a> {
     reason: Option<Text<'a>>,
 }
 
-/// Reads what is asked about sessions; `None` if the message asks nothing of them.
+/// Reads a request about sessions; `None` for any other message.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     let kind = header.kind.as_ref();
     if !matches!(kind, LIST | EVICT) {
@@ -50,7 +49,7 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Viola
     Ok(Some(Command::Evict(Eviction { session, reason }).into()))
 }
 
-/// Type and payload of a listing that is asked for.
+/// The type and payload of a query.
 pub(in crate::wire) fn write_query(query: &SessionQuery) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("after", query.after.as_ref().map(WireId::as_str));
@@ -60,14 +59,14 @@ pub(in crate::wire) fn write_query(query: &SessionQuery) -> (&'static str, Strin
     (LIST, payload.done())
 }
 
-/// Type and payload of an eviction that is asked for.
+/// The type and payload of an eviction.
 pub(in crate::wire) fn write_eviction(eviction: &Eviction) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("session_id", eviction.session.as_str()).opt_str("reason", eviction.reason.as_deref());
     (EVICT, payload.done())
 }
 
-/// Type and payload of a page.
+/// The type and payload of a page.
 pub(in crate::wire) fn write_page(page: &SessionPage) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("request_id", page.request.as_ref().map(WireId::as_str));

@@ -1,4 +1,4 @@
-//! Frames of streams, which both families spell the same: hello peers use them with
+//! Frames of streams, with the same messages in both families: hello peers use them with
 //! `x-vendor.arcp.open_surfaces`.
 
 use alloc::string::{String, ToString as _};
@@ -17,8 +17,8 @@ const CHUNK: &str = "stream.chunk";
 const CLOSE: &str = "stream.close";
 const ERROR: &str = "stream.error";
 
-/// What a client says in a stream to an agent; `None` if the message is another one.
-/// Job and stream stand in the envelope or in the payload.
+/// Reads part of a stream from a client to an agent; `None` for any other message. Job and stream
+/// are in the envelope or in the payload.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Command>, Violation> {
     let kind = header.kind.as_ref();
     if !matches!(kind, OPEN | CHUNK | CLOSE | ERROR) {
@@ -48,8 +48,8 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Command>, Viola
     Ok(Some(Command::Stream(StreamRequest { job, stream, says }.into())))
 }
 
-/// Type and payload of what a client says in a stream; with `sidecars` its bytes go beside
-/// it.
+/// The type and payload of part of a stream from a client; with `sidecars` its bytes go into a
+/// sidecar.
 pub(in crate::wire) fn write_stream(request: &StreamRequest, sidecars: bool) -> (&'static str, String) {
     let StreamRequest { job, stream, says } = request;
     let mut payload = Object::new();
@@ -86,7 +86,7 @@ pub(in crate::wire) fn write_stream(request: &StreamRequest, sidecars: bool) -> 
     (kind, payload.done())
 }
 
-/// The stream that an event is of, if it is of one.
+/// The stream of an event, if it belongs to one.
 pub(in crate::wire) fn stream_of(event: &JobEvent) -> Option<String> {
     match event {
         JobEvent::Emitted { kind, body } if kind.is_of_streams() => body.members().ok()?.get_str("stream_id"),
@@ -94,8 +94,8 @@ pub(in crate::wire) fn stream_of(event: &JobEvent) -> Option<String> {
     }
 }
 
-/// Writes the bytes of a chunk of a binary stream, which are kept as base64: nothing
-/// else does, so that they can go another way.
+/// Writes the bytes of a chunk of a binary stream, which are kept as base64. No other code does, so
+/// that they can go into a sidecar.
 pub(in crate::wire) fn stream_data(payload: &mut Object, base64: &str) {
     payload.raw("data", base64);
 }

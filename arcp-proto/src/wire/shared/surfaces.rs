@@ -1,4 +1,4 @@
-//! Requests of the open family that hello peers make with `x-vendor.arcp.open_surfaces`.
+//! Requests of the open family that hello peers send with `x-vendor.arcp.open_surfaces`.
 
 use alloc::string::String;
 use core::time::Duration;
@@ -15,12 +15,12 @@ use crate::wire::envelope::{Header, payload};
 const CANCEL: &str = "cancel";
 const PACE: &str = "backpressure";
 const RESUME: &str = "resume";
-/// How long an agent may take to stop where a cancel does not say.
+/// The cancel grace if a cancel gives none.
 const CANCEL_DEADLINE_MS: u64 = 5000;
 const LONGEST_CANCEL_DEADLINE_MS: u64 = 600_000;
 
-/// Reads one of them; `None` for any other message. `invoked` says of a job what its
-/// family says in the envelope.
+/// Reads such a request; `None` for any other message. `invoked` adds to a submit what its family
+/// has in the envelope.
 pub(in crate::wire) fn read_surface(
     header: &Header<'_>,
     invoked: impl FnOnce(Submit) -> Result<(Submit, Invocation), Violation>,
@@ -66,7 +66,7 @@ fn read_cancel(header: &Header<'_>) -> Result<Cancel, Violation> {
     Ok(Cancel { target, reason, deadline: Some(Duration::from_millis(deadline)) })
 }
 
-/// Type and payload of a cancel.
+/// The type and payload of a cancel.
 pub(in crate::wire) fn write_cancel(cancel: &Cancel) -> (&'static str, String) {
     let target = match &cancel.target {
         Target::Job(_) => "job",
@@ -84,7 +84,7 @@ pub(in crate::wire) fn write_cancel(cancel: &Cancel) -> (&'static str, String) {
     (CANCEL, payload.done())
 }
 
-/// Type and payload of that one was taken.
+/// The type and payload of the answer that a cancel was accepted.
 pub(in crate::wire) fn write_cancel_taken(target: &Target, deadline_ms: u64) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("target_id", target.id().as_str()).u64("deadline_ms", deadline_ms);
@@ -99,7 +99,7 @@ struct Pressure<'a> {
     desired_rate_per_second: Option<f64>,
 }
 
-/// How often something may be said in a stream (RFC §11.2).
+/// Reads the pace of a stream (RFC §11.2).
 fn read_pace(header: &Header<'_>) -> Result<Request, Violation> {
     const SLOWEST: f64 = 0.001;
     const FASTEST: f64 = 1_000_000.0;
@@ -118,7 +118,7 @@ fn read_pace(header: &Header<'_>) -> Result<Request, Violation> {
     Ok(SessionRequest::Pace { stream, every }.into())
 }
 
-/// Type and payload of a pace.
+/// The type and payload of a pace.
 pub(in crate::wire) fn write_pace(stream: &WireId, every: Option<Duration>) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("stream_id", stream.as_str());
@@ -145,7 +145,7 @@ fn read_replay(header: &Header<'_>) -> Result<Replay, Violation> {
     Ok(Replay { after, checkpoint, open_streams: fields.include_open_streams.unwrap_or(false) })
 }
 
-/// Type and payload of the wish for what was sent before.
+/// The type and payload of a request for earlier frames.
 pub(in crate::wire) fn write_replay(replay: &Replay) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("after_message_id", replay.after.as_ref().map(WireId::as_str));

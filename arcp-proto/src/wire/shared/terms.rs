@@ -1,4 +1,4 @@
-//! What the open family says of a job that is asked for, besides its agent and its input.
+//! Members of a submit in the open family besides agent and input.
 
 use alloc::string::{String, ToString as _};
 
@@ -9,7 +9,7 @@ use crate::json::{Json, Members, Object, Raw, Text};
 use crate::model::request::Submit;
 use crate::wire::envelope::Header;
 
-/// What is said of a job besides its agent and its input.
+/// Members of a submit besides agent and input.
 pub(in crate::wire) struct Terms<'a> {
     pub(in crate::wire) cost_budget: Option<Raw<'a>>,
     pub(in crate::wire) model_use: Option<Raw<'a>>,
@@ -19,7 +19,7 @@ pub(in crate::wire) struct Terms<'a> {
     pub(in crate::wire) key: Option<Text<'a>>,
 }
 
-/// A submit with what is said of it besides, here and in the envelope.
+/// Completes a submit with these members and those of the envelope.
 pub(in crate::wire) fn submit_on(header: &Header<'_>, terms: Terms<'_>, submit: Submit) -> Result<Submit, Violation> {
     let key = match header.key.as_deref() {
         Some(key) => Some(Text(key.into())),
@@ -28,7 +28,7 @@ pub(in crate::wire) fn submit_on(header: &Header<'_>, terms: Terms<'_>, submit: 
     let lease = object("lease_request", terms.lease_request)?;
     let constraints = object("lease_constraints", terms.lease_constraints)?.or_else(|| expiry_within(lease.as_ref()));
     let lease = with_budgets(lease, terms.cost_budget, terms.model_use)?;
-    // A tracer that does nothing writes zeros.
+    // Disabled tracers write zeros.
     let trace = header.trace.as_deref().filter(|trace| trace.len() != 32 || trace.bytes().any(|digit| digit != b'0'));
     let trace = trace.map(|trace| free_text("trace_id", trace)).transpose()?;
     Ok(Submit {
@@ -48,7 +48,7 @@ pub(in crate::wire) fn free_text(name: &str, text: &str) -> Result<String, Viola
     Ok(text.to_string())
 }
 
-/// When a lease ends that says so itself.
+/// The end of a lease that a client put into the lease itself.
 fn expiry_within(lease: Option<&Json>) -> Option<Json> {
     let members = lease?.members().ok()?;
     let at = members.get("expires_at").filter(|at| *at != "null")?;
@@ -57,13 +57,13 @@ fn expiry_within(lease: Option<&Json>) -> Option<Json> {
     Some(constraints.json())
 }
 
-/// The list of patterns in what one published client writes around it.
+/// The list of patterns in an object that one published client writes around it.
 fn patterns(value: &str) -> &str {
     Members::parse(value).ok().and_then(|around| around.get("patterns")).unwrap_or(value)
 }
 
-/// The lease asked for under the names of 1.1: published clients write them
-/// with `_`, and some of them beside the lease.
+/// The requested lease with the names of 1.1: published clients write them with `_`, and some of
+/// them beside the lease.
 pub(super) fn with_budgets(
     lease: Option<Json>,
     cost: Option<Raw<'_>>,
@@ -92,7 +92,7 @@ pub(super) fn with_budgets(
         (known.map_or(name.as_ref(), |(_, dotted)| *dotted), *value)
     });
     for (name, value) in inside.chain(beside) {
-        // A published client says in the lease when it ends.
+        // A published client puts the end of the lease into the lease.
         if value != "null" && value != "[]" && name != "expires_at" {
             any = true;
             out.member(name, if name == "model.use" { patterns(value) } else { value });

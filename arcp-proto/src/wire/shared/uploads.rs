@@ -1,5 +1,5 @@
-//! Artifacts in parts, and their listings: extensions of ours, which both families spell
-//! the same.
+//! Artifacts in parts, and listings of artifacts, with the same messages in both families:
+//! extensions of ours.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -70,7 +70,7 @@ fn wrong(kind: &str, name: &str, why: &dyn core::fmt::Display) -> Violation {
     Violation::invalid(alloc::format!("`{kind}`: `{name}`: {why}"))
 }
 
-/// Reads a request about parts or listings; `None` for any other.
+/// Reads a request about parts or listings; `None` for any other message.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     let kind = header.kind.as_ref();
     let digest = |text: &Text<'_>| text.0.parse::<BlobDigest>().map_err(|why| wrong(kind, "sha256", &why));
@@ -114,14 +114,14 @@ pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Viola
     }))
 }
 
-/// Type and payload of a wish; with `sidecars` its bytes go beside it.
+/// The type and payload of a request; with `sidecars` its bytes go into a sidecar.
 pub(in crate::wire) fn write_wish(wish: &ArtifactWish, sidecars: bool) -> (&'static str, String) {
     let mut payload = Object::new();
     let kind = match wish {
         ArtifactWish::Fetch { id, range } => return write_fetch(id, *range),
         ArtifactWish::Part(ArtifactPart { digest, size, offset, data }) => {
             payload.display("sha256", digest).u64("size", *size).u64("offset", *offset);
-            // One without bytes asks how many have come.
+            // A part without bytes asks how many were received.
             if sidecars && !data.is_empty() {
                 sidecar::announce(&mut payload, data, BlobDigest::of(data));
             } else {
@@ -145,7 +145,7 @@ pub(in crate::wire) fn write_wish(wish: &ArtifactWish, sidecars: bool) -> (&'sta
     (kind, payload.done())
 }
 
-/// Type and payload of the wish to keep what has come in parts.
+/// The type and payload of a request to keep bytes that arrived in parts.
 pub(in crate::wire) fn write_keep(terms: &ArtifactTerms) -> (&'static str, String) {
     let ArtifactTerms { id, media_type, size, digest, retain } = terms;
     let mut payload = Object::new();
@@ -157,7 +157,7 @@ pub(in crate::wire) fn write_keep(terms: &ArtifactTerms) -> (&'static str, Strin
     (KEEP, payload.done())
 }
 
-/// Type and payload of an answer.
+/// The type and payload of an answer.
 pub(in crate::wire) fn write_answer(answer: &ArtifactAnswer) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("request_id", answer.request().map(WireId::as_str));
@@ -184,7 +184,7 @@ fn write_listed(listed: &ListedArtifact) -> String {
     entry.done()
 }
 
-/// Reads what a runtime answers; `None` for any other message.
+/// Reads the answer of a runtime; `None` for any other message.
 pub(in crate::wire) fn read_reply(
     header: &Header<'_>,
     members: &Members<'_>,

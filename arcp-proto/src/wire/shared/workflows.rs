@@ -1,4 +1,4 @@
-//! Workflows: a message of their own for a submit of what runs them (RFC §6.2).
+//! The message type for the submit of a workflow (RFC §6.2).
 
 use alloc::string::String;
 
@@ -50,7 +50,7 @@ pub(super) fn read(header: &Header<'_>) -> Result<Submit, Violation> {
     submit_on(header, terms, Submit { input: Some(input.json()), ..Submit::new(workflow::agent()) })
 }
 
-/// Type and payload of a workflow's submit, if it is one.
+/// The type and payload of the submit of a workflow; `None` for other submits.
 pub(in crate::wire) fn write_workflow(submit: &Submit) -> Option<(&'static str, String)> {
     if submit.agent != workflow::agent() {
         return None;

@@ -1,4 +1,4 @@
-//! Replies and requests that both families spell the same, written.
+//! Writing replies and requests that are the same in both families.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,20 +19,20 @@ use crate::trust::TrustLevel;
 use crate::wire::View;
 use crate::wire::sidecar::{self, SIDECAR};
 
-/// The member of an agent that says what it is, in both families.
+/// The member with the details of an agent, in both families.
 pub(in crate::wire) const DETAILS: &str = "x-vendor.arcp.details";
 
-/// Whose words are written.
+/// The differences of the families in these messages.
 #[derive(Clone, Copy)]
 pub(in crate::wire) struct Words<'a> {
     pub(in crate::wire) view: &'a View,
-    /// The family's word for where a job stands.
+    /// The word for the status of a job.
     pub(in crate::wire) status: fn(JobStatus) -> &'static str,
-    /// Whether the family's readers take this for a trace.
+    /// Whether clients of the family accept this text as a trace.
     pub(in crate::wire) is_trace: fn(&str) -> bool,
 }
 
-/// Type and payload of a goodbye.
+/// The type and payload of a close.
 pub(in crate::wire) fn write_closed(reason: Option<&str>) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.opt_str("reason", reason);
@@ -103,7 +103,7 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
     entry.done()
 }
 
-/// When a lease ends and what may be spent, where that is bounded.
+/// Writes the constraints and budget of a lease, if it has any.
 pub(in crate::wire) fn write_lease_bounds(view: &View, object: &mut Object, constraints: Constraints, budget: &Budget) {
     if !constraints.is_none() {
         object.raw("lease_constraints", constraints.to_json().as_str());
@@ -122,7 +122,7 @@ pub(in crate::wire) fn write_lease_bounds(view: &View, object: &mut Object, cons
     }
 }
 
-/// Credentials of a job, value and all, for who reads such.
+/// Writes the credentials of a job, including values, for peers that read them.
 pub(in crate::wire) fn write_credentials(view: &View, object: &mut Object, credentials: &[ProvisionedCredential]) {
     let shown = |credential: &&ProvisionedCredential| view.shows_credential(credential);
     if credentials.iter().any(|credential| shown(&credential)) {
@@ -142,7 +142,7 @@ pub(in crate::wire) fn shown_agent<'a>(view: &View, agent: &'a str) -> &'a str {
     if view.features.has(Feature::AgentVersions) { agent } else { agent.split('@').next().unwrap_or(agent) }
 }
 
-/// Type and payload of the answer to a watch.
+/// The type and payload of the answer to a watch.
 pub(in crate::wire) fn write_watching(words: Words<'_>, watching: &Watching) -> (&'static str, String) {
     let mut payload = Object::new();
     payload
@@ -161,7 +161,7 @@ pub(in crate::wire) fn write_watching(words: Words<'_>, watching: &Watching) -> 
     ("job.subscribed", payload.done())
 }
 
-/// What is said of an agent besides goes to those that ask for it.
+/// Writes an agent, with details if they were negotiated.
 pub(in crate::wire) fn write_agent(features: Features, agent: &AgentEntry) -> String {
     let mut entry = Object::new();
     entry
@@ -187,14 +187,14 @@ pub(in crate::wire) fn quoted(text: &str) -> String {
     out
 }
 
-/// Type and payload of an acknowledgement.
+/// The type and payload of an acknowledgement.
 pub(in crate::wire) fn write_ack(seq: u64) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.u64("last_processed_seq", seq);
     ("session.ack", payload.done())
 }
 
-/// Type and payload of the request to watch a job.
+/// The type and payload of a watch.
 pub(in crate::wire) fn write_watch(watch: &Watch) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("job_id", watch.job.as_str());
@@ -207,14 +207,14 @@ pub(in crate::wire) fn write_watch(watch: &Watch) -> (&'static str, String) {
     ("job.subscribe", payload.done())
 }
 
-/// Type and payload of the request to watch it no more.
+/// The type and payload of an unwatch.
 pub(in crate::wire) fn write_unwatch(job: &WireId) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.str("job_id", job.as_str());
     ("job.unsubscribe", payload.done())
 }
 
-/// Type and payload of the claim to an earlier session.
+/// The type and payload of a resume.
 pub(in crate::wire) fn write_resume(claim: &ResumeClaim) -> (&'static str, String) {
     ("session.resume", write_claim(claim))
 }
@@ -228,7 +228,7 @@ pub(in crate::wire) fn write_claim(claim: &ResumeClaim) -> String {
     payload.done()
 }
 
-/// Type and payload of the request for a listing.
+/// The type and payload of a listing's query.
 pub(in crate::wire) fn write_list_jobs(words: Words<'_>, query: &ListQuery) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.object("filter", |filter| {
@@ -252,7 +252,7 @@ pub(in crate::wire) fn write_list_jobs(words: Words<'_>, query: &ListQuery) -> (
     ("session.list_jobs", payload.done())
 }
 
-/// The members of a piece of a result.
+/// Writes the members of a result chunk.
 pub(in crate::wire) fn chunk_members(out: &mut Object, view: &View, chunk: &ResultChunk) {
     let encoding = match chunk.encoding {
         ChunkEncoding::Utf8 => "utf8",
