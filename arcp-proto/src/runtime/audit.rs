@@ -128,7 +128,7 @@ impl Trail {
 
     fn remove(&mut self, at: LogPos) {
         let Some(Kept { owner, .. }) = self.kept.remove(&at) else {
-            return; // A store had let go of it.
+            return; // The store had deleted this entry.
         };
         let Some(own) = self.by_owner.get_mut(&owner).expected("who has an entry is there") else {
             return;

@@ -146,7 +146,7 @@ impl Context {
         let limits = &self.config.limits.audit;
         let most = limits.audited_refusals;
         if limits.audit_entries == 0 {
-            return; // none is written
+            return; // The audit trail is disabled.
         }
         if let Some(entry) = self.trail.refuse(self.now.mono, most, entry, why) {
             self.plan_audit();

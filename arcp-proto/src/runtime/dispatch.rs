@@ -136,7 +136,7 @@ impl Runtime {
 
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
         let Some(exit) = deferral::hold_exit(&mut self.jobs, &self.ctx, id, exit) else {
-            return; // It is heard later.
+            return; // The exit is handled after the held calls.
         };
         let ended_before = self.jobs.get(id).is_some_and(|job| job.is_terminal());
         let stored = artifacts::ended_with(self, id, &exit);
@@ -173,7 +173,7 @@ fn note_cause(runtime: &mut Runtime, id: JobId) {
 /// Sends a session an answer in its turn, if it is connected.
 fn tell(runtime: &mut Runtime, session: SessionId, reply: Reply) {
     let Some(conn) = runtime.delivery.feeds.conn(session) else {
-        return; // It asks again when it is back.
+        return; // The client asks again once it is back.
     };
     let at = runtime.position(conn);
     match reply {

@@ -52,7 +52,7 @@ impl Proofs {
     /// Charges the units of a proof to a principal.
     pub(super) fn charge(&mut self, now: Timestamp, principal: &Principal, units: u32, limits: &LeaseLimits) {
         if units == 0 {
-            return; // Nothing had to be proved.
+            return; // No proof was needed.
         }
         let account = principal.account();
         if self.used_until.len() >= self.most && !self.used_until.contains_key(&account) {

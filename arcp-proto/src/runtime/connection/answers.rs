@@ -261,7 +261,7 @@ impl Connections {
     /// Queues an answer; `at` is the position of the connection's session.
     pub(in crate::runtime) fn answer(&mut self, ctx: &mut Context, id: ConnId, answer: Answer, at: Position) {
         let Some(conn) = self.by_id.get_mut(&id) else {
-            return; // It is gone.
+            return; // The connection is closed.
         };
         let Answer { content, gated } = answer;
         let gate = if gated { ctx.log.last() } else { LogPos(0) };

@@ -96,7 +96,7 @@ pub(super) fn untold(connections: &Connections) -> Vec<(ConnId, SessionId)> {
 /// Refuses a peer its new session instead of telling it, and closes its connection.
 pub(super) fn refuse_untold(connections: &mut Connections, ctx: &mut Context, id: ConnId, why: Violation) {
     let Some(conn) = connections.by_id.get_mut(&id) else {
-        return; // It is gone.
+        return; // The connection is closed.
     };
     let request = conn.answers.opened().and_then(|opened| opened.request.clone());
     conn.session = None;
@@ -229,7 +229,7 @@ impl Connections {
     pub(super) fn on_too_long(&mut self, ctx: &mut Context, sessions: &Sessions, id: ConnId, at: Position) {
         self.arrivals.on_too_long(ctx, id);
         let Some(conn) = self.heard(ctx, sessions, id) else {
-            return; // Nothing is taken from it any more.
+            return; // No frames of this connection are handled any more.
         };
         if conn.check.is_waiting() {
             return self.hold(ctx, id, Held::TooLong);
@@ -372,7 +372,7 @@ impl Connections {
         self.arrivals.forget(ctx, id);
         self.prompts.forget(id);
         let Some(conn) = self.by_id.remove(&id) else {
-            return; // It is an arrival, or gone.
+            return; // The connection is an arrival, or closed.
         };
         let of_conn =
             [Timer::Handshake, Timer::Heartbeat, Timer::Stalled, Timer::Hold, Timer::InputCheck, Timer::Sidecar];

@@ -218,7 +218,7 @@ impl Audiences {
     /// Makes this session the only one that may cancel a job.
     pub(super) fn own_alone(&mut self, session: SessionId, job: JobId) {
         let Some(audience) = self.by_job.get_mut(&job) else {
-            return; // It was forgotten.
+            return; // The job was forgotten.
         };
         for other in audience.owners.iter().filter(|owner| **owner != session) {
             if let Some(other) = self.by_session.get_mut(other) {

@@ -130,12 +130,12 @@ impl HistoryPool {
         events: Option<Vec<EventRecord>>,
     ) {
         let Some(id) = self.loads.remove(&op) else {
-            return; // Nobody asked, or it was answered.
+            return; // No load was outstanding, or it was answered.
         };
         let buffer = self.buffers.get_mut(&id);
         let asked = buffer.and_then(|buffer| Some((buffer.pending.take_if(|pending| pending.op == op)?, buffer)));
         let (Some((pending, buffer)), Some(conn)) = (asked, conn) else {
-            return; // It was given up, and perhaps asked for something else since.
+            return; // This load was given up; another one may be outstanding.
         };
         ctx.timers.clear(Timer::Read(id));
         let Some(events) = events else {

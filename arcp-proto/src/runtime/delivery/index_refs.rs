@@ -78,7 +78,7 @@ impl Readers {
         let first = self.first.as_mut().filter(|(first, _)| *first == session).map(|(_, runs)| runs);
         let is_first = first.is_some();
         let Some(runs) = first.or_else(|| self.others.get_mut(&session)) else {
-            return; // None of its runs does.
+            return; // None of the session's runs refers to the job.
         };
         *runs -= 1;
         if *runs > 0 {

@@ -36,7 +36,7 @@ impl Delivery {
         let (most, unacked) = (ctx.config.limits.delivery.watch_lag, ctx.config.limits.delivery.ack_lag);
         let owns = self.audiences.owns(id, job);
         let Some(feed) = self.feeds.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
-            return; // It is away.
+            return; // The session has no connection.
         };
         let (lag, waits, acknowledges) = (feed.behind(), feed.unacknowledged(), feed.acknowledges());
         feed.catch_up.warned &= lag > most / 4;
@@ -57,7 +57,7 @@ impl Delivery {
     pub(in crate::runtime) fn detach_overtaken(&mut self, ctx: &mut Context, jobs: &Jobs, id: JobId) {
         let first = jobs.get(id).map_or(1, |job| job.history().first());
         let Some(audience) = self.audiences.get(id).filter(|_| first > 1) else {
-            return; // Nothing of it is gone.
+            return; // No event of the job is deleted.
         };
         let overtaken = |session: SessionId, number: u32| {
             let feed = self.feeds.attached(session);

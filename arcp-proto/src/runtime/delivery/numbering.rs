@@ -190,7 +190,7 @@ impl Feeds {
         let upto = feed.head();
         let (gone, withdrawn) = feed.index.withdraw(jobs, sent, of);
         let Some((seq, _)) = withdrawn.numbers.first().copied() else {
-            return; // All of it was sent.
+            return; // All these frames were sent.
         };
         feed.renumber(jobs, |seq| withdrawn.moved(seq));
         ctx.append(Record::Numbered { session: id, run: Numbered::TakenBack { seq, upto } });
@@ -213,7 +213,7 @@ impl Feeds {
     pub(super) fn restore_numbers(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, mut numbered: Numbered) {
         let floor = self.by_session.get(&id).map(|feed| feed.index.floor());
         let Some(floor) = floor.filter(|floor| numbered.last_seq() > *floor) else {
-            return; // They were released since.
+            return; // These numbers were released later.
         };
         if let Numbered::Events(run) = &mut numbered {
             run.begin_at(run.seq.max(floor + 1));
@@ -308,7 +308,7 @@ impl Feed {
         }
         let count = frames.history.number_of(frames.classes, events);
         let Some(last) = frames.history.before(upto + 1, frames.classes, 0).filter(|_| count > 0) else {
-            return; // None of them is shown.
+            return; // The view shows none of these events.
         };
         let shown = Some(Shown { classes: frames.classes, last });
         let run = NumberedRun { count, shown, ..frames.one(from, FrameRole::Whole) };

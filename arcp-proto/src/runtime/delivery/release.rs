@@ -42,7 +42,7 @@ impl Feeds {
     pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         let expired = |log: LogId| log.job().and_then(|job| jobs.get(job)).is_none_or(|job| job.released);
         let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
-            return; // It is away, and may ask for all of them.
+            return; // Without a connection, the client may still ask for all entries.
         };
         let released = feed.index.release_done(feed.receipts.received, expired);
         let waits = feed.index.begins_with(expired);

@@ -229,7 +229,7 @@ impl Subscriptions {
     /// Removes a subscription.
     pub(super) fn forget(&mut self, id: SessionId, number: u32) {
         let Some(own) = self.by_session.get_mut(&id) else {
-            return; // It has none.
+            return; // The session has no subscriptions.
         };
         let gone = own.open.remove(&number);
         let none_left = own.open.is_empty().then(|| own.principal.account());
@@ -263,7 +263,7 @@ impl Subscriptions {
     /// Removes the subscriptions of a session that has ended.
     pub(super) fn close_session(&mut self, id: SessionId) {
         let Some(own) = self.by_session.remove(&id) else {
-            return; // It never had any.
+            return; // The session never had subscriptions.
         };
         for job in own.open.values().flat_map(|subscription| &subscription.shown) {
             self.hide(*job, |(session, _)| *session == id);

@@ -121,7 +121,7 @@ impl Delivery {
     /// will be sent it anyway.
     pub(in crate::runtime) fn number_end(&mut self, ctx: &mut Context, jobs: &Jobs, session: SessionId, id: JobId) {
         let Some(job) = jobs.get(id).filter(|job| job.is_terminal()) else {
-            return; // It goes on, and so will come to its end.
+            return; // The job still runs; its end will be numbered when it comes.
         };
         if self.feeds.get(session).is_some_and(|feed| !feed.is_owed_the_end(id, job)) {
             self.number_again(ctx, jobs, session, id, job.count());
@@ -159,7 +159,7 @@ pub(in crate::runtime) fn hand_over(
 ) -> Vec<SessionId> {
     delivery.audiences.own_alone(session, id);
     let Some(job) = jobs.get(id) else {
-        return Vec::new(); // It was forgotten.
+        return Vec::new(); // The job was forgotten.
     };
     let subscribed = delivery.subscriptions.of_job(id).iter().copied();
     let unsubscribed: Vec<(SessionId, u32)> =
@@ -179,7 +179,7 @@ pub(in crate::runtime) fn dismiss(
     id: JobId,
 ) -> Vec<SessionId> {
     let (Some(job), Some(audience)) = (jobs.get(id), delivery.audiences.get(id)) else {
-        return Vec::new(); // It was forgotten.
+        return Vec::new(); // The job was forgotten.
     };
     let watchers = audience.watchers().iter().copied();
     let losing: Vec<SessionId> = watchers.filter(|watcher| !may_see(delivery, ctx, *watcher, job)).collect();

@@ -47,7 +47,7 @@ pub(in crate::runtime) fn on_read(runtime: &mut Runtime, op: OpId, bytes: Option
 
 fn on_blob(runtime: &mut Runtime, op: OpId, came: Result<Blob, Violation>) {
     let Some(asker) = runtime.artifacts.finish(&mut runtime.ctx, op, came.is_ok()) else {
-        return; // It is over, or never was.
+        return; // The operation is unknown, or has been answered.
     };
     match asker {
         Asker::Conn(conn) => {
@@ -88,7 +88,7 @@ pub(super) fn on_offer(
 /// agent.
 fn on_taken(runtime: &mut Runtime, (id, call): (JobId, CallId), terms: &ArtifactTerms, came: Result<(), Violation>) {
     if !artifact::awaits(&runtime.jobs, id, call) {
-        return; // Its job was told to stop, or its agent is gone: nobody has them.
+        return; // The job was told to stop, or its agent has exited: the bytes have no owner.
     }
     super::note_cause(runtime, id);
     let Runtime { ctx, jobs, artifacts, .. } = &mut *runtime;

@@ -52,7 +52,7 @@ pub(super) fn note(
     (before, to): (LogPos, Option<Principal>),
 ) {
     let Some(session) = handler.runtime.sessions.get(handler.session) else {
-        return; // The command has ended it.
+        return; // The command has ended the session.
     };
     let named = |job: &str| JobId::parse(job);
     let (act, job, reason) = match command {

@@ -41,7 +41,7 @@ impl Runtime {
     /// has to wait for the host too, those after it wait for that.
     pub(in crate::runtime) fn hear_again(&mut self, judged: Option<(ConnId, VecDeque<Held>)>) {
         let Some((conn, held)) = judged else {
-            return; // No check is over.
+            return; // No frames waited for this.
         };
         for said in held {
             match said {
@@ -169,7 +169,7 @@ impl Runtime {
     /// next one.
     pub(in crate::runtime) fn on_job_heartbeat(&mut self, id: JobId) {
         let Some(heartbeat) = self.jobs.on_heartbeat(&mut self.ctx, id) else {
-            return; // It has ended.
+            return; // The job has ended.
         };
         let watchers = self.delivery.audiences.get(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
         for watcher in watchers {

@@ -55,19 +55,19 @@ impl CallHandler<'_> {
     ) {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         let Some(open) = delegation::open_call(jobs, ctx, id, asked, bytes) else {
-            return; // Nothing it says counts any more.
+            return; // Calls of this agent do not count any more.
         };
         let answer = match call {
             WiderCall::Delegate(child) => match self.delegate(&open, child, prepared) {
                 Some(answer) => Some(answer),
-                None => return, // It is heard again.
+                None => return, // The call is handled again once the host has answered.
             },
             WiderCall::Await(child) => {
                 delegation::on_await(jobs, ctx, &open, child).unwrap_or_else(|why| Some(why.into()))
             }
             WiderCall::Keep(terms) => match asked {
                 Some(call) => artifacts::on_offer(self.runtime, id, call, terms).err().map(AgentReply::from),
-                None => None, // Nobody is told what it would be known by.
+                None => None, // Without a call id, the agent could not be told the artifact's id.
             },
             WiderCall::Renew(id, value) => provisioning::renew(jobs, ctx, &open, (id, value)).err(),
         };

@@ -39,7 +39,7 @@ pub(in crate::runtime) fn on_persist_failed(runtime: &mut Runtime) {
     let was_down = runtime.ctx.store_is_down();
     runtime.ctx.on_persist_failed();
     if was_down || !runtime.ctx.store_is_down() {
-        return; // Everybody knows, or it may be for a moment only.
+        return; // Peers were told already, or the failure may be short.
     }
     for (conn, session) in untold(&runtime.connections) {
         // A request in the session may have been carried out before its client was told of it.
@@ -164,7 +164,7 @@ impl<'r> OpeningHandler<'r> {
         let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &*self.runtime;
         authority::check_credential(&ctx.config, proof.verdict())?;
         if ctx.store_is_down() {
-            return Err(store_fails()); // before its token is used
+            return Err(store_fails()); // The token must not be used up.
         }
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
         let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;

@@ -55,7 +55,7 @@ pub(super) fn view_anew(sessions: &Sessions, delivery: &mut Delivery, id: Sessio
 pub(super) fn note_refused(runtime: &mut Runtime, id: SessionId, submit: &Submit, refused: &Violation) {
     let Runtime { ctx, sessions, .. } = runtime;
     let (Some(policy), Some(session)) = (&ctx.config.authority.policy, sessions.get(id)) else {
-        return; // Without a policy it is not why.
+        return; // Without a policy, another reason applies.
     };
     let who = session.subject();
     let (agent, principal) = (submit.agent.name(), who.principal.clone());

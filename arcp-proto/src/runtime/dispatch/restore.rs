@@ -190,7 +190,7 @@ impl Restorer<'_> {
         }
         self.delivery.add_job(id);
         if is_scheduled {
-            return; // No session is its.
+            return; // No session owns the job of a schedule.
         }
         if is_child {
             self.delivery.audiences.own(session, id);
@@ -202,7 +202,7 @@ impl Restorer<'_> {
 
     fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, number: u32, request: Option<WireId>) {
         let (Some(job), Some(_)) = (self.jobs.get(id), self.sessions.get(session_id)) else {
-            return; // One of both is over, and the store not tidied up.
+            return; // The job or the session has ended, and the store was not tidied.
         };
         self.delivery.audiences.restore_request(session_id, id, number, request);
         if owner {

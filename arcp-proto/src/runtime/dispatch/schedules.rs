@@ -118,7 +118,7 @@ fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
         return schedules.put_off(ctx, at);
     }
     let Some(mut turn) = schedules.begin_turn(ctx, at) else {
-        return; // It is paused, or waits for the host.
+        return; // The schedule is paused, or waits for the host.
     };
     if let Some((time, prepared)) = came {
         // Overlap with other jobs was judged when its time came.
@@ -140,7 +140,7 @@ fn take_turn(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
 /// Submits the job of a time, as its principal may submit it now.
 fn fire(runtime: &mut Runtime, at: LogPos, time: UtcMs, came: Option<Prepared>) -> Decided {
     let Some(record) = runtime.schedules.record(at).cloned() else {
-        return Decided::Later; // It was ended meanwhile.
+        return Decided::Later; // The schedule was ended in the meantime.
     };
     let decided = submit(runtime, (at, &record), time, came);
     let Runtime { ctx, jobs, .. } = &mut *runtime;

@@ -68,7 +68,7 @@ pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
 /// Handles calls that an agent made earlier.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
     let Some((id, said)) = turns::take(&mut runtime.jobs, &runtime.ctx) else {
-        return; // Its job was over, or it is too much again.
+        return; // The job has ended, or all waiting accounts are over their bounds.
     };
     note_cause(runtime, id);
     hear(runtime, id, said);

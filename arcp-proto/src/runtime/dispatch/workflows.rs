@@ -61,7 +61,7 @@ pub(super) fn reserve(runtime: &mut Runtime, id: JobId, input: Option<&Json>) {
 pub(super) fn begin(runtime: &mut Runtime, id: JobId) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let Some((input, account)) = workflow::begin(jobs, ctx, id) else {
-        return; // It is over by now.
+        return; // The workflow has ended.
     };
     match Workflow::of_job(&input) {
         Ok(graph) => workflows.begin(&account, id, graph, &input),
@@ -102,7 +102,7 @@ pub(super) fn on_stop(runtime: &mut Runtime, id: JobId) {
 pub(super) fn on_ending(runtime: &mut Runtime, id: JobId) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let Some((status, input)) = workflow::ending(jobs, id) else {
-        return; // It has ended by now.
+        return; // The workflow has ended.
     };
     let account = jobs.get(id).map(|job| account_of(job).clone());
     if let (false, Some((account, input))) = (workflows.runs(id), account.zip(input))
@@ -124,7 +124,7 @@ pub(in crate::runtime) fn on_due(runtime: &mut Runtime, id: JobId) {
 /// The host has checked an input; it may be that of a step.
 pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
     let Some(step) = runtime.workflows.on_input_checked(op) else {
-        return; // It was no step's, or its workflow is over.
+        return; // The input was not that of a step, or the workflow has ended.
     };
     let misfit = |fault: &InputFault| fault.violation("the arguments do not fit the agent");
     on_prepared(runtime, step, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
@@ -232,10 +232,10 @@ fn note(runtime: &mut Runtime, id: JobId, at: usize, state: StepState, say: impl
 fn take_end(runtime: &mut Runtime, id: JobId, child: JobId) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let Some((at, attempt)) = workflows.step_of(id, child) else {
-        return; // It is no step.
+        return; // The child is no step of the workflow.
     };
     let Some(end) = workflow::end_of(jobs, child) else {
-        return; // It goes on.
+        return; // The child still runs.
     };
     let end = end.and_then(|result| match workflows.check_result(ctx, id, result.as_ref()) {
         Ok(()) => Ok(result),

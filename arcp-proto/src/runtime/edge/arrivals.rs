@@ -169,7 +169,7 @@ impl Arrivals {
     /// Refuses a frame that is too long.
     pub(in crate::runtime) fn on_too_long(&mut self, ctx: &mut Context, id: ConnId) {
         let Some(arrival) = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none()) else {
-            return; // It leaves, or is known by now.
+            return; // The connection is closing, or no arrival any more.
         };
         arrival.refuse(
             ctx,
@@ -296,7 +296,7 @@ impl Arrivals {
     /// or sets whether it is read, and for how long its peer may be stalled.
     pub(in crate::runtime) fn pump(&mut self, ctx: &mut Context, id: ConnId) {
         let Some(arrival) = self.by_id.get_mut(&id) else {
-            return; // Closed since it was found ready.
+            return; // The connection was closed in the meantime.
         };
         while arrival.may_write()
             && let Some(reply) = arrival.replies.pop_front()

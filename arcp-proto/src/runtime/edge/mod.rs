@@ -212,7 +212,7 @@ impl Edge {
 
     fn hand_over(&mut self, arrived: Option<Arrived>) {
         let Some(Arrived { opening, view, channel, evidence }) = arrived else {
-            return; // Its peer may not come in, or not yet.
+            return; // The peer was refused, or has not proved its principal yet.
         };
         let conn = channel.id();
         let Some(frame) = self.frames.remove(&conn) else {
