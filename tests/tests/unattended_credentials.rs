@@ -600,3 +600,36 @@ fn what_schedules_put_before_the_store_their_principal_has_caused_and_no_more_th
     assert_eq!(firings.count(), 16);
     world.finish();
 }
+
+#[test]
+fn what_a_workflow_submits_its_principal_has_caused_whatever_let_it_go_on() {
+    let long = "x".repeat(10_000);
+    for tool in ["echo", "chatty"] {
+        let mut options = Options::new(163);
+        options.config.authority.workflows = true;
+        options.config.timing.heartbeat = None;
+        let checked = options.config.agents.iter_mut().filter(|entry| entry.name == "echo");
+        checked.for_each(|entry| entry.checks_input = true);
+        options.latency = 5 * SECOND;
+        let mut world = World::new(options);
+        let mut raw = Raw::open_with(&mut world, open_payload("tok-a")).0;
+        let steps: Vec<Value> =
+            (0..4).map(|n| json!({"id": format!("s{n}"), "tool": tool, "arguments": {"n": n, "text": long}})).collect();
+        raw.send(&mut world, "workflow.start", json!({"workflow": {"steps": steps}}));
+        let principal = Principal::new("a").expect("a name");
+        let caused = |world: &World| held_bytes_of(world.runtime(), &principal, HeldFor::Records);
+        let mut most = 0;
+        for _ in 0..200 {
+            world.run_for(SECOND / 10);
+            let all = world.runtime().stats().undurable_bytes;
+            assert!(
+                all < caused(&world) + 2000,
+                "{tool}: {all} bytes, of which {} are its principal's",
+                caused(&world)
+            );
+            most = most.max(all);
+        }
+        assert!(most > 40_000, "{tool}: {most}");
+        world.finish();
+    }
+}

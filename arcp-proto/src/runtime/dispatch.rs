@@ -31,6 +31,7 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use super::Runtime;
+use super::account::Balance;
 use super::connection;
 use super::effect::Effect;
 use super::io::AgentExit;
@@ -170,7 +171,27 @@ fn note_cause(runtime: &mut Runtime, id: JobId) {
     }
 }
 
-/// Sends a session an answer in its turn, if it is connected.
+/// Does something of a job, as [`on_behalf`].
+fn for_job(runtime: &mut Runtime, id: JobId, act: impl FnOnce(&mut Runtime)) {
+    let account = runtime.jobs.get(id).map(|job| account_of(job).clone());
+    on_behalf(runtime, account, act);
+}
+
+/// Does something that is somebody's, whose input or whichever clock has led to it: what that appends its account has
+/// caused, and what the present input appends besides stays caused by whom it is.
+fn on_behalf(runtime: &mut Runtime, account: Option<Balance>, act: impl FnOnce(&mut Runtime)) {
+    let before = runtime.ctx.log.cause().clone();
+    let Some(account) = account.filter(|account| !account.is(&before)) else {
+        return act(runtime);
+    };
+    runtime.ctx.log.set_apart();
+    runtime.ctx.log.caused_by(&account);
+    act(runtime);
+    runtime.ctx.log.set_apart();
+    runtime.ctx.log.caused_by(&before);
+}
+
+/// Tells a session something in its turn, if it is connected.
 fn tell(runtime: &mut Runtime, session: SessionId, reply: Reply) {
     let Some(conn) = runtime.delivery.feeds.conn(session) else {
         return; // The client asks again once it is back.

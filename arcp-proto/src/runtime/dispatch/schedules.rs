@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
 use super::requests::RequestHandler;
-use super::workflows;
+use super::{on_behalf, workflows};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{IdempotencyKey, JobId, LogPos, OpId, Principal, WireId, prefixed};
 use crate::json::Json;
@@ -82,20 +82,17 @@ pub(super) fn on_prepared(runtime: &mut Runtime, op: OpId, verdict: Result<(), V
     }
 }
 
-/// Decides what can be decided of a schedule now. The present input may be nobody's, or another
-/// principal's: records that follow are charged to the principal of the schedule.
+/// Decides what can be decided of a schedule now: what comes of that its principal has caused.
 fn look(runtime: &mut Runtime, at: LogPos, came: Option<Came>) {
-    runtime.ctx.log.set_apart();
-    if let Some(account) = schedule::account_of(&runtime.schedules, at) {
-        runtime.ctx.log.caused_by(account);
-    }
-    take_turn(runtime, at, came);
-    let Runtime { ctx, jobs, schedules, .. } = &mut *runtime;
-    if !schedule::awaits_credentials(schedules, at) {
-        provisioning::abandon(jobs, ctx, Asker::Schedule(at));
-    }
-    runtime.carry();
-    runtime.ctx.log.set_apart();
+    let account = schedule::account_of(&runtime.schedules, at).cloned();
+    on_behalf(runtime, account, |runtime| {
+        take_turn(runtime, at, came);
+        let Runtime { ctx, jobs, schedules, .. } = &mut *runtime;
+        if !schedule::awaits_credentials(schedules, at) {
+            provisioning::abandon(jobs, ctx, Asker::Schedule(at));
+        }
+        runtime.carry();
+    });
 }
 
 /// Whether a schedule has to wait because its principal, or all together, have too much that is not
@@ -213,8 +210,9 @@ fn submit(
         Err(why) => return Decided::Refused(why),
     };
     let asker = (Asker::Schedule(at), &record.principal);
-    let next =
-        preparation::prepare(jobs, ctx, asker, &new, came.as_ref(), |_, ctx| check_input(schedules, ctx, record, &new));
+    let next = preparation::prepare(jobs, ctx, asker, &new, came.as_ref(), |_, ctx| {
+        check_input(schedules, ctx, record, &new)
+    });
     let issued = match next {
         Ok(Next::Accept(issued)) => issued,
         Ok(Next::Wait(preparing)) => {

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use super::delegation::CallHandler;
-use super::note_cause;
+use super::{for_job, note_cause};
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
 use crate::runtime::asker::Asker;
@@ -43,44 +43,46 @@ pub(in crate::runtime) fn on_exited(runtime: &mut Runtime, id: JobId, exit: Agen
 /// the exits of agents whose jobs have ended.
 pub(in crate::runtime) fn hear_agents(runtime: &mut Runtime) {
     while let Some(id) = runtime.jobs.unheard.pop_front() {
-        let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
-            // It was handled, or its job has ended.
-            turns::take_of_over(&mut runtime.jobs, id).into_iter().for_each(|said| hear(runtime, id, said));
-            continue;
-        };
-        let Deferred { child, asked, bytes, preparing, verdict, held, exit, .. } = deferred;
-        note_cause(runtime, id);
-        let prepared = verdict.map(|verdict| (preparing, verdict));
-        CallHandler::on_child(runtime, (id, asked, bytes), child, prepared);
-        if !deferral::awaits_credentials(&runtime.jobs, id) {
-            provisioning::abandon(&mut runtime.jobs, &mut runtime.ctx, Asker::Agent(id));
-        }
-        for (asked, call) in held {
-            on_calls(runtime, id, asked, [call].into_iter());
-        }
-        if let Some(exit) = exit {
-            on_exited(runtime, id, exit);
-        }
-        runtime.carry();
+        // The present input may be somebody else's.
+        for_job(runtime, id, |runtime| hear_agent(runtime, id));
     }
 }
 
-/// Handles calls that an agent made earlier.
+fn hear_agent(runtime: &mut Runtime, id: JobId) {
+    let Some(deferred) = deferral::take(&mut runtime.jobs, &mut runtime.ctx, id) else {
+        // It was heard, or is over.
+        return turns::take_of_over(&mut runtime.jobs, id).into_iter().for_each(|said| hear(runtime, id, said));
+    };
+    let Deferred { child, asked, bytes, preparing, verdict, held, exit, .. } = deferred;
+    let prepared = verdict.map(|verdict| (preparing, verdict));
+    CallHandler::on_child(runtime, (id, asked, bytes), child, prepared);
+    if !deferral::awaits_credentials(&runtime.jobs, id) {
+        provisioning::abandon(&mut runtime.jobs, &mut runtime.ctx, Asker::Agent(id));
+    }
+    for (asked, call) in held {
+        on_calls(runtime, id, asked, [call].into_iter());
+    }
+    if let Some(exit) = exit {
+        on_exited(runtime, id, exit);
+    }
+    runtime.carry();
+}
+
+/// Something that an agent has said before is heard.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime) {
     let Some((id, said)) = turns::take(&mut runtime.jobs, &runtime.ctx) else {
         return; // The job has ended, or all waiting accounts are over their bounds.
     };
-    note_cause(runtime, id);
-    hear(runtime, id, said);
-    runtime.carry();
-    if deferral::is_deferring(&runtime.jobs, id) {
-        // Calls after a child that waits for the host are kept with that child only.
-        for said in turns::take_all(&mut runtime.jobs, id) {
-            hear(runtime, id, said);
+    for_job(runtime, id, |runtime| {
+        hear(runtime, id, said);
+        runtime.carry();
+        if deferral::is_deferring(&runtime.jobs, id) {
+            // What comes after a child that waits for the host waits for that, not in two places.
+            for said in turns::take_all(&mut runtime.jobs, id) {
+                hear(runtime, id, said);
+            }
         }
-    }
-    // The present input may be another agent's or session's.
-    runtime.ctx.log.set_apart();
+    });
 }
 
 fn hear(runtime: &mut Runtime, id: JobId, said: Said) {

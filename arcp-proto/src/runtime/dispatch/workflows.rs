@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::for_job;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, OpId, Principal, WireId};
 use crate::json::{Json, Object};
@@ -59,6 +60,10 @@ pub(super) fn reserve(runtime: &mut Runtime, id: JobId, input: Option<&Json>) {
 
 /// Starts a workflow whose start is durable.
 pub(super) fn begin(runtime: &mut Runtime, id: JobId) {
+    for_job(runtime, id, |runtime| begin_now(runtime, id));
+}
+
+fn begin_now(runtime: &mut Runtime, id: JobId) {
     let Runtime { ctx, jobs, workflows, .. } = &mut *runtime;
     let Some((input, account)) = workflow::begin(jobs, ctx, id) else {
         return; // The workflow has ended.
@@ -85,8 +90,10 @@ pub(super) fn begin(runtime: &mut Runtime, id: JobId) {
 /// The job of a step, or another child of a workflow, has ended.
 pub(super) fn on_child_ended(runtime: &mut Runtime, id: JobId, child: JobId) {
     if runtime.workflows.runs(id) {
-        take_end(runtime, id, child);
-        go_on(runtime, id);
+        for_job(runtime, id, |runtime| {
+            take_end(runtime, id, child);
+            go_on(runtime, id);
+        });
     }
 }
 
@@ -118,7 +125,10 @@ pub(super) fn on_ending(runtime: &mut Runtime, id: JobId) {
 
 /// The timer of a workflow is due.
 pub(in crate::runtime) fn on_due(runtime: &mut Runtime, id: JobId) {
-    go_on(runtime, id);
+    for_job(runtime, id, |runtime| {
+        go_on(runtime, id);
+        runtime.carry();
+    });
 }
 
 /// The host has checked an input; it may be that of a step.
@@ -130,8 +140,15 @@ pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, faul
     on_prepared(runtime, step, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
 }
 
-/// The host did what a step waits for, or could not.
-pub(super) fn on_prepared(runtime: &mut Runtime, (id, at): (JobId, usize), op: OpId, verdict: Result<(), Violation>) {
+/// The host has done what a step waits for, or has not.
+pub(super) fn on_prepared(runtime: &mut Runtime, step: (JobId, usize), op: OpId, verdict: Result<(), Violation>) {
+    for_job(runtime, step.0, |runtime| {
+        take_prepared(runtime, step, op, verdict);
+        runtime.carry();
+    });
+}
+
+fn take_prepared(runtime: &mut Runtime, (id, at): (JobId, usize), op: OpId, verdict: Result<(), Violation>) {
     if let Some(preparing) = runtime.workflows.take_prepared((id, at), op)
         && workflow::goes_on(&runtime.jobs, id)
     {
@@ -384,7 +401,8 @@ fn prepare(
 ) -> Begun {
     let Runtime { ctx, sessions, jobs, workflows, .. } = &mut *runtime;
     let asker = (Asker::Step(id, at), asked.principal);
-    let next = preparation::prepare(jobs, ctx, asker, &new, came, |_, ctx| check(workflows, ctx, asked, new.agent()));
+    let next =
+        preparation::prepare(jobs, ctx, asker, &new, came, |_, ctx| check(workflows, ctx, asked, new.agent()));
     match next {
         Ok(Next::Accept(issued)) => {
             if issued.is_none() {
