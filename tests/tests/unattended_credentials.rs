@@ -602,6 +602,25 @@ fn what_schedules_put_before_the_store_their_principal_has_caused_and_no_more_th
 }
 
 #[test]
+fn who_waits_to_have_an_input_checked_waits_for_the_others_and_no_clock() {
+    const MANY: usize = 64;
+    let mut world = world(162);
+    let mut raw = open(&mut world);
+    for n in 0..MANY {
+        let payload = json!({"tool": "echo", "arguments": {"n": n}});
+        let wish = json!({"schedule_id": format!("s{n}"), "job": {"type": "tool.invoke", "payload": payload},
+            "when": {"at": "2026-01-01T01:00:00Z"}});
+        raw.send(&mut world, "job.schedule", wish);
+        raw.expect(&mut world, "ack");
+    }
+    world.run_for(Duration::from_millis(3_602_000 - world.now().utc.0 % 3_600_000));
+    let is_fired = |record: &Record| matches!(record, Record::JobAccepted(job) if job.bounds.firing.is_some());
+    let fired = world.store.records(false).into_iter().filter(|(_, record)| is_fired(record)).count();
+    assert_eq!(fired, MANY, "two seconds after their time");
+    world.finish();
+}
+
+#[test]
 fn what_a_workflow_submits_its_principal_has_caused_whatever_let_it_go_on() {
     let long = "x".repeat(10_000);
     for tool in ["echo", "chatty"] {

@@ -678,3 +678,20 @@ fn workflows_that_come_at_once_are_held_as_they_are_accepted() {
     assert!(held_bytes(world.runtime(), HeldFor::Workflows) <= 60_000);
     world.finish();
 }
+
+#[test]
+fn a_step_that_waits_to_have_its_arguments_checked_waits_for_others_and_no_clock() {
+    let mut world = configured(42, |config| {
+        let checked = config.agents.iter_mut().filter(|entry| entry.name == "echo");
+        checked.for_each(|entry| entry.checks_input = true);
+        config.limits.workflow.concurrent_steps = 40;
+    });
+    let mut raw = open(&mut world);
+    let steps: Vec<Value> = (0..40).map(|n| step(&format!("s{n}"), "echo", json!({}))).collect();
+    let jobs = [0, 1].map(|_| start(&mut world, &mut raw, json!(steps), json!({})));
+    world.run_for(Duration::from_secs(4));
+    for job in jobs {
+        assert!(world.end_of(job).is_some(), "{job} goes on");
+    }
+    world.finish();
+}

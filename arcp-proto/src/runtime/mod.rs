@@ -24,6 +24,7 @@ mod few;
 mod input_fault;
 mod io;
 mod job;
+mod line;
 mod list;
 mod log;
 mod notice;

@@ -80,6 +80,11 @@ pub(super) fn on_prepared(runtime: &mut Runtime, op: OpId, verdict: Result<(), V
     if let Some((at, time, preparing)) = schedule::on_prepared(&mut runtime.schedules, op) {
         look(runtime, at, Some((time, (preparing, verdict))));
     }
+    // There is room for others, perhaps.
+    for _ in 0..STEP {
+        let Some(at) = runtime.schedules.next_unchecked(&runtime.ctx) else { break };
+        look(runtime, at, None);
+    }
 }
 
 /// Decides what can be decided of a schedule now: what comes of that its principal has caused.
@@ -211,7 +216,7 @@ fn submit(
     };
     let asker = (Asker::Schedule(at), &record.principal);
     let next = preparation::prepare(jobs, ctx, asker, &new, came.as_ref(), |_, ctx| {
-        check_input(schedules, ctx, record, &new)
+        check_input(schedules, ctx, (at, record), &new)
     });
     let issued = match next {
         Ok(Next::Accept(issued)) => issued,
@@ -232,12 +237,12 @@ fn submit(
 
 /// Has the host check the input of a schedule's job.
 fn check_input(
-    schedules: &Schedules,
+    schedules: &mut Schedules,
     ctx: &mut Context,
-    record: &ScheduleRecord,
+    (at, record): (LogPos, &ScheduleRecord),
     new: &NewJob,
 ) -> Result<OpId, Violation> {
-    if !schedules.may_check(ctx, &record.principal) {
+    if !schedules.may_check(ctx, at) {
         return Err(Violation::new(ErrorCode::Unavailable, "too many inputs are being checked"));
     }
     let (op, agent) = (ctx.next_op(), new.agent().clone());

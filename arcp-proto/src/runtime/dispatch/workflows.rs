@@ -33,7 +33,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How often a step may find no room while its principal has no unfinished jobs but workflows,
 /// which may be waiting for each other; then the step fails.
 const FULL: u32 = 60;
-/// Bytes of a step's error that are kept.
+/// Workflows that go on in one input because others wait no more, so that others have their turn.
+const STEP: usize = 16;
+/// Bytes of an error of a step that are kept.
 const SAID: usize = 1024;
 
 /// The outcome of submitting a step.
@@ -133,11 +135,16 @@ pub(in crate::runtime) fn on_due(runtime: &mut Runtime, id: JobId) {
 
 /// The host has checked an input; it may be that of a step.
 pub(in crate::runtime) fn on_input_checked(runtime: &mut Runtime, op: OpId, fault: Option<&InputFault>) {
-    let Some(step) = runtime.workflows.on_input_checked(op) else {
-        return; // The input was not that of a step, or the workflow has ended.
-    };
-    let misfit = |fault: &InputFault| fault.violation("the arguments do not fit the agent");
-    on_prepared(runtime, step, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
+    // It was no step's otherwise, or its workflow is over.
+    if let Some(step) = runtime.workflows.on_input_checked(op) {
+        let misfit = |fault: &InputFault| fault.violation("the arguments do not fit the agent");
+        on_prepared(runtime, step, op, fault.map_or(Ok(()), |fault| Err(misfit(fault))));
+    }
+    // There is room for others, perhaps.
+    for _ in 0..STEP {
+        let Some(id) = runtime.workflows.next_unchecked(&runtime.ctx) else { break };
+        on_due(runtime, id);
+    }
 }
 
 /// The host has done what a step waits for, or has not.
@@ -402,7 +409,7 @@ fn prepare(
     let Runtime { ctx, sessions, jobs, workflows, .. } = &mut *runtime;
     let asker = (Asker::Step(id, at), asked.principal);
     let next =
-        preparation::prepare(jobs, ctx, asker, &new, came, |_, ctx| check(workflows, ctx, asked, new.agent()));
+        preparation::prepare(jobs, ctx, asker, &new, came, |_, ctx| check(workflows, ctx, id, asked, new.agent()));
     match next {
         Ok(Next::Accept(issued)) => {
             if issued.is_none() {
@@ -435,8 +442,9 @@ fn later(runtime: &mut Runtime, id: JobId, principal: &Principal, why: Violation
 
 /// Has the host check the input of a step.
 fn check(
-    workflows: &Workflows,
+    workflows: &mut Workflows,
     ctx: &mut Context,
+    id: JobId,
     asked: SubmitContext<'_>,
     agent: &AgentRef,
 ) -> Result<OpId, Violation> {
@@ -446,7 +454,7 @@ fn check(
         let why = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
         return Err(Violation::invalid(why));
     }
-    if !workflows.may_check(ctx, asked.principal) {
+    if !workflows.may_check(ctx, id, asked.principal) {
         return Err(Violation::new(ErrorCode::Unavailable, "too many inputs are being checked"));
     }
     let op = ctx.next_op();

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{
-    AGAIN, JobId, LogPos, Missed, NEVER, Operation, Overlap, PATIENCE, Phase, Preparing, Principal, Schedule,
+    AGAIN, Account, JobId, LogPos, Missed, NEVER, Operation, Overlap, PATIENCE, Phase, Preparing, Running, Schedule,
     Schedules, UtcMs, Violation,
 };
 use crate::id::OpId;
@@ -80,7 +80,11 @@ impl Schedules {
     /// Begins a turn. `None`: nothing can be decided.
     pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos) -> Option<Turn> {
         let now = ctx.now.utc;
-        let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_none())?;
+        let schedule = self.kept.get_mut(&at)?;
+        if let Some(number) = schedule.awaits_check.take() {
+            self.unchecked.leave(&schedule.record.principal.account(), number);
+        }
+        let schedule = Some(schedule).filter(|schedule| schedule.state.paused.is_none())?;
         let is_lost = |op: OpId| self.running.get(&op).is_none_or(|(_, _, until)| *until <= now);
         match schedule.phase {
             Phase::Preparing(op) if is_lost(op) => (schedule.phase, schedule.waited) = (Phase::Waiting, true),
@@ -207,12 +211,25 @@ impl Schedules {
         }
     }
 
-    /// Whether the host may check one more input for a principal.
-    pub(in crate::runtime) fn may_check(&self, ctx: &Context, principal: &Principal) -> bool {
-        let is_check: fn(&Operation) -> bool =
-            |operation| matches!(operation, Operation::Prepare(..)) && !operation.issues();
-        let running = super::held_of(&self.running, ctx, &principal.account(), is_check);
-        running.check(1, ctx.config.limits.job.principal_share).is_ok()
+    /// Whether the host may be asked to check one more input for a schedule. If not, that is looked at again once it
+    /// may.
+    pub(in crate::runtime) fn may_check(&mut self, ctx: &Context, at: LogPos) -> bool {
+        let Some(schedule) = self.kept.get_mut(&at) else {
+            return false; // It was ended meanwhile.
+        };
+        let account = schedule.record.principal.account();
+        let may = may_check(&self.running, ctx, &account);
+        if !may && schedule.awaits_check.is_none() {
+            schedule.awaits_check = Some(self.unchecked.enter(&account, at));
+        }
+        may
+    }
+
+    /// The next one for which the host may be asked to check an input.
+    pub(in crate::runtime) fn next_unchecked(&mut self, ctx: &Context) -> Option<LogPos> {
+        let at = self.unchecked.next(|account| may_check(&self.running, ctx, account))?;
+        self.kept.get_mut(&at)?.awaits_check = None;
+        Some(at)
     }
 
     /// Ends a turn: records the state if it has changed, and sets the next look.
@@ -231,7 +248,15 @@ impl Schedules {
     }
 }
 
-/// The host has prepared a job. Returns its schedule, its time and the preparation, if the schedule still waits.
+/// Whether the host may be asked to check one more input of an account.
+fn may_check(running: &Running, ctx: &Context, account: &Account) -> bool {
+    let is_check: fn(&Operation) -> bool =
+        |operation| matches!(operation, Operation::Prepare(..)) && !operation.issues();
+    super::held_of(running, ctx, account, is_check).check(1, ctx.config.limits.job.principal_share).is_ok()
+}
+
+/// The host has done something for a job: gives the schedule that waits for that, and the
+/// time that the job is of.
 pub(in crate::runtime) fn on_prepared(schedules: &mut Schedules, op: OpId) -> Option<(LogPos, UtcMs, Preparing)> {
     let Some((_, Operation::Prepare(..), _)) = schedules.running.get(&op) else {
         return None;

@@ -18,7 +18,6 @@
 
 mod due;
 mod held;
-mod line;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +31,7 @@ use super::asker::{Asker, Preparing};
 use super::context::Context;
 use super::effect::Effect;
 use super::io::{Output, Record};
+use super::line::Line;
 use super::schedule_records::{ScheduleRecord, ScheduleState};
 use super::timers::Timer;
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -41,7 +41,6 @@ use crate::principal::Account;
 use crate::time::UtcMs;
 
 pub(super) use due::{Decided, awaits_credentials, on_prepared};
-use line::Line;
 
 /// How many coming times are asked for at once.
 const AHEAD: usize = 16;
@@ -72,8 +71,10 @@ pub(super) struct Schedules {
     counts: BTreeMap<Account, usize>,
     /// Operations that the host is at.
     running: Running,
-    /// Schedules that wait for the host to find their times, account by account.
-    unplanned: Line,
+    /// Those whose times are wanted, account by account.
+    unplanned: Line<LogPos>,
+    /// Those for whose jobs an input is to be checked, once the host has checked others.
+    unchecked: Line<LogPos>,
 }
 
 /// Operations of the host: the account that each counts against, what it is, and until when an answer counts.
@@ -97,7 +98,9 @@ struct Schedule {
     waited: bool,
     /// Its number in the line, while it waits there.
     in_line: Option<u64>,
-    /// When it is looked at next.
+    /// Its number in the line of those for whom an input is to be checked.
+    awaits_check: Option<u64>,
+    /// When it is looked at.
     next: Option<UtcMs>,
     charge: Charge,
 }
@@ -265,6 +268,7 @@ impl Schedules {
             is_all,
             waited: false,
             in_line: None,
+            awaits_check: None,
             next: None,
             charge,
         };
@@ -327,13 +331,12 @@ impl Schedules {
     }
 
     fn remove(&mut self, at: LogPos) -> Option<LogPos> {
-        let Schedule { record, state, state_at, next, in_line, .. } = self.kept.remove(&at)?;
+        let Schedule { record, state, state_at, next, in_line, awaits_check, .. } = self.kept.remove(&at)?;
         next.map(|next| self.by_next.remove(&(next, at)));
         state.last.map(|(_, job)| self.by_job.remove(&job));
         let account = record.principal.account();
-        if let Some(number) = in_line {
-            self.unplanned.leave(&account, number);
-        }
+        in_line.into_iter().for_each(|number| self.unplanned.leave(&account, number));
+        awaits_check.into_iter().for_each(|number| self.unchecked.leave(&account, number));
         if let Some(count) = self.counts.get_mut(&account) {
             *count -= 1;
             if *count == 0 {
@@ -497,8 +500,8 @@ fn give_up(running: &mut Running, ctx: &mut Context, at: LogPos, phase: Phase) {
     }
 }
 
-/// The next schedule in line that may have its times found.
-fn next_unplanned(running: &Running, unplanned: &mut Line, ctx: &Context) -> Option<LogPos> {
+/// The next in line that may have its times found.
+fn next_unplanned(running: &Running, unplanned: &mut Line<LogPos>, ctx: &Context) -> Option<LogPos> {
     let is_plan: fn(&Operation) -> bool = |operation| matches!(operation, Operation::Plan(_));
     let limits = &ctx.config.limits;
     let now = ctx.now.utc;

@@ -25,6 +25,7 @@ use super::asker::{Asker, Preparing};
 use super::context::Context;
 use super::effect::Effect;
 use super::io::{LONGEST_CHECK, Record};
+use super::line::Line;
 use super::timers::Timer;
 use super::workflow_records::{StepRecord, StepState};
 use crate::error::{BoundOf, Violation};
@@ -49,6 +50,8 @@ pub(super) struct Workflows {
     runs: BTreeMap<JobId, Run>,
     /// Arguments that the host is checking.
     checks: BTreeMap<OpId, Check>,
+    /// Those that have arguments to be checked, once the host has checked others.
+    unchecked: Line<JobId>,
 }
 
 /// A check that the host has not answered. It stays here even if its step has stopped waiting for it.
@@ -277,12 +280,23 @@ impl Workflows {
         preparing.is_some_and(|(preparing, _)| preparing.issues())
     }
 
-    /// Whether the host may check one more value for a principal.
-    pub(super) fn may_check(&self, ctx: &Context, principal: &Principal) -> bool {
-        let (limits, account) = (&ctx.config.limits, principal.account());
-        let own = self.checks.values().filter(|check| check.account == account).count();
-        let checks = Holding { own, all: self.checks.len(), total: limits.workflow.step_checks };
-        checks.check(1, limits.job.principal_share).is_ok()
+    /// Whether the host may be asked to check one more for somebody's workflow. If not, that goes on once it may.
+    pub(super) fn may_check(&mut self, ctx: &Context, job: JobId, principal: &Principal) -> bool {
+        let account = principal.account();
+        let may = may_check(&self.checks, ctx, &account);
+        if let Some(run) = self.runs.get_mut(&job).filter(|run| !may && run.awaits_check.is_none()) {
+            let number = self.unchecked.enter(&account, job);
+            run.awaits_check = Some((account, number));
+        }
+        may
+    }
+
+    /// The next one for which the host may be asked to check something: it is put off no longer.
+    pub(super) fn next_unchecked(&mut self, ctx: &Context) -> Option<JobId> {
+        let job = self.unchecked.next(|account| may_check(&self.checks, ctx, account))?;
+        let run = self.runs.get_mut(&job)?;
+        (run.awaits_check, run.put_off) = (None, None);
+        Some(job)
     }
 
     /// The host has checked an input. Returns the step that waits for it.
@@ -420,7 +434,8 @@ impl Workflows {
     /// The job of the workflow is over.
     pub(super) fn forget(&mut self, ctx: &mut Context, job: JobId) {
         self.give_up(ctx, job);
-        if self.runs.remove(&job).is_some() {
+        if let Some(run) = self.runs.remove(&job) {
+            run.awaits_check.into_iter().for_each(|(account, number)| self.unchecked.leave(&account, number));
             ctx.timers.clear(Timer::Workflow(job));
         }
     }
@@ -439,6 +454,13 @@ impl Workflows {
     }
 }
 
+/// Whether the host may be asked to check one more for an account.
+fn may_check(checks: &BTreeMap<OpId, Check>, ctx: &Context, account: &Account) -> bool {
+    let own = checks.values().filter(|check| check.account == *account).count();
+    let checks = Holding { own, all: checks.len(), total: ctx.config.limits.workflow.step_checks };
+    checks.check(1, ctx.config.limits.job.principal_share).is_ok()
+}
+
 impl Run {
     fn new(account: &Balance) -> Run {
         Run {
@@ -446,6 +468,7 @@ impl Run {
             steps: BTreeMap::new(),
             preparing: BTreeMap::new(),
             put_off: None,
+            awaits_check: None,
             is_waiting: false,
             found_full: 0,
             graph_bytes: 0,

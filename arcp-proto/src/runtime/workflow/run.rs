@@ -18,6 +18,7 @@ use crate::id::{JobId, LogPos};
 use crate::json::{Json, Object};
 use crate::model::event::JobError;
 use crate::model::workflow::{OnFailure, OnSkipped, Part, Reference, Source, Step, Workflow, fill, holds};
+use crate::principal::Account;
 use crate::runtime::account::Charge;
 use crate::runtime::asker::Preparing;
 use crate::runtime::workflow_records::StepState;
@@ -34,7 +35,9 @@ pub(super) struct Run {
     pub(super) preparing: BTreeMap<usize, (Preparing, Option<UtcMs>)>,
     /// Nothing is begun before this time, because a step was refused for now.
     pub(super) put_off: Option<UtcMs>,
-    /// Whether watchers were told of that.
+    /// Its number in the line of those that have something to be checked, and the account under which it is there.
+    pub(super) awaits_check: Option<(Account, u64)>,
+    /// Whether whoever watches was told so.
     pub(super) is_waiting: bool,
     /// How often steps found no room since then while only workflows could have made some.
     pub(super) found_full: u32,
