@@ -321,6 +321,57 @@ fn a_claim_whose_answer_nobody_has_had_uses_no_token_up() {
 }
 
 #[test]
+fn whoever_comes_back_before_it_was_told_claims_by_the_same_token_though_its_connection_is_not_seen_to_be_gone() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = World::seeded(36);
+        let (raw, first) = match family {
+            Family::Hello => Raw::hello(&mut world, "tok-a"),
+            Family::Open => Raw::open(&mut world, "tok-a"),
+        };
+        world.cut(raw.conn);
+        let claim = json!({"session_id": first["payload"]["session_id"], "last_event_seq": 0,
+            "resume_token": first["payload"]["resume_token"]});
+        let connect = |world: &mut World, token: &str| match family {
+            Family::Hello => Raw::connect(world),
+            Family::Open => Raw::open(world, token).0,
+        };
+        let claims = |world: &mut World, raw: &mut Raw, token: &str| match family {
+            Family::Hello => {
+                let mut payload = hello_payload(token);
+                payload["resume"] = claim.clone();
+                drop(raw.send(world, "session.hello", payload));
+            }
+            Family::Open => drop(raw.send(world, "session.resume", claim.clone())),
+        };
+        let mut silent = connect(&mut world, "tok-a");
+        let mut again = connect(&mut world, "tok-a");
+        let mut somebody = connect(&mut world, "tok-b");
+        world.store.broken = true;
+        claims(&mut world, &mut silent, "tok-a");
+        assert_eq!(told(&mut world, &mut silent, 100), None, "perhaps it fails for a moment only");
+        claims(&mut world, &mut somebody, "tok-b");
+        claims(&mut world, &mut again, "tok-a");
+        world.run_for(Duration::from_millis(100));
+        assert_eq!(world.close_reason(silent.conn), Some(CloseReason::TakenOver), "whoever claims last has it");
+        world.store.mend();
+        world.run_for(Duration::from_secs(3));
+        world.restores();
+        let refused = somebody.expect_any(&mut world, &["session.error", "nack", "session.rejected"]);
+        assert_eq!(code(&refused), "UNAUTHENTICATED", "{refused}");
+        let answer = if family == Family::Hello { "session.welcome" } else { "session.resumed" };
+        let resumed = again.expect(&mut world, answer);
+        assert_eq!(resumed["payload"]["session_id"], first["payload"]["session_id"], "{resumed}");
+        // It was told: from then on the token is worth nothing, whoever has the session.
+        let mut late = connect(&mut world, "tok-a");
+        claims(&mut world, &mut late, "tok-a");
+        let refused = late.expect_any(&mut world, &["session.error", "nack", "session.rejected"]);
+        assert_eq!(code(&refused), "UNAUTHENTICATED", "{refused}");
+        assert_eq!(world.close_reason(again.conn), None);
+        world.finish();
+    }
+}
+
+#[test]
 fn whoever_claims_a_session_in_one_that_it_was_not_told_of_keeps_it_while_the_store_fails() {
     let mut world = World::seeded(35);
     let (raw, welcome) = Raw::hello(&mut world, "tok-a");

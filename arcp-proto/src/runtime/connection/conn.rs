@@ -93,7 +93,12 @@ impl Conn {
         self.session
     }
 
-    /// The family, features and profile of its peer.
+    /// The token by which its peer has claimed its session, if it was told of no other since.
+    pub(in crate::runtime) fn untold_claim(&self) -> Option<SecretDigest> {
+        self.claimed.as_deref().copied().filter(|_| self.answers.owes_resumption())
+    }
+
+    /// How its peer sees things.
     pub(in crate::runtime) fn view(&self) -> View {
         self.view
     }

@@ -9,6 +9,7 @@ mod heartbeat;
 mod prompts;
 mod sidecars;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -382,7 +383,7 @@ impl Connections {
         self.opening -= usize::from(conn.opening);
         ctx.effect(Effect::Unheard(Asker::Conn(id)));
         if let Some(session) = conn.session {
-            let claimed = conn.claimed.filter(|_| conn.answers.owes_resumption());
+            let claimed = conn.untold_claim().map(Box::new);
             ctx.effect(Effect::Detached { session, alive, claimed });
         }
     }

@@ -23,7 +23,7 @@ use crate::runtime::edge::{Opening, Wish};
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, Notice};
 use crate::runtime::session::{Proof, Session};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretDigest};
 
 /// Handles the request of a known peer that opens or resumes a session.
 pub(super) struct OpeningHandler<'r> {
@@ -168,12 +168,23 @@ impl<'r> OpeningHandler<'r> {
         }
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
         let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;
-        let session = sessions.claimed(claim, proof, view.family)?;
+        let token = self.counting(claim).unwrap_or_else(|| claim.token.digest());
+        let session = sessions.claimed(claim, &token, proof, view.family)?;
         delivery.feeds.get(session).ok_or_else(gone)?.check_resume(claim.last_seq, jobs)?;
         Ok(session)
     }
 
-    /// Attaches a session to the connection; the frames after `last_seq` are its backlog.
+    /// The token that counts for a session which was claimed by this one before, on a connection that was not told yet
+    /// and is perhaps gone: nobody has another.
+    fn counting(&self, claim: &ResumeClaim) -> Option<SecretDigest> {
+        let Runtime { connections, sessions, delivery, .. } = &*self.runtime;
+        let session = SessionId::parse(claim.session.as_ref()?.as_str())?;
+        let conn = connections.get(delivery.feeds.conn(session)?)?;
+        let is_same = conn.untold_claim() == Some(claim.token.digest());
+        sessions.get(session).filter(|_| is_same).map(|session| *session.token())
+    }
+
+    /// Attaches a session to the connection; frames after `last_seq` are owed.
     fn attach(&mut self, id: SessionId, last_seq: u64) {
         let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &mut *self.runtime;
         sessions.attach(ctx, id);

@@ -82,7 +82,7 @@ pub(super) fn fresh_token(ctx: &mut Context) -> Secret {
 }
 
 impl Sessions {
-    /// The session that a claim is for.
+    /// The session that a claim is for, which is made by this token.
     ///
     /// # Errors
     ///
@@ -90,14 +90,14 @@ impl Sessions {
     pub(in crate::runtime) fn claimed(
         &self,
         claim: &ResumeClaim,
+        token: &SecretDigest,
         proof: &Proof,
         family: Family,
     ) -> Result<SessionId, Violation> {
         let unproven = || Violation::new(ErrorCode::Unauthenticated, "the resume token was not accepted");
         let expired = |why| Violation::new(ErrorCode::ResumeWindowExpired, why);
-        let digest = claim.token.digest();
-        let Some((id, session)) = self.by_token.get(&digest).and_then(|id| Some((*id, self.by_id.get(id)?))) else {
-            return Err(match (self.ended.owners.get(&digest), proof) {
+        let Some((id, session)) = self.by_token.get(token).and_then(|id| Some((*id, self.by_id.get(id)?))) else {
+            return Err(match (self.ended.owners.get(token), proof) {
                 (Some(owner), Proof::Known(verdict)) if *owner != verdict.principal => unproven(),
                 (Some(_), Proof::Known(_) | Proof::Nobody) => {
                     expired("it was closed or taken, or its resume window is over")
@@ -204,27 +204,30 @@ mod tests {
         let peer = (View::before_handshake(false), None);
         let opened = sessions.open(&mut ctx, &Jobs::default(), open, known("alice"), peer);
         let (id, token) = opened.expect("there is room");
-        let claim = |token: &Secret| ResumeClaim { session: None, token: token.clone(), last_seq: 0 };
+        let claimed = |sessions: &Sessions, token: &Secret, proof: &Proof, family: Family| {
+            let claim = ResumeClaim { session: None, token: token.clone(), last_seq: 0 };
+            sessions.claimed(&claim, &token.digest(), proof, family)
+        };
         let code = |claimed: Result<SessionId, Violation>| claimed.map_err(|refused| refused.code);
         for (proof, family) in
             [(known("bob"), Family::Hello), (Proof::Nobody, Family::Hello), (known("alice"), Family::Open)]
         {
-            let claimed = sessions.claimed(&claim(&token), &proof, family);
-            assert_eq!(code(claimed), Err(ErrorCode::Unauthenticated), "{proof:?} {family:?}");
+            let refused = claimed(&sessions, &token, &proof, family);
+            assert_eq!(code(refused), Err(ErrorCode::Unauthenticated), "{proof:?} {family:?}");
         }
-        assert_eq!(code(sessions.claimed(&claim(&token), &known("alice"), Family::Hello)), Ok(id));
+        assert_eq!(code(claimed(&sessions, &token, &known("alice"), Family::Hello)), Ok(id));
         let next = sessions.resume(&mut ctx, id, &known("alice"));
-        let dead = sessions.claimed(&claim(&token), &known("alice"), Family::Hello);
+        let dead = claimed(&sessions, &token, &known("alice"), Family::Hello);
         assert_eq!(code(dead), Err(ErrorCode::Unauthenticated));
-        assert_eq!(code(sessions.claimed(&claim(&next), &known("alice"), Family::Hello)), Ok(id));
-        // The owner is told what became of the session; others do not learn that it existed.
+        assert_eq!(code(claimed(&sessions, &next, &known("alice"), Family::Hello)), Ok(id));
+        // Whose it was is told what became of it, and others not that there was one.
         sessions.end(&mut ctx, &Jobs::default(), id);
         for (proof, expected) in [
             (known("alice"), ErrorCode::ResumeWindowExpired),
             (Proof::Nobody, ErrorCode::ResumeWindowExpired),
             (known("bob"), ErrorCode::Unauthenticated),
         ] {
-            assert_eq!(code(sessions.claimed(&claim(&next), &proof, Family::Hello)), Err(expected), "{proof:?}");
+            assert_eq!(code(claimed(&sessions, &next, &proof, Family::Hello)), Err(expected), "{proof:?}");
         }
     }
 
