@@ -633,8 +633,8 @@ impl ControlState {
         }
     }
 
-    /// The answer to a call; `None` if there is none yet.
-    fn reply(&mut self, id: CallId) -> Option<Result<AgentReply, Stopped>> {
+    /// What became of a call; `None` while that is not known.
+    pub(crate) fn reply(&mut self, id: CallId) -> Option<Result<AgentReply, Stopped>> {
         let reply = match self.open.get_mut(&id).and_then(Option::take) {
             Some(AgentReply::Stopped) => Err(Stopped),
             Some(reply) => Ok(reply),

@@ -355,15 +355,17 @@ impl Said {
     /// Waits for a child, but not after the program has exited.
     fn await_child(&mut self, job: &Context, asked: Option<&str>, child: JobId) -> Result<(), Stopped> {
         let call = people::ask_later(job, AgentCall::AwaitChild { job: child })?;
+        let mut state = job.link.state();
         let reply = loop {
-            if let Some(reply) = people::reply_to(job, call) {
+            if let Some(reply) = state.reply(call) {
                 break reply;
             }
             if self.program.is_some_and(super::has_exited) {
                 return Ok(());
             }
-            drop(job.link.wait(job.link.state(), Some(LOOK)));
+            state = job.link.wait(state, Some(LOOK));
         };
+        drop(state);
         let stopped = reply.is_err();
         self.answer(asked, reply);
         if stopped { Err(Stopped) } else { Ok(()) }
