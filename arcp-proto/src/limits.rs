@@ -588,7 +588,7 @@ impl Limits {
                 result_frame_bytes: 16 << 10,
                 json_depth: 32,
                 event_body_bytes: 16 << 10,
-                result_bytes: 1 << 20,
+                result_bytes: 128 << 10,
                 sidecar_bytes: 16 << 10,
                 sidecar_seconds: 10,
                 frame_buffers: 16,

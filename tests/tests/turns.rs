@@ -310,3 +310,46 @@ fn an_event_that_asks_for_a_child_does_so_though_its_agent_is_gone_before_it_is_
     assert_eq!(kinds[10..], ["delegate", "tool_result", "end"], "it was asked for, and is refused");
     world.finish();
 }
+
+#[test]
+fn of_how_an_agent_has_ended_no_more_waits_than_may_be_said() {
+    for waits_for_child in [false, true] {
+        let mut world = World::configured(12, |config| {
+            config.limits.history.agent_undurable_bytes = if waits_for_child { BOUND } else { 1 };
+            config.limits.frame.result_bytes = 2 << 20;
+            let checked = config.agents.iter_mut().filter(|entry| entry.name == "echo");
+            checked.for_each(|entry| entry.checks_input = true);
+        });
+        let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+        let waiter = json!({"agent": "waiter", "lease_request": {"agent.delegate": ["*"]}});
+        let results = [(2 << 20) - 2, (2 << 20) - 1];
+        let jobs = results.map(|_| raw.submit(&mut world, waiter.clone())["job_id"].clone());
+        let jobs = jobs.map(|id| JobId::parse(id.as_str().expect("an id")).expect("ours"));
+        world.settle();
+        world.checks.silent = true;
+        world.store.broken = !waits_for_child;
+        let before = held_bytes_of(world.runtime(), &Principal::new("a").expect("a name"), HeldFor::Jobs);
+        for (job, bytes) in jobs.into_iter().zip(results) {
+            let body = json!({"agent": "echo", "input": {}, "delegate_id": "d"}).to_string();
+            let call = AgentCall::Emit { kind: "delegate".into(), body: Json::parse(&body).expect("JSON") };
+            world.input(Input::Agent { job, call: if waits_for_child { call } else { says(0) } });
+            world.stop_script(job);
+            let result = Some(Json::string(&"r".repeat(bytes)));
+            let summary = Some("s".repeat(4 << 20));
+            world.input(Input::AgentExited { job, exit: AgentExit::Success { result, summary } });
+        }
+        let held = held_bytes_of(world.runtime(), &Principal::new("a").expect("a name"), HeldFor::Jobs) - before;
+        assert!((2 << 20..3 << 20).contains(&held), "{held}: one result, and a summary that fits in a frame");
+        world.store.mend();
+        world.run_for(Duration::from_secs(30));
+        let frames = raw.take(&world);
+        let end = |job: JobId| {
+            let of_job = frames.iter().filter(|frame| frame["job_id"] == job.to_string());
+            of_job.last().expect("an end").clone()
+        };
+        assert_eq!(end(jobs[0])["type"], "job.result", "it is as long as it may be");
+        let too_long = end(jobs[1]);
+        assert!(too_long.to_string().contains("larger than this runtime allows"), "{too_long}");
+        world.finish();
+    }
+}

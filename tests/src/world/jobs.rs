@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use arcp_proto::id::JobId;
+use arcp_proto::limits::Limits;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::runtime::{AgentExit, Input, Record, Wait, waits_of};
 use serde_json::Value;
@@ -98,6 +99,11 @@ impl World {
                 JobEvent::Ended(_) | JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => None,
             }
         })
+    }
+
+    /// What is held at most.
+    pub fn limits(&self) -> &Limits {
+        &self.options.config.limits
     }
 
     /// Jobs whose agents run, the oldest first.

@@ -1,9 +1,12 @@
 //! Peers that want a runtime to hold as much as it can be made to, each in its
 //! own way: they press on whatever a bound says, and go on when told to stop.
 
-use arcp_proto::id::ConnId;
+use std::time::Duration;
+
+use arcp_proto::id::{ConnId, JobId};
+use arcp_proto::json::Json;
 use arcp_proto::limits::Limits;
-use arcp_proto::runtime::Input;
+use arcp_proto::runtime::{AgentCall, AgentExit, Input};
 use arcp_tests::raw::{Raw, hello_payload, open_payload};
 use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
@@ -23,6 +26,7 @@ fn tight(limits: &mut Limits) {
     limits.frame.handshake_frame_bytes = 4 << 10;
     limits.frame.result_frame_bytes = 4 << 10;
     limits.frame.event_body_bytes = 4 << 10;
+    limits.frame.result_bytes = 8 << 10;
     limits.frame.frame_buffers = 4;
     limits.connection.handshaking_connections = 16;
     limits.session.sessions_per_principal = 8;
@@ -83,11 +87,12 @@ type Play = fn(&mut World);
 type Bounds = fn(&mut Limits);
 
 /// Every world: its name, its bounds, and what happens in it.
-pub const ALL: [(&str, Bounds, Play); 10] = [
+pub const ALL: [(&str, Bounds, Play); 11] = [
     ("changes while the store fails", many_answers, changes_while_the_store_fails),
     ("questions of who reads nothing", tight, questions_of_who_reads_nothing),
     ("jobs that wait and jobs that end", tight, jobs_that_wait_and_jobs_that_end),
     ("agents that talk to nobody", tight, agents_that_talk_to_nobody),
+    ("results while the store fails", tight, results_while_the_store_fails),
     ("watchers of long histories", tight, watchers_of_long_histories),
     ("sessions that are left", tight, sessions_that_are_left),
     ("connections that say nothing", tight, connections_that_say_nothing),
@@ -170,6 +175,36 @@ fn agents_that_talk_to_nobody(world: &mut World) {
     world.cut(raw.conn);
     world.settle();
     world.crash();
+    world.settle();
+}
+
+fn results_while_the_store_fails(world: &mut World) {
+    let (bodies, results) = (world.limits().frame.event_body_bytes / 2, world.limits().frame.result_bytes as usize - 2);
+    // One of each principal, whatever its share.
+    let started = (0..world.limits().job.running_jobs).map(|n| {
+        let (mut raw, _) = Raw::hello(world, &format!("tok-{n}"));
+        let id = raw.submit(world, json!({"agent": "waiter"}))["job_id"].clone();
+        (raw, JobId::parse(id.as_str().expect("an id")).expect("ours"))
+    });
+    let (raws, jobs): (Vec<Raw>, Vec<JobId>) = started.unzip();
+    world.settle();
+    world.store.broken = true;
+    let body = Json::parse(&json!({"level": "info", "message": "x".repeat(bodies)}).to_string()).expect("JSON");
+    for job in &jobs {
+        let call = || AgentCall::Emit { kind: "log".into(), body: body.clone() };
+        world.input(Input::AgentSays { job: *job, calls: (0..3).map(|_| call()).collect() });
+    }
+    for (n, job) in jobs.into_iter().enumerate() {
+        world.stop_script(job);
+        let bytes = if n == 0 { 8 * results } else { results };
+        let (result, summary) = (Some(Json::string(&"r".repeat(bytes))), Some("s".repeat(bytes)));
+        world.input(Input::AgentExited { job, exit: AgentExit::Success { result, summary } });
+    }
+    for n in 0..32 {
+        say(world, raws[0].conn, &format!("p{n}"), "session.ping", &json!({"nonce": "n"}));
+    }
+    world.run_for(Duration::from_secs(5));
+    world.store.mend();
     world.settle();
 }
 

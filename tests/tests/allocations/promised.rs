@@ -4,7 +4,7 @@
 //! * the runtime: events in memory, places of frames, payloads kept for several readers, events
 //!   read ahead, inputs that wait, one frame more than that, records that are not
 //!   durable up to where a peer is closed for them, what waits for peers and hosts,
-//!   submits whose inputs are being checked, what agents say while their children wait, or until it is their turn,
+//!   submits whose inputs are being checked, what agents say, and end with, while their children wait, or until it is their turn,
 //!   bytes of artifacts on their way, schedules, workflows, and the tables of runs, keys, artifacts, departures and ended sessions, full;
 //! * a connection: the answer that goes beyond a bound;
 //! * a session: remembered commands, subscriptions;
@@ -64,6 +64,8 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.job.input_checks, of(limits.frame.frame_bytes, 1))
         // What agents say while a child waits for the host, or much of their principal's for the store.
         + of(limits.job.running_jobs, limits.delivery.agent_credit_bytes as u64)
+        // How they have ended meanwhile.
+        + of(limits.job.running_jobs, limits.frame.result_bytes)
         + of(limits.delivery.index_bytes, 1)
         + of(limits.job.keys, KEY)
         + of(limits.artifact.artifacts + limits.artifact.artifact_uploads, ARTIFACT)

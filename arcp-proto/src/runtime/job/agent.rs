@@ -8,12 +8,13 @@ use super::credit::check_credit;
 use super::delegation::{WiderCall, wider_call};
 use super::lease::{self, Reported};
 use super::questions::reply;
-use super::result::beginning;
+use super::result::{TOO_LARGE, beginning};
 use super::{AgentState, ChunkTerms, Job, Jobs, is_over};
 use super::{interrupt, prompt, prompts, streams};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId};
 use crate::json::{Json, Object};
+use crate::limits::FrameLimits;
 use crate::model::artifact::ArtifactRef;
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::runtime::context::Context;
@@ -248,8 +249,19 @@ impl Job {
     }
 }
 
-/// Cuts an exit so that its texts leave room for the rest of a frame of `bytes`. Details that are too long are
-/// left out.
+/// How an agent has ended, if that is heard later: no more of it waits than might be said then.
+pub(super) fn as_held(exit: AgentExit, limits: &FrameLimits) -> AgentExit {
+    let most = limits.result_bytes.max(limits.result_frame_bytes as u64);
+    match in_a_frame(exit, limits.result_frame_bytes) {
+        AgentExit::Success { result: Some(result), .. } if result.as_str().len() as u64 > most => {
+            AgentExit::Failure(JobError::new(ErrorCode::Internal, TOO_LARGE))
+        }
+        exit @ (AgentExit::Success { .. } | AgentExit::Stored { .. } | AgentExit::Failure(_) | AgentExit::Lost) => exit,
+    }
+}
+
+/// An exit whose words leave room for the rest of a frame of so many bytes: what is
+/// too long for that is cut, and details that are too long are left out.
 fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
     match exit {
         AgentExit::Success { result, summary } => {

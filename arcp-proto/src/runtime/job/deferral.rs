@@ -9,6 +9,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::agent::as_held;
 use super::cause::Fault;
 use super::deferred::{Deferred, Delegating};
 use super::delegation::{NewChild, OpenCall};
@@ -144,6 +145,7 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
     if !is_deferring(jobs, id) {
         return Some(exit);
     }
+    let exit = as_held(exit, &ctx.config.limits.frame);
     let longest = if exit.is_failed() { Duration::ZERO } else { ctx.config.timing.provision_timeout };
     if exit.is_failed() {
         let why = Violation::new(ErrorCode::Cancelled, "the agent that delegates has failed");

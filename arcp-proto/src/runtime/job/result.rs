@@ -16,7 +16,9 @@ use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk, Termi
 use crate::runtime::context::Context;
 use crate::runtime::io::ChunkData;
 
-/// Bytes of a frame around the data of a chunk, rounded up.
+/// Why a result of too many bytes is none.
+pub(super) const TOO_LARGE: &str = "the result is larger than this runtime allows";
+/// Bytes of a frame around the data of a chunk, generously.
 const FRAME_OVERHEAD: usize = 1024;
 
 /// What the readers of a job can take of a result in pieces.
@@ -74,7 +76,7 @@ impl Stream {
             ChunkData::Binary(bytes) => bytes.len(),
         };
         if self.bytes + size as u64 > max {
-            return Err(Fault("the result is larger than this runtime allows"));
+            return Err(Fault(TOO_LARGE));
         }
         match &mut self.whole {
             Some(whole) if whole.written_with(data) <= budget => whole.push(data),

@@ -11,6 +11,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use super::agent::as_held;
 use super::backlog::{Line, Said};
 use super::cause::Fault;
 use super::deferral::is_deferring;
@@ -79,6 +80,7 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
     if !waits(jobs, ctx, id) {
         return Some(exit);
     }
+    let exit = as_held(exit, &ctx.config.limits.frame);
     put(jobs, id, |job| {
         let until = job.run.questions.heard_until;
         job.run.drop_questions();
