@@ -43,7 +43,6 @@ impl Constraints {
     ///
     /// `INVALID_REQUEST` that names the member: one that is invalid, has passed already, or would
     /// not be enforced.
-    /// already, or that nobody would enforce.
     pub fn parse(json: &Json, now: UtcMs) -> Result<Constraints, Violation> {
         let invalid = |why: String| Violation::invalid(alloc::format!("`lease_constraints`: {why}"));
         let members = json.members().map_err(|error| invalid(alloc::format!("{error}")))?;
