@@ -16,8 +16,8 @@ pub(super) struct Log {
     durable: LogPos,
     /// The records that the present input has appended, and what belongs to them.
     records: Vec<Record>,
-    open: Pending,
-    /// Batches that are not confirmed as durable, in order.
+    open: Beside,
+    /// Batches whose durability is not confirmed, in order.
     pending: VecDeque<Pending>,
     waiting: BTreeSet<(LogPos, Waiter)>,
     /// The account of the runtime, and the one that caused the present input.
@@ -31,10 +31,16 @@ pub(super) struct Log {
     pub(super) retries: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pending {
     batch: Batch,
-    /// The bytes of its records, approximately.
+    beside: Beside,
+}
+
+/// What goes with the records of an input until they are durable.
+#[derive(Debug, Default)]
+struct Beside {
+    /// The bytes of its records, roughly.
     charge: Option<Charge>,
     /// The charges for its first records, with the number of records of each, if other accounts
     /// caused them.
@@ -66,7 +72,7 @@ impl Log {
             last: LogPos(0),
             durable: LogPos(0),
             records: Vec::new(),
-            open: Pending::default(),
+            open: Beside::default(),
             pending: VecDeque::new(),
             waiting: BTreeSet::new(),
             all: all.clone(),
@@ -105,16 +111,16 @@ impl Log {
 
     /// Counts the records that are not durable again.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
-        let sealed = self.pending.iter().map(|pending| (pending, &*pending.batch.records));
-        for (pending, records) in sealed.chain([(&self.open, &self.records)]) {
+        let sealed = self.pending.iter().map(|pending| (&pending.beside, &*pending.batch.records));
+        for (beside, records) in sealed.chain([(&self.open, &self.records)]) {
             let bytes = |records: &[Record]| records.iter().map(Record::weight).sum();
             let mut rest: &[Record] = records;
-            for (count, charge) in &pending.apart {
+            for (count, charge) in &beside.apart {
                 let (these, others) = rest.split_at(*count);
                 recount.add(charge.balance(), HeldFor::Records, bytes(these));
                 rest = others;
             }
-            let cause = pending.charge.as_ref().map_or(&self.cause, Charge::balance);
+            let cause = beside.charge.as_ref().map_or(&self.cause, Charge::balance);
             recount.add(cause, HeldFor::Records, bytes(rest));
         }
     }
@@ -128,9 +134,6 @@ impl Log {
     /// Appends a record, and returns its position.
     pub(super) fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
         self.last = LogPos(self.last.0 + 1);
-        if self.records.is_empty() {
-            self.open.batch.first = self.last;
-        }
         let bytes = record.weight();
         match &mut self.open.charge {
             Some(charge) => charge.add(bytes),
@@ -161,10 +164,11 @@ impl Log {
         if self.records.is_empty() {
             return None;
         }
-        let mut sealed = core::mem::take(&mut self.open);
-        sealed.batch.records = Arc::new(core::mem::take(&mut self.records));
-        let given = (!self.failed).then(|| sealed.batch.clone());
-        self.pending.push_back(sealed);
+        let records = core::mem::take(&mut self.records);
+        let first = LogPos(self.last.0 + 1 - records.len() as u64);
+        let batch = Batch { first, records: Arc::new(records) };
+        let given = (!self.failed).then(|| batch.clone());
+        self.pending.push_back(Pending { batch, beside: core::mem::take(&mut self.open) });
         given
     }
 
@@ -194,24 +198,26 @@ impl Log {
         self.waiting.insert((pos, waiter));
     }
 
-    /// Notes that everything up to a position is durable. Returns the waiters that may go on, and
-    /// the jobs whose agents get credit back, once for each call.
-    pub(super) fn persisted(&mut self, up_to: LogPos) -> (Vec<Waiter>, Vec<JobId>) {
-        let (mut awake, mut credits) = (Vec::new(), Vec::new());
+    /// Notes durability up to a position. Gives the jobs that get credit back, one entry
+    /// per credit.
+    pub(super) fn persisted(&mut self, up_to: LogPos) -> Vec<JobId> {
+        let mut credits = Vec::new();
         while let Some(last) = self.pending.front().map(|first| first.batch.last()).filter(|last| *last <= up_to) {
             self.durable = last;
-            match self.pending.pop_front() {
-                // There is seldom more than one batch.
-                Some(first) if credits.is_empty() => credits = first.returns,
-                Some(first) => credits.extend(first.returns),
+            match self.pending.pop_front().map(|first| first.beside.returns) {
+                // Mostly it is the only one.
+                Some(returns) if credits.is_empty() => credits = returns,
+                Some(returns) => credits.extend(returns),
                 None => {}
             }
         }
-        while let Some(entry) = self.waiting.first().copied().filter(|(pos, _)| *pos <= self.durable) {
-            self.waiting.remove(&entry);
-            awake.push(entry.1);
-        }
-        (awake, credits)
+        credits
+    }
+
+    /// The next one that may go on, by what is durable.
+    pub(super) fn next_awake(&mut self) -> Option<Waiter> {
+        self.waiting.first().filter(|(pos, _)| *pos <= self.durable)?;
+        self.waiting.pop_first().map(|(_, waiter)| waiter)
     }
 
     /// The batches that are not confirmed.
@@ -245,10 +251,11 @@ mod tests {
         assert_eq!(log.seal(), None, "it is kept until the store takes it");
         log.wait(LogPos(3), waiter);
         assert_eq!((log.bytes(), log.unconfirmed().count()), (3 * one, 2));
-        assert_eq!(log.persisted(LogPos(1)), (Vec::new(), Vec::new()), "half a batch is nothing");
-        assert_eq!(log.persisted(LogPos(2)), (Vec::new(), alloc::vec![job]));
+        assert_eq!(log.persisted(LogPos(1)), [], "half a batch is nothing");
+        assert_eq!((log.persisted(LogPos(2)), log.next_awake()), (alloc::vec![job], None));
         assert_eq!((log.bytes(), log.durable(), log.is_durable(LogPos(3))), (one, LogPos(2), false));
-        assert_eq!(log.persisted(LogPos(3)), (alloc::vec![waiter], Vec::new()));
+        assert_eq!(log.persisted(LogPos(3)), []);
+        assert_eq!([log.next_awake(), log.next_awake()], [Some(waiter), None]);
         assert_eq!((log.bytes(), log.unconfirmed().count()), (0, 0));
     }
 

@@ -421,8 +421,8 @@ impl Runtime {
 
     fn on_persisted(&mut self, up_to: LogPos) {
         let before = self.ctx.log.durable();
-        let (awake, credits) = self.ctx.log.persisted(up_to);
-        for waiter in awake {
+        let credits = self.ctx.log.persisted(up_to);
+        while let Some(waiter) = self.ctx.log.next_awake() {
             match waiter {
                 Waiter::Conn(conn) => self.ctx.ready(conn),
                 Waiter::Job(job) => self.jobs.on_durable(&mut self.ctx, job),

@@ -120,8 +120,8 @@ fn settle(jobs: &mut Jobs, ctx: &mut Context, reader: Option<SessionId>) {
 }
 
 fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Option<SessionId>) {
-    let (awake, calls) = ctx.log.persisted(batch.last());
-    for waiter in awake {
+    let calls = ctx.log.persisted(batch.last());
+    while let Some(waiter) = ctx.log.next_awake() {
         match waiter {
             Waiter::Job(job) => jobs.on_durable(ctx, job),
             Waiter::Agent(job) => jobs.table_mut().on_answer_durable(ctx, job),
