@@ -37,8 +37,12 @@ impl Channel {
 
     /// Adds write credit.
     pub(in crate::runtime) fn on_credit(&mut self, ctx: &mut Context, bytes: u32, frames: u32) {
+        let could_write = self.has_credit();
         self.grant(i64::from(bytes), frames);
-        // Any credit shows that the peer reads.
+        if could_write && !self.paused && self.leaving.is_none() {
+            return; // Whatever there was is written.
+        }
+        // However little it was: the peer reads.
         ctx.timers.clear(Timer::Stalled(self.id));
         ctx.ready(self.id);
     }
