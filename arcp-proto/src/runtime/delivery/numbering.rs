@@ -45,6 +45,29 @@ struct Frames<'a> {
     classes: EventClasses,
 }
 
+/// Runs that are numbered together: mostly one, which asks for no memory.
+#[derive(Default)]
+struct Runs {
+    before: Vec<NumberedRun>,
+    last: Option<NumberedRun>,
+}
+
+impl Runs {
+    fn push(&mut self, run: NumberedRun) {
+        let apart = match &mut self.last {
+            Some(last) => last.join(run),
+            None => Some(run),
+        };
+        if let Some(run) = apart {
+            self.before.extend(self.last.replace(run));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+}
+
 impl<'a> Reader<'a> {
     /// A session that watches a job.
     pub(super) fn watcher(session: SessionId, request: u32) -> Reader<'a> {
@@ -102,7 +125,7 @@ impl Feeds {
         }
         let new = u32::try_from(feed.index.runs() - before).unwrap_or(u32::MAX);
         self.refs.add(log, reader.session, new);
-        self.numbered(ctx, reader.session, before, runs.into_iter().map(Numbered::Events));
+        self.numbered(ctx, reader.session, before, runs.before.into_iter().chain(runs.last).map(Numbered::Events));
     }
 
     /// Numbers a frame without an event, for one session.
@@ -268,10 +291,10 @@ impl Feeds {
 }
 
 impl Feed {
-    /// Numbers events (0: the acceptance); returns the runs.
-    fn number(&mut self, frames: Frames<'_>, events: RangeInclusive<u64>) -> Vec<NumberedRun> {
+    /// Numbers events, with event 0 the acceptance; gives the runs.
+    fn number(&mut self, frames: Frames<'_>, events: RangeInclusive<u64>) -> Runs {
         let (first, last) = events.into_inner();
-        let mut runs = Vec::new();
+        let mut runs = Runs::default();
         let (reader, number) = (frames.reader, frames.reader.number());
         if first == 0 && reader.is_shown(None, FrameRole::Whole) {
             self.push(&mut runs, frames.one(0, FrameRole::Whole));
@@ -297,8 +320,8 @@ impl Feed {
         runs
     }
 
-    /// Numbers events each of which is one frame, or none.
-    fn number_shared(&mut self, runs: &mut Vec<NumberedRun>, frames: Frames<'_>, events: RangeInclusive<u64>) {
+    /// Numbers events of which each is one frame, or none.
+    fn number_shared(&mut self, runs: &mut Runs, frames: Frames<'_>, events: RangeInclusive<u64>) {
         let (from, upto) = (*events.start(), *events.end());
         if frames.classes == EventClasses::ALL {
             if from <= upto {
@@ -316,14 +339,10 @@ impl Feed {
         self.push(runs, NumberedRun { event, ..run });
     }
 
-    fn push(&mut self, runs: &mut Vec<NumberedRun>, run: NumberedRun) {
+    fn push(&mut self, runs: &mut Runs, run: NumberedRun) {
         let run = NumberedRun { seq: self.index.head() + 1, ..run };
         self.index.push(run);
-        let apart = match runs.last_mut() {
-            Some(last) => last.join(run),
-            None => Some(run),
-        };
-        runs.extend(apart);
+        runs.push(run);
     }
 
     /// Notes that a stream opens or closes when its frame is numbered.
