@@ -32,6 +32,7 @@ mod numbered;
 mod operator;
 mod prompt_records;
 mod proofs;
+mod rare;
 mod ready;
 mod recent;
 mod records;

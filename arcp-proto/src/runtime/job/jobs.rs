@@ -203,6 +203,9 @@ pub(super) fn judge_deferred(
     verdict: Result<(), Violation>,
     is_due: impl FnOnce(&Deferred) -> bool,
 ) {
+    if jobs.table.get(id).is_none_or(|job| job.run.questions.deferred.is_none()) {
+        return; // Mostly none waits.
+    }
     let judged = jobs.table.change(id, |job| {
         let deferred = job.run.questions.deferred.as_deref_mut()?;
         if deferred.verdict.is_none() && is_due(deferred) {

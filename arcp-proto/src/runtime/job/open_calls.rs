@@ -9,6 +9,7 @@ use crate::error::{BoundOf, Violation};
 use crate::id::{CallId, JobId, LogPos};
 use crate::limits::Limits;
 use crate::runtime::io::AgentReply;
+use crate::runtime::rare::Empty;
 use crate::time::Timestamp;
 
 /// The open calls of an agent, in the order in which they were made.
@@ -33,6 +34,17 @@ pub(super) struct OpenCall {
     /// The log position that must be durable before the call is answered.
     pub(super) until: LogPos,
     pub(super) reply: AgentReply,
+}
+
+impl Empty for OpenCalls {
+    const EMPTY: &'static OpenCalls = &OpenCalls {
+        open: VecDeque::new(),
+        awaited: BTreeMap::new(),
+        renewing: None,
+        storing: BTreeSet::new(),
+        deferred: None,
+        heard_until: None,
+    };
 }
 
 impl OpenCalls {

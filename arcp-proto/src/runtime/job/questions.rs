@@ -6,9 +6,10 @@
 //! wait of its own, whose waker answers it: a child ([`Wait::Child`]), people ([`Wait::Prompt`]), or the host, which
 //! issues credentials ([`Wait::Renewal`]) and stores artifacts ([`Wait::Artifact`]).
 
-use super::backlog::Backlog;
+use alloc::collections::BTreeSet;
+
 use super::interrupt;
-use super::open_calls::{OpenCall, OpenCalls};
+use super::open_calls::OpenCall;
 use super::table::Table;
 use super::{AgentRun, Wait};
 use crate::error::Violation;
@@ -63,18 +64,19 @@ impl AgentRun {
 
     /// The job is told to stop, or is over: answers all open calls.
     pub(super) fn stop_questions(&mut self, ctx: &mut Context, job: JobId) {
-        for open in core::mem::take(&mut self.questions.open) {
-            reply(ctx, job, open.id, AgentReply::Stopped);
+        let mut stopped = |id| reply(ctx, job, id, AgentReply::Stopped);
+        let mut storing = BTreeSet::new();
+        let mut renewing = None;
+        if let Some(calls) = self.questions.known_mut() {
+            core::mem::take(&mut calls.open).into_iter().for_each(|open| stopped(open.id));
+            core::mem::take(&mut calls.awaited).into_keys().for_each(&mut stopped);
+            (storing, renewing) = (core::mem::take(&mut calls.storing), calls.renewing.take());
         }
-        for id in core::mem::take(&mut self.questions.awaited).into_keys() {
-            reply(ctx, job, id, AgentReply::Stopped);
+        if let Some(backlog) = self.allowance.backlog.as_deref_mut() {
+            backlog.take_asked().into_iter().for_each(&mut stopped);
         }
-        for id in self.allowance.backlog.as_deref_mut().map(Backlog::take_asked).unwrap_or_default() {
-            reply(ctx, job, id, AgentReply::Stopped);
-        }
-        let storing = core::mem::take(&mut self.questions.storing);
         self.return_unrecorded(ctx, job, storing.len());
-        for id in self.questions.renewing.take().into_iter().chain(storing) {
+        for id in renewing.into_iter().chain(storing) {
             reply(ctx, job, id, AgentReply::Stopped);
         }
         self.waits.retain(|wait| !is_of_call(wait));
@@ -82,7 +84,7 @@ impl AgentRun {
 
     /// The agent is gone: drops its open calls.
     pub(super) fn drop_questions(&mut self) {
-        self.questions = OpenCalls::default();
+        self.questions.take_out();
         self.waits.retain(|wait| !is_of_call(wait));
     }
 

@@ -7,6 +7,7 @@ use super::checkpoint;
 use super::delegation;
 use super::lease::{self, Purse};
 use super::result::is_in_pieces;
+use super::streams;
 use super::table::Table;
 use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
 use crate::id::{JobId, LogPos};
@@ -125,11 +126,11 @@ impl Job {
                 self.state =
                     JobState::Ended(End { status: terminal.status, at, pos, in_pieces: is_in_pieces(terminal) });
                 self.run.waits = Few::default();
-                self.run.sends.streams.restore_open(&[]);
+                self.run.sends.streams.take_out();
                 checkpoint::restore_end(self);
                 lease::close(self);
             }
-            JobEvent::Emitted { .. } => self.run.sends.streams.restore(event),
+            JobEvent::Emitted { kind, body } => streams::restore(self, kind, body),
             JobEvent::Chunk(_) => {}
         }
         self.is_terminal()

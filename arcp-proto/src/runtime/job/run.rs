@@ -14,6 +14,7 @@ use super::waits::Wait;
 use crate::id::LogPos;
 use crate::lease::Lease;
 use crate::runtime::few::Few;
+use crate::runtime::rare::Rare;
 use crate::time::{Timestamp, UtcMs};
 
 /// Paced agents get their credit in portions for about this span.
@@ -44,9 +45,9 @@ pub(super) struct AgentRun {
     pub(super) credentials: bool,
     /// The parsed lease, once the agent has asked about it.
     pub(super) lease: Option<Box<Lease>>,
-    /// Calls whose answers the agent waits for.
-    pub(super) questions: OpenCalls,
-    /// What the agent sends in several calls.
+    /// Calls that it wants to know about and that are not answered yet.
+    pub(super) questions: Rare<OpenCalls>,
+    /// What it sends little by little.
     pub(super) sends: Sends,
 }
 
@@ -55,8 +56,8 @@ pub(super) struct AgentRun {
 pub(super) struct Sends {
     /// The result, if it is sent in pieces.
     pub(super) result: Option<Box<Stream>>,
-    /// Streams of the agent and of clients.
-    pub(super) streams: Streams,
+    /// What it says in streams, and what is said to it.
+    pub(super) streams: Rare<Streams>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +92,9 @@ impl AgentRun {
         let result = self.sends.result.as_ref().map_or(0, |stream| size_of::<Stream>() + stream.weight());
         let checkpoints = self.checkpoints.as_ref().map_or(0, |_| size_of::<Checkpoints>());
         let backlog = self.allowance.backlog.as_ref().map_or(0, |backlog| backlog.weight());
-        self.questions.weight() + result + self.sends.streams.weight() + checkpoints + backlog
+        let questions = self.questions.known().map_or(0, |calls| size_of::<OpenCalls>() + calls.weight());
+        let streams = self.sends.streams.known().map_or(0, |streams| size_of::<Streams>() + streams.weight());
+        questions + result + streams + checkpoints + backlog
     }
 }
 

@@ -20,11 +20,12 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, SessionId, WireId};
 use crate::json::Json;
 use crate::model::artifact::BlobDigest;
-use crate::model::event::{EventKind, JobError, JobEvent};
+use crate::model::event::{EventKind, JobError};
 use crate::model::job::FinalStatus;
 use crate::model::stream::{self, ChunkNotes, ChunkText, StreamTerms};
 use crate::runtime::context::Context;
 use crate::runtime::io::{ChunkData, INBOUND, OpenedStream, Output, StreamCall, StreamWord};
+use crate::runtime::rare::Empty;
 use crate::runtime::timers::Timer;
 use crate::time::Timestamp;
 
@@ -114,13 +115,19 @@ struct Pace {
     held: bool,
 }
 
+impl Empty for Streams {
+    const EMPTY: &'static Streams = &Streams {
+        open: BTreeMap::new(),
+        leaving: BTreeMap::new(),
+        inbound: 0,
+        sessions: BTreeSet::new(),
+        earlier: BTreeMap::new(),
+    };
+}
+
 impl Streams {
     /// Approximate bytes that they hold.
     pub(super) fn weight(&self) -> usize {
-        // The fast path: most jobs have no streams, and a job is weighed at every change.
-        if self.count() == 0 && self.sessions.is_empty() && self.earlier.is_empty() {
-            return 0;
-        }
         let inbound = |open: &OpenStream| open.inbound.as_ref().map_or(0, Inbound::weight);
         let open = self.open.values().map(|open| OPEN + open.id.len() + inbound(open)).sum::<usize>();
         let leaving = self.leaving.values().map(|untaken| OPEN + untaken.bytes).sum::<usize>();
@@ -166,22 +173,6 @@ impl Streams {
     pub(super) fn restore_open(&mut self, streams: &[OpenedStream]) {
         self.earlier = streams.iter().map(|open| (open.id.clone(), (open.chunks, open.shed))).collect();
     }
-
-    /// Restores from an event of an earlier run.
-    pub(super) fn restore(&mut self, event: &JobEvent) {
-        let JobEvent::Emitted { kind, body } = event else {
-            return; // Not an event of a stream.
-        };
-        let Some(id) = body.members().ok().filter(|_| kind.is_of_streams()).and_then(|m| m.get_str("stream_id")) else {
-            return; // Not an event of a stream.
-        };
-        if matches!(kind, EventKind::StreamClose | EventKind::StreamError) {
-            self.earlier.remove(&id);
-        } else {
-            let sequence = body.members().ok().and_then(|members| members.get("sequence")?.parse::<u64>().ok());
-            self.earlier.entry(id).or_default().0 = sequence.map_or(0, |sequence| sequence + 1);
-        }
-    }
 }
 
 impl OpenStream {
@@ -202,7 +193,7 @@ impl OpenStream {
 /// The open streams of a job, with their numbers of chunks. Inbound streams have none: their chunks are not
 /// recorded.
 pub(in crate::runtime) fn shown(job: &Job) -> BTreeMap<&str, Option<u64>> {
-    let Streams { open, earlier, .. } = &job.run.sends.streams;
+    let Streams { open, earlier, .. } = &*job.run.sends.streams;
     let now = open.values().map(|open| (open.id.as_str(), open.inbound.is_none().then_some(open.chunks)));
     now.chain(earlier.iter().map(|(id, (chunks, _))| (id.as_str(), Some(*chunks)))).collect()
 }
@@ -456,7 +447,10 @@ pub(super) fn tell(job: &Job, ctx: &mut Context, stream: u32, says: StreamWord) 
 /// The job ends: closes its open streams. Returns the sessions that had opened any.
 pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> BTreeSet<SessionId> {
     job.run.waits.remove(&Wait::StreamPace);
-    let Streams { open, leaving: _, earlier, inbound: _, sessions } = core::mem::take(&mut job.run.sends.streams);
+    let Some(streams) = job.run.sends.streams.take_out() else {
+        return BTreeSet::new(); // It never had any.
+    };
+    let Streams { open, leaving: _, earlier, inbound: _, sessions } = *streams;
     let open = open.into_values().map(|open| (open.id, (open.chunks, open.shed)));
     for (id, counts) in open.chain(earlier) {
         let why = alloc::format!("its job has ended: {}", status.as_str());
@@ -467,9 +461,24 @@ pub(super) fn end(job: &mut Job, ctx: &mut Context, status: FinalStatus) -> BTre
 
 /// The agent is started again: ends the streams that an earlier run left open.
 pub(super) fn begin(job: &mut Job, ctx: &mut Context) {
-    for (id, counts) in core::mem::take(&mut job.run.sends.streams.earlier) {
+    let earlier = job.run.sends.streams.known_mut().map(|streams| core::mem::take(&mut streams.earlier));
+    for (id, counts) in earlier.into_iter().flatten() {
         let why = "the runtime was restarted: its agent starts again";
         job.append(ctx, stream::failed(&id, (&ErrorCode::Unavailable, why), counts), false);
+    }
+}
+
+/// Takes over what an event of an earlier run says.
+pub(super) fn restore(job: &mut Job, kind: &EventKind, body: &Json) {
+    let Some(id) = body.members().ok().filter(|_| kind.is_of_streams()).and_then(|m| m.get_str("stream_id")) else {
+        return; // It is of no stream.
+    };
+    let earlier = &mut job.run.sends.streams.earlier;
+    if matches!(kind, EventKind::StreamClose | EventKind::StreamError) {
+        earlier.remove(&id);
+    } else {
+        let sequence = body.members().ok().and_then(|members| members.get("sequence")?.parse::<u64>().ok());
+        earlier.entry(id).or_default().0 = sequence.map_or(0, |sequence| sequence + 1);
     }
 }
 

@@ -84,8 +84,10 @@ pub(in crate::runtime) fn hold_exit(jobs: &mut Jobs, ctx: &Context, id: JobId, e
     put(jobs, id, |job| {
         let until = job.run.questions.heard_until;
         job.run.drop_questions();
-        // Children that it has asked for wait no longer than they would have.
-        job.run.questions.heard_until = until;
+        // The children that it has asked for wait no longer than they would have.
+        if until.is_some() {
+            job.run.questions.heard_until = until;
+        }
         prompt::drop_calls(job);
         job.run.allowance.backlog.get_or_insert_default().end(exit);
     });

@@ -8,6 +8,7 @@ use super::kept_checkpoints::Checkpoints;
 use super::open_calls::{OpenCall, OpenCalls};
 use super::prompts::{Asked, Checking, Prompts};
 use super::run::AgentRun;
+use super::streams::Streams;
 use super::{Job, JobSpec};
 use crate::error::ErrorCode;
 use crate::id::{CallId, JobId, LogPos, OpId, Principal, SessionId, WireId};
@@ -93,7 +94,8 @@ fn a_run_weighs_as_much_as_its_calls_streams_and_checkpoints() {
     run.checkpoints = Some(Box::new(Checkpoints::default()));
     run.questions.open.push_back(open(7));
     run.sends.streams.sessions.insert(SessionId::from_ulid(ulid::Ulid::from_parts(1, 1)));
-    assert_eq!(run.weight(), size_of::<Checkpoints>() + run.questions.weight() + run.sends.streams.weight());
+    let places = size_of::<Checkpoints>() + size_of::<OpenCalls>() + size_of::<Streams>();
+    assert_eq!(run.weight(), places + run.questions.weight() + run.sends.streams.weight());
 }
 
 #[test]
