@@ -37,6 +37,7 @@ mod ready;
 mod recent;
 mod records;
 mod recount;
+mod rising;
 mod schedule;
 mod schedule_records;
 mod session;

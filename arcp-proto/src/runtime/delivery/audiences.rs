@@ -12,6 +12,7 @@ use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AboutJob, Record};
 use crate::runtime::job::Jobs;
 use crate::runtime::recent::Recent;
+use crate::runtime::rising::Rising;
 
 /// Bytes of a pair of session and job, approximately.
 const ENTRY: usize = 96;
@@ -29,9 +30,9 @@ struct SessionJobs {
     correlates: bool,
     /// Jobs whose new events it gets.
     watched: BTreeSet<JobId>,
-    /// Jobs that it submitted, or whose submit it retried by key.
-    owned: BTreeSet<JobId>,
-    /// Jobs whose audience holds requests of it, or the position of its last record of joining or
+    /// Jobs that were submitted in it, or found there by their key.
+    owned: Rising<JobId, ()>,
+    /// Jobs whose audience holds requests of it, or its last record of joining or
     /// leaving.
     requested: BTreeSet<JobId>,
     /// Bytes of those requests.
@@ -83,11 +84,10 @@ impl Audiences {
 
     /// Removes a session that has ended.
     pub(super) fn close_session(&mut self, session: SessionId) {
-        let Some(SessionJobs { watched, owned, requested, .. }) =
-            self.by_session.remove(&session).expected("a session has its jobs")
-        else {
+        let Some(of_session) = self.by_session.remove(&session).expected("a session has its jobs") else {
             return;
         };
+        let SessionJobs { watched, owned, requested, .. } = *of_session;
         for job in &requested {
             if let Some(audience) = self.by_job.get_mut(job) {
                 audience.requests.forget(session);
@@ -99,7 +99,7 @@ impl Audiences {
                 audience.watchers.retain(|watcher| *watcher != session);
             }
         }
-        for job in &owned {
+        for job in owned.keys() {
             if let Some(audience) = self.by_job.get_mut(job) {
                 audience.owners.remove(&session);
             }
@@ -173,7 +173,7 @@ impl Audiences {
 
     /// Jobs that a session submitted, or whose submit it retried by key.
     pub(in crate::runtime) fn owned(&self, session: SessionId) -> impl Iterator<Item = JobId> {
-        self.by_session.get(&session).into_iter().flat_map(|session| &session.owned).copied()
+        self.by_session.get(&session).into_iter().flat_map(|session| session.owned.keys()).copied()
     }
 
     /// Whether a session gets new events of a job.
@@ -210,7 +210,7 @@ impl Audiences {
         let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) else {
             return false;
         };
-        of_session.owned.insert(job);
+        of_session.owned.insert(job, ());
         of_session.weigh();
         audience.owners.insert(session)
     }

@@ -1,5 +1,6 @@
 //! Restores the records of an earlier run, in order, and goes on from there once there are no more.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -61,8 +62,8 @@ impl Runtime {
 }
 
 impl Restorer<'_> {
-    /// Restores the next record; returns the job that is forgotten with it.
-    fn on_record(mut self, at: LogPos, record: Record) -> Option<(JobId, Job)> {
+    /// Takes the next record over; gives the job that is forgotten with it.
+    fn on_record(mut self, at: LogPos, record: Record) -> Option<(JobId, Box<Job>)> {
         self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {

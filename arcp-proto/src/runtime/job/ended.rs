@@ -5,19 +5,40 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{JobId, LogPos};
 use crate::principal::Account;
+use crate::runtime::rising::Rising;
 
 /// Ended jobs by account and end, each with what it holds of a scarce resource.
 #[derive(Debug, Default)]
 pub(super) struct EndedJobs {
     by_account: BTreeMap<Account, OfAccount>,
-    /// Accounts by what all of their jobs hold.
-    ranks: BTreeSet<(u64, Account)>,
+    ranks: Ranks,
 }
 
 #[derive(Debug, Default)]
 struct OfAccount {
     bytes: u64,
-    jobs: BTreeMap<LogPos, (JobId, u64)>,
+    jobs: Rising<LogPos, (JobId, u64)>,
+    /// Whether it is ranked, by those bytes.
+    is_ranked: bool,
+}
+
+/// Accounts by what all of their jobs hold. Where nothing is scarce nobody asks for that, however often it changes.
+#[derive(Debug, Default)]
+struct Ranks {
+    known: BTreeSet<(u64, Account)>,
+    /// Those that hold something else since it was last asked who holds most.
+    unknown: BTreeSet<Account>,
+}
+
+impl Ranks {
+    /// All jobs of an account hold so much from now on.
+    fn weigh(&mut self, account: &Account, own: &mut OfAccount, bytes: u64) {
+        if core::mem::take(&mut own.is_ranked) {
+            self.known.remove(&(own.bytes, account.clone()));
+            self.unknown.insert(account.clone());
+        }
+        own.bytes = bytes;
+    }
 }
 
 impl EndedJobs {
@@ -25,13 +46,14 @@ impl EndedJobs {
     pub(super) fn put(&mut self, account: &Account, end: LogPos, id: JobId, bytes: u64) {
         let own = match self.by_account.get_mut(account) {
             Some(own) => own,
-            None => self.by_account.entry(account.clone()).or_default(),
+            None => {
+                self.ranks.unknown.insert(account.clone());
+                self.by_account.entry(account.clone()).or_default()
+            }
         };
-        let before = own.jobs.insert(end, (id, bytes)).map(|(_, before)| before);
-        if before != Some(bytes) {
-            let (account_before, total) = (own.bytes, own.bytes + bytes - before.unwrap_or(0));
-            own.bytes = total;
-            self.rank(account, account_before, Some(total));
+        let before = own.jobs.insert(end, (id, bytes)).map_or(0, |(_, before)| before);
+        if before != bytes {
+            self.ranks.weigh(account, own, own.bytes + bytes - before);
         }
     }
 
@@ -51,39 +73,28 @@ impl EndedJobs {
         let Some((_, bytes)) = own.jobs.remove(&end) else {
             return false;
         };
-        let (before, is_empty) = (own.bytes, own.jobs.is_empty());
-        own.bytes -= bytes;
-        let now = own.bytes;
-        if is_empty {
+        self.ranks.weigh(account, own, own.bytes - bytes);
+        if own.jobs.is_empty() {
             self.by_account.remove(account);
+            self.ranks.unknown.remove(account);
         }
-        self.rank(account, before, (!is_empty).then_some(now));
         true
-    }
-
-    fn rank(&mut self, account: &Account, before: u64, now: Option<u64>) {
-        if now == Some(before) {
-            return;
-        }
-        // Inserted first, so that the tree always has a node for it.
-        self.ranks.extend(now.map(|bytes| (bytes, account.clone())));
-        self.ranks.remove(&(before, account.clone()));
     }
 
     /// Whether a job is there.
     pub(super) fn has(&self, account: &Account, end: LogPos) -> bool {
-        self.by_account.get(account).is_some_and(|own| own.jobs.contains_key(&end))
+        self.by_account.get(account).is_some_and(|own| own.jobs.get(&end).is_some())
     }
 
     /// The job that makes room first.
-    pub(super) fn first(&self) -> Option<(LogPos, JobId)> {
+    pub(super) fn first(&mut self) -> Option<(LogPos, JobId)> {
         let (end, id, _) = self.first_of_most()?.1;
         Some((end, id))
     }
 
     /// The job of an account that ended first.
     pub(super) fn first_of(&self, account: &Account) -> Option<JobId> {
-        self.by_account.get(account)?.jobs.first_key_value().map(|(_, (id, _))| *id)
+        self.by_account.get(account)?.jobs.first().map(|(_, (id, _))| *id)
     }
 
     /// Moves the job that makes room first to another set.
@@ -94,9 +105,15 @@ impl EndedJobs {
         }
     }
 
-    fn first_of_most(&self) -> Option<(&Account, (LogPos, JobId, u64))> {
-        let (_, account) = self.ranks.last()?;
-        let (end, (id, bytes)) = self.by_account.get(account)?.jobs.first_key_value()?;
+    fn first_of_most(&mut self) -> Option<(&Account, (LogPos, JobId, u64))> {
+        while let Some(account) = self.ranks.unknown.pop_first() {
+            if let Some(own) = self.by_account.get_mut(&account) {
+                own.is_ranked = true;
+                self.ranks.known.insert((own.bytes, account));
+            }
+        }
+        let (_, account) = self.ranks.known.last()?;
+        let (end, (id, bytes)) = self.by_account.get(account)?.jobs.first()?;
         Some((account, (*end, *id, *bytes)))
     }
 
@@ -123,10 +140,11 @@ mod tests {
         while let Some((end, id)) = ended.first() {
             let account = if end == LogPos(1) { &few } else { &many };
             assert!(ended.has(account, end) && ended.remove(account, end) && !ended.remove(account, end));
+            assert!(ended.by_account.len() == ended.ranks.known.len() + ended.ranks.unknown.len(), "each once");
             order.push(id);
         }
         assert_eq!(order, [2, 3, 1, 4, 5].map(job), "16, 12, then 10 against 8");
-        assert!(ended.by_account.is_empty() && ended.ranks.is_empty());
+        assert!(ended.by_account.is_empty() && ended.ranks.known.is_empty() && ended.ranks.unknown.is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The owner of all jobs: their table, the shares of accounts, the lines for slots, and the keys.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -108,7 +109,7 @@ impl Jobs {
         go_on.filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
     }
 
-    pub(super) fn insert(&mut self, job: Job) {
+    pub(super) fn insert(&mut self, job: Box<Job>) {
         let workflow = usize::from(is_workflow(&job));
         self.shares.change(&job.spec.principal, |share| {
             share.live += 1;
@@ -153,16 +154,17 @@ impl Jobs {
         purge::unload(&mut self.table, ctx, id);
     }
 
-    /// The job to forget next, if ended jobs hold too much memory, or the store keeps too much: of the account that
-    /// holds most, the job that ended first, but never `but`.
-    pub(in crate::runtime) fn one_too_heavy(&self, ctx: &Context, but: Option<JobId>) -> Option<JobId> {
+    /// The job that is to be forgotten, if those that are over hold too much in
+    /// memory or the store keeps too much: of who has most of that the one that ended
+    /// first, but not this one.
+    pub(in crate::runtime) fn one_too_heavy(&mut self, ctx: &Context, but: Option<JobId>) -> Option<JobId> {
         let limits = &ctx.config.limits.history;
         let in_memory = ctx.accounts.runtime().bytes(HeldFor::EndedJobs) > limits.ended_bytes;
         let kept = self.table.kept_bytes() + self.table.input_bytes;
         let in_store = ctx.config.history && kept > limits.kept_bytes;
-        let heavy = in_memory.then(|| self.table.first_settled()).flatten();
-        let large = || in_store.then(|| self.table.memory.first_stored()).flatten();
-        heavy.or_else(large).filter(|id| Some(*id) != but)
+        let heavy = if in_memory { self.table.first_settled() } else { None };
+        let large = if in_store && heavy.is_none() { self.table.memory.first_stored() } else { None };
+        heavy.or(large).filter(|id| Some(*id) != but)
     }
 
     fn unlist(&mut self, id: JobId) {
@@ -172,8 +174,8 @@ impl Jobs {
         }
     }
 
-    /// Forgets a job whose agent is gone. Its key stays claimed for its window.
-    pub(in crate::runtime) fn forget(&mut self, ctx: &mut Context, id: JobId) -> Option<Job> {
+    /// Forgets a job whose agent is gone; its key is not, if it still holds.
+    pub(in crate::runtime) fn forget(&mut self, ctx: &mut Context, id: JobId) -> Option<Box<Job>> {
         ctx.timers.clear(Timer::Retention(id));
         ctx.timers.clear(Timer::EndMissed(id));
         ctx.timers.clear(Timer::Purge(id));
@@ -186,8 +188,8 @@ impl Jobs {
         job
     }
 
-    /// Removes a job from memory.
-    pub(in crate::runtime) fn remove(&mut self, id: JobId) -> Option<Job> {
+    /// Takes a job away.
+    pub(in crate::runtime) fn remove(&mut self, id: JobId) -> Option<Box<Job>> {
         self.unlist(id);
         self.departures.forget(id);
         self.tokens.forget(id);

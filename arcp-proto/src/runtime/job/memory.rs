@@ -58,13 +58,14 @@ impl Memory {
         self.owed.remove(account, end);
     }
 
-    /// The job that ended first, of the account that has most in the store.
-    pub(super) fn first_stored(&self) -> Option<JobId> {
+    /// The first job that ended of who has most in the store.
+    pub(super) fn first_stored(&mut self) -> Option<JobId> {
         self.stored.first().map(|(_, id)| id)
     }
 
-    /// The job that ended first, of the account that holds most events in memory, if its events are durable.
-    pub(super) fn first_loaded(&self, durable: LogPos) -> Option<(LogPos, JobId)> {
+    /// The job that ended first of the account that holds most events in memory, if
+    /// they are durable.
+    pub(super) fn first_loaded(&mut self, durable: LogPos) -> Option<(LogPos, JobId)> {
         self.loaded.first().filter(|(at, _)| *at <= durable)
     }
 

@@ -282,10 +282,10 @@ impl Job {
         input: Json,
         session: SessionId,
         accepted_at: LogPos,
-    ) -> Job {
+    ) -> Box<Job> {
         let account = ctx.accounts.of(&spec.principal.account());
         let input_bytes = waiting_bytes(input.as_str(), spec.invocation.extensions.as_ref()) as u64;
-        let mut job = Job {
+        Box::new(Job {
             id,
             input_bytes,
             input: Some(Input::new(&account, input, spec.invocation.extensions.take())),
@@ -301,9 +301,7 @@ impl Job {
             events: Events::new(&ctx.config.limits),
             expired: false,
             released: false,
-        };
-        weigh(&mut job);
-        job
+        })
     }
 
     pub(in crate::runtime) fn state(&self) -> &JobState {

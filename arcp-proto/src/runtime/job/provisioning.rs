@@ -539,8 +539,8 @@ pub(in crate::runtime) fn restore_revoked(jobs: &mut Jobs, id: JobId) {
     jobs.table.settle(id);
 }
 
-/// Restores that a job was forgotten, or was never accepted.
-pub(in crate::runtime) fn restore_forgotten(jobs: &mut Jobs, id: JobId) -> Option<Job> {
+/// A job was forgotten, or never accepted.
+pub(in crate::runtime) fn restore_forgotten(jobs: &mut Jobs, id: JobId) -> Option<Box<Job>> {
     jobs.credentials.remove(id);
     jobs.remove(id)
 }

@@ -180,11 +180,11 @@ impl Table {
         self.memory.shed.clear();
         let mut trimmed = Vec::new();
         loop {
+            let oldest = self.memory.kept.first();
             let Some(job) = self.get(growing) else {
                 return trimmed;
             };
             let own = job.events.is_kept_too_large(limits);
-            let oldest = self.memory.kept.first();
             let may_go = job.history().first_group_end() < unsent;
             let id = match oldest {
                 _ if own && may_go => growing,

@@ -63,7 +63,11 @@ impl Shares {
     /// Gives a job a slot. The caller has checked that its principal may have one.
     pub(super) fn take_slot(&mut self, job: &mut Job) {
         self.change_slot(job, Slot::Held);
-        *self.by_agent.entry(job.spec.agent.name().to_string()).or_default() += 1;
+        let name = job.spec.agent.name();
+        match self.by_agent.get_mut(name) {
+            Some(running) => *running += 1,
+            None => _ = self.by_agent.insert(name.to_string(), 1),
+        }
         self.change(&job.spec.principal, |share| share.running += 1);
     }
 

@@ -204,7 +204,7 @@ impl Jobs {
         }
         let what = "the inputs of jobs that have not started";
         waiting.admit(input, limits.job.principal_share, own, "waiting_input_bytes", what)?;
-        if self.table.len() >= limits.job.jobs && self.to_forget(ctx, principal).is_none() {
+        if self.table.len() >= limits.job.jobs && !self.table.has_settled() {
             let full = "the runtime holds too many jobs: submit again when some have ended";
             return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.job.jobs as u64, full));
         }
@@ -217,9 +217,10 @@ impl Jobs {
         Ok(())
     }
 
-    /// The job that has to be forgotten to make room for one more of this principal: its own that ended first, or
-    /// else the first of all that ended. The agent of that job is gone.
-    pub(in crate::runtime) fn to_forget(&self, ctx: &Context, principal: &Principal) -> Option<JobId> {
+    /// The job that has to go so that there is room for one more of a principal:
+    /// the first of its own that ended, or else the first of all. Its agent is
+    /// gone.
+    pub(in crate::runtime) fn to_forget(&mut self, ctx: &Context, principal: &Principal) -> Option<JobId> {
         if self.table.len() < ctx.config.limits.job.jobs {
             return None;
         }

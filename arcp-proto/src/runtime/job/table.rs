@@ -14,6 +14,7 @@ use crate::runtime::account::{HeldFor, Recount};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::recent::Recent;
+use crate::runtime::rising::Rising;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Table {
@@ -38,8 +39,8 @@ pub(in crate::runtime) struct Table {
 /// The jobs of a principal. The name is looked up once for all of them.
 #[derive(Debug, Default)]
 struct Owned {
-    jobs: BTreeSet<JobId>,
-    /// The ended jobs that listings still show.
+    jobs: Rising<JobId, ()>,
+    /// Those that are over and that listings still show.
     listed: BTreeSet<JobId>,
 }
 
@@ -69,7 +70,7 @@ impl Table {
         Some(changed)
     }
 
-    pub(super) fn insert(&mut self, mut job: Job) {
+    pub(super) fn insert(&mut self, mut job: Box<Job>) {
         weigh(&mut job);
         debug_assert_eq!(job.events.sizes(), (0, 0), "a new job has no events");
         own(&mut self.by_principal, &job.spec.principal, job.id);
@@ -78,7 +79,7 @@ impl Table {
         self.by_id.insert(job.id, job);
     }
 
-    pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Box<Job>> {
         let job = self.by_id.remove(&id)?;
         disown(&mut self.by_principal, &job.spec.principal, id);
         if let Some(name) = name_in_family(&job) {
@@ -133,7 +134,7 @@ impl Table {
         let owned = self.by_principal.get(principal).into_iter();
         owned
             .flat_map(move |owned| owned.jobs.range((from, Bound::Unbounded)))
-            .filter_map(|id| Some((*id, self.by_id.get(id)?)))
+            .filter_map(|(id, ())| Some((*id, self.by_id.get(id)?)))
     }
 
     /// Whether a principal has jobs, ended or not, or has submitted some that were handed over.
@@ -184,8 +185,14 @@ impl Table {
         self.settled.first_of(&principal.account())
     }
 
-    /// The first settled job, by its end, of the account that holds most memory.
-    pub(super) fn first_settled(&self) -> Option<JobId> {
+    /// Whether there are any whose agents are gone.
+    pub(super) fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
+    /// Of those whose agents are gone, the first job that ended of who holds most in
+    /// memory.
+    pub(super) fn first_settled(&mut self) -> Option<JobId> {
         self.settled.first().map(|(_, id)| id)
     }
 }
@@ -241,13 +248,13 @@ fn own(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, id:
         Some(owned) => owned,
         None => by_principal.entry(principal.clone()).or_default(),
     };
-    owned.jobs.insert(id);
+    owned.jobs.insert(id, ());
 }
 
 /// Removes a job from those of a principal, listings included.
 fn disown(by_principal: &mut BTreeMap<Principal, Owned>, principal: &Principal, id: JobId) {
     if let Some(owned) = by_principal.get_mut(principal)
-        && owned.jobs.remove(&id)
+        && owned.jobs.remove(&id).is_some()
         && owned.jobs.is_empty()
     {
         by_principal.remove(principal);
