@@ -1,4 +1,4 @@
-//! What `arcp serve` moves bytes with: threads, or tokio (`--tokio`).
+//! The adapter that `arcp serve` uses: blocking threads, or tokio (`--tokio`).
 
 use std::io;
 
@@ -14,7 +14,7 @@ pub enum Served {
     Tokio(Runtime, arcp_tokio_adapter::Server),
 }
 
-/// Reads the store.
+/// Binds the server to its listeners and reads the store.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn serve(bound: Vec<Listener>, config: &ServerConfig, host: Host, tokio: boo
 }
 
 impl Served {
-    /// Where it listens.
+    /// The places where the server listens.
     pub fn places(&self) -> &[Listen] {
         match self {
             Served::Blocking(server) => server.places(),
@@ -37,7 +37,7 @@ impl Served {
         }
     }
 
-    /// What tells it what to do.
+    /// A handle with which other threads control the server.
     pub fn handle(&self) -> ServerHandle {
         match self {
             Served::Blocking(server) => server.handle(),
@@ -45,7 +45,7 @@ impl Served {
         }
     }
 
-    /// Serves until it is told to stop.
+    /// Serves until the server is told to stop.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Served {
     }
 }
 
-/// Serves the parent process until it leaves.
+/// Serves the parent process on stdin and stdout until it closes them.
 ///
 /// # Errors
 ///
@@ -72,12 +72,12 @@ pub fn serve_stdio(host: Host, peer: Option<Principal>, tokio: bool) -> Result<(
         let pipes = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
         arcp_tokio_adapter::serve(host, peer, pipes).await
     });
-    // A read of stdin that has begun ends with the program.
+    // A blocking read of stdin cannot be cancelled: it ends with the program.
     runtime.shutdown_background();
     served
 }
 
-/// One thread: the server is one task.
+/// A tokio runtime of one thread, because the server is one task.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

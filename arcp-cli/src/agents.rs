@@ -38,7 +38,7 @@ pub fn run(args: &Agents) -> Result<Exit, Failure> {
         .iter()
         .find(|agent| agent.name == named.name())
         .ok_or_else(|| Failure::new(Exit::Failed, there_is_none(&client, named)))?;
-    // Also a version that is not hosted is a mistake.
+    // A version that is not hosted is refused as well.
     agent.resolve(named).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     output::facts(args.printing, &facts(agent))?;
     Ok(Exit::Success)

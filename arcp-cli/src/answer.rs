@@ -25,7 +25,7 @@ use crate::times::now;
 use crate::values;
 use crate::watch::from_now;
 
-/// How long what was granted may take to be shown.
+/// How long to wait for the event that shows a changed permission.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answer a question of a job.
@@ -157,8 +157,8 @@ pub fn approve(args: &Approve) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Prints a permission as it is now, which may be less than was asked for here; gives
-/// its span from then on, if it has an end.
+/// Prints the permission as the runtime granted it, which may be less than was asked for. Returns its remaining time
+/// if it has an end.
 fn show(watched: &Job, changed: EventKind, question: PromptId) -> Result<Option<Duration>, Failure> {
     while let Some(update) = watched.next_update_in(PATIENCE) {
         let JobUpdate::Event { event: JobEvent::Emitted { kind, body }, at, .. } = update else {
@@ -175,9 +175,9 @@ fn show(watched: &Job, changed: EventKind, question: PromptId) -> Result<Option<
     Ok(None)
 }
 
-/// Says that a permission does not last as long as whoever granted it wanted.
+/// Tells the user that a permission is shorter than the user asked for.
 fn say_if_shorter(question: PromptId, wanted: Option<NonZeroU32>, granted: Option<Duration>) {
-    /// What the clock of the runtime may be on between the answer and its event.
+    /// How much time may pass on the runtime's clock between the answer and its event.
     const LAG: Duration = Duration::from_secs(1);
     let wanted = wanted.map(|seconds| Duration::from_secs(seconds.get().into()));
     let Some((wanted, granted)) = wanted.zip(granted).filter(|(wanted, granted)| *granted + LAG < *wanted) else {
@@ -190,13 +190,13 @@ fn say_if_shorter(question: PromptId, wanted: Option<NonZeroU32>, granted: Optio
     ));
 }
 
-/// Takes a permission back.
+/// Revokes a permission.
 pub fn revoke(args: Revoke) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     change(&client, args.lease, PromptAnswer::Revoke { reason: args.reason }, "revoked")
 }
 
-/// Prolongs a permission.
+/// Extends a permission.
 pub fn extend(args: &Extend) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     let watched = client.watch(from_now(args.lease.job.into())).map_err(|error| not_changed(error, args.lease))?;
@@ -213,7 +213,7 @@ fn change(client: &Client, lease: PromptId, answer: PromptAnswer, done: &str) ->
     Ok(Exit::Success)
 }
 
-/// Why a permission stays as it is.
+/// The failure for a permission that was not changed, with the reason.
 fn not_changed(error: ClientError, lease: PromptId) -> Failure {
     let ClientError::Refused(refusal) = &error else {
         return error.into();
@@ -221,7 +221,7 @@ fn not_changed(error: ClientError, lease: PromptId) -> Failure {
     Failure::new(of_refusal(refusal), format!("{}: {}", lease.lease(), visible(&refusal.message)))
 }
 
-/// Refuses a permission.
+/// Denies a permission.
 pub fn deny(args: Deny) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     give(&client, args.question, PromptAnswer::Deny { reason: args.reason }, "denied")
@@ -238,7 +238,7 @@ fn send(client: &Client, question: PromptId, answer: PromptAnswer) -> Result<(),
     client.answer(Answering { prompt, answer }).map_err(|error| not_taken(error, question))
 }
 
-/// Why an answer does not count, and what to do.
+/// The failure for an answer that was refused, with the reason and what to do.
 fn not_taken(error: ClientError, question: PromptId) -> Failure {
     let ClientError::Refused(refusal) = &error else {
         return error.into();
@@ -260,7 +260,7 @@ fn default_of(client: &Client, question: PromptId) -> Result<PromptAnswer, Failu
     let id = question.to_string();
     let found = open_in(client, &question.job.into())?.into_iter().find(|open| open.id == id);
     let Some(open) = found else {
-        // The runtime knows why. No option has an empty id: this answers nothing.
+        // The question is not open: the runtime says why. No option has an empty id, so that this answers nothing.
         send(client, question, PromptAnswer::Choice(String::new()))?;
         return Err(Failure::new(Exit::Failed, format!("{question} is not open: see `arcp inbox`")));
     };

@@ -26,9 +26,9 @@ use crate::times::{local, now};
 use crate::values;
 
 const HEADER: [&str; 4] = ["ARTIFACT", "TYPE", "SIZE", "EXPIRES"];
-/// The most that is read from stdin, to be left: it is held until it has gone.
+/// The most bytes that are read from stdin: they are held in memory until they are sent.
 const MOST: u64 = 64 << 20;
-/// Entries of a page.
+/// Artifacts in one page of a listing.
 const PAGE: u64 = 500;
 
 /// Store files with a runtime and fetch them from anywhere.
@@ -123,7 +123,7 @@ fn id(text: &str) -> Result<WireId, String> {
     WireId::new(text).ok_or_else(|| format!("the id of an artifact has 1 to {} bytes", WireId::MAX))
 }
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub fn run(asked: &Artifacts) -> Result<Exit, Failure> {
     match &asked.what {
         None => list(&asked.list),
@@ -169,7 +169,7 @@ fn put(args: &Put) -> Result<Exit, Failure> {
         let Failure { message, exit } = failure(error);
         Failure::new(exit, format!("{}: {message}", args.file.display()))
     })?;
-    // Clocks may be apart by a little.
+    // The two clocks may differ a little.
     let least = args.keep.map(|asked| now().plus(asked.saturating_sub(asked / 100)));
     if least.is_some_and(|least| kept.expires_at < least) {
         say(format_args!("arcp: the runtime keeps it for less than --keep asks: until {}", local(kept.expires_at)));
@@ -178,7 +178,7 @@ fn put(args: &Put) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Leaves it in one frame if it fits one, otherwise in parts.
+/// Stores it in one frame if it fits, otherwise in parts.
 fn leave(client: &Client, terms: ArtifactTerms, source: &mut Source) -> Result<ArtifactRef, TransferError> {
     if terms.size > PART_BYTES as u64 {
         return artifacts::upload(client, terms, source);
@@ -191,7 +191,7 @@ fn leave(client: &Client, terms: ArtifactTerms, source: &mut Source) -> Result<A
     Ok(client.put_artifact(put)?)
 }
 
-/// What is left: a file, or all that came on stdin.
+/// The bytes to store: a file, or everything that was read from stdin.
 enum Source {
     File(File),
     Stdin(io::Cursor<Vec<u8>>),

@@ -1,4 +1,4 @@
-//! What others are told of a question that a job asks people.
+//! Questions that jobs ask people, read from the store for notifications.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use arcp_proto::runtime::{EventRecord, OpenPrompt};
 use crate::question::Kind;
 use crate::telling::{Found, News, READ};
 
-/// What a store says that jobs ask people, and asked after a place in its log. What
-/// is not open any more is told to nobody.
+/// The questions that jobs asked after a position in the log, and the position up to which the log was read. Questions
+/// that are not open any more are left out.
 pub fn read(store: &Path, after: LogPos) -> Result<(Vec<Found>, LogPos), OpenError> {
     let (asked, upto) = lookup::asked(store, after, READ)?;
     let found = asked.iter().map(|asked| {

@@ -1,4 +1,4 @@
-//! Asking a person on the terminal what a job asks, while it is followed.
+//! Asks the user on the terminal the questions of a job that is being followed.
 //!
 //! ```text
 //!   heard ──▶ queued ──nothing else comes──▶ asked ──a line──▶ sent ──taken──▶ done
@@ -7,8 +7,7 @@
 //!               └──answered elsewhere, over───┴────Ctrl-D, late──────▶ done
 //! ```
 //!
-//! The terminal stays as it is, and reads by the line: what was typed before a
-//! question was shown answers nothing.
+//! The terminal stays in line mode. What was typed before a question was shown is not taken as its answer.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -35,43 +34,42 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub struct Asker<'a> {
     client: &'a Client,
     queue: VecDeque<Question>,
-    /// Those that were heard of: a new session is shown again what is open.
+    /// The ids of questions that were queued before: a new session is sent the open questions again.
     heard: Vec<String>,
     state: State,
-    /// Since when something waits to be shown.
+    /// When the oldest queued question began to wait.
     since: Instant,
-    /// What was typed of a line.
+    /// The beginning of a line whose end was not typed yet.
     typed: Vec<u8>,
 }
 
 enum State {
-    /// Nothing is asked.
+    /// No question is shown.
     Idle,
-    /// A question is asked. `shown`: its prompt is the last thing on the terminal.
+    /// A question was shown. `shown`: its prompt is the last thing on the terminal.
     Asked { question: Question, shown: bool },
-    /// Its answer was sent.
+    /// The answer was sent.
     Sent { question: Question, taken: Receiver<Result<(), ClientError>> },
-    /// Nothing can be asked here.
+    /// Questions cannot be answered in this session.
     Off,
 }
 
 /// What a person typed.
 enum Typed {
     Line(String),
-    /// The end: Ctrl-D on an empty line, or no terminal any more.
+    /// Ctrl-D on an empty line, or the terminal is gone.
     End,
 }
 
 impl<'a> Asker<'a> {
-    /// One for the terminal of this program; `None` where a person does not both
-    /// see and type.
+    /// An asker for the terminal of this program. `None` unless both stdin and stderr are a terminal.
     pub fn on_terminal(client: &'a Client) -> Option<Asker<'a>> {
         let both = io::stdin().is_terminal() && io::stderr().is_terminal();
         let (queue, heard, typed) = Default::default();
         both.then(|| Asker { client, queue, heard, state: State::Idle, since: Instant::now(), typed })
     }
 
-    /// Hears of an event of the job.
+    /// Takes in an event of the job.
     pub fn hear(&mut self, event: &JobEvent) {
         let JobEvent::Emitted { kind, body } = event else {
             return;
@@ -93,23 +91,23 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Something else is about to be shown.
+    /// Leaves the line of an open prompt, because something else is about to be shown.
     pub fn pause(&mut self) {
         if let State::Asked { shown, .. } = &mut self.state
             && std::mem::take(shown)
         {
             self.since = Instant::now();
-            // It begins on a line of its own.
+            // The other output begins on a line of its own.
             say(format_args!(""));
         }
     }
 
-    /// Goes on. `idle`: nothing else is to be shown just now.
+    /// Shows a question or reads its answer. `idle`: nothing else is to be shown at the moment.
     pub fn turn(&mut self, idle: bool) {
         let may_show = idle || self.since.elapsed() >= LONGEST_WAIT;
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Off => self.state = State::Off,
-            // Whoever is in the background of its terminal neither asks nor reads.
+            // In the background of its terminal, the program neither asks nor reads.
             state if !is_in_front() => self.state = state,
             State::Idle => {
                 if may_show && let Some(question) = self.queue.pop_front() {
@@ -119,7 +117,7 @@ impl<'a> Asker<'a> {
                 }
             }
             State::Asked { question, shown: false } if may_show => {
-                // What is granted is granted by who has just read it.
+                // A permission must be granted by a person who has read the question: earlier input does not count.
                 if question.kind == Kind::Permission {
                     self.forget_typed();
                 }
@@ -147,7 +145,7 @@ impl<'a> Asker<'a> {
         self.state = State::Asked { question, shown: true };
     }
 
-    /// Sends what was typed, if it can be an answer.
+    /// Sends the line that was typed if it can be an answer, otherwise asks again.
     fn give(&mut self, question: Question, line: &str) {
         let sent = answer(&question, line).and_then(|answer| {
             let prompt = question.prompt().ok_or("its id cannot be answered")?;
@@ -166,7 +164,7 @@ impl<'a> Asker<'a> {
         let code = match error {
             ClientError::Refused(refusal) => &refusal.code,
             ClientError::Misuse(_) => &ErrorCode::PermissionDenied,
-            // Whoever follows the job is told.
+            // These end the session: the follower of the job reports them.
             ClientError::Ended(_)
             | ClientError::Config(_)
             | ClientError::Io(_)
@@ -186,8 +184,7 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// A line that was typed, if there is one. The terminal gives one at a time,
-    /// once it is whole.
+    /// The next whole line that was typed, if there is one. Does not block.
     fn typed(&mut self) -> Option<Typed> {
         let stdin = io::stdin();
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -206,7 +203,7 @@ impl<'a> Asker<'a> {
         Some(Typed::Line(String::from_utf8_lossy(&line).trim().to_string()))
     }
 
-    /// What was typed until now answers nothing.
+    /// Discards what was typed until this moment.
     fn forget_typed(&mut self) {
         self.typed.clear();
         if is_in_front() {
@@ -215,13 +212,13 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Whether the terminal would not stop this program for reading. One that it is
-/// not the terminal of stops nobody.
+/// Whether this program may read from its terminal without being stopped: it is in the foreground, or stdin is not its
+/// controlling terminal.
 fn is_in_front() -> bool {
     !tcgetpgrp(io::stdin()).is_ok_and(|front| front != getpgrp())
 }
 
-/// What is shown above the prompt.
+/// The lines above the prompt.
 fn header(question: &Question) -> Vec<String> {
     let text = |name: &str| question.members().get_str(name);
     match question.kind {
@@ -241,8 +238,7 @@ fn header(question: &Question) -> Vec<String> {
     }
 }
 
-/// The line in which the answer is typed. It says what a permission grants, to
-/// the letter.
+/// The prompt. For a permission it says exactly what is granted.
 fn prompt(question: &Question) -> String {
     let asks = question.asks();
     let default = question.default_answer().map(|default| visible(default.as_str()));
@@ -259,7 +255,7 @@ fn prompt(question: &Question) -> String {
 ///
 /// # Errors
 ///
-/// What to type instead.
+/// What the user can type instead.
 fn answer(question: &Question, line: &str) -> Result<PromptAnswer, String> {
     let default = question.default_answer();
     match question.kind {
@@ -288,8 +284,8 @@ fn answer(question: &Question, line: &str) -> Result<PromptAnswer, String> {
     }
 }
 
-/// What was typed as JSON if it is that, else as a text. Where a text is asked
-/// for, only a text in quotes is read as JSON.
+/// The line as JSON if it is valid JSON, otherwise as a string. If a string is wanted, only a string in quotes is read
+/// as JSON.
 fn value(question: &Question, line: &str) -> Json {
     let schema = question.schema().and_then(|schema| schema.decode::<serde_json::Value>().ok());
     let wants_text = schema.is_some_and(|schema| schema["type"] == "string");

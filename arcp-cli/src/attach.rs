@@ -23,7 +23,7 @@ use crate::watch::watched;
 
 /// Bytes of stdin in one chunk.
 const CHUNK: usize = 16 << 10;
-/// How long one look at the job or at stdin lasts.
+/// How long one wait for the job or for stdin lasts.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Connect stdin and stdout to a job.
@@ -59,7 +59,7 @@ pub fn run(args: &Attach) -> Result<Exit, Failure> {
         {
             input = None;
         }
-        // What is typed does not wait for what is shown.
+        // Pending input does not wait for output of the job.
         let busy = input.as_ref().is_some_and(|input| input.busy);
         let Some(update) = job.next_update_in(if busy { Duration::ZERO } else { LOOK }) else {
             continue;
@@ -95,23 +95,23 @@ pub fn run(args: &Attach) -> Result<Exit, Failure> {
     }
 }
 
-/// Stdin, on its way to a job.
+/// Stdin and the stream that carries it to the job.
 struct Input<'c> {
     stream: Option<StreamSender<'c>>,
     terminal: Option<RawTerminal>,
-    /// What was read and is not sent.
+    /// Bytes that were read and not sent yet.
     read: Vec<u8>,
     ended: bool,
-    /// Whether there was something to send.
+    /// Whether the last turn sent something.
     busy: bool,
-    /// Whether Ctrl-P was typed last.
+    /// Whether the last key was Ctrl-P.
     escapes: bool,
-    /// Whether whoever types wants to leave.
+    /// Whether the user asked to detach.
     left: bool,
 }
 
 impl<'c> Input<'c> {
-    /// A stream to the agent of a job; `None` if that takes none.
+    /// Opens a stream to the agent of the job; `None` if the agent takes no input.
     fn open(client: &'c Client, job: &WireId) -> Result<Option<Input<'c>>, Failure> {
         let name = WireId::new(&format!("stdin-{}", std::process::id()));
         let name = name.ok_or_else(|| Failure::usage("a stream has a name".to_string()))?;
@@ -140,7 +140,7 @@ impl<'c> Input<'c> {
         Ok(Some(input))
     }
 
-    /// Reads and sends what there is; false once nothing more can be sent.
+    /// Reads and sends what is there. Returns false when nothing more can be sent.
     fn turn(&mut self) -> Result<bool, Failure> {
         self.busy = false;
         if self.read.is_empty() && !self.ended {
@@ -156,14 +156,14 @@ impl<'c> Input<'c> {
                     self.busy = true;
                 }
                 Ok(false) => {}
-                // The job is over, or wants no more: that is seen in it.
+                // The job has ended or takes no more input. The updates of the job say so.
                 Err(ClientError::Refused(_)) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
         if self.ended && self.read.is_empty() {
             if let Some(stream) = self.stream.take() {
-                // As above.
+                // As above: a refusal shows in the updates of the job.
                 let _ = stream.close(None);
             }
             return Ok(false);
@@ -202,7 +202,7 @@ impl<'c> Input<'c> {
     }
 }
 
-/// A terminal that gives each key as it is typed, until this is dropped.
+/// The terminal in raw mode, until this is dropped.
 struct RawTerminal(Termios);
 
 impl RawTerminal {
@@ -214,7 +214,7 @@ impl RawTerminal {
         let before = tcgetattr(&stdin)?;
         let mut raw = before.clone();
         raw.local_modes.remove(LocalModes::ICANON);
-        // Ctrl-Q is a key.
+        // Without flow control, Ctrl-Q is an ordinary key.
         raw.input_modes.remove(InputModes::IXON);
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
@@ -225,16 +225,16 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // Where it is gone, nobody needs it.
+        // If the terminal is gone, there is nothing to restore.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
     }
 }
 
-/// What was shown of a job.
+/// What was shown of a job so far.
 #[derive(Default)]
 struct Shown {
     reader: StreamReader,
-    /// Whether anything went to stdout.
+    /// Whether anything was written to stdout.
     any: bool,
 }
 
@@ -257,7 +257,7 @@ impl Shown {
         Ok(())
     }
 
-    /// On a terminal it steers nothing.
+    /// Writes to stdout. On a terminal, control characters are made visible, so that output cannot steer it.
     fn put(&mut self, data: &[u8]) -> io::Result<()> {
         self.any = true;
         let mut out = io::stdout().lock();
@@ -269,7 +269,7 @@ impl Shown {
     }
 }
 
-/// Whether a line of log is one that a program printed on its stdout.
+/// Whether the body of a log event says that the line is from the stdout of a program.
 fn is_stdout(body: &arcp_proto::json::Json) -> bool {
     let members = body.members().unwrap_or_default();
     members.get("attributes").is_some_and(|attributes| attributes.contains(r#""stream":"stdout""#))

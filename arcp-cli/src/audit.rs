@@ -60,7 +60,7 @@ pub fn run(args: &Audit) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The store of a runtime of this user: no runtime tells others of its trail.
+/// The store of a runtime of this user: no message of the protocol gives the audit trail.
 fn of_runtime(args: &Audit) -> Result<PathBuf, Failure> {
     let chosen = Chosen::of(&args.place)?;
     let runtime = State::of_user().and_then(|state| Runtime::at(&state, &chosen.target));
@@ -87,14 +87,14 @@ fn row(entry: &AuditEntry) -> Row {
     Row { id, cells: cells.iter().map(Cell::from).collect(), json: json(entry) }
 }
 
-/// To whom something was given, or from whom it was taken, for a person.
+/// The principal or runtime to which something was given, or from which it was taken, as text.
 fn concerned(entry: &AuditEntry) -> Option<String> {
     let how = if entry.taken.is_some() { "from" } else { "to" };
     let runtime = entry.runtime.as_ref().map(|runtime| format!("to the runtime {runtime}"));
     entry.to.as_ref().map(|to| format!("{how} {to}")).or(runtime)
 }
 
-/// Whoever is not known, for a person.
+/// The text for an entry without a known principal.
 fn nobody(entry: &AuditEntry) -> String {
     match (entry.from, entry.act) {
         (Some(from), _) => format!("({from})"),

@@ -1,4 +1,4 @@
-//! `arcp serve --background`: a runtime that goes on without its terminal.
+//! `arcp serve --background`: a runtime that keeps running without its terminal.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -15,16 +15,14 @@ use crate::places;
 use crate::runtimes::Runtime;
 use crate::state::State;
 
-/// Tells the runtime itself that it has to leave the terminal.
+/// The internal option that tells the started runtime to leave the terminal.
 const DETACHED: &str = "--detached";
-/// A log of so many bytes is put aside at the next start, in the place of the one
-/// before.
+/// A log of at least this many bytes is renamed at the next start; it replaces the one renamed before.
 const LOG_BYTES: u64 = 10 << 20;
-/// Between two looks whether it serves.
+/// The time between two looks whether the runtime serves.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Starts this program once more, without a terminal, and waits until it serves
-/// or has ended.
+/// Starts this program again without a terminal, and waits until it serves or has exited.
 pub fn start(args: &Serve) -> Result<Exit, Failure> {
     let unusable = |why: &dyn std::fmt::Display| {
         Failure::new(Exit::Failed, format!("no place for a log: {why}; serve without --background"))
@@ -55,17 +53,17 @@ pub fn start(args: &Serve) -> Result<Exit, Failure> {
     }
 }
 
-/// Leaves the terminal: its end is not ours.
+/// Leaves the terminal, so that the runtime survives its end.
 pub fn leave_terminal() -> Result<(), Failure> {
     rustix::process::setsid().map(drop).map_err(|error| Failure::from(io::Error::from(error)))
 }
 
-/// A file for each place; ports that are picked share one.
+/// Opens the log: one file for each place. Runtimes whose port is picked by the system share one.
 fn open_log(state: &State, place: Option<String>) -> io::Result<(File, PathBuf)> {
     let folder = state.folder().join("logs");
     DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     let path = folder.join(place.map_or("serve.log".to_string(), |place| format!("serve-{place}.log")));
-    // The program that writes to it, if one still does, goes on in the old one.
+    // A program that still writes to this file continues in the renamed one.
     if fs::metadata(&path).is_ok_and(|about| about.len() >= LOG_BYTES) {
         fs::rename(&path, path.with_extension("old.log"))?;
     }
@@ -73,7 +71,7 @@ fn open_log(state: &State, place: Option<String>) -> io::Result<(File, PathBuf)>
     Ok((log, path))
 }
 
-/// `None` if it has ended instead.
+/// Waits until the child serves. `None` if it has exited.
 fn wait_until_it_serves(state: &State, child: &mut Child) -> io::Result<Option<Runtime>> {
     loop {
         if let Some(runtime) = Runtime::all(state).into_iter().find(|runtime| runtime.pid == child.id()) {
@@ -86,7 +84,7 @@ fn wait_until_it_serves(state: &State, child: &mut Child) -> io::Result<Option<R
     }
 }
 
-/// What it said.
+/// What the child wrote to the log since its start.
 fn why(log: &Path, begin: u64) -> String {
     let mut said = String::new();
     let read = File::open(log).and_then(|mut log| {
@@ -100,7 +98,7 @@ fn why(log: &Path, begin: u64) -> String {
     said.to_string()
 }
 
-/// Where the log of a runtime in the background is, if it is one.
+/// The log file of a runtime, if it runs in the background.
 pub fn log_of(runtime: &Runtime) -> Option<PathBuf> {
     let log = fs::read_link(format!("/proc/{}/fd/2", runtime.pid)).ok()?;
     log.extension().is_some_and(|extension| extension == "log").then_some(log)

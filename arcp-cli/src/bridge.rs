@@ -1,5 +1,5 @@
-//! Sessions of the blocking client over what only tokio's adapter speaks: HTTP/2 and
-//! QUIC. A thread of its own carries the bytes of each connection.
+//! Sessions of the blocking client over transports that only the tokio adapter has: HTTP/2 and QUIC. Each connection
+//! has a thread that carries its bytes.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -15,15 +15,15 @@ use tokio::io::{AsyncWriteExt as _, copy, split};
 
 use crate::adapter;
 
-/// How long a runtime may take to hear a goodbye.
+/// How long to wait for the last answers of a runtime after the client has closed.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Between two looks whether the last bytes have gone.
+/// The time between two looks whether all carriers have finished.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Those that carry something, or did a moment ago.
+/// The threads that carry a connection, and some that have finished.
 static CARRIERS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// Opens a session, over whatever the target speaks.
+/// Opens a session over the transport of the target.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub fn connect(target: &Target, security: &Security, config: ClientConfig) -> Re
     }
 }
 
-/// Waits until what was written last has gone, for so long at most.
+/// Waits until the last bytes of all connections were sent, at most for `patience`.
 pub fn flush(patience: Duration) {
     let until = Instant::now() + patience;
     let carriers = std::mem::take(&mut *CARRIERS.lock().unwrap_or_else(PoisonError::into_inner));
@@ -55,13 +55,13 @@ fn open(target: &Target, security: &Security, timeout: Duration) -> io::Result<U
     let (target, security, (told, opened)) = (target.clone(), security.clone(), sync_channel(1));
     let carry = move || {
         if let Err(error) = carry(&target, &security, timeout, far, &told) {
-            // Who has heard that it is open finds its end.
+            // If the caller has already been told that the connection is open, it sees the end of the stream instead.
             let _ = told.try_send(Err(error));
         }
     };
     let carrier = std::thread::Builder::new().name("arcp-bridge".to_string()).spawn(carry)?;
     let mut carriers = CARRIERS.lock().unwrap_or_else(PoisonError::into_inner);
-    // One that connects again and again would keep them all.
+    // Finished threads are dropped here: a client that reconnects often would collect them.
     carriers.retain(|carrier| !carrier.is_finished());
     carriers.push(carrier);
     drop(carriers);
@@ -84,7 +84,7 @@ fn carry(
             let _ = copy(&mut from_runtime, &mut to_client).await;
             to_client.shutdown().await
         });
-        // Whatever becomes of the answers: a client that leaves has said so last.
+        // The connection ends once the client has sent its last bytes, whether or not answers still come.
         let _ = copy(&mut from_client, &mut to_runtime).await;
         let _ = to_runtime.shutdown().await;
         let _ = tokio::time::timeout(GOODBYE, answers).await;

@@ -1,23 +1,22 @@
-//! The trace that this command is part of, as
-//! [W3C](https://www.w3.org/TR/trace-context/) has it: who starts it says so in
-//! `TRACEPARENT`, and so does a runtime to the programs that it starts.
+//! The trace that this command is part of ([W3C trace context](https://www.w3.org/TR/trace-context/)). The program
+//! that starts the command passes it in `TRACEPARENT`, as a runtime does for the programs that it starts.
 
 use arcp_blocking::Client;
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::request::{Invocation, Submit};
 
-/// What stands in `TRACEPARENT`.
+/// The value of `TRACEPARENT`.
 pub struct Caller {
     whole: String,
 }
 
 impl Caller {
-    /// Whoever has started this command, if there is a trace.
+    /// The trace in the environment of this command, if there is one.
     pub fn of_environment() -> Option<Caller> {
         Caller::read(&std::env::var("TRACEPARENT").ok()?)
     }
 
-    /// What is not as it should be is no trace, as W3C says.
+    /// Parses a value. An invalid one is ignored, as W3C asks.
     fn read(text: &str) -> Option<Caller> {
         let parts: Vec<&str> = text.trim().split('-').collect();
         let is_hex = |part: &str| part.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
@@ -30,8 +29,7 @@ impl Caller {
         (sound && version != "ff").then(|| Caller { whole: text.trim().to_string() })
     }
 
-    /// Has a job go on with the trace, in the words of its runtime: others than ours take
-    /// the trace alone.
+    /// Makes a job part of the trace. Runtimes other than ours take only the trace id.
     pub fn continued(&self, client: &Client, submit: &mut Submit, invocation: &mut Invocation) {
         let part = |at| self.whole.split('-').nth(at).map(str::to_string);
         let takes_whole = client.open().is_none() && client.welcome().features.has(Feature::ListDetails);

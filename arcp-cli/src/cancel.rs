@@ -20,11 +20,10 @@ use crate::state::{State, Submission};
 use crate::submit::{in_open, request};
 use crate::watch::from_now;
 
-/// How the id of a stream begins.
+/// The prefix of the ids of streams.
 const OF_STREAM: &str = "str_";
 
-/// Cancels jobs, or streams of jobs that go on. Nothing is cancelled before all of them are
-/// known.
+/// Cancels jobs, or streams of running jobs. Nothing is cancelled until all of them were found.
 pub fn run(args: args::Cancel) -> Result<Exit, Failure> {
     let chosen = Chosen::of(&args.place)?;
     match args.jobs.iter().filter(|id| id.starts_with(OF_STREAM)).count() {
@@ -64,7 +63,7 @@ fn end(mut failures: Vec<Failure>, of: &str) -> Result<Exit, Failure> {
     }
 }
 
-/// Ends streams; their jobs go on.
+/// Cancels streams; their jobs continue.
 fn cancel_streams(args: &args::Cancel, chosen: &Chosen) -> Result<Exit, Failure> {
     if args.dry_run || args.deadline.is_some() {
         return Err(Failure::usage("streams end at once: without --dry-run and --deadline"));
@@ -91,7 +90,7 @@ fn cancel_streams(args: &args::Cancel, chosen: &Chosen) -> Result<Exit, Failure>
 
 fn named(args: &args::Cancel, client: &Client) -> Result<Vec<WireId>, Failure> {
     let mut jobs = Vec::new();
-    // One alone is known, or nothing is cancelled anyway.
+    // A single id needs no listing: if it cannot be found, nothing is cancelled anyway.
     let listed = args.jobs.len() > 1 && client.welcome().features.has(Feature::ListJobs);
     for named in &args.jobs {
         let job = if listed { summary(client, named)?.job } else { find(client, named)? };
@@ -102,7 +101,7 @@ fn named(args: &args::Cancel, client: &Client) -> Result<Vec<WireId>, Failure> {
     Ok(jobs)
 }
 
-/// Those that are not over.
+/// The unfinished jobs that the filter matches.
 fn filtered(args: &args::Cancel, client: &Client) -> Result<Vec<WireId>, Failure> {
     let query = filter::query(&args.filter).map_err(|why| Failure::usage(format!("--filter: {why}")))?;
     let jobs = all(client, query)?;
@@ -117,8 +116,8 @@ fn dry_run(jobs: &[WireId], client: &Client) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Cancels a job: at once where the runtime lets every session of a principal do
-/// so, else with the right of the session that submitted it.
+/// Cancels a job: directly if the runtime lets every session of a principal do so, otherwise with the right of the
+/// session that submitted it.
 fn cancel(args: &args::Cancel, chosen: &Chosen, client: &Client, job: &WireId) -> Result<(), Failure> {
     let state = State::of_user().filter(|_| !args.operator);
     let kept = state.as_ref().and_then(|state| state.submission(job.as_str()));
@@ -135,8 +134,8 @@ fn cancel(args: &args::Cancel, chosen: &Chosen, client: &Client, job: &WireId) -
     }
 }
 
-/// The right of the session that submitted comes with its key: submitting again
-/// attaches this session to the job, and evicts nobody who follows it.
+/// Gets the right of the submitting session by submitting again with its key. That attaches this session to the job,
+/// and does not disturb others that follow it.
 fn cancel_as_submitter(
     args: &args::Cancel,
     chosen: &Chosen,
@@ -147,7 +146,7 @@ fn cancel_as_submitter(
     let client = chosen.connect_as(&kept)?;
     let stop = || stop(&client, job, args);
     if kept.session.take_if(|left| left.family == args.place.family).is_some() {
-        // Its token holds once, and this client closes it.
+        // The resume token is valid once, and this client closes the session: keep the submission without it.
         let _ = state.put_submission(job.as_str(), &kept);
     }
     if client.welcome().resumed {
@@ -157,7 +156,7 @@ fn cancel_as_submitter(
         }
     }
     let agent = AgentRef::parse(&kept.agent).map_err(|e| Failure::usage(e.to_string()))?;
-    // A runtime that has forgotten the job must not run it once more.
+    // A runtime that has forgotten the job must not run it again: check that the job exists.
     drop(client.watch(from_now(job.clone())).map_err(|e| unknown(e, job.as_str()))?);
     let again = request(agent, kept.input, kept.key, kept.max_runtime, kept.authority);
     let attached = client.submit(Submit { parent: kept.parent, ..again })?;
@@ -181,7 +180,7 @@ fn stop(client: &Client, job: &WireId, args: &args::Cancel) -> Result<(), Failur
     })
 }
 
-/// Who may cancel a job that may only be seen.
+/// Adds to a refusal who may cancel a job that this principal can only see.
 fn not_ours(failure: Failure, job: &WireId) -> Failure {
     if failure.exit != Exit::Permission {
         return failure;

@@ -95,7 +95,7 @@ fn label(text: &str) -> Result<String, String> {
     fits.then(|| text.to_string()).ok_or_else(|| format!("a label has 1 to {LONGEST_LABEL} bytes"))
 }
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub fn run(asked: Checkpoint) -> Result<Exit, Failure> {
     match asked {
         Checkpoint::List(args) => list(&args),
@@ -158,7 +158,7 @@ fn row(checkpoint: &CheckpointRef) -> Row {
     Row { cells, id, json: json.done() }
 }
 
-/// A refusal names what it is about, and what to do.
+/// The failure for a refusal: it names the job or checkpoint, and what to do.
 fn refused(error: ClientError, about: &str) -> Failure {
     let ClientError::Refused(refusal) = &error else {
         return error.into();

@@ -17,7 +17,7 @@ pub struct Completions {
     pub shell: Shell,
 }
 
-/// Prints what the shell reads.
+/// Prints the completion script of the shell.
 pub fn run(args: &Completions) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     generate(args.shell, &mut args::command(), "arcp", &mut script);

@@ -1,9 +1,8 @@
 //! The configuration file of `arcp serve`: TOML, whose keys are the long options.
 //!
-//! A flag goes before a variable of the environment, that before the file, and that
-//! before the default. What the file says, and neither a flag nor a variable does, is
-//! added to the command line: so an option means the same wherever it is given, and what
-//! needs or excludes another one is checked once for all of them.
+//! A flag has priority over an environment variable, the variable over the file, and the file over the default. What
+//! the file sets, and neither a flag nor a variable does, is added to the command line. So an option means the same
+//! wherever it is given, and requirements and conflicts between options are checked once for all sources.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,28 +15,28 @@ use toml::de::{DeTable, DeValue};
 
 use crate::exit::Failure;
 
-/// Where to listen: nobody does where `--stdio` is given.
+/// The option for places to listen at; unused with `--stdio`.
 const LISTEN: &str = "listen";
-/// How options begin that say how TLS is spoken there.
+/// The prefix of options for TLS at those places.
 const TLS: &str = "tls-";
 
-/// Options that are about one start of the program: a file cannot give them.
+/// Options that concern one start of the program: a file cannot set them.
 const OF_A_START: [&str; 6] = ["config", "check", "background", "detached", "help", "stdio"];
 
-/// The arguments with what the configuration file adds, if they name one, and what reads
-/// them.
+/// Adds what the configuration file sets, if the arguments name one. Returns the command that parses the arguments, and
+/// the arguments.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or says what no option does: with the line and the key.
+/// If the file cannot be read, or sets an unknown option: the message has the line and the key.
 pub fn added_to(command: Command, given: Vec<OsString>) -> Result<(Command, Vec<OsString>), Failure> {
-    // What is wrong with the command line itself is said once all of it is there.
+    // Errors of the command line itself are reported once the arguments of the file are added.
     let matches = command.clone().ignore_errors(true).try_get_matches_from(&given);
     let Some(found) = matches.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) else {
         return Ok((command, given));
     };
     let command = match has_stdio(found) {
-        // The flag goes before a variable that it excludes, too.
+        // The flag has priority over a conflicting environment variable too.
         true => {
             command.mut_subcommand("serve", |serve| serve.mut_arg(LISTEN, |listen| listen.env(None::<&'static str>)))
         }
@@ -50,12 +49,12 @@ pub fn added_to(command: Command, given: Vec<OsString>) -> Result<(Command, Vec<
     Ok((command, all))
 }
 
-/// The arguments with what this file adds.
+/// The arguments with those of this file.
 fn with_file(serve: &Command, found: &ArgMatches, path: &Path, given: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let unusable = |why: &dyn std::fmt::Display| Failure::usage(format!("--config {}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
     let table = DeTable::parse(&text).map_err(|error| {
-        // With its text the error would show the line, and perhaps a secret in it.
+        // The error's own text would quote the line, and perhaps a secret in it.
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         Place { path, text: &text, at }.failure(&format!("not TOML: {}", error.message()))
     })?;
@@ -74,7 +73,7 @@ fn with_file(serve: &Command, found: &ArgMatches, path: &Path, given: Vec<OsStri
     Ok(all)
 }
 
-/// Where in the file something stands.
+/// A position in the file.
 struct Place<'a> {
     path: &'a Path,
     text: &'a str,
@@ -104,7 +103,7 @@ fn option_of<'a>(serve: &'a Command, key: &str, place: &Place<'_>) -> Result<&'a
     })
 }
 
-/// What would be written on the command line.
+/// The arguments that mean the same on the command line.
 fn arguments(option: &Arg, value: &Spanned<DeValue<'_>>, place: &Place<'_>) -> Result<Vec<OsString>, Failure> {
     let key = option.get_long().unwrap_or_default();
     let of_text = |text: &str| OsString::from(format!("--{key}={text}"));
@@ -153,14 +152,13 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Whether the option takes the value; what goes with which other option is checked
-/// later.
+/// Checks that the option takes the value. Conflicts with other options are checked later.
 fn check(serve: &Command, added: &[OsString], key: &str, place: &Place<'_>) -> Result<(), Failure> {
     let args = [OsString::from("serve")].into_iter().chain(added.iter().cloned());
     match serve.clone().try_get_matches_from(args) {
         Err(error) if [ErrorKind::ValueValidation, ErrorKind::InvalidValue].contains(&error.kind()) => {
             let said = match error.get(ContextKind::InvalidValue) {
-                // An address may have a password in it.
+                // A URL may contain a password.
                 Some(ContextValue::String(value)) if value.contains("://") => error.to_string().replace(value, "..."),
                 Some(_) | None => error.to_string(),
             };
@@ -176,14 +174,13 @@ fn is_given(found: &ArgMatches, option: &Arg) -> bool {
     matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
-/// Whether the option is about places to listen at, and the command line says that there
-/// is none.
+/// Whether the option is about places to listen at, while the command line says `--stdio`.
 fn is_excluded(found: &ArgMatches, option: &Arg) -> bool {
     let is_of_places = |name: &str| name == LISTEN || name.starts_with(TLS);
     has_stdio(found) && option.get_long().is_some_and(is_of_places)
 }
 
-/// Whether the command line has `--stdio`; of one that is mistaken not all is known.
+/// Whether the command line has `--stdio`. Of an invalid command line, not everything is parsed.
 fn has_stdio(found: &ArgMatches) -> bool {
     found.get_one::<bool>("stdio") == Some(&true)
 }

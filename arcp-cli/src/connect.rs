@@ -1,4 +1,4 @@
-//! Which runtime a command is for, and a session with it.
+//! Chooses the runtime that a command is for, and opens a session with it.
 
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
@@ -19,19 +19,19 @@ use crate::login;
 use crate::runtimes::Runtime;
 use crate::state::{KNOWN_RUNTIMES, State, Submission};
 
-/// How our client begins what it says of a session that may be let in later.
+/// How our client begins the message for a session that the runtime refuses only for the moment.
 const REFUSED_FOR_NOW: &str = "the session was refused for now: ";
-/// How long a runtime that is perhaps just starting is waited for.
+/// How long to wait for a runtime that may be starting.
 const STARTING: Duration = Duration::from_secs(2);
-/// How long it may take to see whether somebody listens.
+/// How long to try to connect, to see whether somebody listens.
 const LOOKING: Duration = Duration::from_secs(5);
-/// Between two looks for one.
+/// The time between two looks for a runtime.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A runtime, and what to say to it.
+/// A runtime, and how to connect to it.
 #[derive(Debug)]
 pub struct Chosen {
-    /// Where it is.
+    /// Where the runtime is.
     pub target: Target,
     token: Option<String>,
     /// Whether the token is that of a login.
@@ -42,12 +42,12 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// The runtime that was named, or else the one that was started here last.
+    /// The named runtime, or else the one that was started last on this machine.
     pub fn of(place: &Where) -> Result<Chosen, Failure> {
         Chosen::among(place, newest)
     }
 
-    /// The same; one that is being started is waited for.
+    /// As [`Chosen::of`], but waits for a runtime that is starting.
     pub fn of_starting(place: &Where) -> Result<Chosen, Failure> {
         Chosen::among(place, || {
             let asked = Instant::now();
@@ -69,7 +69,7 @@ impl Chosen {
         let trust = own.or_else(|| place.ca.clone().map(Trust::Authorities)).unwrap_or_default();
         let identity = place.cert.clone().zip(place.cert_key.clone());
         let identity = identity.map(|(certificates, key)| Identity { certificates, key });
-        // Who names a certificate wants to be known by that.
+        // A client certificate identifies the client: the token of a known runtime is not used then.
         let known = known.filter(|_| identity.is_none());
         let unnamed = place.token.is_none() && identity.is_none();
         let login = unnamed.then(State::of_user).flatten().map(|state| login::access_token(&state, &target));
@@ -81,35 +81,35 @@ impl Chosen {
         Ok(Chosen { target, token, logged_in, security, family: place.family, give_up_after: place.give_up_after })
     }
 
-    /// This one, if its token is known.
+    /// The given runtime, if its token is known.
     pub fn of_runtime(runtime: &Runtime) -> Option<Chosen> {
         let target = target_of(runtime)?;
-        // Over a Unix socket it knows its own user without one.
+        // Over a Unix socket, the runtime recognises its own user without a token.
         let token = runtime.token.clone().map(Some).or_else(|| matches!(target, Target::Unix(_)).then_some(None))?;
         let security = Security { trust: trust_of(runtime), insecure: true, ..Security::default() };
         Some(Chosen { target, token, logged_in: false, security, family: Family::default(), give_up_after: STARTING })
     }
 
-    /// Whether a job that is submitted there can be watched by a later command.
+    /// Checks that a later command can reach a job that is submitted there.
     pub fn can_be_left(&self) -> Result<(), &'static str> {
         match self.target {
             Target::Program(_) => Err("the runtime of an exec: URL ends with this command, and the job with it: stay"),
             Target::WebSocket { .. } | Target::Http2 { .. } | Target::Quic { .. } if self.token.is_none() => {
                 Err("nobody could ever watch a job that was submitted without a token: give --token, or set ARCP_TOKEN")
             }
-            // A user is who it is the next time too.
+            // Here the same user is the same principal in a later command.
             Target::WebSocket { .. } | Target::Http2 { .. } | Target::Quic { .. } | Target::Unix(_) => Ok(()),
         }
     }
 
-    /// What it counts, as JSON, if whoever has the token may know.
+    /// The counts of the runtime as JSON, if the principal of the token may read them.
     pub fn stats(&self, patience: Duration) -> Option<String> {
         let token = Secret::new(self.token.clone()?);
         arcp_blocking::client::stats(&self.counts_at()?, &self.security, token, patience).ok()?
     }
 
-    /// Where it says what it counts: at a place with pages, another one of its own if this
-    /// has none.
+    /// Where the runtime serves its counts: this target if it serves HTTP, otherwise another target of the same
+    /// runtime that does.
     fn counts_at(&self) -> Option<Target> {
         let has_pages = |target: &Target| matches!(target, Target::WebSocket { .. });
         if has_pages(&self.target) {
@@ -119,7 +119,7 @@ impl Chosen {
         own.places().into_iter().filter_map(|url| url.parse().ok()).find(has_pages)
     }
 
-    /// By which it is known.
+    /// The URL of the runtime.
     pub fn url(&self) -> String {
         self.target.to_string()
     }
@@ -129,12 +129,12 @@ impl Chosen {
         self.open(None, self.patience())
     }
 
-    /// The same, and is told what agents are and which inputs they take.
+    /// Opens a session that is told the details of agents and the inputs that they take.
     pub fn connect_for_agents(&self) -> Result<Client, Failure> {
         self.open_with(None, self.patience(), |features| features.with(Feature::AgentDetails))
     }
 
-    /// The same, and hands jobs over, or takes them.
+    /// Opens a session that can hand jobs over, or take them.
     pub fn connect_for_handoff(&self) -> Result<Client, Failure> {
         let client = self.open_with(None, self.patience(), |features| features.with(Feature::AgentHandoff))?;
         if client.welcome().features.has(Feature::AgentHandoff) {
@@ -143,18 +143,17 @@ impl Chosen {
         Err(Failure::new(Exit::Failed, format!("{} hands no jobs over: it has no word for it", self.url())))
     }
 
-    /// The same, and is told the credentials of jobs that are submitted.
+    /// Opens a session that is sent the credentials of the jobs that it submits.
     pub fn connect_for_credentials(&self) -> Result<Client, Failure> {
         self.open_with(None, self.patience(), |features| features.with(Feature::ProvisionedCredentials))
     }
 
-    /// The same, given up after this time.
+    /// Opens a session; gives up after this time.
     pub fn connect_within(&self, patience: Duration) -> Result<Client, Failure> {
         self.open(None, patience)
     }
 
-    /// Goes on with the session of a submission, if it was left open in this
-    /// family.
+    /// Resumes the session of a submission if it was left open in this family, otherwise opens a new one.
     pub fn connect_as(&self, submission: &Submission) -> Result<Client, Failure> {
         let left = submission.session.as_ref().filter(|left| left.family == self.family);
         self.open(left.map(|left| left.claim()), self.patience())
@@ -188,7 +187,8 @@ impl Chosen {
         Ok(client)
     }
 
-    /// Whoever has TLS of its own in between shows another key than the runtime says.
+    /// Checks the certificate against the fingerprint in the welcome: they differ if somebody in between terminates
+    /// TLS.
     fn check_fingerprint(&self, said: Option<&str>) -> Result<(), Failure> {
         let name = KnownRuntimes::name_of(&self.target);
         let known = self.security.known_runtimes.as_deref().map(KnownRuntimes::at).zip(name);
@@ -207,8 +207,7 @@ impl Chosen {
         }
     }
 
-    /// A runtime that was never there is not waited for as long as one that was
-    /// lost.
+    /// How long to try. A runtime that was never there is not waited for as long as one that was lost.
     fn patience(&self) -> Duration {
         if is_there(&self.target) { self.give_up_after } else { STARTING }
     }
@@ -217,7 +216,7 @@ impl Chosen {
         if let ClientError::Ended(SessionEnd::Lost(why)) = &error {
             let url = self.url();
             let why = why.strip_prefix(&format!("{url}: ")).unwrap_or(why);
-            // Somebody answers whose bound is reached: another runtime would be no help.
+            // The runtime answers, but a bound is reached there: naming another runtime would not help.
             let message = match why.strip_prefix(REFUSED_FOR_NOW) {
                 Some(why) => format!("{url} takes no session from you now: {why}"),
                 None => {
@@ -228,7 +227,7 @@ impl Chosen {
         }
         let mend = match &error {
             ClientError::Cleartext(_) => "; --insecure sends it all the same",
-            // Whoever is trusted is not the question.
+            // Another authority would not help: the key of a known runtime has changed.
             ClientError::Untrusted(why) if why.contains(KNOWN_RUNTIMES) => "",
             ClientError::Untrusted(_) => "; --ca FILE trusts the authority, or the certificate, in that file",
             ClientError::Config(_)
@@ -252,12 +251,12 @@ impl Chosen {
     }
 }
 
-/// The runtime that is named, or else the one that was started here last.
+/// The named runtime, or else the one that was started last on this machine.
 pub fn target(named: Option<&Target>) -> Result<Target, Failure> {
     named.map_or_else(|| found(newest()).map(|(target, _)| target), |named| Ok(named.clone()))
 }
 
-/// Where one is that was looked for.
+/// The target of the runtime that was found.
 fn found(newest: Option<Runtime>) -> Result<(Target, Runtime), Failure> {
     let unknown = "no runtime is known: start one with `arcp serve --samples`, or give --url";
     let found = newest.and_then(|found| Some((target_of(&found)?, found)));
@@ -268,7 +267,7 @@ fn newest() -> Option<Runtime> {
     Runtime::all(&State::of_user()?).into_iter().next()
 }
 
-/// One that listens everywhere is reached here.
+/// The target of a runtime. One that listens on all addresses is reached on this machine's own.
 fn target_of(runtime: &Runtime) -> Option<Target> {
     let target: Target = runtime.url.parse().ok()?;
     Some(match target.address() {
@@ -278,7 +277,7 @@ fn target_of(runtime: &Runtime) -> Option<Target> {
     })
 }
 
-/// One of this user's own is known by the file of its certificate.
+/// A runtime of this user is verified by the file of its certificate.
 fn trust_of(runtime: &Runtime) -> Trust {
     runtime.certificate.clone().map_or(Trust::System, Trust::Certificate)
 }
@@ -290,7 +289,7 @@ fn is_there(target: &Target) -> bool {
             addresses.is_ok_and(|mut all| all.any(|a| TcpStream::connect_timeout(&a, LOOKING).is_ok()))
         }
         Target::Unix(path) => unix::connect(path, LOOKING).is_ok(),
-        // Nothing answers before a handshake.
+        // These can be probed only by a handshake or a start.
         Target::Quic { .. } | Target::Program(_) => true,
     }
 }

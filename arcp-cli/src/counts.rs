@@ -1,4 +1,4 @@
-//! What a runtime counts, for its operators and auditors.
+//! The counts of a runtime, for its operators and auditors.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use crate::connect::Chosen;
 /// How long a runtime may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// How much there is of what `arcp top` shows.
+/// The counts that `arcp top` shows.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Counts {
     /// Connections, with or without a session.
     pub connections: u64,
     /// Sessions, attached or resumable.
     pub sessions: u64,
-    /// Jobs that are not over.
+    /// Jobs that have not ended.
     pub unfinished_jobs: u64,
-    /// Jobs in line for a slot.
+    /// Jobs that wait for a slot.
     pub waiting_jobs: u64,
     /// Agents that hold a slot.
     pub running_agents: u64,
-    /// Events that jobs have had since the start.
+    /// Events of all jobs since the start of the runtime.
     pub events: u64,
-    /// Bytes of events that attached sessions are behind.
+    /// Bytes of events that attached sessions were not sent yet.
     pub unsent_bytes: u64,
     /// Bytes of records that are not durable yet.
     pub undurable_bytes: u64,
@@ -33,8 +33,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Asks for them. `None` if whoever has this token may not know, or the
-    /// runtime does not say.
+    /// Reads the counts. `None` if the principal of the token may not read them, or the runtime does not serve them.
     pub fn of(chosen: &Chosen) -> Option<Counts> {
         serde_json::from_str(&chosen.stats(ANSWER)?).ok()
     }

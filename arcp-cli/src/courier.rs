@@ -1,4 +1,4 @@
-//! To which other runtimes `arcp serve` hands jobs over, and how they are asked.
+//! The other runtimes to which `arcp serve` hands jobs over, and the requests to them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ use clap::Args;
 use crate::exit::Failure;
 use crate::values::{self, OfRuntime};
 
-/// How long a receiver has to let this runtime in.
+/// How long a receiving runtime may take to open a session.
 const OPEN: Duration = Duration::from_secs(8);
-/// How long one is looked for that is perhaps just starting.
+/// How long to look for a receiving runtime that may be starting.
 const LOOKED_FOR: Duration = Duration::from_secs(2);
-/// How long it has to answer, once it is asked.
+/// How long a receiving runtime may take to answer the request.
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// Other runtimes that take jobs.
@@ -58,15 +58,15 @@ struct Known {
     security: Security,
 }
 
-/// Asks them.
+/// Sends handoff requests to them.
 #[derive(Debug)]
 struct Messenger(BTreeMap<String, Known>);
 
-/// Those that are named, checked as far as that goes without asking them.
+/// The named runtimes, checked as far as that is possible without a connection.
 pub struct Receivers(BTreeMap<String, (Receiver, Known)>);
 
 impl Receivers {
-    /// As they are named on the command line.
+    /// The runtimes that are named on the command line.
     pub fn of(args: &HandingOver) -> Result<Receivers, Failure> {
         let HandingOver { receivers, tokens, fingerprints, handoff_ca } = args;
         let names = |of: &[&str], option: &str| match of
@@ -105,13 +105,13 @@ impl Receivers {
         Ok(Receivers(all))
     }
 
-    /// What the runtime is told of them.
+    /// Tells the core their names and what it has to know of each.
     pub fn configure(&self, config: &mut Config) {
         let receivers = self.0.iter().map(|(name, (receiver, _))| (name.clone(), receiver.clone()));
         config.authority.handoff.receivers = receivers.collect();
     }
 
-    /// Has them asked.
+    /// A host that can send requests to them.
     pub fn with(self, host: Host) -> Host {
         if self.0.is_empty() {
             return host;
@@ -121,7 +121,7 @@ impl Receivers {
     }
 }
 
-/// The token of a file, which is read each time: it may have been changed.
+/// The token in a file. It is read each time, because it may have been replaced.
 fn credential(file: &Path) -> Result<Credential, String> {
     let token = read_master_key(file).map_err(|error| error.to_string())?;
     match token.expose().is_empty() {
@@ -167,7 +167,7 @@ impl Courier for Messenger {
     }
 }
 
-/// Why no session was opened: nothing of the job was sent.
+/// The answer for a session that could not be opened: nothing of the job was sent.
 fn unopened(error: ClientError) -> HandoffAnswer {
     let message = error.to_string();
     let code = match error {

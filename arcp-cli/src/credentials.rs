@@ -1,4 +1,4 @@
-//! Who may come in to `arcp serve`, and by which credentials.
+//! The credentials with which clients can open sessions at `arcp serve`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,32 +17,32 @@ use crate::exit::Failure;
 use crate::places;
 use crate::serve::LOCAL;
 
-/// Every credential that counts.
+/// Every accepted credential.
 #[derive(Debug)]
 pub struct Credentials {
-    /// Those of the command line, or the one that was made.
+    /// The tokens of the command line, or the generated one.
     tokens: BearerTokens,
     file: Option<TokenFile>,
     jwt: Option<SignedJwt>,
     delegation: Option<DelegationTokens>,
     oauth2: Option<OAuth2>,
-    /// Whose the tokens are.
+    /// The principals of the tokens.
     holders: BTreeSet<Principal>,
-    /// Whose JWTs and access tokens are accepted.
+    /// The issuers whose JWTs and access tokens are accepted.
     issuers: BTreeSet<Issuer>,
-    /// Whether anybody may come in by a certificate.
+    /// Whether client certificates are accepted.
     certified: bool,
 }
 
 impl Credentials {
-    /// Those that an operator has named.
+    /// The credentials that the operator configured.
     pub fn of(args: &Serve) -> Result<Credentials, Failure> {
         let (tokens, mut holders) = given(args)?;
         let file = args.access.token_file.as_deref().map(TokenFile::open).transpose().map_err(|error| {
             Failure::usage(format!("--tokens: {error} (`arcp token add NAME --tokens FILE` makes such a file)"))
         })?;
         holders.extend(file.iter().flat_map(TokenFile::entries).map(|entry| entry.principal));
-        // Clap has seen to it that there is one where it is needed.
+        // Clap requires an audience for the options that need one.
         let audience = args.access.audience.as_deref().unwrap_or_default();
         if audience.is_empty() && args.access.audience.is_some() {
             return Err(Failure::usage("--audience: it is empty: name this runtime, by its URL perhaps"));
@@ -63,19 +63,19 @@ impl Credentials {
         Ok(Credentials { tokens, file, jwt, delegation, oauth2, holders, issuers, certified })
     }
 
-    /// Whether nobody could come in by one.
+    /// Whether no credential is accepted.
     pub fn is_empty(&self) -> bool {
         let Credentials { tokens, file, jwt, delegation, oauth2, certified, .. } = self;
         let is_signed = jwt.is_some() || delegation.is_some();
         tokens.is_empty() && file.is_none() && !is_signed && oauth2.is_none() && !certified
     }
 
-    /// One more token.
+    /// Adds a token.
     pub fn add(&mut self, token: &str, principal: Principal) {
         self.tokens.add(&Secret::new(token.to_string()), principal);
     }
 
-    /// The principals of these names, which must be of somebody who can come in.
+    /// The principals of these names; each must be one that some credential can give.
     pub fn known(&self, option: &str, names: &[String]) -> Result<BTreeSet<Principal>, Failure> {
         let named = names.iter().map(|name| {
             let can_come_in = |principal: &Principal| {
@@ -92,7 +92,7 @@ impl Credentials {
         named.collect()
     }
 
-    /// A host that takes them.
+    /// A host that accepts these credentials.
     pub fn judge(self, mut host: Host) -> Host {
         let Credentials { tokens, file, jwt, delegation, oauth2, holders: _, issuers: _, certified: _ } = self;
         let mut judges = Authenticators::default().with(tokens);
@@ -107,7 +107,7 @@ impl Credentials {
         if let Some(delegation) = delegation {
             judges = judges.with(delegation);
         }
-        // Last: what is known here is sent to no provider.
+        // The provider comes last: it is not sent what is known here.
         if let Some(oauth2) = oauth2 {
             host = host.with_credentials_from(oauth2.clone());
             judges = judges.with(oauth2);
@@ -116,7 +116,7 @@ impl Credentials {
     }
 }
 
-/// Who believes the JWTs of an issuer, by the keys of a file or at an address.
+/// The authenticator for JWTs of an issuer, with the keys of a file or of a URL.
 fn signed(args: &Serve, issuer: &Issuer, audience: &str) -> Option<Result<SignedJwt, CredentialFileError>> {
     let issuer = issuer.clone();
     match (&args.access.jwt_keys, &args.access.jwt_jwks) {
@@ -126,13 +126,13 @@ fn signed(args: &Serve, issuer: &Issuer, audience: &str) -> Option<Result<Signed
     }
 }
 
-/// Says what is careless about them.
+/// Warns about insecure use of the options.
 pub fn warn(args: &Serve) {
     let on_command_line = |arg: std::ffi::OsString| {
         let arg = arg.to_string_lossy().into_owned();
         ["--token", "--bearer"].iter().any(|option| arg.split('=').next() == Some(option))
     };
-    // Those of a configuration file are as secret as that is.
+    // Tokens in a configuration file are as secret as the file.
     let given = !args.access.tokens.is_empty() || args.access.bearer.is_some();
     if given && std::env::args_os().any(on_command_line) {
         log(format_args!(
@@ -142,11 +142,11 @@ pub fn warn(args: &Serve) {
     }
 }
 
-/// The tokens of the command line, and whose they are.
+/// The tokens of the command line, and their principals.
 fn given(args: &Serve) -> Result<(BearerTokens, BTreeSet<Principal>), Failure> {
     let mut tokens = BearerTokens::default();
     let given = args.access.tokens.iter().map(|pair| {
-        // Nobody's token is repeated on a terminal.
+        // The token itself is not repeated on the terminal.
         pair.rsplit_once('=').ok_or_else(|| Failure::usage("--token: expected TOKEN=NAME, such as abc123=me"))
     });
     let single = args.access.bearer.as_deref().zip(args.access.principal.as_deref()).map(Ok);

@@ -1,5 +1,4 @@
-//! `arcp token key`, `mint` and `inspect`: tokens that hand on a part of what
-//! somebody may do.
+//! `arcp token key`, `mint` and `inspect`: tokens that delegate a part of a principal's authority.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -76,7 +75,7 @@ pub fn key(args: &Key) -> Result<Exit, Failure> {
         false => failed(error.to_string()),
     })?;
     made.write_all(key.serialize_pem().as_bytes()).and_then(|()| made.sync_all()).map_err(|error| {
-        // Half a key is none.
+        // A partly written key is useless.
         let _ = fs::remove_file(&args.file);
         failed(error.to_string())
     })?;
@@ -110,11 +109,11 @@ pub fn mint(args: Mint) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Shows what a token says, and whether it counts.
+/// Shows the claims of a token, and whether it is valid.
 pub fn inspect(args: Inspect) -> Result<Exit, Failure> {
     let text = if args.token == "-" { io::read_to_string(io::stdin())? } else { args.token };
     let token = Secret::new(text.trim().to_string());
-    // What is no JWT is perhaps a token that counts: it is not repeated.
+    // Text that is no JWT may be another valid token: it is not repeated.
     let claims = unverified_claims(&token);
     let claims = claims.ok_or_else(|| Failure::usage("this is no JWT: expected three parts with `.` between them"))?;
     writeln!(io::stdout(), "{}", visible(claims.as_str()))?;

@@ -1,4 +1,4 @@
-//! Where the result of a job goes: to stdout or a file, also if it is an artifact.
+//! Delivers the result of a job to stdout or to a file, also if the result is an artifact.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -16,8 +16,8 @@ use crate::exit::{Exit, Failure};
 use crate::follow::visible_lines;
 use crate::times::local;
 
-/// Prints a result, or writes it to a file. Of an artifact a terminal shows what it is
-/// known by; anything else has its bytes.
+/// Prints a result, or writes it to a file. If the result is an artifact, a terminal shows its id; a pipe or a file
+/// gets its bytes.
 pub fn deliver(client: &Client, result: &ResultData, file: Option<&Path>) -> Result<(), Failure> {
     match (result, file) {
         (ResultData::Stored(stored), None) if io::stdout().is_terminal() => {
@@ -42,14 +42,13 @@ pub fn deliver(client: &Client, result: &ResultData, file: Option<&Path>) -> Res
         (ResultData::Inline(_) | ResultData::Streamed { .. } | ResultData::None | ResultData::Broken { .. }, None) => {
             print_result(result)?;
         }
-        // Whoever asks says that it is not whole.
+        // The caller reports that the result is incomplete.
         (ResultData::Broken { .. }, Some(_)) => {}
     }
     Ok(())
 }
 
-/// A result as people want it: a text as it is, anything else as JSON. On a
-/// terminal it steers nothing.
+/// Prints a result: a string as plain text, anything else as JSON. On a terminal, control characters are made visible.
 fn print_result(result: &ResultData) -> io::Result<()> {
     let out = io::stdout();
     let on_terminal = out.is_terminal();
@@ -64,18 +63,18 @@ fn write_result(out: &mut impl io::Write, result: &ResultData, on_terminal: bool
             writeln!(out, "{}", shown(text))?;
         }
         ResultData::Streamed { bytes, .. } if on_terminal => {
-            // What comes next begins on a line of its own.
+            // The next output begins on a line of its own.
             let end = if bytes.is_empty() || bytes.ends_with(b"\n") { "" } else { "\n" };
             write!(out, "{}{end}", visible_lines(&String::from_utf8_lossy(bytes)))?;
         }
         ResultData::Streamed { bytes, .. } => out.write_all(bytes)?,
-        // The bytes of an artifact are elsewhere.
+        // These have no bytes to print here.
         ResultData::Stored(_) | ResultData::None | ResultData::Broken { .. } => {}
     }
     out.flush()
 }
 
-/// What is shown of a result that is an artifact.
+/// The line that is shown for a result that is an artifact.
 pub fn line_of(stored: &ArtifactRef) -> String {
     let ArtifactRef { id, media_type, size, expires_at, .. } = stored;
     let line = format!(
@@ -99,16 +98,16 @@ fn lost(error: TransferError, stored: &ArtifactRef) -> Failure {
     failure(error)
 }
 
-/// Why a file was not fetched.
+/// Why an artifact was not written to a file.
 pub enum NotFetched {
-    /// The file cannot be used.
+    /// The file cannot be written.
     File(io::Error),
-    /// The artifact does not come.
+    /// The artifact cannot be fetched.
     Transfer(TransferError),
 }
 
 impl NotFetched {
-    /// How a command says so that was given the file by an option.
+    /// The failure for a command whose option `option` named the file.
     pub fn told(self, option: &str, file: &Path, of_transfer: impl FnOnce(TransferError) -> Failure) -> Failure {
         match self {
             NotFetched::File(error) => Failure::new(Exit::Failed, format!("{option} {}: {error}", file.display())),
@@ -117,8 +116,8 @@ impl NotFetched {
     }
 }
 
-/// Fetches an artifact to a file, which is replaced once all of it has come. Until then
-/// what has come stands beside it, in FILE.partial, and the next time goes on there.
+/// Fetches an artifact to a file, which is replaced once the artifact is complete. Until then its bytes are in
+/// FILE.partial, from which the next fetch continues.
 pub fn fetch_to(client: &Client, id: &WireId, file: &Path) -> Result<(), NotFetched> {
     let mut partial = file.to_path_buf().into_os_string();
     partial.push(".partial");
@@ -135,7 +134,7 @@ pub fn fetch_to(client: &Client, id: &WireId, file: &Path) -> Result<(), NotFetc
     into.sync_all().and_then(|()| fs::rename(&partial, file)).map_err(NotFetched::File)
 }
 
-/// What is said of bytes that did not come to where they were to go.
+/// The failure for an artifact that could not be transferred.
 pub fn failure(error: TransferError) -> Failure {
     match error {
         TransferError::Client(error) => error.into(),

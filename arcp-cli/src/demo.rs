@@ -1,4 +1,4 @@
-//! `arcp demo`: the main job in one command.
+//! `arcp demo`: the main features in one command.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -23,15 +23,15 @@ use arcp_proto::wire::Family;
 use crate::exit::{Exit, Failure};
 use crate::follow::spoken;
 
-/// The command that becomes an agent.
+/// The shell command that runs as an agent.
 const COMMAND: &str = r#"read input; echo "got $input"
 for n in 1 2 3; do echo "{\"kind\":\"progress\",\"body\":{\"current\":$n,\"total\":3}}"; sleep 0.1; done
 echo '{"result":{"greeting":"hello from a shell script"}}'"#;
-/// Events of the stream whose connection is cut.
+/// How many events the stream has whose connection is cut.
 const TICKS: u64 = 120;
 const CUT_AT: u64 = 40;
 
-/// Shows what there is to see, and fails unless all of it was true.
+/// Shows each feature, and fails unless each behaved as promised.
 pub fn run() -> Result<Exit, Failure> {
     let token = arcp_host::entropy::token()?;
     let (server, target) = start(&token)?;
@@ -113,7 +113,7 @@ fn cut(client: &Client, shown: &mut Shown) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Jobs have no family: what one client submits, a client of the other sees.
+/// Jobs belong to no family: a client of one family sees the jobs that a client of the other submits.
 fn across(hello: &Client, open: &Client, shown: &mut Shown) -> Result<(), Failure> {
     const INPUT: &str = r#"{"count":3,"delay_ms":50}"#;
     let every = |job: &Job| Watch { job: job.id.clone(), after: Some(0), history: Some(true) };
@@ -154,18 +154,17 @@ fn tell(line: &str) -> Result<(), Failure> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
-/// How much of a job's events to print.
+/// Which of a job's events to print.
 #[derive(Clone, Copy)]
 enum Show {
     All,
-    /// The first ones, and then that there are more.
+    /// So many, and then a note that there are more.
     Some(usize),
-    /// None: they were seen elsewhere.
+    /// None, because another session printed them.
     Nothing,
 }
 
-/// Everything that was seen in one session, and whether it was as it should
-/// be.
+/// The events that one session received, and whether they were right.
 #[derive(Default)]
 struct Shown {
     numbers: Vec<u64>,

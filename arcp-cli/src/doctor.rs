@@ -1,4 +1,4 @@
-//! `arcp doctor`: whether this machine is fit to serve, and what would fail next.
+//! `arcp doctor`: whether this machine can serve, and what will fail next.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -22,21 +22,21 @@ use crate::state::State;
 use crate::times::{local, now};
 
 const HEADER: [&str; 3] = ["CHECK", "STATE", "FOUND"];
-/// 2025-01-01: a clock before that was never set.
+/// 2025-01-01: a clock that shows an earlier time was never set.
 const SET_SINCE: UtcMs = UtcMs(1_735_689_600_000);
-/// How far a file's time may be from the clock's.
+/// How far the time of a new file may be from the clock.
 const CLOCKS_APART: Duration = Duration::from_secs(2);
-/// Files that may be open, below which few sessions are served.
+/// Below this limit of open files, few sessions can be served.
 const FEW_FILES: u64 = 4096;
-/// Free space in bytes below which a store soon fails, and fails.
+/// Free bytes: below the first, a store will fail soon; below the second, it fails.
 const LITTLE_SPACE: u64 = 1 << 30;
 const NO_SPACE: u64 = 64 << 20;
-/// Shares in percent of what can run out.
+/// Percent of a resource: with less left than this, a warning is given.
 const LITTLE_LEFT: u64 = 10;
-/// A commit waits that long for the disk.
+/// A sync of the disk that takes longer makes each commit slow.
 const SLOW_SYNC: Duration = Duration::from_millis(50);
 const SYNCS: usize = 5;
-/// Larger stores take long to read.
+/// Larger stores are not checked, because reading them takes long.
 const CHECKED_BYTES: u64 = 1 << 30;
 
 /// Check the clock, disk, file limits, stores and runtimes for present and coming
@@ -50,7 +50,7 @@ pub struct Doctor {
     pub printing: Printing,
 }
 
-/// How something is.
+/// The state of what was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Health {
     Ok,
@@ -58,13 +58,13 @@ enum Health {
     Failing,
 }
 
-/// What was looked at.
+/// The outcome of one check.
 #[derive(Debug)]
 struct Finding {
     check: String,
     health: Health,
     found: String,
-    /// How much is left of what can run out, in percent.
+    /// How much of the resource is left, in percent; `None` if the check is not about a resource that runs out.
     left: Option<u64>,
 }
 
@@ -73,14 +73,14 @@ impl Finding {
         Finding { check: check.into(), health, found: found.into(), left: None }
     }
 
-    /// Of something that can run out.
+    /// The outcome of a check of a resource that runs out.
     fn of_rest(check: impl Into<String>, health: Health, found: impl Into<String>, left: u64) -> Finding {
         let health = health.max(if left < LITTLE_LEFT { Health::Warning } else { Health::Ok });
         Finding { left: Some(left), ..Finding::new(check, health, found) }
     }
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub fn run(args: &Doctor) -> Result<Exit, Failure> {
     let state = State::of_user();
     let runtimes = state.as_ref().map(Runtime::all).unwrap_or_default();
@@ -128,7 +128,7 @@ fn row(finding: &Finding) -> Row {
     Row { id: finding.check.clone(), cells, json: line.done() }
 }
 
-/// The first thing that has to be mended, else what is scarcest.
+/// The most severe problem, or else the resource of which least is left.
 fn next_to_fail(findings: &[Finding]) -> String {
     let worst = findings.iter().filter(|finding| finding.health > Health::Ok).max_by_key(|finding| finding.health);
     if let Some(worst) = worst {
@@ -172,10 +172,10 @@ fn state_directory(state: &State) -> Finding {
     }
 }
 
-/// Free space, and how long a commit waits for the disk.
+/// Checks the free space, and how long a commit waits for the disk.
 fn disk(folder: &Path) -> Vec<Finding> {
     let shown = folder.display();
-    // What is not made yet will be where its parent is.
+    // A folder that does not exist yet will be on the disk of its nearest existing parent.
     let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     let mut findings = Vec::new();
     match statvfs(there) {
@@ -188,7 +188,7 @@ fn disk(folder: &Path) -> Vec<Finding> {
             };
             let found = format!("{} of {} are free for {shown}", bytes(free), bytes(all));
             findings.push(Finding::of_rest("free space", health, found, free * 100 / all));
-            // Some file systems do not count them.
+            // Some file systems do not count inodes.
             if let Some(left) = (disk.f_favail * 100).checked_div(disk.f_files) {
                 let found = format!("{} more files can be made in {shown}", disk.f_favail);
                 findings.push(Finding::of_rest("free inodes", Health::Ok, found, left));
@@ -211,7 +211,7 @@ fn disk(folder: &Path) -> Vec<Finding> {
     findings
 }
 
-/// The median of a few.
+/// The median time of several syncs.
 fn sync_time(folder: &Path) -> io::Result<Duration> {
     let path = folder.join(format!(".arcp-doctor-{}", std::process::id()));
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -228,7 +228,7 @@ fn sync_time(folder: &Path) -> io::Result<Duration> {
     Ok(measured[SYNCS / 2])
 }
 
-/// Ids, deadlines and listings count on it.
+/// Checks the clock, on which ids, deadlines and listings depend.
 fn clock(state: Option<&State>) -> Finding {
     let (check, time) = ("clock", now());
     let shown = local(time);
@@ -248,7 +248,7 @@ fn clock(state: Option<&State>) -> Finding {
     Finding::new(check, Health::Ok, shown)
 }
 
-/// What a disk on another machine takes for now.
+/// The time that the file system gives a new file: on a network disk, that of another machine.
 fn time_of_a_file(folder: &Path) -> io::Result<UtcMs> {
     let path = folder.join(format!(".arcp-clock-{}", std::process::id()));
     File::options().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -268,14 +268,14 @@ fn files() -> Finding {
     Finding::new(check, Health::Warning, found)
 }
 
-/// It is asked for, so that a kernel without one fails nothing.
+/// The sandbox is optional, so a kernel without it is no failure.
 fn sandbox() -> Finding {
     let kernel = Kernel::of_this_machine();
     let what_for = "for arcp serve --sandbox";
     Finding::new("sandbox", Health::Ok, format!("{what_for}, {kernel}"))
 }
 
-/// Those of the runtimes, and those that were left.
+/// The stores of runtimes, and stores in the state folder that no runtime has open.
 fn stores(state: Option<&State>, runtimes: &[Runtime]) -> Vec<PathBuf> {
     let files = state.and_then(|state| fs::read_dir(state.folder()).ok()).into_iter().flatten().flatten();
     let left = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|kind| kind == "db"));

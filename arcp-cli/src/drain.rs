@@ -1,4 +1,4 @@
-//! How `arcp serve` ends: signals, the time that jobs have, and what was cut.
+//! The end of `arcp serve`: signals, the time that jobs get, and the report of jobs that were cut off.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ use crate::policy;
 use crate::service;
 use crate::tls;
 
-/// How long jobs may go on once the program was told to end.
+/// How long jobs may continue after the program was told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain(
-    /// `None`: until they end.
+    /// `None`: until they have ended.
     pub Option<Duration>,
 );
 
-/// The terminal that the program was started on, if there was one.
+/// Whether the program was started on a terminal.
 struct Terminal(bool);
 
 impl Terminal {
@@ -31,7 +31,7 @@ impl Terminal {
         Terminal(Terminal::is_there())
     }
 
-    /// A SIGHUP says so, or is an operator's.
+    /// Whether that terminal is gone. This tells a SIGHUP of the terminal from one that an operator sent.
     fn is_gone(&self) -> bool {
         self.0 && !Terminal::is_there()
     }
@@ -41,7 +41,7 @@ impl Terminal {
     }
 }
 
-/// What is read again at SIGHUP.
+/// Files that are read again on SIGHUP.
 #[derive(Debug)]
 pub struct Files {
     pub certificates: Option<Arc<Certificates>>,
@@ -65,13 +65,14 @@ impl Files {
     }
 }
 
-/// The first signal drains, a second SIGTERM or SIGINT closes at once. SIGHUP,
-/// the end of a terminal, drains too, unless whoever started us had it ignored,
-/// as `nohup` does; with certificates or a policy it has them read again, as long as the
-/// terminal is there or there never was one.
+/// The first signal drains; a second SIGTERM or SIGINT stops at once.
+///
+/// SIGHUP drains too if it comes from the end of the terminal, unless the program was started with SIGHUP ignored, as
+/// by `nohup`. If there are certificates or a policy, SIGHUP has them read again, as long as the terminal exists or
+/// there never was one.
 pub fn on_signals(server: ServerHandle, Drain(time): Drain, files: Files) -> Result<(), Failure> {
     let mut heard = vec![SIGINT, SIGTERM];
-    // What reads files again is asked on purpose.
+    // With files to read again, a SIGHUP is sent on purpose.
     if !files.is_empty() || !is_ignored(SIGHUP) {
         heard.push(SIGHUP);
     }
@@ -112,7 +113,7 @@ pub fn on_signals(server: ServerHandle, Drain(time): Drain, files: Files) -> Res
     Ok(())
 }
 
-/// Says what was cut, if anything was.
+/// Reports the jobs that were cut off, if there are any.
 pub fn ended(stopped: &Stopped) -> Exit {
     let cut = stopped.cut.len();
     match cut {

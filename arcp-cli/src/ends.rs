@@ -1,4 +1,4 @@
-//! What others are told of a job that has ended.
+//! Ended jobs, read from the store for notifications.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use arcp_proto::model::event::{JobEvent, JobResult, Terminal};
 
 use crate::telling::{Found, News, READ};
 
-/// The ends of jobs that a store has after a place in its log.
+/// The jobs that ended after a position in the log, and the position up to which the log was read.
 pub fn read(store: &Path, after: LogPos) -> Result<(Vec<Found>, LogPos), OpenError> {
     let (ends, upto) = lookup::ends(store, after, READ)?;
     let found =
@@ -34,7 +34,7 @@ fn news(end: &End) -> Option<News> {
     Some(News { id, what, variables, json: json.done(), at: end.event.at, until: None })
 }
 
-/// Of a result that is an artifact it is told what that is known by. One in pieces is not told: `arcp result` has it.
+/// Of an artifact, the reference is written. A result in pieces is left out: `arcp result` fetches it.
 fn write_terminal(json: &mut Object, terminal: &Terminal) {
     match &terminal.result {
         Some(JobResult::Inline(result) | JobResult::Streamed { inline: Some(result), .. }) => {

@@ -1,4 +1,4 @@
-//! Exit codes, and which failure means which.
+//! Exit codes, and which failure has which code.
 
 use std::process::ExitCode;
 
@@ -24,30 +24,30 @@ Exit codes:
     9  a runtime stopped before its jobs finished
   130  interrupted; the job keeps running";
 
-/// How the program ends.
+/// How the program exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done as asked.
+    /// The command succeeded.
     Success = 0,
     /// The job failed, or the request was refused.
     Failed = 1,
-    /// The command line makes no sense.
+    /// The command line is invalid.
     Usage = 2,
     /// The job was cancelled.
     Cancelled = 3,
     /// The job reached its time limit.
     TimedOut = 4,
-    /// A right is missing.
+    /// The principal lacks a permission.
     Permission = 5,
-    /// The budget is used up.
+    /// The budget is exhausted.
     Budget = 6,
-    /// The connection was lost for good: nobody knows how the job ends.
+    /// The connection was lost for good: how the job ends is not known.
     Lost = 7,
     /// The credential was not accepted.
     Unauthenticated = 8,
-    /// A runtime stopped before its jobs had ended.
+    /// The runtime stopped before all jobs had ended.
     Cut = 9,
-    /// Interrupted: the job goes on without us.
+    /// Interrupted by a signal; the job continues.
     Interrupted = 130,
 }
 
@@ -57,22 +57,22 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Something went wrong: what to say, and how to end.
+/// A failure: the message and the exit code.
 #[derive(Debug)]
 pub struct Failure {
-    /// For a person; empty if it was said already.
+    /// The message for the user; empty if it was printed already.
     pub message: String,
-    /// The code.
+    /// The exit code.
     pub exit: Exit,
 }
 
 impl Failure {
-    /// A failure with its words.
+    /// A failure with a message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { message: message.into(), exit }
     }
 
-    /// A command line that makes no sense.
+    /// A failure for an invalid command line.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Usage, message)
     }
@@ -80,7 +80,7 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        // Whoever read us has seen enough.
+        // The reader of our output closed it: there is nothing to report.
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return Failure::new(Exit::Failed, "");
         }
@@ -102,7 +102,7 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// How a session's end ends us.
+/// The exit code for the end of a session.
 pub fn of_end(end: &SessionEnd) -> Exit {
     match end {
         SessionEnd::Denied(refusal) => of_refusal(refusal),
@@ -110,12 +110,12 @@ pub fn of_end(end: &SessionEnd) -> Exit {
     }
 }
 
-/// How a refusal ends us.
+/// The exit code for a refusal.
 pub fn of_refusal(refusal: &Refusal) -> Exit {
     of_code(&refusal.code)
 }
 
-/// How a job's end ends us.
+/// The exit code for the end of a job.
 pub fn of_terminal(terminal: &Terminal) -> Exit {
     match (terminal.status, &terminal.error) {
         (FinalStatus::Success, _) => Exit::Success,
@@ -126,7 +126,7 @@ pub fn of_terminal(terminal: &Terminal) -> Exit {
     }
 }
 
-/// How an error with this code ends us.
+/// The exit code for an error code.
 pub fn of_code(code: &ErrorCode) -> Exit {
     match code {
         ErrorCode::Unauthenticated => Exit::Unauthenticated,

@@ -1,4 +1,4 @@
-//! Which jobs a command is about.
+//! The `--filter` of commands that concern several jobs.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use arcp_proto::time::UtcMs;
 use crate::times::now;
 use crate::values;
 
-/// A condition that a job meets or not.
+/// A condition that a job meets or does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It stands there.
+    /// The job has this status.
     Status(JobStatus),
-    /// It is of this agent.
+    /// The job runs this agent.
     Agent(AgentRef),
-    /// It was submitted longer ago than this.
+    /// The job was submitted longer ago than this.
     Older(Duration),
-    /// It was submitted since.
+    /// The job was submitted within this time.
     Newer(Duration),
 }
 
-/// A condition as it is written.
+/// Parses a condition.
 pub fn condition(text: &str) -> Result<Condition, String> {
     let expected = "expected status=STATUS, agent=NAME, older=SPAN or newer=SPAN, such as older=2h";
     let (name, value) = text.split_once('=').ok_or(expected)?;
@@ -38,11 +38,11 @@ pub fn condition(text: &str) -> Result<Condition, String> {
     }
 }
 
-/// The question for the jobs that meet all of these; of several statuses any.
+/// The listing of jobs that meet all conditions. Several statuses mean any of them.
 ///
 /// # Errors
 ///
-/// What is given twice and can be only one.
+/// If a condition is given twice that can be given only once.
 pub fn query(conditions: &[Condition]) -> Result<ListQuery, String> {
     let mut query = ListQuery::default();
     for condition in conditions {

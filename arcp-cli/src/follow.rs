@@ -41,11 +41,11 @@ pub struct Following {
 }
 
 impl Following {
-    /// Whether there is anybody to do it.
+    /// Checks that the result will be waited for if it is to be saved.
     ///
     /// # Errors
     ///
-    /// If a result is to be saved that nobody waits for.
+    /// If a result is to be saved, and the command does not wait for it.
     pub fn check(&self, detach: bool) -> Result<(), Failure> {
         match (&self.save, detach) {
             (Some(_), true) => Err(Failure::usage(
@@ -57,12 +57,12 @@ impl Following {
     }
 }
 
-/// Shows a job until it ends; asks on a terminal what it asks.
+/// Shows a job until it ends. On a terminal, asks the user the job's questions.
 pub fn follow(client: &Client, job: &Job, how: Following) -> Result<Exit, Failure> {
     follow_to_end(client, job, how).map(|(exit, _)| exit)
 }
 
-/// The same; tells how it ended, if it did.
+/// As [`follow`]; also returns how the job ended, if it did.
 pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit, Option<Terminal>), Failure> {
     let Following { output, no_ask, save } = how;
     let interrupted = interrupted()?;
@@ -82,7 +82,7 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
             say(format_args!("arcp: detached, the job goes on; come back with: arcp watch {}", job.id));
             return Ok((Exit::Interrupted, None));
         }
-        // Waiting in short spans, so that an interrupt is noticed.
+        // Waits are short, so that an interrupt is noticed.
         let update = job.next_update_in(Duration::from_millis(100));
         asker.iter_mut().for_each(|asker| asker.turn(update.is_none()));
         let Some(update) = update else {
@@ -133,12 +133,11 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
     }
 }
 
-/// Holds what is said in streams of a job against what their frames promise: before it is
-/// shown.
+/// Checks a stream event of a job before it is shown.
 ///
 /// # Errors
 ///
-/// If a chunk is missing, or its data is not what its `sha256` says.
+/// If a chunk is missing, or its data does not match its `sha256`.
 pub fn check_stream(streams: &mut StreamReader, event: &JobEvent) -> Result<(), Failure> {
     match streams.read(event) {
         None | Some(Ok(_)) => Ok(()),
@@ -146,13 +145,13 @@ pub fn check_stream(streams: &mut StreamReader, event: &JobEvent) -> Result<(), 
     }
 }
 
-/// That a stream is not what its frames promise.
+/// The failure for a stream that does not match its frames.
 pub fn not_whole(why: &Violation) -> Failure {
     Failure::new(Exit::Lost, format!("a stream is not whole: {}", visible(&why.to_string())))
 }
 
-/// Becomes true once the command is to end: whoever looks at it closes its session first,
-/// so that no place for one is taken by what nobody comes back to.
+/// A flag that a signal sets. The command that sees it closes its session before it exits, so that the session does
+/// not stay resumable and take up room.
 pub fn interrupted() -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -164,9 +163,9 @@ pub fn interrupted() -> io::Result<Arc<AtomicBool>> {
 trait View {
     fn accepted(&mut self, job: &Job) -> io::Result<()>;
     fn event(&mut self, seq: u64, at: Option<UtcMs>, event: &JobEvent) -> io::Result<()>;
-    /// The job has ended; its result has gone where it goes, unless this shows it.
+    /// The job has ended. The result was delivered already, unless this implementation shows it itself.
     fn ended(&mut self, seq: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()>;
-    /// Whether people have seen all of a result before.
+    /// Whether all of a result was shown to the user before.
     fn has_shown(&self, result: &ResultData) -> bool;
     fn note(&mut self, text: &str);
     fn clear(&mut self);
@@ -210,7 +209,7 @@ impl View for Lines {
     fn clear(&mut self) {}
 }
 
-/// An event as a JSON object; `None` of the end.
+/// An event as a JSON object; `None` for the terminal event.
 pub fn event_line(seq: u64, at: Option<UtcMs>, event: &JobEvent) -> Option<String> {
     let mut line = Object::new();
     line.str("type", "event").u64("event_seq", seq);
@@ -228,7 +227,7 @@ pub fn event_line(seq: u64, at: Option<UtcMs>, event: &JobEvent) -> Option<Strin
     Some(line.done())
 }
 
-/// How a job ended, and its result.
+/// Writes how a job ended, and its result.
 pub fn write_end(line: &mut Object, terminal: &Terminal, result: &ResultData) {
     line.str("status", terminal.status.as_str());
     match result {
@@ -256,7 +255,7 @@ pub fn write_end(line: &mut Object, terminal: &Terminal, result: &ResultData) {
     line.opt_str("summary", terminal.summary.as_deref());
 }
 
-/// A text of several lines as a terminal may have it.
+/// A text of several lines whose control characters, except for newlines and tabs, are made visible.
 pub fn visible_lines(text: &str) -> String {
     let parts = text.split_inclusive(['\n', '\t']).map(|part| match part.strip_suffix(['\n', '\t']) {
         Some(text) => visible(text) + &part[text.len()..],
@@ -265,19 +264,19 @@ pub fn visible_lines(text: &str) -> String {
     parts.collect()
 }
 
-/// The result on stdout, talk on stderr; a progress bar on a terminal.
+/// The result on stdout, everything else on stderr; a progress bar on a terminal.
 struct Text {
     bar: Option<ProgressBar>,
     fancy: bool,
-    /// The plain lines of the program, where talk and result are on one
-    /// terminal: a result that is those lines is not shown again.
+    /// The plain lines of the program, if stdout and stderr are the same terminal: a result that consists of these
+    /// lines is not shown again.
     shown: Option<String>,
     /// The steps of the job, if it is a workflow.
     graph: Option<Graph>,
 }
 
-/// The longest text that is remembered as shown: as much as a program's plain
-/// lines give a result.
+/// The longest text that is remembered as shown, which is also the most that a program's plain lines can give as a
+/// result.
 const SHOWN_BYTES: usize = 1 << 20;
 
 impl Text {
@@ -306,11 +305,10 @@ impl Text {
         }
     }
 
-    /// Shows the steps of a workflow, or how one of them stands; false: the event is of
-    /// neither.
+    /// Shows the steps of a workflow, or the new state of one. Returns false if the event is about neither.
     fn show_steps(&mut self, body: &Json) -> bool {
         if let Some(graph) = Graph::of_event(body) {
-            // It is told once more after a restart of the runtime.
+            // After a restart of the runtime, the event is sent once more.
             if self.graph.is_none() {
                 self.graph = Some(graph);
                 self.say(&spoken(&EventKind::Status, body));
@@ -363,7 +361,7 @@ impl View for Text {
         match event {
             JobEvent::Emitted { kind: EventKind::Progress, body } => self.progress(body),
             JobEvent::Emitted { kind: EventKind::Status, body } if self.show_steps(body) => {}
-            // The child that a step has is said with how the step stands.
+            // The line about the state of a step names its child as well.
             JobEvent::Emitted { kind: EventKind::Delegate, .. } if self.graph.is_some() => {}
             JobEvent::Emitted { kind: EventKind::WorkflowComplete, body } if self.graph.is_some() => {
                 self.say(&spoken(&EventKind::WorkflowComplete, body));
@@ -407,14 +405,14 @@ impl View for Text {
     }
 }
 
-/// How a job ended that did not succeed, and why; nothing twice.
+/// How and why a job failed. A code or a message that repeats the status is left out.
 pub fn why_ended(terminal: &Terminal, error: &JobError) -> String {
     let (status, code) = (terminal.status.as_str(), code_beside(terminal, error));
     let message = message_beside(terminal, error);
     if message.is_empty() { format!("{status}{code}") } else { format!("{status}: {message}{code}") }
 }
 
-/// Why a job did not succeed, where its status is shown beside it.
+/// Why a job failed, for a place where its status is shown as well.
 pub fn error_beside(terminal: &Terminal, error: &JobError) -> String {
     format!("{}{}", message_beside(terminal, error), code_beside(terminal, error)).trim_start().to_string()
 }
@@ -429,7 +427,7 @@ fn code_beside(terminal: &Terminal, error: &JobError) -> String {
     if code.eq_ignore_ascii_case(terminal.status.as_str()) { String::new() } else { format!(" ({code})") }
 }
 
-/// Where a program printed a line.
+/// The stream on which a program printed a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stream {
     Stdout,
@@ -437,7 +435,7 @@ enum Stream {
 }
 
 impl Stream {
-    /// Of a log that is a line of a program.
+    /// The stream of a log event that is a line of a program.
     fn of(body: &Json) -> Option<Stream> {
         let attributes = Json::parse(body.members().ok()?.get("attributes")?).ok()?;
         match attributes.members().ok()?.get_str("stream")?.as_str() {
@@ -448,8 +446,7 @@ impl Stream {
     }
 }
 
-/// One line about an event. What agents say is not trusted with the
-/// terminal: control characters are shown, not obeyed.
+/// One line about an event. Text of agents is not trusted: control characters are made visible.
 pub fn spoken(kind: &EventKind, body: &Json) -> String {
     let members: Members<'_> = body.members().unwrap_or_default();
     let text = |name: &str| members.get_str(name).unwrap_or_default();

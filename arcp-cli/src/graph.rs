@@ -1,5 +1,4 @@
-//! The steps of a workflow as an indented tree: each stands below the last of those that it
-//! waits for.
+//! The steps of a workflow as an indented tree. Each step is shown below one of the steps that it waits for.
 
 use arcp_host::stderr::visible;
 use arcp_proto::json::{Json, Members};
@@ -13,14 +12,14 @@ pub struct Graph {
 struct Shown {
     id: String,
     tool: String,
-    /// How many stand above it.
+    /// How many steps in a row come before this one.
     depth: usize,
-    /// What it waits for besides the one above it.
+    /// The steps that it waits for, besides the one above it.
     others: Vec<String>,
     state: Option<String>,
 }
 
-/// A step as it is told: its id, its agent, and what it needs.
+/// A step as an event describes it: its id, its agent, and the steps that it needs.
 struct Told {
     id: String,
     tool: String,
@@ -28,7 +27,7 @@ struct Told {
 }
 
 impl Graph {
-    /// The steps of a workflow that nobody runs.
+    /// The steps of a workflow that does not run yet.
     pub fn of(workflow: &Workflow) -> Graph {
         let name = |need: &usize| workflow.steps[*need].id.clone();
         let told = workflow.steps.iter().map(|step| Told {
@@ -39,7 +38,7 @@ impl Graph {
         Graph::new(told.collect())
     }
 
-    /// The steps that an event names.
+    /// The steps that an event lists.
     pub fn of_event(body: &Json) -> Option<Graph> {
         let members = body.members().ok()?;
         if members.get_str("phase")? != "workflow" {
@@ -72,7 +71,7 @@ impl Graph {
         }
     }
 
-    /// The line of a step that an event tells of.
+    /// Takes in an event about a step, and returns the step's line.
     pub fn take(&mut self, body: &Json) -> Option<String> {
         let members = body.members().ok()?;
         if members.get_str("phase")? != "step" {
@@ -91,7 +90,7 @@ impl Graph {
         Some(visible(&line))
     }
 
-    /// All steps, each with how it stands, if that is known.
+    /// All steps, each with its state if that is known.
     pub fn lines(&self) -> Vec<String> {
         self.steps.iter().map(Shown::line).collect()
     }
@@ -108,13 +107,13 @@ impl Shown {
     }
 }
 
-/// Why a step stands so, where that is not what anybody wants.
+/// Why a step has failed, is tried again or waits.
 fn why(members: &Members<'_>, state: &str) -> Option<String> {
     let message = members.get_str("message").filter(|_| ["failed", "retrying", "waiting"].contains(&state))?;
     Some(message.split_once(": ").map_or(message.clone(), |(_, why)| why.to_string()))
 }
 
-/// How many steps each waits for in a row; those that wait for themselves stand at the top.
+/// For each step, how many steps it waits for in a row. Steps of a cycle are shown at the top.
 fn depths(told: &[Told]) -> Vec<usize> {
     let mut depths = vec![0; told.len()];
     for _ in 0..told.len() {
@@ -127,9 +126,9 @@ fn depths(told: &[Told]) -> Vec<usize> {
     depths
 }
 
-/// The step that one is shown below.
+/// The step below which a step is shown: of those that it needs, the deepest.
 fn deepest(told: &[Told], depths: &[usize], step: &Told) -> Option<usize> {
     let needed = step.needs.iter().filter_map(|need| told.iter().position(|other| other.id == *need));
-    // The first of those that stand equally deep; nothing stands below itself.
+    // Of several equally deep ones, the first. A step of a cycle is shown below none.
     needed.rev().max_by_key(|need| depths[*need]).filter(|need| depths[*need] < told.len())
 }

@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure, of_code, of_refusal, of_terminal};
 use crate::list::{find, summary, unknown};
 use crate::values;
 
-/// By which our runtime says that nobody takes the job, in the details of a refusal.
+/// The detail of a refusal with which our runtime says that no session takes the job.
 const NO_TAKER: &str = "no_taker";
 
 /// Hand a job over, including the right to cancel it.
@@ -71,7 +71,7 @@ pub fn run(args: Handoff) -> Result<Exit, Failure> {
         say(format_args!("arcp: {id} is handed over to {to}"));
         return Ok(Exit::Success);
     };
-    // What becomes of it is said on the job, and what became of earlier handoffs is not meant.
+    // Only events after the present last one tell how this handoff ends; earlier ones are about earlier handoffs.
     let JobSummary { last_event, status, .. } = summary(&client, &job)?;
     let has_ended = matches!(status, Some(JobStatus::Ended(_)));
     let after = Some(if has_ended { last_event.saturating_sub(1) } else { last_event });
@@ -85,7 +85,7 @@ pub fn run(args: Handoff) -> Result<Exit, Failure> {
     outcome(&watched, &runtime)
 }
 
-/// Why a job is not handed over.
+/// The failure for a handoff that was refused.
 fn refused(error: ClientError, id: &WireId, job: &str) -> Failure {
     let ClientError::Refused(refusal) = &error else {
         return unknown(error, job);
@@ -99,11 +99,11 @@ fn refused(error: ClientError, id: &WireId, job: &str) -> Failure {
     Failure::new(of_refusal(refusal), format!("{id}: {}{advice}", visible(&refusal.message)))
 }
 
-/// Waits for what becomes of a job that is on its way to another runtime.
+/// Waits for the outcome of a handoff to another runtime.
 fn outcome(job: &Job, runtime: &str) -> Result<Exit, Failure> {
     for event in job.events() {
         let JobEvent::Emitted { kind: EventKind::Status, body } = event else {
-            continue; // Another runtime has it, or it ended.
+            continue; // Another runtime has it, or the job ended.
         };
         let members = body.members().unwrap_or_default();
         let said = visible(&members.get_str("message").unwrap_or_default());
@@ -131,7 +131,7 @@ fn outcome(job: &Job, runtime: &str) -> Result<Exit, Failure> {
     Err(Failure::new(exit, format!("{} did not go to {}: {why}", job.id, visible(runtime))))
 }
 
-/// Whose a job has become, in words, if an event says so.
+/// The new owner of a job in words, if the event is a handoff.
 pub fn handed(event: &JobEvent) -> Option<String> {
     let JobEvent::Emitted { kind: EventKind::Status, body } = event else {
         return None;

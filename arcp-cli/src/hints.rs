@@ -1,4 +1,4 @@
-//! What is said to who calls an option or a command as other programs do.
+//! Suggestions for users who type options or commands of other programs.
 
 use std::ffi::OsString;
 
@@ -6,10 +6,10 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
-/// Words, and what may be meant: of that the first which there is at this place.
+/// Words that a user may type, and what they may mean: the first of these that exists at that place is suggested.
 type Meant = (&'static [&'static str], &'static [&'static str]);
 
-/// Options; what is meant is an option, or an argument that has none.
+/// Options. What is meant is an option, or a positional argument.
 const OPTIONS: &[Meant] = &[
     (&["--time-limit", "--timeout", "--deadline", "--max-time"], &["max-runtime", "timeout", "give-up-after"]),
     (&["--all", "-a"], &["limit", "filter"]),
@@ -37,10 +37,10 @@ const OPTIONS: &[Meant] = &[
     (&["--debug", "--verbose", "-v"], &["log"]),
 ];
 
-/// What stands alone where nothing more does.
+/// Names of positional arguments that are shown by themselves.
 const ALONE: &[&str] = &["input", "agent"];
 
-/// Commands, and commands below others.
+/// Commands and subcommands.
 const COMMANDS: &[Meant] = &[
     (&["call", "exec", "invoke", "launch", "run"], &["submit"]),
     (&["daemon", "host", "init", "server", "start", "up"], &["serve", "run"]),
@@ -66,7 +66,7 @@ const COMMANDS: &[Meant] = &[
     (&["copy", "dump", "export"], &["backup"]),
 ];
 
-/// The error with what this program calls it, if that is known.
+/// Adds to the error what this program calls the option or command, if that is known.
 pub fn added_to(mut error: clap::Error, command: &Command, given: &[OsString]) -> clap::Error {
     let place = Place::of(command, given);
     let said = |kind| match error.get(kind) {
@@ -79,7 +79,7 @@ pub fn added_to(mut error: clap::Error, command: &Command, given: &[OsString]) -
         said(ContextKind::InvalidSubcommand).and_then(|said| place.command(said))
     };
     if let Some(tip) = tip {
-        // What is spelt like it means something else.
+        // Clap's own suggestion is by spelling, and means something else.
         error.remove(ContextKind::SuggestedArg);
         error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
@@ -87,10 +87,10 @@ pub fn added_to(mut error: clap::Error, command: &Command, given: &[OsString]) -
     error
 }
 
-/// The command that something was said to.
+/// The command whose argument was not accepted.
 struct Place<'a> {
     command: &'a Command,
-    /// As it is called, from the program on.
+    /// Its name with the names of the commands above it.
     path: String,
 }
 
@@ -139,7 +139,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What a help begins with.
+/// The beginning of a help text, up to the first punctuation.
 fn first_words(help: Option<&StyledStr>) -> String {
     let help = help.map(ToString::to_string).unwrap_or_default();
     let end = help.find([':', ';', '.', '[', '\n']).unwrap_or(help.len());

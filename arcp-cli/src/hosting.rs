@@ -1,4 +1,4 @@
-//! Which agents `arcp serve` hosts, and what they are run with.
+//! The agents that `arcp serve` hosts, and how they are run.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use crate::exit::{Exit, Failure};
 use crate::values::{AgentCommand, OfAgent};
 use crate::{provisioner, sandbox};
 
-/// By which commands find their token.
+/// The environment variable in which commands find their token.
 const TOKEN: &str = "ARCP_TOKEN";
 
 /// The agents of a runtime.
 pub struct Agents {
-    /// Who issues credentials for jobs.
+    /// The provisioner, which issues credentials for jobs.
     provisioner: Option<Arc<dyn Provisioner>>,
     registry: Registry,
-    /// Where more of them come from while it runs.
+    /// The folder of agents, which is looked at while the runtime runs.
     directory: Option<AgentDirectory>,
 }
 
 impl Agents {
-    /// What was asked for; `mark` is by what the programs are known again.
+    /// The agents that the command line names. `mark` is what programs of this store are recognised by.
     pub fn of(args: &Serve, mark: Option<String>) -> Result<Agents, Failure> {
         let mut registry = Registry::default();
         if args.agents.samples {
@@ -60,7 +60,7 @@ impl Agents {
         Ok(Agents { provisioner, registry, directory: Some(directory) })
     }
 
-    /// A host of them.
+    /// A host that runs these agents.
     pub fn host(self, config: Config) -> Host {
         let mut host = Host::new(config, self.registry);
         if let Some(provisioner) = self.provisioner {
@@ -73,13 +73,13 @@ impl Agents {
     }
 }
 
-/// What every program is run like.
+/// How each program is run.
 fn program(args: &Serve, mark: Option<String>) -> Result<ProcessAgent, Failure> {
     let mut program = ProcessAgent::shell("");
     for (name, value) in variables(args)? {
         program = program.with_variable(name, value);
     }
-    // What this program raises for itself is not handed on.
+    // Programs get the limit of open files that this program had before it raised its own.
     if let Some(descriptors) = getrlimit(Resource::Nofile).current {
         program = program.with_descriptors(descriptors);
     }
@@ -126,7 +126,7 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
     Ok(())
 }
 
-/// Nothing is said of an agent that is not there.
+/// Refuses options for agents that do not exist.
 fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
     let no_agent = |option: &str, name: &str| {
         Err(Failure::usage(format!("{option} {name}: no --agent has that name: give --agent {name}=COMMAND")))
@@ -169,14 +169,14 @@ fn is_hosted(registry: &Registry, agent: &AgentRef) -> bool {
     })
 }
 
-/// What agents get of the environment besides what every program gets.
+/// The environment variables that agents get in addition to the usual ones.
 fn variables(args: &Serve) -> Result<Vec<(String, OsString)>, Failure> {
     let variables = args.agents.env.iter().map(|variable| {
         let (name, value) = match variable.split_once('=') {
             Some((name, value)) => (name, Some(value.into())),
             None => (variable.as_str(), std::env::var_os(variable)),
         };
-        // The value may be a secret.
+        // The message leaves out the value, which may be a secret.
         let bad = |why: &str| Failure::usage(format!("--agent-env {name}: {why}"));
         if name.is_empty() {
             return Err(bad("expected NAME or NAME=VALUE"));

@@ -27,9 +27,9 @@ use crate::times::local;
 use crate::watch::from_now;
 
 const HEADER: [&str; 5] = ["QUESTION", "KIND", "JOB", "EXPIRES", "ASKS"];
-/// Between two looks for an interrupt.
+/// The time between two looks for an interrupt.
 const LOOK: Duration = Duration::from_millis(100);
-/// Between two looks for jobs that have begun to ask, at a runtime that does not say so.
+/// The time between two listings of blocked jobs, at a runtime that does not report new questions.
 const POLL: Duration = Duration::from_secs(1);
 
 /// List the open questions of jobs, oldest job first.
@@ -49,11 +49,11 @@ pub struct Inbox {
     pub place: Where,
 }
 
-/// Lists the questions that nobody has answered.
+/// Lists the open questions.
 pub fn run(args: &Inbox) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     if args.follow {
-        // What goes on is no single document: it is one for each question, and its end.
+        // With `--follow` the output is no single JSON document, but one for each question and for its end.
         let output = if args.printing.output == Format::Json { Format::Jsonl } else { args.printing.output };
         return follow(&client, Printing { output, ..args.printing });
     }
@@ -65,12 +65,12 @@ pub fn run(args: &Inbox) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Who waits for people is blocked.
+/// Jobs that wait for people are blocked.
 fn blocked() -> ListQuery {
     ListQuery { status: vec![JobStatus::Blocked], ..ListQuery::default() }
 }
 
-/// Watches a job from now on. `None`: there is no such job any more.
+/// Watches a job from its present end on. `None` if the job does not exist any more.
 fn watch(client: &Client, job: &WireId) -> Result<Option<Job>, ClientError> {
     match client.watch(from_now(job.clone())) {
         Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound => Ok(None),
@@ -78,8 +78,8 @@ fn watch(client: &Client, job: &WireId) -> Result<Option<Job>, ClientError> {
     }
 }
 
-/// What a job asks that nobody has answered. Its session can ask once for each
-/// job: nothing is shown to it twice.
+/// The open questions of a job. Works once for each job and session: the runtime does not show a session the same
+/// question twice.
 pub fn open_in(client: &Client, job: &WireId) -> Result<Vec<Question>, ClientError> {
     let Some(watched) = watch(client, job)? else {
         return Ok(Vec::new());
@@ -87,8 +87,7 @@ pub fn open_in(client: &Client, job: &WireId) -> Result<Vec<Question>, ClientErr
     let mut open: Vec<Question> = Vec::new();
     let mut settled = false;
     while !settled {
-        // What is open is shown before anything that is asked later is answered, on
-        // one connection.
+        // On one connection, the runtime sends the open questions before the answer to a later request.
         client.list(ListQuery { limit: Some(1), ..ListQuery::default() })?;
         settled = true;
         while let Some(update) = watched.next_update_in(Duration::ZERO) {
@@ -115,7 +114,7 @@ pub fn open_in(client: &Client, job: &WireId) -> Result<Vec<Question>, ClientErr
     Ok(open)
 }
 
-/// Shows what is asked, and what becomes of it, until it is interrupted.
+/// Shows new questions and their outcomes until it is interrupted.
 fn follow(client: &Client, printing: Printing) -> Result<Exit, Failure> {
     let interrupted = interrupted()?;
     let (teller, told) = channel();
@@ -128,7 +127,7 @@ fn follow(client: &Client, printing: Printing) -> Result<Exit, Failure> {
         }
         match told.recv_timeout(LOOK) {
             Ok(News::Asked(Ok(()))) => {
-                // What is asked while this looks is told of by the next answer.
+                // Wait first, then look: a question that is asked during the look is reported by the next answer.
                 following.await_prompt()?;
                 following.look()?;
             }
@@ -144,44 +143,44 @@ fn follow(client: &Client, printing: Printing) -> Result<Exit, Failure> {
     }
 }
 
-/// What is told to who follows.
+/// What the follower is told by its threads.
 enum News {
-    /// People are asked something, somewhere.
+    /// A job has asked a question; or the wait for one has failed.
     Asked(Result<(), ClientError>),
-    /// Something has come of a job that asks.
+    /// An update of a job that has asked a question.
     Of(WireId, JobUpdate),
 }
 
-/// The jobs that have asked something and are not over.
+/// The unfinished jobs that have asked questions.
 struct Following<'a> {
     client: &'a Client,
     shown: Shown,
     asking: BTreeMap<WireId, Asking>,
     teller: Sender<News>,
-    /// When it looks by itself, at a runtime that does not say when something is asked.
+    /// The time of the next look, at a runtime that does not report new questions.
     looks_at: Option<Instant>,
 }
 
-/// A job that has asked something.
+/// A job that has asked a question.
 struct Asking {
     job: JobSummary,
-    /// Every question that was shown. A new session is shown again what is open.
+    /// The ids of all questions that were shown: a new session is sent the open ones again.
     asked: Vec<String>,
     open: Vec<String>,
 }
 
 impl Following<'_> {
-    /// Waits for the next question, aside.
+    /// Waits for the next question, on a thread.
     fn await_prompt(&self) -> Result<(), Failure> {
         let (asked, teller) = (next_prompt(self.client)?, self.teller.clone());
-        // Whoever drops the client ends it.
+        // The thread ends when the client is dropped.
         let wait = move || asked.recv().is_ok_and(|answer| teller.send(News::Asked(answer)).is_ok());
         std::thread::Builder::new().spawn(wait)?;
         Ok(())
     }
 
-    /// Finds jobs that ask for the first time. Each is watched until its end: what it asks
-    /// next is shown at once.
+    /// Finds jobs that ask for the first time, and watches each until it ends, so that its later questions are shown
+    /// at once.
     fn look(&mut self) -> Result<(), Failure> {
         for job in all(self.client, blocked())? {
             if !self.asking.contains_key(&job.job)
@@ -197,11 +196,11 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// Shows what has come of one that there is.
+    /// Shows an update of a watched job.
     fn hear(&mut self, id: &WireId, update: JobUpdate) -> Result<(), Failure> {
         let Following { shown, asking, .. } = self;
         let Some(job) = asking.get_mut(id) else {
-            return Ok(()); // It is over.
+            return Ok(()); // The job has ended.
         };
         let over = match update {
             JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => {
@@ -219,7 +218,7 @@ impl Following<'_> {
                 shown.note(format!("{events} events of {id} were missed"));
                 None
             }
-            // The same for each of them.
+            // Each watched job reports the same reconnection.
             JobUpdate::Reconnecting { attempt, why, .. } => {
                 shown.note(format!("reconnecting (attempt {attempt}): {why}"));
                 None
@@ -252,11 +251,11 @@ impl Asking {
     fn close(&mut self, shown: &mut Shown, closed: &Closed) -> io::Result<()> {
         let open = self.open.len();
         self.open.retain(|id| *id != closed.id);
-        // What was not shown is closed in silence.
+        // The end of a question that was not shown is not shown either.
         if self.open.len() == open { Ok(()) } else { shown.end(closed_row(&self.job, closed)) }
     }
 
-    /// Nothing more is heard of the job.
+    /// Closes the open questions of a job that cannot be watched any more.
     fn withdraw(&mut self, shown: &mut Shown, why: &str) -> io::Result<()> {
         for id in std::mem::take(&mut self.open) {
             let closed = Closed { id, reason: "withdrawn".to_string(), message: why.to_string(), by: None };
@@ -266,17 +265,17 @@ impl Asking {
     }
 }
 
-/// What was printed.
+/// What was printed so far.
 struct Shown {
     printing: Printing,
-    /// Whether the header was.
+    /// Whether the header was printed.
     header: bool,
-    /// The last note.
+    /// The last note, which is not repeated.
     noted: String,
 }
 
 impl Shown {
-    /// Says something aside, once in a row.
+    /// Prints a note on stderr, unless it is the same as the last one.
     fn note(&mut self, note: String) {
         if self.noted != note {
             say(format_args!("arcp: {note}"));
@@ -289,13 +288,13 @@ impl Shown {
         output::rows(Printing { no_header, ..self.printing }, &HEADER, &[row])
     }
 
-    /// An id alone says that a question is there, and nothing of its end.
+    /// With ids as the output, only new questions are printed, and no ends.
     fn end(&mut self, row: Row) -> io::Result<()> {
         if self.printing.output == Format::Id { Ok(()) } else { self.put(row) }
     }
 }
 
-/// A question; `event`: what has happened to it, among others.
+/// The row of a question; `event` says what has happened to it, if events are shown.
 fn row(job: &JobSummary, question: &Question, event: Option<&str>) -> Row {
     let kind = question.kind.as_str();
     let mut json = Object::new();
@@ -318,7 +317,7 @@ fn row(job: &JobSummary, question: &Question, event: Option<&str>) -> Row {
     }
 }
 
-/// What became of a question.
+/// The row of a question that is not open any more.
 fn closed_row(job: &JobSummary, closed: &Closed) -> Row {
     let mut json = Object::new();
     json.str("type", "closed").str("job_id", job.job.as_str()).str("prompt_id", &closed.id);

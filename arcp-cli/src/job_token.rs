@@ -1,4 +1,4 @@
-//! `arcp job-token`, and where tokens of jobs are read.
+//! `arcp job-token`, and reading tokens of jobs.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure, of_refusal};
 use crate::list::find;
 use crate::tls;
 
-/// More than any token has.
+/// The most bytes that are read; every token is shorter.
 const LONGEST: u64 = 4096;
 
 /// Print a token with which `arcp watch --job-token` follows the rest of a job in any
@@ -35,10 +35,10 @@ pub struct OfJob {
     pub place: Where,
 }
 
-/// Has a token issued.
+/// Has the runtime issue a token.
 pub fn run(args: &OfJob) -> Result<Exit, Failure> {
     if let Some(file) = &args.file {
-        // Where nothing can be written, nothing is issued.
+        // If the file cannot be written, no token is issued.
         tls::can_write(file)?;
     }
     let client = Chosen::of(&args.place)?.connect()?;
@@ -53,7 +53,7 @@ pub fn run(args: &OfJob) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The job of the token in a file, or on stdin (`-`), from where the token was issued.
+/// Redeems the token in a file, or on stdin (`-`): gives the job, with its events since the token was issued.
 pub fn redeem(client: &Client, file: &Path) -> Result<Job, Failure> {
     let token = read(file)?;
     check(client)?;

@@ -64,7 +64,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// As a runtime is asked for it.
+    /// The authority as a submit requests it.
     pub fn asked(&self) -> Result<Asked, Failure> {
         let lease = of(&self.leases, &self.budgets)?;
         let lease_request = (lease != Lease::default()).then(|| lease.to_json());
@@ -72,7 +72,7 @@ impl Authority {
     }
 }
 
-/// The lease of all that is granted and all that may be spent.
+/// The lease with all grants and budgets.
 pub fn of(leases: &[String], budgets: &[String]) -> Result<Lease, Failure> {
     let lease = granted(leases)?;
     if budgets.is_empty() {
@@ -82,24 +82,24 @@ pub fn of(leases: &[String], budgets: &[String]) -> Result<Lease, Failure> {
     Ok(lease.with(parse("--budget", &format!("{{\"cost.budget\":{budgets}}}"))?))
 }
 
-/// What a job may do, as a runtime is asked for it.
+/// The authority of a job as a submit requests it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Asked {
-    /// What it may do and spend.
+    /// The lease: operations and budgets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_request: Option<Json>,
-    /// Until when.
+    /// When the lease ends, and what happens then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_constraints: Option<Json>,
 }
 
 impl Asked {
-    /// Whether nothing is asked for.
+    /// Whether nothing is requested.
     pub fn is_nothing(&self) -> bool {
         self.lease_request.is_none() && self.lease_constraints.is_none()
     }
 
-    /// What a job was granted, for as long as it was granted then.
+    /// The authority of an earlier job, for the same length of time.
     pub fn again(job: &JobRecord) -> Asked {
         let Constraints { expires_at, budget_is_hard } = job.bounds.constraints;
         let span = expires_at.map(|at| at.0.saturating_sub(job.created_at.0).div_ceil(1000));
@@ -125,7 +125,7 @@ fn constraints(seconds: Option<u32>, budget_is_hard: bool) -> Option<Json> {
     (json != Json::empty_object()).then_some(json)
 }
 
-/// Answers.
+/// Prints the answer to the question.
 pub fn run(asked: &Leases) -> Result<Exit, Failure> {
     let (answer, exit) = match asked {
         Leases::Check { leases, namespace, target } => check(&granted(leases)?, namespace, target),
@@ -134,7 +134,7 @@ pub fn run(asked: &Leases) -> Result<Exit, Failure> {
             Err(excess) => (format!("deny: {excess}"), Exit::Permission),
         },
     };
-    // What was asked about may come from anybody.
+    // The lease that was given may contain control characters.
     writeln!(std::io::stdout(), "{}", visible(&answer))?;
     Ok(exit)
 }
@@ -150,7 +150,7 @@ fn check(lease: &Lease, namespace: &Namespace, target: &str) -> (String, Exit) {
     }
 }
 
-/// The most that a runtime grants, if that is bounded.
+/// The most that a runtime grants, if there is a bound.
 pub fn ceiling(leases: &[String], longest: Option<NonZeroU32>) -> Result<Option<Ceiling>, Failure> {
     if leases.is_empty() {
         return Ok(None);
@@ -159,7 +159,7 @@ pub fn ceiling(leases: &[String], longest: Option<NonZeroU32>) -> Result<Option<
     Ok(Some(Ceiling { longest, ..Ceiling::new(granted(leases)?) }))
 }
 
-/// What needs which trust level.
+/// The operations that need each trust level.
 pub fn needs_trust(needs: &[String]) -> Result<BTreeMap<TrustLevel, Lease>, Failure> {
     let mut all = BTreeMap::<TrustLevel, Lease>::new();
     for text in needs {
@@ -178,12 +178,12 @@ pub fn needs_trust(needs: &[String]) -> Result<BTreeMap<TrustLevel, Lease>, Fail
     Ok(all)
 }
 
-/// The lease of all that is granted on the command line.
+/// The lease with all grants of the command line.
 fn granted(texts: &[String]) -> Result<Lease, Failure> {
     texts.iter().try_fold(Lease::default(), |all, text| Ok(all.with(lease(text)?)))
 }
 
-/// A grant, or a whole lease.
+/// Parses one grant, or a whole lease.
 fn lease(text: &str) -> Result<Lease, Failure> {
     match text.split_once('=') {
         Some((namespace, pattern)) if !text.starts_with('{') => {

@@ -1,4 +1,4 @@
-//! `arcp ls`, and finding a job by how its id begins.
+//! `arcp ls`, and finding a job by the beginning of its id.
 
 use std::io;
 use std::time::Duration;
@@ -22,15 +22,15 @@ use crate::output::{self, Cell, Row};
 use crate::times::{age, span};
 
 const HEADER: [&str; 6] = ["JOB", "STATUS", "AGENT", "AGE", "TOOK", "OWNER"];
-/// Entries of a page.
+/// Jobs in one page of a listing.
 const PAGE: u64 = 1000;
-/// Jobs named where an id could be several.
+/// How many jobs are named if an id is ambiguous.
 const NAMED: usize = 5;
-/// How far the time in an id may be from the moment that is listed.
+/// How far the time in an id may be from the creation time in the listing, in milliseconds.
 pub const AROUND_MS: u64 = 1000;
-/// How a runtime begins to say for how long ended jobs are there.
+/// How a runtime begins the words that say for how long ended jobs are kept.
 const KEPT: &str = "ended jobs are kept for ";
-/// An id as this program makes it.
+/// The length of an id as our runtime makes it.
 const ID_BYTES: usize = "job_".len() + 26;
 
 /// Lists jobs, the newest first.
@@ -57,7 +57,7 @@ pub fn print<'a>(printing: output::Printing, jobs: impl Iterator<Item = &'a JobS
     output::rows(printing, &HEADER, &jobs.map(row).collect::<Vec<Row>>())
 }
 
-/// All that match, the oldest first.
+/// All jobs that match, the oldest first.
 pub fn all(client: &Client, mut query: ListQuery) -> Result<Vec<JobSummary>, ClientError> {
     query.limit = Some(PAGE);
     let mut jobs = Vec::new();
@@ -71,8 +71,8 @@ pub fn all(client: &Client, mut query: ListQuery) -> Result<Vec<JobSummary>, Cli
     }
 }
 
-/// The job that has this id, or whose id alone begins like this. What is not
-/// listed is perhaps there all the same: the runtime will say.
+/// The id of the job with this id, or of the only one whose id begins so. A whole id that is not listed is returned as
+/// well: the runtime will say whether it exists.
 pub fn find(client: &Client, named: &str) -> Result<WireId, Failure> {
     let as_named = || WireId::new(named).ok_or_else(|| Failure::usage(format!("`{named}` is not the id of a job")));
     if is_whole(named) {
@@ -104,10 +104,10 @@ pub fn find(client: &Client, named: &str) -> Result<WireId, Failure> {
     }
 }
 
-/// What a listing says of a job, by its id or how that begins.
+/// The listing's entry of a job, found by its id or the beginning of it.
 pub fn summary(client: &Client, named: &str) -> Result<JobSummary, Failure> {
     let id = find(client, named)?;
-    // Ids tell when they were made: there is no need to ask for every job.
+    // An id contains the time at which it was made, so that not all jobs have to be listed.
     let made = JobId::parse(id.as_str()).map(|job| job.ulid().timestamp_ms());
     let around = made.map(|at| ListQuery {
         created_after: Some(UtcMs(at.saturating_sub(AROUND_MS))),
@@ -119,12 +119,12 @@ pub fn summary(client: &Client, named: &str) -> Result<JobSummary, Failure> {
             return Ok(job);
         }
     }
-    // The runtime knows for how long it would have been there.
+    // The refusal of a watch says for how long ended jobs are kept.
     let asked = client.watch(Watch { job: id, after: None, history: None });
     Err(asked.err().map_or_else(|| not_there(named, None), |error| unknown(error, named)))
 }
 
-/// A refusal that names the job that was asked for.
+/// The failure for a refusal; one for an unknown job names the job.
 pub fn unknown(error: ClientError, named: &str) -> Failure {
     let ClientError::Refused(refusal) = &error else {
         return error.into();
@@ -132,11 +132,11 @@ pub fn unknown(error: ClientError, named: &str) -> Failure {
     if refusal.code != ErrorCode::JobNotFound {
         return error.into();
     }
-    // As our runtime says it; others say nothing of the kind.
+    // These are the words of our runtime; others leave them out.
     not_there(named, refusal.message.find(KEPT).map(|at| &refusal.message[at..]))
 }
 
-/// That no job has this id, and for how long ended ones are kept if that is known.
+/// The failure that no job has this id; says for how long ended jobs are kept, if that is known.
 fn not_there(named: &str, kept: Option<&str>) -> Failure {
     let (named, kept) = (visible(named), kept.map(visible));
     let message = match kept {
@@ -149,18 +149,18 @@ fn not_there(named: &str, kept: Option<&str>) -> Failure {
     Failure::new(Exit::Failed, message)
 }
 
-/// Whether nothing is missing from this id.
+/// Whether this is a whole id.
 pub fn is_whole(id: &str) -> bool {
     id.starts_with("job_") && id.len() >= ID_BYTES
 }
 
-/// Whether a runtime that says what it hosts hosts this.
+/// Whether the runtime hosts the agent, or does not list its agents.
 fn is_hosted(client: &Client, agent: &AgentRef) -> bool {
     let agents = &client.welcome().agents;
     agents.is_empty() || agents.iter().any(|hosted| hosted.name == agent.name())
 }
 
-/// That there is no such agent, and which there are.
+/// The message that there is no such agent, with those that there are.
 pub fn there_is_none(client: &Client, agent: &AgentRef) -> String {
     let hosted: Vec<&str> = client.welcome().agents.iter().map(|hosted| hosted.name.as_str()).collect();
     match hosted.as_slice() {
@@ -186,12 +186,12 @@ fn row(job: &JobSummary) -> Row {
     }
 }
 
-/// Where a job stands, or at which place it waits.
+/// The status of a job, or its place in the queue.
 pub fn status(job: &JobSummary) -> Cell {
     place(job).map_or_else(|| Cell::status(job.status), Cell::from)
 }
 
-/// At which place a job waits, in words.
+/// The place of a job in the queue, in words.
 fn place(job: &JobSummary) -> Option<String> {
     let place = job.waits.place?;
     let ending = match (place % 10, place % 100) {
@@ -204,7 +204,7 @@ fn place(job: &JobSummary) -> Option<String> {
     Some(format!("queued, {place}{ending}"))
 }
 
-/// How long it took from its acceptance to its end.
+/// The time from the acceptance of a job to its end.
 pub fn took(job: &JobSummary) -> String {
     let Some((created, ended)) = job.created_at.zip(job.ended_at) else {
         return "-".to_string();
@@ -215,7 +215,7 @@ pub fn took(job: &JobSummary) -> String {
     }
 }
 
-/// What a listing says of a job.
+/// The entry of a job as JSON.
 pub fn json(job: &JobSummary) -> Object {
     let created = job.created_at.map(|at| at.to_string()).unwrap_or_default();
     let mut line = Object::new();

@@ -33,7 +33,7 @@ use crate::values;
 
 pub use self::kept::{Kept, access_token, keep_renewed};
 
-/// How long somebody may take to sign in by a browser.
+/// How long the user may take to sign in by a browser.
 const SIGNING_IN: Duration = Duration::from_secs(10 * 60);
 
 /// Log in to a runtime through an identity provider.
@@ -76,7 +76,7 @@ pub struct Logout {
     url: Option<Target>,
 }
 
-/// What is asked for, and as whom.
+/// The identity provider, and what is requested from it as which client.
 #[derive(Clone, Debug, serde::Serialize, Deserialize)]
 pub struct Asking {
     /// The identity provider.
@@ -90,7 +90,7 @@ pub struct Asking {
     resource: Option<String>,
 }
 
-/// What a provider gives (RFC 6749 §5.1).
+/// The token response of a provider (RFC 6749 §5.1).
 #[derive(Deserialize)]
 struct Granted {
     access_token: Secret,
@@ -99,7 +99,7 @@ struct Granted {
     refresh_token: Option<Secret>,
 }
 
-/// What it says instead (RFC 6749 §5.2).
+/// The error response of a provider (RFC 6749 §5.2).
 #[derive(Debug, Deserialize)]
 struct Refused {
     error: String,
@@ -152,7 +152,7 @@ fn state() -> Result<State, Failure> {
 impl Asking {
     fn of(args: &Login, before: Option<&Kept>) -> Result<Asking, Failure> {
         let before = before.map(|kept| kept.asking().clone());
-        // Another provider knows nothing of what the last one was asked for.
+        // Another provider does not know the client and the scopes of the last login.
         let before = before.filter(|before| args.issuer.as_ref().is_none_or(|issuer| *issuer == before.issuer));
         let wanted = |what: &str| Failure::usage(format!("{what} is not known for this runtime: give it"));
         let had = |part: fn(&Asking) -> Option<String>| before.as_ref().and_then(part);
@@ -170,7 +170,7 @@ impl Asking {
         })
     }
 
-    /// What says so in a request.
+    /// The fields for these in a request.
     fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![("client_id", self.client_id.clone())];
         if !self.scopes.is_empty() {
@@ -183,7 +183,7 @@ impl Asking {
 }
 
 impl Granted {
-    /// A token that is sent as it is, or a failure.
+    /// Checks that this is a bearer token, which can be sent in a header.
     fn checked(self) -> Result<Granted, Failure> {
         if !self.token_type.eq_ignore_ascii_case("bearer") {
             return Err(failed("it gave a token of another type than Bearer"));
@@ -191,7 +191,7 @@ impl Granted {
         Ok(self)
     }
 
-    /// When it expires, if that is known.
+    /// When the access token expires, if that is known.
     fn expires_at(&self) -> Option<UtcMs> {
         let lasts = Duration::try_from_secs_f64(self.expires_in?.max(0.0)).unwrap_or(Duration::MAX);
         Some(now().plus(lasts).min(UtcMs::MAX))
@@ -199,7 +199,7 @@ impl Granted {
 }
 
 impl Refused {
-    /// For a terminal: who said it is not trusted with that.
+    /// The error for a terminal: the provider is not trusted to send control characters.
     fn shown(&self) -> String {
         let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
         match &self.error_description {
@@ -209,13 +209,13 @@ impl Refused {
     }
 }
 
-/// What became of a request for tokens.
+/// Requests tokens.
 fn tokens(endpoint: &Endpoint, form: &[(&str, &str)]) -> Result<Result<Granted, Refused>, ProviderError> {
     let answer = endpoint.post(form, None)?;
     if (200..300).contains(&answer.status) {
         return answer.json().map(Ok);
     }
-    // A failure that says nothing more is that of its status.
+    // A failure without an OAuth error is reported by its HTTP status.
     answer.json_of_any_status().map(Err).map_err(|_| ProviderError::Status(answer.status))
 }
 
@@ -223,7 +223,7 @@ fn failed(why: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Unauthenticated, format!("the identity provider did not log you in: {why}"))
 }
 
-/// Has somebody sign in by a browser on this machine, which brings the answer here.
+/// Has the user sign in by a browser on this machine, which is redirected to a port of this program.
 fn by_browser(asking: &Asking, metadata: &Metadata, open: bool) -> Result<Granted, Failure> {
     let fresh = || entropy::token().map(Secret::new).map_err(|error| failed(&error));
     let (state, verifier) = (fresh()?, fresh()?);
@@ -256,7 +256,7 @@ fn by_browser(asking: &Asking, metadata: &Metadata, open: bool) -> Result<Grante
     granted.map_err(|refused| failed(refused.shown()))?.checked()
 }
 
-/// Tries to show an address; whoever has no browser here has seen it printed.
+/// Tries to open a URL in a browser. Failures are ignored: the URL was printed.
 fn browse(url: &str) {
     let named = std::env::var("BROWSER").ok().and_then(|all| all.split(':').next().map(str::to_string));
     let usual = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };

@@ -84,7 +84,7 @@ pub fn run(args: &Logs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// What is printed at once, or held because only the last are asked for.
+/// Prints events as they come, or holds the last ones until the end if only these are wanted.
 struct Shown<'a> {
     args: &'a Logs,
     held: Vec<String>,

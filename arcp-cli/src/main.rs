@@ -86,16 +86,16 @@ use clap::FromArgMatches as _;
 
 use crate::exit::{Exit, Failure};
 
-/// An event is many small pieces of memory, freed by another thread than asked for them: a fifth of what it costs with
-/// the allocator of glibc. It has no huge pages (`no_thp`): each is cleared whole where a little of it is touched, and more
-/// memory was held by a quarter.
+/// An event consists of many small allocations that another thread frees: with this allocator they cost a fifth of
+/// what they cost with that of glibc. It uses no huge pages (`no_thp`): a huge page is cleared as a whole when a small
+/// part of it is touched, and the program held a quarter more memory with them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let result = parse().and_then(run);
     let exit = result.unwrap_or_else(|failure| {
-        // Not `say`: the stderr of a server that ends is perhaps not read.
+        // `log` and not `say`: the stderr of a server that stops may not be read.
         for (at, line) in failure.message.lines().enumerate() {
             log(format_args!("{}{line}", if at == 0 { "arcp: " } else { "" }));
         }
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Reads the command line, with what a configuration file adds to it.
+/// Parses the command line, with what a configuration file adds to it.
 fn parse() -> Result<args::Args, Failure> {
     let (mut command, given) = config_file::added_to(args::command(), std::env::args_os().collect())?;
     let matches = command.try_get_matches_from_mut(&given);
@@ -114,7 +114,7 @@ fn parse() -> Result<args::Args, Failure> {
     Ok(args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit()))
 }
 
-/// Does what was asked.
+/// Runs the command.
 fn run(args: args::Args) -> Result<Exit, Failure> {
     match args.command {
         args::Command::Version => replay::version(),

@@ -57,7 +57,7 @@ fn write_all(program: &Command, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Pages are called as their files are, `arcp-ls`.
+/// The page of a command. Its name is that of its file, such as `arcp-ls`.
 fn page(command: Command) -> io::Result<Vec<u8>> {
     let name = command.get_bin_name().unwrap_or("arcp").replace(' ', "-");
     let mut page = Vec::new();

@@ -10,40 +10,38 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::telling::{Listener, News, Receipt};
 
-/// How long a program may take that is run for a question: the next question waits.
+/// How long a program may run for a question, since the next question waits for it.
 const NOTIFIER: Duration = Duration::from_secs(60);
-/// Between two looks whether it has ended.
+/// The time between two looks whether the program has exited.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A shell command. It gets what is told on stdin, and the most important of it in
-/// its environment.
+/// A shell command. It gets the message on stdin, and its most important parts in environment variables.
 #[derive(Debug)]
 pub struct Program {
-    /// By which it was given.
+    /// The option that named it.
     option: &'static str,
-    /// What the shell runs.
+    /// The command line for the shell.
     command: String,
-    /// How long it may take.
+    /// How long it may run.
     limit: Option<Duration>,
 }
 
 impl Program {
-    /// One for jobs that have ended. It may take its time.
+    /// A command for jobs that have ended. It may run as long as it wants.
     pub fn on_end(command: &str) -> Program {
         Program { option: "--on-end", command: command.to_string(), limit: None }
     }
 
-    /// One for what jobs ask people.
+    /// A command for questions of jobs.
     pub fn on_prompt(command: &str) -> Program {
         Program { option: "--on-prompt", command: command.to_string(), limit: Some(NOTIFIER) }
     }
 
-    /// Runs it to its end; `None`: it was killed, with what it had started, since it
-    /// took too long.
+    /// Runs the command until it exits. `None` if it took too long: then it was killed with all that it had started.
     pub fn run(&self, variables: &[(&str, String)], json: &str) -> io::Result<Option<ExitStatus>> {
         let mut command = Command::new("sh");
         command.args(["-c", &self.command]).stdin(Stdio::piped()).stdout(Stdio::null());
-        // It has no use for what signs the messages of others.
+        // The program has no use for the secret that signs webhooks.
         command.env_remove("ARCP_WEBHOOK_SECRET");
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         if self.limit.is_some() {
@@ -52,7 +50,7 @@ impl Program {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             let line = format!("{json}\n");
-            // It need not read it.
+            // The program need not read its stdin.
             let write = move || drop(stdin.write_all(line.as_bytes()));
             std::thread::Builder::new().name("told".to_string()).spawn(write)?;
         }
@@ -63,7 +61,7 @@ impl Program {
     }
 }
 
-/// Waits for a program that leads its process group.
+/// Waits for a program that leads its process group, and kills the group at the limit.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let begun = Instant::now();
     loop {
@@ -85,7 +83,7 @@ impl Listener for Program {
         format!("{} {}", self.option, self.command)
     }
 
-    /// A program that fails would fail again.
+    /// A program that fails is not run again: it would fail again.
     fn tell(&self, news: &News) -> Receipt {
         match self.run(&news.variables, &news.json) {
             Ok(Some(status)) if status.success() => Receipt::Taken,

@@ -37,12 +37,12 @@ pub struct AccessTokens {
 }
 
 impl AccessTokens {
-    /// Whose they are, if any count.
+    /// The issuer of accepted tokens, if any are accepted.
     pub fn issuer(&self) -> Option<&Issuer> {
         self.oauth2_issuer.as_ref()
     }
 
-    /// Who judges them.
+    /// The authenticator for access tokens.
     pub fn judge(&self, audience: &str) -> Result<Option<OAuth2>, Failure> {
         let Some(issuer) = self.oauth2_issuer.clone() else {
             return Ok(None);
@@ -57,7 +57,7 @@ impl AccessTokens {
             (_, _, Some(keys)) => {
                 OAuth2::signed(SignedJwt::with_keys_at(issuer, audience, keys.clone(), KeyTimes::default()))
             }
-            // Clap has seen to it that there is one.
+            // Clap requires one of the two.
             (_, _, None) => return Ok(None),
         };
         Ok(Some(judge.with_scopes(self.scopes.iter().map(String::as_str).collect())))

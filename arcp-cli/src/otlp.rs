@@ -1,10 +1,9 @@
-//! `arcp serve --otlp`: the spans of a runtime, sent to whoever collects them by
+//! `arcp serve --otlp`: sends the spans of a runtime to a collector by
 //! [OTLP](https://opentelemetry.io/docs/specs/otlp/) over HTTP, as protobuf.
 //!
-//! Their numbers and times are said by `arcp_host::spans`, so that they are the same over
-//! restarts: the tracer of an SDK would give them numbers of its own. What is open is held
-//! by the subscriber; what has ended waits in a [`Queue`] of bounded size for the thread
-//! that sends it, and nobody waits for that one.
+//! `arcp_host::spans` gives spans their ids and times, so that these stay the same over restarts; the tracer of an SDK
+//! would assign ids of its own. The subscriber holds open spans. Ended spans wait in a bounded [`Queue`] for the
+//! thread that sends them, and no other thread waits for that one.
 
 mod frames;
 mod layer;
@@ -26,7 +25,7 @@ use self::settings::Settings;
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
 
-/// How long the end of the program waits for what is not sent yet.
+/// How long the end of the program waits for spans that are not sent yet.
 const AT_EXIT: Duration = Duration::from_secs(3);
 
 /// Sends spans until the program ends.
@@ -35,12 +34,12 @@ pub struct Exporter {
     shown: String,
 }
 
-/// Says whether spans could be sent where that was asked for.
+/// Checks the settings for sending spans, if there are any.
 pub fn check(args: &Serve) -> Result<(), Failure> {
     Settings::of(args).map(drop)
 }
 
-/// Has the spans of this process sent, if that was asked for.
+/// Starts to send the spans of this process, if the options say so.
 pub fn start(args: &Serve, counts: &SpanCounts) -> Result<Option<Exporter>, Failure> {
     let Some(settings) = Settings::of(args)? else {
         return Ok(None);
@@ -56,12 +55,12 @@ pub fn start(args: &Serve, counts: &SpanCounts) -> Result<Option<Exporter>, Fail
 }
 
 impl Exporter {
-    /// Says where they go.
+    /// Logs where spans are sent.
     pub fn tell(&self) {
         log(format_args!("arcp: spans are sent to {}", self.shown));
     }
 
-    /// Sends what is there, but waits for that no longer than three seconds.
+    /// Sends the remaining spans, for three seconds at most.
     pub fn finish(self) {
         let left = self.queue.close(AT_EXIT);
         if left > 0 {

@@ -1,5 +1,4 @@
-//! How reading commands print. Rows are data and go to stdout; the header of a
-//! table is talk and goes to stderr.
+//! Output of commands that read. Rows are data and go to stdout; the header of a table goes to stderr.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -20,7 +19,7 @@ pub struct Printing {
 }
 
 impl Printing {
-    /// For people.
+    /// A table for people.
     pub const TABLE: Printing = Printing { output: Format::Table, no_header: false };
 }
 
@@ -38,7 +37,7 @@ pub enum Format {
     Id,
 }
 
-/// What stands in a column.
+/// The contents of one column in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     text: String,
@@ -46,7 +45,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Where a job stands, in its colour.
+    /// The status of a job, in its colour.
     pub fn status(status: Option<JobStatus>) -> Cell {
         let colour = match status {
             Some(JobStatus::Running) => Some(AnsiColor::Cyan),
@@ -59,7 +58,7 @@ impl Cell {
         Cell { style, ..Cell::from(status.map_or("unknown", JobStatus::as_str)) }
     }
 
-    /// The same with more behind it.
+    /// The same cell with more text at its end.
     pub fn followed_by(self, more: &str) -> Cell {
         Cell { text: self.text + more, ..self }
     }
@@ -69,7 +68,7 @@ impl Cell {
         Cell { style: colour.on_default(), ..Cell::from(text) }
     }
 
-    /// As it is shown, filled up to this width. Colours take no room.
+    /// The cell as it is printed, padded to this width. Colours do not count.
     fn shown(&self, width: usize, coloured: bool) -> String {
         let fill = " ".repeat(width.saturating_sub(self.text.chars().count()));
         let style = if coloured { self.style } else { Style::new() };
@@ -77,25 +76,25 @@ impl Cell {
     }
 }
 
-/// What others wrote is not trusted with the terminal.
+/// Text may come from other people: control characters are made visible.
 impl<T: AsRef<str>> From<T> for Cell {
     fn from(text: T) -> Cell {
         Cell { text: visible(text.as_ref()), style: Style::new() }
     }
 }
 
-/// One of several things that were read.
+/// One of several things that are listed.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Its id.
     pub id: String,
-    /// What stands in each column.
+    /// The cells of its columns.
     pub cells: Vec<Cell>,
-    /// All of it, a JSON object.
+    /// Everything about it, as a JSON object.
     pub json: String,
 }
 
-/// Prints several things.
+/// Prints a list.
 pub fn rows(printing: Printing, header: &[&str], rows: &[Row]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match printing.output {
@@ -135,9 +134,9 @@ fn table(printing: Printing, header: &[&str], rows: &[Row]) -> io::Result<()> {
 pub struct Facts {
     /// Its id.
     pub id: String,
-    /// What is known of it, by name.
+    /// Its facts, by name.
     pub facts: Vec<(&'static str, Cell)>,
-    /// All of it, a JSON object.
+    /// Everything about it, as a JSON object.
     pub json: String,
 }
 
@@ -158,7 +157,7 @@ pub fn facts(printing: Printing, thing: &Facts) -> io::Result<()> {
     out.flush()
 }
 
-/// Whether stdout is shown in colours: on a terminal, unless `NO_COLOR` is set.
+/// Whether output is coloured: on a terminal, unless `NO_COLOR` is set.
 pub fn is_coloured() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

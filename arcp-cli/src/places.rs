@@ -1,4 +1,4 @@
-//! Where `arcp serve` listens.
+//! The places at which `arcp serve` listens.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,11 +8,11 @@ use arcp_blocking::{HostError, Listen, Listener, ServerConfig};
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
 
-/// Every place that was asked for.
+/// The places that the options name.
 ///
 /// # Errors
 ///
-/// If they cannot go together.
+/// If they exclude each other.
 pub fn of(args: &Serve) -> Result<Vec<Listen>, Failure> {
     if args.listening.stdio {
         return Ok(vec![Listen::Stdio]);
@@ -36,28 +36,29 @@ pub fn of(args: &Serve) -> Result<Vec<Listen>, Failure> {
     Ok(args.listening.listen.clone())
 }
 
-/// Whether each that is written so is a place of its own.
+/// Whether the system picks the port, so that each such place has another one.
 fn picks(listen: &Listen) -> bool {
     listen.address().is_some_and(|address| address.port() == 0)
 }
 
-/// The port that it takes, unless it picks one; those of QUIC are no others' ports.
+/// The given port, and whether it is of QUIC; `None` if the system picks it. QUIC uses UDP, so it does not collide
+/// with the others.
 fn port(listen: &Listen) -> Option<(SocketAddr, bool)> {
     let address = listen.address().filter(|_| !picks(listen))?;
     Some((address, matches!(listen, Listen::Quic { .. })))
 }
 
-/// Whether stdin and stdout are all there is: then the runtime ends with its parent.
+/// Whether the runtime serves only stdin and stdout; then it ends with its parent.
 pub fn is_stdio_alone(places: &[Listen]) -> bool {
     *places == [Listen::Stdio]
 }
 
-/// Whether one of them is served over tokio only.
+/// Whether one of them needs the tokio adapter.
 pub fn need_tokio(places: &[Listen]) -> bool {
     places.iter().any(|listen| matches!(listen, Listen::Http2 { .. } | Listen::Quic { .. }))
 }
 
-/// Whether peers are known there by the users that they are.
+/// Whether peers there are identified by their user.
 pub fn knows_users(listen: &Listen) -> bool {
     match listen {
         Listen::Unix { .. } | Listen::Stdio => true,
@@ -65,8 +66,8 @@ pub fn knows_users(listen: &Listen) -> bool {
     }
 }
 
-/// What that is called which is kept for whoever listens there: the first port that was
-/// not picked, else the first Unix socket; `None`: nobody comes back there.
+/// The name for files that belong to these places: the first port that is not picked by the system, otherwise the
+/// first Unix socket. `None` if clients cannot find the place again.
 pub fn name(places: &[Listen]) -> Option<String> {
     let port = places.iter().filter_map(Listen::address).map(|address| address.port()).find(|port| *port != 0);
     let socket = || {
@@ -78,7 +79,7 @@ pub fn name(places: &[Listen]) -> Option<String> {
     port.map(|port| port.to_string()).or_else(|| socket().map(|path| format!("unix{}", tame(&path.to_string_lossy()))))
 }
 
-/// A text as part of the name of a file; another text is another name.
+/// A text as part of a file name. Different texts give different names.
 pub fn tame(text: &str) -> String {
     let tame = |c: char| match c {
         '/' => "-".to_string(),
@@ -88,11 +89,11 @@ pub fn tame(text: &str) -> String {
     text.chars().map(tame).collect()
 }
 
-/// Whether each may be served, as far as that is known before it is bound.
+/// Checks that each place may be served, as far as that is known before it is bound.
 ///
 /// # Errors
 ///
-/// The first that may not.
+/// For the first that may not.
 pub fn check(places: &[Listen], config: &ServerConfig) -> Result<(), Failure> {
     places.iter().try_for_each(|listen| {
         config.allows(listen).map_err(|error| match error {
@@ -113,7 +114,7 @@ pub fn check(places: &[Listen], config: &ServerConfig) -> Result<(), Failure> {
     })
 }
 
-/// What there is to give for a place whose bytes anybody could read.
+/// The advice for a place that would be served without TLS.
 fn encrypted(listen: &Listen, has_certificate: bool) -> String {
     let files = "--tls-cert FILE --tls-key FILE";
     let scheme = match listen {
@@ -126,11 +127,11 @@ fn encrypted(listen: &Listen, has_certificate: bool) -> String {
     if has_certificate { scheme.to_string() } else { format!("{scheme} with {files}") }
 }
 
-/// Binds each.
+/// Binds each place.
 ///
 /// # Errors
 ///
-/// The first that cannot be had.
+/// For the first that cannot be bound.
 pub fn bind(places: &[Listen]) -> Result<Vec<Listener>, Failure> {
     places.iter().map(|listen| Listener::bind(listen).map_err(|error| failure(listen, &error))).collect()
 }

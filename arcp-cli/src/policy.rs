@@ -1,4 +1,4 @@
-//! `arcp policy`: what a policy lets people do, and why.
+//! `arcp policy`: what a policy permits, and why.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -49,7 +49,7 @@ pub struct Explain {
     owner: Option<Principal>,
 }
 
-/// Answers.
+/// Runs the subcommand.
 pub fn run(asked: &Policies) -> Result<Exit, Failure> {
     let (answer, exit) = match asked {
         Policies::Check { file } => {
@@ -64,12 +64,12 @@ pub fn run(asked: &Policies) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Reads the policy of a runtime.
+/// Reads the policy file of a runtime.
 pub fn read(file: &Path) -> Result<Policy, Failure> {
     policy_file::read(file).map_err(|error| Failure::usage(format!("policy: {error}")))
 }
 
-/// Reads it again, as an operator asked.
+/// Reads the policy again, after a SIGHUP.
 pub fn read_again(file: &Path, server: &ServerHandle) {
     match policy_file::read(file) {
         Ok(policy) => {
@@ -126,7 +126,7 @@ fn explain(policy: &Policy, asked: &Explain) -> (String, Exit) {
     (answer, exit)
 }
 
-/// One answer, and how the command ends after it.
+/// Adds one answer with its rule. Returns the exit code.
 fn say(answer: &mut String, exit: Exit, what: &str, rule: Option<&Rule>) -> Exit {
     match rule {
         Some(rule) => {
@@ -140,7 +140,7 @@ fn say(answer: &mut String, exit: Exit, what: &str, rule: Option<&Rule>) -> Exit
     }
 }
 
-/// Every rule that is for somebody, in the order in which they count.
+/// Every rule that applies to a principal, in the order in which rules are tried.
 fn everything(policy: &Policy, who: Subject<'_>, answer: &mut String) {
     let list = |patterns: Vec<String>| patterns.join(" ");
     for rule in policy.rules_of(who) {

@@ -1,4 +1,4 @@
-//! Who issues credentials for the jobs of `arcp serve`.
+//! The provisioner, which issues credentials for the jobs of `arcp serve`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,11 +30,11 @@ pub struct Provisioning {
     provisioner_ca: Option<PathBuf>,
 }
 
-/// Who issues them, if anybody does.
+/// The provisioner that the options name, if any.
 pub fn of(args: &Serve) -> Result<Option<Arc<dyn Provisioner>>, Failure> {
     let Provisioning { provisioner, provisioner_key_file, provisioner_ca } = &args.provisioning;
     let Some(named) = provisioner else {
-        // Sample credentials count nowhere, and are issued where nobody can listen in.
+        // Sample credentials are accepted nowhere. They are issued only where nobody can listen in.
         let samples = args.agents.samples && !args.tls.insecure;
         return Ok(samples.then(|| Arc::new(InMemoryProvisioner::default()) as Arc<dyn Provisioner>));
     };

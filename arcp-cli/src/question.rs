@@ -1,4 +1,4 @@
-//! What jobs ask people, as commands show it.
+//! Questions that jobs ask people, for the commands that show them.
 
 use arcp_host::stderr::visible;
 use arcp_proto::id::WireId;
@@ -7,7 +7,7 @@ use arcp_proto::model::event::EventKind;
 use arcp_proto::time::UtcMs;
 use arcp_proto::trust::TrustLevel;
 
-/// What is asked for.
+/// What kind of answer a question asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A value.
@@ -30,7 +30,7 @@ impl Kind {
         Kind::ALL.iter().find(|(_, asks)| asks == event).map(|(kind, _)| *kind)
     }
 
-    /// As it is written.
+    /// The name of this kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Input => "input",
@@ -45,7 +45,7 @@ impl Kind {
 pub struct Question {
     /// Its id.
     pub id: String,
-    /// What is asked for.
+    /// What kind of answer it asks for.
     pub kind: Kind,
     body: Json,
 }
@@ -53,15 +53,15 @@ pub struct Question {
 /// One option of a choice.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Choice {
-    /// What the answer says.
+    /// The id that an answer names.
     pub id: String,
-    /// What a person reads.
+    /// The text for people.
     #[serde(default)]
     label: Option<String>,
 }
 
 impl Choice {
-    /// For a person.
+    /// The option as people read it.
     pub fn shown(&self) -> String {
         match &self.label {
             Some(label) if *label != self.id => format!("{} ({label})", self.id),
@@ -78,7 +78,7 @@ impl Question {
         Some(Question { id, kind, body: body.clone() })
     }
 
-    /// All that was said of it.
+    /// The members of the event.
     pub fn members(&self) -> Members<'_> {
         self.body.members().unwrap_or_default()
     }
@@ -87,35 +87,35 @@ impl Question {
         self.members().get_str(name).unwrap_or_default()
     }
 
-    /// Its id, for an answer.
+    /// The id for an answer.
     pub fn prompt(&self) -> Option<WireId> {
         WireId::new(&self.id)
     }
 
-    /// What counts if nobody answers, if anything does.
+    /// The answer that is used if nobody answers, if there is one.
     pub fn default_answer(&self) -> Option<Json> {
         Json::parse(self.members().get("default")?).ok()
     }
 
-    /// Until when it can be answered.
+    /// The time after which it cannot be answered.
     pub fn expires_at(&self) -> Option<UtcMs> {
         UtcMs::parse(&self.text("expires_at"))
     }
 
-    /// What an answer must fit, if that is anything.
+    /// The schema of an answer, if it restricts anything.
     pub fn schema(&self) -> Option<Json> {
         let members = self.members();
         let schema = members.get("response_schema").filter(|schema| !matches!(*schema, "{}" | "true"))?;
         Json::parse(schema).ok()
     }
 
-    /// What there is to choose from.
+    /// The options of a choice.
     pub fn options(&self) -> Vec<Choice> {
         let options = self.members().get("options").and_then(|raw| Json::parse(raw).ok());
         options.and_then(|options| options.decode().ok()).unwrap_or_default()
     }
 
-    /// What is asked, for a person. It steers no terminal.
+    /// The question as text, without control characters.
     pub fn asks(&self) -> String {
         visible(&match self.kind {
             Kind::Input | Kind::Choice => self.text("prompt"),
@@ -128,18 +128,17 @@ impl Question {
         })
     }
 
-    /// Whether more is asked for of what the job may spend.
+    /// Whether the agent asks for a larger budget.
     fn is_of_budget(&self) -> bool {
         self.text("operation") == "cost.budget"
     }
 
-    /// Why the agent asks, if it says so. It steers no terminal.
+    /// The reason that the agent gives, without control characters.
     pub fn reason(&self) -> Option<String> {
         self.members().get_str("reason").map(|why| visible(&why))
     }
 
-    /// For how long what is asked for would be granted. Only the time that was
-    /// asked for bounds it.
+    /// How long the permission would last. Only a requested time bounds it.
     pub fn granted_for(&self) -> String {
         match self.members().get("requested_lease_seconds") {
             Some(seconds) => format!("for {seconds} s"),
@@ -147,7 +146,7 @@ impl Question {
         }
     }
 
-    /// What is asked, and what an answer must be, in one line.
+    /// The question and the form of its answer, in one line.
     pub fn line(&self) -> String {
         let mut line = self.asks();
         if let Some(reason) = self.reason().filter(|_| self.kind == Kind::Permission) {
@@ -167,21 +166,21 @@ impl Question {
     }
 }
 
-/// That a question is not open any more.
+/// The end of a question: it is not open any more.
 #[derive(Clone, Debug)]
 pub struct Closed {
     /// The question.
     pub id: String,
     /// `answered`, `expired` or `withdrawn`.
     pub reason: String,
-    /// The same, for a person.
+    /// The reason as text.
     pub message: String,
-    /// Who answered, if somebody did.
+    /// The principal that answered, if one did.
     pub by: Option<String>,
 }
 
 impl Closed {
-    /// What an event says of a question that was open, if it says that.
+    /// The end of a question that an event reports, if it does.
     pub fn of(event: &EventKind, body: &Json) -> Option<Closed> {
         if *event != EventKind::PromptClosed {
             return None;

@@ -36,7 +36,7 @@ pub struct ResultOf {
     pub place: Where,
 }
 
-/// Prints a result; ends as the job did.
+/// Prints the result of a job. The exit code is that of the job.
 pub fn run(args: &ResultOf) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     let job = summary(&client, &args.job)?;

@@ -53,7 +53,7 @@ pub fn run(args: Retry) -> Result<Exit, Failure> {
     place(&order, &args.place, args.detach, args.following, None)
 }
 
-/// What was submitted as a job, with a key of its own.
+/// The order that an earlier submit was made of, with a new key.
 pub fn submitted(chosen: &Chosen, id: &str) -> Result<Order, Failure> {
     let state = State::of_user();
     let key = fresh_key()?;

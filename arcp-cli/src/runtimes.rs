@@ -1,8 +1,7 @@
-//! The runtimes that this user has started on this machine, one entry each, and
-//! `arcp runtimes`.
+//! The runtimes that this user has started on this machine, and `arcp runtimes`. Each runtime has an entry: a file.
 //!
-//! Whoever serves holds a lock on its entry as long as it lives. An entry that
-//! nobody holds is of a runtime that was killed, and counts for nothing.
+//! A runtime holds a lock on its entry as long as it lives. An entry without a lock is of a runtime that was killed,
+//! and is ignored.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
@@ -32,27 +31,27 @@ use crate::values;
 
 const FOLDER: &str = "runtimes";
 const HEADER: [&str; 5] = ["ADDRESS", "PID", "AGE", "JOBS", "AGENTS"];
-/// Held by whoever changes what is in the folder.
+/// The lock for changes of the folder.
 const LOCK: &str = "lock";
-/// How long a runtime may take to say what runs.
+/// How long a runtime may take to report its jobs and agents.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// A runtime that waits for commands.
+/// A runtime that serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
-    /// Where it listens, and commands go.
+    /// The URL that commands connect to.
     pub url: String,
-    /// Where else it listens.
+    /// The other URLs at which it listens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<String>,
     /// When it was started.
     pub since: UtcMs,
-    /// Its process.
+    /// The id of its process.
     pub pid: u32,
-    /// The token it made, unless its operator gave it others.
+    /// The token that it generated, unless its operator gave it others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Its store, unless that is in memory.
+    /// The file of its store; `None` if its store is in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
     /// The file of its certificate, if it has TLS.
@@ -64,23 +63,23 @@ pub struct Runtime {
 #[derive(Debug)]
 pub struct Entry {
     path: PathBuf,
-    /// Locked.
+    /// The locked file.
     file: File,
 }
 
 impl Runtime {
-    /// One that is started now.
+    /// The entry of a runtime that starts now.
     pub fn new(url: &str, token: Option<String>, store: Option<PathBuf>) -> Runtime {
         let (url, others) = (url.to_string(), Vec::new());
         Runtime { url, others, since: now(), pid: std::process::id(), token, store, certificate: None }
     }
 
-    /// Those that are there, the newest first.
+    /// All running ones, the newest first.
     pub fn all(state: &State) -> Vec<Runtime> {
         Runtime::of(state, geteuid().as_raw())
     }
 
-    /// Those of a user: an entry that somebody else wrote may name any process.
+    /// Those whose entry belongs to this user: an entry that another user wrote could name any process.
     fn of(state: &State, user: u32) -> Vec<Runtime> {
         let files = fs::read_dir(state.folder().join(FOLDER)).into_iter().flatten().flatten();
         let mut all: Vec<Runtime> = files.filter_map(|file| Runtime::read(&file.path(), user)).collect();
@@ -88,18 +87,17 @@ impl Runtime {
         all
     }
 
-    /// The one that is there.
+    /// The one at this target.
     pub fn at(state: &State, target: &Target) -> Option<Runtime> {
         Runtime::all(state).into_iter().find(|runtime| runtime.is_at(target))
     }
 
-    /// The one of this user that is called so.
+    /// The runtime of this user with this name.
     pub fn named(named: &str) -> Option<Runtime> {
         Runtime::all(&State::of_user()?).into_iter().find(|runtime| runtime.is_called(named))
     }
 
-    /// Whether this is its address, its port, with or without a colon, or its
-    /// process.
+    /// Whether `named` is its URL, its port, with or without a colon, or the id of its process.
     pub fn is_called(&self, named: &str) -> bool {
         let port = named.strip_prefix(':').unwrap_or(named).parse().ok();
         named == self.pid.to_string()
@@ -107,12 +105,12 @@ impl Runtime {
             || values::runtime(named).is_ok_and(|target| self.is_at(&target))
     }
 
-    /// Every place of it, the first one first.
+    /// The URLs at which it listens, first the one for commands.
     pub fn places(&self) -> Vec<&str> {
         [&self.url].into_iter().chain(&self.others).map(String::as_str).collect()
     }
 
-    /// Every place of it.
+    /// The targets at which it listens.
     fn targets(&self) -> impl Iterator<Item = Target> {
         self.places().into_iter().filter_map(|url| url.parse().ok())
     }
@@ -125,7 +123,7 @@ impl Runtime {
         self.targets().filter_map(|target| target.address().map(|(_, port)| port))
     }
 
-    /// Leaves word of it, for the user alone.
+    /// Writes its entry, readable by the user alone.
     pub fn announce(&self, state: &State) -> io::Result<Entry> {
         let folder = state.folder().join(FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -133,7 +131,7 @@ impl Runtime {
         forget_killed(&folder)?;
         let path = folder.join(self.file_name());
         let fresh = path.with_extension("new");
-        // One that is there already may be somebody else's, or lead elsewhere.
+        // A file that is already there may belong to another user, or be a link.
         let _ = fs::remove_file(&fresh);
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.lock()?;
@@ -151,7 +149,7 @@ impl Runtime {
         format!("{}.json", place.split('/').next().unwrap_or_default().chars().map(tame).collect::<String>())
     }
 
-    /// What an entry of this user says, if somebody holds it.
+    /// The runtime of an entry, if the entry belongs to this user and is locked.
     fn read(path: &Path, user: u32) -> Option<Runtime> {
         path.extension().filter(|extension| *extension == "json")?;
         let is_of_user = |file: &File| file.metadata().is_ok_and(|about| about.uid() == user);
@@ -161,7 +159,7 @@ impl Runtime {
 }
 
 impl Entry {
-    /// Takes the word back, unless another runtime is there by now.
+    /// Removes the entry, unless another runtime has replaced it.
     pub fn take_back(self) {
         let Some(Ok(_changing)) = self.path.parent().map(changing) else {
             return;
@@ -179,7 +177,7 @@ fn changing(folder: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-/// Where locks are not known, everybody counts.
+/// Whether a process holds the lock. On a file system without locks, every entry counts as locked.
 fn is_held(file: &File) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock | TryLockError::Error(_)))
 }
@@ -193,7 +191,7 @@ fn forget_killed(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether both are one runtime: this machine has several names.
+/// Whether both targets are the same runtime: this machine has several names.
 pub fn is_same(one: &Target, other: &Target) -> bool {
     match (one.address(), other.address()) {
         (Some((host, _)), Some((other_host, _))) if is_local(host) && is_local(other_host) => {
@@ -209,13 +207,13 @@ pub fn is_same(one: &Target, other: &Target) -> bool {
     }
 }
 
-/// Also what listens everywhere is reached here.
+/// Whether this is an address of this machine. A runtime that listens on all addresses is reached there as well.
 fn is_local(host: &str) -> bool {
     let address = host.parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
-/// Lists them, or forgets the key of one.
+/// Lists the runtimes, or forgets the key of one.
 pub fn run(args: &args::Runtimes) -> Result<Exit, Failure> {
     match &args.action {
         Some(RuntimesAction::Forget { runtime }) => forget(runtime),
@@ -238,7 +236,7 @@ fn forget(named: &str) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Lists them.
+/// Lists the runtimes of this user.
 fn list(args: &args::Runtimes) -> Result<Exit, Failure> {
     let all = State::of_user().map(|state| Runtime::all(&state)).unwrap_or_default();
     if all.is_empty() {
@@ -251,18 +249,18 @@ fn list(args: &args::Runtimes) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// What a runtime says of itself to its user.
+/// What a runtime reports to its user.
 pub struct Seen {
-    /// Jobs that are not over.
+    /// How many jobs have not ended.
     pub unfinished: usize,
-    /// The agents on offer.
+    /// The hosted agents.
     pub agents: Vec<String>,
     /// Its program and version.
     pub version: String,
 }
 
 impl Seen {
-    /// `None` if the runtime wants a token that is not kept.
+    /// Asks the runtime. `None` if it needs a token that is not kept here.
     pub fn of(runtime: &Runtime) -> Option<Seen> {
         let client = Chosen::of_runtime(runtime)?.connect_within(ANSWER).ok()?;
         let welcome = client.welcome();
@@ -289,7 +287,7 @@ fn row(runtime: &Runtime, seen: Option<&Seen>) -> Row {
     }
 }
 
-/// What is known of a runtime.
+/// The entry of a runtime as JSON.
 pub fn json(runtime: &Runtime, seen: Option<&Seen>) -> String {
     let mut line = Object::new();
     line.str("url", &runtime.url);

@@ -1,4 +1,4 @@
-//! `arcp serve --sandbox`, and the step by which it starts programs.
+//! `arcp serve --sandbox`, and the step with which sandboxed programs are started.
 
 use std::ffi::OsString;
 
@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
 
-/// This program, also when its file was replaced meanwhile, and its step.
+/// The running executable, even if its file was replaced since, and the subcommand of the step.
 const STEP: [&str; 2] = ["/proc/self/exe", "exec"];
 
 /// Whether agents are confined.
@@ -31,7 +31,7 @@ pub struct Exec {
     pub words: Vec<OsString>,
 }
 
-/// What was asked for, if anything.
+/// The sandbox that the options ask for, if any.
 pub fn of(args: &Serve) -> Result<Option<Sandbox>, Failure> {
     let mode = match args.jobs.sandbox {
         Confinement::Auto => Mode::Auto,
@@ -51,7 +51,7 @@ pub fn of(args: &Serve) -> Result<Option<Sandbox>, Failure> {
     Sandbox::new(mode, Kernel::of_this_machine(), base, &STEP).map(Some).map_err(|error| refused(error.to_string()))
 }
 
-/// Says what is enforced, if that was asked for.
+/// Logs what the sandbox enforces, if there is one.
 pub fn tell(args: &Serve) {
     match args.jobs.sandbox {
         Confinement::Auto | Confinement::Required => {
@@ -61,7 +61,7 @@ pub fn tell(args: &Serve) {
     }
 }
 
-/// Becomes the program, or says why not.
+/// Becomes the program, or returns why it cannot.
 pub fn exec(args: &Exec) -> Result<Exit, Failure> {
     let Some((program, arguments)) = args.words.split_first() else {
         return Err(Failure::usage("exec: no program is given"));

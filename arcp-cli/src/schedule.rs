@@ -26,9 +26,9 @@ use crate::times::{local, now};
 use crate::values;
 
 const HEADER: [&str; 6] = ["SCHEDULE", "AGENT", "NEXT", "LAST", "JOBS", "WHEN"];
-/// Entries of a page.
+/// Schedules in one page of a listing.
 const PAGE: u64 = 500;
-/// What a time looks like that is not there.
+/// What is printed instead of a missing time.
 const NONE: &str = "-";
 
 /// Submit jobs at set times.
@@ -166,7 +166,7 @@ fn time(text: &str) -> Result<UtcMs, String> {
     text.parse().map_err(|error| format!("{error}, such as 2030-01-31T12:00:00Z"))
 }
 
-/// A rule, whose lines may stand behind one another.
+/// Parses a rule. Its lines may be separated by spaces.
 fn rule(text: &str) -> Result<Rule, String> {
     let lines: Vec<&str> = text.split_whitespace().collect();
     let rule: Rule = lines.join("\n").parse().map_err(|error| format!("{error}"))?;
@@ -174,7 +174,7 @@ fn rule(text: &str) -> Result<Rule, String> {
     plan(&wanted).map(|_| rule).map_err(|fault| fault.reason)
 }
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub fn run(asked: &Schedule) -> Result<Exit, Failure> {
     match asked {
         Schedule::Add(args) => add(args),
@@ -284,7 +284,7 @@ fn next(args: &Next) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Why a schedule has no next time, if it has none.
+/// Why a schedule has no next time.
 fn why_none(schedule: &ScheduleSummary) -> String {
     let id = schedule.id.as_str();
     match &schedule.paused {
@@ -294,7 +294,7 @@ fn why_none(schedule: &ScheduleSummary) -> String {
     }
 }
 
-/// A refusal names members of the message; whoever gave options knows those.
+/// Replaces names of message members in a refusal by the options that the user gave.
 fn in_words_of_options(error: ClientError) -> ClientError {
     let ClientError::Refused(mut refusal) = error else {
         return error;

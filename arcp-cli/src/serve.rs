@@ -38,10 +38,10 @@ use crate::telling::{self, Announcer};
 use crate::tls;
 use crate::{service, telemetry};
 
-/// The principal of a runtime's owner.
+/// The principal of the user who owns the runtime.
 pub const LOCAL: &str = "local";
 
-/// Hosts agents until told to stop.
+/// Hosts agents until the runtime is told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     telemetry::configure_log(&args);
     if args.check {
@@ -53,7 +53,7 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     if args.detached {
         background::leave_terminal()?;
     }
-    // A file that may not grow is an error of the write, and not our end.
+    // Without a handler, a file that reaches its size limit would kill the program; with one, the write fails.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     log_panics();
     let places = places::of(&args)?;
@@ -84,8 +84,7 @@ fn serve(
     serve_places(args, places, location, (config, agents, credentials), spans)
 }
 
-/// Says whether what was asked for can be served, as far as that is known without the
-/// port and the store.
+/// Checks the options as far as that is possible without the port and the store.
 fn check(args: &Serve) -> Result<Exit, Failure> {
     let places = places::of(args)?;
     let credentials = Credentials::of(args)?;
@@ -106,12 +105,12 @@ fn serve_places(
     (mut config, agents, mut credentials): (Config, Agents, Credentials),
     spans: &Exported,
 ) -> Result<Exit, Failure> {
-    // Before the store is looked at: of two on one port, the port is to blame.
+    // Bind before the store is opened: if two runtimes have the same port, the error is to name the port.
     let server_config = server_config(args, places)?;
     let bound = places::bind(places)?;
     let needs_token = credentials.is_empty() && !places.iter().all(places::knows_users);
     let made = if needs_token { OwnToken::make(args, places, &mut credentials)? } else { None };
-    // Who runs as this user may do more than that already.
+    // A process of this user can do more than an operator already.
     let owner = Principal::new(LOCAL).filter(|_| made.is_some() || places.iter().any(places::knows_users));
     config.operators.extend(owner);
     raise_descriptor_limit();
@@ -156,8 +155,7 @@ fn serve_places(
     Ok(drain::ended(&stopped))
 }
 
-/// Leaves word of a runtime for the commands of this user, if there is a place that they
-/// can come to.
+/// Writes the entry of the runtime for the commands of this user, if it listens where they can connect.
 fn leave_word(
     args: &Serve,
     places: &[Listen],
@@ -165,7 +163,7 @@ fn leave_word(
     (made, store): (Option<OwnToken>, Option<PathBuf>),
 ) -> Result<Option<Left>, Failure> {
     let mut there: Vec<&Listen> = server.places().iter().filter(|listen| **listen != Listen::Stdio).collect();
-    // The first is where they go; who is let in there without a token that is kept nowhere?
+    // Commands use the first place: one that needs a token if a token is kept, otherwise one that identifies users.
     there.sort_by_key(|listen| places::knows_users(listen) == made.is_some());
     let urls: Vec<String> = there.iter().map(|listen| listen.url(&args.listening.path)).collect();
     let Some((url, others)) = urls.split_first() else {
@@ -176,13 +174,13 @@ fn leave_word(
     let word =
         Runtime { certificate: tls::certificate_of(args), others: others.to_vec(), ..Runtime::new(url, None, store) };
     match Left::word(made, (name, places::name(places).is_none()), word) {
-        // Nobody needs a token here.
+        // Clients need no token at this runtime.
         Err(_) if args.access.anonymous => Ok(None),
         left => left,
     }
 }
 
-/// Where, for whom and with which certificate to listen.
+/// Where, for which user and with which certificate to listen.
 fn server_config(args: &Serve, places: &[Listen]) -> Result<ServerConfig, Failure> {
     let config = ServerConfig {
         listen: places.to_vec(),
@@ -227,12 +225,12 @@ fn host(
     })
 }
 
-/// The file of a recording, which holds secrets: only its owner may read it,
-/// whoever might before.
+/// Creates the file of a recording. It contains secrets, so that only its owner may read it, also if it existed with
+/// other permissions.
 fn recording(path: &Path) -> Result<File, Failure> {
     let open = || {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        // A pipe or a device is whose it is.
+        // The permissions of a pipe or a device are left as they are.
         if file.metadata()?.is_file() {
             file.set_permissions(Permissions::from_mode(0o600))?;
         }
@@ -241,15 +239,15 @@ fn recording(path: &Path) -> Result<File, Failure> {
     open().map_err(|error: io::Error| Failure::usage(format!("--record {}: {error}", path.display())))
 }
 
-/// Where a runtime keeps what must survive.
+/// Where a runtime keeps its records.
 enum StoreLocation {
     Memory,
     File(PathBuf),
 }
 
 impl StoreLocation {
-    /// What was asked for, else what suits the address: who is found at a port
-    /// is found there again.
+    /// The store that the options name. Otherwise one that suits the address: clients that return to a fixed port find
+    /// their jobs again.
     fn new(args: &Serve, places: &[Listen]) -> Result<StoreLocation, Failure> {
         match StoreLocation::named(args, places) {
             StoreLocation::File(file) if file.as_os_str().is_empty() => {
@@ -265,7 +263,7 @@ impl StoreLocation {
         }
     }
 
-    /// The same, but for the name of a file that nobody has named.
+    /// The same, with an empty file name for the default file.
     fn named(args: &Serve, places: &[Listen]) -> StoreLocation {
         match &args.keeping.store {
             Some(named) if named.as_os_str() == "memory" => StoreLocation::Memory,
@@ -275,7 +273,7 @@ impl StoreLocation {
         }
     }
 
-    /// For how long ended jobs are kept unless somebody says so.
+    /// How long ended jobs are kept by default.
     fn keeps_jobs_for(&self) -> Duration {
         match self {
             StoreLocation::Memory => Duration::from_secs(3600),
@@ -295,7 +293,7 @@ impl StoreLocation {
         Ok(Box::new(store))
     }
 
-    /// Where the bytes of artifacts are kept: in a folder beside the file.
+    /// The store for the bytes of artifacts: a folder beside the file.
     fn blobs(&self) -> Result<Box<dyn Blobs>, Failure> {
         let StoreLocation::File(path) = self else {
             return Ok(Box::<MemoryBlobs>::default());
@@ -307,7 +305,7 @@ impl StoreLocation {
         Ok(Box::new(opened))
     }
 
-    /// The file, wherever it is asked from.
+    /// The absolute path of the file.
     fn file(&self) -> Option<PathBuf> {
         match self {
             StoreLocation::Memory => None,
@@ -315,17 +313,17 @@ impl StoreLocation {
         }
     }
 
-    /// By which the programs of its agents are known again.
+    /// The mark in the environment of agent programs, by which they are found after a restart.
     fn mark(&self) -> Option<String> {
         self.file().map(|path| path.display().to_string())
     }
 
-    /// Once the store is ours, whoever still runs for it runs for nobody.
+    /// Ends programs of an earlier runtime of this store: since the store is open here, that runtime is gone.
     fn end_orphans(&self) -> Result<usize, Failure> {
         Ok(self.mark().map(|mark| orphans::end(&mark)).transpose()?.unwrap_or(0))
     }
 
-    /// Says what survives the end of the program.
+    /// Logs what survives the end of the program.
     fn tell(&self) {
         match self {
             StoreLocation::Memory => {
@@ -363,7 +361,7 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.authority.policy = policy_file(args).map(|file| policy::read(&file)).transpose()?.map(Box::new);
     config.authority.needs_trust = lease::needs_trust(&args.jobs.needs_trust)?;
     if args.agents.samples {
-        // Small enough to be seen by hand.
+        // Small enough to be seen in a manual test.
         config.limits.delivery.ack_lag = 200;
     }
     config.timing.cancel_grace =
@@ -374,22 +372,21 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     Ok(config)
 }
 
-/// The policy, wherever it is asked from.
+/// The absolute path of the policy.
 fn policy_file(args: &Serve) -> Option<PathBuf> {
     let file = args.jobs.policy.as_ref()?;
     Some(std::path::absolute(file).unwrap_or_else(|_| file.clone()))
 }
 
-/// The token of the runtime's owner, where no other was given.
+/// The generated token of the runtime's owner, if the operator gave no other.
 struct OwnToken {
     state: State,
     token: String,
 }
 
 impl OwnToken {
-    /// Makes it, or takes the one of the runtime that was on this port before:
-    /// sessions come back with it. `None` where it cannot be kept and nobody
-    /// needs one.
+    /// Generates a token, or takes that of an earlier runtime on this port, so that its sessions can be resumed.
+    /// `None` if no token can be kept and clients need none.
     fn make(args: &Serve, places: &[Listen], credentials: &mut Credentials) -> Result<Option<OwnToken>, Failure> {
         let fresh = arcp_host::entropy::token;
         let kept = match State::of_user() {
@@ -413,7 +410,7 @@ impl OwnToken {
         }
     }
 
-    /// Leaves it where the commands of this user find it.
+    /// Stores the token and the entry, where the commands of this user find them.
     fn leave(self, (name, picked): (String, bool), word: Runtime) -> Result<Left, Failure> {
         let kept = self.state.put_token(&name, &self.token).and_then(|file| {
             let entry = Runtime { token: Some(self.token), ..word }.announce(&self.state)?;
@@ -429,22 +426,22 @@ impl OwnToken {
     }
 }
 
-/// What commands find while the runtime listens.
+/// The files that commands find while the runtime listens.
 struct Left {
     state: State,
     entry: Entry,
-    /// What is kept for it is called so, after a port that was picked perhaps.
+    /// The name of these files; it comes from a picked port if `picked`.
     name: String,
     picked: bool,
-    /// Where the token is that was made.
+    /// The file of the generated token.
     token_file: Option<PathBuf>,
 }
 
 impl Left {
-    /// Leaves word of the runtime, and the token if one was made.
+    /// Writes the entry of the runtime, and the token if one was generated.
     fn word(made: Option<OwnToken>, (name, picked): (String, bool), word: Runtime) -> Result<Option<Left>, Failure> {
         let Some(own) = made else {
-            // A convenience: it is served also where word of it cannot be left.
+            // Without an entry, commands need `--url`; the runtime serves all the same.
             let state = State::of_user();
             let entry = state.as_ref().and_then(|state| word.announce(state).ok());
             return Ok(state.zip(entry).map(|(state, entry)| Left { state, entry, name, picked, token_file: None }));
@@ -460,7 +457,7 @@ impl Left {
         }
     }
 
-    /// A port that was picked is not come back to.
+    /// Removes the entry. The token of a picked port is removed too, because no client will come back to that port.
     fn take_back(self) {
         self.entry.take_back();
         if self.picked && self.token_file.is_some() {
@@ -469,10 +466,10 @@ impl Left {
     }
 }
 
-/// Ten thousand sessions need ten thousand descriptors.
+/// Raises the limit of open files: each session needs one.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Without it there are fewer sessions, not none.
+    // If that fails, fewer sessions can be served.
     let _ = setrlimit(Resource::Nofile, raised);
 }

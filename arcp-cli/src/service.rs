@@ -1,12 +1,12 @@
-//! What a service manager is told, where there is one: that the runtime serves, that it
-//! is about to end, and that its loop still turns (`sd_notify`).
+//! Reports to a service manager, if there is one, that the runtime serves, that it is stopping, and that its loop runs
+//! (`sd_notify`).
 
 use arcp_blocking::ServerHandle;
 use arcp_host::server_log::log;
 use sd_notify::NotifyState;
 
-/// The runtime serves. From now on the manager is told twice in each of its watchdog's
-/// times that the loop turns, as long as it does.
+/// The runtime serves. From this time on, the watchdog of the manager is told twice per watchdog interval that the
+/// loop runs, as long as it does.
 pub fn ready(server: ServerHandle) {
     tell(&NotifyState::Ready);
     let Some(time) = sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) else {
@@ -25,7 +25,7 @@ pub fn ready(server: ServerHandle) {
     }
 }
 
-/// It is about to end.
+/// The runtime is stopping.
 pub fn stopping() {
     tell(&NotifyState::Stopping);
 }

@@ -18,7 +18,7 @@ use crate::output::{self, Cell, Printing, Row};
 use crate::times::{age, local};
 
 const HEADER: [&str; 5] = ["SESSION", "PRINCIPAL", "AGE", "CONNECTED", "EXPIRES"];
-/// Entries of a page.
+/// Sessions in one page of a listing.
 const PAGE: u64 = 1000;
 
 /// List or end the sessions of a runtime.
@@ -64,7 +64,7 @@ pub struct Evict {
     place: Where,
 }
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub fn run(asked: &Sessions) -> Result<Exit, Failure> {
     match asked {
         Sessions::List(args) => list(args),
@@ -83,13 +83,13 @@ fn list(args: &List) -> Result<Exit, Failure> {
 fn evict(args: &Evict) -> Result<Exit, Failure> {
     let client = connect(&args.place)?;
     let all = all(&client)?;
-    // All are known before one is taken.
+    // All sessions are looked up before one is ended.
     let meant: BTreeSet<&str> = match &args.principal {
         Some(named) => of_principal(&all, named)?,
         None => args.sessions.iter().map(|named| find(&all, named)).collect::<Result<_, Failure>>()?,
     };
     let own = client.welcome().session.as_str().to_string();
-    // This one last, or the others are not taken.
+    // The session of this command comes last; without it the others could not be ended.
     let (this, others): (Vec<&str>, Vec<&str>) = meant.into_iter().partition(|session| *session == own);
     for named in others.into_iter().chain(this) {
         let session = WireId::new(named).ok_or_else(|| unknown(named))?;
@@ -137,7 +137,7 @@ fn of_principal<'a>(all: &'a [SessionSummary], named: &str) -> Result<BTreeSet<&
     Ok(own)
 }
 
-/// The session that has this id, or whose id alone begins like this.
+/// The session with this id, or the only one whose id begins so.
 fn find<'a>(all: &'a [SessionSummary], named: &str) -> Result<&'a str, Failure> {
     let begins = |id: &str| {
         !named.is_empty() && (id.starts_with(named) || id.strip_prefix("sess_").is_some_and(|id| id.starts_with(named)))

@@ -41,7 +41,7 @@ pub struct Show {
     pub place: Where,
 }
 
-/// What is known of a thing, by name.
+/// Facts about a thing, by name.
 type KnownFacts = Vec<(&'static str, Cell)>;
 
 /// Shows one thing.
@@ -80,7 +80,8 @@ fn of_runtime(runtime: &Runtime) -> Facts {
     Facts { id: runtime.url.clone(), facts, json: runtimes::json(runtime, seen.as_ref()) }
 }
 
-/// The store of a runtime of this user: no runtime tells others of its sessions.
+/// The store of a runtime of this user: sessions and subscriptions are read from there, because no message of the
+/// protocol describes them.
 fn store(args: &Show) -> Result<PathBuf, Failure> {
     let chosen = Chosen::of(&args.place)?;
     let runtime = State::of_user().and_then(|state| Runtime::at(&state, &chosen.target));
@@ -136,7 +137,7 @@ fn of_subscription(store: &Path, id: SubscriptionId) -> Result<Facts, Failure> {
     Ok(Facts { id: id.to_string(), facts, json: json.done() })
 }
 
-/// Subscriptions that are not over, with their sessions and what they show.
+/// The open subscriptions, with their sessions and filters.
 fn open_subscriptions(records: &[Record]) -> impl Iterator<Item = (SubscriptionId, SessionId, &Filter)> {
     let is_over = move |of: SessionId, which: u32| {
         records.iter().any(|record| {
@@ -178,7 +179,7 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
     Ok(Facts { id: job.job.to_string(), facts, json: json.done() })
 }
 
-/// What a job waits for, as people say it. A word that is not known stands as it came.
+/// What a job waits for, in words. An unknown word is shown as it is.
 fn waits_for(words: &[String]) -> String {
     static SAID: [(&str, &str); 19] = [
         ("agent", "its agent, which fell silent"),
@@ -208,8 +209,7 @@ fn waits_for(words: &[String]) -> String {
     said.collect::<Vec<&str>>().join(", ")
 }
 
-/// Whether credentials of a job count, or ought not to: the store knows it, if it is on
-/// this machine.
+/// Whether credentials of the job are still valid, or should not be. The store knows, if it is on this machine.
 fn write_credentials(chosen: &Chosen, job: &JobSummary, facts: &mut KnownFacts, json: &mut Object) {
     let store = State::of_user().and_then(|state| Runtime::at(&state, &chosen.target)).and_then(|it| it.store);
     let known = store.zip(JobId::parse(job.job.as_str())).map(|(store, id)| lookup::has_credentials(&store, id));
@@ -224,7 +224,7 @@ fn write_credentials(chosen: &Chosen, job: &JobSummary, facts: &mut KnownFacts, 
     json.str("credentials", word);
 }
 
-/// What a job may do, and what it may spend, has spent and may still spend.
+/// The lease of a job, and its budget: granted, spent and left.
 fn write_authority(job: &JobSummary, facts: &mut KnownFacts) {
     facts.extend(job.trust.map(|level| ("trust", Cell::from(level.as_str()))));
     let lease = Lease::parse(&job.lease).unwrap_or_default();
@@ -233,7 +233,7 @@ fn write_authority(job: &JobSummary, facts: &mut KnownFacts) {
         facts.push(("may", Cell::from(format!("{namespace} {}", patterns.join(" ")))));
     }
     facts.extend(job.constraints.expires_at.map(|at| ("lease ends", Cell::from(local(at)))));
-    // What its children hold is not told apart here.
+    // The listing does not separate what its children hold.
     let delegates = lease.grants().any(|(namespace, _)| *namespace == Namespace::AgentDelegate);
     let gone = if delegates { "spent or below (`arcp tree`)" } else { "spent" };
     for (currency, granted) in lease.budget().iter() {
@@ -245,12 +245,12 @@ fn write_authority(job: &JobSummary, facts: &mut KnownFacts) {
     }
 }
 
-/// How a job ended, if it has.
+/// How a job ended, if it has ended.
 fn write_end_of(client: &Client, job: &JobSummary, facts: &mut KnownFacts, json: &mut Object) -> Result<(), Failure> {
     if !matches!(job.status, Some(JobStatus::Ended(_))) {
         return Ok(());
     }
-    // The last event is the end. What is in pieces is not asked for.
+    // The last event is the end. A result in pieces is not fetched.
     let after = Some(job.last_event.saturating_sub(1));
     let watched = client.watch(Watch { job: job.job.clone(), after, history: Some(true) })?;
     let Ok(JobEnd { terminal, result }) = watched.wait() else {

@@ -1,6 +1,5 @@
-//! What is kept between runs, in the user's state directory: the stores and
-//! tokens of runtimes, their [entries](crate::runtimes), and the keys of what was
-//! submitted, with the sessions that were left open.
+//! What is kept between runs, in the user's state directory: stores and tokens of runtimes, the
+//! [entries](crate::runtimes) of runtimes, and submissions with their keys and the sessions that were left open.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,22 +17,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::lease::Asked;
 
-/// Submissions kept; the oldest go.
+/// How many submissions are kept; the oldest are deleted.
 const KEPT: usize = 1000;
 
-/// The file of the keys by which runtimes are known.
+/// The file with the keys of known runtimes.
 pub const KNOWN_RUNTIMES: &str = "known_runtimes";
 
 /// The state directory.
 #[derive(Clone, Debug)]
 pub struct State(PathBuf);
 
-/// A job submitted from here: enough to submit it again with its key.
+/// A submitted job: what is needed to submit it again with its key.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Submission {
-    /// The runtime.
+    /// The URL of the runtime.
     pub url: String,
-    /// The agent as asked for.
+    /// The agent as it was requested.
     pub agent: String,
     /// The input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,10 +42,10 @@ pub struct Submission {
     /// The time limit in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime: Option<std::num::NonZeroU32>,
-    /// What the job may do, as it was asked for.
+    /// The authority as it was requested.
     #[serde(default, skip_serializing_if = "Asked::is_nothing")]
     pub authority: Asked,
-    /// The job that it is below.
+    /// The parent job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<WireId>,
     /// The session that submitted it, if it was left open.
@@ -54,8 +53,7 @@ pub struct Submission {
     pub session: Option<KeptSession>,
 }
 
-/// A session that was left open. Some runtimes let nobody cancel a job but the
-/// session that submitted it.
+/// A session that was left open. Some runtimes let only the session that submitted a job cancel it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct KeptSession {
     /// Its family.
@@ -64,17 +62,17 @@ pub struct KeptSession {
     pub id: WireId,
     /// The token that resumes it.
     pub token: Secret,
-    /// The last number that was received.
+    /// The last event sequence that was received.
     pub last_seq: u64,
 }
 
 impl KeptSession {
-    /// What a client left, if it names its session.
+    /// The session that a client left, if the claim names it.
     pub fn of(family: Family, claim: ResumeClaim) -> Option<KeptSession> {
         Some(KeptSession { family, id: claim.session?, token: claim.token, last_seq: claim.last_seq })
     }
 
-    /// The claim to it.
+    /// The claim that resumes it.
     pub fn claim(&self) -> ResumeClaim {
         ResumeClaim { session: Some(self.id.clone()), token: self.token.clone(), last_seq: self.last_seq }
     }
@@ -91,7 +89,7 @@ impl State {
         own.or_else(xdg).or_else(home).map(State)
     }
 
-    /// The one in this folder.
+    /// A state directory at this path.
     #[cfg(test)]
     pub fn at(folder: PathBuf) -> State {
         State(folder)
@@ -102,19 +100,19 @@ impl State {
         &self.0
     }
 
-    /// Where the keys are kept by which runtimes with TLS are known.
+    /// The file with the keys of known runtimes that use TLS.
     pub fn known_runtimes(&self) -> PathBuf {
         self.0.join(KNOWN_RUNTIMES)
     }
 
-    /// The store of a runtime at this place, unless it is told otherwise.
+    /// The default store of a runtime at this place.
     pub fn store(&self, place: &str) -> io::Result<PathBuf> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
         Ok(self.0.join(format!("store-{place}.db")))
     }
 
-    /// The token of the runtimes at this place, a port mostly: clients of the one before come
-    /// back with it.
+    /// The token of runtimes at this place, which is usually a port: clients of an earlier runtime there can use it
+    /// again.
     pub fn token(&self, place: &str, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
         if let Some(token) = self.token_at(place) {
             return Ok(token);
@@ -124,8 +122,7 @@ impl State {
         Ok(token)
     }
 
-    /// The token that was made for this place, if nobody else could read it or has
-    /// put it there.
+    /// The token that was generated for this place. `None` if others can read the file, or another user owns it.
     fn token_at(&self, place: &str) -> Option<String> {
         self.token_of(place, geteuid().as_raw())
     }
@@ -134,7 +131,7 @@ impl State {
         self.private_of(&token_file(place), user).filter(|token: &String| !token.is_empty())
     }
 
-    /// What a file says, if nobody else could read it or has put it there.
+    /// The value in a file. `None` if others can read the file, or another user owns it.
     pub fn private<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Option<T> {
         self.private_of(name, geteuid().as_raw())
     }
@@ -145,7 +142,7 @@ impl State {
         about.and_then(|_| serde_json::from_reader(file).ok())
     }
 
-    /// Holds a folder for itself, as long as the value lives.
+    /// Locks a folder for as long as the returned file is open.
     pub fn lock(&self, folder: &str) -> io::Result<File> {
         let folder = self.0.join(folder);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -159,19 +156,19 @@ impl State {
         fs::remove_file(self.0.join(name))
     }
 
-    /// Keeps a token, and says where.
+    /// Keeps a token, and returns its file.
     pub fn put_token(&self, place: &str, token: &str) -> io::Result<PathBuf> {
         let name = token_file(place);
         self.write(&name, &token)?;
         Ok(self.0.join(name))
     }
 
-    /// Forgets the token of a place.
+    /// Deletes the token of a place.
     pub fn remove_token(&self, place: &str) {
         let _ = fs::remove_file(self.0.join(token_file(place)));
     }
 
-    /// Keeps a submission under its job's id.
+    /// Keeps a submission under the id of its job.
     pub fn put_submission(&self, job: &str, submission: &Submission) -> io::Result<()> {
         if let Some(name) = file_name(job) {
             self.write(&name, submission)?;
@@ -180,7 +177,7 @@ impl State {
         Ok(())
     }
 
-    /// What was submitted as this job.
+    /// The submission of this job.
     pub fn submission(&self, job: &str) -> Option<Submission> {
         self.read(&file_name(job)?)
     }
@@ -188,7 +185,7 @@ impl State {
     fn prune(&self) -> io::Result<()> {
         let mut files: Vec<_> = fs::read_dir(self.0.join("jobs"))?.flatten().map(|entry| entry.path()).collect();
         if files.len() > KEPT {
-            // Ids begin with their time: the oldest come first.
+            // Ids begin with their time, so that the oldest come first.
             files.sort();
             for file in &files[..files.len() - KEPT] {
                 let _ = fs::remove_file(file);
@@ -202,7 +199,7 @@ impl State {
         serde_json::from_str(&text).ok()
     }
 
-    /// Writes for the user alone, and in one step.
+    /// Writes a file atomically, readable by the user alone.
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         let path = self.0.join(name);
         if let Some(parent) = path.parent() {
@@ -216,7 +213,7 @@ fn token_file(place: &str) -> String {
     format!("token-{place}.json")
 }
 
-/// A job's file. Ids come from runtimes: only tame ones become names.
+/// The file of a job. Ids come from runtimes, so only harmless ones are used as file names.
 fn file_name(job: &str) -> Option<String> {
     let tame =
         !job.is_empty() && job.len() <= 100 && job.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');

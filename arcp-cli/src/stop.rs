@@ -13,7 +13,7 @@ use crate::runtimes::Runtime;
 use crate::state::State;
 use crate::values;
 
-/// Between two looks whether it has ended.
+/// The time between two looks whether the runtime has exited.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Stop runtimes this user started here, and wait until they exit.
@@ -49,7 +49,7 @@ pub fn run(args: &Stop) -> Result<Exit, Failure> {
         while state.as_ref().is_some_and(|state| Runtime::all(state).iter().any(|other| other.pid == runtime.pid)) {
             std::thread::sleep(LOOK);
         }
-        // Its store is free once it is gone, not when it says goodbye.
+        // The store is free when the process is gone, not when the entry is removed.
         if let Some(process) = process {
             while poll(&mut [PollFd::new(&process, PollFlags::IN)], None) == Err(Errno::INTR) {}
         }
@@ -91,14 +91,14 @@ fn chosen(args: &Stop, mut there: Vec<Runtime>) -> Result<Vec<Runtime>, Failure>
     }
 }
 
-/// By which its end is seen, where the system has that.
+/// A descriptor that becomes readable when the process exits, if the system has such descriptors.
 fn process(runtime: &Runtime) -> Option<OwnedFd> {
     let pid = i32::try_from(runtime.pid).ok().and_then(Pid::from_raw)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 fn signal(runtime: &Runtime, signal: Signal) -> Result<(), Failure> {
-    // Its entry is held by its process, so that this is the one.
+    // The process holds the lock of its entry, so that the id was not given to another process.
     let pid = i32::try_from(runtime.pid).ok().and_then(Pid::from_raw);
     match pid.map_or(Err(Errno::SRCH), |pid| kill_process(pid, signal)) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),

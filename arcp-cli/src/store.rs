@@ -55,8 +55,7 @@ fn tell(file: &Path, damage: &[Damage]) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::Failed, advice))
 }
 
-/// A store that cannot be opened; that another process has it is no mistake of the
-/// command line.
+/// The failure for a store that cannot be opened. That another process has it open is no mistake of the command line.
 pub fn failure(error: OpenError) -> Failure {
     let exit = match &error {
         OpenError::Damaged { .. } | OpenError::LogMissing { .. } | OpenError::InUse(_) | OpenError::DiskFull(_) => {

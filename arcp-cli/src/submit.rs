@@ -24,7 +24,7 @@ use crate::list::{find, there_is_none};
 use crate::state::{KeptSession, State, Submission};
 use crate::tls;
 
-/// Runs a job.
+/// Submits a job.
 pub fn run(args: args::Submit) -> Result<Exit, Failure> {
     let input = args.input.as_deref().map(|given| read_input(given, "--input")).transpose()?;
     let key = args.key.map_or_else(fresh_key, Ok)?;
@@ -34,7 +34,7 @@ pub fn run(args: args::Submit) -> Result<Exit, Failure> {
     place(&order, &args.place, args.detach, args.following, args.credentials.as_deref())
 }
 
-/// A job that is asked for.
+/// A job to be submitted.
 #[derive(Debug)]
 pub struct Order {
     /// The agent.
@@ -45,21 +45,20 @@ pub struct Order {
     pub key: IdempotencyKey,
     /// Its time limit in seconds.
     pub max_runtime: Option<NonZeroU32>,
-    /// What it may do.
+    /// Its authority.
     pub authority: Asked,
-    /// The job that it is to be below, or how its id begins.
+    /// The id of its parent job, or the beginning of that id.
     pub parent: Option<String>,
-    /// Whether it goes before others; open family only.
+    /// Its priority; open family only.
     pub priority: Option<args::Priority>,
 }
 
-/// A key that no job has.
+/// A new, random key.
 pub fn fresh_key() -> Result<IdempotencyKey, Failure> {
     Ok(format!("arcp-{}", &arcp_host::entropy::token()?[..32]).parse().map_err(std::io::Error::other)?)
 }
 
-/// Submits a job, and follows it unless it is left. `credentials`: the file for those that
-/// are issued for it.
+/// Submits a job, and follows it unless `detach`. `credentials`: the file for the credentials that are issued for it.
 pub fn place(
     order: &Order,
     place: &args::Where,
@@ -78,7 +77,7 @@ pub fn place(
     };
     let parent = order.parent.as_ref().map(|named| find(&client, named)).transpose()?;
     if let Some(file) = credentials {
-        // Where nothing can be written, nothing is submitted.
+        // If the file cannot be written, nothing is submitted.
         tls::can_write(file)?;
     }
     let job = submit(&client, order, parent.clone())?;
@@ -96,7 +95,7 @@ pub fn place(
         session: None,
     };
     let client = if detach {
-        // Where every session of this user may end the job, nobody comes back to this one.
+        // Where any session of this user can cancel the job, this session need not stay resumable.
         if !client.welcome().features.has(Feature::CancelAnywhere) {
             submission.session = client.leave().and_then(|claim| KeptSession::of(place.family, claim));
         }
@@ -116,8 +115,8 @@ pub fn place(
     follow(&client, &job, following)
 }
 
-/// Writes the credentials of a job to a file of this user alone. `offered`: whether its runtime
-/// has any for clients.
+/// Writes the credentials of a job to a file that only this user can read. `offered`: whether the runtime gives
+/// clients credentials at all.
 fn keep(job: &Job, file: &Path, offered: bool) -> Result<(), Failure> {
     let all = serde_json::to_string(&job.credentials).map_err(std::io::Error::other)?;
     tls::write(file, &format!("{all}\n"), 0o600).map_err(|Failure { message, exit }| {
@@ -163,7 +162,7 @@ fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job,
             (ErrorCode::AgentNotAvailable, _) if order.agent.name() != workflow::AGENT => {
                 Failure::new(Exit::Failed, there_is_none(client, &order.agent))
             }
-            // It is the only other job that a submit is about.
+            // The parent is the only other job that a submit names.
             (ErrorCode::JobNotFound | ErrorCode::FailedPrecondition, Some(named)) => {
                 Failure::new(of_refusal(refusal), format!("--parent {named}: {}", visible(&refusal.message)))
             }
@@ -172,7 +171,7 @@ fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job,
     })
 }
 
-/// What only the open family can say; in the other it is a mistake.
+/// The client as one of the open family; in the other family, `option` is a usage error.
 pub fn in_open<'a>(client: &'a Client, option: &str) -> Result<OpenClient<'a>, Failure> {
     client
         .open()
@@ -188,7 +187,7 @@ fn urgency(priority: args::Priority) -> Priority {
     }
 }
 
-/// The line that names a job that is left.
+/// The line that names a job that is not followed.
 pub fn detached(job: &WireId, output: Output) -> String {
     match output {
         Output::Text => job.to_string(),
@@ -200,7 +199,7 @@ pub fn detached(job: &WireId, output: Output) -> String {
     }
 }
 
-/// A job that is asked for.
+/// The submit for a job.
 pub fn request(
     agent: AgentRef,
     input: Option<Json>,
@@ -211,7 +210,7 @@ pub fn request(
     Submit { input, key: Some(key), max_runtime, lease_request, lease_constraints, ..Submit::new(agent) }
 }
 
-/// An input as it is given by an option or argument: JSON, a file, or stdin.
+/// Reads an input that an option or argument gives: JSON, a file, or stdin.
 pub fn read_input(given: &str, by: &str) -> Result<Json, Failure> {
     let (text, name) = if given == "-" {
         let mut text = String::new();
@@ -227,7 +226,7 @@ pub fn read_input(given: &str, by: &str) -> Result<Json, Failure> {
     Json::parse(text).map_err(|e| Failure::usage(format!("{name}: {e}{}", quoted(text, by).unwrap_or_default())))
 }
 
-/// How what looks like a text is given as JSON.
+/// Advice on how to give a plain text as JSON.
 fn quoted(text: &str, by: &str) -> Option<String> {
     let begins_as_text = text.chars().next()?.is_alphabetic();
     let plain = text.len() <= 80 && text.chars().all(|c| !c.is_control() && !"'\"\\".contains(c));

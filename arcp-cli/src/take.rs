@@ -14,7 +14,7 @@ use crate::follow::{Following, follow, interrupted};
 use crate::submit::detached;
 use crate::values;
 
-/// Between two looks for an interrupt.
+/// The time between two looks for an interrupt.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Wait for a job that is handed over to you, and follow it.
@@ -54,7 +54,7 @@ pub fn run(args: &Take) -> Result<Exit, Failure> {
     follow(&client, &job, args.following.clone())
 }
 
-/// The next job; `None`: it is not waited for any more.
+/// The next job that is handed over; `None` after the timeout or an interrupt.
 fn handed(client: &Client, timeout: Option<Duration>) -> Result<Option<Job>, Failure> {
     let interrupted = interrupted()?;
     let asked = Instant::now();

@@ -1,5 +1,4 @@
-//! What an operator sees of `arcp serve`: who may ask what is counted, and what its
-//! log says of what happens.
+//! What an operator can observe of `arcp serve`: the token for its counts, and the lines of its log.
 
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,7 +16,7 @@ use crate::exit::Failure;
 #[cfg(feature = "otlp")]
 use crate::otlp;
 
-/// By which `/metrics` may be asked for, if a file says so.
+/// The token for `/metrics`, if a file gives one.
 pub fn metrics_token(args: &Serve) -> Result<Option<Secret>, Failure> {
     let Some(file) = &args.observing.metrics_token_file else {
         return Ok(None);
@@ -35,17 +34,17 @@ pub fn metrics_token(args: &Serve) -> Result<Option<Secret>, Failure> {
     Ok(Some(Secret::new(token.to_string())))
 }
 
-/// What becomes of the spans of this process.
+/// The export of this process's spans.
 #[derive(Default)]
 pub struct Exported {
-    /// How many were sent.
+    /// How many spans were sent and dropped.
     pub counts: SpanCounts,
     #[cfg(feature = "otlp")]
     exporter: Option<otlp::Exporter>,
 }
 
 impl Exported {
-    /// Has spans sent from now on, if that was asked for.
+    /// Starts to send spans, if the options say so.
     #[cfg(feature = "otlp")]
     pub fn start(args: &Serve) -> Result<Exported, Failure> {
         let counts = SpanCounts::default();
@@ -59,20 +58,20 @@ impl Exported {
         Ok(Exported::default())
     }
 
-    /// Says where they go.
+    /// Logs where spans are sent.
     pub fn tell(&self) {
         #[cfg(feature = "otlp")]
         self.exporter.iter().for_each(otlp::Exporter::tell);
     }
 
-    /// The runtime has ended: sends what is left.
+    /// Sends the remaining spans at the end of the program.
     pub fn finish(self) {
         #[cfg(feature = "otlp")]
         self.exporter.into_iter().for_each(otlp::Exporter::finish);
     }
 }
 
-/// Says whether spans could be sent, if that was asked for.
+/// Checks the options for spans and counts.
 #[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps, reason = "with the feature it may fail"))]
 pub fn check(args: &Serve) -> Result<(), Failure> {
     #[cfg(feature = "otlp")]
@@ -80,12 +79,12 @@ pub fn check(args: &Serve) -> Result<(), Failure> {
     metrics_token(args).map(drop)
 }
 
-/// Says how the log is shown, and which lines of it.
+/// Sets the format of the log and which lines it shows.
 pub fn configure_log(args: &Serve) {
     server_log::configure(args.observing.log_format.into(), args.observing.log.clone());
 }
 
-/// Tells the operator what a log should know; no secret is in a notice.
+/// Logs a notice. A notice contains no secret.
 pub fn observe(notice: &Notice) {
     if let Some(line) = line_of(notice) {
         server_log::add(&line);
@@ -94,7 +93,7 @@ pub fn observe(notice: &Notice) {
 
 fn line_of(notice: &Notice) -> Option<Line> {
     let of_store = |level, message| Some(Line::new(level, "store", message));
-    // Mostly nobody wants to read of each job and session: then no line is made of it.
+    // Usually lines about jobs and sessions are not shown: then none is formatted.
     let of_job = |level, job: &JobId, message: &str| {
         server_log::shows(level, "job").then(|| Line::new(level, "job", message).with("job", Some(job)))
     };
@@ -158,7 +157,7 @@ fn line_of(notice: &Notice) -> Option<Line> {
         Notice::JobEnded { job, status } => {
             Some(of_job(Level::Debug, job, "a job has ended")?.with("status", Some(&status.as_str())))
         }
-        // What was refused is told of besides.
+        // The refusal itself is reported by another notice.
         Notice::ResumeRefused { .. } | Notice::ExtensionDropped { .. } => None,
     }
 }

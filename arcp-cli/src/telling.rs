@@ -1,10 +1,8 @@
-//! Telling others what has happened, at least once each: `arcp serve --on-end`,
-//! `--webhook` and `--on-prompt`.
+//! Notifies receivers of what has happened, at least once each: `arcp serve --on-end`, `--webhook` and `--on-prompt`.
 //!
-//! What has happened is in the store. Beside it a cursor for each receiver says up
-//! to which of it that was told; it moves once something was taken. So nothing is
-//! lost by the end of the program, and what was told last before that is perhaps
-//! told again, under the same id.
+//! The events are in the store. Beside it is a cursor file for each receiver: the position up to which the receiver
+//! was told. The cursor moves once a message was taken. So nothing is lost when the program ends, and the last message
+//! before that may be sent again, with the same id.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,86 +26,87 @@ use crate::times::now;
 use crate::webhook::Webhook;
 use crate::{asked, ends};
 
-/// Files of cursors beside a store.
+/// The most cursor files beside a store.
 const LISTENERS: usize = 100;
-/// Records read at once.
+/// Records that are read at once.
 pub const READ: usize = 100;
-/// Between two looks for what was announced and is not durable yet.
+/// The time between two looks for a record that was announced and is not durable yet.
 const LOOK: Duration = Duration::from_millis(20);
-/// For how long it is looked for so often, and how often then.
+/// How long to look at that rate, and the time between two looks after that.
 const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(10);
 /// The pauses between attempts: the first, doubled up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What became of telling somebody.
+/// The outcome of a message to a receiver.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// It was taken.
+    /// The receiver took the message.
     Taken,
-    /// It never will be.
+    /// The receiver will never take it.
     Refused(String),
-    /// Perhaps later.
+    /// The receiver may take it later.
     Later(String),
 }
 
-/// Who is told what has happened.
+/// A receiver.
 pub trait Listener: Send + 'static {
-    /// By which its cursor is known again.
+    /// The name under which its cursor is kept.
     fn name(&self) -> String;
 
-    /// As a log may name it: without secrets.
+    /// The name for a log, without secrets.
     fn shown(&self) -> String {
         self.name()
     }
 
-    /// Tells it.
+    /// Sends a message.
     fn tell(&self, news: &News) -> Receipt;
 }
 
-/// One thing that has happened.
+/// A message about one event.
 #[derive(Debug)]
 pub struct News {
-    /// The id of the message about it.
+    /// The id of the message.
     pub id: String,
-    /// What it is, for a log.
+    /// The event in words, for a log.
     pub what: String,
-    /// The most important of it, as a program gets it in its environment.
+    /// The most important parts, as environment variables of a program.
     pub variables: Vec<(&'static str, String)>,
-    /// All of it, a JSON object.
+    /// The whole message, a JSON object.
     pub json: String,
-    /// When it happened.
+    /// When the event happened.
     pub at: UtcMs,
-    /// Until when anybody needs to be told.
+    /// The time after which the message is of no use.
     pub until: Option<UtcMs>,
 }
 
-/// What a record of a job says.
+/// The messages that a record of a job gives.
 #[derive(Debug)]
 pub struct Found {
-    /// Where it stands.
+    /// The position of the record.
     pub at: LogPos,
     /// The job.
     pub job: JobId,
-    /// How many of what is announced it says; an end is announced as 1.
+    /// The number of the last event in it that a notice announces, counted for each job; the end of a job has the
+    /// number 1.
     pub upto: u32,
-    /// What is told of it.
+    /// The messages.
     pub news: Vec<News>,
 }
 
-/// What others are told of.
+/// The events that a receiver is told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// That jobs have ended.
+    /// Ended jobs.
     Ends,
-    /// What jobs ask people.
+    /// Questions that jobs ask people.
     Questions,
 }
 
 impl Topic {
-    /// What a store says of it after a place in its log, and the place up to which
-    /// that is all, unless it is [`READ`] records.
+    /// The events of this topic after a position in the log, at most [`READ`] records, and the position up to which
+    /// the log was read.
     fn read(self, store: &Path, after: LogPos) -> Result<(Vec<Found>, LogPos), String> {
         let read = match self {
             Topic::Ends => ends::read(store, after),
@@ -116,7 +115,7 @@ impl Topic {
         read.map_err(|error| error.to_string())
     }
 
-    /// What a notice announces: of which job, and the how many-th of it.
+    /// The event that a notice announces: its job and its number.
     fn of(self, notice: &Notice) -> Option<(JobId, u32)> {
         match notice {
             Notice::JobEnded { job, .. } if self == Topic::Ends => Some((*job, 1)),
@@ -144,13 +143,13 @@ impl Topic {
     }
 }
 
-/// Announces what has happened to the threads that tell of it.
+/// Announces events to the threads that send messages.
 #[derive(Debug, Default)]
 pub struct Announcer(Vec<(Topic, Sender<(JobId, u32)>)>);
 
 impl Announcer {
-    /// Starts to tell whom the operator has named of what happens from now on, and
-    /// of what they were not told yet.
+    /// Starts a thread for each receiver that the operator named. It sends what happens from this time on, and what
+    /// the receiver was not told before.
     pub fn start(args: &Serve, store: Option<&Path>) -> Result<Announcer, Failure> {
         check(args, store.is_some())?;
         let listeners = listeners(args)?;
@@ -169,30 +168,30 @@ impl Announcer {
         Ok(Announcer(senders))
     }
 
-    /// Hears of something that is perhaps not durable yet.
+    /// Takes in a notice. Its event may not be durable yet.
     pub fn hear(&self, notice: &Notice) {
         for (topic, teller) in &self.0 {
             if let Some(announced) = topic.of(notice) {
-                // It has ended only with the program.
+                // The thread ends only with the program.
                 let _ = teller.send(announced);
             }
         }
     }
 }
 
-/// Tells one listener, one thing after the other.
+/// Sends the messages for one receiver, one after the other.
 struct Teller {
     store: PathBuf,
     topic: Topic,
     cursor: Cursor,
     awaited: Awaited,
     listener: Box<dyn Listener>,
-    /// For how long after it happened its listener is told again.
+    /// For how long after an event its message is retried.
     patience: Duration,
 }
 
-/// What was announced of jobs and is perhaps not durable yet, and when. What was
-/// found before it was heard of is looked for a little in vain.
+/// Announced events that were not found in the store yet, with the time of the announcement. An event that was found
+/// before its announcement is looked for in vain, until the announcement is too old.
 #[derive(Debug, Default)]
 struct Awaited(BTreeMap<JobId, (u32, Instant)>);
 
@@ -207,7 +206,7 @@ impl Awaited {
         }
     }
 
-    /// For how long to wait until the next look.
+    /// How long to wait until the next look.
     fn pause(&mut self) -> Duration {
         self.0.retain(|_, (_, heard)| heard.elapsed() < SOON);
         if self.0.is_empty() { LATER } else { LOOK }
@@ -229,14 +228,14 @@ impl Teller {
         }
     }
 
-    /// Tells of everything that is in the store.
+    /// Sends everything that the store has after the cursor.
     fn catch_up(&mut self) -> Result<(), String> {
         loop {
             let (records, upto) = self.topic.read(&self.store, self.cursor.after)?;
             for Found { at, job, upto, news } in &records {
                 news.iter().for_each(|news| self.tell(news));
                 self.awaited.found(*job, *upto);
-                // Where nothing was told, nothing is told again.
+                // Records without messages need no stored cursor.
                 if news.is_empty() {
                     self.cursor.after = *at;
                 } else {
@@ -250,7 +249,7 @@ impl Teller {
         }
     }
 
-    /// Who takes nothing holds up what happened later, but not for ever.
+    /// Sends one message, with retries. A receiver that takes nothing delays later messages, but not for ever.
     fn tell(&self, news: &News) {
         let (mut pause, name, what) = (FIRST_PAUSE, self.listener.shown(), &news.what);
         let until = news.until.into_iter().chain([news.at.plus(self.patience)]).min().unwrap_or(news.at);
@@ -277,7 +276,7 @@ impl Teller {
     }
 }
 
-/// Up to where a listener was told.
+/// The position up to which a receiver was told.
 #[derive(Debug)]
 struct Cursor {
     file: PathBuf,
@@ -292,7 +291,7 @@ struct Kept {
 }
 
 impl Cursor {
-    /// A listener that is new is told of what happens from now on.
+    /// The cursor of a receiver. A new receiver is told only of later events.
     fn of(store: &Path, topic: Topic, listener: &str) -> Result<Cursor, Failure> {
         let kept = (0..LISTENERS).map(|n| store.with_added_extension(format!("told-{n}")));
         for file in kept {
@@ -324,7 +323,7 @@ impl Cursor {
     }
 }
 
-/// Up to where the log of a store has something to tell; it may be new.
+/// The last position in the log of a store, which may be new.
 fn latest(store: &Path, topic: Topic) -> LogPos {
     let mut after = LogPos(0);
     while let Ok((records, upto)) = topic.read(store, after) {
@@ -336,7 +335,7 @@ fn latest(store: &Path, topic: Topic) -> LogPos {
     after
 }
 
-/// Whether everybody who is to be told can be.
+/// Checks that all receivers can be told.
 pub fn check(args: &Serve, keeps: bool) -> Result<(), Failure> {
     if listeners(args)?.is_empty() || keeps {
         return Ok(());
@@ -346,10 +345,10 @@ pub fn check(args: &Serve, keeps: bool) -> Result<(), Failure> {
     Err(Failure::usage(why))
 }
 
-/// Somebody who is to be told, and of what.
+/// A receiver and its topic.
 type Told = (Topic, Box<dyn Listener>);
 
-/// Everybody who is to be told.
+/// The receivers that the options name.
 fn listeners(args: &Serve) -> Result<Vec<Told>, Failure> {
     let mut listeners: Vec<Told> = Vec::new();
     for command in &args.telling.on_end {

@@ -1,4 +1,4 @@
-//! Certificates: what `arcp serve` shows, and `arcp tls`.
+//! Certificates of `arcp serve`, and `arcp tls`.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -15,7 +15,7 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
 
-/// The names under which a machine reaches itself.
+/// The names under which a machine can connect to itself.
 const OWN: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Make a TLS certificate.
@@ -71,12 +71,12 @@ fn self_signed(args: &SelfSigned) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// A fresh file, which nobody else could have opened before.
+/// Writes a new file, which no other process can have open.
 pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     replace_file(path, mode, text.as_bytes()).map_err(|error| unwritable(path, &error))
 }
 
-/// Says why nothing could be written there; what is there stays.
+/// Checks that the file can be written; an existing file stays as it is.
 pub fn can_write(path: &Path) -> Result<(), Failure> {
     can_replace(path).map_err(|error| unwritable(path, &error))
 }
@@ -85,7 +85,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
 }
 
-/// What a server is to show.
+/// The certificate and key of the server.
 pub fn certificates(args: &Serve) -> Result<Option<Arc<Certificates>>, Failure> {
     let Some((certificate, key)) = args.tls.tls_cert.as_deref().zip(args.tls.tls_key.as_deref()) else {
         return Ok(None);
@@ -109,12 +109,12 @@ pub fn certificates(args: &Serve) -> Result<Option<Arc<Certificates>>, Failure> 
     Ok(Some(Arc::new(read)))
 }
 
-/// By which the commands of this user know their own runtime.
+/// The file of the certificate, by which commands of this user verify the runtime.
 pub fn certificate_of(args: &Serve) -> Option<PathBuf> {
     std::path::absolute(args.tls.tls_cert.as_ref()?).ok()
 }
 
-/// Reads them again, as an operator asked.
+/// Reads the certificate and key again, after a SIGHUP.
 pub fn read_again(certificates: &Certificates) {
     match certificates.read_again() {
         Ok(()) => log(format_args!("arcp: SIGHUP: the certificate was read again; sessions go on")),

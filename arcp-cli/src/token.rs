@@ -87,7 +87,7 @@ pub struct Revoke {
     place: In,
 }
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub fn run(asked: Tokens) -> Result<Exit, Failure> {
     match asked {
         Tokens::Add(args) => add(args),
@@ -126,7 +126,7 @@ fn list(args: &List) -> Result<Exit, Failure> {
 
 fn revoke(args: &Revoke) -> Result<Exit, Failure> {
     let file = &args.place.file;
-    // All or nothing: whoever mistypes one is told before anything is done.
+    // All or nothing: a mistyped id is reported before anything is revoked.
     let entries = TokenFile::open(file).map_err(failure)?.entries();
     let named = |id: &str| entries.iter().filter(|entry| !id.is_empty() && entry.id().starts_with(id)).count();
     for id in &args.ids {

@@ -1,4 +1,4 @@
-//! `arcp top`: the jobs of a runtime on a terminal, as they go.
+//! `arcp top`: the jobs of a runtime on a terminal, updated live.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _};
@@ -28,7 +28,7 @@ use crate::watch::watched;
 
 const KEYS: &str = "up/down select   w watch   c cancel   q quit";
 const HEADER: [&str; 6] = ["JOB", "STATUS", "AGENT", "AGE", "EVENTS", "PER SECOND"];
-/// How long ago jobs were submitted that are shown after their end.
+/// Ended jobs are shown if they were submitted within this time.
 const RECENT: Duration = Duration::from_secs(600);
 
 /// Show jobs, sessions, event rates and lag, live.
@@ -45,7 +45,7 @@ pub struct Top {
     pub place: Where,
 }
 
-/// Shows jobs until told to quit.
+/// Shows jobs until the user quits.
 pub fn run(args: &Top) -> Result<Exit, Failure> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
         return Err(Failure::usage("arcp top draws on a terminal: use `arcp ls`, or `arcp ls -o json`"));
@@ -94,7 +94,7 @@ fn show(
     }
 }
 
-/// Follows a job in the terminal itself, until its end or Ctrl-C.
+/// Follows a job on the same terminal, until its end or Ctrl-C.
 fn watch(client: &Client, job: &WireId) -> Result<(), Failure> {
     let (followed, _) = watched(client, job, job.as_str())?;
     let following = Following { output: Output::Text, no_ask: false, save: None };
@@ -107,10 +107,10 @@ fn watch(client: &Client, job: &WireId) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a runtime has, at one moment.
+/// The state of a runtime at one time.
 struct Look {
     at: Instant,
-    /// The newest first.
+    /// The jobs, the newest first.
     jobs: Vec<JobSummary>,
     counts: Option<Counts>,
 }
@@ -130,7 +130,7 @@ impl Look {
     }
 }
 
-/// What a key asks for.
+/// The action of a key.
 enum Act {
     None,
     Quit,
@@ -138,15 +138,15 @@ enum Act {
     Cancel(WireId),
 }
 
-/// What is drawn.
+/// The state of the screen.
 struct Screen {
     url: String,
     look: Look,
-    /// Events per second of each job, and of all, since the look before.
+    /// Events per second since the look before: of each job, and in total.
     rates: BTreeMap<WireId, f64>,
     rate: f64,
     selected: TableState,
-    /// The job that is cancelled if the next key says yes.
+    /// The job that is cancelled if the next key confirms it.
     doomed: Option<WireId>,
     note: String,
 }
@@ -164,14 +164,14 @@ impl Screen {
         }
     }
 
-    /// Takes a later look. The selection stays with its job.
+    /// Takes in the next look. The selection stays on its job.
     fn renew(&mut self, look: Look) {
         let selected = self.job().map(|job| job.job.clone());
         let before: BTreeMap<&WireId, u64> = self.look.jobs.iter().map(|job| (&job.job, job.last_event)).collect();
         let seconds = (look.at - self.look.at).as_secs_f64().max(0.001);
         let grown = |job: &JobSummary| job.last_event - before.get(&job.job).copied().unwrap_or(0).min(job.last_event);
         self.rates = look.jobs.iter().map(|job| (job.job.clone(), grown(job) as f64 / seconds)).collect();
-        // Who is not told the total sees the sum of what is shown.
+        // Without the total of the runtime, the sum of the shown jobs is used.
         self.rate = match (&self.look.counts, &look.counts) {
             (Some(before), Some(after)) => after.events.saturating_sub(before.events) as f64 / seconds,
             (None, _) | (_, None) => self.rates.values().sum(),

@@ -1,4 +1,4 @@
-//! `arcp tree`: a job and those below it.
+//! `arcp tree`: a job with its children and their children.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -39,7 +39,7 @@ pub struct Tree {
     pub place: Where,
 }
 
-/// Shows a family.
+/// Shows a job and all jobs below it.
 pub fn run(args: &Tree) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     let first = summary(&client, &args.job)?;
@@ -51,20 +51,20 @@ pub fn run(args: &Tree) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The jobs among which those below a job are: a child is accepted after its parent.
+/// The jobs that can be below `first`: a child is accepted after its parent.
 fn younger(client: &Client, first: &JobSummary) -> Result<Vec<JobSummary>, Failure> {
     let since = first.created_at.map(|at| UtcMs(at.0.saturating_sub(AROUND_MS)));
     Ok(all(client, ListQuery { created_after: since, ..ListQuery::default() })?)
 }
 
-/// A job and those below it, each before its children.
+/// A job and all jobs below it, each before its children.
 struct Family(Vec<Member>);
 
 struct Member {
     job: JobSummary,
     /// How many jobs are above it.
     depth: usize,
-    /// What stands before its id.
+    /// The tree's lines before its id.
     lines: String,
     funds: Vec<Fund>,
 }
@@ -79,7 +79,7 @@ struct Fund {
 }
 
 impl Family {
-    /// Whatever a runtime lists: each job has one parent, and the first has none here.
+    /// Builds the tree. It is finite for any listing: each job has one parent, and the parent of `first` is ignored.
     fn of(first: &JobSummary, listed: Vec<JobSummary>) -> Family {
         let mut by_parent: BTreeMap<WireId, Vec<JobSummary>> = BTreeMap::new();
         for job in listed.into_iter().filter(|job| job.job != first.job) {
@@ -91,7 +91,7 @@ impl Family {
         let mut next = vec![(first.clone(), 0, String::new(), String::new())];
         while let Some((job, depth, lines, beneath)) = next.pop() {
             let children = by_parent.remove(&job.job).unwrap_or_default();
-            // The last one first: it is taken last.
+            // In reverse order, because they are popped from the end.
             for (at, child) in children.into_iter().rev().enumerate() {
                 let (branch, trunk) = if at == 0 { ("└─ ", "   ") } else { ("├─ ", "│  ") };
                 next.push((child, depth + 1, format!("{beneath}{branch}"), format!("{beneath}{trunk}")));
@@ -103,8 +103,8 @@ impl Family {
         family
     }
 
-    /// What became of each budget. From below: what an ended child's children hold is
-    /// still its parent's.
+    /// Computes the budgets, from the bottom up: what the children of an ended child hold still counts against the
+    /// parent of that child.
     fn count(&mut self) {
         let mut held: Vec<BTreeMap<String, Amount>> = Vec::new();
         for member in self.0.iter_mut().rev() {
@@ -134,7 +134,7 @@ impl Family {
         self.0.iter().map(Member::row).collect()
     }
 
-    /// One object, which has its children in it.
+    /// Prints the tree as one JSON object; children are nested in their parents.
     fn write_nested(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let mut open = 0;
@@ -173,15 +173,14 @@ impl Member {
         }
     }
 
-    /// Where it stands, and whether a child of it is to come: that has no id before its host
-    /// has answered.
+    /// The status of the job, and whether a child is to come, which has no id before the host has answered.
     fn status(&self) -> Cell {
         let status = list::status(&self.job);
         let awaits_child = self.job.waits.what.iter().any(|word| word == Wait::Delegation.as_str());
         if awaits_child { status.followed_by(", child to come") } else { status }
     }
 
-    /// What a listing says of it, and what became of its budgets.
+    /// The entry of the listing, with the budgets.
     fn json(&self) -> Object {
         let mut json = list::json(&self.job);
         for (name, amount) in [
@@ -209,7 +208,7 @@ impl Fund {
     }
 }
 
-/// What a job was to spend at most, with what people have added.
+/// The budget of a job, with what people have added.
 fn granted(job: &JobSummary) -> Budget {
     let mut granted = Lease::parse(&job.lease).map(|lease| lease.budget().clone()).unwrap_or_default();
     granted.give_back(&job.raised);
@@ -251,7 +250,7 @@ mod tests {
             raised: Budget::parse([format!("USD:{more}").as_str()]).expect("a budget"),
             ..job
         };
-        // Of 1 it gave all to its child, which asked for 2 more and spent 2.5.
+        // It was granted 1 and gave all of it to its child, which was granted 2 more and spent 2.5.
         let first = raised(job("a", None, JobStatus::Running, ("1", "0")), "2");
         let child = raised(job("a1", Some("a"), JobStatus::Running, ("1", "0.5")), "2");
         let family = Family::of(&first, vec![child]);
@@ -266,9 +265,9 @@ mod tests {
         let listed = vec![
             job("stranger", None, goes_on, ("9", "9")),
             first.clone(),
-            // Of 10 it holds 4, of which its own child holds 1.
+            // It was given 4 of its parent's 10; its own child holds 1 of these.
             job("a1", Some("a"), goes_on, ("4", "2.75")),
-            // It had 2, gave 0.5 back, and its child goes on with 1: 0.5 are spent.
+            // It had 2 and gave 0.5 back. Its child still runs and holds 1: 0.5 are spent.
             job("a2", Some("a"), ended, ("2", "0.5")),
             job("a11", Some("a1"), goes_on, ("1", "1")),
             job("a21", Some("a2"), goes_on, ("1", "0.25")),

@@ -1,5 +1,5 @@
-//! What the words of the command line stand for. Each error says what is
-//! expected; clap says of which argument, and repeats what was given.
+//! Parsers for values of the command line. Each error says what is expected; clap adds the argument and the given
+//! value.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ use arcp_proto::wire::{Compat, Family, Profile};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ureq::http::Uri;
 
-/// The least that a store may be told to keep: less is a mistake in the unit.
+/// The least size for a store: a smaller one is a mistake in the unit.
 const LEAST_STORE: u64 = 1 << 20;
-/// The longest span: as many seconds as 32 bits count. No clock overflows by adding it.
+/// The longest span, in 32 bits of seconds. Adding it to a time does not overflow.
 const LONGEST_SPAN: Duration = Duration::from_secs(u32::MAX as u64);
-/// The longest between two heartbeats.
+/// The longest time between two heartbeats.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(24 * 3600);
-/// The longest a cancel may take.
+/// The longest time that a cancel may take.
 const LONGEST_CANCEL: Duration = Duration::from_secs(600);
 
 /// A span of time: `90s`, `10m`, `1h30m`; a bare number is seconds.
@@ -36,19 +36,19 @@ pub fn span(text: &str) -> Result<Duration, String> {
     if span <= LONGEST_SPAN { Ok(span) } else { Err("expected at most 136 years".to_string()) }
 }
 
-/// Between two heartbeats, 0 for none.
+/// The time between two heartbeats; 0 for none.
 pub fn heartbeat(text: &str) -> Result<Duration, String> {
     let span = span(text)?;
     let fits = span.subsec_nanos() == 0 && span <= LONGEST_HEARTBEAT;
     fits.then_some(span).ok_or_else(|| "expected whole seconds, from 1s to 24h, or 0 for none".to_string())
 }
 
-/// How long clients may be away.
+/// How long a session can be resumed.
 pub fn resume_window(text: &str) -> Result<Duration, String> {
     at_least(span(text)?, Duration::from_secs(1), "1s")
 }
 
-/// How long a session is lent.
+/// The length of a session's lease.
 pub fn session_lease(text: &str) -> Result<Duration, String> {
     at_least(some_span(text)?, Duration::from_secs(10), "10s")
 }
@@ -67,7 +67,7 @@ fn at_least(span: Duration, least: Duration, said: &str) -> Result<Duration, Str
     if span >= least { Ok(span) } else { Err(format!("expected at least {said}")) }
 }
 
-/// How long jobs may go on when a runtime ends.
+/// How long jobs may continue when the runtime stops.
 pub fn drain(text: &str) -> Result<Drain, String> {
     match text {
         "forever" => Ok(Drain(None)),
@@ -75,8 +75,7 @@ pub fn drain(text: &str) -> Result<Drain, String> {
     }
 }
 
-/// Bytes that a store keeps: `500M`, `8GiB`; a bare number is bytes, and K, M, G
-/// and T are powers of 1024.
+/// The size of a store: `500M`, `8GiB`. A bare number is bytes; K, M, G and T are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -89,8 +88,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     })
 }
 
-/// How long something is kept. A number alone is refused: whoever means days would
-/// lose everything.
+/// How long something is kept. A bare number is refused: a user who means days would lose everything.
 pub fn kept(text: &str) -> Result<Duration, String> {
     match text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Err("expected a number with its unit, such as 30d, 12h or 90s".to_string()),
@@ -125,18 +123,18 @@ pub fn count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "expected a number, 0 for all".to_string())
 }
 
-/// How many in a second.
+/// A rate per second.
 pub fn rate(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| "expected a number from 1 on; without this option there is no bound".to_string())
 }
 
-/// A share.
+/// A percentage.
 pub fn percent(text: &str) -> Result<u32, String> {
     let percent = text.parse().ok().filter(|percent| (1..=100).contains(percent));
     percent.ok_or_else(|| "expected a number of percent from 1 to 100, without a sign".to_string())
 }
 
-/// A runtime to connect to, `ws://` and `/arcp` being understood.
+/// The URL of a runtime; `ws://` and `/arcp` may be left out.
 pub fn runtime(text: &str) -> Result<Target, String> {
     let expected = "expected ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, h2://HOST:PORT/PATH, h2c:// without TLS, \
                     quic://HOST:PORT, unix:///PATH, or exec:COMMAND";
@@ -157,7 +155,7 @@ pub fn runtime(text: &str) -> Result<Target, String> {
     whole.parse().map_err(why)
 }
 
-/// Where webhooks are sent.
+/// The URL of a webhook.
 pub fn webhook(text: &str) -> Result<String, String> {
     let is_url = text.parse::<Uri>().is_ok_and(|url| {
         matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some_and(|host| !host.is_empty())
@@ -165,7 +163,7 @@ pub fn webhook(text: &str) -> Result<String, String> {
     is_url.then(|| text.to_string()).ok_or_else(|| "expected https://HOST:PORT/PATH, or http://".to_string())
 }
 
-/// An address of an identity provider.
+/// The URL of an identity provider's endpoint.
 pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     Endpoint::new(text).map_err(|error| error.to_string())
 }
@@ -178,7 +176,7 @@ pub fn path(text: &str) -> Result<String, String> {
     Err("expected a path that begins with `/`, such as /arcp, without spaces, `?` and `#`".to_string())
 }
 
-/// A host name, as it stands in a URL.
+/// A host name, as in a URL.
 pub fn host_name(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     fits.then(|| text.to_string())
@@ -192,21 +190,21 @@ pub fn origin(text: &str) -> Result<String, String> {
     fits.then(|| text.to_string()).ok_or_else(|| "expected an origin such as https://my.page, without path".to_string())
 }
 
-/// An agent, as it is asked for.
+/// An agent, with or without a version.
 pub fn agent(text: &str) -> Result<AgentRef, String> {
     AgentRef::parse(text).map_err(|_| "expected NAME or NAME@VERSION, of letters, digits, `.`, `_` and `-`".to_string())
 }
 
-/// An agent that is hosted, and its command.
+/// The name of a hosted agent and its command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentCommand {
     /// Its name.
     pub agent: AgentRef,
-    /// What the shell runs.
+    /// The command line for the shell.
     pub command: String,
 }
 
-/// An agent and its command.
+/// `NAME=COMMAND`: an agent and its command.
 pub fn agent_command(text: &str) -> Result<AgentCommand, String> {
     let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND, such as 'shout=tr a-z A-Z'")?;
     if command.trim().is_empty() {
@@ -215,17 +213,17 @@ pub fn agent_command(text: &str) -> Result<AgentCommand, String> {
     Ok(AgentCommand { agent: agent(name)?, command: command.to_string() })
 }
 
-/// What is said of one agent.
+/// A value for one agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfAgent<T> {
-    /// Its name.
+    /// The name of the agent.
     pub agent: String,
-    /// The message.
+    /// The value.
     pub value: T,
 }
 
 impl<T: Clone> OfAgent<T> {
-    /// What was said last of an agent.
+    /// The last value given for an agent.
     pub fn find(all: &[OfAgent<T>], agent: &str) -> Option<T> {
         all.iter().rev().find(|of| of.agent == agent).map(|of| of.value.clone())
     }
@@ -237,12 +235,12 @@ fn of_agent<T>(text: &str, example: &str, value: impl Fn(&str) -> Option<T>) -> 
     Ok(OfAgent { agent: agent.name().to_string(), value })
 }
 
-/// What is said of one other runtime.
+/// A value for one other runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfRuntime<T> {
-    /// What it is called here.
+    /// The name that the other runtime has here.
     pub runtime: String,
-    /// The message.
+    /// The value.
     pub value: T,
 }
 
@@ -256,7 +254,7 @@ fn of_runtime<T>(text: &str, example: &str, value: impl Fn(&str) -> Result<T, St
     Ok(OfRuntime { runtime: name.to_string(), value: value(given)? })
 }
 
-/// Where another runtime is.
+/// The URL of another runtime.
 pub fn receiver(text: &str) -> Result<OfRuntime<Target>, String> {
     of_runtime(text, "NAME=URL, such as east=wss://east.example/arcp", |url| match runtime(url)? {
         target @ (Target::WebSocket { .. } | Target::Unix(_)) => Ok(target),
@@ -267,12 +265,12 @@ pub fn receiver(text: &str) -> Result<OfRuntime<Target>, String> {
     })
 }
 
-/// A file about another runtime.
+/// A file for another runtime.
 pub fn receiver_file(text: &str) -> Result<OfRuntime<PathBuf>, String> {
     of_runtime(text, "NAME=FILE, such as east=/etc/arcp/east.token", |file| Ok(PathBuf::from(file)))
 }
 
-/// The fingerprint of another runtime.
+/// The key fingerprint of another runtime.
 pub fn receiver_key(text: &str) -> Result<OfRuntime<String>, String> {
     of_runtime(text, "NAME=sha256:HEX", |said| {
         let digits = said.strip_prefix("sha256:").filter(|digits| digits.len() == 64);
@@ -283,35 +281,35 @@ pub fn receiver_key(text: &str) -> Result<OfRuntime<String>, String> {
     })
 }
 
-/// What an agent prints.
+/// The output format of an agent.
 pub fn agent_format(text: &str) -> Result<OfAgent<Format>, String> {
     let example = "NAME=FORMAT, such as coder=claude-json; formats are text, jsonl, claude-json and codex-json";
     of_agent(text, example, |format| format.parse().ok())
 }
 
-/// How many jobs of an agent run at once.
+/// How many jobs of an agent may run at once.
 pub fn agent_concurrency(text: &str) -> Result<OfAgent<NonZeroU32>, String> {
     of_agent(text, "NAME=N, such as render=2, and N is 1 or more", |most| most.parse().ok())
 }
 
-/// An id, or how it begins.
+/// An id, or the beginning of one.
 pub fn id(text: &str) -> Result<String, String> {
     let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_string())
         .ok_or_else(|| "expected the id of a job, or how it begins: `arcp ls` shows them".to_string())
 }
 
-/// The id of a question to people.
+/// The id of a question.
 pub fn question(text: &str) -> Result<PromptId, String> {
     text.parse().map_err(|_| "expected the id of a question: `arcp inbox` shows them".to_string())
 }
 
-/// What a permission is called that was granted.
+/// The id of a granted permission.
 pub fn lease(text: &str) -> Result<PromptId, String> {
     PromptId::of_lease(text).ok_or_else(|| "expected what `arcp approve` has shown as `lease_id`".to_string())
 }
 
-/// The id of anything, or the address of a runtime.
+/// The id of anything, or the URL of a runtime.
 pub fn thing(text: &str) -> Result<String, String> {
     let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_string()).ok_or_else(|| {
@@ -331,19 +329,19 @@ pub fn kind(text: &str) -> Result<EventKind, String> {
     Ok(kind)
 }
 
-/// Where a job stands.
+/// The status of a job.
 pub fn status() -> impl TypedValueParser<Value = JobStatus> {
     PossibleValuesParser::new(JobStatus::ALL.map(JobStatus::as_str)).try_map(|word| word.parse::<JobStatus>())
 }
 
-/// Which frames are spoken.
+/// A family of frames.
 pub fn family() -> impl TypedValueParser<Value = Family> {
     let hello = PossibleValue::new("hello").help("`session.hello`, `job.submit`: the SDKs for Python, TypeScript, Go");
     let open = PossibleValue::new("open").help("`session.open`, `tool.invoke`: the SDKs for Rust and Swift");
     PossibleValuesParser::new([hello, open]).try_map(|name| name.parse::<Family>())
 }
 
-/// Frames for published clients.
+/// A compatibility profile for published clients.
 pub fn compat() -> impl TypedValueParser<Value = Compat> {
     let names = ["auto", "off"].into_iter().chain(Profile::PUBLISHED.map(Profile::as_str));
     PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| name.parse::<Compat>())

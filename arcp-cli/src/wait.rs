@@ -16,7 +16,7 @@ use crate::output::{self, Cell, Printing, Row};
 use crate::values;
 
 const HEADER: [&str; 3] = ["JOB", "STATUS", "AGENT"];
-/// As good as for ever.
+/// Long enough to stand for no timeout.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Wait until jobs finish.
@@ -46,7 +46,7 @@ pub fn run(args: &Wait) -> Result<Exit, Failure> {
     let mut waited_for: Vec<Job> = Vec::new();
     for named in &args.jobs {
         let job = summary(&client, named)?;
-        // The last event is the end, if it has ended.
+        // The last event is the end, if the job has ended.
         let after = Some(job.last_event.saturating_sub(1));
         if waited_for.iter().all(|other| other.id != job.job) {
             let watch = Watch { job: job.job, after, history: Some(true) };

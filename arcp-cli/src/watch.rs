@@ -14,8 +14,7 @@ use crate::job_token::redeem;
 use crate::list::{find, unknown};
 use crate::notify::Program;
 
-/// Follows a job from its beginning, or from what is kept of it; by a token, from where
-/// that was made.
+/// Follows a job from its first event that is kept. By a job token, from when the token was made.
 pub fn run(args: args::Watch) -> Result<Exit, Failure> {
     args.following.check(false)?;
     let client = Chosen::of(&args.place)?.connect()?;
@@ -43,17 +42,16 @@ pub fn run(args: args::Watch) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// What happens in a job from now on; what it asks and nobody has answered is shown
-/// once more.
+/// Watches a job from its present end on. Its open questions are sent once more.
 pub fn from_now(job: WireId) -> Watch {
     Watch { job, after: None, history: Some(false) }
 }
 
-/// A job with all that is kept of its history, and how many events are not.
+/// Watches a job with all that is kept of its history. Also returns how many of its events are gone.
 pub fn watched(client: &Client, id: &WireId, named: &str) -> Result<(Job, u64), Failure> {
     let from = |n| client.watch(Watch { job: id.clone(), after: Some(n), history: Some(true) });
     let (mut watched, mut gone) = (from(0), 0);
-    // While it is asked, a little more may go.
+    // More events may be deleted between two requests.
     for _ in 0..3 {
         let Err(ClientError::Refused(refusal)) = &watched else { break };
         let Some(kept) = refusal.history_after() else { break };

@@ -1,7 +1,6 @@
-//! `arcp serve --webhook`: an HTTP request for each job that has ended, signed
-//! as [Standard Webhooks](https://www.standardwebhooks.com) says: `webhook-id`,
-//! `webhook-timestamp` and `webhook-signature`, an HMAC-SHA256 over the three
-//! parts of `ID.TIMESTAMP.BODY`.
+//! `arcp serve --webhook`: an HTTP request for each ended job, signed according to [Standard
+//! Webhooks](https://www.standardwebhooks.com): `webhook-id`, `webhook-timestamp` and `webhook-signature`, an
+//! HMAC-SHA256 over `ID.TIMESTAMP.BODY`.
 
 use std::time::Duration;
 
@@ -22,9 +21,9 @@ use crate::times::now;
 
 /// How long a receiver may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How secrets begin that are written as the standard says.
+/// The prefix of a secret in the form of the standard.
 const PREFIX: &str = "whsec_";
-/// Shorter secrets can be guessed.
+/// The least length of a secret in bytes: shorter ones can be guessed.
 const SECRET_BYTES: usize = 16;
 
 /// A receiver of webhooks.
@@ -35,8 +34,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// One at this address, with `https://` if these vouch for it; what is sent is signed
-    /// with this secret.
+    /// A receiver at this URL, whose certificate is verified by `trust`. Messages are signed with the secret.
     pub fn new(url: &str, secret: Option<&str>, trust: &Trust) -> Result<Webhook, Failure> {
         let mend = "give --webhook-secret or ARCP_WEBHOOK_SECRET, of at least 16 bytes, such as whsec_ and base64";
         let secret = secret.ok_or_else(|| Failure::usage(format!("--webhook {}: {mend}", host(url))))?;
@@ -51,7 +49,7 @@ impl Webhook {
 
     fn signature(&self, id: &str, timestamp: u64, body: &str) -> String {
         let key = key(self.secret.expose()).unwrap_or_default();
-        // A key may have any length.
+        // A key of any length is valid.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else {
             return String::new();
         };
@@ -60,7 +58,7 @@ impl Webhook {
     }
 }
 
-/// Why nothing was answered.
+/// Why no answer came.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 fn why(error: &ureq::Error) -> String {
     let untrusted = match error {
@@ -71,7 +69,7 @@ fn why(error: &ureq::Error) -> String {
     untrusted.map_or_else(|| error.to_string(), |why| format!("{why}{advice}"))
 }
 
-/// The address up to its path: a user, the path and the query may be secrets.
+/// The URL without user, path and query, which may be secrets.
 fn host(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -96,8 +94,7 @@ impl Listener for Webhook {
         format!("--webhook {}", host(&self.url))
     }
 
-    /// A receiver that refuses what it was sent would refuse it again, unless it
-    /// says that it is busy.
+    /// A receiver that refuses a message would refuse it again, unless it says that it is busy.
     fn tell(&self, news: &News) -> Receipt {
         let (id, timestamp) = (&news.id, now().0 / 1000);
         let request = self

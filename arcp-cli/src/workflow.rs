@@ -64,7 +64,7 @@ pub struct Check {
     input: Option<String>,
 }
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub fn run(asked: Workflow) -> Result<Exit, Failure> {
     match asked {
         Workflow::Run(args) => start(*args),
@@ -99,7 +99,7 @@ fn check(args: &Check) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The graph of a file, and what it works on.
+/// Reads the steps and the input.
 fn read(file: &Path, input: Option<&str>) -> Result<(Json, Option<Json>), Failure> {
     if file == Path::new("-") && input == Some("-") {
         return Err(Failure::usage("the steps and --input cannot both come from stdin"));

@@ -1,5 +1,5 @@
-//! Signing in on another device (RFC 8628): a code is shown, and the provider is asked
-//! until somebody has typed it in there.
+//! Sign-in on another device (RFC 8628): a code is shown, and the provider is polled until the user has entered it
+//! there.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use super::metadata::Metadata;
 use super::{Asking, Granted, failed, tokens};
 use crate::exit::Failure;
 
-/// Between two questions, unless the provider says otherwise.
+/// The time between two polls, unless the provider says otherwise.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// By how much longer that is once it wants so (RFC 8628 §3.5).
+/// How much longer the time becomes when the provider asks for it (RFC 8628 §3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// The longest time between two questions that a provider may ask for.
+/// The longest time between two polls that a provider may ask for.
 const SLOWEST: Duration = Duration::from_secs(60);
 /// The longest life of a code.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
@@ -31,7 +31,7 @@ struct Shown {
     interval: Option<f64>,
 }
 
-/// Has somebody sign in elsewhere.
+/// Has the user sign in on another device.
 pub(super) fn grant(asking: &Asking, metadata: &Metadata) -> Result<Granted, Failure> {
     let fields = asking.fields();
     let form: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -59,7 +59,7 @@ pub(super) fn grant(asking: &Asking, metadata: &Metadata) -> Result<Granted, Fai
                 "slow_down" => interval = slower(interval),
                 _ => return Err(failed(refused.shown())),
             },
-            // RFC 8628 §3.5: who does not answer is asked less often.
+            // RFC 8628 §3.5: a provider that does not answer is polled less often.
             Err(ProviderError::Silent(_)) => interval = (interval * 2).clamp(INTERVAL, SLOWEST),
             Err(error) => return Err(failed(error)),
         }
@@ -67,7 +67,7 @@ pub(super) fn grant(asking: &Asking, metadata: &Metadata) -> Result<Granted, Fai
     Err(failed("nobody signed in before the code expired"))
 }
 
-/// The time between two questions for who was told to slow down.
+/// The time between two polls after the provider has asked to slow down.
 fn slower(interval: Duration) -> Duration {
     (interval + SLOWER).min(SLOWEST)
 }

@@ -1,4 +1,4 @@
-//! Logins that are kept, one for each runtime, in files that only their user reads.
+//! Kept logins, one for each runtime, in files that only their user can read.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::state::State;
 use crate::times::now;
 
 const FOLDER: &str = "logins";
-/// A token that expires within this time is renewed first.
+/// A token that expires within this time is renewed before it is used.
 const SOON_MS: u64 = 60_000;
-/// The least time between two looks at a login, while something goes on.
+/// The least time between two looks at a login during a session.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A login at a runtime.
@@ -38,8 +38,7 @@ pub struct Kept {
     expires_at: Option<UtcMs>,
 }
 
-/// The access token for a runtime, renewed if it is about to expire; `None`: nobody is
-/// logged in there.
+/// The access token for a runtime, renewed if it is about to expire; `None` if the user is not logged in there.
 pub fn access_token(state: &State, target: &Target) -> Result<Option<Secret>, Failure> {
     let Some(kept) = Kept::of(state, target) else {
         return Ok(None);
@@ -47,8 +46,7 @@ pub fn access_token(state: &State, target: &Target) -> Result<Option<Secret>, Fa
     if !kept.expires_within(SOON_MS) {
         return Ok(Some(kept.access_token));
     }
-    // One command renews, and the others take what it was given: most providers take
-    // a refresh token once.
+    // One command renews the login, and the others use its new tokens: most providers accept a refresh token once.
     let _renewing = state.lock(FOLDER).map_err(|error| kept.not_renewed(&error))?;
     let Some(kept) = Kept::of(state, target) else {
         return Ok(None);
@@ -57,26 +55,26 @@ pub fn access_token(state: &State, target: &Target) -> Result<Option<Secret>, Fa
     Ok(Some(renewed.access_token))
 }
 
-/// Has a session renewed for as long as it lasts, by each token that follows this one. Where
-/// none does it ends with the token, and its command says so.
+/// Keeps a session valid with each new access token for as long as the session lasts. If no new token can be had, the
+/// session ends with the last one, and its command reports that.
 pub fn keep_renewed(state: State, target: Target, token: Secret, renewer: Renewer) {
     let renew = move || {
         let mut used = token;
         loop {
             let Some(wait) = Kept::of(&state, &target).and_then(|kept| kept.renewed_in()) else {
-                return; // Somebody logged out, or nothing expires.
+                return; // The user has logged out, or the token does not expire.
             };
             std::thread::sleep(wait);
-            // Another command has perhaps renewed it by now. Whether the provider can be asked
-            // again is seen next time.
+            // Another command may have renewed the login already. If the provider could not be reached, the next turn
+            // tries again.
             let Ok(Some(token)) = access_token(&state, &target) else { continue };
             if token != used && renewer.renew(Credential::Bearer(token.clone())).is_err() {
-                return; // The session is over.
+                return; // The session has ended.
             }
             used = token;
         }
     };
-    // Where there is no thread the session ends with its token.
+    // Without the thread, the session ends with its token.
     let _ = std::thread::Builder::new().name("arcp-login".to_string()).spawn(renew);
 }
 
@@ -93,23 +91,23 @@ impl Kept {
         })
     }
 
-    /// The one at this runtime.
+    /// The login at this runtime.
     pub fn of(state: &State, target: &Target) -> Option<Kept> {
         let url = target.to_string();
         state.private(&file(&url)).filter(|kept: &Kept| kept.url == url)
     }
 
-    /// What was asked for.
+    /// What the login was requested with.
     pub(super) fn asking(&self) -> &Asking {
         &self.asking
     }
 
-    /// Until when its token counts, if that is known.
+    /// When the access token expires, if that is known.
     pub(super) fn expires_at(&self) -> Option<UtcMs> {
         self.expires_at
     }
 
-    /// Whether nobody has to log in again when it expires.
+    /// Whether the login can be renewed without the user.
     pub(super) fn is_renewed(&self) -> bool {
         self.refresh_token.is_some()
     }
@@ -124,7 +122,7 @@ impl Kept {
         state.remove(&file(&self.url)).map_err(failed)
     }
 
-    /// Has the provider revoke both tokens (RFC 7009); false if it revokes none.
+    /// Has the provider revoke both tokens (RFC 7009); false if it has no endpoint for that.
     pub(super) fn revoke(&self) -> Result<bool, ProviderError> {
         let endpoint = self.revocation_endpoint.as_deref().and_then(|url| Endpoint::new(url).ok());
         let Some(endpoint) = endpoint else {
@@ -141,8 +139,8 @@ impl Kept {
         Ok(true)
     }
 
-    /// How long to wait before it is renewed, while something goes on; `None`: it does not
-    /// expire. One that is short-lived is renewed when half of its time is over.
+    /// How long to wait before the token is renewed during a session; `None` if it does not expire. A short-lived
+    /// token is renewed when half of its time has passed.
     fn renewed_in(&self) -> Option<Duration> {
         let left = self.expires_at?.0.saturating_sub(now().0);
         Some(Duration::from_millis(left.saturating_sub(SOON_MS).max(left / 2)).max(PAUSE))
@@ -152,7 +150,7 @@ impl Kept {
         self.expires_at.is_some_and(|at| at.0 <= now().0.saturating_add(ms))
     }
 
-    /// The same with newer tokens, which are kept.
+    /// Renews the tokens, and stores them.
     fn renewed(self, state: &State) -> Result<Kept, Failure> {
         let Some(refresh) = self.refresh_token.clone() else {
             return if self.expires_within(0) { Err(self.over("it cannot be renewed")) } else { Ok(self) };
@@ -177,7 +175,7 @@ impl Kept {
                 Ok(renewed)
             }
             Ok(Err(refused)) => Err(self.over(&refused.shown())),
-            // It counts for a moment still.
+            // The present token is still valid.
             Err(_) if !self.expires_within(0) => Ok(self),
             Err(error) => Err(self.not_renewed(&error)),
         }
@@ -196,7 +194,7 @@ impl Kept {
     }
 }
 
-/// The file of a login. Addresses may have characters that files have not.
+/// The file of a login: a digest, because a URL may contain characters that file names cannot.
 fn file(url: &str) -> String {
     let digits: String = Sha256::digest(url).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{FOLDER}/{digits}.json")

@@ -1,5 +1,4 @@
-//! Where an identity provider takes what, as it says itself (RFC 8414, OpenID Connect
-//! Discovery).
+//! The endpoints of an identity provider, from its metadata (RFC 8414, OpenID Connect Discovery).
 
 use arcp_host::auth::{Endpoint, ProviderError};
 use serde::Deserialize;
@@ -7,7 +6,7 @@ use serde::Deserialize;
 use super::failed;
 use crate::exit::{Exit, Failure};
 
-/// Where a provider takes requests.
+/// The endpoints of a provider.
 #[derive(Debug)]
 pub struct Metadata {
     token: Endpoint,
@@ -26,7 +25,7 @@ struct Document {
 }
 
 impl Metadata {
-    /// Asks a provider.
+    /// Fetches the metadata of a provider.
     pub fn of(issuer: &str) -> Result<Metadata, Failure> {
         let bad = |error: &dyn std::fmt::Display| Failure::usage(format!("--issuer {issuer}: {error}"));
         let root = issuer.trim_end_matches('/');
@@ -36,7 +35,7 @@ impl Metadata {
         }
         let host_ends = root.find("://").and_then(|at| root[at + 3..].find('/').map(|slash| at + 3 + slash));
         let (host, path) = root.split_at(host_ends.unwrap_or(root.len()));
-        // A provider may have one of them, and most have both.
+        // A provider may serve only one of these documents.
         let places = [
             format!("{host}/.well-known/oauth-authorization-server{path}"),
             format!("{root}/.well-known/openid-configuration"),
@@ -56,7 +55,7 @@ impl Metadata {
         ))
     }
 
-    /// Whoever says that it is somebody else is not believed (RFC 8414 §3.3).
+    /// A document that names another issuer is refused (RFC 8414 §3.3).
     fn read(issuer: &str, document: Document) -> Result<Metadata, Failure> {
         if document.issuer != issuer {
             let plain: String = document.issuer.chars().filter(|c| !c.is_control()).take(200).collect();
@@ -71,22 +70,22 @@ impl Metadata {
         })
     }
 
-    /// Where tokens are given.
+    /// The endpoint that issues tokens.
     pub fn token(&self) -> &Endpoint {
         &self.token
     }
 
-    /// Where people sign in.
+    /// The endpoint where users sign in.
     pub fn authorization(&self) -> Result<&Endpoint, Failure> {
         self.authorization.as_ref().ok_or_else(|| failed("it lets nobody sign in by a browser: try --device"))
     }
 
-    /// Where a code is given that is typed in elsewhere.
+    /// The endpoint that issues codes for sign-in on another device.
     pub fn device(&self) -> Result<&Endpoint, Failure> {
         self.device.as_ref().ok_or_else(|| failed("it knows no sign-in on another device: try without --device"))
     }
 
-    /// Where tokens are revoked.
+    /// The endpoint that revokes tokens.
     pub fn revocation(&self) -> Option<&Endpoint> {
         self.revocation.as_ref()
     }

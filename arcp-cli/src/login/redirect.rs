@@ -11,18 +11,18 @@ use arcp_host::auth::form_fields;
 use arcp_proto::secret::{Secret, SecretDigest};
 
 const PATH: &str = "/callback";
-/// The longest line of a request, in bytes.
+/// The longest request line, in bytes.
 const LINE: u64 = 16 * 1024;
-/// How long a browser may take for that line.
+/// How long a browser may take to send that line.
 const SAYING: Duration = Duration::from_secs(5);
 
-/// A port that listens for one answer.
+/// A port that waits for one answer.
 pub(super) struct Redirect {
     port: u16,
     answers: Receiver<Result<Secret, String>>,
 }
 
-/// What an answer must say to be one.
+/// What a valid answer contains.
 struct Expected {
     state: SecretDigest,
     issuer: String,
@@ -36,8 +36,8 @@ impl Redirect {
         let port = listener.local_addr()?.port();
         let (answered, answers) = sync_channel(1);
         let expected = Arc::new(Expected { state: state.digest(), issuer: issuer.to_string(), answers: answered });
-        // Browsers open connections that they say nothing on: each has a thread, and
-        // all of them end with this program.
+        // Browsers open connections on which they send nothing: each connection has a thread, and all threads end with
+        // this program.
         let accept = move || {
             for browser in listener.incoming().map_while(Result::ok) {
                 let expected = expected.clone();
@@ -48,23 +48,23 @@ impl Redirect {
         Ok(Redirect { port, answers })
     }
 
-    /// Its address.
+    /// The redirect URL.
     pub(super) fn address(&self) -> String {
         format!("http://127.0.0.1:{}{PATH}", self.port)
     }
 
-    /// The code that comes, or why there is none.
+    /// Waits for the authorization code, or the error of the provider.
     pub(super) fn wait(&self, patience: Duration) -> Result<Secret, String> {
         self.answers.recv_timeout(patience).unwrap_or_else(|_| Err("nobody signed in".to_string()))
     }
 }
 
 impl Expected {
-    /// Answers a browser; what is no answer to our request changes nothing.
+    /// Answers a browser. A request that is no answer to our own has no effect.
     fn answer(&self, mut browser: &TcpStream) {
         let (status, page) = match target(browser).and_then(|target| self.read(&target)) {
             Some(answer) => {
-                // A second one finds nobody who waits.
+                // After the first answer nobody waits for another.
                 let _ = self.answers.try_send(answer);
                 ("200 OK", "arcp has the answer: you can close this page.")
             }
@@ -76,7 +76,7 @@ impl Expected {
             browser.write_all(format!("{head}content-length: {length}\r\nconnection: close\r\n\r\n{page}").as_bytes());
     }
 
-    /// The code in what was asked for, or the error; `None`: it is not about our request.
+    /// The code or the error in a request target; `None` if it is not about our request.
     fn read(&self, target: &str) -> Option<Result<Secret, String>> {
         let query = target.strip_prefix(PATH)?.strip_prefix('?')?;
         let fields = form_fields(query);
@@ -84,7 +84,7 @@ impl Expected {
         if Secret::new(field("state")?.to_string()).digest() != self.state {
             return None;
         }
-        // RFC 9207: another provider's answer is none.
+        // RFC 9207: an answer of another provider is refused.
         if field("iss").is_some_and(|iss| iss != self.issuer) {
             return Some(Err("the answer is of another provider".to_string()));
         }
@@ -95,7 +95,7 @@ impl Expected {
     }
 }
 
-/// What a browser asks for, by the first line of its request.
+/// The target in the first line of a browser's request.
 fn target(browser: &TcpStream) -> Option<String> {
     browser.set_read_timeout(Some(SAYING)).ok()?;
     let mut reader = BufReader::new(browser.take(LINE));
@@ -103,7 +103,7 @@ fn target(browser: &TcpStream) -> Option<String> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.strip_prefix("GET ")?.split(' ');
     let target = words.next()?.to_string();
-    // What is left unread would have the answer thrown away.
+    // If the rest were left unread, closing the connection could discard the answer.
     let mut rest = String::new();
     while reader.read_line(&mut rest).ok()? > 2 {
         rest.clear();

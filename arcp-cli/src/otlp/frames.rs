@@ -1,25 +1,24 @@
-//! What is sent to a collector, of
-//! [`opentelemetry/proto`](https://github.com/open-telemetry/opentelemetry-proto), as far as
-//! it is used here. Tests read it with the whole of it: that is built with a tracer beside,
-//! which a runtime has no use for.
+//! The protobuf messages of OTLP, as far as they are used here. They are from
+//! [`opentelemetry/proto`](https://github.com/open-telemetry/opentelemetry-proto). Tests read them with the published
+//! crate, which brings a tracer that a runtime has no use for.
 
 use prost::{Message, Oneof};
 
-/// What is posted.
+/// The body of a request.
 #[derive(Clone, PartialEq, Message)]
 pub struct ExportRequest {
     #[prost(message, repeated, tag = "1")]
     pub resource_spans: Vec<ResourceSpans>,
 }
 
-/// What is answered.
+/// The body of an answer.
 #[derive(Clone, PartialEq, Message)]
 pub struct ExportResponse {
     #[prost(message, optional, tag = "1")]
     pub partial_success: Option<PartialSuccess>,
 }
 
-/// Not all of it was taken.
+/// Says that the collector took only a part of the spans.
 #[derive(Clone, PartialEq, Message)]
 pub struct PartialSuccess {
     #[prost(int64, tag = "1")]
@@ -37,7 +36,7 @@ pub struct ResourceSpans {
     pub scope_spans: Vec<ScopeSpans>,
 }
 
-/// A runtime.
+/// The attributes of a runtime.
 #[derive(Clone, PartialEq, Message)]
 pub struct Resource {
     #[prost(message, repeated, tag = "1")]
@@ -53,7 +52,7 @@ pub struct ScopeSpans {
     pub spans: Vec<Span>,
 }
 
-/// A library.
+/// The name and version of a library.
 #[derive(Clone, PartialEq, Message)]
 pub struct Scope {
     #[prost(string, tag = "1")]
@@ -62,7 +61,7 @@ pub struct Scope {
     pub version: String,
 }
 
-/// A span.
+/// One span.
 #[derive(Clone, PartialEq, Message)]
 pub struct Span {
     #[prost(bytes = "vec", tag = "1")]
@@ -91,7 +90,7 @@ pub struct Span {
     pub status: Option<Status>,
 }
 
-/// Something that happened during a span.
+/// An event within a span.
 #[derive(Clone, PartialEq, Message)]
 pub struct Event {
     #[prost(fixed64, tag = "1")]
@@ -100,7 +99,7 @@ pub struct Event {
     pub name: String,
 }
 
-/// A span of another trace that has to do with it.
+/// A related span of another trace.
 #[derive(Clone, PartialEq, Message)]
 pub struct Link {
     #[prost(bytes = "vec", tag = "1")]
@@ -109,14 +108,14 @@ pub struct Link {
     pub span_id: Vec<u8>,
 }
 
-/// Whether it has worked; without one nobody says.
+/// Whether the operation of a span succeeded; absent if that is not known.
 #[derive(Clone, PartialEq, Message)]
 pub struct Status {
     #[prost(enumeration = "StatusCode", tag = "3")]
     pub code: i32,
 }
 
-/// Something that is said of a span or a runtime.
+/// A named attribute of a span or a runtime.
 #[derive(Clone, PartialEq, Message)]
 pub struct Attribute {
     #[prost(string, tag = "1")]
@@ -125,14 +124,14 @@ pub struct Attribute {
     pub value: Option<AnyValue>,
 }
 
-/// A value that may be several things.
+/// A value of one of several types.
 #[derive(Clone, PartialEq, Message)]
 pub struct AnyValue {
     #[prost(oneof = "Value", tags = "1, 2, 3")]
     pub value: Option<Value>,
 }
 
-/// Those that are said here.
+/// The types of value that are used here.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Value {
     #[prost(string, tag = "1")]
@@ -144,13 +143,13 @@ pub enum Value {
 }
 
 impl Attribute {
-    /// One of this name.
+    /// An attribute of this name.
     pub fn new(key: &str, value: Value) -> Attribute {
         Attribute { key: key.to_string(), value: Some(AnyValue { value: Some(value) }) }
     }
 }
 
-/// Who does what a span is about.
+/// The side of an operation that a span is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum SpanKind {
@@ -160,7 +159,7 @@ pub enum SpanKind {
     Client = 3,
 }
 
-/// Whether it has worked.
+/// Whether the operation of a span succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum StatusCode {

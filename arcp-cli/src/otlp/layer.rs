@@ -1,4 +1,4 @@
-//! Spans of `tracing` as spans of OTLP.
+//! Makes spans of OTLP from those of `tracing`.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use tracing_subscriber::registry::LookupSpan;
 use super::frames::{AnyValue, Attribute, Event, Link, Span, SpanKind, Status, StatusCode, Value};
 use super::queue::Queue;
 
-/// Longest text of an attribute in bytes.
+/// The longest text of an attribute, in bytes.
 const TEXT_BYTES: usize = 256;
-/// Events of a span at most.
+/// The most events of a span.
 const EVENTS: usize = 32;
 
-/// Makes spans of OTLP of those that end.
+/// Makes a span of OTLP when one of `tracing` ends.
 pub struct SpanLayer {
     queue: Arc<Queue>,
 }
@@ -30,12 +30,12 @@ pub struct SpanLayer {
 struct Open {
     span: Span,
     sampled: bool,
-    /// Another process tells how it ends.
+    /// Another process reports the end of this span, so it is not sent from here.
     unfinished: bool,
 }
 
 impl SpanLayer {
-    /// What has ended goes there.
+    /// Ended spans are put into this queue.
     pub fn new(queue: Arc<Queue>) -> SpanLayer {
         SpanLayer { queue }
     }
@@ -167,7 +167,7 @@ impl Visit for Open {
     }
 }
 
-/// The message of an event.
+/// Visits an event and keeps its message.
 #[derive(Default)]
 struct Named(String);
 
@@ -194,19 +194,19 @@ fn kind(text: &str) -> SpanKind {
     }
 }
 
-/// The bytes of a number in hex.
+/// The last bytes of a number in hex.
 fn hex(text: &str, bytes: usize) -> Vec<u8> {
     let number = u128::from_str_radix(text, 16).unwrap_or(0).to_be_bytes();
     number[number.len() - bytes..].to_vec()
 }
 
 fn random(bytes: usize) -> Vec<u8> {
-    // 0 is none.
+    // An id of 0 is invalid.
     let number = (arcp_host::entropy::number().unwrap_or(0) | 1).to_be_bytes();
     number[number.len() - bytes..].to_vec()
 }
 
-/// Nanoseconds since 1970.
+/// The time in nanoseconds since 1970.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! Spans that have ended and are not sent yet.
+//! The queue of ended spans that are not sent yet.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,18 +9,18 @@ use prost::Message as _;
 
 use super::frames::Span;
 
-/// Spans that wait at most; more are dropped, and counted.
+/// The most spans that wait; further ones are dropped and counted.
 pub const SPANS: usize = 2048;
-/// Bytes of them.
+/// The most bytes that these spans take.
 const BYTES: usize = 4 << 20;
-/// How many of them may be of peers of whom nobody knows who they are.
+/// The most spans about peers that are not authenticated.
 const SPANS_OF_STRANGERS: usize = 512;
-/// Spans that are sent together at most.
+/// The most spans in one request.
 pub const BATCH: usize = 512;
-/// How long the first of them waits for others.
+/// How long the first span of a batch waits for others.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// A queue that whoever puts something in never waits for.
+/// A queue to which a span can be added without waiting.
 pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -31,23 +31,22 @@ pub struct Queue {
 struct State {
     spans: VecDeque<(Span, usize)>,
     bytes: usize,
-    /// When the first of them came.
+    /// When the first span in the queue was added.
     since: Option<Instant>,
-    /// How many were taken out and are being sent.
+    /// How many spans were taken out and are being sent.
     taken: usize,
     closing: bool,
-    /// Nobody takes anything out any more.
+    /// The sending thread has ended.
     ended: bool,
 }
 
 impl Queue {
-    /// An empty one; what finds no room is counted there.
+    /// An empty queue. Dropped spans are counted in `counts`.
     pub fn new(counts: SpanCounts) -> Queue {
         Queue { state: Mutex::default(), changed: Condvar::new(), counts }
     }
 
-    /// A span has ended; `of_stranger`: it is about somebody of whom nobody knows who it
-    /// is. Never waits.
+    /// Adds an ended span. `of_stranger`: it is about a peer that is not authenticated. Never waits.
     pub fn add(&self, span: Span, of_stranger: bool) {
         let bytes = span.encoded_len();
         let mut state = self.state();
@@ -63,7 +62,7 @@ impl Queue {
         }
     }
 
-    /// What is sent next; waits for it. `None`: it is closed, and nothing is left.
+    /// Takes the next batch; waits for it. `None` if the queue is closed and empty.
     pub fn take(&self) -> Option<Vec<Span>> {
         let mut state = self.state();
         loop {
@@ -87,22 +86,23 @@ impl Queue {
         }
     }
 
-    /// What was taken out is sent, or dropped; whether anybody still counts on it.
+    /// The batch that was taken out was sent or dropped. Returns false if [`Queue::close`] has already counted it as
+    /// dropped.
     pub fn done(&self) -> bool {
         let mut state = self.state();
         state.taken = 0;
         !state.ended
     }
 
-    /// Waits, but no longer than until it is closed; whether it is.
+    /// Waits until the queue is closed, at most for `span`. Returns whether it is closed.
     pub fn wait_for_close(&self, span: Duration) -> bool {
         let state = self.state();
         let waited = self.changed.wait_timeout_while(state, span, |state| !state.closing);
         waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
-    /// Nothing more comes: waits until everything was taken, but no longer than this.
-    /// How many were not, which are dropped.
+    /// Closes the queue, and waits for at most `patience` until all spans are sent. Returns how many were not; these
+    /// are dropped.
     pub fn close(&self, patience: Duration) -> usize {
         let mut state = self.state();
         state.closing = true;
@@ -116,7 +116,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds it panics.
+        // No code that holds the lock panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

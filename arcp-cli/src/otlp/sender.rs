@@ -14,36 +14,36 @@ use super::frames::{
 use super::queue::Queue;
 use super::settings::Settings;
 
-/// How long spans are tried again that a collector does not take for now.
+/// How long spans are retried while the collector says that it is busy.
 const TRIED_FOR: Duration = Duration::from_secs(60);
-/// Before the second time; twice as long before each further one.
+/// The pause before the first retry, doubled for each further one up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Between two lines of the log about a collector that does not take spans.
+/// The time between two log lines about a collector that does not take spans.
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
-/// Sends what is in a queue until that is closed.
+/// Sends the spans of a queue until it is closed.
 pub struct Sender {
     settings: Settings,
     queue: Arc<Queue>,
     counts: SpanCounts,
     resource: Resource,
-    /// Since its collector fails: when that was said last.
+    /// When the failure of the collector was logged last; `None` if it does not fail.
     told: Option<Instant>,
 }
 
-/// What a collector has said.
+/// The answer of a collector.
 enum Receipt {
-    /// It has them, but for so many that it will never take.
+    /// The collector took the spans, except for `rejected` of them.
     Taken { rejected: u64 },
-    /// Not now.
+    /// It may take them later.
     Later(String),
-    /// Never.
+    /// It will never take them.
     Refused(String),
 }
 
 impl Sender {
-    /// Sends what is in this queue, and counts what becomes of it.
+    /// Sends the spans of this queue, and counts those that are taken and those that are not.
     pub fn new(settings: Settings, queue: Arc<Queue>, counts: SpanCounts) -> Sender {
         let attributes = settings.resource.iter().map(|(key, value)| Attribute::new(key, Value::Text(value.clone())));
         let resource = Resource { attributes: attributes.collect() };
@@ -55,7 +55,7 @@ impl Sender {
         while let Some(spans) = self.queue.take() {
             let several = spans.len() as u64;
             let taken = self.send(several, &self.encoded(spans));
-            // Whoever closes the queue counts what it does not wait for.
+            // When the queue is closed, the spans that it does not wait for are counted there.
             if self.queue.done() {
                 self.counts.exported(taken);
                 self.counts.dropped(several - taken);
@@ -70,7 +70,7 @@ impl Sender {
         ExportRequest { resource_spans }.encode_to_vec()
     }
 
-    /// Sends several spans, again where that may help; how many were taken.
+    /// Sends a batch, with retries where these may help. Returns how many spans were taken.
     fn send(&mut self, several: u64, body: &[u8]) -> u64 {
         let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
@@ -119,7 +119,7 @@ impl Sender {
         }
     }
 
-    /// Says it once, and then once a minute.
+    /// Logs a failure the first time, and then once a minute.
     fn tell_failure(&mut self, why: &str) {
         if self.told.is_some_and(|told| told.elapsed() < BETWEEN_LINES) {
             return;

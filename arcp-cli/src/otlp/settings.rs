@@ -1,5 +1,5 @@
-//! Where spans are sent, and as whose: the option, and the variables that
-//! [every exporter](https://opentelemetry.io/docs/specs/otel/protocol/exporter/) reads.
+//! Where and as which service spans are sent: from the option, and from the environment variables that [every
+//! exporter](https://opentelemetry.io/docs/specs/otel/protocol/exporter/) reads.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,28 +17,28 @@ use crate::exit::Failure;
 const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
-/// The one that is spoken.
+/// The only protocol of OTLP that is implemented.
 const SPOKEN: &str = "http/protobuf";
 const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 /// How long a collector may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// What an address of a collector is followed by.
+/// The path that is added to the URL of a collector.
 const TRACES: &str = "/v1/traces";
 
-/// Where spans are sent, and as whose.
+/// Where spans are sent, and the attributes of the sender.
 pub struct Settings {
     pub url: String,
-    /// The address up to its path: the rest may be secret.
+    /// The URL without its path, which may be secret.
     pub shown: String,
     pub agent: Agent,
-    /// Sent with each request; their values may be secrets.
+    /// The headers of each request; their values may be secrets.
     pub headers: Vec<(String, Secret)>,
-    /// What the runtime is called, and what else is said of it.
+    /// The attributes of the runtime, its service name among them.
     pub resource: Vec<(String, String)>,
 }
 
 impl Settings {
-    /// What was asked for; `None`: nothing.
+    /// The settings from the options; `None` if no spans are to be sent.
     pub fn of(args: &Serve) -> Result<Option<Settings>, Failure> {
         let Some(base) = args.observing.otlp.as_deref().filter(|url| !url.is_empty()) else {
             return Ok(None);
@@ -73,7 +73,7 @@ impl Settings {
     }
 }
 
-/// What the runtime is called is said last, and so counts.
+/// The attributes of the runtime. The service name comes last, so that it overrides an earlier one.
 fn resource() -> Result<Vec<(String, String)>, Failure> {
     let mut resource = pairs(ATTRIBUTES)?;
     let known = |resource: &[(String, String)], name: &str| resource.iter().any(|(known, _)| known == name);
@@ -93,10 +93,10 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The pairs of a variable: `NAME=VALUE,NAME=VALUE`, with `%XX` in values.
+/// The pairs of an environment variable: `NAME=VALUE,NAME=VALUE`, with `%XX` in values.
 fn pairs(name: &str) -> Result<Vec<(String, String)>, Failure> {
     let text = variable(name).unwrap_or_default();
-    // Values may be secrets.
+    // The message leaves out the values, which may be secrets.
     let wrong = || Failure::usage(format!("{name}: expected NAME=VALUE,NAME=VALUE"));
     let parts = text.split(',').filter(|part| !part.trim().is_empty());
     let pairs = parts.map(|part| {
@@ -108,7 +108,7 @@ fn pairs(name: &str) -> Result<Vec<(String, String)>, Failure> {
     pairs.collect()
 }
 
-/// A text whose characters may be written `%XX`.
+/// Decodes `%XX` in a text.
 fn decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
