@@ -1,5 +1,4 @@
-//! Artifacts that do not fit into a frame: sent in parts, fetched in ranges, and listed (RFC §16,
-//! §21).
+//! Artifacts that do not fit a frame: stored in parts, fetched in ranges, and listed (RFC §16, §21).
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
@@ -13,11 +12,11 @@ use arcp_proto::model::upload::{ArtifactAnswer, ArtifactPage, ArtifactPart, Arti
 
 use crate::{Client, ClientError};
 
-/// The bytes of a part, and of a range, that our runtime accepts by default: half of what one of
-/// its frames may hold.
+/// Bytes of a part, and of a range. It is half of what a frame to our runtime may hold, unless that is configured
+/// otherwise.
 pub const PART_BYTES: usize = 512 << 10;
 
-/// Why a transfer failed.
+/// Why an artifact could not be transferred.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The runtime refused it, or the session has ended.
@@ -26,12 +25,12 @@ pub enum TransferError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// The received bytes are damaged: they have this SHA-256 instead of that of the artifact.
+    /// The bytes that came have another SHA-256 than the artifact.
     #[error("what came is not what was left: its SHA-256 is {0}")]
     Damaged(BlobDigest),
 }
 
-/// The terms for an artifact of these bytes, which are read from the beginning.
+/// The terms under which the bytes of a file are to be stored. Reads all of them, from the beginning.
 ///
 /// # Errors
 ///
@@ -42,12 +41,12 @@ pub fn terms_of(media_type: MediaType, from: &mut (impl Read + Seek)) -> io::Res
     Ok(ArtifactTerms::new(media_type, size, hasher.digest()))
 }
 
-/// Sends bytes to the runtime in parts. It continues an attempt of the last minutes. If the runtime
-/// restarts meanwhile and has lost the parts, it starts again, once.
+/// Stores bytes with the runtime, in parts. Continues where an earlier attempt of the last minutes stopped. If the
+/// runtime restarts meanwhile and has lost the parts, the upload begins again, once.
 ///
 /// # Errors
 ///
-/// If the runtime refuses them, they cannot be read, or the session has ended.
+/// If the runtime refuses the bytes, they cannot be read, or the session has ended.
 pub fn upload(
     client: &Client,
     terms: ArtifactTerms,
@@ -89,12 +88,11 @@ fn upload_rest(
     Ok(keep_parts(client, terms)?)
 }
 
-/// Sends a part of an artifact; returns how many bytes the runtime has received. An empty part at 0
-/// only asks for that number.
+/// Sends a part of an artifact. Returns how many bytes the runtime has. An empty part at 0 only asks for that.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session has ended.
+/// If the runtime refuses them, or the session has ended.
 pub fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, ClientError> {
     let offset = part.offset;
     match client.ask(|answer| Command::AboutArtifacts(ArtifactWish::Part(part), answer))? {
@@ -103,7 +101,7 @@ pub fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, ClientError
     }
 }
 
-/// Has the runtime keep the artifact whose parts were sent.
+/// Has the runtime make an artifact of the parts that it has.
 ///
 /// # Errors
 ///
@@ -112,7 +110,7 @@ pub fn keep_parts(client: &Client, terms: ArtifactTerms) -> Result<ArtifactRef, 
     client.ask(|answer| Command::KeepParts(terms, answer))
 }
 
-/// The largest part that the runtime accepts, if the error says so.
+/// The size of a part that the runtime accepts, if it refused a part as too large.
 fn smaller(error: &ClientError) -> Option<usize> {
     let ClientError::Refused(refusal) = error else { return None };
     let details = refusal.details.as_ref()?.members().ok()?;
@@ -120,7 +118,7 @@ fn smaller(error: &ClientError) -> Option<usize> {
     bound.and_then(|_| details.get("limit")?.parse().ok()).filter(|bound| *bound > 0)
 }
 
-/// Discards the parts of these bytes that the runtime has received.
+/// Drops the parts that the runtime has of these bytes.
 ///
 /// # Errors
 ///
@@ -129,7 +127,7 @@ pub fn abandon(client: &Client, digest: BlobDigest) -> Result<(), ClientError> {
     client.ask(|answer| Command::AbandonParts(digest, answer))
 }
 
-/// Fetches a range of an artifact. A runtime without support for ranges returns all bytes.
+/// Fetches a range of an artifact. A runtime that does not support ranges returns all of it.
 ///
 /// # Errors
 ///
@@ -138,19 +136,19 @@ pub fn fetch_range(client: &Client, id: WireId, range: ByteRange) -> Result<Fetc
     client.ask(|answer| Command::FetchArtifact(id, Some(range), answer))
 }
 
-/// Fetches an artifact into a file, which must be readable and writable. It continues after the
-/// bytes that the file already has. At the end the SHA-256 of the whole file is compared. If the
-/// file began with other bytes, it is overwritten.
+/// Fetches an artifact into a file that can be read and written. Continues after the bytes that the file has already.
+/// In the end the file holds the whole artifact, with the right SHA-256; if its earlier bytes were of something else,
+/// they are overwritten.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, the file cannot be used, the received bytes are damaged, or the
-/// session has ended. The file keeps the bytes that have come.
+/// If the runtime refuses it, the file cannot be used, the bytes that came are damaged, or the session has ended; the
+/// file keeps what has come.
 pub fn download(client: &Client, id: &WireId, into: &mut File) -> Result<ArtifactRef, TransferError> {
     into.rewind()?;
     let (hasher, there) = hash(into)?;
     match fetch_behind(client, id, into, (hasher, there)) {
-        // The file began with other bytes.
+        // The file held the beginning of something else.
         Err(TransferError::Damaged(_)) if there > 0 => {
             into.set_len(0)?;
             fetch_behind(client, id, into, (BlobHasher::default(), 0))
@@ -175,7 +173,7 @@ fn fetch_behind(
             fetched => fetched?,
         };
         if fetched.offset != offset {
-            // The runtime has sent all bytes.
+            // The runtime has sent the whole artifact.
             into.set_len(0)?;
             (hasher, offset) = (BlobHasher::default(), 0);
         }
@@ -194,12 +192,11 @@ fn fetch_behind(
     }
 }
 
-/// Fetches an artifact and writes it to `to` as it arrives. At the end its SHA-256 is compared.
+/// Fetches an artifact and writes it as it comes. In the end the SHA-256 is compared.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, writing fails, the received bytes are damaged, or the session has
-/// ended.
+/// If the runtime refuses it, `to` cannot be written, the bytes that came are damaged, or the session has ended.
 pub fn stream(client: &Client, id: &WireId, to: &mut impl io::Write) -> Result<ArtifactRef, TransferError> {
     let (mut hasher, mut offset) = (BlobHasher::default(), 0);
     loop {
@@ -232,7 +229,7 @@ pub fn list(client: &Client, query: ArtifactQuery) -> Result<ArtifactPage, Clien
     }
 }
 
-/// The SHA-256 of the remaining bytes, and their number.
+/// The SHA-256 of the remaining bytes, and how many there are.
 fn hash(from: &mut impl Read) -> io::Result<(BlobHasher, u64)> {
     let (mut hasher, mut size, mut buffer) = (BlobHasher::default(), 0, vec![0; 64 << 10]);
     loop {

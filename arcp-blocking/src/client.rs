@@ -1,4 +1,4 @@
-//! The client: one thread that keeps the session alive, and handles for threads that give commands.
+//! The client: one thread keeps the session alive, and handles give it commands.
 
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
@@ -34,18 +34,18 @@ use crate::open::OpenClient;
 
 /// The most messages to the driver that may be queued.
 const QUEUE: usize = 64;
-/// How many messages of extensions may wait for the application. Further ones are dropped, and
-/// further jobs that are handed over are not followed.
+/// The most messages of extensions that wait for the application. Further ones are dropped, and further jobs that are
+/// handed over are not followed.
 const UNTAKEN: usize = 1024;
-/// The largest answer to a request for the counts of a runtime, in bytes.
+/// The longest answer with the counts of a runtime, in bytes.
 #[cfg(feature = "websocket")]
 const STATS_BYTES: usize = 64 << 10;
-/// How long dropping a client waits until the session is closed.
+/// How long a dropped client waits until its session is closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session with a runtime. It survives lost connections.
 ///
-/// Dropping it closes the session; its jobs go on.
+/// Dropping it closes the session; jobs continue.
 #[derive(Debug)]
 pub struct Client {
     messages: SyncSender<Message>,
@@ -54,9 +54,9 @@ pub struct Client {
     family: Family,
     /// Messages of extensions that the application has not taken.
     untaken: Mutex<Receiver<Extension>>,
-    /// Jobs that were handed over and that the application has not taken.
+    /// Jobs that were handed over to this session and that the application has not taken.
     handed: Mutex<Receiver<Result<Job, SessionEnd>>>,
-    /// Disconnected once the driver has ended.
+    /// Is closed when the driver has ended.
     gone: Mutex<Receiver<()>>,
 }
 
@@ -84,26 +84,26 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If no connection can be opened within `give_up_after`, the server cannot be trusted, others
-    /// could read the credential on the network, or the runtime refuses the session.
+    /// If no connection can be made within `give_up_after`, the server is not trusted, others could read the
+    /// credential on its way, or the runtime refuses the session.
     pub fn connect(target: Target, config: ClientConfig) -> Result<Client, ClientError> {
         Client::connect_with(target, &Security::default(), config)
     }
 
-    /// As [`connect`](Self::connect), with these security settings.
+    /// As [`connect`](Self::connect), with these settings for TLS and trust.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); also if the files of `security` cannot be read.
+    /// As [`connect`](Self::connect); also if a file of `security` cannot be read.
     pub fn connect_with(target: Target, security: &Security, config: ClientConfig) -> Result<Client, ClientError> {
         security.allows(&target, &config.credential)?;
         let dialer = Dialer::new(target, security, config.open_timeout, config.limits.frame_bytes)?;
         Client::connect_by(dialer, config)
     }
 
-    /// As [`connect_with`](Self::connect_with), over a transport of another crate, such as HTTP/2
-    /// of `arcp-tokio-adapter`. For each connection, `open` opens a stream with one frame per line,
-    /// within the given time.
+    /// As [`connect_with`](Self::connect_with), with a transport that the caller opens, such as HTTP/2 of
+    /// `arcp-tokio-adapter`. For each connection, `open` is called with the time that it may take, and returns a
+    /// stream with one frame per line.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Client {
         let (ready, accepted) = channel();
         let (extensions, untaken) = sync_channel(UNTAKEN);
         let unread = Arc::new(Unread::default());
-        // If the application takes none, further ones are dropped.
+        // Messages that the application does not take are dropped.
         let extensions = move |message| drop(extensions.try_send(message));
         let (taker, handed) = taker(&unread);
         let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions, taker)?;
@@ -141,7 +141,7 @@ impl Client {
         Ok(Client { messages, welcome, unread, family, untaken, handed, gone })
     }
 
-    /// The welcome of the first session.
+    /// The welcome with which the runtime first accepted the session.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -176,7 +176,7 @@ impl Client {
         }
     }
 
-    /// Requests that only the open family has; `None` if the session speaks hello.
+    /// The requests that only the open family has; `None` in the hello family.
     pub fn open(&self) -> Option<OpenClient<'_>> {
         self.family.has_open_requests().then_some(OpenClient::of(self))
     }
@@ -185,7 +185,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime does not show the job, or the session has ended.
+    /// If the runtime refuses it, or the session has ended.
     pub fn watch(&self, watch: Watch) -> Result<Job, ClientError> {
         let (follower, updates) = self.follower();
         let watching = self.ask(|answer| Command::Watch(watch, follower, answer))?;
@@ -223,38 +223,40 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if the question is closed, with
-    /// `responded_by` in the details if somebody else answered first; `InvalidRequest` if the
-    /// answer does not fit, and the question stays open. Also if the session has ended, or may not
-    /// answer.
+    /// If the runtime refuses it:
+    ///
+    /// * `FailedPrecondition` if the question is closed, with `responded_by` in the details if another session was
+    ///   first.
+    /// * `InvalidRequest` if the answer does not fit; the question stays open.
+    ///
+    /// Also if the session has ended, or cannot answer questions.
     pub fn answer(&self, answering: Answering) -> Result<(), ClientError> {
         self.ask(|answer| Command::Answer(answering, answer))
     }
 
-    /// Interrupts the agent of a job with a message; waits until the runtime has the message for
-    /// the agent. The job is blocked until the agent goes on.
+    /// Sends a message to the agent of a running job; waits until it is stored for the agent. The job is blocked until
+    /// the agent continues.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent observes no interrupts,
-    /// `FailedPrecondition` if the job does not run. Also if the session has ended, or may not
-    /// interrupt.
+    /// If the runtime refuses it: `Unimplemented` if the agent accepts no interrupts, `FailedPrecondition` if it does
+    /// not run. Also if the session has ended, or cannot interrupt.
     pub fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
         self.ask(|answer| Command::Interrupt(job, prompt, answer))
     }
 
-    /// Opens, writes or closes a stream to the agent of a job; waits until the runtime has the
-    /// request for the agent. [`StreamSender`](crate::StreamSender) handles a whole stream.
+    /// Sends one message of a stream to the agent of a job that takes input; waits until the runtime has it for the
+    /// agent. [`StreamSender`](crate::StreamSender) handles a whole stream.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent takes no input, `ResourceExhausted`
-    /// while too much waits for the agent. Also if the session has ended, or may not open streams.
+    /// If the runtime refuses it: `Unimplemented` if the agent takes no input, `ResourceExhausted` while the agent has
+    /// as much input as it may have. Also if the session has ended, or cannot open streams.
     pub fn say_in_stream(&self, request: StreamRequest) -> Result<(), ClientError> {
         self.ask(|answer| Command::Stream(request, answer))
     }
 
-    /// As [`answer`](Self::answer), without waiting: the outcome arrives on the channel.
+    /// As [`answer`](Self::answer), without waiting: the outcome comes on the receiver.
     ///
     /// # Errors
     ///
@@ -263,7 +265,7 @@ impl Client {
         self.asked(|answer| Command::Answer(answering, answer))
     }
 
-    /// Lists the sessions of all principals, for an operator or auditor.
+    /// Lists everybody's sessions, for an operator or auditor.
     ///
     /// # Errors
     ///
@@ -272,7 +274,7 @@ impl Client {
         self.ask(|answer| Command::Sessions(query, answer))
     }
 
-    /// Leaves an artifact with the runtime, which keeps it for a time (RFC §16).
+    /// Stores bytes with the runtime for a limited time (RFC §16).
     ///
     /// # Errors
     ///
@@ -285,12 +287,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if the artifact is gone.
+    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if the artifact does not exist any more.
     pub fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
         self.ask(|answer| Command::FetchArtifact(id, None, answer))
     }
 
-    /// Releases an artifact. It is no error if the artifact is gone.
+    /// Deletes an artifact. It is no error if the artifact is gone already.
     ///
     /// # Errors
     ///
@@ -299,19 +301,17 @@ impl Client {
         self.ask(|answer| Command::ReleaseArtifact(id, answer))
     }
 
-    /// Runs a graph of steps as one job (RFC §6.2). `steps` is an object with `steps`, or the list
-    /// of them; `input` is the input of the graph. To set a lease, a key or a time limit, submit
-    /// the result of
-    /// [`workflow::submit`].
+    /// Runs a graph of steps as one job (RFC §6.2). `steps` is an object with the member `steps`, or the list of
+    /// steps. To add a lease, a key or a time limit, submit what [`workflow::submit`] returns.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, with the invalid step, or the session has ended.
+    /// If the runtime refuses it, with the step that is wrong, or the session has ended.
     pub fn start_workflow(&self, steps: &Json, input: Option<&Json>) -> Result<Job, ClientError> {
         self.submit(workflow::submit(steps, input))
     }
 
-    /// Has jobs submitted at times, whether or not a client is connected then (RFC §10.6).
+    /// Adds a schedule: jobs are submitted at its times, whether or not this client is connected (RFC §10.6).
     ///
     /// # Errors
     ///
@@ -333,12 +333,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`schedule`](Self::schedule); `JobNotFound` if there is no such schedule.
+    /// As [`schedule`](Self::schedule); `JobNotFound` if the schedule does not exist.
     pub fn change_schedule(&self, change: ScheduleChange) -> Result<(), ClientError> {
         self.ask(|answer| Command::ChangeSchedule(change, answer))
     }
 
-    /// Ends a schedule; its jobs go on.
+    /// Deletes a schedule; its jobs continue.
     ///
     /// # Errors
     ///
@@ -347,23 +347,23 @@ impl Client {
         self.ask(|answer| Command::Cancel(id, reason, None, answer))
     }
 
-    /// Requests about checkpoints of jobs (RFC §19).
+    /// The requests for checkpoints of jobs (RFC §19).
     pub fn checkpoints(&self) -> Checkpoints<'_> {
         Checkpoints { client: self }
     }
 
-    /// Takes a session from its client, as an operator; its jobs go on. Waits until the end of the
-    /// session is durable.
+    /// Ends the session of any client, as an operator; its jobs continue. Waits until the session cannot be resumed
+    /// any more.
     ///
     /// # Errors
     ///
-    /// As [`sessions`](Self::sessions); also if there is no such session.
+    /// As [`sessions`](Self::sessions); also if the session does not exist.
     pub fn evict(&self, eviction: Eviction) -> Result<(), ClientError> {
         self.ask(|answer| Command::Evict(eviction, answer))
     }
 
-    /// Has this handler decide on permissions that followed jobs ask for, before anything else in
-    /// this client can answer: a denial is final.
+    /// Has `handler` decide on the permissions that followed jobs request from this time on. It comes before all other
+    /// code of this client: what it denies stays denied.
     ///
     /// ```no_run
     /// # use arcp_blocking::Client;
@@ -383,24 +383,23 @@ impl Client {
         self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler)))))
     }
 
-    /// Hands a job over to another owner, with the right to cancel it; waits until that is durable.
-    /// Sessions take jobs if they offer
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), which this
-    /// session must offer too.
+    /// Hands a job over to another principal, with the right to cancel it; waits until that is done. A session takes
+    /// jobs if it offers [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff); this session
+    /// must offer it as well.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if no session takes the job or it cannot be
-    /// handed over in its state, `ResourceExhausted` if there is no room for it. Also if the
-    /// session has ended, or may not hand jobs over.
+    /// If the runtime refuses it: `FailedPrecondition` if no session takes the job or its state does not allow a
+    /// handoff, `ResourceExhausted` if there is no room for it. Also if the session has ended, or cannot hand jobs
+    /// over.
     pub fn hand_over(&self, wish: HandOver) -> Result<(), ClientError> {
         self.ask(|answer| Command::HandOver(wish, answer))
     }
 
-    /// The next job that is handed over to this session, if one comes within `span`. It is followed
-    /// from then on. A session gets jobs only if it offers
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff). Its
-    /// application takes them with this function, or lists and watches them later.
+    /// The next job that is handed over to this session, if one comes within `span`. It is followed from then on. A
+    /// session is handed jobs if it offers
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff). A client that offers it takes the
+    /// jobs with this method, or lists and watches them later.
     ///
     /// # Errors
     ///
@@ -413,14 +412,14 @@ impl Client {
         }
     }
 
-    /// Authenticates with another credential of the same principal, so that the session does not
-    /// end when the earlier credential expires. The hello family has no message for that: its
-    /// client resumes the session on another connection, and misses nothing.
+    /// Renews the session with another credential of the same principal, so that the session does not end with the
+    /// earlier one. The hello family has no message for this: there, the client resumes its session on another
+    /// connection, and no event is missed.
     ///
     /// # Errors
     ///
-    /// If the session has ended. Whether the runtime accepts the credential shows later: a session
-    /// that is not renewed ends when the earlier credential expires.
+    /// If the session has ended. Whether the runtime accepts the credential is seen later: a session that it does not
+    /// renew ends when the earlier credential expires.
     pub fn renew(&self, credential: Credential) -> Result<(), ClientError> {
         self.renewer().renew(credential)
     }
@@ -430,7 +429,7 @@ impl Client {
         Renewer { messages: self.messages.clone() }
     }
 
-    /// Breaks the connection, like a network failure, and the session resumes by itself. For tests.
+    /// Breaks the connection, as a bad network would. The session resumes by itself; use this to test that.
     ///
     /// # Errors
     ///
@@ -439,8 +438,8 @@ impl Client {
         self.give(Message::Cut)
     }
 
-    /// Leaves without closing the session; returns the claim to the session, for
-    /// [`ClientConfig::resume`] of another client, if the runtime gave one.
+    /// Leaves without closing the session. Returns the claim to the session, for [`ClientConfig::resume`] of another
+    /// client, if the runtime gave one.
     pub fn leave(self) -> Option<ResumeClaim> {
         let (answer, answered) = channel();
         self.give(Message::Leave(answer)).ok()?;
@@ -455,7 +454,7 @@ impl Client {
         self.asked(command)?.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))
     }
 
-    /// Gives a command; returns the channel for its answer.
+    /// Sends a command; the answer comes on the receiver.
     pub(crate) fn asked<T: Send + 'static>(
         &self,
         command: impl FnOnce(Answer<T>) -> Command,
@@ -483,11 +482,11 @@ fn job_of(accepted: Accepted, updates: Receiver<Held>) -> Job {
 
 fn follower(unread: &Arc<Unread>) -> (Follower, Receiver<Held>) {
     let ((sender, updates), unread) = (channel(), unread.clone());
-    // If the application dropped the job, updates are discarded.
+    // A dropped job wants no updates.
     (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
 }
 
-/// The function that takes jobs that are handed over, and the channel on which they arrive.
+/// The handler for jobs that are handed over, and the receiver of these jobs.
 fn taker(unread: &Arc<Unread>) -> (Taker, Receiver<Result<Job, SessionEnd>>) {
     let ((sender, handed), unread) = (sync_channel(UNTAKEN), unread.clone());
     let take = move |handed: Result<Watching, SessionEnd>| {
@@ -521,14 +520,14 @@ impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.messages.send(Message::Close);
         self.unread.open();
-        // A program that ends at once would lose unwritten bytes.
+        // A program that exits at once would lose the bytes that are not written yet.
         let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = gone.recv_timeout(GOODBYE);
     }
 }
 
-/// The counts of a runtime as JSON, for the holder of an operator's or auditor's token; `None` for
-/// any other token. Waits at most `timeout`.
+/// The counts of a runtime, as JSON; `None` if the token is not of an operator or auditor. Waits for at most
+/// `timeout`.
 ///
 /// # Errors
 ///
@@ -551,11 +550,11 @@ struct Driver {
     transport: Dialed,
 }
 
-/// The transport, with the dialer that opens it.
+/// The transport, and how it is opened.
 struct Dialed {
     dialer: Dialer,
     own: SyncSender<Message>,
-    /// Counts transports, so that messages about earlier ones are recognised.
+    /// Counts transports, so that messages about an old one are recognised.
     generation: u64,
     wire: Option<(Box<dyn io::Write + Send>, Closer)>,
     unread: Arc<Unread>,
@@ -563,7 +562,7 @@ struct Dialed {
 
 impl Driver {
     fn run(mut self, inbox: &Receiver<Message>) {
-        // The first tick begins to connect.
+        // The first tick starts to connect.
         self.calls.tick(&mut self.transport);
         let mut taken = 0;
         while !self.calls.is_over() {
@@ -576,8 +575,8 @@ impl Driver {
                 Err(RecvTimeoutError::Timeout) => taken = QUEUE,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            // A tick means that everything which had arrived by the previous tick was handed over.
-            // That is so when the inbox is empty, or after as many messages as it can hold.
+            // What had arrived by the last tick was handed over when the inbox is empty, or when as many messages were
+            // taken as it holds.
             if taken >= QUEUE {
                 self.calls.tick(&mut self.transport);
                 taken = 0;
@@ -628,7 +627,7 @@ impl Driver {
 }
 
 impl Transport for Dialed {
-    /// Opens a transport on a thread of its own.
+    /// Connects on another thread.
     fn dial(&mut self) {
         self.generation += 1;
         let (generation, dialer, own) = (self.generation, self.dialer.clone(), self.own.clone());
@@ -637,7 +636,7 @@ impl Transport for Dialed {
             let _ = own.send(Message::Dialed(generation, Box::new(wire)));
         };
         if let Err(error) = std::thread::Builder::new().name("arcp-dial".to_string()).spawn(dial) {
-            // If the queue is full too, the attempt times out.
+            // If the inbox is full, opening the transport times out.
             let _ = self.own.try_send(Message::Dialed(generation, Box::new(Err(error))));
         }
     }
@@ -646,7 +645,7 @@ impl Transport for Dialed {
         if let Some((writer, closer)) = &mut self.wire
             && write(writer, framing).is_err()
         {
-            // The reader notices it and reports the reason.
+            // The reader sees the end and reports it.
             closer.close();
         }
     }
@@ -660,7 +659,7 @@ impl Transport for Dialed {
 }
 
 fn write(writer: &mut impl io::Write, framing: &mut Framing) -> io::Result<()> {
-    // Once the output is written, a pong that was held back may follow.
+    // Once this is written, a pong that did not fit may follow.
     while !framing.output().is_empty() {
         let bytes = framing.output().len();
         let written = writer.write_all(framing.output());
@@ -687,24 +686,24 @@ fn read(mut reader: Box<dyn io::Read + Send>, generation: u64, own: &SyncSender<
     }
 }
 
-/// Requests about checkpoints of jobs.
+/// The requests for checkpoints of jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoints<'c> {
     client: &'c Client,
 }
 
 impl Checkpoints<'_> {
-    /// Has the agent of a job make a checkpoint (RFC §19); waits until it is durable.
+    /// Has the agent of a job make a checkpoint (RFC §19); waits until the checkpoint is durable.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent makes no checkpoints, `Timeout` if
-    /// it takes too long. Also if the runtime does not support it, or the session has ended.
+    /// If the runtime refuses it: `Unimplemented` if the agent makes no checkpoints, `Timeout` if it takes too long.
+    /// Also if the runtime does not support it, or the session has ended.
     pub fn create(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
         self.client.ask(|answer| Command::CreateCheckpoint(wish, answer))
     }
 
-    /// Runs a job that begins at a checkpoint of another job (RFC §19); waits until it is accepted.
+    /// Starts a job from a checkpoint of another job (RFC §19); waits until it is accepted.
     ///
     /// # Errors
     ///

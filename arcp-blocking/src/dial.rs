@@ -1,4 +1,4 @@
-//! Opening of transports.
+//! Opens the connections of a client.
 
 #[cfg(feature = "stdio")]
 mod program;
@@ -26,7 +26,7 @@ use self::tls::Tls;
 #[cfg(feature = "websocket")]
 use self::websocket::Channel;
 
-/// How long a peer may read nothing before a write fails.
+/// How long a peer may take no bytes before a write fails.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An open transport.
@@ -37,7 +37,7 @@ pub(crate) struct Wire {
     pub(crate) closer: Closer,
 }
 
-/// Closes a transport; its reader then ends.
+/// Closes a transport; its reader sees the end.
 pub(crate) struct Closer(Box<dyn Fn() + Send>);
 
 impl Closer {
@@ -50,12 +50,12 @@ impl Closer {
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     pub(crate) target: Target,
-    /// The time for each attempt.
+    /// The timeout of each attempt.
     timeout: Duration,
     frame_bytes: usize,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
-    /// Opens streams by another crate's transport, if there is one.
+    /// Another way to open a transport to the target.
     opener: Option<Opener>,
 }
 
@@ -90,7 +90,7 @@ impl Dialer {
         })
     }
 
-    /// A dialer that opens its streams with this function.
+    /// A dialer that opens its transports with `open`.
     pub(crate) fn over(
         target: Target,
         open: impl Fn(Duration) -> io::Result<UnixStream> + Send + Sync + 'static,
@@ -132,7 +132,7 @@ impl Dialer {
         }
     }
 
-    /// The counts of a runtime; `None` if the token does not permit them.
+    /// The counts of a runtime; `None` if the principal of this token may not read them.
     #[cfg(feature = "websocket")]
     pub(crate) fn stats(&self, token: &Secret) -> io::Result<Option<String>> {
         let Target::WebSocket { host, port, .. } = &self.target else {
@@ -143,7 +143,7 @@ impl Dialer {
         websocket::stats(channel, host, *port, token, self.frame_bytes)
     }
 
-    /// Connects, with TLS if the target uses it.
+    /// Connects, with TLS if the target has it.
     #[cfg(feature = "websocket")]
     fn channel(&self, host: &str, port: u16, until: Instant) -> io::Result<Channel> {
         match &self.target {
@@ -162,7 +162,7 @@ impl Dialer {
     }
 }
 
-/// One frame per line, with a bound on how long the peer may not read.
+/// A transport with one frame per line. A peer that does not read in time loses it.
 fn lines(stream: UnixStream, frame_bytes: usize) -> io::Result<Wire> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);

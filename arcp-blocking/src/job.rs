@@ -1,4 +1,4 @@
-//! A job that is being followed: its updates, until it ends.
+//! A job that is followed: its updates, until it ends.
 
 use std::cell::OnceCell;
 use std::sync::mpsc::Receiver;
@@ -12,27 +12,26 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::JobEvent;
 
-/// How many updates may wait for the application; beyond that, the socket is not read.
+/// With more updates than this that the application has not taken, the socket is not read.
 const UNREAD: usize = 8192;
 
-/// A job that is being followed.
+/// A job that is followed.
 ///
-/// Each update is taken once, by any of these methods. If an application takes no updates, its
-/// whole session stalls, so drop a job that is not read.
+/// Each of its methods takes updates from the same queue. If the application takes none, the whole session stops
+/// reading: drop a job whose updates nobody needs.
 #[derive(Debug)]
 pub struct Job {
     /// The id of the job.
     pub id: WireId,
     /// The agent, with its resolved version.
     pub agent: String,
-    /// The trace id of the job.
+    /// The id of its trace.
     pub trace: Option<String>,
-    /// The credentials that were issued for the job. Only its submitter gets them, in a session
-    /// that offers
+    /// The credentials that were issued for the job. They are sent to the session that submitted it, if that offers
     /// [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
     pub credentials: Vec<ProvisionedCredential>,
     updates: Receiver<Held>,
-    /// The last update, if it came while only events were requested.
+    /// The last update, if it was taken by a method that returns only events.
     last: OnceCell<Last>,
 }
 
@@ -51,25 +50,23 @@ impl Job {
         self.updates.recv_timeout(span).ok().map(Held::take)
     }
 
-    /// All updates, until the last one.
+    /// All updates until the last one.
     pub fn updates(&self) -> impl Iterator<Item = JobUpdate> {
         std::iter::from_fn(|| self.next_update())
     }
 
-    /// The events of the job, until it ends or is not visible any more; [`wait`](Self::wait) then
-    /// says which at once. [`updates`](Self::updates) also reports lost connections and missed
-    /// events.
+    /// All events, until the job ends or the runtime stops showing it; then [`wait`](Self::wait) returns at once and
+    /// says which. [`updates`](Self::updates) also reports lost connections and missed events.
     pub fn events(&self) -> impl Iterator<Item = JobEvent> {
         self.updates().filter_map(|update| self.event_of(update))
     }
 
-    /// Waits until the job ends; ignores events that were not taken.
+    /// Waits until the job ends; skips events that were not taken before.
     ///
     /// # Errors
     ///
-    /// If the runtime does not show the job any more, the session ended before the job, or the end
-    /// was already taken as an update. A job that fails is not an error here: see
-    /// [`Terminal::status`](arcp_proto::model::event::Terminal::status).
+    /// If the runtime does not show the job any more, the session has ended before, or the end was already taken as an
+    /// update. A failed job is no error here: see [`Terminal::status`](arcp_proto::model::event::Terminal::status).
     pub fn wait(&self) -> Result<&JobEnd, ClientError> {
         while self.last.get().is_none()
             && let Some(update) = self.next_update()
@@ -80,17 +77,17 @@ impl Job {
         self.last.get().ok_or(taken)?.end()
     }
 
-    /// The event of an update; remembers the last update.
+    /// The event of an update. The last update is kept.
     fn event_of(&self, update: JobUpdate) -> Option<JobEvent> {
         update.into_event().unwrap_or_else(|last| {
-            // It is the last update, so nothing was set before.
+            // No update follows the last one, so this is set once.
             let _ = self.last.set(last);
             None
         })
     }
 }
 
-/// Counts updates that the application has not taken; beyond the bound, the socket is not read.
+/// Counts the updates that the application has not taken. With too many, the socket is not read.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     state: Mutex<(usize, bool)>,
@@ -140,7 +137,7 @@ impl Held {
     }
 
     fn take(mut self) -> JobUpdate {
-        // The update is there: only this function takes it, and it consumes `self`.
+        // The update is there: only this method takes it, and it consumes `self`.
         self.update.take().unwrap_or(JobUpdate::Lost(SessionEnd::Closed))
     }
 }

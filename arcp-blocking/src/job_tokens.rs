@@ -1,4 +1,4 @@
-//! Job tokens: tokens for the remaining events of jobs.
+//! Job tokens: they give another session the rest of a job.
 
 use arcp_host::client::Command;
 use arcp_proto::id::WireId;
@@ -7,8 +7,8 @@ use arcp_proto::model::job_token::{ExchangeToken, IssuedToken};
 use crate::client::{Client, ClientError};
 use crate::job::Job;
 
-/// Requests about job tokens. With such a token, a session of either family continues to follow a
-/// job that another session of the same principal submitted. This is an extension of ours.
+/// The requests for job tokens. With such a token, a session of either family continues a job that another session of
+/// the same principal submitted. This is an extension of ours.
 #[derive(Clone, Copy, Debug)]
 pub struct JobTokens<'c> {
     client: &'c Client,
@@ -20,8 +20,8 @@ impl JobTokens<'_> {
         JobTokens { client }
     }
 
-    /// Issues a token for a job of this principal; waits until the token is durable. If the job has
-    /// too many tokens, its first one becomes invalid.
+    /// Has the runtime issue a token for a job of this principal; waits until the token is durable. A job has a
+    /// bounded number of tokens: a further one makes the oldest invalid.
     ///
     /// # Errors
     ///
@@ -30,13 +30,12 @@ impl JobTokens<'_> {
         self.client.ask(|answer| Command::IssueToken(job, answer))
     }
 
-    /// Follows the remaining events of a token's job, and allows cancelling it here.
+    /// Follows the rest of the job for which the token was issued. This session may cancel the job.
     ///
     /// # Errors
     ///
-    /// As [`issue`](Self::issue); `JobNotFound` if the token is not valid: it is for another
-    /// principal's job, or the job is gone. `ResumeWindowExpired` if the requested events are not
-    /// kept any more.
+    /// As [`issue`](Self::issue); `JobNotFound` if the token is invalid, because the job is another principal's or was
+    /// deleted. `ResumeWindowExpired` if the requested events are not kept any more.
     pub fn exchange(&self, wish: ExchangeToken) -> Result<Job, ClientError> {
         let (follower, updates) = self.client.follower();
         let watching = self.client.ask(|answer| Command::ExchangeToken(wish, follower, answer))?;

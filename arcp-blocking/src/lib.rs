@@ -1,9 +1,8 @@
 //! ARCP over blocking threads and one readiness loop: WebSocket, Unix sockets and stdio, server and
 //! client. No async runtime.
 //!
-//! The thread that owns the [driver](arcp_host::driver) of the protocol core is also the IO loop.
-//! It waits in one place, until the next deadline. Other threads may wait for it, and it waits for
-//! none of them.
+//! The thread that owns the [driver](arcp_host::driver) of the protocol core is also the IO loop. It waits in one
+//! place for sockets and the next deadline, and never blocks elsewhere; other threads may wait for it.
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
@@ -11,8 +10,8 @@
 //! | `tls` | the server, and clients of `wss://`, over TLS 1.2 and 1.3: see `arcp_host::tls` | no |
 //! | `stdio` | a server on stdin and stdout, and clients of programs that they start | yes |
 //!
-//! Either of `websocket` and `stdio` adds the client, also for `unix:` targets. Without both there
-//! is only [`Host`], for a loop of your own.
+//! With either feature there is a client, which also connects to `unix:` URLs. Without both, only [`Host`] and the
+//! parts for a loop of one's own remain.
 //!
 #![cfg_attr(feature = "websocket", doc = "```")]
 #![cfg_attr(not(feature = "websocket"), doc = "```ignore")]

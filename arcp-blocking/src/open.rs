@@ -1,4 +1,4 @@
-//! Requests that only the open family has.
+//! Requests that only runtimes of the open family accept.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ impl<'a> OpenClient<'a> {
         self.client.submitted(submit, Some(invocation))
     }
 
-    /// As [`submit_as`](Self::submit_as), but waits at most `span`; `None` if no answer came by
-    /// then. The job may still be accepted: submit again with the same key.
+    /// As [`submit_as`](Self::submit_as), for a limited time: `None` if no answer came in time. The job may be
+    /// accepted all the same: submit again with its key.
     ///
     /// # Errors
     ///
@@ -44,18 +44,16 @@ impl<'a> OpenClient<'a> {
         self.client.submitted_within(submit, Some(invocation), span)
     }
 
-    /// Cancels a job, whose agent is stopped by force after the deadline; waits until the runtime
-    /// acknowledges the cancel.
+    /// Cancels a job. Its agent is stopped at the deadline. Waits until the runtime acknowledges the cancel.
     ///
     /// # Errors
     ///
-    /// As [`Client::cancel`]; also if the deadline is more than ten minutes.
+    /// As [`Client::cancel`]; also if the deadline is over ten minutes.
     pub fn cancel_within(&self, job: WireId, reason: Option<String>, deadline: Duration) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::Cancel(job, reason, Some(deadline), answer))
     }
 
-    /// Sends a message of an extension once; it is not repeated after a lost connection. There is
-    /// no answer.
+    /// Sends a message of an extension, at most once: it is lost with the connection. There is no answer.
     ///
     /// # Errors
     ///
@@ -64,15 +62,14 @@ impl<'a> OpenClient<'a> {
         self.client.ask(|answer| Command::Send(message, answer))
     }
 
-    /// The next message of an extension of
-    /// [`ClientConfig::extensions`](arcp_proto::client::ClientConfig::extensions) from the
-    /// runtime's application, if one comes within `span`. Up to 1,024 messages wait to be taken;
-    /// further ones are dropped.
+    /// The next message of an extension of [`ClientConfig::extensions`](arcp_proto::client::ClientConfig::extensions)
+    /// from the runtime's application, if one comes within `span`. Up to 1,024 messages wait to be taken; further ones
+    /// are dropped.
     pub fn next_extension_in(&self, span: Duration) -> Option<Extension> {
         self.client.next_extension(span)
     }
 
-    /// Has the runtime send a text back.
+    /// Has the runtime echo a text.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The server: any number of places to listen, one thread, any number of sessions.
+//! The server: any number of listeners and sessions on one thread.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -12,29 +12,28 @@ use arcp_proto::id::ConnId;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-/// The tokens for the waker and for the last listener. Those of connections follow the waker; those
-/// of listeners count down.
+/// Tokens of connections follow this one; those of listeners count down from the end.
 const WAKER: Token = Token(1);
 const LAST: usize = usize::MAX - 1;
 
-/// The most events that are taken from the system at once.
+/// The most readiness events that are taken from the system at once.
 const EVENTS: usize = 1024;
 
 /// A server for WebSockets, Unix sockets, or both.
 ///
-/// A third of the files that the process may open, at most 1,024, are reserved for the store and
-/// for agents. Connections that need more wait in the backlog.
+/// A quarter of the files that the process may open, at most 1,024, is reserved for the store and agents. Connections
+/// beyond the rest wait to be accepted.
 pub struct Server {
     poll: Poll,
     registry: Arc<Registry>,
     listening: Vec<Listening>,
     places: Vec<Listen>,
     serving: ServerLoop<Registered>,
-    /// Kept until the last connection is gone.
+    /// Things that must live until the last connection is gone, such as the file of a Unix socket.
     kept: Vec<Kept>,
 }
 
-/// A place on which connections are accepted.
+/// A listening socket.
 struct Listening {
     socket: ListeningSocket,
     begins: Begins,
@@ -47,28 +46,27 @@ enum ListeningSocket {
 }
 
 impl Server {
-    /// Binds every place. [`run`](Self::run) begins to serve.
+    /// Binds all listeners. Nothing is served before [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// If a place cannot be bound, the configuration is invalid, or others could read what is sent:
+    /// If a listener cannot be bound, the configuration cannot work, or others could read what is sent there:
     /// [`HostError::Cleartext`].
     pub fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         let bound = config.listen.iter().map(Listener::bind).collect::<io::Result<Vec<Listener>>>()?;
         Server::on(bound, config, host)
     }
 
-    /// Uses places that are already bound, instead of those of the configuration.
+    /// Uses listeners that are bound already; those of the configuration are ignored.
     ///
     /// # Errors
     ///
-    /// If the configuration is invalid, others could read what is sent to a port, or the store
-    /// cannot be read.
+    /// If the configuration cannot work, others could read what is sent to a port, or the store cannot be read.
     pub fn on(bound: Vec<Listener>, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         bound.iter().try_for_each(|listener| config.allows(listener.place()))?;
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        // Waking fails only if the poll is gone, and with it the server.
+        // This fails only when the poll is gone, and with it the server.
         let wake = move || drop(waker.wake());
         let mut server = Server {
             registry: Arc::new(poll.registry().try_clone()?),
@@ -109,33 +107,33 @@ impl Server {
         Ok(())
     }
 
-    /// The address of the first port; `0.0.0.0:0` if there is none.
+    /// The address of the first TCP listener; `0.0.0.0:0` if there is none.
     pub fn address(&self) -> SocketAddr {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         self.places.iter().find_map(Listen::address).unwrap_or(nowhere)
     }
 
-    /// The places, with the ports that were picked.
+    /// The listeners, with the ports that the system has picked.
     pub fn places(&self) -> &[Listen] {
         &self.places
     }
 
-    /// The URL for clients: that of the first place.
+    /// The URL for clients, of the first listener.
     pub fn url(&self) -> String {
         self.places.first().map(|listen| listen.url(self.serving.path())).unwrap_or_default()
     }
 
-    /// A handle that instructs this server from other threads.
+    /// A handle to control the server from another thread.
     pub fn handle(&self) -> ServerHandle {
         self.serving.handle()
     }
 
-    /// Serves until the server was told to stop and everything is closed.
+    /// Serves until the server is told to stop and all connections are closed.
     ///
     /// # Errors
     ///
-    /// If the system's readiness queue fails, or another runtime owns the store: every connection
-    /// is then dropped without a goodbye.
+    /// If the system's readiness queue fails, or another process has taken over the store: then every connection is
+    /// dropped at once.
     pub fn run(mut self) -> Result<Stopped, HostError> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
@@ -143,14 +141,14 @@ impl Server {
                 return Ok(stopped);
             }
             if self.serving.is_ending() {
-                // Listeners are closed, so that they are not polled any more.
+                // An ending server accepts no connections.
                 self.listening.clear();
             }
             self.step(&mut events, None)?;
         }
     }
 
-    /// Waits for something to do, at most `most`, and does it.
+    /// Waits until there is something to do, at most for `most`, and does it.
     fn step(&mut self, events: &mut Events, most: Option<Duration>) -> Result<(), HostError> {
         let wait = self.serving.next_wait().into_iter().chain(most).min();
         match self.poll.poll(events, wait) {
@@ -168,8 +166,7 @@ impl Server {
             }
         }
         self.serving.turn(events.iter().count() < events.capacity())?;
-        // An end that came together with bytes is reported once, so it is noted again for the next
-        // turn.
+        // An end that came together with readable bytes was noted as one event: note it again.
         for event in events.iter().filter(|event| event.is_read_closed()) {
             self.serving.note(ConnId(event.token().0 as u64), true, false);
         }
@@ -195,7 +192,7 @@ impl Server {
         }
     }
 
-    /// Adds the one peer of stdin and stdout.
+    /// Takes in the one peer of stdin and stdout.
     fn take_peer(&mut self, stream: UnixStream, begins: Begins) {
         let (from, registry) = (Origin::own(), self.registry.clone());
         self.serving.accept(from, begins, |conn| Registered::new(Stream::Unix(stream), registry, conn));
@@ -208,7 +205,7 @@ impl ListeningSocket {
             ListeningSocket::Tcp(port) => {
                 let (stream, peer) = port.accept()?;
                 let _ = stream.set_nodelay(true);
-                // Without keepalive, only heartbeats detect a lost peer.
+                // If this fails, only heartbeats show that a peer is gone.
                 let _ = keep_alive(&stream);
                 Ok((Stream::Tcp(stream), Origin::Address(peer.ip())))
             }
@@ -226,7 +223,7 @@ enum Stream {
     Unix(UnixStream),
 }
 
-/// A socket that is registered with the readiness queue until it is dropped.
+/// A socket that is registered with the readiness queue as long as it lives.
 struct Registered {
     stream: Stream,
     registry: Arc<Registry>,

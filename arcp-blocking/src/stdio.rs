@@ -1,5 +1,4 @@
-//! A server on stdin and stdout: one connection, one frame per line. The parent process is the
-//! client.
+//! A server on stdin and stdout: one connection, one frame per line. Its peer is the parent process.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -14,19 +13,19 @@ use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::{CloseReason, Input, Transport};
 
 const CONN: ConnId = ConnId(1);
-/// The most frames taken from the parent before agents get their turn.
+/// The most frames of the parent that are handled before agents get their turn.
 const TURN: usize = 64;
-/// How long agents may go on after the parent has left.
+/// How long agents may continue after the parent has left.
 const LAST_GRACE: Duration = Duration::from_secs(5);
-/// How long a peer that has ended its side may wait for its answers.
+/// How long a peer that has closed its side is still sent answers.
 const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 
-/// Serves one peer until it leaves. `peer` is its principal; `None`: it must present a credential.
+/// Serves one peer until it leaves. `peer` is its principal; with `None` it must present a credential.
 ///
 /// # Errors
 ///
-/// If the configuration is invalid, a thread cannot be started, or another runtime owns the store:
-/// nothing more is then written.
+/// If the configuration cannot work, a thread cannot be started, or another process has taken over the store: then
+/// nothing more is written.
 pub fn serve(
     host: Host,
     peer: Option<Principal>,
@@ -42,7 +41,7 @@ pub fn serve(
     let (tell, its_cut) = (Tell { told, waiter: writer }, cut.clone());
     let write = move || write(output, &to_write, &tell, &its_cut);
     let writer = std::thread::Builder::new().name("writer".to_string()).spawn(write)?;
-    // One frame is read ahead.
+    // At most one frame is read ahead.
     let (arrived, received) = sync_channel(1);
     let read = move || read(input, &arrived, &reader, frame_bytes);
     std::thread::Builder::new().name("reader".to_string()).spawn(read)?;
@@ -68,17 +67,17 @@ pub fn serve(
 }
 
 struct Pipes {
-    /// `None` once nothing more is written.
+    /// `None` when nothing more is to be written.
     frames: Option<Sender<String>>,
     paused: bool,
-    /// The time since which the peer sends nothing more.
+    /// When the peer closed its side.
     ended: Option<Instant>,
 }
 
 impl Sockets for Pipes {
     fn send(&mut self, _: ConnId, frame: &str) {
         if let Some(frames) = &self.frames {
-            // If the writer is gone, so is the parent.
+            // If the writer has ended, the parent has gone.
             let _ = frames.send(frame.to_string());
         }
     }
@@ -118,7 +117,7 @@ fn run(
             && let Ok(input) = received.try_recv()
         {
             if matches!(input, Input::Closed { .. }) {
-                // The peer sends nothing more, and is sent what it is owed.
+                // The peer sends nothing more, but still gets the answers that it is owed.
                 pipes.ended = Some(Instant::now());
             } else {
                 hand_over(driver, pipes, input)?;
@@ -155,7 +154,7 @@ fn hand_over(driver: &mut Driver, pipes: &mut Pipes, input: Input) -> Result<(),
     driver.handle(input, pipes)
 }
 
-/// Hands over frames one at a time, and the end after the last.
+/// Reads frames and hands them over one at a time; at the end of the input, reports that it was closed.
 fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, frame_bytes: usize) {
     let mut framing = Framing::lines(frame_bytes);
     let mut buffer = vec![0; 64 << 10];
@@ -171,7 +170,7 @@ fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, fram
                 Framed::Frame(frame) => Input::Received { conn: CONN, frame },
                 Framed::Binary(message) => Input::ReceivedBinary { conn: CONN, message },
                 Framed::TooLong => Input::TooLong { conn: CONN },
-                // A pipe ends by itself, and its lines are never too large for the peer.
+                // These come from WebSockets; a pipe reports its end by itself.
                 Framed::End(_) | Framed::TooLarge(_) => continue,
             };
             if arrived.send(input).is_err() {
@@ -192,14 +191,13 @@ struct Tell {
 
 impl Tell {
     fn tell(&self, input: Input) {
-        // The loop is gone only when everything ends.
+        // The loop ends only with everything else.
         let _ = self.told.send(input);
         self.waiter.unpark();
     }
 }
 
-/// Writes the queued frames with one write, unless everything was cut off; reports written bytes as
-/// credit.
+/// Writes all queued frames at once, and returns their size as credit. Writes nothing after a cut.
 fn write(mut output: impl Write, frames: &Receiver<String>, told: &Tell, cut: &AtomicBool) {
     let mut buffer = Vec::new();
     while let Ok(first) = frames.recv() {

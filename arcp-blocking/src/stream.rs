@@ -1,4 +1,4 @@
-//! Streams: those to the agent of a job, and the end or pace of those from agents.
+//! Streams: one to the agent of a job, and requests to end or pace the streams of agents.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use arcp_proto::model::stream::{StreamRequest, StreamSaid, StreamTerms};
 
 use crate::client::{Client, ClientError};
 
-/// How long to wait while too much waits for the agent.
+/// The pause before a chunk is sent again to an agent that has as much input as it may have.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A stream to the agent of a job that takes input. Each chunk waits until the runtime has it for
-/// the agent. It is delivered once, even if the connection is lost. Chunks that the agent has not
-/// taken when the runtime ends are lost.
+/// A stream to the agent of a job that takes input. Each chunk waits until the runtime has it for the agent. The agent
+/// gets each chunk once, even if the connection is cut. Chunks that the agent has not taken are lost when the runtime
+/// ends.
 ///
 /// ```no_run
 /// # fn send(client: &arcp_blocking::Client, job: arcp_proto::id::WireId) -> Result<(), arcp_blocking::ClientError> {
@@ -36,7 +36,7 @@ pub struct StreamSender<'c> {
 }
 
 impl<'c> StreamSender<'c> {
-    /// Opens a stream; `stream` is its id in this session for this job.
+    /// Opens a stream. `stream` is its id in this session and for this job.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl<'c> StreamSender<'c> {
         Ok(sender)
     }
 
-    /// Sends a chunk; waits while too much waits for the agent.
+    /// Sends a chunk as soon as the agent has taken enough of the earlier ones.
     ///
     /// # Errors
     ///
@@ -64,11 +64,11 @@ impl<'c> StreamSender<'c> {
         Ok(())
     }
 
-    /// Sends a chunk; returns false if too much waits for the agent.
+    /// Sends a chunk; returns false if the agent must first take earlier ones.
     ///
     /// # Errors
     ///
-    /// As [`Client::say_in_stream`]: `FailedPrecondition` once the stream or the job has ended.
+    /// As [`Client::say_in_stream`]: `FailedPrecondition` when the stream or the job has ended.
     pub fn try_send(&mut self, data: &[u8]) -> Result<bool, ClientError> {
         match self.say(StreamSaid::chunk(self.next, data, None)) {
             Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::ResourceExhausted => Ok(false),
@@ -79,7 +79,7 @@ impl<'c> StreamSender<'c> {
         }
     }
 
-    /// Ends the stream.
+    /// Closes the stream.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl<'c> StreamSender<'c> {
     }
 }
 
-/// Requests about streams that agents have opened.
+/// The requests for streams that agents have opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Streams<'c> {
     client: &'c Client,
@@ -109,15 +109,15 @@ impl Streams<'_> {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `JobNotFound` if there is no such stream, `FailedPrecondition` if
-    /// it has ended. Also if the runtime does not support it, or the session has ended.
+    /// If the runtime refuses it: `JobNotFound` if there is no such stream, `FailedPrecondition` if it has ended. Also
+    /// if the runtime does not support it, or the session has ended.
     pub fn cancel(&self, stream: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::CancelStream(stream, reason, answer))
     }
 
-    /// Limits the agent to one chunk in a stream per `every`, from 1 µs to 1,000 s; `None`: no
-    /// limit. Only the session that submitted the job can do this; a refusal is not reported. The
-    /// request is sent once: repeat it after a lost connection.
+    /// Limits how often the agent sends a chunk of a stream: once in this time, from 1 µs to 1,000 s; `None` removes
+    /// the limit. Only for the session that submitted the job. A refusal is not reported. The request is sent once:
+    /// repeat it after a lost connection.
     ///
     /// # Errors
     ///

@@ -1,5 +1,4 @@
-//! Artifacts that do not fit into a frame: sent in parts, fetched in ranges, and listed (RFC §16,
-//! §21).
+//! Artifacts that do not fit a frame: stored in parts, fetched in ranges, and listed (RFC §16, §21).
 
 use arcp_host::client::{ClientError, Command};
 use arcp_proto::id::WireId;
@@ -9,12 +8,11 @@ use arcp_proto::model::upload::{ArtifactAnswer, ArtifactPage, ArtifactPart, Arti
 
 use crate::client::Client;
 
-/// Sends a part of an artifact; returns how many bytes the runtime has received. An empty part at 0
-/// only asks for that number.
+/// Sends a part of an artifact. Returns how many bytes the runtime has. An empty part at 0 only asks for that.
 ///
 /// # Errors
 ///
-/// If the runtime refuses it, or the session has ended.
+/// If the runtime refuses them, or the session has ended.
 pub async fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, ClientError> {
     let offset = part.offset;
     match client.ask(|answer| Command::AboutArtifacts(ArtifactWish::Part(part), answer)).await? {
@@ -23,7 +21,7 @@ pub async fn send_part(client: &Client, part: ArtifactPart) -> Result<u64, Clien
     }
 }
 
-/// Has the runtime keep the artifact whose parts were sent.
+/// Has the runtime make an artifact of the parts that it has.
 ///
 /// # Errors
 ///
@@ -32,7 +30,7 @@ pub async fn keep_parts(client: &Client, terms: ArtifactTerms) -> Result<Artifac
     client.ask(|answer| Command::KeepParts(terms, answer)).await
 }
 
-/// Discards the parts of these bytes that the runtime has received.
+/// Drops the parts that the runtime has of these bytes.
 ///
 /// # Errors
 ///
@@ -41,7 +39,7 @@ pub async fn abandon(client: &Client, digest: BlobDigest) -> Result<(), ClientEr
     client.ask(|answer| Command::AbandonParts(digest, answer)).await
 }
 
-/// Fetches a range of an artifact. A runtime without support for ranges returns all bytes.
+/// Fetches a range of an artifact. A runtime that does not support ranges returns all of it.
 ///
 /// # Errors
 ///

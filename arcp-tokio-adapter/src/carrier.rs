@@ -1,5 +1,4 @@
-//! Carriers: connections that carry sessions as streams, and the messages between their tasks and
-//! the server.
+//! Connections that carry sessions as streams: the messages between their tasks and the server's task.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -22,10 +21,10 @@ use crate::readiness::Readiness;
 use crate::server::{Acceptor, Arrival};
 use crate::socket::{ByteStream, Polled};
 
-/// The interval between two looks whether there is room for another connection.
+/// The time between two looks whether there is room for another connection.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The settings of ports.
+/// The settings of ports with such connections.
 #[derive(Debug)]
 pub(crate) struct Ports {
     certificates: Option<Arc<Certificates>>,
@@ -37,13 +36,13 @@ impl Ports {
         Ports { certificates: server.tls.clone(), limits: core.limits.clone() }
     }
 
-    /// The certificates of a TLS port. The configuration allows no TLS port without them.
+    /// The certificate and key of a port with TLS. The configuration has been checked for them.
     pub(crate) fn certificates(&self) -> io::Result<Arc<Certificates>> {
         self.certificates.clone().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 }
 
-/// Messages about carriers to the server.
+/// A message of a carrier's task to the server.
 pub(crate) enum News {
     Came {
         address: IpAddr,
@@ -84,7 +83,7 @@ impl News {
     }
 }
 
-/// A connection that was admitted.
+/// A connection that the server has admitted.
 pub(crate) struct Carrier {
     conn: ConnId,
     pub(crate) acceptor: Acceptor,
@@ -92,7 +91,7 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    /// Waits until there is room for a connection; `None` if the server has ended.
+    /// Waits until the server has room for a connection; `None` if the server has ended.
     pub(crate) async fn admit(acceptor: &Acceptor, address: IpAddr, has_tls: bool) -> Option<Carrier> {
         loop {
             let (sender, end) = watch::channel(None);
@@ -106,7 +105,7 @@ impl Carrier {
         }
     }
 
-    /// Runs a future until it is ready, or until the connection has to end at once.
+    /// Runs the future until it is done, or the connection must end at once.
     pub(crate) async fn unless_ended<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
         let ended = async {
             loop {
@@ -120,7 +119,7 @@ impl Carrier {
         first(ended, doing).await
     }
 
-    /// Runs a future until it is ready, or until the connection has to end, at once or in order.
+    /// Runs the future until it is done, or the connection must end, at once or by draining.
     #[cfg(feature = "quic")]
     pub(crate) async fn unless_told<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, CarrierEnd> {
         if let Some(why) = self.was_told() {
@@ -129,12 +128,12 @@ impl Carrier {
         first(self.told(), doing).await.map_err(|why| why.unwrap_or(CarrierEnd::Stopping))
     }
 
-    /// The last message about its end.
+    /// The last message of the server about the connection's end.
     pub(crate) fn was_told(&self) -> Option<CarrierEnd> {
         *self.end.borrow()
     }
 
-    /// Waits for the next message about its end; `None` if the server is gone.
+    /// The next message of the server about the connection's end; `None` if the server is gone.
     pub(crate) async fn told(&mut self) -> Option<CarrierEnd> {
         self.end.changed().await.ok()?;
         *self.end.borrow_and_update()
@@ -163,13 +162,13 @@ impl Carrier {
         self.say(News::Gone(self.conn)).await;
     }
 
-    /// Sends a message. A server that has ended does not need it.
+    /// Sends a message to the server, unless it has ended.
     async fn say(&self, news: News) {
         let _ = self.acceptor.hand(Arrival::OfCarrier(news)).await;
     }
 }
 
-/// The result of the future that is ready first; of the first one, if both are.
+/// The outcome of the future that is done first; of `one` if both are.
 pub(crate) async fn first<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Result<B, A> {
     let (mut one, mut other) = (pin!(one), pin!(other));
     poll_fn(|cx| match one.as_mut().poll(cx) {

@@ -1,4 +1,4 @@
-//! The client: one task that keeps the session alive, and handles for callers that give commands.
+//! The client: one task keeps the session alive, and handles give it commands.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -36,19 +36,19 @@ use crate::socket::ByteStream;
 
 /// The most commands that may be queued.
 const QUEUE: usize = 64;
-/// How many inputs are taken in a row before deadlines are checked.
+/// How many things are handled in a row before deadlines are checked.
 const TURN: usize = 64;
-/// How many messages of extensions may wait for the application. Further ones are dropped, and
-/// further jobs that are handed over are not followed.
+/// The most messages of extensions that wait for the application. Further ones are dropped, and further jobs that are
+/// handed over are not followed.
 const UNTAKEN: usize = 1024;
-/// The most bytes read from the transport at once.
+/// The most bytes of one read from the transport.
 const READ_BYTES: usize = 64 << 10;
 /// How long writing the last bytes of a transport may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session with a runtime. It survives lost connections.
 ///
-/// Dropping it closes the session, on the session's task; its jobs go on.
+/// Dropping it closes the session, in the client's task; jobs continue.
 #[derive(Debug)]
 pub struct Client {
     messages: mpsc::Sender<Message>,
@@ -57,7 +57,7 @@ pub struct Client {
     family: Family,
     /// Messages of extensions that the application has not taken.
     untaken: Mutex<mpsc::Receiver<Extension>>,
-    /// Jobs that were handed over and that the application has not taken.
+    /// Jobs that were handed over to this session and that the application has not taken.
     handed: Mutex<mpsc::Receiver<Result<Job, SessionEnd>>>,
     task: JoinHandle<()>,
 }
@@ -76,17 +76,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If no connection can be opened within `give_up_after`, the server cannot be trusted, others
-    /// could read the credential on the network, or the runtime refuses the session.
+    /// If no connection can be made within `give_up_after`, the server is not trusted, others could read the
+    /// credential on its way, or the runtime refuses the session.
     pub async fn connect(target: Target, config: ClientConfig) -> Result<Client, ClientError> {
         Client::connect_with(target, &Security::default(), config).await
     }
 
-    /// As [`connect`](Self::connect), with these security settings.
+    /// As [`connect`](Self::connect), with these settings for TLS and trust.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); also if the files of `security` cannot be read.
+    /// As [`connect`](Self::connect); also if a file of `security` cannot be read.
     pub async fn connect_with(
         target: Target,
         security: &Security,
@@ -98,8 +98,8 @@ impl Client {
         Client::connect_over(dialer, config).await
     }
 
-    /// As [`connect`](Self::connect), over streams with one frame per line. `open` opens one for
-    /// each connection, such as the pipes of a program that it starts.
+    /// As [`connect`](Self::connect), over streams with one frame per line. `open` is called for each connection; it
+    /// may return the pipes of a program that it starts, for example.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl Client {
         let (ready, accepted) = oneshot::channel();
         let (extensions, untaken) = mpsc::channel(UNTAKEN);
         let unread = Arc::new(Unread::default());
-        // If the application takes none, further ones are dropped.
+        // Messages that the application does not take are dropped.
         let extensions = move |message| drop(extensions.try_send(message));
         let (taker, handed) = taker(&unread);
         let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions, taker)?;
@@ -141,7 +141,7 @@ impl Client {
         Ok(Client { messages, welcome, unread, family, untaken, handed, task })
     }
 
-    /// The welcome of the first session.
+    /// The welcome with which the runtime first accepted the session.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -163,7 +163,7 @@ impl Client {
         Ok(job)
     }
 
-    /// Requests that only the open family has; `None` if the session speaks hello.
+    /// The requests that only the open family has; `None` in the hello family.
     pub fn open(&self) -> Option<OpenClient<'_>> {
         self.family.has_open_requests().then_some(OpenClient { client: self })
     }
@@ -172,7 +172,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime does not show the job, or the session has ended.
+    /// If the runtime refuses it, or the session has ended.
     pub async fn watch(&self, watch: Watch) -> Result<Job, ClientError> {
         let (follower, updates) = self.follower();
         let watching = self.ask(|answer| Command::Watch(watch, follower, answer)).await?;
@@ -210,15 +210,18 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if the question is closed, with
-    /// `responded_by` in the details if somebody else answered first; `InvalidRequest` if the
-    /// answer does not fit, and the question stays open. Also if the session has ended, or may not
-    /// answer.
+    /// If the runtime refuses it:
+    ///
+    /// * `FailedPrecondition` if the question is closed, with `responded_by` in the details if another session was
+    ///   first.
+    /// * `InvalidRequest` if the answer does not fit; the question stays open.
+    ///
+    /// Also if the session has ended, or cannot answer questions.
     pub async fn answer(&self, answering: Answering) -> Result<(), ClientError> {
         self.ask(|answer| Command::Answer(answering, answer)).await
     }
 
-    /// Lists the sessions of all principals, for an operator or auditor.
+    /// Lists everybody's sessions, for an operator or auditor.
     ///
     /// # Errors
     ///
@@ -227,7 +230,7 @@ impl Client {
         self.ask(|answer| Command::Sessions(query, answer)).await
     }
 
-    /// Leaves an artifact with the runtime, which keeps it for a time (RFC §16).
+    /// Stores bytes with the runtime for a limited time (RFC §16).
     ///
     /// # Errors
     ///
@@ -240,12 +243,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if the artifact is gone.
+    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if the artifact does not exist any more.
     pub async fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
         self.ask(|answer| Command::FetchArtifact(id, None, answer)).await
     }
 
-    /// Releases an artifact. It is no error if the artifact is gone.
+    /// Deletes an artifact. It is no error if the artifact is gone already.
     ///
     /// # Errors
     ///
@@ -254,19 +257,17 @@ impl Client {
         self.ask(|answer| Command::ReleaseArtifact(id, answer)).await
     }
 
-    /// Runs a graph of steps as one job (RFC §6.2). `steps` is an object with `steps`, or the list
-    /// of them; `input` is the input of the graph. To set a lease, a key or a time limit, submit
-    /// the result of
-    /// [`workflow::submit`].
+    /// Runs a graph of steps as one job (RFC §6.2). `steps` is an object with the member `steps`, or the list of
+    /// steps. To add a lease, a key or a time limit, submit what [`workflow::submit`] returns.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it, with the invalid step, or the session has ended.
+    /// If the runtime refuses it, with the step that is wrong, or the session has ended.
     pub async fn start_workflow(&self, steps: &Json, input: Option<&Json>) -> Result<Job, ClientError> {
         self.submit(workflow::submit(steps, input)).await
     }
 
-    /// Has jobs submitted at times, whether or not a client is connected then (RFC §10.6).
+    /// Adds a schedule: jobs are submitted at its times, whether or not this client is connected (RFC §10.6).
     ///
     /// # Errors
     ///
@@ -288,12 +289,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`schedule`](Self::schedule); `JobNotFound` if there is no such schedule.
+    /// As [`schedule`](Self::schedule); `JobNotFound` if the schedule does not exist.
     pub async fn change_schedule(&self, change: ScheduleChange) -> Result<(), ClientError> {
         self.ask(|answer| Command::ChangeSchedule(change, answer)).await
     }
 
-    /// Ends a schedule; its jobs go on.
+    /// Deletes a schedule; its jobs continue.
     ///
     /// # Errors
     ///
@@ -302,46 +303,45 @@ impl Client {
         self.ask(|answer| Command::Cancel(id, reason, None, answer)).await
     }
 
-    /// Requests about checkpoints of jobs (RFC §19).
+    /// The requests for checkpoints of jobs (RFC §19).
     pub fn checkpoints(&self) -> Checkpoints<'_> {
         Checkpoints { client: self }
     }
 
-    /// Takes a session from its client, as an operator; its jobs go on. Waits until the end of the
-    /// session is durable.
+    /// Ends the session of any client, as an operator; its jobs continue. Waits until the session cannot be resumed
+    /// any more.
     ///
     /// # Errors
     ///
-    /// As [`sessions`](Self::sessions); also if there is no such session.
+    /// As [`sessions`](Self::sessions); also if the session does not exist.
     pub async fn evict(&self, eviction: Eviction) -> Result<(), ClientError> {
         self.ask(|answer| Command::Evict(eviction, answer)).await
     }
 
-    /// Interrupts the agent of a job with a message; waits until the runtime has the message for
-    /// the agent. The job is blocked until the agent goes on.
+    /// Sends a message to the agent of a running job; waits until it is stored for the agent. The job is blocked until
+    /// the agent continues.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent observes no interrupts,
-    /// `FailedPrecondition` if the job does not run. Also if the session has ended, or may not
-    /// interrupt.
+    /// If the runtime refuses it: `Unimplemented` if the agent accepts no interrupts, `FailedPrecondition` if it does
+    /// not run. Also if the session has ended, or cannot interrupt.
     pub async fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
         self.ask(|answer| Command::Interrupt(job, prompt, answer)).await
     }
 
-    /// Opens, writes or closes a stream to the agent of a job; waits until the runtime has the
-    /// request for the agent.
+    /// Sends one message of a stream to the agent of a job that takes input; waits until the runtime has it for the
+    /// agent. [`StreamSender`](crate::StreamSender) handles a whole stream.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent takes no input, `ResourceExhausted`
-    /// while too much waits for the agent. Also if the session has ended, or may not open streams.
+    /// If the runtime refuses it: `Unimplemented` if the agent takes no input, `ResourceExhausted` while the agent has
+    /// as much input as it may have. Also if the session has ended, or cannot open streams.
     pub async fn say_in_stream(&self, request: StreamRequest) -> Result<(), ClientError> {
         self.ask(|answer| Command::Stream(request, answer)).await
     }
 
-    /// Has this handler decide on permissions that followed jobs ask for, before anything else in
-    /// this client can answer: a denial is final.
+    /// Has `handler` decide on the permissions that followed jobs request from this time on. It comes before all other
+    /// code of this client: what it denies stays denied.
     ///
     /// ```no_run
     /// # use arcp_tokio_adapter::Client;
@@ -361,24 +361,22 @@ impl Client {
         self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler))))).await
     }
 
-    /// Hands a job over to another owner, with the right to cancel it; waits until that is durable.
-    /// Sessions take jobs if they offer
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), which this
-    /// session must offer too.
+    /// Hands a job over to another principal, with the right to cancel it; waits until that is done. A session takes
+    /// jobs if it offers [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff); this session
+    /// must offer it as well.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `FailedPrecondition` if no session takes the job or it cannot be
-    /// handed over in its state, `ResourceExhausted` if there is no room for it. Also if the
-    /// session has ended, or may not hand jobs over.
+    /// If the runtime refuses it: `FailedPrecondition` if no session takes the job or its state does not allow a
+    /// handoff, `ResourceExhausted` if there is no room for it. Also if the session has ended, or cannot hand jobs
+    /// over.
     pub async fn hand_over(&self, wish: HandOver) -> Result<(), ClientError> {
         self.ask(|answer| Command::HandOver(wish, answer)).await
     }
 
-    /// Waits for the next job that is handed over to this session. It is followed from then on. A
-    /// session gets jobs only if it offers
-    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff). Its
-    /// application takes them with this function, or lists and watches them later.
+    /// The next job that is handed over to this session; waits for it. It is followed from then on. A session is
+    /// handed jobs if it offers [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff). A client
+    /// that offers it takes the jobs with this method, or lists and watches them later.
     ///
     /// # Errors
     ///
@@ -388,7 +386,7 @@ impl Client {
         handed.unwrap_or(Err(SessionEnd::Closed)).map_err(ClientError::Ended)
     }
 
-    /// Breaks the connection, like a network failure, and the session resumes by itself. For tests.
+    /// Breaks the connection, as a bad network would. The session resumes by itself; use this to test that.
     ///
     /// # Errors
     ///
@@ -397,28 +395,28 @@ impl Client {
         self.give(Message::Cut).await
     }
 
-    /// Authenticates with another credential of the same principal, so that the session does not
-    /// end when the earlier credential expires. The hello family has no message for that: its
-    /// client resumes the session on another connection, and misses nothing.
+    /// Renews the session with another credential of the same principal, so that the session does not end with the
+    /// earlier one. The hello family has no message for this: there, the client resumes its session on another
+    /// connection, and no event is missed.
     ///
     /// # Errors
     ///
-    /// If the session has ended. Whether the runtime accepts the credential shows later: a session
-    /// that is not renewed ends when the earlier credential expires.
+    /// If the session has ended. Whether the runtime accepts the credential is seen later: a session that it does not
+    /// renew ends when the earlier credential expires.
     pub async fn renew(&self, credential: Credential) -> Result<(), ClientError> {
         self.give(Message::Command(Box::new(Command::Renew(credential)))).await
     }
 
-    /// Closes the session, and waits until the runtime is told; its jobs go on.
+    /// Closes the session, and waits until the runtime was told; jobs continue.
     pub async fn close(self) {
         let Client { messages, task, .. } = self;
         drop(messages);
-        // The wait is bounded, in case the runtime does not answer.
+        // If the runtime does not answer, this is the end of the wait.
         let _ = tokio::time::timeout(GOODBYE, task).await;
     }
 
-    /// Leaves without closing the session; returns the claim to the session, for
-    /// [`ClientConfig::resume`] of another client, if the runtime gave one.
+    /// Leaves without closing the session. Returns the claim to the session, for [`ClientConfig::resume`] of another
+    /// client, if the runtime gave one.
     pub async fn leave(self) -> Option<ResumeClaim> {
         let (answer, answered) = oneshot::channel();
         self.give(Message::Leave(answer)).await.ok()?;
@@ -448,11 +446,11 @@ impl Client {
 
 fn follower(unread: &Arc<Unread>) -> (Follower, mpsc::UnboundedReceiver<Held>) {
     let ((sender, updates), unread) = (mpsc::unbounded_channel(), unread.clone());
-    // If the application dropped the job, updates are discarded.
+    // A dropped job wants no updates.
     (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
 }
 
-/// The function that takes jobs that are handed over, and the channel on which they arrive.
+/// The handler for jobs that are handed over, and the receiver of these jobs.
 fn taker(unread: &Arc<Unread>) -> (Taker, mpsc::Receiver<Result<Job, SessionEnd>>) {
     let ((sender, handed), unread) = (mpsc::channel(UNTAKEN), unread.clone());
     let take = move |handed: Result<Watching, SessionEnd>| {
@@ -480,12 +478,11 @@ impl OpenClient<'_> {
         self.client.submitted(submit, Some(invocation)).await
     }
 
-    /// Cancels a job, whose agent is stopped by force after the deadline; waits until the runtime
-    /// acknowledges the cancel.
+    /// Cancels a job. Its agent is stopped at the deadline. Waits until the runtime acknowledges the cancel.
     ///
     /// # Errors
     ///
-    /// As [`Client::cancel`]; also if the deadline is more than ten minutes.
+    /// As [`Client::cancel`]; also if the deadline is over ten minutes.
     pub async fn cancel_within(
         &self,
         job: WireId,
@@ -495,8 +492,7 @@ impl OpenClient<'_> {
         self.client.ask(|answer| Command::Cancel(job, reason, Some(deadline), answer)).await
     }
 
-    /// Sends a message of an extension once; it is not repeated after a lost connection. There is
-    /// no answer.
+    /// Sends a message of an extension, at most once: it is lost with the connection. There is no answer.
     ///
     /// # Errors
     ///
@@ -505,14 +501,13 @@ impl OpenClient<'_> {
         self.client.ask(|answer| Command::Send(message, answer)).await
     }
 
-    /// The next message of an extension of [`ClientConfig::extensions`] from the runtime's
-    /// application; `None` once the session has ended. Up to 1,024 messages wait to be taken;
-    /// further ones are dropped.
+    /// The next message of an extension of [`ClientConfig::extensions`] from the runtime's application; `None` when
+    /// the session has ended. Up to 1,024 messages wait to be taken; further ones are dropped.
     pub async fn next_extension(&self) -> Option<Extension> {
         self.client.untaken.lock().await.recv().await
     }
 
-    /// Has the runtime send a text back.
+    /// Has the runtime echo a text.
     ///
     /// # Errors
     ///
@@ -530,16 +525,16 @@ struct Driver {
     unread: Arc<Unread>,
 }
 
-/// The transport, with the dialer that opens it.
+/// The transport, and how it is opened.
 struct Dialed {
     dialer: Dialer,
     opening: Option<Opening>,
     stream: Option<Pin<Box<dyn ByteStream>>>,
 }
 
-/// The reason for which the task woke up.
+/// The event that ended a wait of the task.
 enum Happened {
-    /// `None`: there is no handle any more that could give commands.
+    /// `None`: all handles are dropped.
     Message(Option<Message>),
     Opened(Result<Opened, DialError>),
     /// `Ok(0)` is the end of the stream.
@@ -551,7 +546,7 @@ impl Driver {
     async fn run(mut self) {
         let mut buffer = vec![0; READ_BYTES];
         let (mut commanded, mut taken) = (true, 0);
-        // The first tick begins to connect.
+        // The first tick starts to connect.
         self.calls.tick(&mut self.transport);
         while !self.calls.is_over() {
             let happened = self.next(&mut buffer, commanded).await;
@@ -579,8 +574,8 @@ impl Driver {
                 Happened::Received(Err(error)) => calls.lost(format!("the connection broke: {error}"), transport),
                 Happened::TimePassed => {}
             }
-            // A tick means that everything which had arrived by the previous tick was handed over.
-            // That is so when nothing is ready, or after so many inputs.
+            // What had arrived by the last tick was handled when nothing is ready, or when as much was handled as fits
+            // a turn.
             if taken >= TURN {
                 calls.tick(transport);
                 taken = 0;
@@ -589,7 +584,7 @@ impl Driver {
         self.calls.hang_up(&mut self.transport);
     }
 
-    /// Writes the queued output, and waits for the next event.
+    /// Writes what is queued, and waits for the next event.
     async fn next(&mut self, buffer: &mut [u8], commanded: bool) -> Happened {
         let wait = self.calls.next_wait().unwrap_or(Duration::from_secs(3600));
         let mut sleep = pin!(tokio::time::sleep(wait));
@@ -608,8 +603,7 @@ impl Driver {
                     return Poll::Ready(Happened::Received(Err(error)));
                 }
                 let mut buffer = ReadBuf::new(buffer);
-                // A client without handles takes no updates any more; this must not delay its
-                // goodbye.
+                // After the client was dropped, updates are not taken any more and must not delay the end.
                 if (!commanded || self.unread.has_room(cx))
                     && let Poll::Ready(read) = stream.as_mut().poll_read(cx, &mut buffer)
                 {
@@ -628,14 +622,14 @@ impl Transport for Dialed {
         self.opening = Some((self.dialer)());
     }
 
-    /// Writes as much as the stream takes at once. The task writes the rest, and notices errors.
+    /// Writes as much as the stream takes at once. The task writes the rest, and sees errors.
     fn flush(&mut self, framing: &mut Framing) {
         if let Some(stream) = &mut self.stream {
             let _ = poll_write(stream.as_mut(), framing, &mut Context::from_waker(Waker::noop()));
         }
     }
 
-    /// Writes the last bytes on a task of its own, for a bounded time.
+    /// Writes the last bytes in a task of its own, for a bounded time.
     fn hang_up(&mut self, mut framing: Framing) {
         if let Some(mut stream) = self.stream.take() {
             let last = std::mem::take(framing.output());
@@ -654,7 +648,7 @@ fn poll_write(
     framing: &mut Framing,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    // Once the output is written, a pong that was held back may follow.
+    // Once this is written, a pong that did not fit may follow.
     while !framing.output().is_empty() {
         match stream.as_mut().poll_write(cx, framing.output()) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -666,24 +660,24 @@ fn poll_write(
     stream.poll_flush(cx)
 }
 
-/// Requests about checkpoints of jobs.
+/// The requests for checkpoints of jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoints<'c> {
     client: &'c Client,
 }
 
 impl Checkpoints<'_> {
-    /// Has the agent of a job make a checkpoint (RFC §19); waits until it is durable.
+    /// Has the agent of a job make a checkpoint (RFC §19); waits until the checkpoint is durable.
     ///
     /// # Errors
     ///
-    /// If the runtime refuses it: `Unimplemented` if the agent makes no checkpoints, `Timeout` if
-    /// it takes too long. Also if the runtime does not support it, or the session has ended.
+    /// If the runtime refuses it: `Unimplemented` if the agent makes no checkpoints, `Timeout` if it takes too long.
+    /// Also if the runtime does not support it, or the session has ended.
     pub async fn create(&self, wish: CreateCheckpoint) -> Result<CheckpointRef, ClientError> {
         self.client.ask(|answer| Command::CreateCheckpoint(wish, answer)).await
     }
 
-    /// Runs a job that begins at a checkpoint of another job (RFC §19); waits until it is accepted.
+    /// Starts a job from a checkpoint of another job (RFC §19); waits until it is accepted.
     ///
     /// # Errors
     ///

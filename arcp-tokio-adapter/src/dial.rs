@@ -1,4 +1,4 @@
-//! Opening of transports.
+//! Opens the connections of a client.
 
 use std::future::Future;
 use std::io;
@@ -24,20 +24,20 @@ use tokio_rustls::{
 
 use crate::socket::ByteStream;
 
-/// An open transport with its framing.
+/// An open transport, and its framing.
 pub(crate) type Opened = (Pin<Box<dyn ByteStream>>, Framing);
 
 /// A transport that is being opened.
 pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Opened, DialError>> + Send>>;
 
-/// Opens transports, one after the other.
+/// Opens one transport after the other.
 pub(crate) type Dialer = Box<dyn Fn() -> Opening + Send>;
 
-/// A dialer for a target, with this time for each attempt.
+/// A dialer for a target, with a timeout for each attempt.
 ///
 /// # Errors
 ///
-/// If the target uses TLS, and the files of the security settings cannot be used.
+/// If the target has TLS, and a file of `security` cannot be used.
 pub(crate) async fn dialer(
     target: Target,
     security: &Security,
@@ -56,13 +56,12 @@ pub(crate) async fn dialer(
     }))
 }
 
-/// Opens a stream with one frame per line to a target, for clients of another adapter. It reads the
-/// files of the security settings.
+/// Opens a stream with one frame per line to a target, for a client of another adapter. Reads the files of `security`.
 ///
 /// # Errors
 ///
-/// If the stream cannot be opened within the timeout, the files cannot be used, or the target is a
-/// WebSocket, which has its own framing.
+/// If the stream cannot be opened within the timeout, a file cannot be used, or the target is a WebSocket, which has
+/// frames of its own.
 pub async fn open_lines(
     target: &Target,
     security: &Security,
@@ -105,7 +104,7 @@ async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize, within: Dur
     }
 }
 
-/// A TCP connection, with TLS if the target uses it.
+/// A TCP connection, with TLS if the target has it.
 async fn connect(host: &str, port: u16, tls: Option<Tls>) -> io::Result<Pin<Box<dyn ByteStream>>> {
     let socket = TcpStream::connect((host, port)).await?;
     socket.set_nodelay(true)?;
@@ -146,7 +145,7 @@ pub(crate) fn unsupported(feature: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-/// Starts a program that speaks on its stdin and stdout. It is killed when the stream is dropped.
+/// Starts a program that serves on its stdin and stdout. It is killed when the stream is dropped.
 fn start(command: &str) -> io::Result<Pin<Box<dyn ByteStream>>> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -166,7 +165,7 @@ fn start(command: &str) -> io::Result<Pin<Box<dyn ByteStream>>> {
     Ok(Box::pin(ours))
 }
 
-/// The TLS configuration and the name of a server.
+/// How a server is verified.
 #[cfg(feature = "tls")]
 #[derive(Clone)]
 struct Tls {
@@ -178,7 +177,7 @@ struct Tls {
 
 #[cfg(feature = "tls")]
 impl Tls {
-    /// The TLS settings for a target; `None` if it does not use TLS.
+    /// The TLS settings for a target; `None` if the target is without TLS.
     async fn to(target: &Target, security: &Security) -> io::Result<Option<Tls>> {
         let Some((host, _)) = target.address().filter(|_| target.has_tls()) else {
             return Ok(None);
@@ -186,7 +185,7 @@ impl Tls {
         let name = ServerName::try_from(host.to_string())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a server")))?;
         let (target, security) = (target.clone(), security.clone());
-        // Reading the configuration reads files.
+        // This reads files.
         let config = tokio::task::spawn_blocking(move || config_and_refusals_for(&target, &security)).await;
         let (config, refusals) = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Some(Tls { config, refusals, name }))
@@ -195,7 +194,7 @@ impl Tls {
     async fn over(self, socket: TcpStream) -> io::Result<Pin<Box<dyn ByteStream>>> {
         let wanted = self.config.alpn_protocols.first().cloned();
         let stream = TlsConnector::from(self.config).connect(self.name, socket).await?;
-        // A server that selects no ALPN protocol may speak another one.
+        // A server that negotiates no protocol may speak another one.
         if wanted.is_some() && stream.get_ref().1.alpn_protocol() != wanted.as_deref() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the server does not speak HTTP/2 there"));
         }
@@ -203,7 +202,7 @@ impl Tls {
     }
 }
 
-/// Placeholder without values for builds without TLS.
+/// TLS was not built in.
 #[cfg(not(feature = "tls"))]
 #[derive(Clone)]
 enum Tls {}

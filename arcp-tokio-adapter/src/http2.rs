@@ -1,4 +1,4 @@
-//! HTTP/2: a session is a `POST` whose bodies have one frame per line in each direction.
+//! HTTP/2: a session is a `POST` whose request and response bodies have one frame per line.
 
 mod calm;
 
@@ -29,19 +29,19 @@ use crate::carrier::{Carrier, first};
 use crate::server::Acceptor;
 use crate::socket::ByteStream;
 
-/// The largest header list in bytes, and the most bytes of a response that is not a session.
+/// The largest accepted list of headers, and the most that is read of an answer that refuses a session, in bytes.
 const HEADER_BYTES: u32 = 16 << 10;
-/// How many reset streams are remembered, or wait to be seen.
+/// The most reset streams that are remembered, or that wait to be seen.
 const RESET_STREAMS: usize = 16;
-/// How long reset streams are remembered, because frames for them may be on the way.
+/// How long reset streams are remembered, because frames for them may be on their way.
 const RESET_FOR: Duration = Duration::from_secs(1);
-/// The most bytes given to a stream at once.
+/// The most bytes that a stream is given at once.
 const WRITE_BYTES: usize = 16 << 10;
-/// The most bytes on the way to a client on one stream.
+/// The most unread bytes of a client's stream.
 const CLIENT_WINDOW: u32 = 1 << 20;
-/// How long sending the last frames of a connection may take.
+/// How long the last frames of a connection may take to be sent.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How long to wait after a failed accept.
+/// The pause in accepting after the system could give no connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves a port until the server has ended.
@@ -53,7 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<Certificates>>,
         };
         let _ = socket.set_nodelay(true);
         let _ = keep_alive(&socket);
-        // Other clients wait in the backlog meanwhile.
+        // Further connections wait in the backlog.
         let Some(carrier) = Carrier::admit(&acceptor, peer.ip(), tls.is_some()).await else {
             return;
         };
@@ -71,7 +71,7 @@ async fn carry(socket: TcpStream, tls: Option<Arc<Certificates>>, mut carrier: C
                 let session = stream.get_ref().1;
                 let shown = session.peer_certificates().unwrap_or_default();
                 let shown = shown.iter().map(|shown| shown.clone().into_owned()).collect();
-                // A client that selects no ALPN protocol may speak another one.
+                // A client that negotiates no protocol may mean another one.
                 if session.alpn_protocol() == Some(HTTP2) {
                     streams(stream, shown, &mut carrier).await;
                 }
@@ -81,7 +81,7 @@ async fn carry(socket: TcpStream, tls: Option<Arc<Certificates>>, mut carrier: C
     carrier.gone().await;
 }
 
-/// Hands over streams until the connection ends.
+/// Hands streams over to the server until the connection ends.
 async fn streams<T>(io: T, certificates: Vec<CertificateDer<'static>>, carrier: &mut Carrier)
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -109,7 +109,7 @@ where
         };
         match accepted {
             Ok(Some(Ok((request, respond)))) => open(request, respond, &certificates, carrier).await,
-            // The peer was told the reason, if that was possible.
+            // The connection has already sent the reason, if it could.
             Ok(Some(Err(_)) | None) => return,
             Err(Some(CarrierEnd::Stopping)) => connection.graceful_shutdown(),
             Err(Some(CarrierEnd::TooMany | CarrierEnd::Failed)) => {
@@ -125,7 +125,7 @@ fn settings(limits: &Limits) -> server::Builder {
     builder
         .max_concurrent_streams(limits.stream.streams_per_connection)
         .initial_window_size(limits.stream.stream_bytes)
-        // The window allows all streams, so that an unread stream does not block the others.
+        // With this, one stream that is not read does not block the others.
         .initial_connection_window_size(
             limits.stream.stream_bytes.saturating_mul(limits.stream.streams_per_connection).min(i32::MAX as u32),
         )
@@ -138,7 +138,7 @@ fn settings(limits: &Limits) -> server::Builder {
     builder
 }
 
-/// Ends a connection and tells the peer the reason, if the peer reads it in time.
+/// Ends the connection with a reason; waits a bounded time until it is sent.
 async fn shut_down<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T, Bytes>, why: Reason) {
     connection.abrupt_shutdown(why);
     let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| connection.poll_closed(cx))).await;
@@ -178,7 +178,7 @@ async fn open(
     }
 }
 
-/// Opens a stream on a new connection, over bytes that reach the server.
+/// Opens a stream on a new connection, over a transport to the server.
 pub(crate) async fn dial(
     io: impl ByteStream,
     host: &str,
@@ -223,14 +223,13 @@ fn failed(error: h2::Error) -> io::Error {
     }
 }
 
-/// Both directions of a request.
+/// The two bodies of a request.
 struct Stream {
     send: SendStream<Bytes>,
     body: RecvStream,
-    /// Received bytes that were not read yet. Their room in the window is given back when they are
-    /// read.
+    /// Received bytes that were not read. The window is enlarged again as they are read.
     unread: Bytes,
-    /// Keeps the connection alive for its only stream.
+    /// Keeps the connection open, if it has only this stream.
     _kept: Option<oneshot::Sender<()>>,
 }
 

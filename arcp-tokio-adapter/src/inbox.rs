@@ -1,12 +1,14 @@
-//! Waiting for questions to people.
+//! Waiting for questions of jobs.
 
 use arcp_host::client::{ClientError, Command};
 
 use crate::client::Client;
 
-/// Waits until people are asked something in a job that this session may see. It returns at once
-/// for the first call on a connection, or if something was asked since it last returned. To miss no
-/// question, call it again before listing the blocked jobs. A new call ends the previous wait.
+/// Waits until a job that this session may see has asked a question. Returns at once for the first call on a
+/// connection, and if a question was asked since the last return.
+///
+/// A client misses no question if it calls this again before it lists the blocked jobs. A new call ends the earlier
+/// wait.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! A job that is being followed: its updates, until it ends.
+//! A job that is followed: its updates, until it ends.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,27 +15,26 @@ use arcp_proto::model::event::JobEvent;
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// How many updates may wait for the application; beyond that, the transport is not read.
+/// With more updates than this that the application has not taken, the transport is not read.
 const UNREAD: usize = 8192;
 
-/// A job that is being followed: a [`Stream`] of its events.
+/// A job that is followed: a [`Stream`] of its events.
 ///
-/// Each update is taken once, by any of these methods. If an application takes no updates, its
-/// whole session stalls, so drop a job that is not read.
+/// Each of its methods takes updates from the same queue. If the application takes none, the whole session stops
+/// reading: drop a job whose updates nobody needs.
 pub struct Job {
     /// The id of the job.
     pub id: WireId,
     /// The agent, with its resolved version.
     pub agent: String,
-    /// The trace id of the job.
+    /// The id of its trace.
     pub trace: Option<String>,
-    /// The credentials that were issued for the job. Only its submitter gets them, in a session
-    /// that offers
+    /// The credentials that were issued for the job. They are sent to the session that submitted it, if that offers
     /// [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
     pub credentials: Vec<ProvisionedCredential>,
-    /// The channel has no bound of its own: [`Unread`] bounds it.
+    /// [`Unread`] bounds the queue.
     updates: UnboundedReceiver<Held>,
-    /// The last update, if it came while only events were requested.
+    /// The last update, if it was taken by a method that returns only events.
     last: Option<Last>,
 }
 
@@ -44,25 +43,24 @@ impl Job {
         Job { id, agent, trace, credentials: Vec::new(), updates, last: None }
     }
 
-    /// Waits for the next update; `None` after the last one. Updates also report lost connections
-    /// and missed events.
+    /// The next update; waits for it. `None` after the last one. Updates also report lost connections and missed
+    /// events.
     pub async fn next_update(&mut self) -> Option<JobUpdate> {
         self.updates.recv().await.map(Held::take)
     }
 
-    /// Waits for the next event; `None` once the job has ended or is not visible any more;
-    /// [`wait`](Self::wait) then says which at once.
+    /// The next event; waits for it. `None` if the job has ended or the runtime stopped showing it; then
+    /// [`wait`](Self::wait) returns at once and says which.
     pub async fn next_event(&mut self) -> Option<JobEvent> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Waits until the job ends; ignores events that were not taken.
+    /// Waits until the job ends; skips events that were not taken before.
     ///
     /// # Errors
     ///
-    /// If the runtime does not show the job any more, the session ended before the job, or the end
-    /// was already taken as an update. A job that fails is not an error here: see
-    /// [`JobEnd::terminal`].
+    /// If the runtime does not show the job any more, the session has ended before, or the end was already taken as an
+    /// update. A failed job is no error here: see [`JobEnd::terminal`].
     pub async fn wait(&mut self) -> Result<&JobEnd, ClientError> {
         while self.last.is_none() && self.next_event().await.is_some() {}
         let taken = ApiMisuse::Argument("the end of the job was taken as an update");
@@ -99,7 +97,7 @@ impl fmt::Debug for Job {
     }
 }
 
-/// Counts updates that the application has not taken; beyond the bound, the transport is not read.
+/// Counts the updates that the application has not taken. With too many, the transport is not read.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     count: AtomicUsize,
@@ -107,13 +105,13 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Whether the transport should be read. If not, the task is woken once it should.
+    /// Whether the transport is to be read. If not, the task is woken when it is.
     pub(crate) fn has_room(&self, cx: &Context<'_>) -> bool {
         if self.count.load(Ordering::SeqCst) <= UNREAD {
             return true;
         }
         *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-        // An update that was taken in between has woken no task.
+        // Updates that were taken before the waker was stored woke nobody: look again.
         self.count.load(Ordering::SeqCst) <= UNREAD
     }
 

@@ -1,10 +1,8 @@
-//! ARCP over tokio: a server and a client for WebSocket and for any byte stream, and agents that
-//! are async functions.
+//! ARCP over tokio: a server and a client of WebSockets and of any byte stream, and agents that are async functions.
 //!
-//! One task owns the [driver](arcp_host::driver) of the protocol core and every connection. It
-//! waits in one place, and for no other task. Everything that a peer can see is decided in
-//! [`arcp_host::server`], for this adapter and for `arcp-blocking`: they differ only in how they
-//! wait.
+//! One task owns the [driver](arcp_host::driver) of the protocol core and every connection. It waits in one place, and
+//! never blocks. What a peer can observe is decided in [`arcp_host::server`], for this adapter and for `arcp-blocking`
+//! alike: the two differ only in how they wait.
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|

@@ -1,5 +1,5 @@
-//! QUIC: a session is the one bidirectional stream of a connection, with one frame per line.
-//! Unidirectional streams carry binary messages beside the frames.
+//! QUIC: a session is the one bidirectional stream of a connection, with one frame per line. Unidirectional streams
+//! carry binary messages beside the frames.
 
 mod stream;
 
@@ -34,24 +34,23 @@ const STOPPING: VarInt = VarInt::from_u32(1);
 const TOO_MANY: VarInt = VarInt::from_u32(2);
 const LATE: VarInt = VarInt::from_u32(3);
 
-/// A peer that was silent for so long is gone.
+/// After this much silence, the peer counts as gone.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long the end of a server waits until its peers are told.
+/// How long the end of a server waits until its peers were told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// The interval at which a client sends keepalives.
+/// How often a client sends a packet to keep the connection alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The most bytes on the way to a client.
+/// The most unread bytes of a client's connection.
 const CLIENT_WINDOW: u32 = 1 << 20;
-/// The bound for bytes that are written and not acknowledged, as a multiple of the bound for unread
-/// bytes: they are held in memory until they are acknowledged.
+/// The bound for bytes that are written and not acknowledged, as a multiple of the bound for unread bytes. They are
+/// held until they are acknowledged, however long the path is.
 const UNACKNOWLEDGED: u64 = 4;
-/// When this fraction of the handshakes of one network is in use, an address must be validated
-/// before its handshake.
+/// The share of the handshakes of one network after which addresses must be validated first: one in this many.
 const UNPROVED: usize = 4;
 /// The most bytes of a connection that is not accepted yet.
 const INCOMING_BYTES: u64 = 16 << 10;
 
-/// The range of QUIC errors that are TLS alerts.
+/// The error codes of QUIC that are errors of TLS.
 const CRYPTO: std::ops::Range<u64> = 0x100..0x200;
 
 /// An endpoint that accepts connections.
@@ -70,7 +69,7 @@ pub(crate) async fn serve(endpoint: Endpoint, certificates: Arc<Certificates>, a
             let _ = incoming.retry();
             continue;
         }
-        // Uses the present certificates.
+        // With the present certificates: they may have been read again.
         let Ok(config) = config(&certificates, &acceptor.ports.limits) else {
             incoming.refuse();
             continue;
@@ -84,7 +83,7 @@ pub(crate) async fn serve(endpoint: Endpoint, certificates: Arc<Certificates>, a
     endpoint.close(STOPPING, b"the server has ended");
 }
 
-/// Waits for a bounded time until the last frames of connections are sent.
+/// Waits a bounded time until the last packets of all connections were sent.
 pub(crate) async fn finish(endpoints: &[Endpoint]) {
     let all_idle = async {
         for endpoint in endpoints {
@@ -105,8 +104,7 @@ fn config(certificates: &Certificates, limits: &Limits) -> io::Result<ServerConf
     Ok(config)
 }
 
-/// A bound for the bytes of each stream, the number of streams, and the number of those for
-/// sidecars; no datagrams.
+/// The windows of each stream, the number of streams and of sidecar streams; no datagrams.
 fn transport(window: u32, streams: u32, sidecars: u32) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
@@ -154,7 +152,8 @@ fn close(connection: &Connection, why: CarrierEnd) {
     }
 }
 
-/// Opens the stream of a connection within this time. Each address gets only a share of the time.
+/// Opens a connection and its stream, within this time. An address that does not answer uses up only its share of the
+/// time.
 pub(crate) async fn dial(
     (host, port): (&str, u16),
     sidecars: Sidecars,
@@ -162,7 +161,7 @@ pub(crate) async fn dial(
     refusals: &Refusals,
     within: Duration,
 ) -> io::Result<Stream> {
-    // Ends shortly before the caller's own timeout, so that the caller gets the reason.
+    // End a little before `within`, so that the caller gets the reason and not its own timeout.
     let until = Instant::now() + within * 9 / 10;
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut transport = transport(CLIENT_WINDOW, 0, STREAMS);
@@ -205,7 +204,7 @@ async fn connect(
     Ok((streams, connection, endpoint))
 }
 
-/// The TLS error, if TLS failed.
+/// The error; if it comes from TLS, with the reason that TLS gives.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which two are TLS's")]
 fn failed(error: ConnectionError, refusals: &Refusals) -> io::Error {
     let error = match error {

@@ -1,4 +1,4 @@
-//! The connections that are ready, and the task that waits for them.
+//! The set of ready connections, and the task that waits for it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,15 +6,15 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use arcp_proto::id::ConnId;
 
-/// One task waits for all connections. Each connection has a waker of its own, so that the task
-/// handles only those that are ready.
+/// The state between the wakers and the task. One task waits for all connections. Each connection has its own waker,
+/// so that the task looks only at ready ones.
 #[derive(Default)]
 pub(crate) struct Readiness(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     ready: BTreeSet<ConnId>,
-    /// Whether there is other work.
+    /// The task was woken for something other than a connection.
     woken: bool,
     waiter: Option<Waker>,
 }
@@ -25,12 +25,12 @@ impl Readiness {
         Waker::from(Arc::new(OfConnection { conn, readiness: self.clone() }))
     }
 
-    /// Wakes the task for work that belongs to no connection.
+    /// Wakes the task for something other than a connection.
     pub(crate) fn wake(&self) {
         self.change(|state| state.woken = true);
     }
 
-    /// Returns the connections that are ready, once there is something to do.
+    /// The ready connections, once there is something to do.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<BTreeSet<ConnId>> {
         let mut state = self.state();
         if std::mem::take(&mut state.woken) || !state.ready.is_empty() {
@@ -48,7 +48,7 @@ impl Readiness {
         waiter.into_iter().for_each(Waker::wake);
     }
 
-    /// The lock may be poisoned by a panic elsewhere, but each field stays valid.
+    /// A panic elsewhere leaves a valid state: it consists of numbers and flags.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The server: any number of places to listen, one task, any number of sessions.
+//! The server: any number of listeners and sessions in one task.
 
 use std::future::poll_fn;
 use std::io;
@@ -28,18 +28,17 @@ use crate::dial::unsupported;
 use crate::readiness::Readiness;
 use crate::socket::{ByteStream, Polled};
 
-/// How many streams may wait to be taken over; beyond that, the tasks that hand them over wait.
+/// The most streams that were handed over and not taken up; after that, handing over waits.
 const ARRIVALS: usize = 64;
-/// The most connections accepted in one turn.
+/// The most connections that one listener accepts in a turn.
 const ACCEPTED: usize = 64;
-/// How long agents may go on after the peer of [`serve`] has left.
+/// How long agents may continue after the peer of [`serve`] has left.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
-/// A server on ports, on Unix sockets, and on streams that it is [handed](Acceptor).
+/// A server on ports, on Unix sockets, and on streams that an [`Acceptor`] hands over.
 ///
-/// One task owns the runtime and every connection. It waits for no other task: the store and agents
-/// that block have threads of their own. It reserves as many files for them as the server of
-/// `arcp-blocking` does.
+/// One task owns the runtime and all connections, and never blocks: the store, and agents that block, have threads of
+/// their own. It reserves as many files for them as the server of `arcp-blocking` does.
 pub struct Server {
     serving: ServerLoop<Polled>,
     readiness: Arc<Readiness>,
@@ -47,14 +46,14 @@ pub struct Server {
     places: Vec<Listen>,
     acceptor: Acceptor,
     arrivals: mpsc::Receiver<Arrival>,
-    /// Kept until the last connection is gone.
+    /// Things that must live until the last connection is gone, such as the file of a Unix socket.
     kept: Vec<Kept>,
-    /// The QUIC endpoints, which still send when everything is closed.
+    /// The endpoints of QUIC: they still send packets when all connections are closed.
     #[cfg(feature = "quic")]
     endpoints: Vec<quinn::Endpoint>,
 }
 
-/// A place on which connections are accepted.
+/// A listening socket.
 struct Listening {
     socket: ListeningSocket,
     begins: Begins,
@@ -66,17 +65,17 @@ enum ListeningSocket {
     Unix(UnixListener),
 }
 
-/// An accepted stream, with its origin.
+/// An accepted stream and its origin.
 type Accepted = (Pin<Box<dyn ByteStream>>, Origin);
 
-/// Hands streams to a running server.
+/// Hands streams over to a running server.
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     arrivals: mpsc::Sender<Arrival>,
-    /// Decides which requests become WebSockets, if another server reads them.
+    /// Decides which requests become WebSockets, where another HTTP server reads the requests.
     #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "nobody else reads requests"))]
     pub(crate) upgrades: Arc<UpgradePolicy>,
-    /// The settings for ports of carriers.
+    /// The settings of HTTP/2 and QUIC ports.
     #[cfg(any(feature = "http2", feature = "quic"))]
     pub(crate) ports: Arc<Ports>,
 }
@@ -87,32 +86,31 @@ pub(crate) enum Arrival {
         from: Origin,
         begins: Begins,
     },
-    /// A message about a carrier.
+    /// A message of a connection that carries sessions as streams.
     #[cfg(any(feature = "http2", feature = "quic"))]
     OfCarrier(News),
 }
 
 impl Server {
-    /// Binds every place, and reads the whole store. [`run`](Self::run) begins to serve.
+    /// Binds all listeners, and reads the store. Nothing is served before [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// If a place cannot be bound, the configuration is invalid, others could read what is sent
+    /// If a listener cannot be bound, the configuration cannot work, others could read what is sent there
     /// ([`HostError::Cleartext`]), or the store cannot be read.
     pub async fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         let places = config.listen.clone();
-        // Binding accesses files, and may wait.
+        // This looks at files, and may wait for locks.
         let bind = move || places.iter().map(Listener::bind).collect::<io::Result<Vec<Listener>>>();
         let bound = tokio::task::spawn_blocking(bind).await.map_err(io::Error::other)??;
         Server::on(bound, config, host).await
     }
 
-    /// Uses places that are already bound, instead of those of the configuration.
+    /// Uses listeners that are bound already; those of the configuration are ignored.
     ///
     /// # Errors
     ///
-    /// If the configuration is invalid, others could read what is sent to a port, or the store
-    /// cannot be read.
+    /// If the configuration cannot work, others could read what is sent to a port, or the store cannot be read.
     pub async fn on(bound: Vec<Listener>, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         bound.iter().try_for_each(|listener| config.allows(listener.place()))?;
         let mut server = Server::without_port(config, host).await?;
@@ -182,7 +180,7 @@ impl Server {
         Err(unsupported("quic"))
     }
 
-    /// A server only for streams that it is handed.
+    /// A server without listeners, only for streams that are handed over.
     ///
     /// # Errors
     ///
@@ -222,39 +220,39 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If there is no port.
+    /// If it listens on no port.
     pub fn address(&self) -> io::Result<SocketAddr> {
         Ok(self.places.iter().find_map(Listen::address).ok_or(io::ErrorKind::NotConnected)?)
     }
 
-    /// The places, with the ports that were picked.
+    /// The listeners, with the ports that the system has picked.
     pub fn places(&self) -> &[Listen] {
         &self.places
     }
 
-    /// A handle that instructs this server from any task.
+    /// A handle to control the server.
     pub fn handle(&self) -> ServerHandle {
         self.serving.handle()
     }
 
-    /// A handle that hands streams to this server from any task.
+    /// A handle to hand streams over to the server.
     pub fn acceptor(&self) -> Acceptor {
         self.acceptor.clone()
     }
 
-    /// Serves until the server was told to stop and everything is closed.
+    /// Serves until the server is told to stop and all connections are closed.
     ///
-    /// If the future is dropped before, every connection is dropped without a goodbye, and agents
-    /// get up to a second to end, on the thread that drops it.
+    /// If the future is dropped before, all connections are dropped at once. Agents then have up to a second to end,
+    /// in which the dropping thread waits.
     ///
     /// # Errors
     ///
-    /// If another runtime owns the store: every connection is then dropped without a goodbye.
+    /// If another process has taken over the store: then all connections are dropped at once.
     pub async fn run(mut self) -> Result<Stopped, HostError> {
         let stopped = self.serve(None).await;
         #[cfg(feature = "quic")]
         {
-            // No further connections are admitted.
+            // No more streams are handed over.
             self.arrivals.close();
             crate::quic::finish(&self.endpoints).await;
         }
@@ -263,7 +261,7 @@ impl Server {
         stopped
     }
 
-    /// Serves. With a handle, it drains as soon as there are no connections.
+    /// Serves. With `drain_alone`, starts to drain when there are no connections.
     async fn serve(&mut self, drain_alone: Option<ServerHandle>) -> Result<Stopped, HostError> {
         loop {
             if let Some(stopped) = self.serving.stopped()? {
@@ -283,15 +281,14 @@ impl Server {
     async fn step(&mut self) -> Result<(), HostError> {
         let wait = self.serving.next_wait();
         if wait != Some(Duration::ZERO) {
-            // A sleep that never ends in practice stands for no deadline.
+            // Without a deadline, a time that is never reached.
             let mut sleep = pin!(tokio::time::sleep(wait.unwrap_or(Duration::from_secs(u64::from(u32::MAX)))));
             poll_fn(|cx| if self.collect(cx) { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
         }
-        // Other tasks get their turn, and bytes that have arrived are noted: a silent peer may have
-        // sent some.
+        // Let other tasks run, and let bytes arrive: a peer that seems silent may have sent something.
         tokio::task::yield_now().await;
-        // A turn has bounds of its own. Under the budget of a task, reading could stop early, and
-        // peers that have sent something would seem silent.
+        // A turn has bounds of its own. Under tokio's task budget, it could leave peers unread and then judge them
+        // silent.
         let turn = poll_fn(|cx| {
             self.collect(cx);
             Poll::Ready(self.serving.turn(true))
@@ -301,7 +298,7 @@ impl Server {
         Ok(())
     }
 
-    /// Notes what is ready; returns whether there was anything.
+    /// Takes in what is ready; returns whether there was anything.
     fn collect(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         if let Poll::Ready(ready) = self.readiness.poll(cx) {
@@ -321,7 +318,7 @@ impl Server {
         any
     }
 
-    /// Accepts the connections that wait at a place; returns whether there were any.
+    /// Accepts the connections that wait at a listener; returns whether there were any.
     fn accept(&mut self, at: usize, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         for _ in 0..ACCEPTED {
@@ -362,7 +359,7 @@ impl ListeningSocket {
         match self {
             ListeningSocket::Tcp(port) => port.poll_accept(cx).map_ok(|(stream, peer)| -> Accepted {
                 let _ = stream.set_nodelay(true);
-                // Without keepalive, only heartbeats detect a lost peer.
+                // If this fails, only heartbeats show that a peer is gone.
                 let _ = keep_alive(&stream);
                 (Box::pin(stream), Origin::Address(peer.ip()))
             }),
@@ -381,8 +378,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Acceptor {
-    /// Hands over a stream that begins with an HTTP request, as on a port without TLS. The
-    /// application is responsible for encryption.
+    /// Hands over a stream that begins with an HTTP request, as on a port without TLS. That others cannot read it is
+    /// up to the application.
     ///
     /// # Errors
     ///
@@ -391,7 +388,7 @@ impl Acceptor {
         self.hand(Arrival::Stream { stream: Box::pin(stream), from: address.into(), begins: Begins::Request }).await
     }
 
-    /// Hands over a stream that is already a WebSocket: its request was judged and answered.
+    /// Hands over a stream that is a WebSocket already: its request was judged and answered.
     ///
     /// # Errors
     ///
@@ -401,8 +398,7 @@ impl Acceptor {
         self.hand(Arrival::Stream { stream: Box::pin(stream), from: address.into(), begins }).await
     }
 
-    /// Hands over a stream with one frame per line. `peer` is its principal; `None`: it must
-    /// present a credential.
+    /// Hands over a stream with one frame per line. `peer` is its principal; with `None` it must present a credential.
     ///
     /// # Errors
     ///
@@ -412,7 +408,7 @@ impl Acceptor {
         self.hand(Arrival::Stream { stream: Box::pin(stream), from: Origin::Unknown, begins }).await
     }
 
-    /// Waits until the server has ended.
+    /// Returns when the server has ended.
     #[cfg(any(feature = "http2", feature = "quic"))]
     pub(crate) async fn ended(&self) {
         self.arrivals.closed().await;
@@ -432,13 +428,13 @@ impl std::fmt::Debug for Arrival {
     }
 }
 
-/// Serves one peer with one frame per line, until it leaves: the parent process on stdin and stdout
-/// ([`tokio::io::join`] makes them one stream), or the other end of a duplex stream in memory.
-/// `peer` is its principal; `None`: it must present a credential.
+/// Serves one peer with one frame per line until it leaves: for example the parent process on stdin and stdout
+/// ([`tokio::io::join`] makes one stream of them), or the other end of an in-memory duplex. `peer` is its principal;
+/// with `None` it must present a credential.
 ///
 /// # Errors
 ///
-/// If the configuration is invalid, the store cannot be read, or another runtime owns it.
+/// If the configuration cannot work, the store cannot be read, or another process has taken it over.
 pub async fn serve(host: Host, peer: Option<Principal>, stream: impl ByteStream) -> Result<(), HostError> {
     let mut config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.drain_grace = Some(LAST_GRACE);
@@ -460,7 +456,7 @@ mod tests {
 
     use super::*;
 
-    /// More peers than the budget of a task allows to read.
+    /// More peers than tokio's task budget lets the task read in one turn.
     const PEERS: usize = 300;
 
     #[test]
@@ -481,7 +477,7 @@ mod tests {
         Server::without_port(&config, host).await.expect("it starts")
     }
 
-    /// A peer that has sent these bytes before the next turn.
+    /// A peer that has sent these bytes by the next turn.
     async fn peer(server: &mut Server, said: &[u8]) -> DuplexStream {
         let (mut near, far) = tokio::io::duplex(4 << 10);
         near.write_all(said).await.expect("there is room");
@@ -490,7 +486,7 @@ mod tests {
         near
     }
 
-    /// The number of peers with input that are answered after one turn.
+    /// How many of the peers that have sent something are answered.
     async fn heard_in_one_turn() -> usize {
         let mut server = server(Registry::default(), |host| host).await;
         let mut peers = Vec::new();

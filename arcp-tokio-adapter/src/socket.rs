@@ -1,4 +1,4 @@
-//! A tokio stream as a socket for the server's loop.
+//! A stream of tokio with the interface that the server's loop reads and writes.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -7,13 +7,12 @@ use std::task::{Context, Poll, Waker};
 use arcp_host::server::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes in both directions: a TCP stream, an upgraded request, two joined pipes, an in-memory
-/// duplex stream.
+/// A stream of bytes in both directions: a TCP stream, an upgraded request, two joined pipes, an in-memory duplex.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + 'static> ByteStream for T {}
 
-/// A stream that does not wait, but registers its waker instead.
+/// A stream whose reads and writes never wait: they store the waker instead.
 pub(crate) struct Polled {
     stream: Pin<Box<dyn ByteStream>>,
     waker: Waker,

@@ -1,4 +1,4 @@
-//! A server as a `tower` service of another HTTP server: it accepts upgrades.
+//! A server as a service of another HTTP server, which passes it upgrades.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -11,13 +11,14 @@ use tower_service::Service;
 
 use crate::server::Acceptor;
 
-/// The most headers of one of our responses.
+/// The most headers in an answer of ours.
 const HEADERS: usize = 16;
 
-/// Accepts requests that become WebSockets, whatever path they were routed by, and hands the
-/// streams to its server. Hosts and origins are judged as on a port of the server itself. The
-/// address of the peer is taken from a [`SocketAddr`] in the request's extensions; peers without
-/// one share the bounds for connections of unknown origin.
+/// Accepts requests that become WebSockets, on whatever path they were routed, and hands the streams over to the
+/// server. Hosts and origins are judged as on a port of its own.
+///
+/// The peer's address is taken from a [`SocketAddr`] in the request's extensions. Without one, the peer shares the
+/// bounds of all peers of unknown origin.
 impl<B> Service<Request<B>> for Acceptor {
     type Response = Response<String>;
     type Error = Infallible;
@@ -39,19 +40,19 @@ impl<B> Service<Request<B>> for Acceptor {
 }
 
 async fn take_over(upgrade: hyper::upgrade::OnUpgrade, acceptor: Acceptor, address: Option<IpAddr>) {
-    // An upgrade that fails, or that comes after the end of the server, is dropped.
+    // If the peer is gone, or the server has ended, the stream is dropped.
     if let Ok(upgraded) = upgrade.await {
         let _ = acceptor.websocket(TokioIo::new(upgraded), address).await;
     }
 }
 
-/// Parses a response that was written for a socket.
+/// Makes an HTTP response of the text that the server would write to a socket.
 fn response(text: &str) -> Response<String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(text.as_bytes()) {
         Ok(httparse::Status::Complete(head)) => head,
-        // The response is our own, and so complete.
+        // Cannot happen: the text is our own.
         Ok(httparse::Status::Partial) | Err(_) => text.len(),
     };
     let mut response = Response::new(text[head..].to_string());

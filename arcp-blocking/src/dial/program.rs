@@ -1,4 +1,4 @@
-//! A program that speaks on its stdin and stdout.
+//! A runtime that is a program: it serves on its stdin and stdout.
 
 use std::io;
 use std::process::{Command, Stdio};

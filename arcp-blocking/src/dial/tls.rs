@@ -1,5 +1,5 @@
-//! The client's side of TLS. One thread reads and another writes. Both share the session, and
-//! neither holds its lock while it waits for the network.
+//! The client's side of TLS. One thread reads and another writes. They share the TLS session, and neither locks it
+//! while it waits for the network.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use rustls::{ClientConfig, ClientConnection};
 
 use super::websocket::{Channel, wait_until};
 
-/// The most bytes read from the network at once.
+/// The most bytes of one read from the network.
 const READ_BYTES: usize = 16 << 10;
 
-/// The TLS configuration and the name of a server.
+/// How a server is verified.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
@@ -24,7 +24,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// The TLS settings for a target; `None` if it does not use TLS.
+    /// The TLS settings for a target; `None` if the target is without TLS.
     pub(super) fn to(target: &Target, security: &Security) -> io::Result<Option<Tls>> {
         let Target::WebSocket { host, tls: true, .. } = target else {
             return Ok(None);
@@ -42,7 +42,7 @@ pub(super) fn open(tls: Option<&Tls>, mut socket: TcpStream, until: Instant) -> 
     let mut session = ClientConnection::new(tls.config.clone(), tls.name.clone()).map_err(io::Error::other)?;
     while session.is_handshaking() {
         wait_until(&socket, until)?;
-        // At most one read, so that the deadline is checked before each.
+        // At most one read in each turn, so that the deadline is checked before each.
         while session.wants_write() {
             session.write_tls(&mut socket)?;
         }
@@ -51,7 +51,7 @@ pub(super) fn open(tls: Option<&Tls>, mut socket: TcpStream, until: Instant) -> 
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed during the TLS handshake"));
             }
             if let Err(error) = session.process_new_packets() {
-                // Sends the alert to the server.
+                // The server is sent the alert.
                 let _ = session.write_tls(&mut socket);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
@@ -66,7 +66,7 @@ pub(super) fn open(tls: Option<&Tls>, mut socket: TcpStream, until: Instant) -> 
 struct Reader {
     session: Arc<Mutex<ClientConnection>>,
     socket: TcpStream,
-    /// Bytes from the network that the session has not taken.
+    /// Bytes from the network that the TLS session has not taken.
     came: Vec<u8>,
 }
 
@@ -75,14 +75,13 @@ struct Writer {
     socket: TcpStream,
 }
 
-/// A thread that panicked leaves a session that reports errors itself.
+/// If a thread panicked, the session is still usable or reports its own errors.
 fn locked(session: &Mutex<ClientConnection>) -> MutexGuard<'_, ClientConnection> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reader {
-    /// Returns available plaintext, or has the session take more bytes; `None` if that is not
-    /// enough.
+    /// Returns decrypted bytes, if necessary after decrypting more of those that came; `None` if these are not enough.
     fn take(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let mut session = locked(&self.session);
         loop {
@@ -135,7 +134,7 @@ impl Write for Writer {
 }
 
 impl Drop for Writer {
-    /// Tells the server that the stream was not truncated.
+    /// Tells the server that the stream ends here and was not cut off.
     fn drop(&mut self) {
         let mut session = locked(&self.session);
         session.send_close_notify();

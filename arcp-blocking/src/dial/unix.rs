@@ -1,4 +1,4 @@
-//! A Unix socket: one frame per line, from the first byte.
+//! A Unix socket: one frame per line, without a handshake.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The client's side of opening a WebSocket.
+//! The client's side of a WebSocket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
@@ -11,8 +11,7 @@ use arcp_proto::secret::Secret;
 
 use super::{Closer, WRITE_TIMEOUT, Wire};
 
-/// A connection on which bytes can be exchanged, until a deadline. After that it becomes [a
-/// wire](Channel::into_wire).
+/// A connection for bytes until a deadline; then it becomes [a wire](Channel::into_wire).
 pub(super) struct Channel {
     pub(super) reader: Box<dyn Read + Send>,
     pub(super) writer: Box<dyn Write + Send>,
@@ -21,12 +20,12 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// A socket without encryption.
+    /// A socket without TLS.
     pub(super) fn clear(socket: TcpStream, until: Instant) -> io::Result<Channel> {
         Ok(Channel { reader: Box::new(socket.try_clone()?), writer: Box::new(socket.try_clone()?), socket, until })
     }
 
-    /// Reads before the deadline.
+    /// Reads, until the deadline at most.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         wait_until(&self.socket, self.until)?;
         self.reader.read(buffer)
@@ -39,7 +38,7 @@ impl Channel {
     }
 }
 
-/// Sets the timeout so that the next read ends at `until`.
+/// Sets the timeout of the socket's next read to the time that is left.
 pub(super) fn wait_until(socket: &TcpStream, until: Instant) -> io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -65,7 +64,7 @@ pub(super) fn connect(host: &str, port: u16, until: Instant) -> io::Result<TcpSt
     Err(last)
 }
 
-/// Upgrades the connection to a WebSocket.
+/// Upgrades a connection to a WebSocket.
 pub(super) fn upgrade(mut channel: Channel, host: &str, port: u16, path: &str, frame_bytes: usize) -> io::Result<Wire> {
     let (request, accept) = upgrade_request(&format!("{}:{port}", bracketed(host)), path);
     channel.writer.write_all(request.as_bytes())?;
@@ -86,7 +85,7 @@ pub(super) fn upgrade(mut channel: Channel, host: &str, port: u16, path: &str, f
     }
 }
 
-/// Requests the counts of a runtime. The answer may have at most `most` bytes.
+/// Requests the counts of a runtime. Reads a bounded number of bytes.
 pub(super) fn stats(
     mut channel: Channel,
     host: &str,

@@ -1,11 +1,9 @@
-//! A bound for HTTP/2 frames that carry nothing for a session.
+//! A bound for frames of HTTP/2 that do nothing for any session.
 //!
-//! A `PING` or `SETTINGS` costs its sender almost nothing, and is answered. `PRIORITY`,
-//! `WINDOW_UPDATE`, a `DATA` that is empty or only padding, `RST_STREAM` of a closed stream and
-//! frames of unknown types are read and discarded. The protocol bounds none of them.
-//!
-//! Here they are counted as they pass, in both directions, inside the TLS. The allowance of a
-//! connection recovers with time, and with the data that it sends or receives.
+//! A `PING` or `SETTINGS` costs its sender little, and must be answered. Other frames are read and ignored:
+//! `PRIORITY`, `WINDOW_UPDATE`, a `DATA` that is empty or only padding, `RST_STREAM` for an ended stream, and frames
+//! of unknown types. The protocol bounds none of them. They are counted here, below HTTP/2 and above TLS. A connection
+//! has a credit for such frames; the credit grows with time, and with the data that the connection sends or receives.
 
 use std::io;
 use std::pin::Pin;
@@ -17,38 +15,39 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// The length of a client's preface.
+/// The length of what a client sends before its first frame.
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
-/// The time in which the whole allowance recovers.
+/// How long it takes until an exhausted credit is full again.
 const REFILL: Duration = Duration::from_secs(10);
-/// How much of the allowance each frame of data, sent or received, gives back: the receiver answers
-/// with up to two `WINDOW_UPDATE` frames, and may measure the path with a `PING`.
+/// The credit for a frame of data in either direction. The receiver enlarges two windows for it, and may send a `PING`
+/// to measure the path.
 const WITH_DATA: u32 = 4;
 
 /// Frame types.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
-/// The flag of a `DATA` frame with padding, and the most bytes of padding, including its length.
+/// The flag of a `DATA` with padding, and the most padding, with its length byte.
 const PADDED: u8 = 8;
 const PADDING: usize = 256;
 
-/// Whether a connection has used up its allowance.
+/// Whether a connection has exceeded its credit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spent(Arc<AtomicBool>);
 
 impl Spent {
+    /// Whether the credit was exceeded.
     pub(super) fn is_so(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The bytes of a connection. It is not read any further after its allowance is used up.
+/// The bytes of a connection. It is not read any further once its credit is exceeded.
 #[derive(Debug)]
 pub(super) struct Counted<T> {
     io: T,
-    /// The allowance, and how much of it remains.
+    /// The full credit, and what is left of it.
     most: u32,
     left: u32,
     since: Instant,
@@ -58,13 +57,13 @@ pub(super) struct Counted<T> {
 }
 
 impl<T> Counted<T> {
-    /// A connection with this allowance.
+    /// A connection with this much credit.
     pub(super) fn new(io: T, most: u32) -> Counted<T> {
         let (heard, said) = (Frames { preface: PREFACE_BYTES, ..Frames::default() }, Frames::default());
         Counted { io, most, left: most, since: Instant::now(), spent: Spent::default(), heard, said }
     }
 
-    /// The flag that says whether the allowance is used up.
+    /// A flag that says whether the credit was exceeded.
     pub(super) fn spent(&self) -> Spent {
         self.spent.clone()
     }
@@ -79,7 +78,7 @@ impl<T> Counted<T> {
         let (most, mut left, mut is_spent) = (self.most, self.left, false);
         self.heard.pass(bytes, |kind, is_empty| match kind {
             DATA if !is_empty => left = left.saturating_add(WITH_DATA).min(most),
-            // These are bounded by the number of streams and the size of their headers.
+            // Bounded by the number of streams and the size of headers.
             HEADERS | CONTINUATION => {}
             _ => {
                 is_spent |= left == 0;
@@ -106,17 +105,17 @@ impl<T> Counted<T> {
 /// The position within the frames of one direction.
 #[derive(Debug, Default)]
 struct Frames {
-    /// The remaining bytes of the preface.
+    /// Bytes left of the preface.
     preface: usize,
     header: [u8; HEADER_BYTES],
     known: usize,
-    /// The remaining bytes of the payload of the present frame.
+    /// Bytes left of the payload of the last frame whose header was read.
     payload: usize,
 }
 
 impl Frames {
-    /// Reports the type of each frame that begins, and whether it is, or may be, empty except for
-    /// padding.
+    /// Calls `began` for each frame that begins, with its type and whether it carries no data: it is empty, or may be
+    /// only padding.
     fn pass(&mut self, mut bytes: &[u8], mut began: impl FnMut(u8, bool)) {
         while !bytes.is_empty() {
             let skipped = (self.preface + self.payload).min(bytes.len());
@@ -144,7 +143,7 @@ impl Frames {
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.spent.is_so() {
-            // The polling task checks the flag next.
+            // The poller checks the flag next.
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -232,7 +231,7 @@ mod tests {
         tokio::time::advance(REFILL / 2).await;
         (0..5).for_each(|_| counted.hear(&frame(DATA, 0)));
         assert!(!counted.spent().is_so(), "with time");
-        // Padding is not data, and a reset of a closed stream is counted.
+        // Padding is no data, and `RST_STREAM` for an ended stream ends nothing.
         let padded = |bytes: usize| {
             let mut frame = frame(DATA, bytes);
             frame[4] = PADDED;
@@ -242,7 +241,7 @@ mod tests {
         [padded(1), padded(200), frame(3, 4), frame(7, 8)].iter().for_each(|bytes| counted.hear(bytes));
         assert_eq!((counted.left, counted.spent().is_so()), (6, false));
         counted.left = 0;
-        // Answers to its own frames give nothing back.
+        // Answers to the peer's frames add no credit.
         counted.say(&frame(6, 8));
         counted.hear(&frame(4, 0));
         assert!(counted.spent().is_so());

@@ -1,6 +1,6 @@
-//! The stream of a session, and the unidirectional streams beside it with one binary message each.
-//! A [`PLACE`] in the stream marks the position of a message among the frames: a message that
-//! arrives before its place is not read, and frames after a place wait for its message.
+//! The bidirectional stream of a session with the unidirectional streams beside it, each of which carries one binary
+//! message. A [`PLACE`] in the session's stream marks the position of a message among the frames. A message that comes
+//! before its mark waits unread, and frames after a mark wait for the message.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,30 +18,30 @@ use tokio::time::{Sleep, sleep};
 
 use super::GOODBYE;
 
-/// The most open streams for binary messages in each direction.
+/// The most streams for binary messages that are open at once, in each direction.
 pub(super) const STREAMS: u32 = 4;
-/// The priority of binary messages: frames go first, because a message is useless before its frame.
+/// Frames have priority: a message is of no use without the frame that it belongs to.
 const AFTER_FRAMES: i32 = -1;
-/// The longest header of a binary message: the length of an id, the id, a sequence number.
+/// The longest header of a binary message: the length of an id, the id, a sequence.
 const HEADER: usize = 2 + WireId::MAX + 8;
 /// The most bytes of a message that are read at once.
 const PIECE: usize = 16 << 10;
 /// How long a client waits for a message.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Added to the patience of the core, so that the core gives up first.
+/// Added to the wait, so that the core's own deadline comes first.
 const GRACE: Duration = Duration::from_secs(1);
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-/// A stream whose place was not read yet, with the deadline for its place.
+/// A stream whose mark has not come yet, and the deadline for the mark.
 type Unclaimed = (RecvStream, Pin<Box<Sleep>>);
 
-/// The exchange of binary messages, and the bounds for them.
+/// The binary messages beside a session, and their bounds.
 pub(crate) struct Sidecars {
     beside: Beside,
-    /// The most bytes of one message.
+    /// The longest message in bytes.
     most: usize,
     patience: Duration,
-    /// If set, an authenticated peer may open streams, each with at most so many unread bytes.
+    /// The bound of unread bytes for each stream, until the peer has a session and may open streams.
     window: Option<u32>,
 }
 
@@ -57,15 +57,15 @@ impl Sidecars {
     }
 }
 
-/// Both directions of a session's stream. Dropping it closes the connection.
+/// Both directions of a session. Dropping it closes the connection.
 pub(crate) struct Stream {
     giving: Giving,
     taking: Taking,
     connection: Connection,
     sidecars: Sidecars,
-    /// Ready when everything that was written has arrived.
+    /// Is ready when everything was written and has arrived.
     arrived: Option<Doing<()>>,
-    /// The endpoint of a client, which serves only this connection.
+    /// The endpoint of a client, which has one for each connection.
     _endpoint: Option<Endpoint>,
 }
 
@@ -80,7 +80,7 @@ impl Stream {
         Stream { giving, taking: Taking::new(receive), connection, sidecars, arrived: None, _endpoint: endpoint }
     }
 
-    /// Allows an authenticated peer to open streams.
+    /// Allows the peer to open streams, once it has a session.
     fn let_open(&mut self) {
         if let Some(window) = self.sidecars.window.take_if(|_| self.sidecars.beside.is_open()) {
             self.connection.set_receive_window((window * (1 + STREAMS)).into());
@@ -108,7 +108,7 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Closing the connection at once would discard what has not arrived.
+    /// Waits for acknowledgements: closing the connection earlier would discard what has not arrived.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.arrived.is_none() {
             let _ = self.giving.send.finish();
@@ -134,26 +134,26 @@ impl Drop for Stream {
     }
 }
 
-/// The sending direction.
+/// The sending side.
 struct Giving {
     send: SendStream,
-    /// Whether the next byte continues a line.
+    /// The next byte is not the first of a line.
     in_line: bool,
     going: Going,
-    /// Messages whose arrival is not confirmed: at most as many as streams may be open.
+    /// Sent messages whose arrival was not acknowledged, at most as many as streams may be open.
     unheard: VecDeque<Doing<()>>,
 }
 
 enum Going {
     Lines,
-    /// The place of a message was written; its stream is being opened.
+    /// The mark of a message was written, and its stream is being opened.
     Opening(Vec<u8>, Doing<Result<SendStream, ConnectionError>>),
-    /// The stream is open, and so many bytes of the message are written.
+    /// So many bytes of the message were written.
     Message(Vec<u8>, SendStream, usize),
 }
 
 impl Giving {
-    /// The place of a message counts as written once the whole message is.
+    /// A mark counts as written once its message is written.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -189,7 +189,7 @@ impl Giving {
                 }
                 Going::Message(message, send, at) => {
                     while *at < message.len() {
-                        // A peer that stopped the stream does not get the rest.
+                        // A peer that has stopped the stream is not sent the rest.
                         let some = ready!(Pin::new(&mut *send).poll_write(cx, &message[*at..]));
                         let some = some.unwrap_or(message.len() - *at);
                         *at += some;
@@ -206,19 +206,19 @@ impl Giving {
     }
 }
 
-/// The receiving direction.
+/// The receiving side.
 struct Taking {
     receive: RecvStream,
-    /// Whether the next byte continues a line.
+    /// The next byte is not the first of a line.
     in_line: bool,
-    /// Bytes that came after the place of a message.
+    /// Bytes that came after the mark of a message.
     held: Vec<u8>,
-    /// After a place was read: the deadline for its message.
+    /// A mark was read: the deadline for its message.
     awaited: Option<Pin<Box<Sleep>>>,
-    /// The oldest stream whose place was not read yet, with the deadline for its place.
+    /// The oldest stream whose mark has not come, and the deadline for the mark.
     stream: Option<Unclaimed>,
     opening: Option<Doing<Result<RecvStream, ConnectionError>>>,
-    /// The number of streams that were not opened in time; they are discarded when they come.
+    /// How many streams were not opened by their deadline. They are dropped when they come.
     late: u64,
 }
 
@@ -236,7 +236,7 @@ impl Taking {
         loop {
             if self.awaited.is_some() {
                 let line: &[u8] = match ready!(self.poll_message(cx, connection, sidecars)) {
-                    // An empty line, so that the reader counts the bytes that have come.
+                    // An empty line, so that the reader checks how much has come.
                     Came::Some => b"\n",
                     Came::All => {
                         sidecars.beside.is_whole();
@@ -277,20 +277,19 @@ impl Taking {
         }
     }
 
-    /// Ready when a stream has been open for too long without its place. Its message is then taken
-    /// at this position.
+    /// Is ready when a stream has waited too long for its mark. Its message is then read at this position.
     fn poll_unannounced(&mut self, cx: &mut Context<'_>, connection: &Connection, sidecars: &Sidecars) -> Poll<()> {
         if self.in_line {
             return Poll::Pending;
         }
-        // A lost connection is reported by the session's stream.
+        // A lost connection shows in the session's stream.
         let Ok((_, until)) = ready!(self.poll_stream(cx, connection, sidecars)) else { return Poll::Pending };
         ready!(until.as_mut().poll(cx));
         self.awaited = Some(Box::pin(sleep(sidecars.patience)));
         Poll::Ready(())
     }
 
-    /// The oldest stream whose place was not read yet.
+    /// The oldest stream whose mark has not come.
     fn poll_stream(
         &mut self,
         cx: &mut Context<'_>,
@@ -304,7 +303,7 @@ impl Taking {
             });
             let opened = ready!(opening.as_mut().poll(cx));
             self.opening = None;
-            // A late stream is dropped, which stops it.
+            // A late stream is dropped, which stops its sender.
             let opened = opened?;
             match self.late.checked_sub(1) {
                 Some(late) => self.late = late,
@@ -314,7 +313,7 @@ impl Taking {
         self.stream.as_mut().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
     }
 
-    /// The progress of the awaited message.
+    /// Reads some of the awaited message.
     fn poll_message(&mut self, cx: &mut Context<'_>, connection: &Connection, sidecars: &Sidecars) -> Poll<Came> {
         if self.awaited.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             if self.stream.is_none() {
@@ -331,26 +330,26 @@ impl Taking {
             return Poll::Ready(self.done(Came::Lost));
         }
         sidecars.beside.push(piece.filled());
-        // Reading one byte too many is enough to refuse the message.
+        // One byte over the bound is enough to show that the message is too long.
         let is_all = piece.filled().is_empty() || sidecars.beside.came() > sidecars.most;
         Poll::Ready(if is_all { self.done(Came::All) } else { Came::Some })
     }
 
-    /// Ends a message. If more bytes come, dropping its stream stops it.
+    /// Ends a message. If more of it would come, dropping its stream stops the sender.
     fn done(&mut self, came: Came) -> Came {
         (self.awaited, self.stream) = (None, None);
         came
     }
 }
 
-/// The progress of a message.
+/// How much of a message has come.
 enum Came {
     Some,
     All,
     Lost,
 }
 
-/// The position of a message's place in these bytes, which continue a line or not.
+/// The position of a mark in these bytes. `in_line`: they do not begin a line.
 fn place(bytes: &[u8], in_line: bool) -> Option<usize> {
     if !in_line && bytes.first() == Some(&PLACE) {
         return Some(0);
