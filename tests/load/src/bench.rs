@@ -1,4 +1,4 @@
-//! The command: every row, every server, in turn.
+//! The command: measures every row for every server, in turn.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report is what it is for")]
 
@@ -17,7 +17,7 @@ use crate::rows::{ROWS, Round, Row};
 use crate::server::Program;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-/// Ten thousand connections, and what else a process opens.
+/// Ten thousand connections, and the other files that a process opens.
 const FILES: u64 = 10_240;
 
 const USAGE: &str = "\
@@ -33,8 +33,7 @@ struct Asked {
     words: Vec<String>,
 }
 
-/// Runs the command that `cargo bench` started, against this program `arcp`, with
-/// files in this folder.
+/// Runs the command that `cargo bench` started, with this program `arcp`, and with its files in this folder.
 pub fn main(arcp: &str, folder: &str) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     // The test runner asks every target for its list of tests.
@@ -100,13 +99,13 @@ fn run(asked: &Asked, arcp: &Path, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What another bench has written of its own stays, behind all rows.
+/// Keeps the parts that other benches have written: they follow the rows.
 fn with_other_parts(rows: String, page: &str) -> String {
     let others = page.find("\n## ").map_or("", |at| &page[at..]);
     rows + others
 }
 
-/// Raises how many files this process and those that it starts may open.
+/// Raises the limit of open files for this process and the servers that it starts.
 fn allow_files() -> Result<(), String> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= FILES) {
@@ -144,7 +143,7 @@ fn measure(asked: &Asked, arcp: &Path, folder: &Path) -> Result<String, String> 
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// The published servers, or what is not there and how it comes there.
+/// The published servers; for one that is missing, its name and how to get it.
 fn peers() -> [(Result<Program, &'static str>, &'static str); 2] {
     let found = |variable: &str, usual: &str| {
         let named: Option<OsString> = std::env::var_os(variable);
@@ -166,7 +165,7 @@ fn peers() -> [(Result<Program, &'static str>, &'static str); 2] {
     ]
 }
 
-/// One row: what every server came to.
+/// One row: the figures of every server.
 fn lines(row: &Row, programs: &[Program], rounds: usize, part: f64, folder: &Path) -> Result<Vec<Line>, String> {
     let mut lines: Vec<Line> =
         programs.iter().map(|program| Line { name: program.name(), figures: [None, None] }).collect();
@@ -178,7 +177,7 @@ fn lines(row: &Row, programs: &[Program], rounds: usize, part: f64, folder: &Pat
             line.figures[at] = figures;
         }
         for (program, line) in programs.iter().zip(&lines) {
-            // What is wrong with ours ends it; what is wrong with theirs is told.
+            // A fault of our server ends the command; one of a published server is reported.
             if let Some(Err(fault)) = &line.figures[at]
                 && !program.is_peer()
             {
@@ -190,7 +189,7 @@ fn lines(row: &Row, programs: &[Program], rounds: usize, part: f64, folder: &Pat
     Ok(lines)
 }
 
-/// Starts the servers, and has them take turns.
+/// Starts the servers, and measures them in turn.
 fn compare<'a>(
     row: &Row,
     programs: impl Iterator<Item = Option<&'a Program>>,
@@ -209,7 +208,7 @@ fn compare<'a>(
         })
         .collect();
     let counted = row.rounds(rounds);
-    // A server that is measured once is measured as it begins.
+    // A row with a single round is measured without a warm-up.
     let warm = usize::from(counted > 1);
     for round in 0..counted + warm {
         for (program, state) in servers.iter_mut().flatten() {

@@ -1,8 +1,7 @@
-//! A server that thinks nothing: it answers each request with frames that stand
-//! ready, and fills in ids and numbers. What the load generator counts of it is
-//! the ceiling of what it can count of any server.
+//! A server without logic: it answers each request with prepared frames, into which it writes ids and numbers. The
+//! figures of this server are the ceiling of what the load generator can measure for any server.
 //!
-//! It can be told to be wrong, to show that the generator notices.
+//! It can be told to misbehave, to prove that the generator notices.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -16,28 +15,28 @@ use crate::fault::Fault;
 use crate::frames::Family;
 use crate::link::{Link, Outbox, Scratch};
 
-/// As much is written ahead for one connection, in bytes.
+/// How many bytes are prepared ahead for one connection.
 const AHEAD: usize = 256 << 10;
 const LISTENER: Token = Token(usize::MAX);
 
-/// What it does wrong.
+/// A way to misbehave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// Leaves out the third event of a job, and its number.
     EventMissing,
     /// Leaves out the third event of a job, and numbers the others as if there had been none.
     EventForgotten,
-    /// Says the third event of a job twice.
+    /// Sends the third event of a job twice.
     EventTwice,
     /// Ends a job before its last event.
     EndsEarly,
     /// Gives every job the result of another one.
     ResultOfAnother,
-    /// Says an end twice.
+    /// Sends an end twice.
     EndsTwice,
     /// Leaves out the last byte of each piece.
     PieceCut,
-    /// Accepts a request that nobody made.
+    /// Accepts a request that no client made.
     AcceptsAnother,
     /// Refuses every job.
     Refuses,
@@ -47,7 +46,7 @@ pub enum Wrong {
     Closes,
 }
 
-/// A listener, and what each connection is in the middle of.
+/// The listener, and the state of each connection.
 #[derive(Debug)]
 pub struct Canned {
     listener: mio::net::TcpListener,
@@ -63,7 +62,7 @@ struct Peer {
     said: Saying,
 }
 
-/// What a connection is told.
+/// The state of what is sent on one connection.
 #[derive(Debug)]
 struct Saying {
     family: Family,
@@ -71,19 +70,19 @@ struct Saying {
     number: u64,
     job: u64,
     stream: Option<Stream>,
-    // Written into again and again.
+    // These buffers are used again for each frame.
     payload: String,
     text: String,
 }
 
-/// A job that is being told.
+/// A job whose events are being sent.
 #[derive(Debug)]
 struct Stream {
     request: String,
     job: u64,
     next: u64,
     count: u64,
-    /// The piece that is said each time, unless metrics are.
+    /// The piece that is sent each time; `None` for metrics.
     piece: Option<String>,
 }
 
@@ -113,10 +112,9 @@ struct Input {
 }
 
 impl Canned {
-    /// Listens on a port of its own.
+    /// Listens on a free port.
     ///
-    /// # Errors
-    /// There is none.
+    /// # Errors No port is free.
     pub fn bind() -> std::io::Result<Canned> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
@@ -125,20 +123,20 @@ impl Canned {
         Ok(Canned { listener, address, wrong: None, synced: None, peers: Vec::new() })
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Makes it wrong.
+    /// Makes it misbehave.
     #[must_use]
     pub fn that(mut self, wrong: Wrong) -> Canned {
         self.wrong = Some(wrong);
         self
     }
 
-    /// Makes it write all that it says to a file too, and wait for the disk before
-    /// anybody is told: once for all that is said at a time.
+    /// Makes it write everything to a file as well, and sync the file before it sends: once for all that is sent at a
+    /// time.
     #[must_use]
     pub fn synced(mut self, file: File) -> Canned {
         self.synced = Some(file);
@@ -198,7 +196,7 @@ impl Canned {
         }
     }
 
-    /// Writes to everybody who was heard or can take more, until nobody can.
+    /// Writes to all connections that were read or can take more, until none can.
     fn say(&mut self, ready: &Events) -> std::io::Result<()> {
         let mut more = true;
         while more {
@@ -287,7 +285,7 @@ impl Saying {
         Ok(())
     }
 
-    /// Says as much of its job as is written ahead.
+    /// Writes as much of the job's frames as is prepared ahead.
     fn go_on(&mut self, outbox: &mut Outbox) {
         let Some(mut stream) = self.stream.take() else { return };
         let last = stream.count - u64::from(self.wrong == Some(Wrong::EndsEarly));
@@ -394,7 +392,7 @@ impl Saying {
         }
     }
 
-    /// A numbered frame of a job.
+    /// Writes a numbered frame of a job.
     fn frame(&mut self, request: &str, job: u64, kind: &str, payload: &str, outbox: &mut Outbox) {
         self.number += 1;
         let number = self.number;

@@ -1,4 +1,4 @@
-//! The load: one thread, any number of sessions.
+//! The load: any number of sessions on one thread.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use crate::fault::Fault;
 use crate::link::{Link, Scratch};
 use crate::session::{Manner, Session, Task};
 
-/// How long a server may say nothing while something is asked of it.
+/// How long a server may be silent while it owes something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What both of a connection's ends are for.
+/// A connection and its session.
 #[derive(Debug)]
 struct Lane {
     link: Link,
     session: Session,
 }
 
-/// Sessions with one server.
+/// The sessions with one server.
 #[derive(Debug)]
 pub struct Clients {
     address: SocketAddr,
@@ -31,10 +31,9 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Opens so many sessions, 64 of them at a time.
+    /// Opens `count` sessions, 64 at a time.
     ///
-    /// # Errors
-    /// The server does something else.
+    /// # Errors The server misbehaves.
     pub fn open(address: SocketAddr, manner: Manner, count: usize) -> Result<Clients, Fault> {
         let (poll, ready) = (Poll::new()?, Events::with_capacity(1024));
         let mut clients = Clients { address, manner, poll, ready, scratch: Scratch::default(), lanes: Vec::new() };
@@ -42,10 +41,9 @@ impl Clients {
         Ok(clients)
     }
 
-    /// Opens more, until there are so many.
+    /// Opens more sessions, until there are `count`.
     ///
-    /// # Errors
-    /// The server does something else.
+    /// # Errors The server misbehaves.
     pub fn open_to(&mut self, count: usize) -> Result<(), Fault> {
         let mut open = self.lanes.len();
         while open < count {
@@ -60,10 +58,9 @@ impl Clients {
         Ok(())
     }
 
-    /// Opens sessions and leaves them, so many of them, some at a time.
+    /// Opens `count` sessions and leaves each, `at_once` at a time.
     ///
-    /// # Errors
-    /// The server does something else.
+    /// # Errors The server misbehaves.
     pub fn handshakes(address: SocketAddr, manner: Manner, count: usize, at_once: usize) -> Result<(), Fault> {
         let mut clients = Clients::open(address, manner, 0)?;
         for lane in 0..at_once.min(count) {
@@ -90,18 +87,16 @@ impl Clients {
         Ok(())
     }
 
-    /// Has one job run in the first session, to its end.
+    /// Runs one job in the first session, to its end.
     ///
-    /// # Errors
-    /// The server does something else.
+    /// # Errors The server misbehaves.
     pub fn job(&mut self, task: Task) -> Result<(), Fault> {
         self.jobs(task, 1, 1)
     }
 
-    /// Has so many jobs run, with so many at a time in each session.
+    /// Runs `count` jobs, `in_flight` at a time in each session.
     ///
-    /// # Errors
-    /// The server does something else.
+    /// # Errors The server misbehaves.
     pub fn jobs(&mut self, task: Task, count: u64, in_flight: usize) -> Result<(), Fault> {
         let ended = |lanes: &[Lane]| lanes.iter().map(|lane| lane.session.ended).sum::<u64>();
         let mut left = count;
@@ -135,7 +130,7 @@ impl Clients {
         Ok(())
     }
 
-    /// Waits, and hears what has come; then `each` of those that were heard.
+    /// Waits, and handles what has come; then calls `each` for the sessions that got something.
     fn turn(&mut self, mut each: impl FnMut(usize, &mut Lane) -> Result<(), Fault>) -> Result<(), Fault> {
         match self.poll.poll(&mut self.ready, Some(PATIENCE)) {
             Ok(()) => {}

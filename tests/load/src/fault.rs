@@ -1,4 +1,4 @@
-//! What a server did that it must not.
+//! The ways in which a server can misbehave.
 
 use std::io;
 
@@ -7,24 +7,24 @@ use std::io;
 pub enum Fault {
     /// A socket failed.
     Io(io::Error),
-    /// The server said nothing for as long as anybody waits.
+    /// The server was silent for too long.
     Silent,
     /// The server closed a connection.
     Closed,
-    /// Bytes that are no WebSocket, or more of it than a server of frames of text needs.
+    /// The bytes are no WebSocket, or use parts of the protocol that text frames do not need.
     NoWebSocket(String),
-    /// A frame that cannot be read as what it must be.
+    /// A frame that cannot be read.
     Unread(String),
-    /// A sequence number other than the next.
+    /// An event sequence other than the next.
     Gap {
-        /// The number that comes next.
+        /// The expected number.
         expected: u64,
-        /// The one that came.
+        /// The number that came.
         came: u64,
     },
     /// The server refused a request, or a job failed.
     Refused(String),
-    /// A frame that was not asked for, or that says something else than it must.
+    /// A frame that was not requested, or has wrong contents.
     Wrong(String),
 }
 

@@ -1,5 +1,5 @@
-//! The frames of both wire families, as far as jobs and sessions need them:
-//! requests as text, everything else read into types.
+//! The frames of both families, as far as jobs and sessions need them: requests are written as text, frames of servers
+//! are read into types.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,20 +9,20 @@ use serde_json::value::RawValue;
 
 use crate::fault::Fault;
 
-/// A wire family.
+/// A family of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// That of draft 1.1.
+    /// The family of draft 1.1.
     Hello,
-    /// That of RFC-0001-v2.
+    /// The family of RFC-0001-v2.
     Open,
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub const ALL: [Family; 2] = [Family::Hello, Family::Open];
 
-    /// What it is called.
+    /// The name of the family.
     pub fn name(self) -> &'static str {
         match self {
             Family::Hello => "hello",
@@ -34,17 +34,17 @@ impl Family {
 const PREFIX: &str = r#"{"arcp":"1.1","id":"msg_01J"#;
 const TIME: &str = r#"","timestamp":"2026-11-20T03:41:22.687964781Z","type":""#;
 
-/// The id of a request, as a published server takes it: a ULID.
+/// The id of a request, in the form that published servers accept: a ULID.
 fn begin(number: u64) -> String {
     format!("{PREFIX}{number:023}{TIME}")
 }
 
-/// The request that an id is of.
+/// The number of the request with this id.
 pub fn request_number(id: &str) -> Option<u64> {
     id.strip_prefix("msg_01J")?.parse().ok()
 }
 
-/// The text that opens a session.
+/// The text of the request that opens a session.
 pub fn open_session(family: Family, token: &str) -> String {
     let mut text = begin(0);
     let rest = match family {
@@ -59,7 +59,7 @@ pub fn open_session(family: Family, token: &str) -> String {
     text
 }
 
-/// The text that submits a job.
+/// The text of the request that submits a job.
 pub fn submit(family: Family, number: u64, agent: &str, input: &str) -> String {
     let mut text = begin(number);
     let rest = match family {
@@ -73,15 +73,14 @@ pub fn submit(family: Family, number: u64, agent: &str, input: &str) -> String {
     rest.map(|()| text).unwrap_or_default()
 }
 
-/// A frame of a server. What is not looked at is decoded all the same: a client
-/// needs it.
+/// A frame of a server. Members that are not used here are decoded as well, because a client needs them.
 #[derive(Debug, Deserialize)]
 pub struct Envelope<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     #[expect(dead_code, reason = "decoded, as by any client")]
     id: &'a str,
-    /// Its number in the session, if it has one.
+    /// The event sequence, if the frame has one.
     pub event_seq: Option<u64>,
     #[expect(dead_code, reason = "decoded, as by any client")]
     session_id: Option<&'a str>,
@@ -93,7 +92,7 @@ pub struct Envelope<'a> {
 
 #[derive(Debug, Deserialize)]
 struct Payload<'a> {
-    // Answers and ends.
+    // Members of answers and of terminals.
     request_id: Option<&'a str>,
     final_status: Option<&'a str>,
     #[serde(borrow)]
@@ -103,13 +102,13 @@ struct Payload<'a> {
     code: Option<Cow<'a, str>>,
     #[serde(borrow)]
     message: Option<Cow<'a, str>>,
-    // An event of hello: what it says is a member of its own.
+    // Members of an event in the hello family, whose body is a member of its own.
     kind: Option<&'a str>,
     #[expect(dead_code, reason = "decoded, as by any client")]
     ts: Option<&'a str>,
     #[serde(borrow)]
     body: Option<Body<'a>>,
-    // An event of open says it here. A result may be called `value` too.
+    // Members of an event in the open family. A result may also be called `value`.
     name: Option<&'a str>,
     #[serde(borrow)]
     value: Option<&'a RawValue>,
@@ -130,7 +129,7 @@ struct Body<'a> {
     more: Option<bool>,
 }
 
-/// What a frame says.
+/// The meaning of a frame.
 #[derive(Debug)]
 pub enum Said<'a> {
     /// The session is open.
@@ -139,15 +138,15 @@ pub enum Said<'a> {
     Accepted {
         /// The id of the request.
         request: &'a str,
-        /// The job's.
+        /// The id of the job.
         job: &'a str,
     },
-    /// A job said something that is not counted.
+    /// An event that is not counted.
     Note {
         /// The job's id.
         job: &'a str,
     },
-    /// A job said a metric.
+    /// A metric of a job.
     Metric {
         /// The job's id.
         job: &'a str,
@@ -158,7 +157,7 @@ pub enum Said<'a> {
     Piece {
         /// The job's id.
         job: &'a str,
-        /// Its number in the result.
+        /// The number of the piece in the result.
         number: u64,
         /// The piece.
         text: &'a str,
@@ -169,9 +168,9 @@ pub enum Said<'a> {
     Ended {
         /// The job's id.
         job: &'a str,
-        /// Its result, unless it came in pieces.
+        /// The result, unless it came in pieces.
         result: Option<&'a str>,
-        /// How long the result is that came in pieces.
+        /// The length of a result that came in pieces.
         size: Option<u64>,
     },
 }
@@ -179,17 +178,15 @@ pub enum Said<'a> {
 impl<'a> Envelope<'a> {
     /// Reads a frame.
     ///
-    /// # Errors
-    /// It is no envelope.
+    /// # Errors The text is no envelope.
     pub fn read(text: &'a [u8]) -> Result<Envelope<'a>, Fault> {
         serde_json::from_slice(text).map_err(|error| Fault::Unread(format!("{error}: {}", shown(text))))
     }
 
-    /// What it says in a family.
+    /// The meaning of the frame in a family.
     ///
-    /// # Errors
-    /// It is a refusal, the failure of a job, or nothing that this family has for a
-    /// client that only submits.
+    /// # Errors It is a refusal, the failure of a job, or a frame that a client which only submits should not get in
+    /// this family.
     pub fn said(&'a self, family: Family) -> Result<Said<'a>, Fault> {
         let payload = &self.payload;
         let said = match (family, self.kind) {
@@ -240,7 +237,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The beginning of a frame, for whoever reads of a fault.
+/// The beginning of a frame, for the message of a fault.
 fn shown(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned()
 }

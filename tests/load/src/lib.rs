@@ -1,11 +1,10 @@
-//! How fast is a server? A load generator that speaks both wire families with
-//! one thread and decodes every frame into types; a server of canned answers,
-//! the ceiling of what it can see; and the command that runs both against
-//! `arcp serve` and published servers, in turn.
+//! The load generator, which measures how fast a server is. It speaks both families on one thread, and decodes every
+//! frame into types. Beside it are a server of canned answers, whose figures are the ceiling of what the generator can
+//! measure, and the command that measures `arcp serve` and published servers in turn.
 //!
-//! Nothing here is shared with the servers that are measured: it knows sockets,
-//! WebSocket frames and JSON. A server that leaves something out, says it twice
-//! or says something else is a [`Fault`](fault::Fault), never a figure.
+//! The generator shares no code with the servers that are measured: it knows sockets, WebSocket frames and JSON. If a
+//! server leaves a frame out, sends one twice or sends a wrong one, the outcome is a [`Fault`](fault::Fault) and not a
+//! figure.
 
 pub mod bench;
 pub mod canned;

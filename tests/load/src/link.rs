@@ -1,5 +1,4 @@
-//! One WebSocket over one TCP connection, either side of it, without blocking:
-//! messages of one frame each, no extensions.
+//! A non-blocking WebSocket over one TCP connection, for either side: messages of one frame each, no extensions.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -8,21 +7,21 @@ use mio::net::TcpStream;
 
 use crate::fault::Fault;
 
-/// The key of every handshake: nobody caches here.
+/// The key of every handshake: there is no cache that a fixed key could confuse.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// What RFC 6455 has a server answer to that key.
+/// The answer to that key by RFC 6455.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Which side of the connection this is.
+/// The side of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// It asks, and masks what it sends.
+    /// The client, which masks what it sends.
     Client,
-    /// It is asked.
+    /// The server.
     Server,
 }
 
-/// What all connections of a thread read into, so that an idle one holds nothing.
+/// The read buffer, shared by all connections of a thread, so that an idle connection holds none.
 #[derive(Debug)]
 pub struct Scratch(Vec<u8>);
 
@@ -32,7 +31,7 @@ impl Default for Scratch {
     }
 }
 
-/// What is to be written.
+/// The bytes that are to be written.
 #[derive(Debug)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -41,22 +40,22 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// A message of text.
+    /// Queues a text message.
     pub fn push(&mut self, text: &[u8]) {
         self.push_frame(0x81, text);
     }
 
-    /// How many bytes wait.
+    /// How many bytes wait to be written.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.written
     }
 
-    /// Whether nothing waits.
+    /// Whether no bytes wait.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What waits.
+    /// The bytes that wait.
     pub fn waiting(&self) -> &[u8] {
         &self.bytes[self.written..]
     }
@@ -76,7 +75,7 @@ impl Outbox {
             }
         }
         if self.side == Side::Client {
-            // A mask of zeros costs the generator nothing, and a server as much as any other.
+            // A mask of zeros costs the generator nothing, and the server as much as any other mask.
             self.bytes.extend_from_slice(&[0; 4]);
         }
         self.bytes.extend_from_slice(payload);
@@ -86,23 +85,22 @@ impl Outbox {
 /// One connection.
 #[derive(Debug)]
 pub struct Link {
-    /// The socket, to be registered.
+    /// The socket, which the caller registers for readiness.
     pub stream: TcpStream,
-    /// What is to be written.
+    /// The bytes that are to be written.
     pub outbox: Outbox,
-    /// The beginning of a message that has not come whole.
+    /// The beginning of an incomplete message.
     rest: Vec<u8>,
     upgraded: bool,
-    /// So many bytes are written before it is a WebSocket: published servers
-    /// refuse a client that does not wait for their answer.
+    /// How many bytes may be written before the upgrade is answered: published servers refuse a client that does not
+    /// wait for their answer.
     asked: usize,
 }
 
 impl Link {
-    /// Connects and asks for a WebSocket.
+    /// Connects and sends the upgrade request.
     ///
-    /// # Errors
-    /// The connection is refused.
+    /// # Errors The connection is refused.
     pub fn connect(address: SocketAddr) -> Result<Link, Fault> {
         let stream = std::net::TcpStream::connect(address)?;
         let mut link = Link::new(stream, Side::Client)?;
@@ -130,10 +128,9 @@ impl Link {
         Ok(Link { stream: TcpStream::from_std(stream), outbox, rest: Vec::new(), upgraded: false, asked: 0 })
     }
 
-    /// Reads all that has arrived and gives each message to `each`.
+    /// Reads all that has arrived and passes each message to `each`.
     ///
-    /// # Errors
-    /// The connection failed or was closed, this is no WebSocket, or what `each` gives.
+    /// # Errors The connection failed or was closed, the bytes are no WebSocket, or `each` fails.
     pub fn receive(
         &mut self,
         scratch: &mut Scratch,
@@ -154,14 +151,14 @@ impl Link {
             };
             let whole = self.take(&mut scratch.0[..held + count], &mut each)?;
             self.rest.extend_from_slice(&scratch.0[whole..held + count]);
-            // What comes after a read that had room left wakes the poll again.
+            // The read did not fill the buffer: what comes later makes the socket ready again.
             if count < room {
                 return Ok(());
             }
         }
     }
 
-    /// Takes the whole messages at the front; how many bytes they were.
+    /// Takes the complete messages from the front. Returns how many bytes they had.
     fn take(
         &mut self,
         bytes: &mut [u8],
@@ -207,8 +204,7 @@ impl Link {
 
     /// Writes what waits, as far as the socket takes it.
     ///
-    /// # Errors
-    /// The connection failed.
+    /// # Errors The connection failed.
     pub fn flush(&mut self) -> Result<(), Fault> {
         while !self.outbox.is_empty() {
             let may = if self.upgraded { self.outbox.bytes.len() } else { self.asked };
@@ -223,14 +219,13 @@ impl Link {
         }
         self.outbox.written = 0;
         self.outbox.bytes.clear();
-        // Ten thousand idle connections hold no buffers.
+        // Ten thousand idle connections are to hold no buffers.
         self.outbox.bytes.shrink_to(1 << 20);
         Ok(())
     }
 }
 
-/// The frame at the front, unmasked: its first byte and where its payload is;
-/// `None` until it is whole.
+/// The frame at the front, unmasked: its first byte and the range of its payload; `None` until it is complete.
 fn frame(bytes: &mut [u8]) -> Result<Option<(u8, std::ops::Range<usize>)>, Fault> {
     let [head, second, ..] = *bytes else { return Ok(None) };
     let (length, mut at) = match second & 0x7f {

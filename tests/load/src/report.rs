@@ -1,4 +1,4 @@
-//! What a report says, in Markdown.
+//! The report, in Markdown.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,22 +11,22 @@ use crate::frames::Family;
 use crate::rows::{Round, Row, Unit};
 use crate::server::Store;
 
-/// Less processor time than this is not told: the kernel counts in steps of 10 ms.
+/// Less processor time than this is not reported: the kernel counts in steps of 10 ms.
 const COUNTED: Duration = Duration::from_millis(100);
 
-/// What one server came to in one family: its rounds, or why there are none.
+/// The outcome of one server in one family: its rounds, or why there are none.
 pub type Figures = Result<Vec<Round>, String>;
 
 /// One server in one row.
 #[derive(Debug)]
 pub struct Line {
-    /// What it is called.
+    /// The name of the server.
     pub name: &'static str,
-    /// What it came to, in the order of [`Family::ALL`]; nothing where it was not asked.
+    /// The figures, in the order of [`Family::ALL`]; `None` where it was not measured.
     pub figures: [Option<Figures>; 2],
 }
 
-/// The lines of a row, that of the ceiling first, as a table.
+/// The lines of a row as a table; the first line is the ceiling.
 pub fn table(row: &Row, lines: &[Line]) -> String {
     let store = match (row.unit, row.store) {
         (_, Store::Memory) => "store in memory",
@@ -77,7 +77,7 @@ fn cells(figures: Option<&Figures>, ceiling: Option<&Vec<Round>>) -> String {
     format!(" {}{spread} | {ratio} | {} |", number(median(rounds)), processor_time(rounds))
 }
 
-/// Of all rounds together.
+/// The processor time for each, over all rounds.
 fn processor_time(rounds: &[Round]) -> String {
     let spent: Vec<(u64, Duration)> = rounds.iter().filter_map(|round| round.spent).collect();
     let count: u64 = spent.iter().map(|(count, _)| count).sum();
@@ -110,7 +110,7 @@ fn capitalised(name: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// What is said before the tables.
+/// The text before the tables.
 pub fn head(rounds: usize, folder: &Path) -> String {
     let said = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok();
@@ -129,22 +129,28 @@ pub fn head(rounds: usize, folder: &Path) -> String {
     format!(
         "# Benchmarks
 
-Written by `cargo bench --bench load -- --write`, not by hand. `cargo bench --bench load -- --quick` tries it in a minute.
+Written by `cargo bench --bench load -- --write`, not by hand. `cargo bench --bench load -- --quick` is a trial of
+a minute.
 
 | | |
 |---|---|
 | date | {} |
 | commit | `{commit}`{changed} |
 | machine | {} cores of {}, {} GiB, Linux {} |
-| one `fdatasync` of 4 KiB where the stores are | {sync} (median of 50) |
+| one `fdatasync` of 4 KiB in the folder of the stores | {sync} (median of 50) |
 
-One thread loads one server at a time over loopback WebSocket, decodes every frame into types, and stops at the first one
-that is missing, comes twice or says something else ([`tests/load`](tests/load): sockets and JSON, no crate of this
-workspace). The server is a program of its own on the same machine. For each row and family every server is started afresh,
-and they take turns: after a round that is not counted, the median of {rounds} is told, with the least and the most. The ceiling
-is a server that answers with canned frames; where stores are files it writes what it says to a file and waits for the disk,
-once for all that it says at a time. Processor time is that of the whole server, by `/proc/PID/stat`. The published
-servers are asked for a tenth of the events and jobs, and run with TCP_NODELAY, which the crate as published does not set.
+One thread loads one server at a time over a loopback WebSocket and decodes every frame into types. It stops at the first
+frame that is missing, duplicated or wrong. The generator ([`tests/load`](tests/load)) uses sockets and JSON, and no crate
+of this workspace.
+
+* **Servers** run as separate programs on the same machine. For each row and family, every server is started anew, and
+  the servers take turns. After one round that is not counted, a figure is the median of {rounds} rounds, with the least
+  and the greatest in parentheses.
+* **The ceiling** is a server that answers with canned frames. Where the store is a file, it also writes its frames to a
+  file, and syncs that once for all frames that it sends at a time.
+* **Processor time** is that of the whole server, from `/proc/PID/stat`.
+* **Published servers** get a tenth of the events and jobs. They run with TCP_NODELAY, which the crate as published does
+  not set.
 
 ",
         said("date", &["-u", "+%F"]),
@@ -155,7 +161,7 @@ servers are asked for a tenth of the events and jobs, and run with TCP_NODELAY, 
     )
 }
 
-/// How long one small write takes to reach the disk there.
+/// How long one small write takes to reach the disk in this folder.
 fn sync_time(folder: &Path) -> Option<Duration> {
     let path = folder.join("sync");
     let mut file = File::create(&path).ok()?;

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The rows: what is measured.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +13,23 @@ use crate::session::Task;
 pub struct Row {
     /// What is counted.
     pub name: &'static str,
-    /// In what.
+    /// The unit of the figures.
     pub unit: Unit,
     /// Where the servers keep their jobs.
     pub store: Store,
-    /// What is wanted of it.
+    /// The aim.
     pub aim: &'static str,
     work: Work,
 }
 
-/// In what a measure is told.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// So many in a second.
+    /// How many in a second.
     PerSecond,
     /// Megabytes (10^6 bytes) in a second.
     Megabytes,
-    /// KiB of the server for each: less is better.
+    /// KiB of the server's memory for each: less is better.
     Kibibytes,
 }
 
@@ -88,26 +88,26 @@ pub const ROWS: [Row; 11] = {
     ]
 };
 
-/// What one round came to.
+/// The outcome of one round.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
-    /// In the row's unit.
+    /// The figure, in the row's unit.
     pub figure: f64,
-    /// How many of what is counted, and the processor time of the server for all of them.
+    /// How many were counted, and the processor time of the server for all of them.
     pub spent: Option<(u64, Duration)>,
 }
 
 impl Row {
-    /// Whether the agents of a server can do this.
+    /// Whether the agents of a server can do this work.
     pub fn suits(&self, program: &Program) -> bool {
         match self.work {
-            // Theirs in `tests/peers` make short ones.
+            // The published servers' agents in `tests/peers` return only short results.
             Work::Pieces { .. } => !program.is_peer(),
             Work::Events { .. } | Work::RoundTrips { .. } | Work::Handshakes { .. } | Work::Idle { .. } => true,
         }
     }
 
-    /// How often it is done: filling the memory of a server is done once.
+    /// How many rounds are measured: memory is measured once.
     pub fn rounds(&self, asked: usize) -> usize {
         match self.work {
             Work::Idle { .. } => 1,
@@ -115,10 +115,9 @@ impl Row {
         }
     }
 
-    /// Does it once, `part` times as much as it says.
+    /// Does the work once, scaled by `part`.
     ///
-    /// # Errors
-    /// The server does something else.
+    /// # Errors The server misbehaves.
     pub fn round(&self, program: &Program, server: &Server, family: Family, part: f64) -> Result<Round, Fault> {
         let scaled = |count: u64| ((count as f64 * part) as u64).max(20);
         let (address, manner) = (server.address, program.manner(family));
@@ -141,7 +140,7 @@ impl Row {
                 timed(server, count, 1.0, || Clients::handshakes(address, manner, count as usize, at_once))
             }
             Work::Idle { sessions } => {
-                // The first ones fill what all of them share.
+                // The first sessions fill memory that all sessions share.
                 let few = 100.min(sessions / 10);
                 let mut clients = open(few)?;
                 let before = server.resident()?;
@@ -154,7 +153,7 @@ impl Row {
     }
 }
 
-/// Figures of so many of what is counted, each so much of the unit.
+/// The figures of `work`, which does `count` things that are `each` units large.
 fn timed(server: &Server, count: u64, each: f64, work: impl FnOnce() -> Result<(), Fault>) -> Result<Round, Fault> {
     let (before, begun) = (server.processor_time()?, Instant::now());
     work()?;

@@ -1,4 +1,4 @@
-//! Servers as programs of their own: started, asked what they cost, ended.
+//! Servers as separate programs: started, asked for their processor time and memory, and ended.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
@@ -11,38 +11,38 @@ use crate::fault::Fault;
 use crate::frames::Family;
 use crate::session::Manner;
 
-/// How the kernel counts processor time, on every system that Rust runs on.
+/// The unit in which the kernel counts processor time, on every system that Rust supports.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What a server keeps its jobs in.
+/// Where a server keeps its jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// Memory: nothing survives.
+    /// In memory: nothing survives.
     Memory,
-    /// A file, and every commit waits for the disk.
+    /// In a file; every commit waits for the disk.
     File,
 }
 
-/// Which program.
+/// A program that is measured.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// This one, with canned answers.
+    /// This program, as the server of canned answers.
     Canned,
     /// `arcp serve`.
     Arcp {
-        /// The program.
+        /// The path of the program.
         path: PathBuf,
-        /// With `--tokio`.
+        /// Whether it runs with `--tokio`.
         tokio: bool,
     },
-    /// The published Python SDK, run by this interpreter.
+    /// The published Python SDK, with this interpreter.
     Python(PathBuf),
-    /// The published Rust crate, in the program of `tests/peers/rust`.
+    /// The published Rust crate, as the program of `tests/peers/rust`.
     Rust(PathBuf),
 }
 
 impl Program {
-    /// What it is called in a report.
+    /// The name in a report.
     pub fn name(&self) -> &'static str {
         match self {
             Program::Canned => "canned answers",
@@ -53,7 +53,7 @@ impl Program {
         }
     }
 
-    /// Whether it is published by others, and hosts what `tests/peers` gives it.
+    /// Whether it is a published program, with the agents of `tests/peers`.
     pub fn is_peer(&self) -> bool {
         match self {
             Program::Canned | Program::Arcp { .. } => false,
@@ -61,7 +61,7 @@ impl Program {
         }
     }
 
-    /// Whether it speaks this family and can keep its jobs there.
+    /// Whether it supports this family and this store.
     pub fn can(&self, family: Family, store: Store) -> bool {
         match self {
             Program::Canned | Program::Arcp { .. } => true,
@@ -70,15 +70,14 @@ impl Program {
         }
     }
 
-    /// How it is spoken to.
+    /// How a client talks to it.
     pub fn manner(&self, family: Family) -> Manner {
         Manner { family, token: "tok-alice", ticker: if self.is_peer() { "ticker" } else { "chatty" } }
     }
 
     /// Starts it, with its files in a folder.
     ///
-    /// # Errors
-    /// It does not start.
+    /// # Errors It does not start.
     pub fn start(&self, store: Store, folder: &Path) -> Result<Server, Fault> {
         let file = folder.join("store");
         let kept = if store == Store::Memory { OsStr::new("memory") } else { file.as_os_str() };
@@ -113,14 +112,13 @@ impl Program {
             Program::Arcp { .. } => address_in(stderr, stdout),
             Program::Canned | Program::Python(_) | Program::Rust(_) => address_in(stdout, stderr),
         };
-        // It ends with the value, whether it said its address or not.
+        // The value ends the process when it is dropped, whether or not the process reported its address.
         let server = server(address.unwrap_or(SocketAddr::from(([0; 4], 0))));
         address.map(|_| server).ok_or_else(|| Fault::Wrong(format!("{} did not start", self.name())))
     }
 }
 
-/// The address behind `READY`. Whatever is said later is read by threads, and
-/// thrown away.
+/// The address after `READY`. Threads read and discard later output.
 fn address_in(
     said: Option<impl Read + Send + 'static>,
     other: Option<impl Read + Send + 'static>,
@@ -139,32 +137,30 @@ fn address_in(
     None
 }
 
-/// A server that runs, for as long as the value is there.
+/// A running server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address at which it listens.
     pub address: SocketAddr,
     files: Vec<PathBuf>,
 }
 
 impl Server {
-    /// How much processor time it has used, in steps of 10 ms.
+    /// The processor time that it has used, in steps of 10 ms.
     ///
-    /// # Errors
-    /// It is gone.
+    /// # Errors The process has ended.
     pub fn processor_time(&self) -> Result<Duration, Fault> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Behind the name, which may hold anything: utime and stime are the 12th and 13th.
+        // Fields after the name, which may contain anything: utime and stime are the 12th and 13th.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
         let ticks: Option<u32> = fields.map(|field| field.parse::<u32>().ok()).sum();
         ticks.map(|ticks| TICK * ticks).ok_or_else(|| Fault::Wrong(format!("no processor time in {stat}")))
     }
 
-    /// How much memory of it is resident, in bytes.
+    /// Its resident memory, in bytes.
     ///
-    /// # Errors
-    /// It is gone.
+    /// # Errors The process has ended.
     pub fn resident(&self) -> Result<u64, Fault> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

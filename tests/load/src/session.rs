@@ -1,5 +1,4 @@
-//! One session: what it has asked for, and whether what comes is that, all of
-//! it, once and in order.
+//! One session: its requests, and the check that all expected frames come, once and in order.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,29 +9,29 @@ use crate::fault::Fault;
 use crate::frames::{Envelope, Family, Said, open_session, request_number, submit};
 use crate::link::Outbox;
 
-/// In the open family a message id is the principal's, whatever its session: what
-/// came again would be answered, and not done.
+/// In the open family, a message id is scoped to the principal and not to the session: a repeated id would be answered
+/// from memory, without a job.
 static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 
-/// What a job is to do.
+/// The work of a job.
 #[derive(Clone, Copy, Debug)]
 pub enum Task {
-    /// Give back its input.
+    /// Return the input.
     Echo,
-    /// Say so many metrics, which count from zero.
+    /// Emit so many metrics, which count from zero.
     Events(u64),
-    /// Give a result in so many pieces of so many bytes.
+    /// Return a result in so many pieces of so many bytes.
     Pieces(u64, u64),
 }
 
-/// How a server is spoken to.
+/// How a client talks to a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// The wire family.
+    /// The family.
     pub family: Family,
-    /// A token that it knows.
+    /// A token that the server accepts.
     pub token: &'static str,
-    /// The agent there that counts in metrics.
+    /// The name of the agent that emits metrics.
     pub ticker: &'static str,
 }
 
@@ -56,20 +55,20 @@ struct Emitted {
     emitted: u64,
 }
 
-/// What one session knows.
+/// The state of one session.
 #[derive(Debug)]
 pub struct Session {
     manner: Manner,
-    /// Whether the server has let it in.
+    /// Whether the server has opened the session.
     pub open: bool,
-    /// How many of its jobs have ended, as they had to.
+    /// How many of its jobs have ended correctly.
     pub ended: u64,
     last_number: u64,
     jobs: Vec<Job>,
 }
 
 impl Session {
-    /// A session that asks to be opened.
+    /// A session whose opening request is queued.
     pub fn new(manner: Manner, outbox: &mut Outbox) -> Session {
         outbox.push(open_session(manner.family, manner.token).as_bytes());
         Session { manner, open: false, ended: 0, last_number: 0, jobs: Vec::new() }
@@ -92,10 +91,9 @@ impl Session {
         self.jobs.push(Job { request, id: String::new(), task, seen: 0, bytes: 0 });
     }
 
-    /// Hears one frame.
+    /// Handles one frame.
     ///
-    /// # Errors
-    /// It is not what has to come.
+    /// # Errors The frame is not one that has to come.
     pub fn hear(&mut self, text: &[u8]) -> Result<(), Fault> {
         let envelope = Envelope::read(text)?;
         if let Some(came) = envelope.event_seq {

@@ -1,4 +1,4 @@
-//! The generator counts nothing of a server that does not do what it must.
+//! The generator gives no figures for a server that misbehaves.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ fn manner(family: Family) -> Manner {
     Manner { family, token: "any", ticker: "chatty" }
 }
 
-/// What comes of these jobs, of both families.
+/// The faults that these jobs lead to, in both families.
 fn faults(wrong: Wrong, task: Task) -> [Fault; 2] {
     let address = canned(Some(wrong));
     Family::ALL.map(|family| {
