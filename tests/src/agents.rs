@@ -1,4 +1,4 @@
-//! Agents of the virtual world while they run.
+//! The running agents of the virtual world.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec};
 
 use crate::script::{Step, script};
 
-/// What everything is that agents leave with the runtime.
+/// The media type of all artifacts that agents leave.
 pub const MEDIA_TYPE: &str = "text/plain";
 
 /// An agent that was started and has not exited.
@@ -19,41 +19,41 @@ pub struct Running {
     steps: VecDeque<Step>,
     credit: u32,
     credit_bytes: i64,
-    /// How many calls were to be answered.
+    /// How many of its calls asked for an answer.
     asked: u64,
-    /// The one that is not.
+    /// The call that is not answered yet.
     open: Option<CallId>,
-    /// The child that it made last.
+    /// The last child that it made.
     child: Option<JobId>,
-    /// What it has left last.
+    /// The last artifact that it left.
     left: Option<WireId>,
-    /// Interrupts that it goes on from as soon as it may call.
+    /// Interrupts from which it continues as soon as it may call.
     interrupts: VecDeque<u32>,
-    /// Whether it does.
+    /// Whether it continues from interrupts.
     goes_on: bool,
-    /// The state that it gives as soon as somebody wants a checkpoint and it may call.
+    /// The state for a checkpoint, given as soon as a checkpoint is wanted and it may call.
     state: Option<Vec<u8>>,
     wanted: bool,
     stopping: bool,
     forced: bool,
-    /// Whether a wake-up is in flight.
+    /// Whether a wake-up is on its way.
     pub awake: bool,
 }
 
-/// What an agent does when it is woken.
+/// The action of an agent when it is woken.
 #[derive(Debug)]
 pub enum Act {
     /// It waits for credit, or to be told to stop.
     Nothing,
     /// It calls.
     Call(AgentCall),
-    /// It calls, and does nothing before it is answered.
+    /// It calls, and waits for the answer.
     Ask(CallId, AgentCall),
-    /// It leaves bytes with the runtime, and does nothing before it is answered.
+    /// It leaves bytes with the runtime, and waits for the answer.
     Leave(CallId, Vec<u8>),
-    /// It is woken again so much later, and not before.
+    /// It is woken again after this time, and not before.
     Sleep(Duration),
-    /// It is gone.
+    /// It exits.
     Exit(AgentExit),
 }
 
@@ -78,13 +78,13 @@ impl Running {
         }
     }
 
-    /// It may call more.
+    /// Gives it credit for more calls.
     pub fn give(&mut self, calls: u32, bytes: u64) {
         self.credit += calls;
         self.credit_bytes += bytes as i64;
     }
 
-    /// A call of it is answered.
+    /// Takes in the answer to a call.
     pub fn answer(&mut self, id: CallId, reply: &AgentReply) {
         self.open.take_if(|open| *open == id);
         if let AgentReply::Delegated { job } = reply {
@@ -95,23 +95,23 @@ impl Running {
         }
     }
 
-    /// It is interrupted.
+    /// Interrupts it.
     pub fn interrupt(&mut self, number: u32) {
         self.interrupts.extend(self.goes_on.then_some(number));
     }
 
-    /// Somebody wants a checkpoint of it.
+    /// Asks it for a checkpoint.
     pub fn want_checkpoint(&mut self) {
         self.wanted |= self.state.is_some();
     }
 
-    /// It is told to stop.
+    /// Tells it to stop.
     pub fn stop(&mut self, force: bool) {
         self.stopping = true;
         self.forced |= force;
     }
 
-    /// Does the next thing.
+    /// Decides on its next action.
     pub fn act(&mut self) -> Act {
         if self.forced || self.stopping {
             return self.act_when_stopped();
@@ -217,7 +217,7 @@ impl Running {
         }
     }
 
-    /// A call with those that it makes right after it, so many at most.
+    /// This call, and those that it makes right after it, at most `most` in total.
     pub fn calls_together(&mut self, first: AgentCall, most: usize) -> Vec<AgentCall> {
         let mut calls = vec![first];
         while calls.len() < most && self.calls_next() {
@@ -236,18 +236,18 @@ impl Running {
         self.credit > 0 && self.credit_bytes > 0
     }
 
-    /// If it wants to call and may not: the steps it has left.
+    /// If it wants to call and may not: the number of steps left.
     pub fn held_back(&self) -> Option<usize> {
         let wants = matches!(self.steps.front(), Some(Step::Call(_) | Step::Ask(_) | Step::Leave(_))) && !self.stopping;
         (wants && !self.may_call()).then_some(self.steps.len())
     }
 
-    /// Whether a call of it is not answered.
+    /// Whether a call of it is not answered yet.
     pub fn has_open_call(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Whether it was forced to stop and never will.
+    /// Whether it was forced to stop and will never exit.
     pub fn is_undead(&self) -> bool {
         self.forced && matches!(self.steps.front(), Some(Step::Never))
     }

@@ -1,6 +1,9 @@
-//! What must hold of artifacts in every run: nobody is shown a byte of somebody else's, but
-//! for what the agent of a job has left whom the job is shown to; what a runtime says that it
-//! holds is what the log keeps; and no bound is passed.
+//! What must hold for artifacts in every run:
+//!
+//! * A principal is shown only bytes of its own artifacts, and of those that the agent of a job left that is shown to
+//!   it.
+//! * What a runtime counts as held is what the log keeps.
+//! * No bound is exceeded.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "an oracle looks at what it knows")]
 
@@ -12,7 +15,7 @@ use arcp_proto::model::artifact::BlobDigest;
 use arcp_proto::runtime::{ArtifactRecord, Batch, Record, Runtime, kept_artifacts};
 use serde_json::Value;
 
-/// The letter that every artifact of a principal consists of.
+/// The letter that fills all artifacts of a principal.
 pub fn letter(principal: &str) -> u8 {
     principal.bytes().next().expect("a name").to_ascii_uppercase()
 }
@@ -20,35 +23,35 @@ pub fn letter(principal: &str) -> u8 {
 /// Watches the artifacts of one run.
 #[derive(Debug, Default)]
 pub struct ArtifactLog {
-    /// What the log says of them.
+    /// The records about artifacts.
     said: Vec<(LogPos, Said)>,
-    /// Where the log ends.
+    /// The last position of the log.
     last: LogPos,
-    /// Whose each job was, one after the other.
+    /// All owners that each job has had.
     owners: BTreeMap<JobId, BTreeSet<Principal>>,
-    /// Who is shown every job.
+    /// The principals that are shown every job.
     pub sees_all: BTreeSet<String>,
-    /// How many there may be, and bytes of them, in a world whose artifacts tell by their
-    /// [`letter`] whose they are; `None`: nothing is known of them.
+    /// The most artifacts, and their most bytes, in a world whose artifacts consist of the [`letter`] of their
+    /// principal; `None`: no checks are made.
     pub bounds: Option<(usize, usize)>,
-    /// The artifact whose bytes follow on a connection.
+    /// The artifact whose bytes come next on a connection.
     announced: BTreeMap<ConnId, String>,
-    /// What a run came to.
+    /// The counts of the run.
     pub came: Fetched,
 }
 
-/// What a run came to.
+/// What happened to artifacts in a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fetched {
-    /// Artifacts that were kept.
+    /// Artifacts that were stored.
     pub kept: usize,
-    /// Artifacts that were forgotten.
+    /// Artifacts that were deleted.
     pub forgotten: usize,
-    /// Times that bytes were shown.
+    /// How often bytes were sent to a client.
     pub shown: usize,
-    /// Times that they were shown to somebody else than whose they are.
+    /// How often they were sent to another principal than their owner.
     pub to_watchers: usize,
-    /// Times that somebody was told that a job has ended with one as its result.
+    /// How often a client was told of a job whose result is an artifact.
     pub results: usize,
 }
 
@@ -59,11 +62,11 @@ enum Said {
 }
 
 impl ArtifactLog {
-    /// Watches what is given to the store.
+    /// Watches a batch for the store.
     ///
     /// # Panics
     ///
-    /// If more is kept than may be.
+    /// If more is kept than the bounds allow.
     pub fn batch(&mut self, batch: &Batch) {
         let mut changed = false;
         self.last = batch.last();
@@ -95,14 +98,14 @@ impl ArtifactLog {
         }
     }
 
-    /// The runtime died with this much in the store.
+    /// The runtime crashed; the store has the log up to `durable`.
     pub fn crash(&mut self, durable: LogPos) {
         self.said.retain(|(at, _)| *at <= durable);
         self.last = durable;
         self.announced.clear();
     }
 
-    /// What is kept, by where its record stands.
+    /// The artifacts that are kept, by the positions of their records.
     fn kept(&self) -> BTreeMap<LogPos, &ArtifactRecord> {
         let mut kept = BTreeMap::new();
         for (at, said) in &self.said {
@@ -116,12 +119,12 @@ impl ArtifactLog {
         kept
     }
 
-    /// What a runtime holds whose log ends there is what that says, to the byte. One whose
-    /// store fails has perhaps not given everything to it yet.
+    /// Checks that a runtime whose log ends at `at` holds what the log says, to the byte. Skips a runtime whose store
+    /// fails, because it may not have given everything to the store yet.
     ///
     /// # Panics
     ///
-    /// If it is something else.
+    /// If it holds something else.
     pub fn is_counted(&self, runtime: &Runtime, at: LogPos) {
         if at != self.last {
             return;
@@ -138,11 +141,11 @@ impl ArtifactLog {
         }
     }
 
-    /// Watches a frame that is sent to whoever came with a token.
+    /// Watches a frame that is sent to a client with this token.
     ///
     /// # Panics
     ///
-    /// If it shows a byte that is not theirs to see.
+    /// If it shows a byte that the principal may not see.
     pub fn frame(&mut self, conn: ConnId, token: Option<&str>, frame: &Value) {
         let payload = &frame["payload"];
         self.announced.remove(&conn);
@@ -157,11 +160,11 @@ impl ArtifactLog {
         }
     }
 
-    /// Watches what follows a frame.
+    /// Watches a sidecar after its frame.
     ///
     /// # Panics
     ///
-    /// If it shows a byte that is not theirs to see.
+    /// If it shows a byte that the principal may not see.
     pub fn sidecar(&mut self, conn: ConnId, token: Option<&str>, bytes: &[u8]) {
         if let Some(id) = self.announced.remove(&conn) {
             self.shown(token, &id, bytes, &Value::Null);
@@ -181,7 +184,7 @@ impl ArtifactLog {
         }
     }
 
-    /// Whether some agent has left what is known by an id, whose job a principal is shown.
+    /// Whether the artifact with this id was left by an agent whose job is shown to the principal.
     fn may_watch(&self, principal: &str, id: &str) -> bool {
         let left = self.said.iter().filter_map(|(_, said)| match said {
             Said::Kept(record) if record.id.as_str() == id => record.job,

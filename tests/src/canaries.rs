@@ -1,4 +1,4 @@
-//! Values of credentials that a world has issued are seen by their owner only.
+//! Checks that values of issued credentials are shown only to their owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,29 +6,29 @@ use arcp_proto::id::{ConnId, JobId};
 use arcp_proto::model::credential::Revocation;
 use arcp_proto::runtime::Output;
 
-/// What every such value begins with; the job that it was issued for follows.
+/// The prefix of every issued value; the id of its job follows.
 pub const CANARY: &str = "sk-canary-";
 
-/// Whose jobs have credentials, by the tokens of their principals.
+/// The owners of jobs with credentials, by token.
 #[derive(Debug, Default)]
 pub struct Canaries {
     owners: BTreeMap<String, String>,
-    /// Jobs whose values count no longer, and values that do not, as they stand in JSON.
+    /// Jobs whose values are revoked, and single revoked values, as they are written in JSON.
     over: BTreeSet<String>,
 }
 
 impl Canaries {
-    /// Watches an output; `tokens`: by whose credential each connection was opened.
+    /// Watches an output; `tokens`: the token of each connection.
     ///
     /// # Panics
     ///
-    /// If it shows a value to anybody but the owner and the host that needs it, or one of
-    /// which the host was asked before to revoke it.
+    /// If the output shows a value to anybody but the owner and the host that needs it, or shows a value that the host
+    /// was asked to revoke before.
     pub fn output(&mut self, output: &Output, tokens: &BTreeMap<ConnId, String>) {
         if let Output::IssueCredentials { order, .. } = output {
             self.owners.insert(order.job.to_string(), format!("tok-{}", order.principal));
         }
-        // Nothing was issued yet.
+        // No credential was issued yet.
         if self.owners.is_empty() {
             return;
         }
@@ -52,7 +52,7 @@ impl Canaries {
                 Revocation::Some(_) => None,
             });
         }
-        // Whoever is given these outputs may need values; what is printed of them goes to a log.
+        // The host may need values in these outputs; but their debug text may be logged, and must not contain any.
         let shown = format!("{output:?}");
         assert!(!shown.contains(CANARY), "a value in a log: {shown}");
         if let Output::Persist(batch) = output {
@@ -62,7 +62,7 @@ impl Canaries {
     }
 }
 
-/// The jobs whose values stand in a text.
+/// The jobs whose values a text contains.
 fn owners_of(text: &str) -> Vec<JobId> {
     let after = text.split(CANARY).skip(1);
     after.map(|rest| JobId::parse(rest.get(..30).unwrap_or_default()).expect("a value names its job")).collect()

@@ -1,5 +1,4 @@
-//! Certificates for tests: pairs that nobody vouches for, and authorities that vouch
-//! for clients, and change their mind.
+//! Certificates for tests: self-signed pairs, and authorities that issue certificates to clients and revoke them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,21 +14,21 @@ use sha2::{Digest as _, Sha256};
 
 use crate::kept::Folder;
 
-/// A certificate that nobody vouches for, and its key.
+/// A self-signed certificate and its key.
 pub struct Pair {
-    /// Where both files are.
+    /// The folder of both files.
     pub folder: Folder,
 }
 
 impl Pair {
-    /// One for these hosts, in a folder by a name that no other test has.
+    /// A new pair for these hosts, in a folder whose name no other test uses.
     pub fn new(name: &str, hosts: &[&str]) -> Pair {
         let pair = Pair { folder: Folder::new(name) };
         pair.renew(hosts);
         pair
     }
 
-    /// Makes another, in the same files.
+    /// Replaces the pair, in the same files.
     pub fn renew(&self, hosts: &[&str]) {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let made = rcgen::generate_simple_self_signed(hosts).expect("a certificate");
@@ -47,12 +46,12 @@ impl Pair {
         self.folder.0.join("key.pem")
     }
 
-    /// What a server shows.
+    /// The certificate and key for a server.
     pub fn read(&self) -> Arc<Certificates> {
         Arc::new(Certificates::read(&self.certificate(), &self.key()).expect("a pair"))
     }
 
-    /// Trusts it.
+    /// The settings of a client that trusts this certificate.
     pub fn security(&self) -> Security {
         Security { trust: Trust::Authorities(self.certificate()), ..Security::default() }
     }
@@ -60,14 +59,14 @@ impl Pair {
 
 /// An authority that issues certificates to clients.
 pub struct Authority {
-    /// Where its files are, and those of whom it issues certificates to.
+    /// The folder of its files and of issued certificates.
     pub folder: Folder,
     params: CertificateParams,
     key: KeyPair,
 }
 
 impl Authority {
-    /// One whose folder has a name that no other test has.
+    /// A new authority, in a folder whose name no other test uses.
     pub fn new(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         params.distinguished_name.push(DnType::CommonName, "the same name");
@@ -80,7 +79,7 @@ impl Authority {
         authority
     }
 
-    /// Issues a certificate with these URIs and DNS names; gives its fingerprint too.
+    /// Issues a certificate with these URIs and DNS names. Also returns its fingerprint.
     pub fn issue(&self, serial: u64, names: &[&str], change: fn(&mut CertificateParams)) -> (Identity, String) {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         params.serial_number = Some(SerialNumber::from(serial));
@@ -99,7 +98,7 @@ impl Authority {
         (Identity { certificates: file("cert"), key: file("key") }, digits)
     }
 
-    /// Says which serial numbers count no more.
+    /// Publishes a revocation list with these serial numbers.
     pub fn revoke(&self, serials: &[u64]) {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -119,7 +118,7 @@ impl Authority {
         fs::write(self.folder.0.join("crl.pem"), list.pem().expect("PEM")).expect("written");
     }
 
-    /// What a server reads of it.
+    /// The settings of a server that verifies clients with this authority.
     pub fn clients(&self, names: Option<&str>) -> ClientCertificates {
         let names = names.map(|text| {
             let file = self.folder.0.join("names");
@@ -130,7 +129,7 @@ impl Authority {
         ClientCertificates { authorities: file("ca.pem"), revoked: Some(file("crl.pem")), names }
     }
 
-    /// What a server shows that knows its clients so.
+    /// The certificates of a server that verifies clients with this authority.
     pub fn certificates(&self, pair: &Pair, names: Option<&str>) -> Arc<Certificates> {
         let read = Certificates::read_with_clients(&pair.certificate(), &pair.key(), self.clients(names));
         Arc::new(read.expect("they can be read"))

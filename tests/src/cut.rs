@@ -1,23 +1,22 @@
-//! A carrier of bytes between clients and a server that counts them, and cuts its connections
-//! after as many as it is told.
+//! A proxy between clients and a server that counts bytes, and cuts connections after a given number of bytes.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// It carries for as long as the process runs.
+/// A proxy. It runs for as long as the process.
 #[derive(Clone, Debug)]
 pub struct Carrier {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
-/// Bytes that clients have sent, and that they were sent.
+/// How many bytes were carried in each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// To the server.
+    /// From clients to the server.
     pub up: u64,
-    /// From it.
+    /// From the server to clients.
     pub down: u64,
 }
 
@@ -30,11 +29,11 @@ struct State {
 }
 
 impl Carrier {
-    /// Carries to this server.
+    /// A proxy for this server.
     ///
     /// # Panics
     ///
-    /// If there is no port.
+    /// If no port is free.
     pub fn to(server: SocketAddr) -> Carrier {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let most = Carried { up: u64::MAX, down: u64::MAX };
@@ -46,12 +45,12 @@ impl Carrier {
         carrier
     }
 
-    /// Where clients connect to.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         format!("ws://{}/arcp", self.address)
     }
 
-    /// Cuts every connection, and refuses others, once so many bytes more were carried one way.
+    /// Cuts all connections and refuses new ones, once this many more bytes were carried in either direction.
     pub fn cut_after(&self, more: Carried) {
         self.with(|state| {
             let Carried { up, down } = state.carried;
@@ -59,7 +58,7 @@ impl Carrier {
         });
     }
 
-    /// Whether it has.
+    /// Whether it has cut the connections.
     pub fn is_cut(&self) -> bool {
         self.with(|state| state.is_cut)
     }
@@ -72,7 +71,7 @@ impl Carrier {
         });
     }
 
-    /// What was carried until now.
+    /// The bytes carried so far.
     pub fn carried(&self) -> Carried {
         self.with(|state| state.carried)
     }
@@ -94,7 +93,7 @@ impl Carrier {
         }
     }
 
-    /// Carries one way, until either end is gone or it is cut.
+    /// Carries one direction of a connection, until an end is closed or the connection is cut.
     fn pump(&self, is_up: bool, mut from: TcpStream, mut into: TcpStream) {
         let mut buffer = vec![0; 16 << 10];
         loop {

@@ -1,5 +1,5 @@
-//! Random runs: a generator that picks among what exists, and a calm phase
-//! in which everything owed must come.
+//! Random runs: a generator that picks actions on what exists, and a calm phase in which everything that is owed must
+//! come.
 
 mod artifacts;
 mod authority;
@@ -28,105 +28,105 @@ use crate::world::{Options, World};
 
 /// Agents that may start before that is durable, in most worlds.
 const PURE: [&str; 4] = ["echo", "chatty", "chunker", "failer"];
-/// Agents that observe interrupts.
+/// Agents that accept interrupts.
 const OBSERVERS: [&str; 4] = ["talker", "questioner", "steward", "waiter"];
 
-/// One peer of a random run: a principal's session over many connections.
+/// One client of a random run: a principal's session over many connections.
 struct Peer {
     token: String,
     family: Family,
     welcome: Value,
     raw: Option<Raw>,
-    /// The last number seen.
+    /// The last event sequence that it received.
     last: u64,
-    /// Jobs it submitted, and whether their end was seen.
+    /// The jobs that it submitted, and whether it saw their ends.
     jobs: BTreeMap<String, bool>,
-    /// How many frames came of each job.
+    /// How many frames it received about each job.
     told: BTreeMap<String, u64>,
-    /// Jobs it has left off.
+    /// Jobs that it unsubscribed from or gave away.
     left: BTreeSet<String>,
-    /// Requests without an answer on the present connection.
+    /// Requests that are not answered yet on the present connection.
     waiting: BTreeSet<String>,
     subscriptions: BTreeSet<String>,
-    /// What people were asked, as it was shown to it, and whether that is news.
+    /// Questions that it was shown, and whether the last is new.
     prompts: Vec<(String, Value)>,
     is_asked: bool,
     /// Permissions that it was shown.
     leases: Vec<Value>,
-    /// Answers that it gave to what was answered before, by somebody or itself.
+    /// Its answers to questions that were answered before.
     answered_again: BTreeSet<String>,
-    /// What it has seen and says of streams.
+    /// What it has seen of streams, and its own streams.
     streams: streams::Seen,
 }
 
-/// What a run came to.
+/// The counts of a run.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// Whether its peers ask for checkpoints.
+    /// Whether its clients ask for checkpoints.
     pub asks_for_checkpoints: bool,
-    /// Whether they have schedules.
+    /// Whether its clients have schedules.
     pub keeps_schedules: bool,
-    /// What became of those.
+    /// What happened to schedules.
     pub scheduled: Came,
-    /// Frames the oracle checked.
+    /// Frames that the oracle checked.
     pub frames: usize,
     /// Jobs that were accepted.
     pub jobs: usize,
-    /// Times a session was resumed.
+    /// Times that a session was resumed.
     pub resumes: usize,
-    /// Times an agent was seen to wait for a reader.
+    /// Times that an agent was seen to wait for a reader.
     pub paced: usize,
-    /// Questions to people that somebody answered.
+    /// Questions that were answered.
     pub answered: usize,
-    /// Interrupts that agents were told of.
+    /// Interrupts that reached agents.
     pub interrupted: usize,
     /// Jobs that agents delegated.
     pub children: usize,
-    /// Times one was seen to wait for the host.
+    /// Times that a delegation was seen to wait for the host.
     pub deferred: usize,
-    /// Operations that agents asked for and were allowed.
+    /// Operations that agents asked about and were allowed.
     pub allowed: usize,
     /// Costs that were counted against a budget.
     pub costs: usize,
-    /// Answers to questions that were answered already, which do not count.
+    /// Answers that were refused because the question was answered already.
     pub refused_again: usize,
     /// Jobs for which credentials were ordered.
     pub provisioned: usize,
-    /// Other values that were ordered for credentials of jobs.
+    /// Values that were ordered to replace those of credentials.
     pub rotated: usize,
-    /// Jobs that another runtime has.
+    /// Jobs that were handed over to another runtime.
     pub gone: usize,
     /// Steps of workflows that have succeeded.
     pub steps: usize,
-    /// What was said in streams.
+    /// What happened to streams.
     pub streamed: Streamed,
-    /// What became of artifacts.
+    /// What happened to artifacts.
     pub fetched: Fetched,
-    /// What became of permissions, and which jobs were handed over.
+    /// What happened to permissions, and handoffs.
     pub authority: Authority,
-    /// What was asked about checkpoints.
+    /// Requests about checkpoints, and what came of them.
     pub checkpoints: checkpoints::Checkpoints,
-    /// Tokens of jobs that were issued.
+    /// Job tokens that were issued.
     pub tokens: tokens::Tokens,
-    /// Questions that somebody has answered.
+    /// Questions that were answered.
     answers: BTreeSet<String>,
-    /// What somebody has left.
+    /// Artifacts that were left.
     left: artifacts::Left,
-    /// What went in and came out, of each runtime in turn.
+    /// The recording of each runtime, in order.
     pub recordings: Vec<String>,
 }
 
-/// Runs one seed: `steps` random actions, then calm.
+/// Runs one seed: `steps` random actions, then the calm phase.
 pub fn run(seed: u64, steps: u64) -> Ran {
     run_with(seed, steps, &[])
 }
 
-/// Whether little is kept of jobs that go on.
+/// Whether running jobs keep few events.
 fn keeps_little(seed: u64) -> bool {
     seed.is_multiple_of(3)
 }
 
-/// Runs one seed; what is left to chance is first what `choices` say.
+/// Runs one seed; the first choices of chance come from `choices`.
 pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     let mut options = Options::new(seed);
     options.choices = choices.to_vec();
@@ -141,7 +141,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     for entry in &mut options.config.agents {
         entry.gives_checkpoints = options.config.restartable_agents.contains(&entry.name);
     }
-    // Of the same kind as others, but that they may run before that is durable.
+    // These agents differ from the others only in that they may start before that is durable.
     for entry in options.config.agents.iter_mut().filter(|entry| PURE.contains(&entry.name.as_str())) {
         entry.pure = seed % 4 != 3;
     }
@@ -161,23 +161,23 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     options.together = if seed % 3 == 1 { 1 } else { 8 };
     options.split_commits = true;
     if seed % 2 == 1 {
-        // Whoever is a little behind reads from the store.
+        // A reader that is a little behind reads from the store.
         options.config.limits.history.job_events = 16;
         options.config.limits.delivery.load_events = 5;
         options.config.limits.delivery.loads_per_session = 2;
         options.config.limits.delivery.ahead_bytes = 3000;
     }
     if seed.is_multiple_of(7) {
-        // What agents of one principal say is heard in turn.
+        // Agents of one principal are read in turn.
         options.config.limits.history.agent_undurable_bytes = 3000;
     }
     if keeps_little(seed) {
-        // Events go while their jobs go on, sixteen at once.
+        // Events are deleted while their jobs run, sixteen at a time.
         options.config.limits.history.kept_job_events = 64;
         options.config.timing.resume_window = Duration::from_secs(20);
     }
     if seed.is_multiple_of(4) {
-        // Ended jobs stay when nobody can resume to them any more.
+        // Ended jobs stay longer than any session can be resumed.
         options.config.timing.job_retention = Some(options.config.timing.resume_window + Duration::from_secs(300));
     }
     if seed.is_multiple_of(5) {
@@ -281,8 +281,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
     }
 }
 
-/// What a peer of the hello family says first: one that asks for leases, and
-/// answers what people are asked.
+/// The hello of a client that requests leases and answers questions.
 fn hello(token: &str) -> Value {
     let mut payload = leases_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
@@ -300,7 +299,7 @@ fn hello(token: &str) -> Value {
 }
 
 impl Peer {
-    /// Reads what has come.
+    /// Reads the frames that have come.
     fn look(&mut self, world: &World, ran: &mut Ran) {
         let Some(raw) = &mut self.raw else {
             return;
@@ -368,7 +367,7 @@ impl Peer {
     }
 }
 
-/// The request that a frame answers.
+/// The id of the request that a frame answers.
 fn answered(frame: &Value) -> Option<&str> {
     frame["payload"]["request_id"].as_str().or(frame["correlation_id"].as_str())
 }
@@ -383,9 +382,9 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
         return artifacts::act(world, &mut peers[at], &ran.left);
     }
     match dice {
-        // People answer soon, or hardly ever.
+        // Questions are answered soon, or hardly ever.
         0..80 if std::mem::take(&mut peers[at].is_asked) => answer(world, &mut peers[at], answered),
-        // Some of them are graphs.
+        // Some of the jobs are workflows.
         0..30 if world.below(10) == 0 => workflows::start(world, &mut peers[at], n),
         0..30 => submit(world, &mut peers[at], n),
         30..40 => {
@@ -401,11 +400,11 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             }
         }
         50..55 => {
-            // Mostly while they go on, and perhaps are waited for.
+            // Mostly about running jobs, some of which it waits for.
             let open = if world.below(4) > 0 { peers[at].pick_open_job(world) } else { None };
             if let Some(job) = open.or_else(|| peers[at].pick_job(world)) {
                 say(world, &mut peers[at], "job.unsubscribe", json!({"job_id": job}));
-                // Who leaves off is owed nothing more.
+                // A client that unsubscribes is owed nothing more.
                 peers[at].jobs.remove(&job);
                 peers[at].left.insert(job);
             }
@@ -468,8 +467,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
     }
 }
 
-/// Answers what it was asked lately, perhaps as somebody else has, or so that it
-/// does not fit.
+/// Answers a recent question, some of them answered before, and sometimes with an answer that does not fit.
 fn answer(world: &mut World, peer: &mut Peer, answers: &mut BTreeSet<String>) {
     let lately = peer.prompts.len().saturating_sub(3);
     let pick = lately + world.below(3) as usize;
@@ -495,7 +493,7 @@ fn answer(world: &mut World, peer: &mut Peer, answers: &mut BTreeSet<String>) {
             if is_of_budget && world.below(4) == 0 {
                 grant["cost_budget"] = json!(["USD:0.125"]);
             }
-            // Of a budget that is refused.
+            // These members are refused for a budget.
             if !is_of_budget || world.below(8) == 0 {
                 grant["lease_seconds"] = json!(1 + world.below(60));
                 grant["x-vendor.arcp.once"] = json!(world.below(2) == 0);
@@ -510,7 +508,7 @@ fn answer(world: &mut World, peer: &mut Peer, answers: &mut BTreeSet<String>) {
     }
 }
 
-/// Something only the open family has.
+/// Does something that only the open family has.
 fn observe(world: &mut World, peer: &mut Peer) {
     let last = peer.raw.as_ref().map(|raw| world.frames_of(raw.conn)).and_then(|frames| frames.last());
     let last = last.map_or(Value::Null, |text| serde_json::from_str::<Value>(text).expect("JSON")["id"].clone());
@@ -559,7 +557,7 @@ fn junk(world: &mut World, peer: &mut Peer) {
     if let Some(raw) = &mut peer.raw {
         match JUNK.get(world.below(JUNK.len() as u64 + 2) as usize) {
             Some(junk) => raw.send_text(world, junk),
-            // Bytes of no frame, or a frame whose bytes never come.
+            // Bytes without a frame, or a frame whose bytes never come.
             None if world.below(2) == 0 => world.send_binary(raw.conn, message("nobody", 0, b"\xff")),
             None => {
                 let sidecar = json!({"bytes": 9, "frames": 2});
@@ -600,7 +598,7 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
         "steward",
     ];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
-    // Some are still at it when their reader stops, or leaves.
+    // Some agents still run when their reader stops reading or leaves.
     let count = if world.below(3) == 0 { 400 } else { 40 };
     let encoding = ["utf8", "base64"][(n % 2) as usize];
     let mut input = json!({"ticks": 3, "count": count, "encoding": encoding});
@@ -647,13 +645,13 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
 }
 
 fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
-    // No welcome is sent while its token is not durable, and nobody new is let in while the store is down.
+    // A welcome waits until its token is durable, and new sessions wait while the store fails.
     mend(world);
     let (mut raw, back) = match peer.family {
         Family::Hello => (Raw::resume_with(world, hello(&peer.token), &peer.welcome, peer.last), "session.welcome"),
         Family::Open => (Raw::reclaim(world, &peer.token, &peer.welcome, peer.last), "session.resumed"),
     };
-    // A welcome that is lost with its connection takes the token with it.
+    // A welcome that is lost with its connection uses up the token.
     let answer = raw.expect_any(world, &[back, "session.error", "nack"]);
     if answer["type"] == back {
         ran.resumes += 1;
@@ -666,7 +664,7 @@ fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
     }
 }
 
-/// The store works, and the runtime knows it.
+/// Repairs the store, and runs until the runtime knows.
 fn mend(world: &mut World) {
     world.store.mend();
     while world.runtime().stats().store_failed {
@@ -687,8 +685,7 @@ fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
     }
 }
 
-/// The world turns kind: everybody reads, the store works, everybody is
-/// connected. Then everything owed comes.
+/// The calm phase: the store works, and all clients are connected and read. Then everything that is owed must come.
 fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     mend(world);
     authority::mend(world);
@@ -705,7 +702,7 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
         if peer.raw.is_none() {
             reconnect(world, peer, ran);
         }
-        // Whoever has long been silent would be given up before its next word.
+        // A client that was silent for long would be given up before its next message.
         say(world, peer, "session.ping", json!({}));
     }
     schedules::end(world, peers);
@@ -714,7 +711,7 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
         everybody_reads(world, peers, ran);
     }
     people_take_their_time(world, peers, ran);
-    // Every job may wait for the one before it, for its time limit and grace.
+    // Each job may wait for the one before it, for its time limit and cancel grace.
     let rounds = 12 + 5 * world.runtime().stats().unfinished_jobs;
     let mut before = nobody_waits_for_ever(world, &BTreeMap::new());
     for _ in 0..rounds {
@@ -724,7 +721,7 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
         everybody_reads(world, peers, ran);
     }
     for peer in peers.iter_mut() {
-        // What was said most of is told once more, or is no longer kept.
+        // The job with the most frames is watched once more, from its history, unless that is deleted.
         let longest = peer.told.iter().max_by_key(|(_, frames)| **frames).map(|(job, _)| job.clone());
         if let Some(job) = longest {
             ask(world, peer, "job.subscribe", json!({"job_id": job, "history": true}));
@@ -744,10 +741,8 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     assert_eq!((stats.unfinished_jobs, stats.running_agents), (0, 0));
 }
 
-/// Everybody reads, and says that it is there. A job that goes on keeps so many events,
-/// whoever has still to read them: its agent waits for its submitter only, and whoever
-/// else is shown it may be overtaken while it goes on, where little is kept. Who was
-/// comes back.
+/// All clients read and send heartbeats. Running jobs keep a bounded number of events. An agent waits only for its
+/// submitter, so a watcher may be overtaken in a world that keeps few events; an overtaken client connects again.
 fn everybody_reads(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     for peer in peers {
         let closed = peer.raw.as_ref().and_then(|raw| world.close_reason(raw.conn));
@@ -761,8 +756,7 @@ fn everybody_reads(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     }
 }
 
-/// Now that everybody is there, what is asked is answered, and permissions are prolonged
-/// and taken back.
+/// While all clients are connected, questions are answered, and permissions are extended and revoked.
 fn people_take_their_time(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     for _ in 0..30 {
         world.run_for(Duration::from_secs(1));
@@ -776,8 +770,7 @@ fn people_take_their_time(world: &mut World, peers: &mut [Peer], ran: &mut Ran) 
     }
 }
 
-/// In a kind world everybody reads and the store works: no agent waits for ten
-/// seconds, and whoever waits has a reason to.
+/// In the calm phase no agent waits for ten seconds, and each job that waits has a reason.
 fn nobody_waits_for_ever(world: &World, before: &BTreeMap<JobId, usize>) -> BTreeMap<JobId, usize> {
     let held_back = world.held_back();
     let stuck: Vec<_> = held_back.iter().filter(|(job, left)| before.get(job) == Some(left)).collect();
@@ -786,12 +779,12 @@ fn nobody_waits_for_ever(world: &World, before: &BTreeMap<JobId, usize>) -> BTre
     held_back
 }
 
-/// Everybody goes, and nothing is held for anybody any more.
+/// All clients leave; then the runtime must hold nothing for them.
 fn leave(world: &mut World, peers: Vec<Peer>) {
     for raw in peers.into_iter().filter_map(|peer| peer.raw) {
         world.cut(raw.conn);
     }
-    // Past every resume window and every retention.
+    // Longer than every resume window and every retention.
     world.run_for(Duration::from_secs(1300));
     let stats = world.runtime().stats();
     assert_eq!((stats.connections, stats.sessions, stats.jobs, stats.index_runs), (0, 0, 0, 0), "held for nobody");

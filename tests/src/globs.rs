@@ -1,8 +1,8 @@
-//! What a pattern of names or paths means, by its definition alone: every split of
-//! every part is tried, each once. For comparison with what is fast.
+//! What a pattern of names or paths matches, by definition alone: every split of every part is tried, each once. For
+//! comparison with the fast implementation.
 
-/// Whether a pattern means this text: `**` any number of segments, at the end one
-/// or more, `*` characters of a segment, `?` one of them.
+/// Whether a pattern matches this text. `**` matches any number of segments, at the end one or more; `*` matches
+/// characters of a segment, `?` one of them.
 pub fn means(pattern: &str, text: &str) -> bool {
     let (pattern, segments): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), text.split('/').collect());
     is_split(pattern.len(), segments.len(), |at, from, left, means| match pattern[at] {
@@ -21,9 +21,8 @@ fn means_segment(pattern: &str, text: &str) -> bool {
     })
 }
 
-/// Whether so many steps mean so many parts. `step` says it of the steps from one on
-/// and the parts from one on, if there are any left, once it is known of all that are
-/// behind.
+/// Whether the steps match the parts. `step` answers for the steps from one index and the parts from one index, and
+/// whether parts are left; it is given the answers for all later indices.
 fn is_split(steps: usize, parts: usize, step: impl Fn(usize, usize, bool, &[Vec<bool>]) -> bool) -> bool {
     let mut means = vec![vec![false; parts + 1]; steps + 1];
     means[steps][parts] = true;

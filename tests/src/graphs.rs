@@ -1,5 +1,5 @@
-//! What must hold of workflows in every run: no step is begun twice for one try, none before
-//! what it needs is over, and what is over stays so.
+//! What must hold for workflows in every run: each try of a step begins once, no step begins before those that it
+//! needs have ended, and an ended step stays ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +9,16 @@ use arcp_proto::model::workflow::AGENT;
 use arcp_proto::runtime::{JobRecord, Record, StepRecord, StepState};
 use serde_json::Value;
 
-/// The workflows of a run, as their records tell of them.
+/// The workflows of a run, as their records describe them.
 #[derive(Debug, Default)]
 pub struct Graphs {
-    /// What each step of each needs.
+    /// The steps that each step needs.
     needs: BTreeMap<JobId, Vec<Vec<usize>>>,
-    /// How steps have stood, in order, and since when.
+    /// The states of steps, in order, and when they began.
     moves: Vec<(LogPos, StepRecord)>,
-    /// Where it was said what the steps of one have come to.
+    /// Where the outcome of the steps was recorded.
     said: BTreeMap<JobId, LogPos>,
-    /// What children are known by to their parents, and where they were accepted.
+    /// The ids by which parents refer to their children, and where these were accepted.
     names: BTreeMap<(JobId, String), LogPos>,
 }
 
@@ -34,7 +34,7 @@ impl Graphs {
         }
     }
 
-    /// However one ends, it was said before what its steps have come to.
+    /// However a workflow ends, the outcome of its steps was recorded before.
     fn event(&mut self, at: LogPos, job: JobId, event: &JobEvent) {
         match event {
             JobEvent::Emitted { kind: EventKind::WorkflowComplete, .. } => {
@@ -79,7 +79,7 @@ impl Graphs {
         self.moves.iter().map(|(_, step)| step).filter(move |step| step.job == job)
     }
 
-    /// The runtime died with this much in the store.
+    /// The runtime crashed; the store has the log up to `durable`.
     pub fn crash(&mut self, durable: LogPos) {
         self.moves.retain(|(at, _)| *at <= durable);
         self.names.retain(|_, at| *at <= durable);

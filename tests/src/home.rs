@@ -1,5 +1,4 @@
-//! The program `arcp` as its user runs it: a state directory of its own, and the
-//! servers that were started with it.
+//! The program `arcp` as a user runs it: with a state directory of its own, and the servers that it started.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,20 +13,20 @@ use std::thread::JoinHandle;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// A state directory, which goes with the value, and so do its servers.
+/// A state directory, which is deleted when this is dropped; its servers are ended.
 #[derive(Debug)]
 pub struct Home {
     /// The state directory.
     pub dir: PathBuf,
-    /// The servers that run, in the order in which they were started.
+    /// The running servers, in the order in which they were started.
     pub servers: Vec<Child>,
-    /// Variables that commands get from now on.
+    /// Environment variables of all further commands.
     pub variables: Vec<(&'static str, &'static str)>,
     program: &'static str,
 }
 
 impl Home {
-    /// A new one, for this program.
+    /// A new state directory, for this program.
     pub fn new(program: &'static str) -> Home {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::SeqCst);
@@ -35,7 +34,7 @@ impl Home {
         Home { dir, servers: Vec::new(), variables: Vec::new(), program }
     }
 
-    /// A command that reads nothing.
+    /// A command whose stdin is empty.
     pub fn arcp(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.args(args).env("ARCP_STATE_DIR", &self.dir);
@@ -47,12 +46,12 @@ impl Home {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command until it exits.
     pub fn run(&self, args: &[&str]) -> Output {
         self.arcp(args).output().expect("it runs")
     }
 
-    /// Runs a command on a terminal; everything that this one showed.
+    /// Runs a command on a terminal; returns everything that the terminal showed.
     pub fn run_on_terminal(&self, args: &[&str]) -> (ExitStatus, String) {
         let mut terminal = self.on_terminal(args);
         let status = terminal.wait();
@@ -72,13 +71,13 @@ impl Home {
         let size = Winsize { ws_row: 30, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&ours, size).expect("its size");
         let child = command.spawn().expect("it runs");
-        // It holds their end too.
+        // The command value holds the other end of the terminal too.
         drop(command);
         let (ours, shown) = (File::from(ours), Arc::new(Mutex::new(Vec::new())));
         let (mut reading, seen) = (ours.try_clone().expect("a descriptor"), shown.clone());
         let read = move || {
             let mut buffer = [0; 4096];
-            // An error is the end: nobody has their end open any more.
+            // An error means that the other end is closed.
             while let Ok(length @ 1..) = reading.read(&mut buffer) {
                 seen.lock().expect("no panic").extend_from_slice(&buffer[..length]);
             }
@@ -86,25 +85,25 @@ impl Home {
         Terminal { child, ours, shown, reader: Some(std::thread::spawn(read)) }
     }
 
-    /// Starts a server on a free port; gives its URL.
+    /// Starts a server on a free port; returns its URL.
     pub fn serve(&mut self, args: &[&str]) -> String {
         self.serve_at("127.0.0.1:0", args)
     }
 
-    /// Starts a server at this address; gives its URL.
+    /// Starts a server at this address; returns its URL.
     pub fn serve_at(&mut self, address: &str, args: &[&str]) -> String {
         let mut all = vec!["serve", "--listen", address];
         all.extend(args);
         let mut child = self.arcp(&all).stderr(Stdio::piped()).spawn().expect("it runs");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let ready = lines.next().expect("a line").expect("text");
-        // Somebody has to read on.
+        // Read on, so that the server never blocks on its output.
         std::thread::spawn(move || lines.for_each(drop));
         self.servers.push(child);
         ready.strip_prefix("READY ").unwrap_or_else(|| panic!("{ready}")).to_string()
     }
 
-    /// Sends the latest server a signal and waits for its end.
+    /// Sends a signal to the latest server, and waits until it exits.
     pub fn signal(&mut self, name: &str) -> ExitStatus {
         let mut server = self.servers.pop().expect("a server");
         let pid = server.id().to_string();
@@ -133,12 +132,12 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Everything that it has shown so far.
+    /// Everything that the terminal has shown so far.
     pub fn shown(&self) -> Vec<u8> {
         self.shown.lock().expect("no panic").clone()
     }
 
-    /// Types on its keyboard.
+    /// Types keys.
     pub fn type_keys(&mut self, keys: &str) {
         self.ours.write_all(keys.as_bytes()).expect("typed");
     }
@@ -148,7 +147,7 @@ impl Terminal {
         Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill");
     }
 
-    /// Waits for the end of the command, and of what it shows.
+    /// Waits until the command exits and its output was read.
     pub fn wait(&mut self) -> ExitStatus {
         let status = self.child.wait().expect("it ends");
         if let Some(reader) = self.reader.take() {
@@ -165,17 +164,17 @@ impl Drop for Terminal {
     }
 }
 
-/// What a command wrote to stdout.
+/// The stdout of a command.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What a command wrote to stderr.
+/// The stderr of a command.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// How a command ended; -1 if by a signal.
+/// The exit code of a command; -1 if a signal ended it.
 pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }

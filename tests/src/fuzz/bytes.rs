@@ -1,6 +1,6 @@
-//! A fuzzer's bytes, read as choices and pieces of text.
+//! Reads a fuzzer's bytes as choices and pieces of text.
 
-/// Gives bytes away from the front; zeroes once there are none left.
+/// Takes bytes from the front; zeroes when none are left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
@@ -20,7 +20,7 @@ impl<'a> Bytes<'a> {
         usize::from(self.byte()) % bound.max(1)
     }
 
-    /// A line: everything up to a line end. A fuzzer finds these more easily than lengths.
+    /// A line: everything up to a line end. A fuzzer finds line ends more easily than lengths.
     pub(super) fn line(&mut self) -> &'a [u8] {
         let end = self.0.iter().position(|b| *b == b'\n').unwrap_or(self.0.len());
         let (line, rest) = self.0.split_at(end);

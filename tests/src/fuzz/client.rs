@@ -1,4 +1,4 @@
-//! A client of ours before a runtime that says anything whatever.
+//! Our client against a runtime that may send anything.
 
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, ResultData};
 use arcp_proto::entropy::Seeds;
@@ -14,7 +14,7 @@ use super::bytes::Bytes;
 const WELCOME: &str = r#"{"id":"msg_1","type":"session.welcome","session_id":"s","payload":{"session_id":"s","resume_token":"t","resume_window_sec":600,"runtime":{"name":"r","version":"1"},"capabilities":{"features":["ack","subscribe","list_jobs","result_chunk","progress","x-vendor.arcp.sidecar"]}}}"#;
 const ACCEPTED: &str = r#"{"id":"msg_1","type":"session.accepted","payload":{"session_id":"s","resume_token":"t","capabilities":{"result_chunk":true,"binary_encoding":["base64","sidecar"]}}}"#;
 
-/// A client, what it sent, and what it told.
+/// A client, the frames that it sent, and its events.
 struct Peer {
     client: Client,
     now: Now,
@@ -60,20 +60,20 @@ impl Peer {
     fn submit(&mut self) {
         let agent = AgentRef::parse("it").expect("a name");
         if let Ok(mut session) = self.client.session() {
-            // A bound may refuse it.
+            // A bound may refuse the job.
             let _ = session.submit(Submit::new(agent));
         }
         self.put(ClientInput::Tick);
     }
 
-    /// The id of what was sent last.
+    /// The id of the last frame that was sent.
     fn last_id(&self) -> Value {
         let frame: Value = self.sent.last().map_or(Value::Null, |frame| serde_json::from_str(frame).expect("JSON"));
         frame["id"].clone()
     }
 }
 
-/// Each line is an input; the first byte of a line says which.
+/// Each line is an input; its first byte selects which.
 pub(super) fn client_bytes(data: &[u8]) {
     let mut data = Bytes(data);
     let family = if data.byte() & 1 == 0 { Family::Hello } else { Family::Open };
@@ -98,12 +98,12 @@ pub(super) fn client_bytes(data: &[u8]) {
             6 => {
                 let job = WireId::new("job_1").expect("an id");
                 if let Ok(mut session) = peer.client.session() {
-                    // A bound may refuse it.
+                    // A bound may refuse the cancel.
                     let _ = session.cancel(job, None);
                 }
                 peer.put(ClientInput::Tick);
             }
-            // An answer to what was sent last.
+            // An answer to the last frame that was sent.
             7 => {
                 let Ok(text) = std::str::from_utf8(line.0) else { continue };
                 let id = peer.last_id().as_str().unwrap_or_default().to_string();
@@ -117,8 +117,8 @@ pub(super) fn client_bytes(data: &[u8]) {
     }
 }
 
-/// Pieces of a result in any order, any of them twice or never: the client
-/// gives what was sent, or says that it is broken.
+/// Pieces of a result in any order, some of them repeated or missing: the client must return the result that was sent,
+/// or report that it is broken.
 pub(super) fn chunks(data: &[u8]) {
     let mut data = Bytes(data);
     let mut peer = Peer::new(Family::Hello);

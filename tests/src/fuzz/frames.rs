@@ -1,5 +1,5 @@
-//! Frames and envelopes of both families, in both directions: what was
-//! understood and is written again is understood as the same.
+//! Frames and envelopes of both families, in both directions. A frame that can be read must have the same meaning
+//! after it was written and read again.
 
 use arcp_proto::id::{JobId, SessionId};
 use arcp_proto::json::Json;
@@ -16,7 +16,7 @@ use super::bytes::Bytes;
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
 
-/// The first byte decides on family and direction, the rest is a frame.
+/// The first byte selects family and direction; the rest is a frame.
 pub(super) fn frames(data: &[u8]) {
     let mut data = Bytes(data);
     let choice = data.byte();
@@ -30,7 +30,7 @@ pub(super) fn frames(data: &[u8]) {
     }
 }
 
-/// A frame of a client: decoded, written, decoded and written again.
+/// A frame of a client: read, written, read and written again.
 fn request(family: Family, header: &Header<'_>) {
     let Some(once) = rewrite_request(family, header) else { return };
     let header = Header::read(&once).unwrap_or_else(|_| panic!("we cannot read our own {once}"));
@@ -49,11 +49,11 @@ fn rewrite_request(family: Family, header: &Header<'_>) -> Option<String> {
     Some(text)
 }
 
-/// A frame of a runtime, likewise.
+/// A frame of a runtime, in the same way.
 fn reply(family: Family, header: &Header<'_>) {
     let view = View {
         family,
-        // A frame is read again alone, without what follows it.
+        // A frame is read back by itself, without the sidecar after it.
         features: Features::new(&Feature::ALL).without(Feature::Sidecars),
         profile: Profile::Plain,
         ..View::before_handshake(false)
@@ -83,7 +83,7 @@ fn rewrite_reply(view: &View, header: &Header<'_>) -> Option<String> {
 }
 
 fn event_frame(view: &View, header: &Header<'_>, session: SessionId, at: UtcMs, event: &JobEvent) -> String {
-    // The time of an open envelope is that of its id.
+    // The time of an open envelope is that in its id.
     let id = Ulid::from_parts(at.0, 2);
     let job = JobId::from_ulid(Ulid::from_parts(AT.0, 4));
     let payload = raw::render_event(view, &EventSnapshot { job, at, thoughts: 0, event }, FrameRole::Whole);

@@ -1,6 +1,5 @@
-//! Leases: what is read is written and read again as the same, a pattern means what
-//! trying everything says, and whoever is within another may do nothing that the
-//! other may not.
+//! Leases. A lease that can be read stays the same when it is written and read again. A pattern matches what an
+//! exhaustive search says. A lease within another one allows nothing that the other does not allow.
 
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Budget, Constraints, Excess, Lease, Namespace, Pattern, Target};
@@ -11,10 +10,10 @@ use super::bytes::Bytes;
 use crate::globs::means;
 
 const NOW: UtcMs = UtcMs(1_767_225_600_000);
-/// Longer ones would only be slower to try.
+/// Longer texts would only be slower to try.
 const LONGEST: usize = 200;
 
-/// A line is a lease, the next its constraints.
+/// A line is a lease, the next line its constraints.
 pub(super) fn leases(data: &[u8]) {
     let mut data = Bytes(data);
     if let Some(lease) = json_line(&mut data).and_then(|json| Lease::parse(&json).ok()) {
@@ -35,7 +34,7 @@ fn json_line(data: &mut Bytes<'_>) -> Option<Json> {
     std::str::from_utf8(data.line()).ok().and_then(|text| Json::parse(text).ok())
 }
 
-/// The first byte is the namespace, a line the pattern, every other line a target.
+/// The first byte is the namespace, a line the pattern, each further line a target.
 pub(super) fn matches(data: &[u8]) {
     let mut data = Bytes(data);
     let namespace = Namespace::NAMED[data.below(Namespace::NAMED.len())].clone();
@@ -47,7 +46,7 @@ pub(super) fn matches(data: &[u8]) {
         let Ok(read) = Target::new(&namespace, target) else { continue };
         let may = pattern.matches(&read);
         if namespace == Namespace::NetFetch {
-            // As a person writes it, it is the same one, unless something was encoded.
+            // The target's text form means the same target, unless something in it was encoded.
             let again = Target::new(&namespace, &read.to_string());
             assert!(target.contains('%') || again.as_ref() == Ok(&read), "{target}: {again:?}");
         } else {
@@ -57,8 +56,8 @@ pub(super) fn matches(data: &[u8]) {
     }
 }
 
-/// The first byte is the namespace, a line the child's pattern, up to four the
-/// parent's, every other line a target or how to make one of the child's pattern.
+/// The first byte is the namespace. A line is the child's pattern, and up to four lines the parent's. Each further
+/// line is a target, or the choices by which a target is made of the child's pattern.
 pub(super) fn containment(data: &[u8]) {
     let mut data = Bytes(data);
     let namespace = Namespace::NAMED[data.below(Namespace::NAMED.len())].clone();
@@ -100,7 +99,7 @@ pub(super) fn containment(data: &[u8]) {
     }
 }
 
-/// A text that a pattern means, perhaps.
+/// A text that the pattern may match.
 fn word(pattern: &str, choices: &mut Bytes<'_>) -> String {
     const RUNS: [&str; 5] = ["", "a", "b", "ab", "aab"];
     const DEEP: [&str; 3] = ["a", "a/b", "b/a/a"];
@@ -139,8 +138,7 @@ pub(super) fn budgets(data: &[u8]) {
     spends(&budget, &costs);
 }
 
-/// Costs count the same in any order, and what a child takes and gives back was
-/// never gone.
+/// Costs add up to the same in any order, and a budget that a child takes and gives back is unchanged.
 fn spends(budget: &Budget, costs: &[Amount]) {
     let Some((currency, granted)) = budget.iter().next() else { return };
     let (mut forth, mut back) = (budget.clone(), budget.clone());

@@ -1,10 +1,10 @@
-//! Lines: how a stream of bytes is cut does not depend on how it arrives.
+//! Lines: how a stream of bytes is split does not depend on how it arrives.
 
 use arcp_proto::wire::{Line, Lines};
 
 use super::bytes::Bytes;
 
-/// The first byte is the bound, the second how the rest is cut.
+/// The first byte is the length bound, the second says how the rest arrives.
 pub(super) fn lines(data: &[u8]) {
     let mut data = Bytes(data);
     let limit = usize::from(data.byte());

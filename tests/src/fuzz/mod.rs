@@ -1,6 +1,5 @@
-//! What fuzzers run, one function for each target: bytes in, a panic where
-//! something that must hold does not. `fuzz/` gives them a fuzzer's bytes,
-//! `tests/corpora.rs` what fuzzers have found so far.
+//! The targets of the fuzzers, one function each: they take bytes, and panic if an invariant does not hold. `fuzz/`
+//! calls them with a fuzzer's bytes, and `tests/corpora.rs` with inputs that fuzzers have found.
 
 mod bytes;
 mod client;
@@ -11,10 +10,10 @@ mod records;
 mod runtime;
 mod times;
 
-/// What a target runs.
+/// The function of a target.
 pub type Body = fn(&[u8]);
 
-/// What every target is called, and runs.
+/// All targets, by name.
 pub const TARGETS: [(&str, Body); 12] = [
     ("budgets", leases::budgets),
     ("chunks", client::chunks),
@@ -34,7 +33,7 @@ pub const TARGETS: [(&str, Body); 12] = [
 ///
 /// # Panics
 ///
-/// If there is none, or something that must hold does not.
+/// If there is no such target, or an invariant does not hold.
 pub fn run(target: &str, data: &[u8]) {
     let (_, body) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target of this name");
     body(data);

@@ -1,5 +1,5 @@
-//! What was stored or recorded: bytes that a disk gave back wrongly break
-//! nothing, and what is understood is written again as the same.
+//! Stored and recorded data. Bytes that a disk has corrupted cause no panic, and data that can be read stays the same
+//! when it is written again.
 
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::LogPos;
@@ -9,13 +9,12 @@ use arcp_proto::time::{Now, Timestamp, UtcMs};
 
 use super::bytes::Bytes;
 
-/// With an even first byte, lines that each are a record of an earlier run;
-/// otherwise a recording.
+/// If the first byte is even, each line is a record of an earlier run; otherwise the input is a recording.
 pub(super) fn records(data: &[u8]) {
     let mut data = Bytes(data);
     if data.byte() & 1 == 1 {
         let Ok(text) = std::str::from_utf8(data.0) else { return };
-        // It replays, or says why not.
+        // The recording replays, or the error says why not.
         let _ = replay(text);
         return;
     }

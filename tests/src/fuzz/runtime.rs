@@ -1,5 +1,5 @@
-//! A runtime in a virtual world: raw frames on several connections, or a
-//! whole scenario whose every choice is a byte. The oracles watch both.
+//! A runtime in a virtual world: raw frames on several connections, or a whole scenario in which each choice is a
+//! byte. The oracles watch both.
 
 use std::time::Duration;
 
@@ -9,11 +9,10 @@ use crate::raw::{Raw, hello_payload, open_payload};
 use crate::sidecars::offered;
 use crate::world::{Options, World};
 
-/// Inputs of one run: enough for anything to happen, few enough to end.
+/// The most inputs of one run: enough for anything to happen, few enough to end.
 const INPUTS: usize = 100;
 
-/// Each line is an input; its first byte says on which connection, its second
-/// what.
+/// Each line is an input; its first byte selects the connection, its second the input.
 pub(super) fn runtime_bytes(data: &[u8]) {
     let mut data = Bytes(data);
     let mut options = Options::new(u64::from(data.byte()));
@@ -59,12 +58,12 @@ pub(super) fn runtime_bytes(data: &[u8]) {
     world.finish();
 }
 
-/// What the random worlds of the suite do, with the bytes for chance: clients
-/// of both families, two principals and an auditor, store faults, crashes,
-/// clocks that jump; then the calm phase in which everything owed must come.
+/// The random worlds of the suite, with the fuzzer's bytes as chance: clients of both families, two principals and an
+/// auditor, store faults, crashes, and clocks that jump; then the calm phase in which everything that is owed must
+/// come.
 pub(super) fn runtime_world(data: &[u8]) {
     let Some((seed, choices)) = data.split_first() else { return };
-    // A choice or two for each action.
+    // One or two choices for each action.
     let steps = (choices.len() / 2).min(150) as u64;
     generator::run_with(u64::from(*seed), steps, choices);
 }

@@ -1,8 +1,8 @@
-//! RFC 3339: what is understood is written as the same moment.
+//! RFC 3339: a time that can be read is the same time when it is written again.
 
 use arcp_proto::time::UtcMs;
 
-/// The bytes are a time, perhaps.
+/// The bytes may be a time.
 pub(super) fn times(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some(at) = UtcMs::parse(text) else { return };

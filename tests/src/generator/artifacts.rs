@@ -1,4 +1,4 @@
-//! What peers of random worlds do with artifacts, and what becomes of the host's disk.
+//! Artifacts in random worlds: what clients do with them, and faults of the host's disk.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::world::World;
 /// How many ids are remembered.
 const LATELY: usize = 24;
 
-/// What anybody has left, by what it is known by: whoever hears of an id tries it.
+/// The ids of all artifacts that were left: any client may try any of them.
 #[derive(Debug, Default)]
 pub(super) struct Left(Vec<String>);
 
@@ -38,7 +38,7 @@ impl Left {
     }
 }
 
-/// Artifacts are kept in most worlds, in some of them few.
+/// Most worlds keep artifacts, some of them few.
 pub(super) fn configure(config: &mut Config, seed: u64) {
     if seed % 6 == 5 {
         return;
@@ -51,7 +51,7 @@ pub(super) fn configure(config: &mut Config, seed: u64) {
     config.limits.artifact.whole_artifact_bytes = 100;
 }
 
-/// What the oracle is told of that.
+/// Gives the oracle the bounds.
 pub(super) fn watch(world: &mut World, config: &Config) {
     let limits = &config.limits.artifact;
     world.oracle.artifacts.bounds = Some((limits.artifacts, limits.all_artifact_bytes));
@@ -105,13 +105,13 @@ fn act_once(world: &mut World, peer: &mut Peer, left: &Left) {
     }
 }
 
-/// Bytes that tell whose they are, few enough to be equal sometimes.
+/// Bytes that show whose they are, few enough to be equal sometimes.
 fn bytes(world: &mut World, peer: &Peer, most: u64) -> Vec<u8> {
     let size = 1 + world.below(most) as usize;
     vec![letter(peer.token.trim_start_matches("tok-")); size]
 }
 
-/// Perhaps the last part never comes, or somebody asks for what has not.
+/// Stores in parts; sometimes the last part never comes, or missing bytes are asked for.
 fn in_parts(world: &mut World, peer: &mut Peer) {
     let whole = bytes(world, peer, 100);
     let (sha256, size) = (BlobDigest::of(&whole).to_string(), whole.len());
@@ -125,7 +125,7 @@ fn in_parts(world: &mut World, peer: &mut Peer) {
     request(world, peer, "x-vendor.arcp.artifact.keep", keep);
 }
 
-/// The disk loses something, is full, or says nothing for a while.
+/// The disk loses bytes, is full, or is silent for a while.
 fn trouble(world: &mut World) {
     match world.below(8) {
         0..3 => {
@@ -139,27 +139,27 @@ fn trouble(world: &mut World) {
     }
 }
 
-/// The disk is well again; what it has lost it has lost.
+/// The disk works again; what it has lost stays lost.
 pub(super) fn mend(world: &mut World) {
     world.blobs.full = false;
     world.speak_of_blobs();
 }
 
-/// What the host has not said dies with its runtime.
+/// Answers of the host that were not sent are lost with the runtime.
 pub(super) fn crash(world: &mut World) {
     world.blobs.unsaid.clear();
     world.blobs.silent = false;
     world.crash();
 }
 
-/// Nothing is kept for anybody any more, nor are there bytes of anybody.
+/// No artifact and no bytes are kept any more.
 pub(super) fn nothing_is_left(world: &World) {
     assert_eq!(kept_artifacts(world.runtime(), None), (0, 0), "their time is over");
     let (stored, parts) = (world.blobs.stored.len(), world.blobs.parts.len());
     assert_eq!((stored, parts), (0, 0), "bytes that are nobody's");
 }
 
-/// Answers of the hello family do not say to what.
+/// Sends a request. Answers of the hello family do not name their request.
 fn request(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
     match peer.family {
         Family::Hello => say(world, peer, kind, payload),

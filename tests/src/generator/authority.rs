@@ -1,6 +1,5 @@
-//! What peers of random worlds do about authority besides answering: they prolong
-//! permissions, take them back and hand jobs over, and whoever issues credentials
-//! fails, is late, or cannot revoke.
+//! Authority in random worlds, besides answers: clients extend and revoke permissions and hand jobs over, and the
+//! provisioner fails, is late, or cannot revoke.
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::Principal;
@@ -14,17 +13,16 @@ use serde_json::{Value, json};
 use super::{Peer, ask};
 use crate::world::{Says, World};
 
-/// Of whoever may elevate jobs to any level.
+/// The token of an operator, who may elevate jobs to any level.
 pub(super) const OPERATOR_TOKEN: &str = "tok-o";
 
-/// What a runtime is told of authority: operators always, credentials for models, trust
-/// levels and a credential with bounds in some worlds.
+/// The configuration: operators always; credentials for models, trust levels and a bounded credential in some worlds.
 pub(super) fn configure(config: &mut Config, seed: u64) {
     config.operators = [Principal::new(OPERATOR_TOKEN.trim_start_matches("tok-")).expect("a name")].into();
     if seed.is_multiple_of(2) {
         config.models = Models { provisions: true, ..Models::default() };
     }
-    // Also of those that agents delegate to.
+    // Also for agents that other agents delegate to.
     let checks = seed % 4 < 2 && seed % 5 < 4;
     for entry in config.agents.iter_mut().filter(|_| checks) {
         entry.checks_input |= ["echo", "steward", "waiter"].contains(&entry.name.as_str());
@@ -46,7 +44,7 @@ pub(super) fn needs_trust(seed: u64) -> bool {
     seed % 3 == 1
 }
 
-/// The credential of `b` has bounds in some worlds.
+/// In some worlds the credential of `b` has bounds.
 pub(super) fn bound(world: &mut World, seed: u64) {
     if seed % 6 == 1 {
         let most = json!({"tool.call": ["*"], "fs.read": ["/w/**"], "agent.delegate": ["*"], "cost.budget": ["USD:8"]});
@@ -58,8 +56,7 @@ fn lease(json: &Value) -> Lease {
     Lease::parse(&Json::parse(&json.to_string()).expect("JSON")).expect("a lease")
 }
 
-/// Prolongs a permission that it was shown, or takes it back: perhaps one that is over,
-/// or of somebody else.
+/// Extends or revokes a permission that the client was shown, which may have ended or be another principal's.
 pub(super) fn change_lease(world: &mut World, peer: &mut Peer) {
     let lately = &peer.leases[peer.leases.len().saturating_sub(4)..];
     let Some(lease) = lately.get(world.below(lately.len().max(1) as u64) as usize).cloned() else { return };
@@ -71,7 +68,7 @@ pub(super) fn change_lease(world: &mut World, peer: &mut Peer) {
     }
 }
 
-/// Hands a job over, mostly its own, to another runtime, which perhaps does not take it.
+/// Hands a job over, mostly its own, to another runtime, which may refuse it.
 pub(super) fn send_away(world: &mut World, peer: &mut Peer) {
     let open = if world.below(8) > 0 { peer.pick_open_job(world) } else { peer.pick_job(world) };
     let Some(job) = open else { return };
@@ -82,7 +79,7 @@ pub(super) fn send_away(world: &mut World, peer: &mut Peer) {
     }
 }
 
-/// Hands a job over, mostly its own, to somebody who perhaps takes none.
+/// Hands a job over, mostly its own, to a principal that may take none.
 pub(super) fn hand_over(world: &mut World, peer: &mut Peer, to: &str) {
     let open = if world.below(8) > 0 { peer.pick_open_job(world) } else { peer.pick_job(world) };
     let Some(job) = open else { return };
@@ -90,13 +87,13 @@ pub(super) fn hand_over(world: &mut World, peer: &mut Peer, to: &str) {
         let id = raw.send_with(world, "agent.handoff", json!({"target": to}), json!({"job_id": job}));
         peer.waiting.insert(id);
     }
-    // Whoever gives a job away is owed nothing more, whether or not it is taken.
+    // A client that hands a job over is owed nothing more, whether or not the job is taken.
     peer.jobs.remove(&job);
     peer.left.insert(job);
 }
 
-/// Whoever issues credentials is in trouble, or another runtime is, or no longer: with
-/// credentials of new jobs, and with other values for those that jobs have.
+/// The provisioner or another runtime gets into trouble, or out of it. This concerns credentials of new jobs, and new
+/// values for existing credentials.
 pub(super) fn trouble(world: &mut World) {
     match world.below(8) {
         6 | 7 => {
@@ -120,7 +117,7 @@ pub(super) fn trouble(world: &mut World) {
     }
 }
 
-/// All is well with it again, and what it had kept to itself is said.
+/// The provisioner works again, and sends the answers that it had withheld.
 pub(super) fn mend(world: &mut World) {
     let provisioner = &mut world.provisioner;
     (provisioner.fails, provisioner.silent, provisioner.cannot_revoke) = (None, false, 0);
@@ -128,7 +125,7 @@ pub(super) fn mend(world: &mut World) {
     world.say_issued();
 }
 
-/// No credential counts of a job that was accepted and is over.
+/// No credential of an ended job is valid any more.
 pub(super) fn nothing_counts(world: &World) {
     let known = |job| world.oracle.ledger.knows(job);
     let counting: Vec<_> = world.provisioner.counting.keys().filter(|(job, _)| known(*job)).collect();

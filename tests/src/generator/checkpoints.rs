@@ -1,4 +1,4 @@
-//! Checkpoints of random worlds: asked for, begun at by other jobs, and resumed at.
+//! Checkpoints in random worlds: requested, and used to start jobs and to resume sessions.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use serde_json::{Value, json};
 use super::{Peer, answered, ask};
 use crate::world::World;
 
-/// What was asked about checkpoints, and what came of it.
+/// Requests about checkpoints, and what came of them.
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     asked: BTreeMap<String, Wish>,
-    /// What came.
+    /// The counts.
     pub came: Came,
 }
 
-/// What became of wishes.
+/// The outcomes of requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Came {
-    /// Checkpoints that were made because somebody asked.
+    /// Checkpoints that were made on request.
     pub made: usize,
-    /// Jobs that began at one.
+    /// Jobs that began at a checkpoint.
     pub restored: usize,
-    /// Times that a session was sent what came after one.
+    /// Times that a session was sent the events after a checkpoint.
     pub resumed: usize,
 }
 
@@ -34,7 +34,7 @@ enum Wish {
 }
 
 impl Checkpoints {
-    /// Notes what was asked for and came.
+    /// Notes the outcome of a request.
     pub(super) fn look(&mut self, frame: &Value) {
         let wish = answered(frame).and_then(|request| self.asked.get(request));
         let came = match (wish, frame["type"].as_str()) {
@@ -46,8 +46,7 @@ impl Checkpoints {
         *came += 1;
     }
 
-    /// Asks for a checkpoint of a job, or for a job that begins at one that was told of, or for
-    /// what came after it.
+    /// Asks for a checkpoint of a job, for a job that begins at a known checkpoint, or for the events after one.
     pub(super) fn drive(&mut self, world: &mut World, peer: &mut Peer) {
         let told = peer.raw.as_ref().and_then(|raw| {
             let frames = world.frames_of(raw.conn);

@@ -1,4 +1,4 @@
-//! Schedules of a random run: each peer has a few, by names of its own.
+//! Schedules of a random run: each client has a few, with ids of its own.
 
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
@@ -6,22 +6,22 @@ use serde_json::{Value, json};
 use super::{Peer, ask, say};
 use crate::world::World;
 
-/// How many a peer has at most.
+/// The most schedules of a client.
 const EACH: u64 = 3;
 
-/// What one of them is known by.
+/// The id of a schedule.
 fn name(peer: &Peer, n: u64) -> String {
     format!("{}-{}-{n}", peer.token, peer.family.as_str())
 }
 
-/// Adds one, has one paused or go on, lists them, or ends one.
+/// Adds, pauses, resumes, lists or deletes a schedule.
 pub(super) fn act(world: &mut World, peer: &mut Peer, n: u64) {
     let id = name(peer, world.below(EACH));
     match world.below(8) {
         0..4 => {
             let wish = wish(world, &id, peer.family == Family::Hello, n);
             match peer.family {
-                // The answer does not say to what.
+                // The answer does not name its request.
                 Family::Hello => say(world, peer, "job.schedule", wish),
                 Family::Open => ask(world, peer, "job.schedule", wish),
             }
@@ -33,7 +33,7 @@ pub(super) fn act(world: &mut World, peer: &mut Peer, n: u64) {
     }
 }
 
-/// A wish for jobs, soon or every few seconds, whatever becomes of times that pass.
+/// A request for a schedule, soon or every few seconds, with any policy for missed times.
 fn wish(world: &mut World, id: &str, is_hello: bool, n: u64) -> Value {
     let agent = ["echo", "echo", "slow", "waiter", "failer"][world.below(5) as usize];
     let missed = ["last", "all", "none"][world.below(3) as usize];
@@ -48,7 +48,7 @@ fn wish(world: &mut World, id: &str, is_hello: bool, n: u64) -> Value {
         _ => json!({"every": format!("FREQ=SECONDLY;INTERVAL={interval};COUNT={count}")}),
     };
     let input = json!({"ticks": 2, "n": n});
-    // Credentials are issued for some then, where they are for jobs.
+    // Some of the jobs need credentials, where jobs get credentials.
     let lease = if n.is_multiple_of(3) { json!({"model.use": ["gpt-4"]}) } else { json!({}) };
     let mut payload = json!({"max_runtime_sec": 20, "lease_request": lease});
     let (kind, of, with) =
@@ -60,7 +60,7 @@ fn wish(world: &mut World, id: &str, is_hello: bool, n: u64) -> Value {
     json!({"job": job, "when": when, "schedule_id": id, missed_name: missed, overlap_name: overlap})
 }
 
-/// Everybody ends what it has, so that the world can come to rest.
+/// Deletes all schedules, so that the world can come to rest.
 pub(super) fn end(world: &mut World, peers: &mut [Peer]) {
     for peer in peers {
         for n in 0..EACH {

@@ -1,5 +1,4 @@
-//! What peers of a random run do with streams: they pace and cut them, and say things
-//! to agents.
+//! Streams in a random run: clients pace and cancel those of agents, and send their own to agents.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +7,11 @@ use serde_json::{Value, json};
 use super::{Peer, ask};
 use crate::world::World;
 
-/// Streams that a peer has seen begin, and what it says in one of its own.
+/// Streams that a client has seen begin, and the state of its own.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     streams: Vec<String>,
-    /// The chunk that comes next in its stream, by job.
+    /// The sequence of the next chunk in its own stream, by job.
     next: BTreeMap<String, u64>,
 }
 
@@ -33,7 +32,7 @@ pub(super) fn act(world: &mut World, peer: &mut Peer) {
 }
 
 fn act_once(world: &mut World, peer: &mut Peer) {
-    // One of the latest is perhaps still open.
+    // One of the latest streams may still be open.
     let lately = world.below(2) as usize;
     let stream = peer.streams.streams.iter().rev().nth(lately).cloned();
     match (world.below(4), stream) {
@@ -51,7 +50,7 @@ fn act_once(world: &mut World, peer: &mut Peer) {
     }
 }
 
-/// Says something to the agent of a job that it has submitted.
+/// Sends a message of a stream to the agent of a job that it submitted.
 fn speak(world: &mut World, peer: &mut Peer) {
     let Some(job) = peer.pick_open_job(world) else {
         return;

@@ -1,4 +1,4 @@
-//! Tokens of jobs, issued and exchanged by whoever has seen one.
+//! Job tokens: issued, and exchanged by any client that has seen one.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,21 @@ use super::{Peer, answered, ask};
 use crate::raw::Raw;
 use crate::world::World;
 
-/// The most that are tried again.
+/// The most tokens that are tried again.
 const KEPT: usize = 16;
 
-/// Tokens that somebody was given, whosever the job is.
+/// Tokens that were issued, for anybody's jobs.
 #[derive(Debug, Default)]
 pub struct Tokens {
     given: Vec<String>,
-    /// Requests for the rest of a job.
+    /// Exchanges of tokens that were requested.
     asked: BTreeSet<String>,
-    /// Times that somebody was shown the rest of a job for one.
+    /// Exchanges that succeeded.
     pub exchanged: usize,
 }
 
 impl Tokens {
-    /// Notes a token that came, and what came for one.
+    /// Notes issued tokens, and exchanges that succeeded.
     pub fn look(&mut self, frame: &Value) {
         let is_asked = answered(frame).is_some_and(|request| self.asked.contains(request));
         self.exchanged += usize::from(is_asked && frame["type"] == "job.subscribed");
@@ -32,7 +32,7 @@ impl Tokens {
         }
     }
 
-    /// Has one issued, or gives one that perhaps is somebody else's, void or wrong.
+    /// Requests a token, or exchanges one that may be another principal's, invalid or wrong.
     pub(super) fn drive(&mut self, world: &mut World, peer: &mut Peer) {
         let at = world.below(2 * (self.given.len() as u64 + 1)) as usize;
         match self.given.get(at) {

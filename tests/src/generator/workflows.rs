@@ -1,4 +1,4 @@
-//! Workflows of random graphs.
+//! Workflows with random graphs.
 
 use arcp_proto::model::workflow::AGENT;
 use arcp_proto::wire::Family;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::Peer;
 use crate::world::World;
 
-/// Starts one.
+/// Starts a workflow.
 pub(super) fn start(world: &mut World, peer: &mut Peer, n: u64) {
     const AGENTS: [&str; 8] = ["echo", "echo", "echo", "echo", "slow", "failer", "kinds", "waiter"];
-    // Credentials are issued for some steps then, where they are for jobs.
+    // Some of the steps need credentials, where jobs get credentials.
     let uses_models = n.is_multiple_of(3);
     let lease = if uses_models { json!({"model.use": ["gpt-*"]}) } else { json!({}) };
     let steps: Vec<Value> = (0..1 + world.below(5))
