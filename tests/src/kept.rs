@@ -1,4 +1,4 @@
-//! What is given to a store, and what a restart makes of what it gives back.
+//! The records that a store is given, and the state that a restart makes of them.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
 
@@ -18,11 +18,11 @@ use crate::raw::Raw;
 use crate::store::VirtualStore;
 use crate::world::World;
 
-/// A folder of its own that goes with the test.
+/// A folder that is deleted when this is dropped.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
-    /// An empty one, by a name that no other test has.
+    /// An empty folder, whose name no other test uses.
     pub fn new(name: &str) -> Folder {
         let folder = std::env::temp_dir().join(format!("arcp-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -36,12 +36,12 @@ impl Drop for Folder {
     }
 }
 
-/// A job's id.
+/// The id of a job.
 pub fn job(n: u64) -> JobId {
     JobId::from_ulid(Ulid::from_parts(n, 1))
 }
 
-/// A session's id.
+/// The id of a session.
 pub fn session(n: u64) -> SessionId {
     SessionId::from_ulid(Ulid::from_parts(n, 2))
 }
@@ -56,7 +56,7 @@ pub fn left(job_n: u64, session_n: u64) -> Record {
     Record::Left { job: job(job_n), session: session(session_n), undoes: LogPos(0) }
 }
 
-/// A record that is of use until then.
+/// A record that a store keeps until this time.
 pub fn kept(n: u64, until: u64) -> Record {
     let key = KeyRecord { digest: [1; 32], fingerprint: [2; 32] };
     let principal = Principal::new("p").expect("a name");
@@ -73,22 +73,21 @@ pub fn batch(first: u64, records: &[Record]) -> Batch {
     Batch { first: LogPos(first), records: records.to_vec().into() }
 }
 
-/// A batch of records that stand behind each other in a log.
+/// A batch of records with consecutive positions.
 pub fn batch_of(entries: &[(LogPos, Record)]) -> Batch {
     let first = entries.first().map_or(LogPos(0), |(at, _)| *at);
     Batch { first, records: entries.iter().map(|(_, record)| record.clone()).collect::<Vec<Record>>().into() }
 }
 
-/// Everything a store gives back, and its last position.
+/// All records that a store loads, and its last position.
 pub fn loaded(store: &mut dyn Store) -> (Vec<(LogPos, Record)>, LogPos) {
     let mut records = Vec::new();
     let last = store.load(&mut |at, record| records.push((at, record))).expect("it is read");
     (records, last)
 }
 
-/// Everything a small world gives its store: jobs of several kinds that ran,
-/// some that run, one of them for long, one that was forgotten, sessions that
-/// acknowledged.
+/// The store of a small world, with jobs of several kinds that ended, running jobs of which one has a long history, a
+/// job that was deleted, and sessions that acknowledged.
 pub fn lived() -> VirtualStore {
     let mut world = World::configured(1, |config| {
         config.limits.history.job_events = 16;
@@ -97,7 +96,7 @@ pub fn lived() -> VirtualStore {
     });
     let (mut hello, _) = Raw::hello(&mut world, "tok-a");
     let (mut open, _) = Raw::open(&mut world, "tok-a");
-    // Jobs overtake who has stopped reading: what was numbered for it is taken back.
+    // The reader of this session has stopped, so that events of its jobs are deleted and their numbers taken back.
     let (mut stalled, _) = Raw::open(&mut world, "tok-a");
     stalled.send(&mut world, "subscribe", json!({"filter": {}}));
     stalled.settle(&mut world);
@@ -129,7 +128,7 @@ pub fn lived() -> VirtualStore {
     world.store.clone()
 }
 
-/// What a restart makes of records, whatever rows they were kept in.
+/// The state that a restart makes of records, independent of how a store groups them.
 #[derive(Debug, Default, PartialEq)]
 pub struct Restart {
     records: Vec<(LogPos, String)>,
@@ -137,19 +136,19 @@ pub struct Restart {
     budgets: BTreeMap<JobId, Budget>,
     prompts: BTreeMap<JobId, KeptPrompts>,
     prolonged: BTreeMap<JobId, Vec<(u32, UtcMs)>>,
-    /// Events that are given back, by number.
+    /// The numbers of the events that are loaded.
     pub events: BTreeMap<JobId, Vec<u64>>,
     numbers: BTreeMap<SessionId, Vec<Value>>,
 }
 
-/// Each number of a run. The last event of one is the same however it was cut.
+/// Each number of a run by itself. The last event of a run is the same, however the run was split.
 fn singles(run: &NumberedRun) -> impl Iterator<Item = Value> {
     let of = json!([run.log, run.role, run.request, run.subscription]);
     (0..run.count).map(move |k| json!([run.seq + k, of, run.shown.map_or(json!(run.event + k), |s| json!(s.classes))]))
 }
 
 impl Restart {
-    /// Of these records.
+    /// The state that these records make.
     pub fn of(records: &[(LogPos, Record)]) -> Restart {
         let mut restart = Restart::default();
         let mut released = BTreeMap::new();
@@ -169,7 +168,7 @@ impl Restart {
                 Record::Checkpointed { job, state, kept: None } => {
                     drop(restart.checkpoints.insert(*job, state.clone()))
                 }
-                // Of these a store keeps the latest.
+                // Of these records a store keeps the latest.
                 Record::BudgetLeft { job, left, .. } => drop(restart.budgets.insert(*job, left.clone())),
                 Record::Prompted { job, prompts } => drop(restart.prompts.insert(*job, (**prompts).clone())),
                 Record::GrantsProlonged { job, until } => drop(restart.prolonged.insert(*job, until.clone())),
@@ -217,12 +216,12 @@ impl Restart {
         restart
     }
 
-    /// The numbers of a session that stand for something.
+    /// The event sequences of a session that stand for something.
     pub fn numbers_of(&self, session: SessionId) -> Vec<u64> {
         self.numbers.get(&session).into_iter().flatten().filter_map(|number| number[0].as_u64()).collect()
     }
 
-    /// It is the same as another.
+    /// Checks that this is the same state as another one.
     pub fn must_be(&self, other: &Restart) {
         for (mine, theirs) in self.records.iter().zip(&other.records) {
             assert_eq!(mine, theirs);

@@ -1,6 +1,5 @@
-//! What jobs may do and spend, counted once more from what goes in and what is
-//! recorded: money is neither made nor lost, a child may do what its parent may
-//! and nothing else, and an agent is allowed what its job was granted.
+//! What jobs may do and spend, counted independently from inputs and records. Money is neither made nor lost. A child
+//! may do nothing that its parent may not, and an agent is allowed what its job was granted and nothing else.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a ledger looks at what it knows")]
 
@@ -16,7 +15,7 @@ use arcp_proto::time::{Now, UtcMs};
 use arcp_proto::trust::TrustLevel;
 use serde_json::Value;
 
-/// What a lease of a random world may mean.
+/// Targets with which leases of a random world are compared.
 const SAMPLES: [(Namespace, &[&str]); 5] = [
     (Namespace::ToolCall, &["a", "a.b", "a.c", "b", "ab", "x/y"]),
     (Namespace::FsRead, &["/w", "/w/a", "/w/a/b", "/wa", "/etc/passwd"]),
@@ -25,7 +24,7 @@ const SAMPLES: [(Namespace, &[&str]); 5] = [
     (Namespace::ModelUse, &["m-1", "m-2", "n"]),
 ];
 
-/// What one job was granted, and what is recorded of its money.
+/// The lease of one job, and what is recorded of its budget.
 #[derive(Debug)]
 struct Account {
     parent: Option<JobId>,
@@ -35,12 +34,12 @@ struct Account {
     ends: Option<UtcMs>,
     left: Budget,
     spent: BTreeMap<Currency, Amount>,
-    /// What people have added, to it or to one below it, and what is recorded of that.
+    /// Amounts that people added to its budget or that of a job below it, and what is recorded of that.
     raised: BTreeMap<Currency, Amount>,
     said_raised: Budget,
     over: bool,
     trust: TrustLevel,
-    /// What people allowed it besides and has not ended, by the ids of permissions.
+    /// Permissions that were granted and have not ended, by id.
     permitted: BTreeMap<String, Permitted>,
 }
 
@@ -53,71 +52,70 @@ struct Permitted {
     elevates: Option<TrustLevel>,
 }
 
-/// A question whether a job may do something, at a price.
+/// A question of an agent whether it may do something, with a price.
 #[derive(Debug)]
 struct Asked {
     operation: Namespace,
     target: String,
     price: Budget,
-    /// Why not, when it was asked.
+    /// The expected refusal, as of the time of the question.
     refusal: Result<(), String>,
 }
 
-/// What became of permissions, and which jobs were handed over.
+/// What happened to permissions, and handoffs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Authority {
     /// Permissions that were granted.
     pub granted: usize,
-    /// Those that elevated a job.
+    /// Permissions that elevated a job's trust.
     pub elevated: usize,
-    /// Those that added to a budget.
+    /// Permissions that added to a budget.
     pub raised: usize,
-    /// Those that were prolonged.
+    /// Permissions that were extended.
     pub extended: usize,
-    /// Those that ended, by the reason that everybody was told.
+    /// Permissions that ended, by the reason in the event.
     pub ended: BTreeMap<String, usize>,
-    /// Jobs that became somebody else's.
+    /// Jobs that were handed over to another principal.
     pub handed_over: usize,
-    /// Operations that were allowed for the trust that a permission gave.
+    /// Operations that were allowed only because of an elevated trust.
     pub allowed_elevated: usize,
 }
 
-/// What an agent has reserved, as it was told.
+/// What an agent has reserved, according to its answers.
 #[derive(Debug, Default)]
 struct Reserved {
-    /// All prices that it ever named.
+    /// All prices that it has named.
     named: Vec<Budget>,
-    /// Those that it was told are reserved, and has not settled.
+    /// Reservations that it was told of and has not settled.
     open: BTreeMap<u64, Budget>,
-    /// Whether some may be reserved though nobody was told: an answer is on its way,
-    /// or was lost.
+    /// Whether more may be reserved than it was told: an answer is on its way, or was lost.
     uncertain: bool,
 }
 
-/// Watches one run.
+/// Watches the leases and budgets of one run.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Whether jobs without any lease may use models.
+    /// Whether jobs without a lease may use models.
     pub allows_models: bool,
     /// Operations that need a trust level.
     pub needs_trust: BTreeMap<TrustLevel, Lease>,
-    /// What is recorded of it all, in order.
+    /// The records about leases and budgets, in order.
     records: Vec<(LogPos, Record)>,
     accounts: BTreeMap<JobId, Account>,
     reserved: BTreeMap<JobId, Reserved>,
-    /// Questions that are not answered: whether a job may do something, at a price.
+    /// Questions of agents that are not answered yet.
     asked: BTreeMap<(JobId, CallId), Asked>,
-    /// Not later than what the runtime holds for the time.
+    /// A time that is not later than the runtime's.
     now: UtcMs,
-    /// Children that were made.
+    /// Children that were accepted.
     pub children: usize,
-    /// Questions that were answered with yes.
+    /// Operations that were allowed.
     pub allowed: usize,
     /// Costs that were counted.
     pub costs: usize,
-    /// Other values of credentials that were ordered.
+    /// Values that were ordered to replace those of credentials.
     pub rotations: usize,
-    /// What else was done about authority.
+    /// What happened to permissions, and handoffs.
     pub authority: Authority,
 }
 
@@ -137,7 +135,7 @@ impl Ledger {
         self.asked.insert((*job, *id), Asked { operation, target: target.clone(), price, refusal });
     }
 
-    /// An agent is answered.
+    /// Watches the answer to an agent.
     pub fn reply(&mut self, job: JobId, id: CallId, reply: &AgentReply) {
         let Some(Asked { operation, target, price, refusal }) = self.asked.remove(&(job, id)) else { return };
         match reply {
@@ -156,11 +154,10 @@ impl Ledger {
         }
     }
 
-    /// What another value of a credential is issued for is no more than its job may do
-    /// and has left.
+    /// Checks that a replacing credential covers no more than what its job may do and has left.
     pub fn ordered(&mut self, order: &CredentialOrder) {
         if order.renews.is_none() {
-            return; // Its job is not accepted yet.
+            return; // The job is not accepted yet.
         }
         self.rotations += 1;
         let (account, lease) = (&self.accounts[&order.job], Lease::parse(&order.lease).expect("a lease"));
@@ -182,7 +179,7 @@ impl Ledger {
         }
     }
 
-    /// What somebody is shown of a job's lease is what it was granted.
+    /// Checks that a client is shown the lease that the job was granted.
     pub fn frame(&self, frame: &Value) {
         let payload = &frame["payload"];
         let shown = matches!(frame["type"].as_str(), Some("job.accepted" | "job.subscribed"));
@@ -193,7 +190,7 @@ impl Ledger {
         }
     }
 
-    /// Watches what is to be stored: one input each.
+    /// Watches a batch for the store; each is of one input.
     pub fn batch(&mut self, batch: &Batch) {
         let mut touched = BTreeSet::new();
         for (at, record) in batch.entries() {
@@ -206,7 +203,7 @@ impl Ledger {
         touched.iter().for_each(|job| self.must_balance(*job));
     }
 
-    /// The runtime died with this much in the store, and all agents with it.
+    /// The runtime crashed, with all agents; the store has the log up to `durable`.
     pub fn crash(&mut self, durable: LogPos) {
         let mut records = std::mem::take(&mut self.records);
         records.retain(|(at, _)| *at <= durable);
@@ -222,14 +219,14 @@ impl Ledger {
         self.accounts.keys().for_each(|job| self.must_balance(*job));
     }
 
-    /// All money of everybody who is over came back, but for what was spent.
+    /// Checks that all money of ended jobs came back, except for what was spent.
     pub fn is_settled(&self) {
         self.accounts.keys().for_each(|job| self.must_balance(*job));
         let goes_on: Vec<&JobId> = self.accounts.iter().filter(|(_, job)| !job.over).map(|(id, _)| id).collect();
         assert!(goes_on.is_empty(), "not over: {goes_on:?}");
     }
 
-    /// How many jobs there are from the lowest child up.
+    /// The longest chain of a job, its parent, and so on.
     pub fn deepest(&self) -> usize {
         let above = |id| std::iter::successors(self.accounts.get(id), |job| self.accounts.get(&job.parent?)).count();
         self.accounts.keys().map(above).max().unwrap_or(0)
@@ -301,7 +298,7 @@ impl Ledger {
         self.accounts.insert(accepted.job, account);
     }
 
-    /// A cost is counted in the batch of its report, and settles what it names.
+    /// Checks that a cost is counted in the batch of its report, and settles the reservation that it names.
     fn metric(&mut self, job: JobId, body: &Json) {
         let body: Value = serde_json::from_str(body.as_str()).expect("JSON");
         let Some(kind) = body["name"].as_str().and_then(|name| name.strip_prefix("cost.")) else { return };
@@ -335,8 +332,7 @@ impl Ledger {
         self.account(job).permitted.insert(id, Permitted { operation, lease, until, elevates });
     }
 
-    /// People have added to what a job may spend, and so to what those above it were
-    /// granted.
+    /// People have added to a job's budget, and thereby to the budgets of the jobs above it.
     fn raise(&mut self, job: JobId, amounts: &str) {
         let amounts = Budget::parse(amounts.split(',')).expect("what cannot be read is not granted");
         let mut next = Some(job);
@@ -350,8 +346,7 @@ impl Ledger {
         }
     }
 
-    /// Nothing that was sampled is allowed to a child and not to its parent, and it
-    /// ends no later.
+    /// Checks with samples that a child is allowed nothing that its parent is not, and that its lease ends no later.
     fn must_be_below(&self, parent: JobId, child: &JobRecord, lease: &Lease) {
         let above = &self.accounts[&parent];
         for (namespace, targets) in SAMPLES {
@@ -372,15 +367,15 @@ impl Ledger {
         }
     }
 
-    /// The trust level that an operation needs and its job lacks.
+    /// The trust level that an operation needs and the job lacks.
     fn lacking(&self, job: JobId, operation: &Namespace, target: &Target) -> Option<TrustLevel> {
         let trust = self.accounts[&job].trust;
         let needed = self.needs_trust.iter().rev().find(|(_, lease)| lease.permits(operation, target).is_some());
         needed.map(|(level, _)| *level).filter(|level| *level > trust)
     }
 
-    /// What an agent may do its job was granted, by its lease or by people, and that
-    /// is not over; what needs more trust than its job has, by people who gave it that.
+    /// Checks that the job was granted the operation, by its lease or by a permission that has not ended. If the
+    /// operation needs more trust than the job has, a permission must have elevated the job.
     fn must_be_granted(&self, job: JobId, operation: &Namespace, target: &str) -> Result<(), String> {
         let account = &self.accounts[&job];
         let target = Target::new(operation, target).map_err(|why| why.to_string())?;
@@ -402,9 +397,8 @@ impl Ledger {
         if may { Ok(()) } else { Err(format!("it was not granted, and lacks {lacking:?}")) }
     }
 
-    /// What a job was granted is what it has left, what it spent, what those below it
-    /// were granted, or if they are over did not give back, and what it reserved: by no
-    /// cent more or less.
+    /// Checks that a job's budget is exactly the sum of what is left, what it spent, what it reserved, what running
+    /// children were granted, and what ended children did not give back.
     fn must_balance(&self, id: JobId) {
         let account = &self.accounts[&id];
         for (currency, granted) in account.lease.budget().iter() {
@@ -424,7 +418,7 @@ impl Ledger {
         }
     }
 
-    /// How much a job may have reserved.
+    /// The least and the most that a job may have reserved.
     fn reserved_of(&self, job: JobId, currency: &Currency) -> (Amount, Amount) {
         let Some(reserved) = self.reserved.get(&job) else { return Default::default() };
         let of = |budget: &Budget| {
@@ -438,7 +432,7 @@ impl Ledger {
     }
 }
 
-/// Whether a record says something of what jobs may do or spend.
+/// Whether a record concerns leases or budgets.
 fn concerns(record: &Record) -> bool {
     match record {
         Record::JobAccepted(_) | Record::BudgetLeft { .. } => true,
@@ -455,7 +449,7 @@ fn concerns(record: &Record) -> bool {
     }
 }
 
-/// What an event says of a permission: its id, all of it, and until when.
+/// The permission in an event: its id, its members, and its end.
 fn permission(body: &Json) -> (String, Value, Option<UtcMs>) {
     let body: Value = serde_json::from_str(body.as_str()).expect("JSON");
     let until = body["expires_at"].as_str().map(|at| UtcMs::parse(at).expect("a time"));

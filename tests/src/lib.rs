@@ -1,5 +1,5 @@
-//! The suite's library: a virtual world around the core, and the oracles
-//! that watch it. One thread, one seed, no clock.
+//! The suite's library: a virtual world around the core, and oracles that watch it. It runs on one thread, from one
+//! seed, without a real clock.
 
 pub mod agents;
 pub mod artifact_log;
@@ -46,7 +46,7 @@ pub mod until;
 pub mod witness;
 pub mod world;
 
-/// The README's Rust, run as a doctest.
+/// The Rust code of the README, run as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;

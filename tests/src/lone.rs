@@ -1,4 +1,4 @@
-//! Agents that run without a runtime: what they say is taken, and nobody answers.
+//! Agents that run without a runtime: their calls are collected, and none is answered.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "it looks at what agents say")]
 
@@ -23,13 +23,13 @@ impl Inbox for Sent {
     }
 }
 
-/// The agents of a registry, one after the other.
+/// The agents of a registry, of which one runs at a time.
 pub struct Lone {
     runner: Runner,
     inputs: Receiver<Input>,
 }
 
-/// What an agent is run with.
+/// The specification of a run.
 pub fn spec(agent: &str, input: &str) -> AgentSpec {
     AgentSpec {
         agent: AgentRef::parse(agent).expect("a name"),
@@ -48,19 +48,19 @@ pub fn spec(agent: &str, input: &str) -> AgentSpec {
     }
 }
 
-/// The job that is run.
+/// The id of the job.
 pub fn job() -> JobId {
     JobId::parse("job_00000000000000000000000001").expect("an id")
 }
 
-/// What runs the agents of a registry, and what a runtime would hear of them.
+/// A runner for the agents of a registry, and the inputs that a runtime would get from them.
 pub fn runner(registry: Registry) -> (Runner, Receiver<Input>) {
     let (sender, inputs) = channel();
     (Runner::new(registry, Arc::new(Sent(sender))), inputs)
 }
 
 impl Lone {
-    /// Nothing runs yet.
+    /// A registry with these agents; none runs yet.
     pub fn new(add: impl FnOnce(&mut Registry)) -> Lone {
         let mut registry = Registry::default();
         add(&mut registry);
@@ -68,21 +68,21 @@ impl Lone {
         Lone { runner, inputs }
     }
 
-    /// Starts one.
+    /// Starts an agent.
     pub fn start(&mut self, spec: AgentSpec) {
         self.runner.start(job(), spec);
     }
 
-    /// Tells it to stop.
+    /// Tells the agent to stop.
     pub fn stop(&mut self) {
         self.runner.stop(job(), false);
     }
 
-    /// The next thing that it says, or how it ends.
+    /// The agent's next call.
     ///
     /// # Errors
     ///
-    /// How it ends.
+    /// The exit of the agent.
     pub fn hear(&mut self) -> Result<AgentCall, Box<AgentExit>> {
         loop {
             let input = self.inputs.recv_timeout(PATIENCE).expect("it goes on");
@@ -95,7 +95,7 @@ impl Lone {
         }
     }
 
-    /// Runs one to its end: what it says, and how it ends.
+    /// Runs an agent until it exits. Returns its calls and its exit.
     pub fn run(&mut self, spec: AgentSpec) -> (Vec<AgentCall>, AgentExit) {
         self.start(spec);
         let mut calls = Vec::new();

@@ -1,5 +1,4 @@
-//! A proxy for models on this machine that issues keys as LiteLLM documents, and one that
-//! misbehaves.
+//! A proxy for models on this machine: it issues keys as LiteLLM documents it, and can misbehave.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -9,53 +8,52 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use arcp_proto::secret::Secret;
 use serde_json::{Value, json};
 
-/// The key by which it lets its administrator in.
+/// The administrator's key.
 pub const MASTER: &str = "sk-master-0123456789";
 
-/// What the proxy does instead of answering `key/generate`, after it issued.
+/// What the proxy does instead of answering `key/generate`, after it has issued the key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// It says that it failed.
+    /// It answers with status 500.
     Status500,
-    /// The connection ends.
+    /// It closes the connection.
     Cut,
-    /// No JSON.
+    /// It answers without JSON.
     Garbage,
-    /// Less than it announced.
+    /// It sends less than it announced.
     TooShort,
-    /// More than it announced.
+    /// It sends more than it announced.
     TooLong,
-    /// It sends elsewhere.
+    /// It redirects.
     Redirect,
-    /// Megabytes.
+    /// It answers with megabytes.
     Huge,
-    /// Nothing is left of the budget that it has for everybody.
+    /// It reports that its total budget is used up.
     OverBudget,
 }
 
-/// What it knows, and how it behaves.
+/// The keys of the proxy, and how it behaves.
 #[derive(Default)]
 pub struct State {
-    /// The keys that count, by their values, each as it was asked for.
+    /// The valid keys by value, each with the request for it.
     pub keys: BTreeMap<String, Value>,
-    /// Every request: method, path and body.
+    /// All requests: method and path, and body.
     pub asked: Vec<(String, Value)>,
-    /// What it does instead of what it should.
+    /// How it misbehaves.
     pub fault: Option<Fault>,
-    /// Whether it leaves whoever wants keys deleted without an answer, until
-    /// [`Proxy::answers_deletes`].
+    /// Whether requests to delete keys are not answered until [`Proxy::answers_deletes`].
     pub holds_deletes: bool,
-    /// Whether it says that it cannot delete any.
+    /// Whether it reports that it cannot delete keys.
     pub cannot_delete: bool,
-    /// Whether it deletes nothing, though it says so.
+    /// Whether it reports deletions that it has not made.
     pub keeps: bool,
-    /// How many it has issued.
+    /// How many keys it has issued.
     pub issued: usize,
 }
 
-/// A proxy, for as long as the process.
+/// A proxy. It runs for as long as the process.
 pub struct Proxy {
-    /// Where it listens.
+    /// The URL at which it listens.
     pub url: String,
     shared: Arc<Shared>,
 }
@@ -73,7 +71,7 @@ impl Shared {
 }
 
 impl Proxy {
-    /// Starts one.
+    /// Starts a proxy.
     pub fn start() -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -88,12 +86,12 @@ impl Proxy {
         Proxy { url, shared }
     }
 
-    /// What it knows, to look at and to change.
+    /// The state of the proxy, to be read and changed.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state()
     }
 
-    /// Deletes what it was asked to, and answers from now on.
+    /// Makes the held deletions, and answers deletions from this time on.
     pub fn answers_deletes(&self) {
         self.state().holds_deletes = false;
         self.shared.released.notify_all();
@@ -142,7 +140,7 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
     let _ = socket.write_all(format!("{head}{text}").as_bytes());
 }
 
-/// What a proxy that behaves answers.
+/// The answer of a correct proxy.
 fn answer(state: &mut State, path: &str, body: &Value) -> (u16, Value) {
     let query = |name: &str| {
         let mut pairs = path.split(['?', '&']).skip(1).filter_map(|pair| pair.split_once('='));

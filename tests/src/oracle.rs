@@ -1,5 +1,4 @@
-//! What must hold in every run, whatever happens. Each check watches inputs
-//! and outputs from outside.
+//! The invariants that hold in every run. Each check watches inputs and outputs from outside.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "an oracle looks at what it knows")]
 
@@ -25,62 +24,61 @@ pub struct Oracle {
     durable: LogPos,
     credit: BTreeMap<ConnId, (i64, i64)>,
     last_pos: u64,
-    /// Positions at which jobs were accepted.
+    /// The position at which each job was accepted.
     accepted: BTreeMap<String, LogPos>,
-    /// Positions of each job's events.
+    /// The positions of each job's events.
     events: BTreeMap<String, Vec<LogPos>>,
-    /// What each job's events were.
+    /// The classes of each job's events.
     classes: BTreeMap<JobId, Vec<EventClass>>,
-    /// Where the number of each frame of each session stands, and of which
-    /// event of which job it is a frame.
+    /// For each frame with a number: the position of the number's record, and its job and event.
     numbers: BTreeMap<(String, u64), (LogPos, String, u64)>,
-    /// Agents that were started, with how often they had been before.
+    /// Agents that were started, with how often they had been started before.
     started: BTreeSet<(JobId, u32)>,
-    /// Agents that may be started before that is durable, and jobs of which one was.
+    /// Agents that may be started before that is durable, and jobs whose agent was.
     pure: (BTreeSet<String>, BTreeSet<JobId>),
-    /// Where the job of each time of a schedule was accepted.
+    /// The position at which the job of each firing was accepted.
     fired: BTreeMap<Box<(Principal, Firing)>, LogPos>,
-    /// Where each job ended.
+    /// The position at which each job ended.
     ended: BTreeMap<JobId, LogPos>,
-    /// The payload behind each (session, number), and the highest number.
+    /// The payload of each (session, number), and the highest number of each session.
     sent: BTreeMap<(String, u64), String>,
     head: BTreeMap<String, u64>,
     last_on_conn: BTreeMap<(ConnId, String), u64>,
-    /// Connections on which a replay was asked for.
+    /// Connections on which a replay was requested.
     replayed: BTreeSet<ConnId>,
     seen_per_job: BTreeMap<(String, String), BTreeSet<String>>,
-    /// Ids of what each connection asked, in order, and how many are answered.
+    /// The ids of the requests on each connection, in order, and how many are answered.
     asked: BTreeMap<ConnId, (Vec<String>, usize)>,
     secrets: Vec<(ConnId, String)>,
-    /// Where values of credentials may be seen.
+    /// Checks where values of credentials are shown.
     canaries: Canaries,
-    /// The principal of each connection, by its credential.
+    /// The token of each connection.
     principals: BTreeMap<ConnId, String>,
-    /// Whose each message id is that a client has used.
+    /// The tokens that have used each message id.
     whose: BTreeMap<String, BTreeSet<String>>,
     closed: BTreeSet<ConnId>,
     /// Connections that neither side has closed.
     open: BTreeSet<ConnId>,
-    /// What jobs may wait for.
+    /// Checks the reasons for which jobs wait.
     pub reasons: Reasons,
-    /// What jobs may do and spend.
+    /// Checks leases and budgets.
     pub ledger: Ledger,
-    /// What the steps of workflows may do.
+    /// Checks the steps of workflows.
     pub graphs: Graphs,
-    /// Bytes that are to come beside frames.
+    /// Sidecars that were announced.
     announced: Announced,
-    /// What is said in streams.
+    /// Checks streams.
     pub streams: StreamLog,
-    /// What becomes of the times of schedules.
+    /// Checks schedules.
     pub schedules: ScheduleLog,
-    /// What is left with the runtime.
+    /// Checks artifacts.
     pub artifacts: ArtifactLog,
-    /// Frames checked.
+    /// How many frames were checked.
     pub frames: usize,
 }
 
 impl Oracle {
-    /// Watches a runtime that is configured like this.
+    /// An oracle for a runtime with this configuration.
     pub fn of(config: &Config) -> Oracle {
         let pure = config.agents.iter().filter(|entry| entry.pure).map(|entry| entry.name.clone());
         Oracle { pure: (pure.collect(), BTreeSet::new()), ..Oracle::default() }
@@ -120,14 +118,14 @@ impl Oracle {
         if frame["type"] == "resume" {
             self.replayed.insert(conn);
         }
-        // A proof is judged by others, and an agent makes a checkpoint, however long that takes.
+        // The answers to these may take long: an authenticator judges a proof, and an agent makes a checkpoint.
         let takes_long = matches!(frame["type"].as_str(), Some("session.authenticate" | "checkpoint.create"));
         if let Some(id) = frame["id"].as_str().filter(|_| !takes_long) {
             self.asked.entry(conn).or_default().0.push(id.to_string());
         }
     }
 
-    /// Answers leave in the order of their requests; signs of life pass by.
+    /// Checks that answers leave in the order of their requests; pongs and heartbeats may overtake.
     fn answered(&mut self, conn: ConnId, frame: &Value) {
         let kind = frame["type"].as_str().unwrap_or_default();
         let aside = matches!(kind, "pong" | "session.pong" | "job.heartbeat");
@@ -144,7 +142,7 @@ impl Oracle {
         }
     }
 
-    /// Notes whose a message is.
+    /// Notes whose message id this is.
     fn received(&mut self, conn: ConnId, frame: &[u8]) {
         let Ok(frame) = serde_json::from_slice::<Value>(frame) else { return };
         if let Some(token) = frame["payload"]["auth"]["token"].as_str() {
@@ -155,7 +153,7 @@ impl Oracle {
         }
     }
 
-    /// A principal is shown no message id but its own.
+    /// Checks that a principal is shown only its own message ids.
     fn message_ids(&self, conn: ConnId, frame: &Value) {
         let copy = &frame["payload"]["event"];
         for id in [&frame["correlation_id"], &frame["payload"]["request_id"], &copy["correlation_id"]] {
@@ -201,13 +199,12 @@ impl Oracle {
         }
     }
 
-    /// The runtime was shut down: everybody is let go.
+    /// The runtime was shut down: checks that all connections were closed.
     pub fn shut_down(&self) {
         assert!(self.open.is_empty(), "b53_shutdown_ends: {:?} stay open", self.open);
     }
 
-    /// The runtime died with this much in the store: whatever was shown is
-    /// among it.
+    /// The runtime crashed; the store has the log up to `durable`. Checks that everything that was shown is in it.
     pub fn crash(&mut self, durable: LogPos) {
         assert!(self.durable <= durable, "what is durable survives");
         self.durable = durable;
@@ -220,7 +217,7 @@ impl Oracle {
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
-        // That it was started is lost: it may be again.
+        // The start of a pure agent may be lost, so that it is started again.
         self.started.retain(|(job, _)| !self.pure.1.contains(job));
         self.fired.retain(|_, at| *at <= durable);
         for events in self.events.values_mut() {
@@ -229,7 +226,7 @@ impl Oracle {
         for (job, classes) in &mut self.classes {
             classes.truncate(self.events.get(&job.to_string()).map_or(0, Vec::len));
         }
-        // A number of an event that never came is given again.
+        // A number whose event is lost is assigned again.
         let came = |job: &String, n: u64| n == 0 || self.events.get(job).is_some_and(|events| events.len() as u64 >= n);
         self.numbers.retain(|_, (at, job, n)| *at <= durable && came(job, *n));
         let events = &self.events;
@@ -263,7 +260,7 @@ impl Oracle {
             }
             Record::Numbered { session, run } => {
                 let whose = session.to_string();
-                // What is of no event is of no log: it is durable with its number.
+                // A frame without an event belongs to no log: it is durable with its number.
                 let (log, events) = match run {
                     Numbered::Events(run) => (run.log.to_string(), self.events_of(run)),
                     Numbered::Local { .. } => (String::new(), vec![0]),
@@ -294,12 +291,12 @@ impl Oracle {
         }
     }
 
-    /// The events behind the numbers of a run, by what they were.
+    /// The events behind the numbers of a run.
     fn events_of(&self, run: &NumberedRun) -> Vec<u64> {
         let dense = run.event..run.event + run.count;
         match run.shown {
             None => dense.collect(),
-            // The last one comes with it, or came.
+            // The last event of the run is in this batch, or came before.
             Some(shown) => {
                 let classes =
                     run.log.job().and_then(|job| self.classes.get(&job)).map(Vec::as_slice).unwrap_or_default();
@@ -366,7 +363,7 @@ impl Oracle {
 
     fn counted(&mut self, conn: ConnId, frame: &Value, seq: u64) {
         let session = frame["session_id"].as_str().expect("counted frames name their session").to_string();
-        // Who asked for it gets what it was sent before once more.
+        // A client that requested a replay gets earlier frames again.
         let again = self.replayed.contains(&conn) && self.sent.contains_key(&(session.clone(), seq));
         if !again && let Some(last) = self.last_on_conn.insert((conn, session.clone()), seq) {
             assert_eq!(seq, last + 1, "gl1: the order on the wire is the order of numbers");
@@ -386,12 +383,12 @@ impl Oracle {
         self.told(&session, frame);
     }
 
-    /// A frame about a job, or a copy of one, shows only what is durable.
+    /// Checks that a frame about a job, or a copy of one, shows only what is durable.
     fn told(&mut self, session: &str, frame: &Value) {
         if frame["type"] == "subscribe.event" {
             let copy = &frame["payload"]["event"];
             if frame["subscription_id"].is_null() {
-                // A published client wants what it watches in such a frame.
+                // A published client is shown the jobs that it watches in such frames.
                 return self.told(session, copy);
             }
             let subscription = frame["subscription_id"].as_str().expect("it names its subscription");
@@ -409,15 +406,15 @@ impl Oracle {
         }
         let session = session.to_string();
         let seen = self.seen_per_job.entry((session, job.clone())).or_default();
-        // By content: a retry with a key shows the terminal once more.
+        // Frames are compared by content: a retry with a key shows the terminal again.
         seen.insert(without_values(&as_announced(&frame["payload"])).to_string());
         let durable = self.events[&job].partition_point(|pos| *pos <= self.durable);
         assert!(seen.len() <= durable, "b14_persist_before_send: {job} showed {} of {durable}", seen.len());
     }
 }
 
-/// A payload without values of credentials: those that were revoked since are not shown
-/// again. Which of them may be shown is what [`Canaries`] watch.
+/// A payload without values of credentials: a revoked value is not shown again. [`Canaries`] checks which values may
+/// be shown.
 fn without_values(payload: &Value) -> Value {
     let mut payload = payload.clone();
     if let Some(members) = payload.as_object_mut() {

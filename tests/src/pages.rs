@@ -1,5 +1,5 @@
-//! Commands of the pages, run as they are pasted: in their order, in one shell, which ends
-//! with the first that fails.
+//! Runs the commands of documentation pages as a reader would paste them: in order, in one shell, until the first one
+//! that fails.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::process::{Command, Stdio};
 use crate::kept::Folder;
 use crate::ports;
 
-/// Where a page has a runtime listen if it says so; one that does not say it is told by a variable.
+/// The port in pages that name one; commands without a port are given it by a variable.
 const PORT: &str = "7777";
-/// What is shown once every command has worked.
+/// Is printed when every command has worked.
 const ALL_OF_IT: &str = "all of it";
 
-/// The commands of a page, a line each.
+/// The commands of a page, one per line.
 pub fn commands(page: &str) -> String {
     of_blocks(page).filter_map(|line| line.strip_prefix("$ ")).map(|line| format!("{line}\n")).collect()
 }
 
-/// The same, with what they read, which stands behind them without a prompt.
+/// The commands, each with the lines that follow it without a prompt, as its stdin.
 pub fn script(page: &str) -> String {
     of_blocks(page).map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect()
 }
@@ -28,8 +28,8 @@ fn of_blocks(page: &str) -> impl Iterator<Item = &str> {
     blocks.flat_map(str::lines)
 }
 
-/// Runs commands in a folder, which is the home of whoever pastes them, with this program
-/// as `arcp`, on a free port; gives what they show. Runtimes that they have begun end with them.
+/// Runs commands in a folder, which is their home, with this program as `arcp`, on a free port. Returns their output.
+/// Runtimes that they start end with them.
 pub fn paste(program: &str, folder: &Folder, commands: &str) -> String {
     let port = ports::free().port().to_string();
     let programs = Path::new(program).parent().expect("a folder").display().to_string();

@@ -1,20 +1,19 @@
-//! Ports for servers that are told where to listen: such that come later, or come again.
+//! Ports for servers that start later than their address is needed, or start again.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// The first that is taken from.
+/// The first port to use.
 const FIRST: u16 = 10_240;
-/// Where those begin that the system picks, unless it says otherwise.
+/// The first port that the system picks by default.
 const PICKED: u16 = 32_768;
-/// How many lie between the first ports of two processes that come after each other.
+/// The distance between the first ports of two consecutive processes.
 const APART: u16 = 61;
 
-/// An address of this machine at which nobody listens.
+/// An address of this machine at which no process listens.
 ///
-/// Its port is none of those that the system picks for whoever asks for any or connects to
-/// somebody: nobody has it by accident before its server comes, or while that is away, and
-/// nobody who tries whether it is there meets itself.
+/// The port is not one that the system picks for listeners or clients. So no other process gets it by accident while
+/// its server is not running, and a client that tries to connect does not connect to itself.
 ///
 /// # Panics
 ///
@@ -38,6 +37,6 @@ pub fn free() -> SocketAddr {
 fn first_picked() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first = range.split_whitespace().next().and_then(|first| first.parse().ok());
-    // Where hardly any are left they are taken from among those.
+    // If the system leaves hardly any ports, use some of those that it picks.
     first.filter(|first| *first > 2 * FIRST).unwrap_or(PICKED)
 }

@@ -1,5 +1,4 @@
-//! An identity provider on the loopback, which answers as a test says, and misbehaves
-//! as one is told to.
+//! An identity provider on the loopback, whose answers a test determines, faulty ones too.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -11,14 +10,14 @@ use std::thread::JoinHandle;
 use arcp_host::auth::form_fields;
 use serde_json::Value;
 
-/// What it was asked.
+/// A request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// The method.
     pub method: String,
     /// The path, without its query.
     pub path: String,
-    /// What the query or the form says.
+    /// The fields of the query or the form.
     pub form: BTreeMap<String, String>,
     /// The header `authorization`.
     pub authorization: Option<String>,
@@ -26,24 +25,24 @@ pub struct Asked {
     pub host: String,
 }
 
-/// What it answers.
+/// An answer.
 #[derive(Clone, Debug)]
 pub enum Answering {
-    /// This document.
+    /// A JSON document with this status.
     Json(u16, Value),
-    /// This text, whatever it is.
+    /// This text.
     Text(String),
-    /// Somewhere else.
+    /// A redirect.
     Redirect(String),
-    /// Nothing, until the provider is gone.
+    /// No answer, until the provider is dropped.
     Never,
-    /// So many bytes, as long as somebody reads.
+    /// So many bytes, as long as the client reads.
     Endless(usize),
 }
 
-/// A provider; it is gone with the value.
+/// A provider. It ends when this is dropped.
 pub struct Provider {
-    /// Where it is.
+    /// The address at which it listens.
     pub address: SocketAddr,
     inner: Arc<Inner>,
     accepting: Option<JoinHandle<()>>,
@@ -53,12 +52,12 @@ struct Inner {
     answer: Box<dyn Fn(&Asked) -> Answering + Send + Sync>,
     asked: AtomicUsize,
     gone: AtomicBool,
-    /// Whoever is never answered waits for its end.
+    /// Requests that are never answered wait for the provider's end.
     end: (Mutex<bool>, Condvar),
 }
 
 impl Provider {
-    /// One that answers so.
+    /// A provider that answers by this function.
     pub fn start(answer: impl Fn(&Asked) -> Answering + Send + Sync + 'static) -> Provider {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -75,19 +74,19 @@ impl Provider {
                     return;
                 }
                 let shared = shared.clone();
-                // A peer that has gone is none of a test's business.
+                // Errors of a client that has gone do not matter.
                 std::thread::spawn(move || shared.serve(&socket));
             }
         };
         Provider { address, inner, accepting: Some(std::thread::spawn(accept)) }
     }
 
-    /// What is at this path.
+    /// The URL of this path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// How often it was asked.
+    /// How many requests have come.
     pub fn asked(&self) -> usize {
         self.inner.asked.load(Ordering::SeqCst)
     }
@@ -98,7 +97,7 @@ impl Drop for Provider {
         self.inner.gone.store(true, Ordering::SeqCst);
         *self.inner.end.0.lock().expect("no panic") = true;
         self.inner.end.1.notify_all();
-        // It waits for somebody.
+        // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();

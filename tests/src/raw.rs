@@ -1,4 +1,4 @@
-//! A peer that sends what a test tells it to and keeps what comes back.
+//! A client that sends the frames of a test and keeps the frames that come back.
 
 use std::time::Duration;
 
@@ -23,17 +23,17 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Connects; nothing is said yet.
+    /// Connects, and sends nothing.
     pub fn connect(world: &mut World) -> Raw {
         Raw::on(world.open_raw())
     }
 
-    /// A connection that is there.
+    /// Uses an open connection.
     pub fn on(conn: ConnId) -> Raw {
         Raw { conn, sent: 0, read: 0 }
     }
 
-    /// Connects from an address; nothing is said yet.
+    /// Connects from an address, and sends nothing.
     pub fn connect_from(world: &mut World, address: &str) -> Raw {
         let address = address.parse().expect("an address");
         Raw { conn: world.open_raw_from(address), sent: 0, read: 0 }
@@ -47,8 +47,7 @@ impl Raw {
         (raw, welcome)
     }
 
-    /// Connects and opens a session whose client offers everything that bounds a
-    /// lease.
+    /// Connects and opens a session whose client offers all features that concern leases.
     pub fn hello_with_leases(world: &mut World, token: &str) -> (Raw, Value) {
         let mut raw = Raw::connect(world);
         raw.send(world, "session.hello", leases_payload(token));
@@ -56,7 +55,7 @@ impl Raw {
         (raw, welcome)
     }
 
-    /// Connects and opens a session whose client takes credentials for its jobs.
+    /// Connects and opens a session whose client is sent the credentials of its jobs.
     pub fn hello_with_credentials(world: &mut World, token: &str) -> (Raw, Value) {
         let mut raw = Raw::connect(world);
         raw.send(world, "session.hello", credentials_payload(token));
@@ -64,12 +63,12 @@ impl Raw {
         (raw, welcome)
     }
 
-    /// Opens a session again.
+    /// Resumes a session on a new connection.
     pub fn resume(world: &mut World, token: &str, welcome: &Value, last: u64) -> Raw {
         Raw::resume_with(world, hello_payload(token), welcome, last)
     }
 
-    /// Opens a session again with the payload of a hello.
+    /// Resumes a session with this payload of a hello.
     pub fn resume_with(world: &mut World, mut payload: Value, welcome: &Value, last: u64) -> Raw {
         let mut raw = Raw::connect(world);
         payload["resume"] = json!({
@@ -86,7 +85,7 @@ impl Raw {
         Raw::open_with(world, open_payload(token))
     }
 
-    /// Connects and opens a session of the open family with a payload.
+    /// Connects and opens a session of the open family with this payload.
     pub fn open_with(world: &mut World, payload: Value) -> (Raw, Value) {
         let mut raw = Raw::connect(world);
         raw.send(world, "session.open", payload);
@@ -94,7 +93,7 @@ impl Raw {
         (raw, accepted)
     }
 
-    /// Opens a session of the open family and claims an earlier one on it.
+    /// Opens a session of the open family and resumes an earlier one with it.
     pub fn reclaim(world: &mut World, token: &str, accepted: &Value, last: u64) -> Raw {
         let (mut raw, _) = Raw::open(world, token);
         let claim = json!({"resume_token": accepted["payload"]["resume_token"], "last_event_seq": last});
@@ -102,18 +101,18 @@ impl Raw {
         raw
     }
 
-    /// Invokes a tool; gives the acceptance.
+    /// Invokes a tool; returns the acceptance.
     pub fn invoke(&mut self, world: &mut World, payload: Value) -> Value {
         self.send(world, "tool.invoke", payload);
         self.expect(world, "job.accepted")
     }
 
-    /// Sends a message with a fresh id; gives the id.
+    /// Sends a message with a new id; returns the id.
     pub fn send(&mut self, world: &mut World, kind: &str, payload: Value) -> String {
         self.send_with(world, kind, payload, json!({}))
     }
 
-    /// Sends a message with more members in its envelope.
+    /// Sends a message with further members in its envelope.
     pub fn send_with(&mut self, world: &mut World, kind: &str, payload: Value, more: Value) -> String {
         self.sent += 1;
         let id = self.last_id();
@@ -125,29 +124,29 @@ impl Raw {
         id
     }
 
-    /// The id of the message that was sent last.
+    /// The id of the last message that was sent.
     pub fn last_id(&self) -> String {
         format!("m{}-{}", self.conn.0, self.sent)
     }
 
-    /// Sends a text as it is.
+    /// Sends this text without changes.
     pub fn send_text(&mut self, world: &mut World, text: &str) {
         world.send_raw(self.conn, text.as_bytes().to_vec());
     }
 
-    /// Submits a job; gives the acceptance.
+    /// Submits a job; returns the acceptance.
     pub fn submit(&mut self, world: &mut World, payload: Value) -> Value {
         self.send(world, "job.submit", payload);
         self.expect(world, "job.accepted")
     }
 
-    /// Runs the world until nothing is in flight and gives what came.
+    /// Runs the world until nothing is in flight, and returns the frames that have come.
     pub fn settle(&mut self, world: &mut World) -> Vec<Value> {
         world.settle();
         self.take(world)
     }
 
-    /// What has come since the last look.
+    /// The frames that have come since the last look.
     pub fn take(&mut self, world: &World) -> Vec<Value> {
         let all = world.frames_of(self.conn);
         let new = all[self.read..].iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
@@ -155,8 +154,7 @@ impl Raw {
         new
     }
 
-    /// Runs the world until a message of this type has come, and gives it.
-    /// Others before it are passed over.
+    /// Runs the world until a message of this type has come, and returns it. Skips others.
     pub fn expect(&mut self, world: &mut World, kind: &str) -> Value {
         self.expect_any(world, &[kind])
     }
@@ -179,13 +177,13 @@ impl Raw {
         }
     }
 
-    /// Runs the world until the job has ended; all its frames in between.
+    /// Runs the world until the job has ended; returns all frames until then.
     pub fn until_end(&mut self, world: &mut World) -> Vec<Value> {
         let (mut frames, until) = (Vec::new(), world.now().mono + PATIENCE);
         loop {
             for frame in self.take(world) {
                 let end = matches!(frame["type"].as_str(), Some("job.result" | "job.error" | "job.completed" | "job.failed"))
-                    // In hello this is but the acknowledgement.
+                    // In the hello family this is only the acknowledgement of a cancel.
                     || frame["type"] == "job.cancelled" && !frame["event_seq"].is_null();
                 frames.push(frame);
                 if end {
@@ -203,12 +201,12 @@ impl Raw {
     }
 }
 
-/// The code of an error.
+/// The error code of a frame.
 pub fn code(frame: &Value) -> &str {
     frame["payload"]["code"].as_str().unwrap_or_default()
 }
 
-/// The payload of a full hello.
+/// The payload of a complete hello.
 pub fn hello_payload(token: &str) -> Value {
     json!({
         "client": {"name": "raw", "version": "1"},
@@ -219,7 +217,7 @@ pub fn hello_payload(token: &str) -> Value {
     })
 }
 
-/// The payload of a hello whose client offers everything that bounds a lease.
+/// The payload of a hello whose client offers all features that concern leases.
 pub fn leases_payload(token: &str) -> Value {
     let mut payload = hello_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
@@ -227,14 +225,14 @@ pub fn leases_payload(token: &str) -> Value {
     payload
 }
 
-/// The payload of a hello whose client takes credentials for its jobs.
+/// The payload of a hello whose client is sent the credentials of its jobs.
 pub fn credentials_payload(token: &str) -> Value {
     let mut payload = leases_payload(token);
     payload["capabilities"]["features"].as_array_mut().expect("a list").push(json!("provisioned_credentials"));
     payload
 }
 
-/// The payload of a full opening of the open family.
+/// The payload of a complete opening in the open family.
 pub fn open_payload(token: &str) -> Value {
     json!({
         "auth": {"scheme": "bearer", "token": token},

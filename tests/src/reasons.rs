@@ -1,5 +1,4 @@
-//! Why jobs wait, as somebody can tell who sees what goes in and what comes
-//! out: whatever a job is said to wait for must be there to see.
+//! Checks the reasons for which jobs are said to wait: an observer of inputs and outputs must be able to see each.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "an oracle looks at what it knows")]
 
@@ -13,52 +12,50 @@ use arcp_proto::runtime::{
 };
 use serde_json::Value;
 
-/// What is known of everything that a job can wait for.
+/// Everything for which a job can wait.
 #[derive(Debug, Default)]
 pub struct Reasons {
     durable: LogPos,
-    /// Whether the store failed, and nothing was given to it since.
+    /// Whether the store failed, and was given nothing since.
     failing: bool,
-    /// The latest record about each job.
+    /// The position of the latest record of each job.
     latest: BTreeMap<JobId, LogPos>,
-    /// The latest of all records.
+    /// The position of the latest record.
     last: LogPos,
-    /// Sessions that get new events of a job.
+    /// Sessions that are sent new events of a job.
     gets: BTreeSet<(JobId, SessionId)>,
-    /// The last number given in each session.
+    /// The last number assigned in each session.
     given: BTreeMap<SessionId, u64>,
-    /// Where each session is attached, and the last number that it has there.
+    /// The connection of each attached session, and the last number that was sent there.
     attached: BTreeMap<SessionId, (ConnId, u64)>,
-    /// Connections on which a session was asked for and not given yet, with the
-    /// last number that its client has.
+    /// Connections on which a session was requested and is not open yet, with the last number that the client has.
     opening: BTreeMap<ConnId, u64>,
-    /// The calls of each agent that are not answered.
+    /// Unanswered calls of each agent.
     asked: BTreeMap<JobId, Vec<CallId>>,
-    /// Jobs whose agents have asked for children.
+    /// Jobs whose agents have requested children.
     delegates: BTreeSet<JobId>,
     /// The position of each event.
     events: BTreeMap<(JobId, u64), LogPos>,
     /// The parent of each child, and the position of its acceptance.
     children: BTreeMap<JobId, (JobId, LogPos)>,
-    /// Jobs that are over, and the position of their end.
+    /// Ended jobs, with the position of their end.
     over: BTreeMap<JobId, LogPos>,
-    /// Jobs whose client asked for a pace.
+    /// Jobs whose client has requested a pace.
     paced: BTreeSet<JobId>,
     /// Streams whose agent was told to wait.
     held: BTreeSet<(JobId, u32)>,
-    /// Jobs with questions that nobody has answered, and those whose agents have not
-    /// gone on from an interrupt.
+    /// Jobs with open questions, and jobs whose agents have not continued after an interrupt.
     prompts: BTreeSet<JobId>,
     interrupted: BTreeSet<JobId>,
-    /// Jobs of which credentials may count.
+    /// Jobs whose credentials may be valid.
     provisioned: BTreeSet<JobId>,
-    /// Jobs that the runtime runs itself.
+    /// Workflows.
     workflows: BTreeSet<JobId>,
-    /// Those whose watchers were told that a step waits.
+    /// Workflows whose watchers were told that a step waits.
     put_off: BTreeSet<JobId>,
-    /// Their steps that have failed and are tried again.
+    /// Steps of workflows that have failed and are tried again.
     retried: BTreeSet<(JobId, u32)>,
-    /// Jobs that are to go to another runtime, and the position of the record that says so.
+    /// Jobs that are to go to another runtime, with the position of the record of that.
     departing: BTreeMap<JobId, LogPos>,
 }
 
@@ -99,13 +96,12 @@ impl Reasons {
         }
     }
 
-    /// The runtime died with this much in the store; what it knew is restored.
+    /// The runtime crashed; the store has the log up to `durable`. What is known is restored from it.
     pub fn crash(&mut self, durable: LogPos) {
         *self = Reasons { durable, ..Reasons::default() };
     }
 
-    /// An agent is answered: once for each call, and that something was done only
-    /// once it is durable.
+    /// Checks that each call is answered once, and that success is reported only when it is durable.
     fn reply(&mut self, job: JobId, id: CallId, reply: &AgentReply) {
         let open = self.asked.entry(job).or_default();
         let at = open.iter().position(|open| *open == id);
@@ -205,7 +201,7 @@ impl Reasons {
                     self.workflows.insert(job.job);
                 }
                 self.children.extend(job.bounds.parent.as_ref().map(|parent| (job.job, (parent.job, at))));
-                // What no message of a client asked for is sent to nobody by itself.
+                // A job that no message of a client requested has no session to which its events are sent.
                 if job.bounds.parent.is_none() || job.command.is_some() {
                     self.gets.insert((job.job, job.session));
                 }
@@ -232,7 +228,7 @@ impl Reasons {
         }
     }
 
-    /// The jobs that the runtime runs itself, and that are not over.
+    /// The workflows that have not ended.
     pub fn workflows_that_go_on(&self) -> impl Iterator<Item = JobId> {
         self.workflows.iter().copied().filter(|job| !self.over.contains_key(job))
     }
@@ -242,11 +238,11 @@ impl Reasons {
         self.failing
     }
 
-    /// Whether a job may wait for this, `running` agents holding a slot.
+    /// Checks that a job may wait for this while `running` agents hold slots.
     ///
     /// # Panics
     ///
-    /// If nobody could name that as a reason.
+    /// If nothing that was observed is such a reason.
     pub fn check(&self, job: JobId, wait: Wait, running: usize) {
         let latest = self.latest.get(&job).copied().unwrap_or_default();
         match wait {
@@ -257,7 +253,7 @@ impl Reasons {
             Wait::Slot => assert!(running > 0, "{job} waits for a slot, and nobody has one"),
             Wait::Reader(session) => {
                 assert!(self.gets.contains(&(job, session)), "{job} waits for {session}, which gets nothing of it");
-                // Numbers that the store was not given are not seen here.
+                // Numbers that the store was not given are not visible here.
                 let is_behind = self.failing || self.is_behind(session);
                 assert!(is_behind, "{job} waits for {session}, which was sent everything");
             }
@@ -324,18 +320,18 @@ impl Reasons {
         }
     }
 
-    /// Whether there is something that an attached session was not sent.
+    /// Whether an attached session was not sent everything.
     fn is_behind(&self, session: SessionId) -> bool {
         let given = self.given.get(&session).copied().unwrap_or(0);
         match self.attached.get(&session) {
             Some((_, sent)) => *sent < given,
-            // Perhaps it comes back on one of these, and nothing says so yet.
+            // The session may resume on one of these connections.
             None => !self.opening.is_empty(),
         }
     }
 }
 
-/// Whether a call asks for a child.
+/// Whether a call requests a child.
 fn delegates(call: &AgentCall) -> bool {
     matches!(call, AgentCall::Delegate(_) | AgentCall::Emit { kind: EventKind::Delegate, .. })
 }

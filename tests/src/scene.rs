@@ -1,4 +1,4 @@
-//! Golden transcripts: readable, and written anew with `ARCP_BLESS=1`.
+//! Golden transcripts, which people can read. `ARCP_BLESS=1` writes them anew.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use crate::raw::Raw;
 use crate::world::{Options, World};
 
-/// A scene: what a connection says and hears, line by line.
+/// A scene: the frames that a connection sends and gets, line by line.
 #[derive(Debug)]
 pub struct Scene {
-    /// The world it plays in.
+    /// The world of the scene.
     pub world: World,
     text: String,
     shown: usize,
 }
 
 impl Scene {
-    /// A scene with some agents.
+    /// A new scene in a world with some agents.
     pub fn new(title: &str) -> Scene {
         let mut options = Options::new(7);
         options
@@ -28,7 +28,7 @@ impl Scene {
         Scene { world: World::new(options), text: format!("# {title}\n"), shown: 0 }
     }
 
-    /// Says something and hears what comes of it.
+    /// Sends a frame, and writes down the frames that come.
     pub fn say(&mut self, raw: &mut Raw, kind: &str, payload: Value) {
         let sent = json!({"type": kind, "payload": payload});
         writeln!(self.text, "> {}", sent).expect("a string");
@@ -36,7 +36,7 @@ impl Scene {
         self.hear(raw);
     }
 
-    /// Runs the world until nothing is in flight, and writes down what came.
+    /// Runs the world until nothing is in flight, and writes down the frames that came.
     pub fn hear(&mut self, raw: &Raw) {
         self.world.settle();
         let frames = self.world.frames_of(raw.conn);
@@ -49,26 +49,25 @@ impl Scene {
         }
     }
 
-    /// A heading.
+    /// Writes a heading.
     pub fn note(&mut self, text: &str) {
         writeln!(self.text, "\n# {text}").expect("a string");
     }
 
-    /// Another connection.
+    /// Opens another connection.
     pub fn connect(&mut self) -> Raw {
         self.shown = 0;
         Raw::connect(&mut self.world)
     }
 
-    /// Compares the scene with the golden one.
+    /// Compares the scene with the golden transcript.
     pub fn close(self, name: &str) {
         golden(name, &self.text);
         self.world.finish();
     }
 }
 
-/// Compares a text with the golden one of this name; `ARCP_BLESS=1` makes it
-/// the golden one.
+/// Compares a text with the golden one of this name; `ARCP_BLESS=1` replaces the golden one.
 pub fn golden(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(name);
     if std::env::var_os("ARCP_BLESS").is_some() {
@@ -81,8 +80,7 @@ pub fn golden(name: &str, text: &str) {
     assert_eq!(kept.lines().count(), text.lines().count(), "{name}; ARCP_BLESS=1 accepts the new one");
 }
 
-/// What has come on a connection once nothing is in flight, as types and
-/// codes.
+/// The frames that have come when nothing is in flight, as types and codes.
 pub fn answers(world: &mut World, raw: &mut Raw) -> String {
     let shown = raw.settle(world).into_iter().map(|frame| {
         let code = frame["payload"]["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();

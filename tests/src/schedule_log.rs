@@ -1,6 +1,8 @@
-//! What must hold of schedules in every run: each time has one job at most, and only
-//! times that the rule has; one that passes without a job has a reason in the policy of
-//! its schedule; and a schedule goes when it has no times left, or when it is ended.
+//! What must hold for schedules in every run:
+//!
+//! * Each time has at most one job, and is a time of the rule.
+//! * A time that passes without a job has a reason in the policy of its schedule.
+//! * A schedule is deleted when it has no times left, or when a client ends it.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "an oracle looks at what it knows")]
 
@@ -18,34 +20,34 @@ use serde_json::Value;
 /// Watches the schedules of one run.
 #[derive(Debug, Default)]
 pub struct ScheduleLog {
-    /// What the log says of them and of their jobs, and when it was said.
+    /// The records about schedules and their jobs, with the time of each.
     said: Vec<(LogPos, UtcMs, Said)>,
     /// Times whose jobs were refused.
     refused: BTreeSet<(Principal, Firing)>,
-    /// What clients have ended, or wanted to.
+    /// Ids of schedules that clients have tried to end.
     cancelled: BTreeSet<String>,
-    /// The latest moment.
+    /// The latest time of the runtime.
     now: UtcMs,
-    /// What came of them.
+    /// The counts of the run.
     pub came: Came,
 }
 
-/// What became of times and schedules.
+/// What happened to times and schedules.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Came {
-    /// Schedules that were kept.
+    /// Schedules that were accepted.
     pub kept: usize,
-    /// Times that had a job.
+    /// Times for which a job was submitted.
     pub fired: usize,
-    /// Times that passed because later ones had come as well.
+    /// Times that were missed because later ones had come too.
     pub missed: usize,
-    /// Times that passed because an earlier job went on.
+    /// Times that were skipped because an earlier job was running.
     pub overlapped: usize,
     /// Times that waited for an earlier job.
     pub queued: usize,
     /// Schedules that were paused.
     pub paused: usize,
-    /// Schedules that had no times left.
+    /// Schedules that ran out of times.
     pub over: usize,
 }
 
@@ -58,7 +60,7 @@ enum Said {
     Ended(JobId),
 }
 
-/// A schedule, as far as the log was read.
+/// The state of a schedule, as far as the log was read.
 struct Kept {
     record: ScheduleRecord,
     state: ScheduleState,
@@ -66,7 +68,7 @@ struct Kept {
 }
 
 impl ScheduleLog {
-    /// Notes what clients want to end.
+    /// Notes schedules that clients end.
     pub fn input(&mut self, input: &Input) {
         let Input::Received { frame, .. } = input else { return };
         let Ok(frame) = serde_json::from_slice::<Value>(frame) else { return };
@@ -76,7 +78,7 @@ impl ScheduleLog {
         }
     }
 
-    /// Notes what is refused, and when it is.
+    /// Notes refused firings, and the time.
     pub fn output(&mut self, now: UtcMs, output: &Output) {
         self.now = self.now.max(now);
         if let Output::Observe(Notice::FiringRefused { principal, schedule, at, .. }) = output {
@@ -84,7 +86,7 @@ impl ScheduleLog {
         }
     }
 
-    /// Watches what is given to the store.
+    /// Watches a batch for the store.
     pub fn batch(&mut self, batch: &Batch) {
         for (at, record) in batch.entries() {
             let said = match record {
@@ -102,13 +104,12 @@ impl ScheduleLog {
         }
     }
 
-    /// The runtime died with this much in the store.
+    /// The runtime crashed; the store has the log up to `durable`.
     pub fn crash(&mut self, durable: LogPos) {
         self.said.retain(|(at, _, _)| *at <= durable);
     }
 
-    /// Reads the log from its beginning. `is_calm`: by now everything has come of the
-    /// times that there are.
+    /// Reads the log from its beginning and checks it. `is_calm`: all times that have come must be settled.
     pub fn check(&mut self, limits: &ScheduleLimits, is_calm: bool) {
         let mut kept = BTreeMap::<LogPos, Kept>::new();
         let mut ended = BTreeSet::new();
@@ -168,7 +169,7 @@ impl ScheduleLog {
         }
     }
 
-    /// Whatever has passed without a job has a reason.
+    /// Checks that each time that passed without a job has a reason.
     fn passed(
         &mut self,
         of: &Kept,
@@ -225,7 +226,7 @@ fn named<'a>(kept: &'a mut BTreeMap<LogPos, Kept>, principal: &Principal, id: &W
     kept.values_mut().find(|kept| kept.record.principal == *principal && kept.record.id == *id)
 }
 
-/// The times of a schedule after one, up to another.
+/// The times of a schedule after `after`, up to `upto`.
 fn times(record: &ScheduleRecord, after: UtcMs, upto: UtcMs) -> Vec<UtcMs> {
     match &record.times {
         Times::At(at) => Some(*at).filter(|at| *at > after && *at <= upto).into_iter().collect(),
@@ -237,7 +238,7 @@ fn times(record: &ScheduleRecord, after: UtcMs, upto: UtcMs) -> Vec<UtcMs> {
     }
 }
 
-/// The last time of a schedule that has one.
+/// The last time of a schedule, which must have one.
 fn last(record: &ScheduleRecord) -> UtcMs {
     match &record.times {
         Times::At(at) => *at,

@@ -13,39 +13,37 @@ use crate::artifact_log::letter;
 use crate::steward;
 use crate::stream_log;
 
-/// What a scripted agent does next.
+/// A step of a scripted agent.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// One call, when there is credit.
+    /// A call, when there is credit.
     Call(AgentCall),
-    /// One call, when there is credit, and the answer to it.
+    /// A call, when there is credit, and the wait for its answer.
     Ask(AgentCall),
-    /// It leaves these bytes with the runtime, when there is credit, and waits for the
-    /// answer.
+    /// Leaves these bytes with the runtime, when there is credit, and waits for the answer.
     Leave(Vec<u8>),
-    /// It waits for the child that it made last.
+    /// Waits for the child that it made last.
     AwaitChild,
     /// A pause in virtual time.
     Sleep(Duration),
-    /// The end.
+    /// Exits.
     Exit(AgentExit),
-    /// The end, with what it has left last as the result; if it has left nothing, with what
-    /// nobody has.
+    /// Exits with the artifact that it left last as the result; if it has left none, with an artifact that does not
+    /// exist.
     ExitStored,
-    /// Nothing until told to stop; then the end.
+    /// Does nothing until told to stop, then exits.
     UntilStopped,
-    /// Nothing until forced, whatever it is told.
+    /// Does nothing until it is forced to stop.
     Stubborn,
-    /// Nothing until told to stop; then a success all the same.
+    /// Does nothing until told to stop, then exits with a success.
     FinishWhenStopped,
-    /// Nothing until told to stop; then the end, so much later, forced or not.
+    /// Does nothing until told to stop, then exits after this time, forced or not.
     ExitLate(Duration),
-    /// No end, forced or not, until the world [reaps](crate::world::World::reap)
-    /// it.
+    /// Never exits, forced or not, until the world [reaps](crate::world::World::reap) it.
     Never,
 }
 
-/// Makes the script of a job from what it is run with.
+/// Makes the script of a job from its specification.
 pub fn script(spec: &AgentSpec) -> Vec<Step> {
     let (agent, input) = (spec.agent.name(), &spec.input);
     let number = |name: &str, default: u64| {
@@ -74,7 +72,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success(&format!(r#"{{"emitted":{count}}}"#)));
             steps
         }
-        // Talks for as long as a random world takes.
+        // Emits events for as long as a random world runs.
         "talker" => {
             let tick = |n| {
                 let sleep = Step::Sleep(Duration::from_millis(if n % 4 == 0 { 40 } else { 0 }));
@@ -84,7 +82,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success("null"));
             steps
         }
-        // Says something in two streams, and leaves one open.
+        // Writes to two streams, and leaves one open.
         "streamer" => {
             let say = |stream: u32, says: StreamCall| Step::Call(AgentCall::Stream { stream, says });
             let chunk = |stream, data, notes| say(stream, StreamCall::Chunk { data, notes: Box::new(notes), shed: 0 });
@@ -113,7 +111,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success("null"));
             steps
         }
-        // Goes on after its last checkpoint.
+        // Continues after its last checkpoint.
         "stepper" => {
             let steps = number("steps", 10);
             let done = spec.checkpoint.as_deref().map_or(0, |state| u64::from(state[0]));
@@ -128,7 +126,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             all.push(success(&format!(r#"{{"steps":{steps},"restarts":{}}}"#, spec.restarts)));
             all
         }
-        // Wants to know what becomes of everything it says.
+        // Waits for the outcome of each call.
         "asker" => {
             let event =
                 |kind: &str, body: &str| AgentCall::Emit { kind: kind.into(), body: Json::parse(body).expect("JSON") };
@@ -147,7 +145,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success("null"));
             steps
         }
-        // Asks people one thing after another, and goes on after its last checkpoint.
+        // Asks one question after another, and continues after its last checkpoint.
         "questioner" => {
             let done = spec.checkpoint.as_deref().map_or(0, |state| u64::from(state[0]));
             let schema =
@@ -174,7 +172,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success("null"));
             steps
         }
-        // Leaves letters with the runtime, each time one more.
+        // Leaves artifacts of letters, each one letter longer.
         "artist" => {
             let letters = |n: u64| (0..number("bytes", 10) + n).map(|k| b'a' + (k % 26) as u8).collect();
             let leave = |n| [Step::Leave(letters(n)), Step::Sleep(Duration::from_millis(40))];
@@ -183,7 +181,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(if as_result { Step::ExitStored } else { success("null") });
             steps
         }
-        // Leaves what tells whose it is, sometimes too much of it, and ends with the last.
+        // Leaves artifacts that show whose they are, some of them too large, and ends with the last.
         "curator" => {
             let letter = letter(&spec.principal.to_string());
             let leave =
@@ -234,7 +232,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
     }
 }
 
-/// One event of each kind, as an agent would say it.
+/// One event of each kind, as an agent emits it.
 pub const KINDS: [(&str, &str); 8] = [
     ("log", r#"{"level":"WARNING","message":"m","fields":{"a":1.50}}"#),
     ("thought", r#"{"text":"hm"}"#),
@@ -246,7 +244,7 @@ pub const KINDS: [(&str, &str); 8] = [
     ("x-vendor.test.note", r#"{"n":10.00,"x-mine":[]}"#),
 ];
 
-/// A step that says one event.
+/// A step that emits an event.
 pub fn say(kind: &str, body: &str) -> Step {
     Step::Call(AgentCall::Emit { kind: kind.into(), body: Json::parse(body).expect("scripts are JSON") })
 }

@@ -1,4 +1,4 @@
-//! A real server on a real socket, for the tests that need one.
+//! A real server on a real socket.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -21,12 +21,12 @@ use arcp_proto::secret::Secret;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-/// How long anything may take before a test fails.
+/// How long a test waits for anything before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running server; it stops with the value.
+/// A running server; it is stopped when this is dropped.
 pub struct Running {
-    /// Where it listens.
+    /// The address at which it listens.
     pub address: SocketAddr,
     handle: ServerHandle,
     thread: Option<JoinHandle<Result<Stopped, HostError>>>,
@@ -38,12 +38,12 @@ impl Running {
         Running::start_on(Box::<MemoryStore>::default(), commands, change)
     }
 
-    /// The same, with a store.
+    /// As [`Running::start`], with a store.
     pub fn start_on(store: Box<dyn Store>, commands: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Running {
         Running::serve(Running::host(store, commands, change))
     }
 
-    /// What such a server serves.
+    /// A host with the samples and these shell commands as agents.
     pub fn host(store: Box<dyn Store>, commands: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Host {
         let mut registry = Registry::default();
         samples::add_to(&mut registry);
@@ -53,7 +53,7 @@ impl Running {
         Running::host_of(store, registry, change)
     }
 
-    /// What a server with these agents serves.
+    /// A host with these agents.
     pub fn host_of(store: Box<dyn Store>, registry: Registry, change: impl FnOnce(&mut Config)) -> Host {
         let mut tokens = BearerTokens::default();
         for name in ["a", "b"] {
@@ -61,18 +61,18 @@ impl Running {
         }
         let mut config = Config::new("test", "1");
         config.timing.cancel_grace = Duration::from_secs(1);
-        // Nobody is asked for signs of life in between, however long a loaded machine takes.
+        // Without heartbeats, a slow machine loses no connection.
         config.timing.heartbeat = None;
         change(&mut config);
         Host::new(config, registry).with_authenticator(tokens).with_store(store)
     }
 
-    /// Serves this.
+    /// Starts a server for this host.
     pub fn serve(host: Host) -> Running {
         Running::serve_as(host, |_| {})
     }
 
-    /// Serves this, with what is changed of the server.
+    /// Starts a server for this host with a changed configuration.
     pub fn serve_as(host: Host, change: impl FnOnce(&mut ServerConfig)) -> Running {
         let mut config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
         change(&mut config);
@@ -82,19 +82,19 @@ impl Running {
         Running { address, handle, thread: Some(thread) }
     }
 
-    /// Our client, connected.
+    /// A connected client of ours.
     pub fn client(&self) -> Client {
         let target: Target = self.url().parse().expect("a URL");
         let credential = Credential::Bearer(Secret::new("tok-a".into()));
         Client::connect(target, ClientConfig::new("test", "1", credential)).expect("a session")
     }
 
-    /// Where a client connects to.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         format!("ws://{}/arcp", self.address)
     }
 
-    /// A bare connection.
+    /// A TCP connection without an upgrade.
     pub fn connect(&self) -> TcpStream {
         connect_to(self.address)
     }
@@ -109,7 +109,7 @@ impl Running {
         session_with(self.address, token)
     }
 
-    /// Sends a request head and gives the whole answer.
+    /// Sends the head of a request and returns the whole answer.
     pub fn http(&self, head: &str) -> String {
         let mut socket = self.connect();
         socket.write_all(format!("{head}\r\n\r\n").as_bytes()).expect("written");
@@ -118,12 +118,12 @@ impl Running {
         answer
     }
 
-    /// Asks it to drain.
+    /// Tells it to drain.
     pub fn drain(&self) {
         self.handle.drain();
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until it has ended by itself.
     pub fn join(mut self) {
         self.thread.take().expect("running").join().expect("no panic").expect("no error");
     }
@@ -138,7 +138,7 @@ impl Drop for Running {
     }
 }
 
-/// A bare connection to a server.
+/// A TCP connection to a server.
 pub fn connect_to(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).expect("a connection");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -151,7 +151,7 @@ pub fn websocket_to(address: SocketAddr) -> WebSocket<TcpStream> {
     websocket_on(connect_to(address)).expect("a WebSocket")
 }
 
-/// A WebSocket on a connection, unless the server refuses it or is silent.
+/// A WebSocket on a connection; `None` if the server refuses it or is silent.
 pub fn websocket_on(socket: TcpStream) -> Option<WebSocket<TcpStream>> {
     let url = format!("ws://{}/arcp", socket.peer_addr().ok()?);
     tungstenite::client(url, socket).ok().map(|(socket, _)| socket)
@@ -171,7 +171,7 @@ pub fn send(socket: &mut WebSocket<TcpStream>, id: &str, kind: &str, payload: Va
     socket.send(Message::text(frame.to_string())).expect("sent");
 }
 
-/// The next message; `None` when the connection is closed.
+/// The next message; `None` if the connection is closed.
 pub fn next(socket: &mut WebSocket<TcpStream>) -> Option<Value> {
     loop {
         match socket.read() {
@@ -183,7 +183,7 @@ pub fn next(socket: &mut WebSocket<TcpStream>) -> Option<Value> {
     }
 }
 
-/// Waits for a message of a type.
+/// Waits for a message of this type.
 pub fn expect(socket: &mut WebSocket<TcpStream>, kind: &str) -> Value {
     loop {
         let frame = next(socket).unwrap_or_else(|| panic!("closed before a {kind}"));

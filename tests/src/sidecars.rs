@@ -1,4 +1,4 @@
-//! Bytes beside frames, as peers write and read them by hand (RFC §11.3).
+//! Sidecars: bytes beside frames, as peers write and read them by hand (RFC §11.3).
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use arcp_proto::json::decode_base64;
 use arcp_proto::model::artifact::BlobDigest;
 use serde_json::{Value, json};
 
-/// A binary message: what it is of, and bytes.
+/// A binary message: the id, a sequence, and the bytes.
 pub fn message(id: &str, sequence: u64, bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(id.len()).expect("an id is short").to_be_bytes();
     [&length[..], id.as_bytes(), &sequence.to_be_bytes(), bytes].concat()
 }
 
-/// What a binary message is of, and its bytes.
+/// The id, the sequence and the bytes of a binary message.
 ///
 /// # Panics
 ///
@@ -26,7 +26,7 @@ pub fn read(message: &[u8]) -> (String, u64, &[u8]) {
     (String::from_utf8(id.to_vec()).expect("an id is a text"), sequence, bytes)
 }
 
-/// What a frame announces that a runtime has sent, if it does.
+/// The sidecar that a frame of a runtime announces, if it does.
 pub fn announced(frame: &Value) -> Option<&Value> {
     let payload = &frame["payload"];
     let is_chunk = payload["kind"] == "result_chunk" || payload["kind"] == "x-vendor.arcp.stream";
@@ -35,8 +35,7 @@ pub fn announced(frame: &Value) -> Option<&Value> {
     Some(said).filter(|said| has && said.is_object())
 }
 
-/// A payload with bytes as they are announced, wherever they stand: what is shown over
-/// lines is the same.
+/// A payload in which bytes are replaced by the announcement of a sidecar, so that frames over lines compare equal.
 #[must_use]
 pub fn as_announced(payload: &Value) -> Value {
     let mut shown = payload.clone();
@@ -51,7 +50,7 @@ pub fn as_announced(payload: &Value) -> Value {
     shown
 }
 
-/// The payload of an opening, whose client takes bytes beside frames.
+/// The payload of an opening whose client accepts sidecars.
 #[must_use]
 pub fn offered(mut payload: Value) -> Value {
     match payload["capabilities"]["features"].as_array_mut() {
@@ -64,7 +63,7 @@ pub fn offered(mut payload: Value) -> Value {
     payload
 }
 
-/// Whether every announced sidecar follows its frame, and nothing else comes before it.
+/// Checks that every announced sidecar follows its frame, with nothing in between.
 #[derive(Debug, Default)]
 pub struct Announced(BTreeMap<ConnId, (String, u64)>);
 
@@ -73,7 +72,7 @@ impl Announced {
     ///
     /// # Panics
     ///
-    /// If bytes were to come.
+    /// If a sidecar should have come first.
     pub fn frame(&mut self, conn: ConnId, frame: &Value) {
         assert!(!self.0.contains_key(&conn), "a frame where bytes were announced: {frame}");
         if let Some(said) = announced(frame) {
@@ -86,13 +85,13 @@ impl Announced {
     ///
     /// # Panics
     ///
-    /// If it was not announced.
+    /// If no frame announced it.
     pub fn message(&mut self, conn: ConnId, message: &[u8]) {
         let (id, _, bytes) = read(message);
         assert_eq!(self.0.remove(&conn), Some((id, bytes.len() as u64)), "it is what was announced");
     }
 
-    /// A connection is gone.
+    /// A connection was closed.
     pub fn gone(&mut self, conn: ConnId) {
         assert_eq!(self.0.remove(&conn), None, "what was announced is written");
     }

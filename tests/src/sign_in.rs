@@ -1,5 +1,5 @@
-//! An identity provider where people sign in: codes with PKCE, codes that are typed in
-//! elsewhere, tokens that are renewed, revoked, and said to be active.
+//! An identity provider where users sign in: codes with PKCE, device codes, and tokens that can be refreshed, revoked
+//! and introspected.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -14,30 +14,30 @@ use sha2::{Digest as _, Sha256};
 
 use crate::provider::{Answering, Asked, Provider};
 
-/// What programs are called there.
+/// The client id of programs there.
 pub const CLIENT: &str = "arcp";
 
-/// Where people sign in; it is gone with the value.
+/// An identity provider. It ends when this is dropped.
 pub struct SignIn {
-    /// Where it listens.
+    /// Its HTTP server.
     pub provider: Provider,
     state: Arc<Mutex<State>>,
 }
 
-/// What it knows, and how it behaves.
+/// What the provider knows, and how it behaves.
 pub struct State {
-    /// How long access tokens count from now on.
+    /// How long further access tokens are valid.
     pub lasts: Duration,
-    /// What is said to whoever asks for a token by a device code, before one is given.
+    /// Answers to polls with a device code, before a token is issued.
     pub delays: Vec<&'static str>,
-    /// Answers in place of what it would say, by path.
+    /// Answers that replace the usual ones, by path.
     pub instead: BTreeMap<&'static str, Answering>,
-    /// Access tokens that count, until then.
+    /// Valid access tokens, and when they expire.
     pub active: BTreeMap<String, Instant>,
-    /// What it was asked for.
+    /// All requests.
     pub seen: Vec<Asked>,
     refresh: Vec<String>,
-    /// Codes, with their challenge and where they were sent.
+    /// Authorization codes, with their challenge and redirect URL.
     codes: BTreeMap<String, (String, String)>,
     given: usize,
 }
@@ -60,19 +60,19 @@ impl Default for SignIn {
 }
 
 impl SignIn {
-    /// What it calls itself.
+    /// The URL of its issuer.
     pub fn issuer(&self) -> String {
         self.provider.url("")
     }
 
-    /// What it knows, to look at and to change.
+    /// The state of the provider, to be read and changed.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic")
     }
 }
 
 impl State {
-    /// How often this path was asked for.
+    /// How often this path was requested.
     pub fn asked(&self, path: &str) -> usize {
         self.seen.iter().filter(|asked| asked.path == path).count()
     }
@@ -141,7 +141,7 @@ impl State {
                 let challenge = BASE64.encode(Sha256::digest(field("code_verifier")));
                 self.codes.remove(&field("code")) == Some((challenge, field("redirect_uri")))
             }
-            // Each counts once.
+            // Each refresh token is valid once.
             "refresh_token" => {
                 let known = self.refresh.len();
                 self.refresh.retain(|token| *token != field("refresh_token"));
@@ -173,7 +173,7 @@ impl State {
     }
 }
 
-/// Goes to an address as a browser does, and where that leads; the last answer.
+/// Opens a URL as a browser does, and follows redirects; returns the last answer.
 pub fn browse(url: &str) -> String {
     let (host, path) = url.strip_prefix("http://").expect("http").split_once('/').expect("a path");
     let mut socket = TcpStream::connect(host).expect("a connection");
