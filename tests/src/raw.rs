@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// How long anything may take in virtual time before a test fails.
+/// How long a test waits for anything, in virtual time, before it fails.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
-/// Whatever is waited for comes within so many steps: a timer that is due again and again
-/// is no progress.
+/// The most steps of the world within which a frame must come: a timer that fires again and again is no progress.
 const MOST_STEPS: usize = 100_000;
 
 /// A raw connection in a world.

@@ -1,8 +1,6 @@
-//! An agent of random worlds that does what needs authority: it asks whether it
-//! may, spends, rotates its credentials, delegates to others and to its like, and asks
-//! people for more. What
-//! it does is decided by the seed in its input, so that one that is started again
-//! does the same.
+//! An agent of random worlds that does everything that needs authority. It asks whether it may do something, spends,
+//! rotates its credentials, delegates to other agents and to stewards, and asks people for more. The seed in its input
+//! decides what it does, so that a steward that is started again does the same.
 
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use serde_json::{Value, json};
 use crate::canaries::CANARY;
 use crate::script::{Step, say, success};
 
-/// Operations that it may ask for, of which its lease means some.
+/// Operations that it may ask about; its lease allows some of them.
 const OPERATIONS: [(&str, &str); 11] = [
     ("tool.call", "a"),
     ("tool.call", "a.b"),
@@ -31,7 +29,7 @@ const OPERATIONS: [(&str, &str); 11] = [
     ("agent.delegate", "echo"),
     ("fs.delete", "/w/a"),
 ];
-/// What it asks people for: a permission, its operation and resource, and what it does then.
+/// What it asks people for: a permission, its operation and resource, and the target that it uses then.
 const ASKED: [(&str, &str, &str, &str); 7] = [
     ("more", "tool.call", "b", "b"),
     ("more", "fs.read", "/w/**", "/w/a/b"),
@@ -41,7 +39,7 @@ const ASKED: [(&str, &str, &str, &str); 7] = [
     ("trust.elevate.trusted", "fs.read", "/w/**", "/w/a/b"),
     ("trust.elevate.privileged", "fs.read", "/w/a/b", "/w/a/b"),
 ];
-/// From here on it asks to be elevated.
+/// From this index on, the permissions elevate its trust.
 const ELEVATES: usize = 4;
 const PRICES: [&str; 7] = ["USD:0.5", "USD:1", "USD:40", "usd:0.25", "EUR:0.125", "GBP:3", "USD:"];
 const COSTS: [(&str, &str, Option<&str>); 7] = [
@@ -54,12 +52,12 @@ const COSTS: [(&str, &str, Option<&str>); 7] = [
     ("cost.budget.left", "9", Some("USD")),
 ];
 
-/// Random numbers of a seed.
+/// Random numbers from a seed.
 #[derive(Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// From a seed.
+    /// Starts with a seed.
     pub fn new(seed: u64) -> Dice {
         Dice(seed)
     }
@@ -75,7 +73,7 @@ impl Dice {
     }
 }
 
-/// What may be asked for of a lease, and its bounds.
+/// A random lease request with its constraints.
 pub fn lease(mut chance: impl FnMut(usize) -> usize) -> (Value, Value) {
     const GRANTS: [(&str, &[&str]); 12] = [
         ("tool.call", &["a", "a.*"]),
@@ -111,7 +109,7 @@ pub fn lease(mut chance: impl FnMut(usize) -> usize) -> (Value, Value) {
     (lease, constraints)
 }
 
-/// What it does, after its last checkpoint.
+/// Its steps, from its last checkpoint on.
 pub fn script(spec: &AgentSpec) -> Vec<Step> {
     let input: Value = serde_json::from_str(spec.input.as_str()).expect("JSON");
     let number = |name: &str| input[name].as_u64().unwrap_or(0);
@@ -151,7 +149,7 @@ fn round(dice: &mut Dice, n: usize, depth: u64, spec: &AgentSpec) -> Vec<Step> {
     }
 }
 
-/// Says the value of a credential that its job has, as careless programs do.
+/// Emits the value of a credential of its job, as careless programs do.
 fn says_value(spec: &AgentSpec) -> Vec<Step> {
     let Some(value) = spec.credentials.first().map(|one| one.value.expose()) else {
         return Vec::new();
@@ -163,12 +161,12 @@ fn says_value(spec: &AgentSpec) -> Vec<Step> {
     vec![say("log", &line.to_string()), say("log", &escaped), Step::Ask(asks)]
 }
 
-/// Whether what it asks people for is money.
+/// Whether it asks people for a larger budget.
 fn raises(spec: &AgentSpec) -> bool {
     spec.input.as_str().contains("\"raises\":true")
 }
 
-/// Whether what it asks people for is trust.
+/// Whether it asks people for trust.
 fn elevates(spec: &AgentSpec) -> bool {
     spec.input.as_str().contains("\"elevates\":true")
 }
@@ -186,7 +184,7 @@ fn authorize(dice: &mut Dice, price: Vec<String>) -> Step {
     Step::Ask(AgentCall::Authorize { operation: operation.into(), target: target.into(), price })
 }
 
-/// A cost, which perhaps settles what it has reserved.
+/// A cost, which may settle a reservation.
 fn cost(dice: &mut Dice, settles: Option<u64>) -> AgentCall {
     let (name, value, unit) = dice.of(&COSTS);
     let mut body = format!(r#"{{"name":"{name}","value":{value}"#);
@@ -195,14 +193,14 @@ fn cost(dice: &mut Dice, settles: Option<u64>) -> AgentCall {
     AgentCall::Emit { kind: "metric".into(), body: Json::parse(&(body + "}")).expect("JSON") }
 }
 
-/// Wants another value for a credential, of its own or issued, and perhaps one more at
-/// once: of one that it has, or of none.
+/// Replaces the value of a credential, with a value of its own or an issued one, and sometimes another at once. The
+/// credential may not exist.
 fn rotate(dice: &mut Dice, n: usize, spec: &AgentSpec) -> Vec<Step> {
     let id = match spec.credentials.len() {
         0 => "cred-1".to_string(),
         some => spec.credentials[dice.below(some)].id.clone(),
     };
-    // A value names its job.
+    // A value contains the id of its job.
     let named = spec.credentials.first().and_then(|one| one.value.expose().get(..CANARY.len() + 30));
     let mut renew = |k| {
         let value = named.filter(|_| dice.below(3) == 0).map(|named| Secret::new(format!("{named}-own{n}.{k}")));
@@ -216,7 +214,7 @@ fn rotate(dice: &mut Dice, n: usize, spec: &AgentSpec) -> Vec<Step> {
     }
 }
 
-/// Asks people for more, and does it now and later.
+/// Asks people for a permission, and does what it would allow, at once and later.
 fn ask_people(dice: &mut Dice, asked: &[(&str, &str, &str, &str)]) -> Vec<Step> {
     let (permission, operation, resource, target) = dice.of(asked);
     let question = Question::Permission(PermissionRequest {
@@ -233,7 +231,7 @@ fn ask_people(dice: &mut Dice, asked: &[(&str, &str, &str, &str)]) -> Vec<Step> 
     vec![Step::Ask(ask), uses.clone(), wait, uses]
 }
 
-/// Asks people for more to spend, perhaps of what it lacks nothing, and spends.
+/// Asks people for a larger budget, which it may not need, and spends.
 fn ask_budget(dice: &mut Dice) -> Vec<Step> {
     const AMOUNTS: [&str; 8] =
         ["USD:5", "USD:0.25", "usd:1,EUR:2", "USD:1", "USD:2", "GBP:1", "USD:0", "USD:999999999999999"];
@@ -249,11 +247,11 @@ fn ask_budget(dice: &mut Dice) -> Vec<Step> {
     vec![Step::Ask(ask), authorize(dice, price), Step::Ask(cost(dice, Some(1)))]
 }
 
-/// A child, by a call or by an event, that it perhaps waits for.
+/// Makes a child, by a call or by an event, and sometimes waits for it.
 fn delegate(dice: &mut Dice, (n, depth): (usize, u64), raises: bool) -> Vec<Step> {
     let agent = dice.of(&["steward", "steward", "echo", "failer", "slow", "waiter"]);
     let (lease, mut constraints) = lease(|bound| dice.below(bound));
-    // Who ends only when it is told to ends with its lease.
+    // An agent that ends only when told to stop ends with its lease.
     if agent == "waiter" {
         constraints["expires_in_s"] = json!(5);
     }
@@ -262,7 +260,7 @@ fn delegate(dice: &mut Dice, (n, depth): (usize, u64), raises: bool) -> Vec<Step
         input["raises"] = json!(true);
     }
     if n % 4 == 3 {
-        // Where inputs are checked, it does not fit.
+        // Where inputs are checked, this one is refused.
         input["bad"] = json!(n);
     }
     let name = format!("d{}", if dice.below(4) == 0 { 0 } else { n });

@@ -1,5 +1,4 @@
-//! The store of the virtual world: it refuses what a real one refuses, and
-//! gives back what a real one gives back.
+//! The store of the virtual world: it refuses what a real store refuses, and loads what a real store loads.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a store looks at the records that replace others")]
 
@@ -18,18 +17,18 @@ pub struct VirtualStore {
     records: Vec<(LogPos, Record)>,
     events: BTreeMap<JobId, BTreeMap<u64, EventRecord>>,
     last: LogPos,
-    /// It fails while this is set, and keeps nothing of what it was given.
+    /// While this is set, commits fail and nothing is kept.
     pub broken: bool,
     full_at: Option<usize>,
 }
 
 impl VirtualStore {
-    /// It takes only so many more records, as long as nobody mends it.
+    /// Makes it full after so many more records, until it is mended.
     pub fn fill(&mut self, room: usize) {
         self.full_at = Some(self.records.len() + room);
     }
 
-    /// It works, and there is room.
+    /// Makes it work again, with room.
     pub fn mend(&mut self) {
         (self.broken, self.full_at) = (false, None);
     }
@@ -39,8 +38,8 @@ impl VirtualStore {
         self.last
     }
 
-    /// What a restart gets. `compact`: as a store gives it that has let go of
-    /// everything it may; otherwise every record.
+    /// The records that a restart loads. `compact`: as from a store that has deleted all that it may delete; otherwise
+    /// every record.
     pub fn records(&self, compact: bool) -> Vec<(LogPos, Record)> {
         if !compact {
             return self.records.clone();
@@ -201,7 +200,7 @@ impl History for VirtualStore {
     }
 }
 
-/// A store whose first reads take until they are told to go on.
+/// A store whose first reads wait until the test releases them.
 pub struct SlowToRead {
     inner: Box<dyn Store>,
     slow: Arc<Slow>,
@@ -214,7 +213,7 @@ struct Slow {
 }
 
 impl SlowToRead {
-    /// A store, and what lets its first `slow` reads go on, once each.
+    /// A store, and a sender that releases its first `slow` reads, one for each message.
     pub fn new(inner: Box<dyn Store>, slow: u32) -> (SlowToRead, Sender<()>) {
         let (sender, receiver) = channel();
         let slow = Slow { left: AtomicU32::new(slow), go: Mutex::new(receiver) };
@@ -258,14 +257,13 @@ impl History for SlowReads {
     }
 }
 
-/// A store that fails when it is told to, like a disk that is full for a
-/// while.
+/// A store that fails when it is told to, like a disk that is full for a while.
 pub struct Faulty {
     inner: Box<dyn Store>,
     faults: Arc<Faults>,
 }
 
-/// When a [`Faulty`] store fails.
+/// Says when a [`Faulty`] store fails.
 #[derive(Debug, Default)]
 pub struct Faults {
     failing: AtomicBool,
@@ -273,7 +271,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Commits fail from now on, or work again.
+    /// Makes commits fail or work from this time on.
     pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
     }
@@ -314,18 +312,18 @@ impl Store for Faulty {
     }
 }
 
-/// A store of which most commits are said to have failed, and of those some
-/// happened: like a disk that is reached over a bad line.
+/// A store most of whose commits report a failure, though some of these were made: like a disk behind an unreliable
+/// connection.
 pub struct Flaky {
     inner: Box<dyn Store>,
     commits: u32,
 }
 
 impl Flaky {
-    /// Of so many commits one is said to have happened.
+    /// One of so many commits reports a success.
     pub const TRIES: u32 = 3;
 
-    /// A store behind a bad line.
+    /// A store behind an unreliable connection.
     pub fn new(inner: Box<dyn Store>) -> Flaky {
         Flaky { inner, commits: 0 }
     }
@@ -354,7 +352,7 @@ impl Store for Flaky {
     }
 }
 
-/// A virtual store that is opened again as it was left.
+/// A virtual store that can be opened again.
 #[derive(Clone, Debug, Default)]
 pub struct Shared(Arc<Mutex<VirtualStore>>);
 

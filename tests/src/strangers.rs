@@ -1,6 +1,5 @@
-//! Peers that nobody knows, who go so far and no further: what servers hold for them
-//! meanwhile, and for how long, stands in `docs/attackers.md`, by the names that they
-//! have here.
+//! Peers without a session that stop at some point. `docs/attackers.md` lists under the same names what servers hold
+//! for each of them, and for how long.
 
 mod all;
 mod http2;
@@ -24,57 +23,57 @@ pub use self::all::ALL;
 use crate::server::{PATIENCE, connect_to};
 use crate::until::until;
 
-/// Between two bytes of who sends one at a time.
+/// The time between two bytes of a peer that sends one at a time.
 const DRIBBLE: Duration = Duration::from_millis(100);
-/// What the system takes of a Unix socket at least: what is written beyond has been read.
+/// The least that the system buffers for a Unix socket: what was written beyond that has been read.
 const UNREAD: usize = 4 << 10;
 
-/// What somebody sends step by step, each answered; then what of the next step.
+/// What a peer sends in steps, each of which is answered, and then a part of the next step.
 type Said = (Vec<Vec<u8>>, Vec<u8>);
 
-/// Somebody who stops.
+/// A peer that stops.
 #[derive(Clone, Copy)]
 pub struct Stranger {
-    /// Its row of the page.
+    /// Its row in the page.
     pub row: &'static str,
-    /// What it comes to.
+    /// The kind of listener that it connects to.
     pub at: At,
-    /// How far it gets.
+    /// The point at which it stops.
     pub stops: Stops,
-    /// How many connections without a session it counts as.
+    /// As how many connections without a session it counts.
     pub counts: usize,
     says: fn() -> Said,
-    /// Where it comes by QUIC.
+    /// How far it goes in a QUIC handshake.
     handshake: quic::Handshake,
-    /// What it goes on with, a little at a time, if it does.
+    /// What it continues to send, a little at a time, if it does.
     dribble: Option<Dribble>,
 }
 
-/// What somebody sends after so many times.
+/// The bytes that a peer sends after so many earlier ones.
 type Dribble = fn(u32) -> Vec<u8>;
 
-/// What somebody comes to.
+/// A kind of listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// A port for WebSockets.
     WebSocket,
-    /// One with TLS.
+    /// A port for WebSockets with TLS.
     SecureWebSocket,
     /// A Unix socket.
     Unix,
     /// A port for HTTP/2.
     Http2,
-    /// One with TLS.
+    /// A port for HTTP/2 with TLS.
     SecureHttp2,
     /// A port for QUIC.
     Quic,
 }
 
 impl At {
-    /// Every one.
+    /// All kinds.
     pub const ALL: [At; 6] = [At::WebSocket, At::SecureWebSocket, At::Unix, At::Http2, At::SecureHttp2, At::Quic];
 
-    /// Whether there is TLS in what comes first.
+    /// Whether a connection begins with TLS.
     pub fn has_tls(self) -> bool {
         match self {
             At::SecureWebSocket | At::SecureHttp2 | At::Quic => true,
@@ -82,7 +81,7 @@ impl At {
         }
     }
 
-    /// Whether connections carry sessions as streams, which tokio alone serves.
+    /// Whether its connections carry sessions as streams, which only the tokio adapter serves.
     pub fn carries(self) -> bool {
         match self {
             At::Http2 | At::SecureHttp2 | At::Quic => true,
@@ -91,28 +90,28 @@ impl At {
     }
 }
 
-/// Where somebody stops, which says for how long it may stay.
+/// The point at which a peer stops, which determines how long it may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stops {
     /// In the handshake of TLS, or of QUIC.
     InTls,
-    /// Before its request is whole.
+    /// Before its request is complete.
     InRequest,
     /// Before its session is open.
     BeforeSession,
-    /// After it was told goodbye.
+    /// After the server has said goodbye.
     AfterGoodbye,
-    /// Before the session of a stream is open: its connection goes with the goodbye.
+    /// Before the session of a stream is open: the server closes its connection with the goodbye.
     OnStream,
-    /// After a stream was told goodbye: its connection may open another.
+    /// After the server has said goodbye on a stream: its connection may open another.
     AfterStream,
 }
 
-/// A connection of somebody who has stopped.
+/// The connection of a peer that has stopped.
 pub struct Held {
     wire: Wire,
     dribble: Option<Dribble>,
-    /// When it began the step from which its time is counted.
+    /// When the step began from which its time is counted.
     pub since: Instant,
 }
 
@@ -150,12 +149,12 @@ fn port(target: &Target) -> SocketAddr {
 }
 
 impl Stranger {
-    /// Whether it goes on, a little at a time.
+    /// Whether it continues to send, a little at a time.
     pub fn dribbles(&self) -> bool {
         self.dribble.is_some()
     }
 
-    /// Comes to a server, of which it knows the certificate, and goes as far as it goes.
+    /// Connects to a server whose certificate it trusts, and sends what it sends before it stops.
     pub fn come(&self, target: &Target, certificate: Option<&Path>) -> Held {
         let mut since = Instant::now();
         let (answered, begun) = (self.says)();
@@ -166,7 +165,7 @@ impl Stranger {
         }
         let mut stream = self.connect(target, certificate, &mut since);
         for (n, step) in answered.into_iter().enumerate() {
-            // What comes after the WebSocket begins no time anew, but for a goodbye.
+            // After the upgrade to a WebSocket, the time starts anew only with a goodbye.
             if n == 0 || self.stops == Stops::AfterGoodbye {
                 since = Instant::now();
             }
@@ -174,7 +173,7 @@ impl Stranger {
             assert!(stream.read(&mut [0; 4096]).expect("an answer") > 0, "{}: it is closed at once", self.row);
         }
         stream.write_all(&begun).and_then(|()| stream.flush()).expect("written");
-        // Who was told goodbye learns by that when the server has let go of it.
+        // After a goodbye, the peer sends bytes to notice when the server closes the connection.
         let learns = (self.stops == Stops::AfterGoodbye).then_some(all::BYTE);
         Held { wire: Wire::Bytes(stream), dribble: self.dribble.or(learns), since }
     }
@@ -202,8 +201,8 @@ impl Stranger {
 }
 
 impl Held {
-    /// Waits until the server has closed it, with or without a word; gives how long it
-    /// has stayed.
+    /// Waits until the server has closed the connection, with or without a message. Returns how long the connection
+    /// was open.
     pub fn ends(self) -> Duration {
         let Held { wire, dribble, since } = self;
         match wire {
@@ -220,7 +219,7 @@ fn stream_ends(mut stream: Box<dyn Stream>, dribble: Option<Dribble>, since: Ins
     }
     let (mut times, mut last) = (0, Instant::now());
     let mut dribbled = |stream: &mut dyn Stream| {
-        // Who is answered reads that before the time has come for more.
+        // Wait between two sends, so that an answer can be read first.
         if times > 0 && last.elapsed() < DRIBBLE {
             return Ok(());
         }

@@ -1,6 +1,5 @@
-//! What must hold of streams in every run: in the log each stream begins, has its
-//! chunks without a gap, and ends once, with its job at the latest; what is redacted is
-//! shown to nobody but whoever submitted the job.
+//! What must hold for streams in every run. In the log each stream begins, has its chunks without a gap, and ends
+//! once, with its job at the latest. Redacted text is shown only to the principal that submitted the job.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,35 +10,35 @@ use arcp_proto::model::stream::{StreamEvent, StreamReader, StreamSays};
 use arcp_proto::runtime::{Batch, Record};
 use serde_json::Value;
 
-/// The text of what agents redact.
+/// The text that agents redact.
 pub const REDACTED: &str = "r3dacted";
 
 /// Watches the streams of one run.
 #[derive(Debug, Default)]
 pub struct StreamLog {
-    /// What the log says of streams, and the ends of jobs.
+    /// The records about streams, and the ends of jobs.
     said: Vec<(LogPos, JobId, Arc<JobEvent>)>,
-    /// Who submitted each job.
+    /// The principal that submitted each job.
     submitters: BTreeMap<String, String>,
 }
 
-/// What a run came to.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Streamed {
-    /// Chunks that were numbered.
+    /// Chunks with a number.
     pub chunks: usize,
-    /// Streams that ended in order.
+    /// Streams that were closed.
     pub closed: usize,
-    /// Streams that broke off.
+    /// Streams that failed.
     pub failed: usize,
     /// Streams that clients opened.
     pub inbound: usize,
-    /// Chunks that were left out.
+    /// Chunks that were shed.
     pub shed: u64,
 }
 
 impl StreamLog {
-    /// Watches what is given to the store.
+    /// Watches a batch for the store.
     pub fn batch(&mut self, batch: &Batch) {
         for (at, record) in batch.entries() {
             if let Record::JobAccepted(job) = record {
@@ -53,12 +52,12 @@ impl StreamLog {
         }
     }
 
-    /// The runtime died with this much in the store.
+    /// The runtime crashed; the store has the log up to `durable`.
     pub fn crash(&mut self, durable: LogPos) {
         self.said.retain(|(at, _, _)| *at <= durable);
     }
 
-    /// Watches a frame that is sent to whoever came with a token.
+    /// Watches a frame that is sent to a client with this token.
     pub fn frame(&self, token: Option<&str>, frame: &Value) {
         let principal = token.map(|token| token.trim_start_matches("tok-"));
         let copy = &frame["payload"]["event"];
@@ -70,11 +69,11 @@ impl StreamLog {
         }
     }
 
-    /// Every job is over: so is every stream.
+    /// Checks the streams when every job has ended.
     ///
     /// # Panics
     ///
-    /// If one is not whole, or goes on.
+    /// If a stream is incomplete, or has not ended.
     pub fn check(&self) -> Streamed {
         let (mut readers, mut open) = (BTreeMap::<JobId, StreamReader>::new(), BTreeMap::new());
         let mut came = Streamed::default();

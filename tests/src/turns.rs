@@ -1,4 +1,4 @@
-//! A server turn by turn: its connections are in memory, and take as much as a test says.
+//! A server that a test runs turn by turn. Its connections are in memory, and take as many bytes as the test says.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,28 +22,28 @@ use serde_json::{Value, json};
 
 use crate::raw::hello_payload;
 
-/// Both ways of one connection.
+/// Both directions of a connection.
 #[derive(Default)]
 pub struct Wire {
-    /// What its peer has sent and nobody has read.
+    /// Bytes that the peer has sent and the server has not read.
     pub come: VecDeque<u8>,
-    /// Its peer sends no more.
+    /// Whether the peer has closed its side.
     pub ended: bool,
-    /// What was written to it.
+    /// Bytes that the server has written.
     pub gone: Vec<u8>,
-    /// How much more it takes.
+    /// How many more bytes may be written.
     pub room: usize,
-    /// How often its end was asked for.
+    /// How often the server has shut it down.
     pub shut: usize,
-    /// How often that is put off.
+    /// How often a shutdown is to be put off.
     pub busy: usize,
-    /// How often it was read.
+    /// How often the server has read.
     pub reads: usize,
-    /// Whether a read that gives little is the last.
+    /// Whether a read that does not fill the buffer counts as the last.
     pub notes: bool,
 }
 
-/// A connection, as an adapter has it.
+/// The server's end of a connection, as an adapter has it.
 #[derive(Clone)]
 pub struct Near(Rc<RefCell<Wire>>);
 
@@ -54,7 +54,7 @@ impl Read for Near {
         if wire.come.is_empty() && !wire.ended {
             return Err(ErrorKind::WouldBlock.into());
         }
-        // A ring gives what stands at its end first, and the rest when it is asked again.
+        // A ring buffer returns the bytes at its end first, and the rest in the next read.
         wire.come.make_contiguous();
         wire.come.read(buffer)
     }
@@ -89,49 +89,49 @@ impl Socket for Near {
     }
 }
 
-/// The far end of a connection.
+/// The peer's end of a connection.
 pub struct Peer {
     /// Its number.
     pub conn: ConnId,
-    /// What it has sent and was sent.
+    /// The bytes of both directions.
     pub wire: Rc<RefCell<Wire>>,
 }
 
 impl Peer {
-    /// Everything that was written to it since this was asked last.
+    /// The bytes that were written since the last call.
     pub fn taken(&self) -> Vec<u8> {
         std::mem::take(&mut self.wire.borrow_mut().gone)
     }
 
-    /// The same, as text.
+    /// The text that was written since the last call.
     pub fn heard(&self) -> String {
         String::from_utf8(self.taken()).expect("text")
     }
 
-    /// The server has dropped it.
+    /// Whether the server has dropped the connection.
     pub fn is_gone(&self) -> bool {
         Rc::strong_count(&self.wire) == 1
     }
 }
 
-/// A server, and what there is of the world around it.
+/// A server, with what a test needs to drive and watch it.
 pub struct Site {
     /// The server.
     pub serving: ServerLoop<Near>,
-    /// Told when it is to do a turn.
+    /// Gets a message when the server is to do a turn.
     pub woken: Receiver<()>,
-    /// What it says has happened.
+    /// The notices of the server.
     pub notices: Receiver<Notice>,
-    /// Jobs of `never`, which do not end while this lives.
+    /// The tasks of the agent `never`, which do not end while this lives.
     pub tasks: Arc<Mutex<Vec<Task>>>,
 }
 
-/// Another machine, by a number.
+/// The address of another machine, by number.
 pub fn address(n: u8) -> Origin {
     Origin::Address(IpAddr::from([10, 0, 0, n]))
 }
 
-/// This machine.
+/// The address of this machine.
 pub fn local() -> Origin {
     Origin::Address(IpAddr::from([127, 0, 0, 1]))
 }
@@ -141,12 +141,12 @@ async fn never(_: AsyncContext, _: Json) -> Result<Outcome, AgentError> {
 }
 
 impl Site {
-    /// One for so many connections, which knows `a` and the operator `op` by their tokens.
+    /// A server for at most so many connections, which knows the tokens of `a` and of the operator `op`.
     pub fn new(most: usize, change: impl FnOnce(&mut Config)) -> Site {
         Site::with(most, change, |_| {})
     }
 
-    /// The same, with what is changed of the server.
+    /// As [`Site::new`], with changes to the server's configuration.
     pub fn with(most: usize, change: impl FnOnce(&mut Config), serve: impl FnOnce(&mut ServerConfig)) -> Site {
         let mut registry = Registry::default();
         registry.add_async("never", None, never);
@@ -161,7 +161,7 @@ impl Site {
         Site::of(most, Host::new(config, registry).with_authenticator(tokens), serve)
     }
 
-    /// One that serves this.
+    /// A server for this host.
     pub fn of(most: usize, host: Host, serve: impl FnOnce(&mut ServerConfig)) -> Site {
         let tasks = Arc::new(Mutex::new(Vec::new()));
         let (kept, (tell, notices)) = (tasks.clone(), channel());
@@ -175,7 +175,7 @@ impl Site {
         Site { serving, woken, notices, tasks }
     }
 
-    /// Somebody comes, and has sent nothing.
+    /// Accepts a connection, on which nothing was sent.
     pub fn accept(&mut self, from: Origin, begins: Begins) -> Peer {
         let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
         let (near, mut conn) = (Near(wire.clone()), None);
@@ -186,65 +186,65 @@ impl Site {
         Peer { conn: conn.expect("a number"), wire }
     }
 
-    /// Somebody who asks for a page, or for a WebSocket.
+    /// Accepts a connection that begins with an HTTP request.
     pub fn asker(&mut self) -> Peer {
         self.accept(local(), Begins::Request)
     }
 
-    /// Somebody whose frames are lines.
+    /// Accepts a connection with one frame per line.
     pub fn speaker(&mut self, from: Origin) -> Peer {
         self.accept(from, Begins::Frames(Transport::Lines, Vouched::default()))
     }
 
-    /// Somebody with a session.
+    /// Accepts a connection and opens a session on it.
     pub fn session(&mut self) -> Peer {
         let peer = self.speaker(local());
         self.greet(&peer);
         peer
     }
 
-    /// Opens a session.
+    /// Opens a session on a connection.
     pub fn greet(&mut self, peer: &Peer) {
         self.say(peer, frame("session.hello", &hello_payload("tok-a")).as_bytes());
         let welcome = peer.heard();
         assert!(welcome.contains("session.welcome"), "{welcome}");
     }
 
-    /// Sends this.
+    /// Sends bytes as the peer.
     pub fn say(&mut self, peer: &Peer, bytes: &[u8]) {
         peer.wire.borrow_mut().come.extend(bytes);
         self.read(peer);
     }
 
-    /// Has it read what has come.
+    /// Has the server read what has come.
     pub fn read(&mut self, peer: &Peer) {
         self.serving.note(peer.conn, true, false);
         self.turn();
-        // What was read is answered; what the runtime makes of that is written in the next.
+        // The first turn reads; what the runtime answers is written in the second.
         self.turn();
     }
 
-    /// Its peer takes so much more.
+    /// Sets how many more bytes may be written to the peer.
     pub fn takes(&mut self, peer: &Peer, bytes: usize) {
         peer.wire.borrow_mut().room = bytes;
         self.serving.note(peer.conn, false, true);
         self.turn();
     }
 
-    /// Its peer sends no more.
+    /// Closes the peer's side.
     pub fn end(&mut self, peer: &Peer) {
         peer.wire.borrow_mut().ended = true;
         self.read(peer);
-        // What is owed, the goodbye, and the end have a turn each.
+        // The owed answers, the goodbye and the end have a turn each.
         self.turn();
     }
 
-    /// Does a turn.
+    /// Runs a turn.
     pub fn turn(&mut self) {
         self.serving.turn(true).expect("the store is ours");
     }
 
-    /// Asks for a page: the status of the answer, and what stands in it.
+    /// Requests a page; returns the status and the body of the answer.
     pub fn page(&mut self, from: Origin, path: &str, headers: &str) -> (String, String) {
         let peer = self.accept(from, Begins::Request);
         self.say(&peer, request(path, headers).as_bytes());
@@ -258,13 +258,13 @@ impl Site {
         (status.to_string(), body.to_string())
     }
 
-    /// A connection that carries others; what it is told is behind.
+    /// Adds a connection that carries sessions as streams. Returns the receiver of what it is told as well.
     pub fn carry(&mut self, from: Origin, has_tls: bool) -> (Option<ConnId>, Receiver<CarrierEnd>) {
         let (tell, told) = channel();
         (self.serving.carry(from, has_tls, move |end| _ = tell.send(end)), told)
     }
 
-    /// A stream of one.
+    /// Opens a stream on such a connection.
     pub fn stream(&mut self, carrier: ConnId) -> Peer {
         let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
         let (near, mut conn) = (Near(wire.clone()), None);
@@ -276,12 +276,12 @@ impl Site {
     }
 }
 
-/// A line of hello.
+/// A frame of the hello family as a line.
 pub fn frame(kind: &str, payload: &Value) -> String {
     format!("{}\n", json!({"arcp": "1.1", "id": "1", "type": kind, "payload": payload}))
 }
 
-/// The head of a request.
+/// The head of an HTTP request.
 pub fn request(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }

@@ -1,18 +1,17 @@
-//! Waiting for what a test cannot be told of.
+//! Waits for conditions that cannot notify a test.
 
 use std::time::{Duration, Instant};
 
 use crate::server::PATIENCE;
 
-/// Between two looks, so that whoever is waited for gets the processor. Nothing
-/// depends on how long it is.
+/// The time between two looks, in which the others get the processor. Nothing depends on its length.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
-/// Looks until there is something to see, and gives it.
+/// Looks until there is a value, and returns it.
 ///
 /// # Panics
 ///
-/// If it does not come within [`PATIENCE`].
+/// If there is none within [`PATIENCE`].
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! A client that behaves while others attack.
+//! A well-behaved client that is served while others attack.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +13,10 @@ use arcp_proto::secret::Secret;
 
 use crate::server::{PATIENCE, submit};
 
-/// Between two of its jobs: what it leaves behind must not be what is measured.
+/// The pause between two of its jobs, so that what it leaves behind does not affect measurements.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Connects, submits a job, waits for its result and leaves, again and again,
-/// from its start to its end.
+/// Connects, submits a job, waits for its result and leaves, again and again, until it is dropped.
 pub struct Witness {
     stop: Option<Sender<()>>,
     served: Receiver<()>,
@@ -35,7 +34,7 @@ impl Witness {
         let (stop, stopped) = channel();
         let taken = latencies.clone();
         let thread = std::thread::spawn(move || {
-            // Until the other end is gone.
+            // Until the other end is dropped.
             while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
                 let begun = Instant::now();
                 serve(&target, credential.clone()).expect("served");
@@ -46,10 +45,10 @@ impl Witness {
         Witness { stop: Some(stop), served, latencies, thread: Some(thread) }
     }
 
-    /// Waits until it was served so many times from now on.
+    /// Waits until it was served so many times, counted from this call.
     pub fn is_served(&self, times: usize) {
         while self.served.try_recv().is_ok() {}
-        // The one under way began before.
+        // The present job began before the call.
         for _ in 0..=times {
             self.served.recv_timeout(PATIENCE).expect("served while the attack goes on");
         }

@@ -1,6 +1,5 @@
-//! The virtual world: runtime, clients, store, agents, network and clock in
-//! one thread. It sleeps exactly until the next thing that is due, and every
-//! completion comes later than it was asked for.
+//! The virtual world: runtime, clients, store, agents, network and clock in one thread. It advances exactly to the
+//! next thing that is due, and every completion comes later than its request.
 
 mod blobs;
 mod checks;
@@ -41,31 +40,30 @@ use crate::store::VirtualStore;
 
 /// 2026-01-01T00:00:00Z.
 const START_UTC: u64 = 1_767_225_600_000;
-/// A run that takes more steps does not end.
+/// A run with more steps counts as one that does not end.
 const STEP_BOUND: u64 = 2_000_000;
 
 /// How the world behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Decides everything that is left to chance.
+    /// The seed of all chance.
     pub seed: u64,
     /// The runtime's configuration.
     pub config: Config,
-    /// The longest a message, a commit or a verdict takes.
+    /// The longest time that a message, a commit or a verdict takes.
     pub latency: Duration,
-    /// Bytes a reader takes before it gives credit again.
+    /// How many bytes a reader takes before it gives credit again.
     pub window: u32,
-    /// Whether batches that are given to the store together may be committed
-    /// apart.
+    /// Whether batches that the store is given together may be committed in parts.
     pub split_commits: bool,
     /// The most calls of an agent that reach the runtime as one input.
     pub together: usize,
-    /// What is left to chance is first what these bytes say, one each.
+    /// The first choices of chance come from these bytes, one each.
     pub choices: Vec<u8>,
 }
 
 impl Options {
-    /// A runtime with every scripted agent.
+    /// The options for a runtime with all scripted agents.
     pub fn new(seed: u64) -> Options {
         let mut config = Config::new("world", "1.0.0");
         for agent in [
@@ -77,7 +75,7 @@ impl Options {
         config = config.with_agent("echo", &["1.0.0", "2.0.0"]);
         config.timing.cancel_grace = Duration::from_secs(5);
         config.history = true;
-        // Said only where a test is about it.
+        // Shown only in tests that set it lower.
         config.limits.delivery.ack_lag = 1_000_000;
         config.restartable_agents.insert("stepper".into());
         Options {
@@ -118,11 +116,11 @@ struct Node {
     client: Client,
     conn: Option<ConnId>,
     events: Vec<ClientEvent>,
-    /// The transport cannot be opened.
+    /// Whether transports cannot be opened.
     cut: bool,
 }
 
-/// See the module.
+/// The virtual world: see the module.
 #[derive(Debug)]
 pub struct World {
     now: Now,
@@ -132,71 +130,71 @@ pub struct World {
     runtime: Runtime,
     recorder: Recorder,
     recording: String,
-    /// What every output is held against.
+    /// Checks every input and output.
     pub oracle: Oracle,
     queue: BTreeMap<(Timestamp, u64), Event>,
     order: u64,
     /// The latest arrival per connection and direction: links keep order.
     arrivals: BTreeMap<(ConnId, bool), Timestamp>,
     wires: BTreeMap<ConnId, Wire>,
-    /// While the driver is held: what has arrived, and when.
+    /// While the driver is held: the inputs that have arrived, with their times.
     held: Option<Vec<(Now, Input)>>,
     nodes: Vec<Node>,
-    /// What clients of ours speak from now on.
+    /// The family of further clients.
     pub family: Family,
-    /// When a credential expires, for those that do.
+    /// When credentials expire, for those that do, by token.
     pub credentials_until: BTreeMap<String, UtcMs>,
-    /// What a credential may be used for, and what it is bound to.
+    /// The scopes of credentials, and what they are bound to, by token.
     pub credentials: BTreeMap<String, (Scopes, Option<String>)>,
-    /// What may be granted at most by a credential.
+    /// The most that credentials may be granted, by token.
     pub ceilings: BTreeMap<String, Box<Ceiling>>,
-    /// What sessions may agree to use at most by each credential.
+    /// The features that sessions may agree on, by token.
     pub features: BTreeMap<String, Features>,
-    /// Roles that credentials name, by token.
+    /// The roles of credentials, by token.
     pub roles: BTreeMap<String, Roles>,
-    /// What the next connections prove by themselves.
+    /// What the transports of further connections prove.
     pub binding: Option<String>,
     last_conn: u64,
-    /// Batches on their way to the store.
+    /// Batches that were given to the store and are not committed.
     given: Vec<Batch>,
-    /// What survives a crash.
+    /// The store, which survives a crash.
     pub store: VirtualStore,
-    /// How often the store was asked to commit something.
+    /// How many commits the store was asked for.
     pub commits: u64,
-    /// The longest that reading events back takes.
+    /// The longest time that loading events takes.
     pub read_latency: Duration,
     /// Recordings of runtimes that crashed.
     earlier: Vec<String>,
     commit_due: bool,
     running: BTreeMap<JobId, Running>,
-    /// What agents were run with.
+    /// The specifications of agents that were started.
     pub started: Vec<AgentSpec>,
-    /// What agents were answered.
+    /// The answers that agents got.
     pub replies: Vec<(JobId, AgentReply)>,
-    /// What agents were interrupted with.
+    /// The interrupts that agents got.
     pub interrupts: Vec<(JobId, OpenInterrupt)>,
     /// What agents were told of streams.
     pub stream_words: Vec<(JobId, u32, StreamWord)>,
-    /// Checkpoints that agents were asked for, by label.
+    /// The checkpoints that agents were asked for, with their labels.
     pub wanted: Vec<(JobId, Option<String>)>,
-    /// Messages of extensions that the host took.
+    /// Messages of extensions that the host has taken.
     pub extensions: Vec<Extension>,
-    /// Inputs that were to be checked, in order.
+    /// The inputs that the host was asked to check.
     pub checks: Checks,
-    /// Who issues credentials.
+    /// The provisioner.
     pub provisioner: Provisioner,
-    /// Another runtime, which is asked to take jobs.
+    /// Another runtime, to which jobs can be handed over.
     pub receiver: Receiver,
     /// The bytes of artifacts.
     pub blobs: Blobs,
-    /// Whether the host takes no messages of extensions for now.
+    /// Whether the host takes no messages of extensions at the moment.
     pub takes_no_extensions: bool,
-    /// Sessions of those that it has not taken.
+    /// The sessions of messages that the host has not taken.
     untaken: VecDeque<SessionId>,
-    /// What operators were told.
+    /// The notices to operators.
     pub notices: Vec<Notice>,
     steps: u64,
-    /// How far the wall clock is ahead, in milliseconds.
+    /// How far the wall clock is ahead of the true time, in milliseconds.
     clock_ahead: i64,
 }
 
@@ -260,7 +258,7 @@ impl World {
         World::new(Options::new(seed))
     }
 
-    /// What its chance began with.
+    /// The seed of the world.
     pub fn seed(&self) -> u64 {
         self.options.seed
     }
@@ -277,24 +275,23 @@ impl World {
         World::new(options)
     }
 
-    /// The present moment.
+    /// The present time.
     pub fn now(&self) -> Now {
         self.now
     }
 
-    /// Sets the wall clock so many milliseconds ahead of what it should say,
-    /// or with a negative number behind.
+    /// Sets the wall clock so many milliseconds ahead of the true time; behind, if negative.
     pub fn set_clock(&mut self, ahead: i64) {
         self.clock_ahead = ahead;
         self.advance(self.now.mono);
     }
 
-    /// The runtime, to look at.
+    /// The runtime.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
-    /// A number below `bound`, by chance.
+    /// A random number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         if let Some(choice) = self.choices.next() {
             let share = u128::from(choice) * u128::from(bound.max(1)) / 256;
@@ -307,7 +304,7 @@ impl World {
         (z ^ (z >> 31)) % bound.max(1)
     }
 
-    /// Hands one input to the runtime now, or once its driver is no longer held.
+    /// Hands an input to the runtime, at once or when its driver is not held any more.
     pub fn input(&mut self, input: Input) {
         match &mut self.held {
             Some(held) => held.push((self.now, input)),
@@ -315,9 +312,8 @@ impl World {
         }
     }
 
-    /// The runtime's driver is held for a span, as on a machine that sleeps, while
-    /// the others go on. Afterwards it hands over what has arrived, then lets time
-    /// pass.
+    /// Holds the runtime's driver for a span, as on a machine that sleeps; everything else continues. Then the driver
+    /// hands over the inputs that have arrived, and after that lets time pass.
     pub fn hold(&mut self, span: Duration) {
         self.held = Some(Vec::new());
         self.run_for(span);
@@ -411,7 +407,7 @@ impl World {
         }
     }
 
-    /// Batches on their way to the store.
+    /// Batches that were given to the store and are not committed.
     pub fn given(&self) -> impl Iterator<Item = &Batch> {
         self.given.iter()
     }
@@ -454,7 +450,7 @@ impl World {
     fn on_resume_read(&mut self, conn: ConnId) {
         let wire = self.wire(conn);
         wire.paused = false;
-        // Before whatever is on its way behind it.
+        // These come before everything that was sent after them.
         for input in std::mem::take(&mut wire.held) {
             self.schedule(self.now.mono, Event::ToRuntime(input));
         }
@@ -462,7 +458,7 @@ impl World {
 
     fn on_commit(&mut self) {
         self.commit_due = false;
-        // What a commit failed to write is not kept for the next one.
+        // After a failed commit, its batches are not kept for the next one.
         let mut group = std::mem::take(&mut self.given);
         if self.options.split_commits && !group.is_empty() && self.below(2) == 0 {
             let kept = 1 + self.below(group.len() as u64) as usize;
@@ -480,24 +476,22 @@ impl World {
         }
     }
 
-    /// Changes what the runtime is told at its next start.
+    /// Changes the runtime's configuration for its next start.
     pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.options.config);
     }
 
-    /// The process of the runtime dies, and another takes up what the store
-    /// has. What was on its way to the store may have got there, to the last
-    /// batch or any before, and the store may have let go of what it may.
+    /// The runtime's process crashes, and another one continues from the store. Any number of the batches that were on
+    /// their way may have been committed, and the store may have deleted what it may delete.
     pub fn crash(&mut self) {
         let kept = self.below(self.given.len() as u64 + 1) as usize;
         let compact = self.below(2) == 0;
         self.crash_with(kept, compact);
     }
 
-    /// As [`crash`](Self::crash), with so many batches kept of those that were
-    /// on their way.
+    /// As [`crash`](Self::crash), with exactly so many of these batches committed.
     pub fn crash_with(&mut self, kept: usize, compact: bool) {
-        // A store that fails has not got them.
+        // If the store fails, these are not committed.
         let _ = self.store.commit(&self.given[..kept]);
         self.given.clear();
         let last = self.store.last();
@@ -544,7 +538,7 @@ impl World {
         self.queue.insert((at, self.order), event);
     }
 
-    /// Does the next thing that is due. False: nothing is.
+    /// Does the next thing that is due. Returns false if there is none.
     pub fn step(&mut self) -> bool {
         self.steps += 1;
         assert!(self.steps < STEP_BOUND, "the world does not come to rest");
@@ -578,7 +572,7 @@ impl World {
         self.now.utc = UtcMs((START_UTC + self.now.mono.0 / 1000).saturating_add_signed(self.clock_ahead));
     }
 
-    /// Lets everybody whose deadline has come know the time.
+    /// Ticks the runtime and the clients whose deadlines have come.
     fn tick(&mut self) {
         let due = self.runtime.next_deadline().is_some_and(|deadline| deadline.at <= self.now.mono);
         if due && self.held.is_none() {
@@ -634,7 +628,7 @@ impl World {
         self.tick();
     }
 
-    /// Runs until nothing is in flight; timers that are far off stay.
+    /// Runs until nothing is in flight; distant timers remain.
     pub fn settle(&mut self) {
         while let Some((at, _)) = self.queue.keys().next().copied() {
             let timer = self.next_timer();
@@ -667,7 +661,7 @@ impl World {
         conn
     }
 
-    /// Adds a client of ours; it connects as soon as the world runs.
+    /// Adds a client of ours, which connects as soon as the world runs.
     pub fn add_client(&mut self, principal: &str) -> usize {
         let token = arcp_proto::secret::Secret::new(format!("tok-{principal}"));
         let config = ClientConfig::new("world", "1", Credential::Bearer(token));
@@ -684,14 +678,14 @@ impl World {
         at
     }
 
-    /// Gives commands to a client's session.
+    /// Calls the client of a node, and handles its outputs.
     pub fn command<T>(&mut self, client: usize, give: impl FnOnce(&mut Client) -> T) -> T {
         let answer = give(&mut self.nodes[client].client);
         self.drain_client(client);
         answer
     }
 
-    /// What a client told its application so far.
+    /// The events that a client has reported so far.
     pub fn events(&self, client: usize) -> &[ClientEvent] {
         &self.nodes[client].events
     }
@@ -701,12 +695,12 @@ impl World {
         self.nodes[client].conn
     }
 
-    /// Whether a client can open transports.
+    /// Sets whether the client can open no transports.
     pub fn unplug(&mut self, client: usize, unplugged: bool) {
         self.nodes[client].cut = unplugged;
     }
 
-    /// Runs until a client's application has been told something.
+    /// Runs until a client has reported an event for which `told` is true.
     pub fn until(&mut self, client: usize, told: impl Fn(&ClientEvent) -> bool) -> ClientEvent {
         let mut seen = 0;
         loop {
@@ -762,13 +756,13 @@ impl World {
         }
     }
 
-    /// What went in and came out so far, of each runtime in turn.
+    /// The recordings so far, one for each runtime in turn.
     pub fn recordings(&self) -> Vec<String> {
         self.earlier.iter().chain([&self.recording]).cloned().collect()
     }
 
-    /// Ends the run: everything calms down, who had stopped reading stops once
-    /// more, everybody is let go, and the recording replays to the same bytes.
+    /// Ends the run. The world calms down, stalled readers read again, the runtime is shut down, and the recording
+    /// must replay to the same bytes.
     pub fn finish(mut self) -> String {
         self.restores();
         self.store.mend();

@@ -1,4 +1,4 @@
-//! Everybody who stops, by what they come to.
+//! All peers that stop, by the listener that they connect to.
 
 use serde_json::{Value, json};
 
@@ -6,29 +6,29 @@ use super::http2::{PREFACE, announced_request, begun, data, half_request, ping, 
 use super::quic::Handshake;
 use super::{At, Dribble, Stops, Stranger};
 
-/// The longest message before a session, as it is announced.
+/// The announced length of the longest message before a session.
 const LONGEST: u64 = 64 << 10;
-/// What half of one is.
+/// How many bytes of it a peer sends that leaves it unfinished.
 const HALF: usize = 60 << 10;
-/// What is too long.
+/// A length that is refused.
 const TOO_LONG: usize = 65 << 10;
-/// Streams that a connection may have at once.
+/// The most streams of a connection.
 const STREAMS: usize = 16;
 
 const UPGRADE: &[u8] = b"GET /arcp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A byte at a time.
+/// One byte at a time.
 pub(super) const BYTE: Dribble = |_| b"x".to_vec();
-/// The same on a stream.
+/// One byte at a time, on a stream.
 const DATA_BYTE: Dribble = |_| data(0, b"x");
-/// A stream after the other, each thrown away for the next.
+/// One stream after another; each is reset before the next.
 const STREAM_AFTER_STREAM: Dribble = |times| match (times / 20, times % 20) {
     (n, 0) => [reset(n), request(n + 1)].concat(),
     _ => Vec::new(),
 };
 
-/// A frame, as it is written in a line.
+/// A frame as it is written on a line.
 fn frame(kind: &str, payload: Value) -> Vec<u8> {
     json!({"arcp": "1.1", "id": "1", "type": kind, "payload": payload}).to_string().into_bytes()
 }
@@ -50,27 +50,27 @@ fn hello(token: &str) -> Vec<u8> {
     )
 }
 
-/// An opening without a proof.
+/// The request that opens a session, without a credential.
 fn open() -> Vec<u8> {
     frame("session.open", json!({"auth": {"scheme": "bearer"}, "client": {"kind": "s", "version": "1"}}))
 }
 
-/// So much of the longest message.
+/// So many bytes of the longest message.
 fn long(bytes: usize) -> Vec<u8> {
     announced(LONGEST, bytes)
 }
 
-/// So much of a message of this length.
+/// So many bytes of a message of this length.
 fn announced(length: u64, bytes: usize) -> Vec<u8> {
     [&[0x81, 0xff][..], &length.to_be_bytes(), &[0; 4], &vec![b' '; bytes]].concat()
 }
 
-/// So much of a TLS record with as much in it as there may be.
+/// So many bytes of a TLS record of the largest size.
 fn record(bytes: usize) -> Vec<u8> {
     [&[22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3][..], &vec![7; bytes]].concat()
 }
 
-/// So much of a request whose head does not end.
+/// So many bytes of a request whose head does not end.
 fn head(bytes: usize) -> Vec<u8> {
     [&UPGRADE[..UPGRADE.len() - 2], b"X: ", &vec![b'x'; bytes]].concat()
 }
@@ -95,7 +95,7 @@ const QUIC: Stranger = Stranger { at: At::Quic, ..IN_REQUEST };
 const IN_QUIC: Stranger = Stranger { stops: Stops::InTls, ..QUIC };
 const ON_QUIC: Stranger = Stranger { stops: Stops::OnStream, ..QUIC };
 
-/// Everybody.
+/// All peers.
 pub const ALL: &[Stranger] = &[
     Stranger { row: "connects and says nothing", ..IN_REQUEST },
     Stranger { row: "sends half a request", says: || (Vec::new(), head(15 << 10)), ..IN_REQUEST },
@@ -213,7 +213,7 @@ pub const ALL: &[Stranger] = &[
         counts: STREAMS,
         says: || {
             let half = |n| data(n, &vec![b' '; HALF]);
-            // Once these are answered there is room for all of it.
+            // When these are answered, the window has room for all of it.
             let requests = (0..STREAMS as u32).flat_map(request).collect();
             (vec![begun(), requests], (0..STREAMS as u32).flat_map(half).collect())
         },

@@ -1,4 +1,4 @@
-//! Connections of QUIC that go no further.
+//! Connections of QUIC that stop at some point.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -19,7 +19,7 @@ use tokio::time::{interval, timeout};
 use super::{DRIBBLE, Dribble};
 use crate::server::PATIENCE;
 
-/// Where every one of them is looked after.
+/// The runtime that drives all of them.
 static DRIVEN: LazyLock<Handle> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let handle = runtime.handle().clone();
@@ -28,35 +28,34 @@ static DRIVEN: LazyLock<Handle> = LazyLock::new(|| {
 });
 
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How often somebody says again what it said first.
+/// The time between two copies of the first packet.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How far somebody goes in its handshake.
+/// How far a peer goes in its handshake.
 #[derive(Clone, Copy)]
 pub(super) enum Handshake {
-    /// To the middle of what it says first.
+    /// To the middle of its first message.
     Half,
-    /// So far that it is answered, and says no more.
+    /// Until it is answered; then it sends nothing more.
     Unanswered,
-    /// To its end.
+    /// To the end.
     Done,
 }
 
-/// Names of protocols that nobody speaks, by which a handshake is long, and the packets of half
-/// of it.
+/// Unknown protocol names, which make a handshake long, and the number of packets of half of it.
 const FILLERS: u8 = 40;
 const HALF: usize = 5;
-/// Packets of a handshake that is not.
+/// The number of packets of a handshake that is not made longer.
 const WHOLE: usize = 2;
 
 pub(super) struct Held {
     ended: JoinHandle<ConnectionError>,
-    /// Both directions: who stops to listen is let go at once.
+    /// Both directions: the server drops a peer that stops one of them.
     stream: Option<(SendStream, RecvStream)>,
     _endpoint: Endpoint,
     between: Vec<JoinHandle<()>>,
 }
 
-/// Comes to a server. What it says goes into one stream, if it is anything.
+/// Connects to a server. What the peer sends goes into one stream, if it sends anything.
 pub(super) fn come(
     handshake: Handshake,
     server: SocketAddr,
@@ -97,7 +96,7 @@ fn config(certificate: &Path, fillers: u8) -> ClientConfig {
     trusted.alpn_protocols = (0..fillers).map(|n| vec![n; 200]).chain([QUIC.to_vec()]).collect();
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(trusted).expect("a configuration")));
     let mut transport = TransportConfig::default();
-    // Whoever ends it, it is the server.
+    // The server is to end the connection, not the client's idle timeout.
     transport.max_idle_timeout(None);
     config.transport_config(Arc::new(transport));
     config
@@ -115,8 +114,8 @@ async fn say(connection: &Connection, says: impl Iterator<Item = Vec<u8>>) -> Op
     stream
 }
 
-/// Passes so many packets on to a server, the first again and again, and everything that comes from there. Gives where
-/// to send them, and what tells that they were passed on.
+/// Forwards so many packets to a server, the first again and again, and all packets back. Returns the address for the
+/// client, and a receiver that tells when they were forwarded.
 async fn keep_apart(
     server: SocketAddr,
     client: SocketAddr,
@@ -158,7 +157,7 @@ async fn keep_apart(
 }
 
 impl Held {
-    /// Waits until the server has closed it.
+    /// Waits until the server has closed the connection.
     pub(super) fn ends(mut self, dribble: Option<Dribble>) {
         let (mut stream, mut times) = (self.stream.take(), 0);
         DRIVEN.block_on(async {
@@ -171,7 +170,7 @@ impl Held {
                     return;
                 }
                 if let Some((dribble, (send, _))) = dribble.zip(stream.as_mut()) {
-                    // Once it is closed, that is told next.
+                    // A closed connection is noticed next.
                     let _ = send.write_all(&dribble(times)).await;
                     times += 1;
                 }

@@ -1,4 +1,4 @@
-//! The bytes of artifacts, as a host keeps them: on a disk that outlives a crash.
+//! The bytes of artifacts as a host keeps them: on a disk that survives a crash.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use arcp_proto::runtime::{AgentCall, BlobRange, Input, PartsStep};
 use super::{Event, World};
 use crate::agents::MEDIA_TYPE;
 
-/// What was stored, and how the host behaves.
+/// The stored bytes, and how the host behaves.
 #[derive(Debug, Default)]
 pub struct Blobs {
-    /// What is there.
+    /// The stored bytes, by digest.
     pub stored: BTreeMap<BlobDigest, Vec<u8>>,
-    /// Says that nothing can be stored.
+    /// Whether the host reports that it cannot store.
     pub full: bool,
-    /// Says nothing; what it was asked for is done all the same.
+    /// Whether the host does not answer. It does what it is asked all the same.
     pub silent: bool,
-    /// What it has not said for that.
+    /// The answers that it has withheld.
     pub unsaid: Vec<Input>,
-    /// How often it was asked to store something.
+    /// How often it was asked to store bytes.
     pub stores: usize,
-    /// What has come in parts, by number.
+    /// The parts that have come, by number.
     pub parts: BTreeMap<u64, Vec<u8>>,
-    /// What agents offer with their calls.
+    /// The bytes that agents offer with their calls.
     pub offers: BTreeMap<(JobId, CallId), Vec<u8>>,
 }
 
@@ -75,7 +75,7 @@ impl World {
         self.blobs.parts.clear();
     }
 
-    /// Stores what an agent offers, unless it is something else by now.
+    /// Stores the bytes that an agent offers, unless their digest is another.
     pub(super) fn take_blob(&mut self, op: OpId, whose: (JobId, CallId), digest: BlobDigest) {
         match self.blobs.offers.remove(&whose).filter(|bytes| BlobDigest::of(bytes) == digest) {
             Some(bytes) => self.store_blob(op, digest, bytes),
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// The agent of a job leaves bytes, and wants to know what becomes of that.
+    /// The agent of a job leaves bytes, and asks for the outcome.
     pub fn offer(&mut self, job: JobId, id: CallId, bytes: &[u8]) {
         let media_type = MEDIA_TYPE.parse().expect("a media type");
         let terms = ArtifactTerms::new(media_type, bytes.len() as u64, BlobDigest::of(bytes));
@@ -91,7 +91,7 @@ impl World {
         self.input(Input::AgentAsked { job, id, call: AgentCall::PutArtifact(Box::new(terms)) });
     }
 
-    /// The host says again what becomes of bytes, also of those so far.
+    /// The host answers again, and sends the withheld answers.
     pub fn speak_of_blobs(&mut self) {
         self.blobs.silent = false;
         for said in std::mem::take(&mut self.blobs.unsaid) {

@@ -1,4 +1,4 @@
-//! What the host of a world finds of inputs.
+//! Checks of inputs, and times of schedules, by the host of a world.
 
 use arcp_host::recurrence::{Wanted, plan};
 use arcp_proto::id::OpId;
@@ -10,21 +10,21 @@ use arcp_proto::runtime::{Input, InputFault, Output};
 use super::{Event, World};
 use crate::schedule_log::Came;
 
-/// The inputs that were to be checked.
+/// The requests for checks.
 #[derive(Debug, Default)]
 pub struct Checks {
-    /// Each with its agent, in order.
+    /// The inputs with their agents, in order.
     pub asked: Vec<(AgentRef, Json)>,
-    /// Whether the host never says what it found.
+    /// Whether the host does not answer.
     pub silent: bool,
-    /// What was asked of the rules of schedules, in order.
+    /// The requests for times of schedules, in order.
     pub plans: Vec<Wanted>,
-    /// Whether it cannot find the times of one for now.
+    /// Whether these requests fail.
     pub plans_fail: bool,
 }
 
 impl World {
-    /// Whatever has a member `bad` does not fit.
+    /// Checks an input: one with a member `bad` does not fit.
     pub(super) fn check_input(&mut self, op: OpId, agent: AgentRef, input: Json) {
         let fault = fault_of(&input);
         self.checks.asked.push((agent, input));
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// The times of a rule, as a host finds them.
+    /// Finds the times of a rule, as a host does.
     pub(super) fn plan_schedule(&mut self, output: Output) {
         let Output::PlanSchedule { op, rule, after, now, missed, coming, ends } = output else { return };
         let wanted = Wanted { rule, after, now, missed, coming, ends };
@@ -45,18 +45,18 @@ impl World {
         }
     }
 
-    /// What has become of schedules so far.
+    /// What has happened to schedules so far.
     pub fn came_of_schedules(&mut self) -> Came {
         self.oracle.schedules.check(&self.options.config.limits.schedule, false);
         self.oracle.schedules.came
     }
 
-    /// Every time of a schedule that has been had come to something, by now.
+    /// Checks that every time of a schedule that has come is settled.
     pub fn owes_no_firing(&mut self) {
         self.oracle.schedules.check(&self.options.config.limits.schedule, true);
     }
 
-    /// Every text is a schema, which fits as inputs fit agents.
+    /// Checks a value against a schema. Every text is a schema, and values fit it as inputs fit agents.
     pub(super) fn check_value(&mut self, op: OpId, value: Option<&Json>) {
         let fault = value.and_then(fault_of);
         if !self.checks.silent {

@@ -1,4 +1,4 @@
-//! Agents of a world, and what their jobs wait for.
+//! The agents of a world, and what their jobs wait for.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{Event, World};
 use crate::agents::{Act, Running};
 
 impl World {
-    /// The host takes what messages of extensions it was given, if it does.
+    /// The host takes the messages of extensions that wait, if it takes any.
     pub fn take_extensions(&mut self) {
         let sessions = if self.takes_no_extensions { VecDeque::new() } else { std::mem::take(&mut self.untaken) };
         for session in sessions {
@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    /// The agent of a job, if it runs, is told something.
+    /// Tells the agent of a job something, if the agent runs.
     pub(super) fn tell(&mut self, job: JobId, tell: impl FnOnce(&mut Running)) {
         if let Some(running) = self.running.get_mut(&job) {
             tell(running);
@@ -71,13 +71,14 @@ impl World {
         }
     }
 
-    /// Hands an input over so much later: nobody was told the time meanwhile.
+    /// Hands an input over after a time that nobody was told had passed.
     pub fn input_late(&mut self, span: Duration, input: Input) {
         self.advance(self.now.mono + span);
         self.input(input);
     }
 
-    /// The jobs that are below one, as the store has them, by what they are known there: none is begun twice.
+    /// The children of a job in the store, by the ids by which the job refers to them. Checks that none was accepted
+    /// twice.
     pub fn children_of(&self, parent: JobId) -> BTreeMap<String, JobId> {
         let mut children = BTreeMap::new();
         for (_, record) in self.store.records(false) {
@@ -90,7 +91,7 @@ impl World {
         children
     }
 
-    /// How a job has ended, as the store has it.
+    /// How a job has ended, from the store.
     pub fn end_of(&self, ended: JobId) -> Option<Value> {
         self.store.records(false).into_iter().rev().find_map(|(_, record)| {
             let Record::JobEvent { job, event } = record else { return None };
@@ -111,12 +112,12 @@ impl World {
         self.running.keys().copied().collect()
     }
 
-    /// The agent of a job does nothing more by itself: its test ends it.
+    /// Ends the script of a job's agent: the test decides how it ends.
     pub fn stop_script(&mut self, job: JobId) {
         self.running.remove(&job);
     }
 
-    /// Agents that were forced and would not exit are gone.
+    /// Removes agents that were forced to stop and do not exit.
     pub fn reap(&mut self) {
         let undead = self.running.iter().filter(|(_, running)| running.is_undead());
         let jobs: Vec<JobId> = undead.map(|(job, _)| *job).collect();
@@ -126,13 +127,13 @@ impl World {
         }
     }
 
-    /// Agents that want to call and may not, each with the steps it has left.
+    /// Agents that want to call and may not, each with the number of steps left.
     pub fn held_back(&self) -> BTreeMap<JobId, usize> {
         self.running.iter().filter_map(|(job, running)| Some((*job, running.held_back()?))).collect()
     }
 
-    /// Every job that waits, for what it says: an agent that may not call, or is not
-    /// answered, is among them, and whoever looks from outside can tell why.
+    /// All jobs that wait, with the reason. Checks that an agent that may not call, or is not answered, is among them,
+    /// and that the oracle can see each reason.
     pub fn waits(&self) -> BTreeMap<JobId, Wait> {
         let waits: BTreeMap<JobId, Wait> = self.runtime.waits().into_iter().collect();
         for job in self.held_back().keys() {

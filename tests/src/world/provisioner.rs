@@ -1,4 +1,4 @@
-//! Who issues credentials in a world, and what counts of them.
+//! The provisioner of a world, and which credentials are valid.
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,33 @@ use arcp_proto::secret::Secret;
 use super::{Event, World};
 use crate::canaries::CANARY;
 
-/// What it was asked to do, and what becomes of that.
+/// The provisioner: its orders, and how it behaves.
 #[derive(Debug)]
 pub struct Provisioner {
-    /// Credentials that it issues for each job.
+    /// How many credentials it issues for each job.
     pub issues: usize,
-    /// Why it issues none, if it does not: the last of them counts all the same, as of
-    /// an answer that was lost.
+    /// The error with which it fails, if it does. The last credential is issued all the same, as if the answer was
+    /// lost.
     pub fails: Option<String>,
-    /// Whether it is at too much already, and begins with nothing.
+    /// Whether it is too busy to begin anything.
     pub busy: bool,
-    /// What its values end with.
+    /// The suffix of its values.
     pub suffix: String,
-    /// Whether it does not say what it has issued.
+    /// Whether it does not answer what it has issued.
     pub silent: bool,
-    /// How often it cannot revoke from now on.
+    /// How many further revocations fail.
     pub cannot_revoke: usize,
-    /// Whether it does not say that it has revoked.
+    /// Whether it does not answer revocations.
     pub mute: bool,
-    /// What was ordered, in order.
+    /// The orders, in order.
     pub ordered: Vec<CredentialOrder>,
-    /// How often it was asked to revoke, by job.
+    /// How often it was asked to revoke credentials, by job.
     pub revocations: BTreeMap<JobId, usize>,
-    /// Values that count, by job, with the ids of their credentials.
+    /// The valid values, by job and value, with the ids of their credentials.
     pub counting: BTreeMap<(JobId, String), String>,
-    /// How many values it has given to credentials that had one.
+    /// How many values it has issued to replace others.
     pub renewed: usize,
-    /// What it has not said, to be [said](World::say_issued) late.
+    /// Withheld answers, which [`World::say_issued`] sends late.
     unsaid: Vec<Input>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Provisioner {
 }
 
 impl Provisioner {
-    /// Whether a credential of a job counts.
+    /// Whether a credential of a job is valid.
     pub fn counts(&self, job: JobId) -> bool {
         self.counting.keys().any(|(of, _)| *of == job)
     }
@@ -93,7 +93,7 @@ impl World {
             let issuance = Issuance::Busy;
             return self.later(Event::ToRuntime(Input::CredentialsIssued { op, issuance }));
         }
-        // One that fails may have issued all the same.
+        // A provisioner that fails may have issued all the same.
         let issued = (1..=provisioner.issues).map(|n| provisioner.issue(&order, n)).collect();
         provisioner.ordered.push(order);
         let issuance = match provisioner.fails.clone() {
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// What was issued in silence is said.
+    /// Sends the withheld answers.
     pub fn say_issued(&mut self) {
         for said in std::mem::take(&mut self.provisioner.unsaid) {
             self.later(Event::ToRuntime(said));

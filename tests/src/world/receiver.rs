@@ -1,4 +1,4 @@
-//! Another runtime of a world, which is asked to take jobs.
+//! Another runtime of a world, to which jobs can be handed over.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use arcp_proto::runtime::Input;
 
 use super::{Event, World};
 
-/// What the receiver does with what it is asked.
+/// How the receiver behaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Says {
-    /// Takes it, and says so.
+    /// It takes the job, and answers.
     #[default]
     Takes,
-    /// Takes it, and its answer is lost.
+    /// It takes the job, and its answer is lost.
     TakesInSilence,
-    /// Takes it, and nobody says anything.
+    /// It takes the job, and the connection hangs.
     TakesAndHangs,
-    /// Is asked nothing, and nobody knows that.
+    /// The request is lost, and the sender does not know.
     IsLost,
-    /// Refuses what it does not have.
+    /// It refuses a job that it does not have yet.
     Refuses(ErrorCode),
-    /// Cannot be asked.
+    /// It cannot be reached.
     IsAway(ErrorCode),
 }
 
-/// It, and what it has.
+/// The receiver and its jobs.
 #[derive(Debug, Default)]
 pub struct Receiver {
-    /// What it does from now on.
+    /// How it behaves from this time on.
     pub says: Says,
-    /// What it was asked, in order.
+    /// The requests, in order.
     pub orders: Vec<HandoffOrder>,
-    /// What it has, by key: what it was asked first, and what it calls the job.
+    /// The jobs that it has, by key: the first request, and the job's id there.
     pub has: BTreeMap<String, (HandoffOrder, String)>,
 }
 
@@ -44,12 +44,12 @@ impl Receiver {
         self.has.values().any(|(order, _)| order.job == job)
     }
 
-    /// What it calls this job.
+    /// The id that it gave this job.
     pub fn name_of(&self, job: JobId) -> Option<&str> {
         self.has.values().find(|(order, _)| order.job == job).map(|(_, name)| name.as_str())
     }
 
-    /// No agent runs here for a job that it has.
+    /// Checks that it does not have a job whose agent runs here.
     pub(super) fn must_lack(&self, job: JobId) {
         assert!(!self.has(job), "{job} runs here, and another runtime has it");
     }

@@ -1,4 +1,4 @@
-//! What a restart comes to, and what is held.
+//! Checks of restarts, and of what the runtime holds.
 
 use arcp_host::store::Store as _;
 use arcp_proto::runtime::{Input, Runtime, miscounts};
@@ -6,11 +6,10 @@ use arcp_proto::runtime::{Input, Runtime, miscounts};
 use super::{World, seeds};
 
 impl World {
-    /// A restart from the log as it stands, whatever the store has let go of,
-    /// comes to what the runtime is.
+    /// Checks that a restart from the log gives the state of the runtime, whatever the store has deleted.
     pub fn restores(&self) {
         self.counts();
-        // Without a store that gives events back, nothing outlives the process.
+        // Without a store that loads events, nothing survives the process.
         if !self.options.config.history {
             return;
         }
@@ -18,7 +17,7 @@ impl World {
         self.oracle.artifacts.is_counted(&self.runtime, lived.at);
         let mut store = self.store.clone();
         store.mend();
-        // Of what was given again after a failure it may have a part.
+        // After a failure, the store may have a part of what it is given again.
         if store.commit(&self.given).is_err() || store.last() != lived.at {
             return;
         }
@@ -32,21 +31,21 @@ impl World {
             assert!(differences.is_empty(), "a restart, tidied: {compact}, comes to something else: {differences:#?}");
             assert_eq!(miscounts(&restored), [], "what is counted after a restart is there");
             let kept = |runtime: &Runtime| runtime.stats().kept_event_bytes;
-            // A tidied history weighs as much as before its job's last events went: more than one that is read whole.
+            // A compacted history counts as much as before events of its job were last deleted, which is more than one
+            // that is loaded in full.
             let as_heavy = !compact || kept(&self.runtime) <= kept(&restored);
             assert!(as_heavy, "the same events weigh the same after a restart");
         }
     }
 
-    /// Once everybody has read everything and all is durable, no account has a
-    /// rest.
+    /// Checks that no account counts anything when everybody has read everything and all is durable.
     pub(super) fn owes_nothing(&self) {
         let stats = self.runtime.stats();
         assert_eq!((stats.unsent_bytes, stats.undurable_bytes), (0, 0), "bytes not sent, and not durable");
         self.counts();
     }
 
-    /// What the accounts say is held is held.
+    /// Checks that the accounts count what is held.
     pub fn counts(&self) {
         assert_eq!(miscounts(&self.runtime), [], "what is counted is there");
     }

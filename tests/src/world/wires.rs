@@ -1,5 +1,4 @@
-//! Connections of a world: who opens them, what is sent on them, and how they
-//! break.
+//! The connections of a world: how they are opened, written and broken.
 
 use std::net::IpAddr;
 
@@ -21,7 +20,7 @@ impl World {
         self.open_at(Some(address), None, Transport::WebSocket, None)
     }
 
-    /// Opens a connection whose transport vouches for its peer.
+    /// Opens a connection whose transport names its principal.
     pub fn open_vouched(&mut self, peer: &str) -> ConnId {
         self.open(None, Transport::Lines, Principal::new(peer))
     }
@@ -38,19 +37,19 @@ impl World {
         self.schedule(at, Event::ToRuntime(Input::ReceivedBinary { conn, message }));
     }
 
-    /// A binary message goes to whoever reads a connection.
+    /// Delivers a binary message to the reader of a connection.
     pub(super) fn deliver_sidecar(&mut self, conn: ConnId, message: Vec<u8>) {
         let size = u32::try_from(message.len()).expect("it is small");
         self.wire(conn).sidecars.push(message.clone());
         self.pass_on(conn, (size, 0), ClientInput::ReceivedBinary { message });
     }
 
-    /// Every binary message sent on a connection so far.
+    /// All binary messages that were sent on a connection so far.
     pub fn sidecars_of(&self, conn: ConnId) -> &[Vec<u8>] {
         self.wires.get(&conn).map(|wire| wire.sidecars.as_slice()).unwrap_or_default()
     }
 
-    /// Every frame sent on a connection so far.
+    /// All frames that were sent on a connection so far.
     pub fn frames_of(&self, conn: ConnId) -> &[String] {
         self.wires.get(&conn).map(|wire| wire.frames.as_slice()).unwrap_or_default()
     }
@@ -65,7 +64,7 @@ impl World {
         self.wires.get(&conn).and_then(|wire| wire.closed)
     }
 
-    /// The transport of a connection breaks; both sides notice.
+    /// Breaks the transport of a connection; both sides notice.
     pub fn cut(&mut self, conn: ConnId) {
         if let Some(client) = self.wire(conn).client {
             let why = "cut".to_string();
@@ -75,7 +74,7 @@ impl World {
         self.input(Input::Closed { conn });
     }
 
-    /// The reader of a connection stops reading, or goes on.
+    /// The reader of a connection stops reading, or continues.
     pub fn stall(&mut self, conn: ConnId, stalled: bool) {
         let wire = self.wire(conn);
         wire.stalled = stalled;
@@ -89,7 +88,7 @@ impl World {
     }
 
     pub(super) fn authenticate(&mut self, op: OpId, credential: &Credential) {
-        // Here a token is its principal's text with `tok-` before it.
+        // In this world, a token is the text of its principal after `tok-`.
         let verdict = match credential {
             Credential::Bearer(token) => {
                 let principal = token.expose().strip_prefix("tok-").and_then(|text| text.parse().ok());
