@@ -1,5 +1,5 @@
-//! Who comes in: shares of those without a credential, what goes at a bound,
-//! and what is proof of anything.
+//! Admission: the shares of connections without a credential, which of them is closed at a bound, and which
+//! credentials prove a principal.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test performs what it needs")]
 

@@ -1,5 +1,4 @@
-//! Artifacts that agents leave: shown to whoever watches their jobs, and theirs to fetch
-//! (RFC §16).
+//! Artifacts that agents leave: watchers of their jobs are shown them and can fetch them (RFC §16).
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,4 +1,4 @@
-//! Agents from a folder: what their files say of them, and what is wrong with one.
+//! Agents from a folder: what their files configure, and errors in files.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,4 +1,4 @@
-//! The machine under agents: what a runner holds for them, and the samples.
+//! What a runner does for its agents, and the sample agents.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

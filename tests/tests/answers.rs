@@ -1,5 +1,4 @@
-//! Answers: in the order of requests, and nothing in them that a restart takes
-//! back.
+//! Answers come in the order of requests, and contain nothing that a restart takes back.
 
 use std::time::Duration;
 

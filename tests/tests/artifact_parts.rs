@@ -1,5 +1,4 @@
-//! Artifacts that do not fit a frame: they come in parts, are fetched range by range, and
-//! are listed (RFC §16, §21).
+//! Artifacts that do not fit a frame: they are stored in parts, fetched in ranges, and listed (RFC §16, §21).
 
 use std::time::Duration;
 

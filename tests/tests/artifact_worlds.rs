@@ -1,5 +1,5 @@
-//! Random worlds of artifacts: two principals and their agents leave, fetch and release
-//! them, whole and in parts, over crashes and a disk that loses some.
+//! Random worlds of artifacts: two principals and their agents store, fetch and delete them, whole and in parts, with
+//! crashes and a disk that loses some.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

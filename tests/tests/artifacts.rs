@@ -1,4 +1,4 @@
-//! Artifacts: bytes that clients leave with the runtime for a while (RFC §16).
+//! Artifacts: bytes that clients store with the runtime for a limited time (RFC §16).
 
 use std::time::Duration;
 

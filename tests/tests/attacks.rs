@@ -1,5 +1,5 @@
-//! What an outsider may try on a real server, while a client that behaves is
-//! served. How long that one waits is printed, not judged.
+//! Attacks of an outsider on a real server, while a well-behaved client is served. How long that client waits is
+//! printed, not judged.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,5 +1,4 @@
-//! What is written down of the commands of sessions: each under its own name, with what it
-//! was about.
+//! The audit trail of commands: each has its own name, and says what it was about.
 
 use std::time::Duration;
 

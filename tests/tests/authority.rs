@@ -1,5 +1,4 @@
-//! What jobs are granted, by whom and for how long: policy, permissions, and what
-//! is written down of both.
+//! What jobs are granted, by whom and for how long: policy, permissions, and the audit trail of both.
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
-//! Connections that carry sessions as streams, HTTP/2 and QUIC: what a peer without a
-//! session can make a runtime hold, who is known on them, and what goes on while a
-//! network changes.
+//! Connections that carry sessions as streams, over HTTP/2 and QUIC: what a peer without a session can make a runtime
+//! hold, how peers are identified, and what survives a change of network.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! Checkpoints that clients ask for, and jobs that begin at them.
+//! Checkpoints that clients request, and jobs that begin at them.
 
 use std::time::Duration;
 

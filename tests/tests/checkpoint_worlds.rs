@@ -1,5 +1,5 @@
-//! Random worlds of checkpoints and tokens of jobs: two principals over both families make checkpoints, begin jobs at
-//! them, resume their sessions at them, and follow jobs for tokens, over cuts and crashes.
+//! Random worlds of checkpoints and job tokens: two principals use both families to make checkpoints, begin jobs at
+//! them, resume sessions at them, and follow jobs by tokens, with cuts and crashes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! Jobs that go on from their last checkpoint when the runtime has ended under
-//! them.
+//! Jobs that continue from their last checkpoint after the runtime has ended.
 
 use std::time::Duration;
 

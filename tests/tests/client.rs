@@ -1,4 +1,4 @@
-//! Our client in the virtual world: it survives what the network does.
+//! Our client in the virtual world: it survives faults of the network.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,5 +1,5 @@
-//! Whoever asks something of a client is answered whatever becomes of its connection, and whoever
-//! follows a job is told of everything that becomes of it.
+//! Every request to a client is answered, and every follower of a job is told of all its events, whatever happens to
+//! the connection.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

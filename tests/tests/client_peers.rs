@@ -1,5 +1,4 @@
-//! Our client before runtimes that are not ours: what they leave out, swap,
-//! refuse in odd forms, or say to nobody in particular.
+//! Our client against other runtimes: what they leave out, reorder, refuse in odd forms, or send without a request.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

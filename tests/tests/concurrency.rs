@@ -1,4 +1,4 @@
-//! How many jobs of one agent run at once, and in which turn.
+//! How many jobs of one agent run at once, and in which order.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;

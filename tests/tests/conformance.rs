@@ -1,4 +1,4 @@
-//! CONFORMANCE.md says what is, and every test it names exists.
+//! CONFORMANCE.md is up to date, and every test that it names exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
-//! What fuzzers have found so far, replayed; each file of a corpus is an
-//! input that once reached something new, or broke something.
+//! Replays what fuzzers have found. Each file of a corpus is an input that once reached new code or broke something.
 
 #![allow(clippy::print_stderr, reason = "a test that fails shows the input that broke it")]
 

@@ -1,6 +1,5 @@
-//! What one frame costs: bytes allocated and records written, counted, not
-//! timed. No frame costs more than a multiple of its own bytes and of what
-//! comes of it, however much is there already.
+//! The cost of one frame in allocated bytes and written records: counted, not timed. No frame costs more than a
+//! multiple of its own bytes and of its outputs, however much the runtime holds already.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "what is not counted is not done")]
 

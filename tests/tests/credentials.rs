@@ -1,5 +1,4 @@
-//! Credentials that jobs are provisioned with: issued before their job is accepted,
-//! shown to its owner, and revoked before its end is seen.
+//! Credentials of jobs: issued before the job is accepted, shown to its owner, and revoked before its end is seen.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Children that agents ask for and that wait for the host: their inputs are checked and
-//! their credentials issued as those of jobs that clients submit.
+//! Children that wait for the host: their inputs are checked and their credentials issued as for jobs that clients
+//! submit.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Agents that have other agents do something: child jobs.
+//! Delegation: agents have other agents run child jobs.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

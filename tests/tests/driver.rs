@@ -1,5 +1,4 @@
-//! The driver of the host under a loop with a peer in memory: what becomes of a
-//! runtime whose store fails, and what is recorded of it.
+//! The host's driver in a loop with a peer in memory: a runtime whose store fails, and what is recorded of it.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};

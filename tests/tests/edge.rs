@@ -1,5 +1,5 @@
-//! One edge in front of two runtimes, in virtual time: peers are heard by the
-//! edge until it is known who they are, then by the runtime of their principal.
+//! One edge in front of two runtimes, in virtual time: the edge reads peers until their principals are known, then the
+//! runtime of the principal does.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the outputs that it is about")]
 

@@ -1,4 +1,4 @@
-//! Ended jobs are kept for longer than clients may resume, and cost little.
+//! Ended jobs are kept for longer than sessions can be resumed, and cost little.
 
 use std::time::Duration;
 

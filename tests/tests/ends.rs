@@ -1,4 +1,4 @@
-//! How jobs end when several things would end them.
+//! How jobs end when several causes meet.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! The loop of `arcp-blocking/examples/event_loop.rs`, a user's own, with real
-//! peers.
+//! The user-written loop of `arcp-blocking/examples/event_loop.rs`, with real peers.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};

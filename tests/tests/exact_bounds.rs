@@ -1,4 +1,4 @@
-//! Bounds that are met exactly: what has just as much as it may is taken, and one more is not.
+//! Exact bounds: what just fits is accepted, and one more is not.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Every example runs and holds what it asserts, and the index names each.
+//! Every example runs without a failed assertion, and the index names each.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How long children last, by what happens to the jobs above them.
+//! How long child jobs last, depending on the jobs above them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Flow: credit, slow readers, a store that fails, bounds.
+//! Flow control: credit, slow readers, a failing store, bounds.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What coding agents stream becomes events. The lines of `tests/streams` are
-//! written in the shape that the agents' own documentation gives.
+//! The output streams of coding agents become events. The lines of `tests/streams` are written as the documentation of
+//! the agents says.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,5 +1,4 @@
-//! Frames: what is malformed, hostile or unknown, and what each published
-//! spelling is read as.
+//! Frames: malformed, hostile and unknown ones, and what each published spelling means.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Jobs that are handed over to somebody else.
+//! Jobs that are handed over to another principal.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

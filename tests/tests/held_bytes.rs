@@ -1,5 +1,5 @@
-//! Bytes that are held: for readers that are behind, of jobs that are over, and
-//! for principals that take more than their share.
+//! Bytes that the runtime holds: for readers that are behind, of ended jobs, and for principals that take more than
+//! their share.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Events that are no longer in memory: read back from the store for whoever
-//! needs them, and deleted there when their time is over.
+//! Events that are not in memory any more: loaded from the store for sessions that need them, and deleted there when
+//! their time has passed.
 
 use std::time::Duration;
 

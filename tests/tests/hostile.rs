@@ -1,5 +1,5 @@
-//! Bytes from hell: valid frames with bits flipped, cut, repeated and
-//! spliced. Nothing panics, and who behaves is served.
+//! Hostile bytes: valid frames with flipped bits, cut, repeated and spliced. Nothing panics, and well-behaved clients
+//! are served.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What is asked for by HTTPS, of servers that are trusted and of others.
+//! Requests by HTTPS, to servers that are trusted and to others.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Who waits for questions to people is told when one is asked.
+//! Clients that wait for questions are told when a job asks one.
 
 use std::path::Path;
 

@@ -1,5 +1,4 @@
-//! Inputs that are checked before their jobs are accepted, and agents that
-//! change while a runtime runs.
+//! Inputs that are checked before their jobs are accepted, and agents that change while a runtime runs.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! What people say to agents while they run: kept, told, and gone on from.
+//! Interrupts: messages to running agents are stored and delivered, and agents continue after them.
 
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;

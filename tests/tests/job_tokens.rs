@@ -1,4 +1,4 @@
-//! Tokens of jobs: a session of either family is shown the rest of a job for one.
+//! Job tokens: they give a session of either family the rest of a job.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Sessions that come to jobs and leave them, and requests that come again:
-//! what the store keeps of a session and a job is bounded.
+//! Sessions that subscribe to jobs and unsubscribe, and repeated requests: what the store keeps of a session and a job
+//! is bounded.
 
 use std::time::Duration;
 

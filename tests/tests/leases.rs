@@ -1,5 +1,4 @@
-//! Leases are exact: what a pattern means, and whether a lease is within
-//! another one.
+//! Leases are exact: what a pattern matches, and whether a lease is within another one.
 
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Budget, Excess, Lease, Namespace, Pattern, Port, Refused, Target};

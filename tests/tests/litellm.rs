@@ -1,5 +1,5 @@
-//! Keys of a LiteLLM proxy: a stub on this machine that answers as the proxy documents, and
-//! one that misbehaves. Whatever it has issued is deleted in the end.
+//! Keys of a LiteLLM proxy: a stub on this machine that answers as the proxy documents, and one that misbehaves. All
+//! keys that it issues are deleted in the end.
 
 use std::sync::Arc;
 

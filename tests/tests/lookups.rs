@@ -1,5 +1,5 @@
-//! What is looked up in a store's file beside its runtime is what loading it gives, and
-//! whatever of it is damaged is told with its place and with whose it is.
+//! Look-ups in a store's file, beside its runtime, give what loading the file gives. Damage is reported with its
+//! position and what it belongs to.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
 

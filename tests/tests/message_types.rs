@@ -1,5 +1,5 @@
-//! Every type of message of RFC §6.2, with what 1.1 adds: our runtime and our client read
-//! those that the other side sends, or refuse or pass over them by name.
+//! Every message type of RFC §6.2, and those that 1.1 adds: our runtime and our client read the types that the other
+//! side sends, and refuse or skip the others by name.
 
 use arcp_proto::client::{self, ClientConfig, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;

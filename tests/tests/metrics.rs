@@ -1,5 +1,4 @@
-//! What operators see of a runtime over HTTP: what it counts, and whether it is
-//! ready; the page of the documentation and the dashboard that go with it.
+//! The counts and the readiness of a runtime over HTTP, with their page of the documentation and the dashboard.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

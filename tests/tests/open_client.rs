@@ -1,4 +1,4 @@
-//! What our client can do with an open runtime only.
+//! What our client can do only with a runtime of the open family.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What only the open family has, used by hello peers that agreed on
-//! `x-vendor.arcp.open_surfaces`: the same messages, with the same effect.
+//! Messages of the open family, used by hello clients that agreed on `x-vendor.arcp.open_surfaces`: the same messages,
+//! with the same effect.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the events that it is about")]
 

@@ -1,4 +1,4 @@
-//! Golden transcripts of the open family, and what each of its phases answers.
+//! Golden transcripts of the open family, and the answers in each phase of a session.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

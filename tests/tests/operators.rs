@@ -1,4 +1,4 @@
-//! Operators: who may end what others began.
+//! Operators: which sessions and jobs of others they may end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What comes before what, where answers and what subscriptions are shown meet.
+//! The order of frames where answers and subscriptions meet.
 
 use std::time::Duration;
 

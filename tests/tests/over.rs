@@ -1,5 +1,4 @@
-//! Sessions that are over, or are there for one thing only: what the store and a
-//! restart know of them.
+//! Sessions that have ended, or that can do only one thing: what the store and a restart know of them.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Pacing: an agent waits for whoever submitted its job and reads it, and for
-//! nobody else; whatever it waits for wakes it.
+//! Pacing: an agent waits for the reader that submitted its job, and for no other. Whatever it waits for wakes it.
 
 use std::time::Duration;
 

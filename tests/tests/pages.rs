@@ -1,5 +1,4 @@
-//! The pages in `docs` say what the program does: every frame that they show
-//! is one that the runtime writes.
+//! The pages in `docs` match the program: every frame that they show is one that the runtime writes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

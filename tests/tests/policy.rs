@@ -1,4 +1,4 @@
-//! Policy: who may submit which agents, see and end whose jobs, and have how much.
+//! Policy: who may submit which agents, see and end whose jobs, and with which leases.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What each line that a program prints is taken for, and what its job ends with.
+//! How each line that a program prints is read, and with what its job ends.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

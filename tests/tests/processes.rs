@@ -1,4 +1,4 @@
-//! Executables as agents.
+//! Programs as agents.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

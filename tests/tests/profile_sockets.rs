@@ -1,4 +1,4 @@
-//! What published clients need of the transport, over real sockets.
+//! What published clients need from the transport, over real sockets.
 
 use arcp_tests::server::{Running, expect, next, send};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! What every published client hears in one and the same scene, and of each
-//! but the first only what differs. Written anew with `ARCP_BLESS=1`.
+//! The frames that each published client gets in one and the same scene; for all but the first, only the differences.
+//! `ARCP_BLESS=1` writes them anew.
 
 use std::fmt::Write as _;
 

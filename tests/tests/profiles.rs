@@ -1,5 +1,5 @@
-//! Published clients that need frames of their own: what they send, in their
-//! ids and times, and what their decoders must find in what comes back.
+//! Published clients that need frames of their own: what they send, with their ids and times, and what their decoders
+//! must find in the answers.
 
 use std::time::Duration;
 

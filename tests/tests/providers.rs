@@ -1,5 +1,4 @@
-//! Identity providers that a runtime asks: keys at an address, and what a token is.
-//! They are slow, wrong or gone as often as not.
+//! Identity providers that a runtime asks for keys and about tokens. Many are slow, wrong or unreachable.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

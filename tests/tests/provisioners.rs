@@ -1,5 +1,4 @@
-//! Provisioners that are late or fail: a host tells the core whatever comes of a call, and
-//! shows what is not revoked.
+//! Provisioners that are late or fail: a host tells the core the outcome of every call, and shows what is not revoked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! Pure agents: they start before their jobs are durable, nobody sees anything of that
-//! before it is, and whatever a crash takes it takes whole.
+//! Pure agents: they start before their jobs are durable. Until then nothing of them is shown, and a crash takes all
+//! of it or nothing.
 
 use std::time::Duration;
 

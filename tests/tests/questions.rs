@@ -1,4 +1,4 @@
-//! Agents that want to know what becomes of their calls, and ask.
+//! Agents that wait for the outcome of their calls, and ask.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Budgets that people raise: an agent to which nothing is left asks for more.
+//! Budgets that people raise: an agent that has nothing left asks for more.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

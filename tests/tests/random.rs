@@ -1,4 +1,4 @@
-//! Random worlds. `ARCP_SEEDS=FROM..TO` runs others than the usual ones.
+//! Random worlds. `ARCP_SEEDS=FROM..TO` runs other seeds than the usual ones.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Every frame that a published SDK was seen to write can be read.
+//! Every frame that a published SDK was recorded to write can be read.
 
 use std::path::PathBuf;
 

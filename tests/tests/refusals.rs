@@ -1,5 +1,4 @@
-//! A refusal at a bound says which one it is, whose, how much, and when to
-//! try again.
+//! A refusal at a bound names the bound, whose it is, how much it allows, and when to try again.
 
 use std::time::Duration;
 

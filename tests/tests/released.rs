@@ -1,7 +1,5 @@
-//! Every layout of a store and every format of a recording that was ever
-//! released is read. The files were written by the version that first had the
-//! format, and stay as they are: `ARCP_BLESS=1` writes only those that are
-//! missing.
+//! Every released layout of a store and format of a recording can be read. The files were written by the first version
+//! with the format, and are never changed: `ARCP_BLESS=1` writes only missing ones.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the outputs that it is about")]
 

@@ -1,5 +1,5 @@
-//! Credentials that are given another value while their job runs: the later value is shown
-//! to the submitter alone, and the earlier one is revoked, whatever happens in between.
+//! Credentials that get a new value while their job runs: the new value is shown only to the submitter, and the old
+//! one is revoked, whatever happens in between.
 
 use std::sync::Arc;
 use std::time::Duration;

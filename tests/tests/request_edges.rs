@@ -1,4 +1,4 @@
-//! Requests at the edge of what they may say: the last that is taken, and the first that is not.
+//! Requests at the limits of what they may contain: the last that is accepted, and the first that is not.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Keys, watching, listing: what a second look at a job shows.
+//! Idempotency keys, watching and listing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

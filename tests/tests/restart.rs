@@ -1,6 +1,5 @@
-//! The runtime dies at any moment, and another takes up what the store has:
-//! whatever was shown stays true. `ARCP_CRASHES=FROM..TO` tries others, and
-//! more, than the usual crashes.
+//! The runtime crashes at any moment, and another one continues from the store: what was shown stays true.
+//! `ARCP_CRASHES=FROM..TO` runs other and more crashes than the usual ones.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,5 +1,5 @@
-//! Jobs whose result is an artifact (RFC §16): told in both families, fetched by whoever may
-//! watch, and kept as long as the job.
+//! Jobs whose result is an artifact (RFC §16): reported in both families, fetched by all who may watch, and kept as
+//! long as the job.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,5 +1,4 @@
-//! How long the events of a job that goes on are kept: until they were
-//! acknowledged and the resume window is over.
+//! How long events of a running job are kept: until they are acknowledged and the resume window has passed.
 
 use std::time::Duration;
 

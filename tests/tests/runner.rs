@@ -1,4 +1,4 @@
-//! What becomes of agents when their runner ends, and of programs when their runtime does.
+//! What happens to agents when their runner ends, and to programs when their runtime ends.
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,5 +1,5 @@
-//! What an agent says in one millisecond reaches the core as one input. Whoever reads is
-//! shown what it would be shown of one input after the other, frame for frame.
+//! What an agent emits within one millisecond reaches the core as one input. Readers get the same frames as from one
+//! input after the other.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What each sample agent says, call by call, and up to which input it takes.
+//! The events of each sample agent, call by call, and the largest inputs that it accepts.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,4 +1,4 @@
-//! The sample agents: that they are those which are written down, and what `asker` asks.
+//! The sample agents: they match their documentation, and what `asker` asks.
 
 use std::collections::{BTreeMap, BTreeSet};
 

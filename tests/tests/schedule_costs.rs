@@ -1,5 +1,4 @@
-//! What ten thousand schedules cost: bytes, allocations and what the host is asked,
-//! counted, not timed.
+//! The cost of ten thousand schedules in bytes, allocations and requests to the host: counted, not timed.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "what is not counted is not done")]
 

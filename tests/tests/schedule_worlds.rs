@@ -1,6 +1,5 @@
-//! Random worlds of schedules: two principals, one of each family, add them, pause them,
-//! have them go on and end them, over crashes, clocks that step, a store that fails and a
-//! host that cannot find times. What must hold is in `schedule_log`.
+//! Random worlds of schedules: two principals, one of each family, add, pause, resume and delete them, with crashes,
+//! clocks that step, a store that fails and a host that cannot find times. `schedule_log` has the invariants.
 
 use std::time::Duration;
 

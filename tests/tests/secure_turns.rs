@@ -1,4 +1,4 @@
-//! What a server does with connections over TLS, turn by turn.
+//! The server and its connections over TLS, turn by turn.
 
 use std::fs;
 use std::path::Path;

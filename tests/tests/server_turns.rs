@@ -1,4 +1,4 @@
-//! What a server does with its connections, turn by turn.
+//! The server and its connections, turn by turn.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

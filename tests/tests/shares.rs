@@ -1,4 +1,4 @@
-//! Shares: however much one principal asks for, the next one finds something.
+//! Shares: however much one principal requests, the next one gets something.
 
 use std::time::Duration;
 

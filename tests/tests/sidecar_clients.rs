@@ -1,4 +1,4 @@
-//! Our client before runtimes whose sidecars (RFC §11.3) are missing, wrong or nobody's.
+//! Our client against runtimes whose sidecars (RFC §11.3) are missing, wrong or unannounced.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,4 +1,4 @@
-//! Bytes beside frames, as binary messages (RFC §11.3).
+//! Sidecars: bytes beside frames, as binary messages (RFC §11.3).
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

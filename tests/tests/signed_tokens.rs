@@ -1,5 +1,4 @@
-//! JWTs of an issuer, and those that a runtime issues itself: what counts, and what
-//! attackers send instead.
+//! JWTs of an issuer, and delegation tokens of a runtime itself: which are valid, and what attackers send instead.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

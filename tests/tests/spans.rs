@@ -1,4 +1,4 @@
-//! The spans of a runtime, as a subscriber of `tracing` has them.
+//! The spans of a runtime, as a subscriber of `tracing` gets them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

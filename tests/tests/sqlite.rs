@@ -1,4 +1,4 @@
-//! What the store in a file owes besides what every store does: see `stores`.
+//! What the store in a file must do in addition to what `stores` tests for every store.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
 

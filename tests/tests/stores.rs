@@ -1,5 +1,5 @@
-//! What every store owes, run over each there is: one that keeps nothing, the
-//! one in a file, that behind a line that fails, and the virtual world's.
+//! What every store must do, tested with each: one that keeps nothing, one in a file, one behind an unreliable
+//! connection, and the virtual world's.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
 

@@ -1,4 +1,4 @@
-//! Agents of every kind say and are said things in streams, over sockets.
+//! Agents of every kind send and receive streams, over sockets.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

@@ -1,5 +1,4 @@
-//! Bounds of streams that are met exactly, what an end says, several streams at once, and
-//! whose end takes which of them with it.
+//! Exact bounds of streams, the contents of their ends, several streams at once, and which of them end with what.
 
 use std::time::Duration;
 

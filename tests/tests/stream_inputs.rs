@@ -1,5 +1,5 @@
-//! Streams that clients open to the agents of jobs: taken in order and once, within
-//! bounds, and over with their session, their job or their runtime.
+//! Streams that clients open to agents of jobs: in order, each chunk once, within bounds, and ended with their
+//! session, job or runtime.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Streams that agents open: their frames in both families, their ends, who may see
-//! what, how fast they come, and what a restart makes of them.
+//! Streams that agents open: their frames in both families, their ends, who may see what, how fast they come, and what
+//! a restart makes of them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Subscriptions by filter, and what was sent before once more (RFC §13, §19).
+//! Subscriptions by filter, and replays of earlier events (RFC §13, §19).
 
 use std::cmp::Ordering;
 use std::time::Duration;

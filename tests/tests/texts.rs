@@ -1,5 +1,4 @@
-//! What has a text form is read from it again: text, value, text. What is no
-//! such text is refused with what was expected.
+//! Values with a text form can be read from it: text, value, text. Other texts are refused, with what was expected.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;

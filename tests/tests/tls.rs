@@ -1,5 +1,4 @@
-//! TLS: who is trusted, what a handshake may take, and what changes while
-//! sessions go on. The same over each adapter.
+//! TLS: who is trusted, what a handshake may take, and what changes during sessions. The same over each adapter.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! What is told to people, to logs and to whoever follows a job, word by word; and to whom a
-//! client speaks.
+//! The exact words of messages to people, logs and followers of jobs; and the servers to which a client sends its
+//! credential.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

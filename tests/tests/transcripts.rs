@@ -1,5 +1,4 @@
-//! Golden transcripts, one per section of the protocol: readable, and
-//! written anew with `ARCP_BLESS=1`.
+//! Golden transcripts, one per section of the protocol, which people can read. `ARCP_BLESS=1` writes them anew.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

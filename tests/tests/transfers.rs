@@ -1,4 +1,4 @@
-//! What of a file goes over a connection that breaks in its middle: nothing twice that came.
+//! Transfers of a file over a connection that breaks: no byte that arrived is sent twice.
 
 use std::fs::File;
 use std::io::{Cursor, Read as _, Seek as _};

@@ -1,4 +1,4 @@
-//! Trust levels: what needs one, who has which, and their elevation for a time.
+//! Trust levels: what needs one, which jobs have one, and elevation for a limited time.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Turns: agents whose principal has much before the store are heard later, so that others wait for no more than
-//! that.
+//! Agents whose principal has much before the store are handled later, so that others wait no longer than that.
 
 use std::time::Duration;
 

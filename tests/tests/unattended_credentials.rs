@@ -1,5 +1,5 @@
-//! Credentials for jobs that no client submits by itself: those of steps of workflows, and
-//! those of the times of schedules (1.1 §9.8, RFC §6.2, §10.6).
+//! Credentials for jobs that no client submits directly: steps of workflows, and jobs of schedules (1.1 §9.8, RFC
+//! §6.2, §10.6).
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! Peers of Unix sockets: who they are by the user that they run as, and what the users
-//! share.
+//! Peers of Unix sockets: they are identified by their user, and what the users share.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;

@@ -1,5 +1,4 @@
-//! Watching jobs: whatever their events were, all of it comes once, and what
-//! it costs is what is shown.
+//! Watching jobs: all events come once, whatever they are, and the cost is that of what is shown.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Workflows that end, and not by themselves; and what those wait for that go on.
+//! Workflows that are ended from outside, and what running workflows wait for.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
 

@@ -1,4 +1,4 @@
-//! Workflows: graphs of steps that are run as one job (RFC §6.2).
+//! Workflows: graphs of steps that run as one job (RFC §6.2).
 
 use std::path::Path;
 use std::time::Duration;
