@@ -2,13 +2,13 @@
 
 * Imports go down: proto <- host <- blocking, tokio-adapter <- cli.
 * The load generator depends on nothing of ours.
-* The core depends on what it may, and nothing brings std into it.
-* Every dependency has a licence we can ship with.
+* The core depends only on listed crates, and none of them enables std.
+* Every dependency has a licence with which we can ship.
 * Every bound of `Limits` has a test that reaches it.
-* Files stay readable, and no module is a drawer.
-* No type does everything: at most 40 methods in all its `impl` blocks, no struct has more than 15 fields.
-* The rooms of the runtime: it routes in two places, and imports go down, between its rooms and between the files of each.
-* A look-up in them that finds nothing says whether that can be.
+* Files have a bounded length, and no module has a name that says nothing.
+* No type has more than 40 methods in all its `impl` blocks, and no struct has more than 15 fields.
+* The runtime routes in two places only, and imports go down between its rooms, and between the files of each room.
+* A look-up in the rooms that finds nothing says whether that can happen.
 """
 
 import collections
@@ -20,7 +20,8 @@ import subprocess
 import sys
 
 CORE_MAY_USE = {"serde", "serde_json", "ulid", "base64", "thiserror", "rand_chacha", "sha2", "hmac"}
-# All that may stand below the core. `libc` is there for how `cpufeatures` asks some systems what their processor can do.
+# All crates that the core may depend on, directly or not. `cpufeatures` uses `libc` on some systems to detect features of
+# the processor.
 CORE_TREE = CORE_MAY_USE | {
     "arcp-proto", "block-buffer", "cfg-if", "cpufeatures", "crypto-common", "digest", "hybrid-array", "itoa", "libc",
     "memchr", "ppv-lite86", "rand_core", "serde_core", "typenum", "zerocopy", "zmij", "cmov", "ctutils",
@@ -67,7 +68,7 @@ for crate, allowed in MAY_USE.items():
     for name in used & MAY_USE.keys():
         if name not in allowed:
             problems.append(f"{crate} must not depend on {name}")
-# What measures servers shares nothing with ours.
+# The load generator must share no code with the servers that it measures.
 for d in packages["arcp-load"]["dependencies"]:
     if d["name"].startswith("arcp"):
         problems.append(f"arcp-load must not depend on {d['name']}")
@@ -75,8 +76,8 @@ core = {d["name"] for d in packages["arcp-proto"]["dependencies"]}
 for name in core - CORE_MAY_USE:
     problems.append(f"arcp-proto must not depend on {name}")
 
-# The core's own tree, built alone, for every target there is: nothing in it reads a clock, draws entropy or calls into a
-# host, and nothing switches std on.
+# The dependencies of the core alone, for all targets: none may read a clock, draw entropy or call into a host, and none may
+# enable std.
 for name in tree_of_core("no-dev,no-build,no-proc-macro") - CORE_TREE:
     problems.append(f"arcp-proto's tree has {name}: look at what it does on every target, then list it")
 for line in tree_of_core("normal,features"):
@@ -120,7 +121,7 @@ def production(path):
     return re.sub(r"//.*", "", untested(path))
 
 
-# rustfmt ends a block with a brace in the column of its beginning.
+# rustfmt puts the closing brace of a block into the column in which the block begins.
 VISIBLE = r"(?:pub(?:\([^)]*\))? )?"
 BLOCK = r"(?:<[^;{]*>)?(?: where[^{]*)? \{\n(.*?)^\}"
 IMPL = re.compile(r"^impl(?:<[^{]*?>)? (\w+)" + BLOCK, re.M | re.S)
@@ -161,7 +162,7 @@ for path in RUNTIME.rglob("*.rs"):
     text = production(path)
     if room not in (HANDLE, ROUTER) and re.search(r"^impl Runtime\b", text, re.M):
         problems.append(f"{path}: `impl Runtime` stands in mod.rs and dispatch only")
-    # From a file of its own `super` is the runtime, from within a room `super::super` is.
+    # In a room of one file, the runtime is `super`; in a file of a room, it is `super::super`.
     depth = len(within) - (within[-1:] == ["mod"])
     above = rf"(?:crate::runtime|\b(?:super::){{{depth}}}super)::"
     named = re.findall(above + r"(\w+)", text)
@@ -181,8 +182,8 @@ def refuse_circle(graph, what):
 
 refuse_circle(imports, "rooms of the runtime")
 
-# The same for the files of the rooms. What a file and the `mod.rs` above it have of each other is not counted: that declares
-# what its files have in common.
+# The same check for the files within each room. Imports between a file and the `mod.rs` above it do not count: a `mod.rs`
+# declares what its files share.
 modules = {}
 for path in RUNTIME.rglob("*.rs"):
     parts = path.relative_to(RUNTIME).with_suffix("").parts
@@ -190,7 +191,7 @@ for path in RUNTIME.rglob("*.rs"):
 
 
 def single(use):
-    """The paths of `a::{b, c::{d as e}}`, each with the name that it has from then on."""
+    """The paths of `a::{b, c::{d as e}}`, each with the name that it has in the file."""
     while group := re.search(r"([\w:]*)\{([^{}]*)\}", use):
         inner = [name.strip() for name in group[2].split(",") if name.strip()]
         use = use[: group.start()] + ", ".join(group[1] + name for name in inner) + use[group.end() :]
@@ -204,7 +205,7 @@ named = {module: dict(pair for use in re.findall(r"\buse ([^;]+);", text) for pa
 
 
 def lead_to(module, path):
-    """The file that a path leads to, through whatever passes it on; `None` if none of the runtime's."""
+    """The file to which a path leads, through re-exports; `None` if it is no file of the runtime."""
     for _ in range(9):
         names = path.split("::")
         if names[:2] == ["crate", "runtime"]:
@@ -231,7 +232,8 @@ for module, text in modules.items():
     files["/".join(module)] = {"/".join(at) for at in taken if at[: len(module)] != module and module[: len(at)] != at}
 refuse_circle(files, "files of the runtime")
 
-# `let Some(..) = .. else { return }`: the look-up cannot fail (`expected`), or a comment behind `return;` says how it can.
+# `let Some(..) = .. else { return }` is allowed if the look-up cannot fail (`expected`), or if a comment after `return;`
+# says how it can.
 BARE = re.compile(r"^ *let \(?Some\(((?:(?!;$)[\s\S])*?)\belse \{\s*return;?\s*\}", re.M)
 for path in RUNTIME.rglob("*.rs"):
     text = untested(path)

@@ -1,7 +1,7 @@
-"""A copy of the tree in which mutants stand behind a switch, all of them at once: what `.ci/mutants` and `.ci/mutate` share.
+"""A copy of the tree with all mutants at once, each behind a switch. `.ci/mutants` and `.ci/mutate` share this module.
 
-`LC_ARCP_MUTANT=N,M` switches mutants N and M on. `LC_ARCP_REACHED=FILE` has every process note there, once, which mutants it
-came by. Of the environment of a runtime its programs, and the step into the sandbox, get what is called `LC_`.
+`ARCP_MUTANT=N,M` switches mutants N and M on. With `ARCP_REACHED=FILE`, every process writes the number of each mutant that
+it reaches to that file, once.
 """
 
 import json
@@ -56,18 +56,18 @@ MAIN = "arcp-cli/src/main.rs"
 
 
 def on(path, mutant):
-    """The expression that asks, in the file at `path`, whether this mutant is switched on."""
+    """The expression that is true if this mutant is switched on, for the file at `path`."""
     return f"{'crate' if path.startswith('arcp-proto/') else 'arcp_proto'}::mutant::on({mutant})"
 
 
 def sources():
-    """Every file of the tree, with its bytes."""
+    """The bytes of every file of the tree, by path."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True)
     return {path: (ROOT / path).read_bytes() for path in listed.stdout.decode().splitlines() if (ROOT / path).is_file()}
 
 
 class Copy:
-    """The copy under `target/NAME`, and what is built of it."""
+    """The copy under `target/NAME`, and its builds."""
 
     def __init__(self, name):
         self.tree = ROOT / "target" / name / "tree"
@@ -75,7 +75,7 @@ class Copy:
         self.environment = {**os.environ, **built}
 
     def write(self, tree):
-        """Only what changed, so that only that is built again."""
+        """Writes the files that changed, so that only these are built again."""
         tree = {**tree, "arcp-proto/src/lib.rs": tree["arcp-proto/src/lib.rs"] + SWITCH.encode()}
         # What restricts itself opens before that the file in which it notes what it came by.
         before, main, after = tree[MAIN].partition(b"fn main() -> ExitCode {\n")
@@ -92,15 +92,16 @@ class Copy:
                 there.unlink()
 
     def cargo(self, *command):
-        """What cargo says, one message each, and whether it succeeded."""
-        # Each build runs a part of the tests a few times: what it takes to be built counts.
+        """Runs cargo. Returns its messages, and whether it succeeded."""
+        # Each build runs a part of the tests only a few times: a quick build matters more than fast tests.
         quickly = [f"--config=profile.dev.package.{name}.opt-level=0" for name in ("arcp-proto", "arcp-tests")]
         command = ["cargo", *command, *quickly, "--locked", "--message-format=json"]
         done = subprocess.run(command, cwd=self.tree, env=self.environment, stdout=subprocess.PIPE)
         return [json.loads(line) for line in done.stdout.splitlines()], done.returncode == 0
 
     def tests(self, *targets):
-        """Builds all tests, or those of these targets: the path of each to (executable, folder to run it in); nothing if that fails."""
+        """Builds all tests, or those of these targets. Returns executable, path and folder of each test by its name; nothing if
+        the build fails."""
         messages, built = self.cargo("test", "--workspace", *(targets or ["--lib", "--bins", "--tests"]), "--no-run")
         for said in [] if built else messages:
             if said["reason"] == "compiler-message" and said["message"]["level"] == "error":
@@ -116,11 +117,11 @@ class Copy:
 
 
 def run(test, patience_s, cpu_s=None, **environment):
-    """Runs one test: how it exits, nothing if it takes too long. It sees no process but its own, for a mutant may signal all
-    that there are; what it started ends with it."""
+    """Runs one test. Returns its exit code; nothing if it takes too long. The test sees no other processes, because a mutant may
+    signal all that it sees. Processes that it started end with it."""
     executable, path, folder = test
     with tempfile.TemporaryDirectory(prefix="arcp-", ignore_cleanup_errors=True) as own:
-        # Folders are called by process ids, which are the same for all that see only their own.
+        # Tests name folders by their process id, which is the same in each test that sees no other processes.
         environment = {**os.environ, "RUST_BACKTRACE": "0", "TMPDIR": own, **environment}
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         mapped = [] if os.geteuid() == 0 else ["--map-current-user"]
