@@ -34,7 +34,7 @@ pub enum TransferError {
 ///
 /// # Errors
 ///
-/// If the bytes cannot be read.
+/// If they cannot be read.
 pub fn terms_of(media_type: MediaType, from: &mut (impl Read + Seek)) -> io::Result<ArtifactTerms> {
     from.rewind()?;
     let (hasher, size) = hash(from)?;

@@ -66,7 +66,7 @@ enum Message {
     Dialed(u64, Box<io::Result<Wire>>),
     Bytes(u64, Vec<u8>),
     Lost(u64, String),
-    /// Break the transport, like a network failure.
+    /// Break the transport, as a bad network would.
     Cut,
     Close,
     /// Leave without closing the session.

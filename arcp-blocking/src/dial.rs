@@ -72,7 +72,7 @@ impl std::fmt::Debug for Opener {
 impl Dialer {
     /// # Errors
     ///
-    /// If the target uses TLS, and the files of the security settings cannot be used.
+    /// If the target has TLS, and the files of the security cannot be used.
     #[cfg_attr(not(feature = "tls"), allow(unused_variables, reason = "only TLS is told whom to trust"))]
     pub(crate) fn new(
         target: Target,

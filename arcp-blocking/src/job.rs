@@ -21,9 +21,9 @@ const UNREAD: usize = 8192;
 /// reading: drop a job whose updates nobody needs.
 #[derive(Debug)]
 pub struct Job {
-    /// The id of the job.
+    /// The job.
     pub id: WireId,
-    /// The agent, with its resolved version.
+    /// The agent, as resolved.
     pub agent: String,
     /// The id of its trace.
     pub trace: Option<String>,
@@ -40,7 +40,7 @@ impl Job {
         Job { id, agent, trace, credentials: Vec::new(), updates, last: OnceCell::new() }
     }
 
-    /// Waits for the next update; `None` after the last one.
+    /// The next update; waits for it. `None` after the last one.
     pub fn next_update(&self) -> Option<JobUpdate> {
         self.updates.recv().ok().map(Held::take)
     }

@@ -1,5 +1,5 @@
-//! ARCP over blocking threads and one readiness loop: WebSocket, Unix sockets and stdio, server and
-//! client. No async runtime.
+//! ARCP over blocking threads and one readiness loop: WebSocket, Unix sockets and
+//! stdio, server and client. No async runtime.
 //!
 //! The thread that owns the [driver](arcp_host::driver) of the protocol core is also the IO loop. It waits in one
 //! place for sockets and the next deadline, and never blocks elsewhere; other threads may wait for it.

@@ -19,7 +19,7 @@ const LAST: usize = usize::MAX - 1;
 /// The most readiness events that are taken from the system at once.
 const EVENTS: usize = 1024;
 
-/// A server for WebSockets, Unix sockets, or both.
+/// A server of WebSockets, Unix sockets, or both.
 ///
 /// A quarter of the files that the process may open, at most 1,024, is reserved for the store and agents. Connections
 /// beyond the rest wait to be accepted.

@@ -183,7 +183,7 @@ fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, fram
     waiter.unpark();
 }
 
-/// Reports to the loop what was written.
+/// Tells the loop what was written.
 struct Tell {
     told: Sender<Input>,
     waiter: Thread,

@@ -43,7 +43,7 @@ const TURN: usize = 64;
 const UNTAKEN: usize = 1024;
 /// The most bytes of one read from the transport.
 const READ_BYTES: usize = 64 << 10;
-/// How long writing the last bytes of a transport may take.
+/// How long the last bytes of a transport may take to be written.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session with a runtime. It survives lost connections.
@@ -65,7 +65,7 @@ pub struct Client {
 #[derive(Debug)]
 enum Message {
     Command(Box<Command>),
-    /// Break the transport, like a network failure.
+    /// Break the transport, as a bad network would.
     Cut,
     /// Leave without closing the session.
     Leave(oneshot::Sender<Option<ResumeClaim>>),

@@ -23,9 +23,9 @@ const UNREAD: usize = 8192;
 /// Each of its methods takes updates from the same queue. If the application takes none, the whole session stops
 /// reading: drop a job whose updates nobody needs.
 pub struct Job {
-    /// The id of the job.
+    /// The job.
     pub id: WireId,
-    /// The agent, with its resolved version.
+    /// The agent, as resolved.
     pub agent: String,
     /// The id of its trace.
     pub trace: Option<String>,

@@ -277,7 +277,7 @@ impl Server {
         }
     }
 
-    /// Waits for something to do, and does it.
+    /// Waits until there is something to do, and does it.
     async fn step(&mut self) -> Result<(), HostError> {
         let wait = self.serving.next_wait();
         if wait != Some(Duration::ZERO) {
