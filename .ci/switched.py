@@ -1,6 +1,6 @@
 """A copy of the tree with all mutants at once, each behind a switch. `.ci/mutants` and `.ci/mutate` share this module.
 
-`ARCP_MUTANT=N,M` switches mutants N and M on. With `ARCP_REACHED=FILE`, every process writes the number of each mutant that
+`LC_ARCP_MUTANT=N,M` switches mutants N and M on. With `LC_ARCP_REACHED=FILE`, every process writes the number of each mutant that
 it reaches to that file, once.
 """
 
