@@ -99,7 +99,7 @@ impl CallHandler<'_> {
     /// its parent may cancel it.
     fn accept(&mut self, asked: &Delegating, child: NewChild, issued: Option<JobId>) -> JobId {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
-        if let Some(ended) = jobs.to_forget(ctx, child.principal()) {
+        if let Some(ended) = jobs.first_to_forget(ctx, child.principal()) {
             self.runtime.retention().forget(ended);
         }
         let session = child.session();

@@ -254,7 +254,7 @@ fn check_input(
 /// Accepts the job of a time.
 fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Decided {
     let Runtime { ctx, jobs, .. } = &mut *runtime;
-    if let Some(ended) = jobs.to_forget(ctx, asked.principal) {
+    if let Some(ended) = jobs.first_to_forget(ctx, asked.principal) {
         runtime.retention().forget(ended);
     }
     // As that of a child, the acceptance answers no request. Subscriptions and watches are sent it.

@@ -219,7 +219,7 @@ pub(super) fn submit_at(
     }
     let wanted = SubmitContext { id: issued, ..wanted };
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
-    if let Some(ended) = jobs.to_forget(ctx, principal) {
+    if let Some(ended) = jobs.first_to_forget(ctx, principal) {
         asked.runtime.retention().forget(ended);
     }
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;

@@ -467,7 +467,7 @@ fn check(
 fn accept(runtime: &mut Runtime, asked: SubmitContext<'_>, new: NewJob) -> Begun {
     let SubmitContext { submit, principal, session, .. } = asked;
     let Runtime { ctx, jobs, .. } = &mut *runtime;
-    if let Some(ended) = jobs.to_forget(ctx, principal) {
+    if let Some(ended) = jobs.first_to_forget(ctx, principal) {
         runtime.retention().forget(ended);
     }
     let Runtime { ctx, jobs, delivery, .. } = &mut *runtime;

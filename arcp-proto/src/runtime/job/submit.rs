@@ -220,7 +220,7 @@ impl Jobs {
     /// The job that has to go so that there is room for one more of a principal:
     /// the first of its own that ended, or else the first of all. Its agent is
     /// gone.
-    pub(in crate::runtime) fn to_forget(&mut self, ctx: &Context, principal: &Principal) -> Option<JobId> {
+    pub(in crate::runtime) fn first_to_forget(&mut self, ctx: &Context, principal: &Principal) -> Option<JobId> {
         if self.table.len() < ctx.config.limits.job.jobs {
             return None;
         }

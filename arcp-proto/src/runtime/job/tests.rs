@@ -671,7 +671,7 @@ fn a_full_table_loses_the_first_of_the_principals_own_jobs_that_ended_or_else_of
     jobs.cancel(&mut ctx, own, None, Duration::ZERO);
     jobs.on_cancel_grace_over(&mut ctx, own);
     settle(&mut jobs, &mut ctx, None);
-    let goes = |ctx: &Context, jobs: &mut Jobs| ["p", "q", "r"].map(|name| jobs.to_forget(ctx, &principal(name)));
+    let goes = |ctx: &Context, jobs: &mut Jobs| ["p", "q", "r"].map(|name| jobs.first_to_forget(ctx, &principal(name)));
     assert_eq!(goes(&ctx, &mut jobs), [None; 3], "there is room");
     ctx.config.limits.job.jobs = 2;
     assert_eq!(goes(&ctx, &mut jobs), [Some(first); 3], "the agent of the other is not gone");
