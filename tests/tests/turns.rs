@@ -343,8 +343,8 @@ fn of_how_an_agent_has_ended_no_more_waits_than_may_be_said() {
         world.run_for(Duration::from_secs(30));
         let frames = raw.take(&world);
         let end = |job: JobId| {
-            let of_job = frames.iter().filter(|frame| frame["job_id"] == job.to_string());
-            of_job.last().expect("an end").clone()
+            let mut of_job = frames.iter().filter(|frame| frame["job_id"] == job.to_string());
+            of_job.next_back().expect("an end").clone()
         };
         assert_eq!(end(jobs[0])["type"], "job.result", "it is as long as it may be");
         let too_long = end(jobs[1]);
