@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn each_part_of_a_schema_costs_the_place_by_which_it_is_known() {
+        let names = |count: usize| (0..count).map(|n| format!(r#""{n}":true"#)).collect::<Vec<_>>().join(",");
+        let below = |bytes: usize, inner: &str| format!(r#"{{"properties":{{"{}":{inner}}}}}"#, "x".repeat(bytes));
+        let parts = |count: usize| format!(r#"{{"properties":{{{}}}}}"#, names(count));
+        let begin = r#"{"unevaluatedProperties":false,"allOf":["#.repeat(4);
+        let often = format!("{begin}{}{}", parts(50), "]}".repeat(4));
+        let path = (0..50).fold("true".to_string(), |inner, _| below(600, &inner));
+        for text in [below(30_000, &parts(3000)), below(12_000, &often), below(12_000, &parts(2000))] {
+            let error = InputSchema::new(&json(&text)).expect_err("too much").to_string();
+            assert!(error.contains("would have to be built"), "{error}");
+        }
+        for text in [below(200, &parts(4000)), below(12_000, &parts(200)), path, often] {
+            schema(&text);
+        }
+    }
+
+    #[test]
     fn a_part_of_another_draft_is_refused() {
         let part = |uri: &str| format!(r#"{{"properties":{{"a":{{"$id":"x","$schema":"{uri}","items":[{{}}]}}}}}}"#);
         for uri in ["http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2019-09/schema"] {

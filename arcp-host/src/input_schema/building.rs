@@ -16,6 +16,11 @@ use super::effort::size;
 const BUILT: usize = 30_000;
 /// How many copied bytes and values cost as much as one sub-schema.
 const COPIED: usize = 16;
+/// How many bytes of a schema's path cost as much as one sub-schema: the path is written out for the schema and for
+/// each of its keywords.
+const PLACED: usize = 256;
+/// Bytes of an index in a path.
+const NUMBER: usize = 4;
 
 /// Why a schema is not built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +45,7 @@ pub(super) fn count(at: &Resolver<'_>) -> Result<(), Unbuilt> {
     match at.lookup("#") {
         Ok(root) => {
             let (root, referred, open) = (root.contents(), BTreeSet::new(), Vec::new());
-            Building { left: BUILT, root: address(root), referred, open }.node(root, at)
+            Building { left: BUILT, root: address(root), place: 0, referred, open }.node(root, at)
         }
         // What cannot be resolved is not built either.
         Err(_) => Ok(()),
@@ -55,6 +60,8 @@ struct Building {
     /// The address of the whole schema. It may declare an older draft, but is read as draft
     /// 2020-12.
     root: usize,
+    /// Bytes of the path of the schema that is being built.
+    place: usize,
     /// Schemas that were referred to: these are built once.
     referred: BTreeSet<usize>,
     /// Schemas for which an evaluation is being built: they may refer to themselves.
@@ -69,11 +76,11 @@ impl Building {
 
     /// The members of a schema; `None` if it is not an object.
     fn enter<'s, 'r>(&mut self, schema: &'s Value, at: &Resolver<'r>) -> Result<Option<Inside<'s, 'r>>, Unbuilt> {
-        self.spend(1)?;
         let Value::Object(keywords) = schema else {
-            self.spend(size(schema) / COPIED)?;
+            self.spend(1 + self.place / PLACED + size(schema) / COPIED)?;
             return Ok(None);
         };
+        self.spend(1 + (1 + keywords.len()) * self.place / PLACED)?;
         // References and ids of older drafts are not supported here.
         let is_own = address(schema) == self.root || Draft::Draft202012.detect(schema) == Draft::Draft202012;
         if !is_own || keywords.contains_key("$recursiveRef") {
@@ -91,6 +98,7 @@ impl Building {
         };
         let at = &at;
         for (keyword, value) in keywords {
+            self.place += 1 + keyword.len();
             match (keyword.as_str(), value) {
                 ("$ref" | "$dynamicRef", Value::String(reference)) => {
                     if let Ok(referred) = at.lookup(reference)
@@ -100,11 +108,10 @@ impl Building {
                     }
                 }
                 ("allOf" | "anyOf" | "oneOf" | "prefixItems" | "items", Value::Array(several)) => {
-                    several.iter().try_for_each(|schema| self.node(schema, at))?;
+                    several.iter().try_for_each(|schema| self.below(NUMBER, |part| part.node(schema, at)))?;
                 }
                 ("properties" | "patternProperties" | "dependentSchemas" | "dependencies", Value::Object(several)) => {
-                    self.names(several)?;
-                    several.values().try_for_each(|schema| self.node(schema, at))?;
+                    self.named(several, |part, schema| part.node(schema, at))?;
                 }
                 (
                     "not"
@@ -124,6 +131,7 @@ impl Building {
                 ("$defs", _) => {}
                 _ => self.spend(size(value) / COPIED)?,
             }
+            self.place -= 1 + keyword.len();
         }
         if keywords.contains_key("unevaluatedProperties") || keywords.contains_key("unevaluatedItems") {
             self.evaluating(schema, at)?;
@@ -131,8 +139,22 @@ impl Building {
         Ok(())
     }
 
-    fn names(&mut self, several: &Map<String, Value>) -> Result<(), Unbuilt> {
-        self.spend(several.keys().map(|name| 1 + name.len()).sum::<usize>() / COPIED)
+    /// Builds each of several named schemas.
+    fn named(
+        &mut self,
+        several: &Map<String, Value>,
+        build: impl Fn(&mut Building, &Value) -> Result<(), Unbuilt>,
+    ) -> Result<(), Unbuilt> {
+        self.spend(several.keys().map(|name| 1 + name.len()).sum::<usize>() / COPIED)?;
+        several.iter().try_for_each(|(name, schema)| self.below(name.len(), |part| build(part, schema)))
+    }
+
+    /// Builds what is one step below the present path.
+    fn below(&mut self, bytes: usize, build: impl FnOnce(&mut Building) -> Result<(), Unbuilt>) -> Result<(), Unbuilt> {
+        self.place += 1 + bytes;
+        build(self)?;
+        self.place -= 1 + bytes;
+        Ok(())
     }
 
     /// Counts what determines the parts of a value that a schema evaluates.
@@ -146,6 +168,7 @@ impl Building {
         self.open.push(address(schema));
         let at = &at;
         for (keyword, value) in keywords {
+            self.place += 1 + keyword.len();
             match (keyword.as_str(), value) {
                 ("$ref" | "$dynamicRef", Value::String(reference)) => {
                     if let Ok(referred) = at.lookup(reference) {
@@ -153,20 +176,18 @@ impl Building {
                     }
                 }
                 ("allOf" | "anyOf" | "oneOf", Value::Array(several)) => {
-                    several.iter().try_for_each(|schema| self.both(schema, at))?;
+                    several.iter().try_for_each(|schema| self.below(NUMBER, |part| part.both(schema, at)))?;
                 }
                 ("if" | "then" | "else", schema) => self.both(schema, at)?,
                 ("dependentSchemas", Value::Object(several)) => {
-                    self.names(several)?;
-                    several.values().try_for_each(|schema| self.both(schema, at))?;
+                    self.named(several, |part, schema| part.both(schema, at))?;
                 }
-                ("properties", Value::Object(several)) => self.names(several)?,
+                ("properties", Value::Object(several)) => self.named(several, |_, _| Ok(()))?,
                 ("patternProperties", Value::Object(several)) => {
-                    self.names(several)?;
-                    several.values().try_for_each(|schema| self.node(schema, at))?;
+                    self.named(several, |part, schema| part.node(schema, at))?;
                 }
                 ("prefixItems", Value::Array(several)) => {
-                    several.iter().try_for_each(|schema| self.node(schema, at))?;
+                    several.iter().try_for_each(|schema| self.below(NUMBER, |part| part.node(schema, at)))?;
                 }
                 (
                     "additionalProperties" | "unevaluatedProperties" | "items" | "contains" | "unevaluatedItems",
@@ -174,6 +195,7 @@ impl Building {
                 ) => self.node(schema, at)?,
                 _ => {}
             }
+            self.place -= 1 + keyword.len();
         }
         self.open.pop();
         Ok(())

@@ -93,11 +93,6 @@ impl Conn {
         self.session
     }
 
-    /// The token by which its peer has claimed its session, if it was told of no other since.
-    pub(in crate::runtime) fn untold_claim(&self) -> Option<SecretDigest> {
-        self.claimed.as_deref().copied().filter(|_| self.answers.owes_resumption())
-    }
-
     /// How its peer sees things.
     pub(in crate::runtime) fn view(&self) -> View {
         self.view
@@ -351,4 +346,9 @@ impl Conn {
         let principal = self.principal.as_ref().or(self.evidence.peer().map(|peer| &peer.principal));
         self.channel.is_told(ctx, self.view, (principal, self.session), refusal)
     }
+}
+
+/// The token with which the peer resumed its session, if it has not been sent a newer one.
+pub(in crate::runtime) fn untold_claim(conn: &Conn) -> Option<SecretDigest> {
+    conn.claimed.as_deref().copied().filter(|_| conn.answers.owes_resumption())
 }

@@ -20,7 +20,7 @@ pub(super) use check::{
     Blob, Checked, Held, await_blob, await_credentials, await_plan, await_room, on_blob, on_credentials, on_plan,
     on_room,
 };
-pub(super) use conn::Conn;
+pub(super) use conn::{Conn, untold_claim};
 pub(super) use heartbeat::heartbeat_interval;
 pub(super) use sidecars::{give_up_sidecar, on_binary};
 
@@ -383,7 +383,7 @@ impl Connections {
         self.opening -= usize::from(conn.opening);
         ctx.effect(Effect::Unheard(Asker::Conn(id)));
         if let Some(session) = conn.session {
-            let claimed = conn.untold_claim().map(Box::new);
+            let claimed = untold_claim(&conn).map(Box::new);
             ctx.effect(Effect::Detached { session, alive, claimed });
         }
     }

@@ -17,7 +17,7 @@ use crate::runtime::Runtime;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::authority;
 use crate::runtime::config::Config;
-use crate::runtime::connection::{Conn, heartbeat_interval, refuse_untold, untold};
+use crate::runtime::connection::{Conn, heartbeat_interval, refuse_untold, untold, untold_claim};
 use crate::runtime::delivery::{asked_after, go_beside};
 use crate::runtime::edge::{Opening, Wish};
 use crate::runtime::expected::Expected as _;
@@ -180,7 +180,7 @@ impl<'r> OpeningHandler<'r> {
         let Runtime { connections, sessions, delivery, .. } = &*self.runtime;
         let session = SessionId::parse(claim.session.as_ref()?.as_str())?;
         let conn = connections.get(delivery.feeds.conn(session)?)?;
-        let is_same = conn.untold_claim() == Some(claim.token.digest());
+        let is_same = untold_claim(conn) == Some(claim.token.digest());
         sessions.get(session).filter(|_| is_same).map(|session| *session.token())
     }
 

@@ -82,7 +82,7 @@ pub(super) fn on_prepared(runtime: &mut Runtime, op: OpId, verdict: Result<(), V
     }
     // There is room for others, perhaps.
     for _ in 0..STEP {
-        let Some(at) = runtime.schedules.next_unchecked(&runtime.ctx) else { break };
+        let Some(at) = schedule::next_unchecked(&mut runtime.schedules, &runtime.ctx) else { break };
         look(runtime, at, None);
     }
 }

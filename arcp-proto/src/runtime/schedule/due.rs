@@ -225,13 +225,6 @@ impl Schedules {
         may
     }
 
-    /// The next one for which the host may be asked to check an input.
-    pub(in crate::runtime) fn next_unchecked(&mut self, ctx: &Context) -> Option<LogPos> {
-        let at = self.unchecked.next(|account| may_check(&self.running, ctx, account))?;
-        self.kept.get_mut(&at)?.awaits_check = None;
-        Some(at)
-    }
-
     /// Ends a turn: records the state if it has changed, and sets the next look.
     pub(in crate::runtime) fn end_turn(&mut self, ctx: &mut Context, turn: &Turn) {
         let Some(schedule) = self.kept.get(&turn.at) else {
@@ -246,6 +239,14 @@ impl Schedules {
         }
         self.look(ctx, turn.at, next);
     }
+}
+
+/// The next schedule in line that may ask the host to check an input.
+pub(in crate::runtime) fn next_unchecked(schedules: &mut Schedules, ctx: &Context) -> Option<LogPos> {
+    let Schedules { unchecked, running, kept, .. } = schedules;
+    let at = unchecked.next(|account| may_check(running, ctx, account))?;
+    kept.get_mut(&at)?.awaits_check = None;
+    Some(at)
 }
 
 /// Whether the host may be asked to check one more input of an account.

@@ -40,7 +40,7 @@ use crate::model::schedule::{Missed, Overlap, Plan, PlanFault, Rule, ScheduleSum
 use crate::principal::Account;
 use crate::time::UtcMs;
 
-pub(super) use due::{Decided, awaits_credentials, on_prepared};
+pub(super) use due::{Decided, awaits_credentials, next_unchecked, on_prepared};
 
 /// How many coming times are asked for at once.
 const AHEAD: usize = 16;
