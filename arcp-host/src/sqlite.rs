@@ -315,13 +315,13 @@ impl Store for SqliteStore {
         }
         if self.untidy {
             let transaction = Atom::begin(&self.connection).map_err(failed)?;
-            let more = rows::tidy(&transaction)?;
-            if more {
+            let deleted = rows::tidy(&transaction)?;
+            if deleted > 0 {
                 // A deleted row may have recorded the end.
                 layout::put_end(&transaction, End { last: self.last, whole: true }).map_err(failed)?;
             }
             transaction.commit().map_err(failed)?;
-            self.untidy = more;
+            self.untidy = deleted == rows::STEP;
         }
         Ok(self.untidy)
     }

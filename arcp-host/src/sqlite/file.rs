@@ -6,6 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+
 use super::OpenError;
 use crate::store::StoreError;
 
@@ -55,10 +58,9 @@ impl Held {
                 Err(TryLockError::Error(error)) => return Err(unusable(error)),
             }
             let path = named.canonicalize().map_err(unusable)?;
-            let (ours, there) = (file.metadata().map_err(unusable)?, path.metadata().map_err(unusable)?);
+            let own = file.metadata().map(|ours| identity(&ours)).map_err(unusable)?;
             // Otherwise the file was replaced before it was locked.
-            let own = identity(&ours);
-            if own == identity(&there) {
+            if own == what_is_at(&path).map_err(unusable)? {
                 return Ok(Held { path, file, own, log: None });
             }
         }
@@ -90,7 +92,7 @@ impl Held {
 
     /// Remembers the identity of the log that is written to.
     pub(super) fn watch_log(&mut self) {
-        self.log = log_of(&self.path).metadata().ok().map(|log| identity(&log));
+        self.log = what_is_at(&log_of(&self.path)).ok();
     }
 
     /// Checks that the file and its log are still in place: otherwise data that is written would be
@@ -121,10 +123,20 @@ fn identity(file: &Metadata) -> Identity {
     (file.dev(), file.ino())
 }
 
+/// The identity of the file at this path. Its times are not read: Linux updates the times of a file with the next
+/// write only after they were read, and on some file systems a sync then waits for them too.
+fn what_is_at(path: &Path) -> io::Result<Identity> {
+    #[cfg(target_os = "linux")]
+    if let Ok(there) = statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+        return Ok((makedev(there.stx_dev_major, there.stx_dev_minor), there.stx_ino));
+    }
+    path.metadata().map(|there| identity(&there))
+}
+
 fn in_place(path: &Path, expected: Identity) -> Result<(), StoreError> {
     let shown = path.display();
-    match path.metadata() {
-        Ok(there) if identity(&there) == expected => Ok(()),
+    match what_is_at(path) {
+        Ok(there) if there == expected => Ok(()),
         Ok(_) => Err(StoreError::Fenced(format!("{shown} was replaced by another file: stop this runtime"))),
         Err(error) => Err(StoreError::Unavailable(format!("{shown} is gone: move it back where it was ({error})"))),
     }

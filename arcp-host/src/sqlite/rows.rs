@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{EventRecord, Numbered, Record};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, ToSql, params};
 use ulid::Ulid;
 
 use super::sums::{Table, sum, sum_beyond};
@@ -15,8 +15,8 @@ use crate::store::StoreError;
 const ROW_EVENTS: u64 = 256;
 /// The size in bytes after which a row is full.
 const ROW_BYTES: usize = 256 << 10;
-/// The most rows that are deleted at once.
-const STEP: i64 = 64;
+/// The most rows that are deleted at once, rows of `garbage` included.
+pub(super) const STEP: i64 = 64;
 /// The owner, in `garbage`, of records that are kept until a moment.
 const KEPT: [u8; 16] = [0; 16];
 
@@ -226,24 +226,29 @@ const DELETE_EVENTS: &str = "DELETE FROM events WHERE pos IN \
 const DELETE_NUMBERS: &str = "DELETE FROM numbers WHERE pos IN \
      (SELECT pos FROM numbers WHERE session = ?1 AND last <= ?2 ORDER BY last LIMIT ?3)";
 
-/// Deletes some garbage; returns true if there may be more.
-pub(super) fn tidy(tx: &Connection) -> Result<bool, StoreError> {
-    let first = "SELECT owner, upto, sum FROM garbage LIMIT 1";
-    let first = tx.prepare_cached(first).and_then(|mut first| first.query_row([], Garbage::read).optional());
-    let Some(Garbage { owner, upto }) = first.map_err(failed)?.transpose()? else {
-        return Ok(false);
-    };
-    let mut deleted = 0;
-    if owner == KEPT {
-        deleted += execute(tx, DELETE_EXPIRED, params![upto, STEP])?;
+/// Deletes some garbage, of any number of owners, because each step waits for the disk. Returns the number of deleted
+/// rows: [`STEP`] if there may be more.
+pub(super) fn tidy(tx: &Connection) -> Result<i64, StoreError> {
+    let mut left = STEP;
+    let delete = |sql, row: &[&dyn ToSql]| execute(tx, sql, row).map(|rows| i64::try_from(rows).unwrap_or(STEP));
+    while left > 0 {
+        let first = "SELECT owner, upto, sum FROM garbage LIMIT 1";
+        let first = tx.prepare_cached(first).and_then(|mut first| first.query_row([], Garbage::read).optional());
+        let Some(Garbage { owner, upto }) = first.map_err(failed)?.transpose()? else {
+            break;
+        };
+        if owner == KEPT {
+            left -= delete(DELETE_EXPIRED, params![upto, left])?;
+        }
+        for step in [DELETE_EVENTS, DELETE_NUMBERS] {
+            left -= delete(step, params![owner, upto, left])?;
+        }
+        if left > 0 {
+            execute(tx, "DELETE FROM garbage WHERE owner = ?1", [owner])?;
+            left -= 1;
+        }
     }
-    for step in [DELETE_EVENTS, DELETE_NUMBERS] {
-        deleted += execute(tx, step, params![owner, upto, STEP])?;
-    }
-    if deleted == 0 {
-        execute(tx, "DELETE FROM garbage WHERE owner = ?1", [owner])?;
-    }
-    Ok(true)
+    Ok(STEP - left)
 }
 
 /// What may be deleted: the events of a job, or the numbers of a session, up to one.
@@ -392,12 +397,34 @@ mod tests {
         };
         let job = JobId::from_ulid(Ulid::from_parts(1, 1));
         assert_eq!(commit(1, Record::JobRestarted { job }), (false, false, false, false));
-        assert_eq!(
-            commit(2, Record::JobForgotten { job }),
-            (true, true, false, false),
-            "a step, and one that finds nothing"
-        );
+        assert_eq!(commit(2, Record::JobForgotten { job }), (true, false, false, false), "one step does it");
         std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn many_jobs_that_are_forgotten_are_tidied_up_together_a_bounded_part_at_a_time() {
+        let connection = super::super::connect(Path::new(":memory:")).expect("it opens");
+        super::super::layout::create(&connection).expect("tables");
+        let count = |table: &str| {
+            let rows = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+            rows.expect("counted")
+        };
+        let tx = Atom::begin(&connection).expect("it begins");
+        let mut rows = Rows::up_to(LogPos(0));
+        for n in 1..=100 {
+            let job = JobId::from_ulid(Ulid::from_parts(1, n));
+            let event = EventRow { at: LogPos(n as u64), first: 1, last: 1, body: b"[".to_vec() };
+            event.write(&tx, job, &mut rows.written, LogPos(0)).expect("written");
+            rows.discard(&tx, key(job.ulid()), i64::MAX).expect("noted");
+        }
+        tx.commit().expect("committed");
+        let mut step = || (tidy(&connection).expect("tidied"), count("events"), count("garbage"));
+        let steps: Vec<_> = (0..5).map(|_| step()).collect();
+        assert_eq!(
+            steps,
+            [(64, 68, 68), (64, 36, 36), (64, 4, 4), (8, 0, 0), (0, 0, 0)],
+            "an event and its note of each"
+        );
     }
 
     #[test]
@@ -409,7 +436,7 @@ mod tests {
             let mut rows = Rows::up_to(LogPos(0));
             rows.discard(&tx, KEPT, i64::from(round)).expect("noted");
             rows.discard(&tx, [round; 16], i64::from(round)).expect("noted");
-            while tidy(&tx).expect("tidied") {}
+            while tidy(&tx).expect("tidied") == STEP {}
             tx.commit().expect("committed");
         }
         for step in [DELETE_EXPIRED, DELETE_EVENTS, DELETE_NUMBERS] {
