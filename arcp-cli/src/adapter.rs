@@ -6,6 +6,8 @@ use arcp_blocking::{Host, HostError, Listen, Listener, Server, ServerConfig, Ser
 use arcp_proto::id::Principal;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::parent::Parent;
+
 /// A server that has read its store.
 pub enum Served {
     /// Of `arcp-blocking`.
@@ -58,18 +60,19 @@ impl Served {
     }
 }
 
-/// Serves the parent process on stdin and stdout until it closes them.
+/// Serves the parent process on stdin and stdout until it closes them or a signal comes.
 ///
 /// # Errors
 ///
 /// As [`stdio::serve`].
 pub fn serve_stdio(host: Host, peer: Option<Principal>, tokio: bool) -> Result<(), HostError> {
+    let parent = Parent::new()?;
     if !tokio {
-        return stdio::serve(host, peer, io::stdin(), io::stdout());
+        return stdio::serve(host, peer, parent, io::stdout());
     }
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        let pipes = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+        let pipes = tokio::io::join(parent.into_async()?, tokio::io::stdout());
         arcp_tokio_adapter::serve(host, peer, pipes).await
     });
     // A blocking read of stdin cannot be cancelled: it ends with the program.

@@ -67,13 +67,12 @@ impl Files {
 
 /// The first signal drains; a second SIGTERM or SIGINT stops at once.
 ///
-/// SIGHUP drains too if it comes from the end of the terminal, unless the program was started with SIGHUP ignored, as
-/// by `nohup`. If there are certificates or a policy, SIGHUP has them read again, as long as the terminal exists or
-/// there never was one.
+/// SIGHUP drains too if it comes from the end of the terminal. If there are certificates or a policy, SIGHUP has them
+/// read again, as long as the terminal exists or there never was one.
 pub fn on_signals(server: ServerHandle, Drain(time): Drain, files: Files) -> Result<(), Failure> {
-    let mut heard = vec![SIGINT, SIGTERM];
+    let mut heard = signals();
     // With files to read again, a SIGHUP is sent on purpose.
-    if !files.is_empty() || !is_ignored(SIGHUP) {
+    if !files.is_empty() && !heard.contains(&SIGHUP) {
         heard.push(SIGHUP);
     }
     let mut signals = Signals::new(heard)?;
@@ -124,6 +123,13 @@ pub fn ended(stopped: &Stopped) -> Exit {
             Exit::Cut
         }
     }
+}
+
+/// The signals that end this program. SIGHUP, the end of the terminal, is one of them unless the program was started with
+/// SIGHUP ignored, as by `nohup`.
+pub fn signals() -> Vec<i32> {
+    let heard = [SIGINT, SIGTERM, SIGHUP];
+    heard.into_iter().filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP)).collect()
 }
 
 /// Whether a signal was ignored when this program was started.

@@ -46,6 +46,7 @@ mod oauth2;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod output;
+mod parent;
 mod places;
 mod policy;
 mod provisioner;

@@ -1,7 +1,8 @@
 //! The runtime ends on signals: it gives jobs their time and says what was cut.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
@@ -141,4 +142,34 @@ fn with_nohup_the_end_of_a_terminal_is_nothing() {
     assert!(kill("-TERM").success());
     let status = until("it ends", || child.try_wait().expect("asked"));
     assert!(status.code() == Some(0) && !said().contains("SIGHUP"), "{}", said());
+}
+
+#[test]
+fn a_signal_to_a_runtime_on_stdin_and_stdout_leaves_no_program_behind() {
+    let said = concat!(
+        r#"{"id":"1","type":"session.hello","payload":{}}"#,
+        "\n",
+        r#"{"id":"2","type":"job.submit","payload":{"agent":"sleeper"}}"#,
+        "\n"
+    );
+    for adapter in [&[][..], &["--tokio"]] {
+        for signal in ["TERM", "INT", "HUP"] {
+            let home = Home::new(ARCP);
+            fs::create_dir_all(&home.dir).expect("a folder");
+            let pid = home.dir.join("pid");
+            let sleeper = format!("sleeper=echo $$ > {}; exec sleep 600", pid.display());
+            let mut serve = home.arcp(&[&["serve", "--stdio", "--agent", &sleeper], adapter].concat());
+            let mut serve = serve.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it runs");
+            let mut input = serve.stdin.take().expect("a pipe");
+            input.write_all(said.as_bytes()).expect("written");
+            let number = || fs::read_to_string(&pid).ok().filter(|number| number.ends_with('\n'));
+            let program = Path::new("/proc").join(until("the program runs", number).trim());
+            let kill = Command::new("kill").args([format!("-{signal}"), serve.id().to_string()]).status();
+            assert!(kill.expect("kill").success());
+            let status = until("it ends", || serve.try_wait().expect("asked"));
+            assert_eq!(status.code(), Some(0), "{adapter:?} SIG{signal}");
+            until("the program's end", || (!program.exists()).then_some(()));
+            drop(input);
+        }
+    }
 }

@@ -1,16 +1,20 @@
-//! Programs that outlived the runtime that started them.
+//! Programs that outlived the runtime, or the program, that started them.
 //!
-//! A runtime that is killed cannot end its programs. The next runtime of the store finds them by a
-//! mark in their environment, which they pass on to the processes that they start.
+//! A runtime that is killed cannot end its programs. The next runtime of the store finds them by a mark in their
+//! environment, which they pass on to the processes that they start. The processes of a cancelled job that have left the
+//! process group of its program are found in the same way.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use arcp_proto::id::JobId;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The variable that holds the mark.
 pub(crate) const MARK: &str = "ARCP_STORE";
+/// The variable that holds the id of a program's job.
+pub(crate) const JOB: &str = "ARCP_JOB_ID";
 
 /// Kills every program with this mark, and returns their number. The caller must hold the lock of
 /// the store that the mark names, so that no other runtime starts such programs meanwhile.
@@ -26,7 +30,19 @@ pub(crate) const MARK: &str = "ARCP_STORE";
 ///
 /// If `/proc` exists and cannot be listed.
 pub fn end(mark: &str) -> io::Result<usize> {
-    let wanted = format!("{MARK}={mark}");
+    end_with(&format!("{MARK}={mark}"))
+}
+
+/// Kills every program of a job. The caller starts none of them any more.
+///
+/// # Errors
+///
+/// As for [`end`].
+pub(crate) fn end_of(job: JobId) -> io::Result<usize> {
+    end_with(&format!("{JOB}={job}"))
+}
+
+fn end_with(wanted: &str) -> io::Result<usize> {
     let mut ended = 0;
     if !Path::new("/proc/self/environ").exists() {
         return Ok(0);

@@ -41,9 +41,9 @@
 //! A line on stdout of more than 900 KiB fails the job, and so does a `result_chunk` that cannot be
 //! read: a result is whole, or there is none. On stderr such a line is cut.
 //!
-//! A cancel sends SIGTERM to the process group of the program, and SIGKILL after the grace. When
-//! the program has exited, the processes that it started have 200 ms to print their last lines, and
-//! are then killed.
+//! A cancel sends SIGTERM to the process group of the program, and SIGKILL after the grace, then also to processes that
+//! it started in other groups. When the program has exited, the processes in its group have 200 ms to print their last
+//! lines, and are then killed.
 //!
 //! From the environment of its runtime a program gets `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`,
 //! `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TMPDIR` and `TERM`, and the variables that were
@@ -84,6 +84,7 @@ use self::pipes::Pipes;
 use self::said::Said;
 use self::terminal::Terminal;
 use crate::agent::{Agent, AgentError, Context, Outcome, credentials, traceparent};
+use crate::orphans;
 use crate::sandbox::{Confined, Sandbox};
 
 /// The variables that a program inherits from its runtime, besides `LC_*`.
@@ -281,12 +282,12 @@ impl ProcessAgent {
         }
         command.envs(&self.variables);
         if let Some(mark) = &self.mark {
-            command.env(crate::orphans::MARK, mark);
+            command.env(orphans::MARK, mark);
         }
         for name in SECRETS {
             command.env_remove(name);
         }
-        command.env("ARCP_JOB_ID", job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
+        command.env(orphans::JOB, job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
         if let Some(parent) = traceparent(job) {
             command.env("TRACEPARENT", parent);
         }
@@ -381,12 +382,16 @@ impl<'a> Program<'a> {
         let _ = kill_process_group(self.group, Signal::KILL);
     }
 
-    /// Waits for its exit, and kills the processes that it left.
+    /// Waits for its exit, and kills the processes that it left in its group. Those in other groups are killed only if the
+    /// job was told to stop: a search through all processes takes as long as many a program.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let exit = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while let Err(Errno::INTR) = waitid(WaitId::Pid(self.group), exit) {}
         self.job.link.change(|state| state.done = true);
         self.kill();
+        if self.job.cancelled() {
+            let _ = orphans::end_of(self.job.job());
+        }
         self.reaped = true;
         self.child.wait()
     }
@@ -435,6 +440,8 @@ fn stop_when_told(job: &Context, group: Pid) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+
     use rustix::process::test_kill_process;
 
     use super::*;
@@ -450,6 +457,36 @@ mod tests {
         drop(program);
         assert!(test_kill_process(pid).is_err(), "it has ended and was waited for");
         assert!(job.link.state().done);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_program_has_started_in_a_session_of_its_own_ends_with_a_cancel_and_not_with_its_exit() {
+        for cancelled in [false, true] {
+            let (job, _) = job();
+            let script = "setsid sh -c 'echo $$; exec sleep 600' & read line";
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).env(orphans::JOB, job.job().to_string()).process_group(0);
+            let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+            let mut program = Program::new(&job, child);
+            let mut line = String::new();
+            let stdout = program.child.stdout.take().expect("a pipe");
+            BufReader::new(stdout).read_line(&mut line).expect("text");
+            let away = line.trim().parse().ok().and_then(Pid::from_raw).expect("a number");
+            job.link.change(|state| state.stopping = cancelled);
+            program.kill();
+            program.wait().expect("it ends");
+            // The command line of a process that has exited is empty, or gone with its entry.
+            let command = format!("/proc/{}/cmdline", away.as_raw_pid());
+            let runs = || std::fs::read(&command).is_ok_and(|command| !command.is_empty());
+            if cancelled {
+                while runs() {
+                    std::thread::yield_now();
+                }
+            }
+            assert_eq!(runs(), !cancelled);
+            let _ = kill_process_group(away, Signal::KILL);
+        }
     }
 
     #[test]

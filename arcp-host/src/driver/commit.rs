@@ -201,11 +201,13 @@ impl<T: Fn(Message)> CommitThread<T> {
     /// Commits a group and reports the outcome; returns false if the store is fenced and nothing
     /// more can be committed.
     fn commit(&mut self, group: &[Batch], since: &[Instant]) -> bool {
-        // The store refuses a batch after a gap until the failed batch before it is given again.
-        // Retrying does not help then.
-        let follows = group.first().is_some_and(|batch| batch.first.0 <= self.last.0 + 1);
+        if let Some(batch) = group.first().filter(|batch| batch.first.0 > self.last.0 + 1) {
+            // It was queued behind a batch that failed: the core gives both again. That says nothing about the store.
+            (self.tell)(Message::new(Input::PersistFailed { from: batch.first }, None));
+            return true;
+        }
         let mut result = attempt(self.store.as_mut(), group, &self.metrics);
-        for pause in RETRIES.into_iter().filter(|_| follows) {
+        for pause in RETRIES {
             if !matches!(result, Err(StoreError::Unavailable(_))) {
                 break;
             }
@@ -390,6 +392,24 @@ mod tests {
         let (steps, told) = run(vec![2], failures, 0);
         assert_eq!(steps, [vec![Tidy], vec![Commit { batches: 2 }; RETRIES.len() + 1], vec![Answer]].concat());
         assert_eq!(told[0].input, Input::Persisted { up_to: LogPos(2) });
+        assert_eq!(told[0].error, None);
+    }
+
+    #[test]
+    fn what_was_queued_behind_a_group_that_failed_is_not_asked_for_and_says_nothing_of_the_store() {
+        let record = Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid(1)) };
+        let (queue, groups) = channel();
+        let batch = Batch { first: LogPos(3), records: vec![record].into() };
+        queue.send(Group { batches: vec![batch], since: Instant::now() }).expect("it is received below");
+        drop(queue);
+        let told = RefCell::new(Vec::new());
+        let tell = |message| told.borrow_mut().push(message);
+        let metrics = Metrics::new(&crate::spans::SpanCounts::default()).store;
+        // The store has position 1; the batch with position 2 failed.
+        CommitThread { store: Box::new(Kept(Vec::new())), last: LogPos(1), groups, tell, metrics }.run();
+        let told = told.take();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].input, Input::PersistFailed { from: LogPos(3) });
         assert_eq!(told[0].error, None);
     }
 }
