@@ -104,7 +104,7 @@ impl Building {
                     if let Ok(referred) = at.lookup(reference)
                         && self.referred.insert(address(referred.contents()))
                     {
-                        self.node(referred.contents(), referred.resolver())?;
+                        self.at(reference, |part| part.node(referred.contents(), referred.resolver()))?;
                     }
                 }
                 ("allOf" | "anyOf" | "oneOf" | "prefixItems" | "items", Value::Array(several)) => {
@@ -149,6 +149,14 @@ impl Building {
         several.iter().try_for_each(|(name, schema)| self.below(name.len(), |part| build(part, schema)))
     }
 
+    /// Builds what a reference names: its path is that of the reference, and not of the place that refers to it.
+    fn at(&mut self, reference: &str, build: impl FnOnce(&mut Building) -> Result<(), Unbuilt>) -> Result<(), Unbuilt> {
+        let place = std::mem::replace(&mut self.place, reference.len());
+        build(self)?;
+        self.place = place;
+        Ok(())
+    }
+
     /// Builds what is one step below the present path.
     fn below(&mut self, bytes: usize, build: impl FnOnce(&mut Building) -> Result<(), Unbuilt>) -> Result<(), Unbuilt> {
         self.place += 1 + bytes;
@@ -172,7 +180,7 @@ impl Building {
             match (keyword.as_str(), value) {
                 ("$ref" | "$dynamicRef", Value::String(reference)) => {
                     if let Ok(referred) = at.lookup(reference) {
-                        self.evaluating(referred.contents(), referred.resolver())?;
+                        self.at(reference, |part| part.evaluating(referred.contents(), referred.resolver()))?;
                     }
                 }
                 ("allOf" | "anyOf" | "oneOf", Value::Array(several)) => {

@@ -418,7 +418,7 @@ mod tests {
             rows.discard(&tx, key(job.ulid()), i64::MAX).expect("noted");
         }
         tx.commit().expect("committed");
-        let mut step = || (tidy(&connection).expect("tidied"), count("events"), count("garbage"));
+        let step = || (tidy(&connection).expect("tidied"), count("events"), count("garbage"));
         let steps: Vec<_> = (0..5).map(|_| step()).collect();
         assert_eq!(
             steps,
