@@ -1,5 +1,6 @@
-//! A client acknowledges what it has processed (1.1 §6.5, RFC §11.2), and the runtime need not keep that for a resume.
-//! One that falls behind with it is told so once, with a `status` event of phase `back_pressure`, and loses nothing.
+//! A client acknowledges what it has processed (1.1 §6.5, RFC §11.2), so that the runtime need not keep that for a
+//! resume. A client that falls behind with it is told once, with a `status` event of phase `back_pressure`, and loses
+//! nothing.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example ack_and_back_pressure

@@ -1,5 +1,5 @@
-//! Several versions of an agent at once (1.1 §7.5): a bare name is the one added last, `name@version` is that
-//! one, and what is not there is refused before a job comes about.
+//! Several versions of an agent (1.1 §7.5). A bare name means the version that was added last, `name@version` means
+//! that version, and an unknown version is refused before there is a job.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example agent_versions

@@ -1,5 +1,4 @@
-//! Bytes left with the runtime by one client and fetched by another one of the same
-//! principal (RFC §16).
+//! One client stores bytes with the runtime, and another client of the same principal fetches them (RFC §16).
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example artifacts

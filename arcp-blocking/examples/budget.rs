@@ -1,5 +1,5 @@
-//! A budget says what a job may spend (1.1 §9.6). An agent that knows a price has it taken out of the budget before it
-//! spends it, says in the end what it cost, and is told when too little is left.
+//! A budget bounds what a job may spend (1.1 §9.6). An agent that knows a price reserves it before it spends, reports
+//! the cost afterwards, and is told when too little is left.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example budget

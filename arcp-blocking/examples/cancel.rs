@@ -1,4 +1,4 @@
-//! A cancel is cooperative (1.1 §7.4, RFC §10.4): it is acknowledged, the agent is told and may still say goodbye, and
+//! A cancel is cooperative (1.1 §7.4, RFC §10.4). It is acknowledged, the agent is told and may still emit events, and
 //! the job ends as cancelled whatever the agent returns.
 //!
 //! ```text

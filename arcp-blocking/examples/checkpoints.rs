@@ -1,5 +1,5 @@
-//! Somebody asks an agent for a checkpoint while it runs, and later another job begins there (RFC §19): it is given the
-//! state that the agent kept, and does not do again what came before.
+//! A client asks a running agent for a checkpoint, and later another job begins there (RFC §19). That job is given the
+//! state that the agent saved, and does not repeat what came before.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example checkpoints

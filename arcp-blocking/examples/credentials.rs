@@ -1,5 +1,5 @@
-//! Credentials for models, issued for one job (1.1 §9.8): its lease says which models, its agent and whoever submitted it
-//! are told them, and they count no longer than the job.
+//! Credentials for models are issued for one job (1.1 §9.8). The lease says which models; the agent and the submitter
+//! are sent the credentials, which are valid no longer than the job.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example credentials

@@ -1,5 +1,5 @@
-//! Credentials of one's own (1.1 §6.1, RFC §8.2): bearer tokens `NAME.SIGNATURE` that whoever knows the key may issue, so
-//! that the server holds no list of them.
+//! An authenticator of one's own (1.1 §6.1, RFC §8.2): bearer tokens `NAME.SIGNATURE`, which anybody with the key can
+//! issue, so that the server keeps no list of them.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example custom_authenticator

@@ -1,5 +1,5 @@
-//! An agent has other agents work for it (1.1 §10, RFC §14): each child has a part of what its parent may do and spend,
-//! and never more; what it leaves of its budget its parent has again.
+//! An agent delegates work to other agents (1.1 §10, RFC §14). Each child gets a part of its parent's lease and budget
+//! and never more; what it leaves of its budget returns to the parent.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example delegation

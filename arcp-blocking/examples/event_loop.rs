@@ -1,6 +1,5 @@
-//! A complete ARCP server in one thread, on a readiness loop of its own: the
-//! driver of `arcp-host`, and sockets. It uses nothing of this crate: this is
-//! what embedding takes.
+//! A complete ARCP server in one thread, on its own readiness loop. It uses the driver of `arcp-host` and sockets, and
+//! nothing of this crate: it shows what embedding takes.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example event_loop        # prints its URL and a token

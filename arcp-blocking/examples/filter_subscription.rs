@@ -1,6 +1,6 @@
-//! A subscription by filter, in the open family (RFC §13): an observer is shown what happens in all jobs of its
-//! principal, here only how they ended, the past included. It speaks frames over a WebSocket, as a dashboard in any
-//! language would.
+//! A subscription by filter, in the open family (RFC §13). An observer is shown the events of all jobs of its
+//! principal, here only their ends, those of the past included. It writes frames over a WebSocket, as a dashboard in
+//! any language would.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example filter_subscription

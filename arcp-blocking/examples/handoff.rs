@@ -1,5 +1,5 @@
-//! A job is handed over while it goes on (RFC §14): it belongs to somebody else then, who follows and may cancel it, and
-//! whoever gave it sees no more of it.
+//! A running job is handed over (RFC §14). Its new owner follows it and may cancel it; the earlier owner is shown no
+//! more of it.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example handoff

@@ -1,6 +1,5 @@
-//! Signs of life. Of the connection: silence of two intervals is a loss, and both sides break it with pings by
-//! themselves (1.1 §6.4). Of an agent that is watched: one that says nothing for two intervals is lost, with
-//! `HEARTBEAT_LOST` (RFC §10.3).
+//! Heartbeats. A connection that is silent for two intervals counts as lost, so both sides send pings (1.1 §6.4). A
+//! watched agent that is silent for two intervals is lost too: its job ends with `HEARTBEAT_LOST` (RFC §10.3).
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example heartbeat

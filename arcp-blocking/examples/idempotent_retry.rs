@@ -1,5 +1,5 @@
-//! A submit that is repeated under the same key is the same job (1.1 §7.2, RFC §6.4): a client that has not heard the
-//! answer asks again, and nothing is done twice. Another request under the key is refused.
+//! A submit that is repeated with the same key is the same job (1.1 §7.2, RFC §6.4). A client that did not get the
+//! answer submits again, and nothing is done twice. Another request with the key is refused.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example idempotent_retry

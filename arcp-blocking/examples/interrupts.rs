@@ -1,5 +1,5 @@
-//! Somebody says something to an agent while it runs (RFC §10.5). Its job is blocked until the agent goes on; before that,
-//! it may ask people what they mean.
+//! A client sends a message to a running agent (RFC §10.5). The job is blocked until the agent continues; before that,
+//! the agent may ask what is meant.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example interrupts

@@ -1,5 +1,5 @@
-//! A job is begun on one device and followed on another: whoever has a token of the job, and is its principal, is shown the
-//! rest of it in a session of either wire family. An extension of ours (RFC §21).
+//! A job is submitted on one device and followed on another. With a token of the job, a session of the same principal
+//! in either family is shown the rest of the job. An extension of ours (RFC §21).
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example job_tokens

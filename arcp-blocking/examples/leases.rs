@@ -1,5 +1,5 @@
-//! A lease says what a job may do, and until when (1.1 §9, RFC §15). The agent asks before it does something, and is told
-//! by which pattern it may or why it may not; at the end of its lease a job ends, whatever it does.
+//! A lease says what a job may do, and until when (1.1 §9, RFC §15). The agent asks before it does something, and is
+//! told which pattern allows it or why it is refused. When its lease ends, the job ends.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example leases

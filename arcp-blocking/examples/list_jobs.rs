@@ -1,4 +1,4 @@
-//! The principal's jobs, by status and agent, page by page (1.1 §6.6).
+//! Lists the jobs of a principal, by status and agent, page by page (1.1 §6.6).
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example list_jobs

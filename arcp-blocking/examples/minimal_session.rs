@@ -1,5 +1,5 @@
-//! A session, from its opening to its end (1.1 §6, RFC §8): who the client is, what both sides can do, which
-//! agents there are.
+//! A session from its opening to its end (1.1 §6, RFC §8): the client's principal, the features of both sides, and the
+//! agents of the runtime.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example minimal_session

@@ -1,5 +1,5 @@
-//! What its lease does not grant, an agent asks people for (RFC §15.4): they grant all of it or a part, for a time or for
-//! one use, or deny it. A client may have rules of its own, which are asked first.
+//! An agent asks people for what its lease does not grant (RFC §15.4). They grant all of it or a part, for a time or
+//! for one use, or deny it. A client may have rules of its own, which decide first.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example permissions

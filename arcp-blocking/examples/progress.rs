@@ -1,4 +1,4 @@
-//! How far a job is, of a total and in units (1.1 §8.2.1, RFC §10).
+//! The progress of a job, with a total and a unit (1.1 §8.2.1, RFC §10).
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example progress

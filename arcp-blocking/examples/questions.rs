@@ -1,5 +1,5 @@
-//! An agent asks people: for one of several options, and for a value that fits a schema (RFC §12). Its job is blocked until
-//! somebody answers, from whichever session; an answer that does not fit leaves the question open.
+//! An agent asks people to choose an option, and for a value that fits a schema (RFC §12). Its job is blocked until an
+//! answer comes from any session. An answer that does not fit leaves the question open.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example questions

@@ -1,5 +1,5 @@
-//! An agent thinks aloud, and says of some of it that it is not for everybody (RFC §11): who submitted the job reads all,
-//! an auditor sees that something was thought there, now and in the history.
+//! An agent emits thoughts, some of them redacted (RFC §11). The submitter reads all of them; an auditor sees only
+//! that there was a thought, both live and in the history.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example redacted_thoughts

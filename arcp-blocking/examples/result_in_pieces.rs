@@ -1,5 +1,5 @@
-//! A large result is sent in pieces while it is made, and put together by the client (1.1 §8.4, RFC §10): text or
-//! bytes, checked to be whole.
+//! A large result is sent in pieces while it is made, and the client joins them (1.1 §8.4, RFC §10): text or bytes,
+//! checked to be complete.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example result_in_pieces

@@ -1,5 +1,5 @@
-//! A connection is cut in the middle of a job, and no event is lost or seen twice (1.1 §6.3, RFC §19): the client comes
-//! back with its token and the last number it has. A session can also be left, and taken up by another process.
+//! A connection is cut in the middle of a job, and no event is lost or comes twice (1.1 §6.3, RFC §19). The client
+//! resumes with its token and the last number that it has. A session can also be left, and resumed by another process.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example resume

@@ -1,5 +1,5 @@
-//! Jobs are submitted at times (RFC §10.6): once after a while, and whenever a recurrence rule says, whoever is there
-//! then. A schedule is listed, paused, and ended like a job, by its id.
+//! Jobs are submitted at times (RFC §10.6): once after a while, and by a recurrence rule, whether or not a client is
+//! connected. A schedule is listed, paused and deleted by its id.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example schedules

@@ -1,5 +1,5 @@
-//! Bytes go beside their frames, as WebSocket binary messages, where both sides say so (RFC §11.3); to everybody else they
-//! go in base64. Nothing else changes: the same bytes, the same numbers.
+//! Bytes go beside their frames as binary WebSocket messages, if both sides agree on that (RFC §11.3); otherwise they
+//! go in base64. Nothing else differs: the bytes and the numbers are the same.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example sidecars

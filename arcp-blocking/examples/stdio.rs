@@ -1,5 +1,5 @@
-//! A runtime on stdin and stdout, one line a frame, as a parent process starts it (1.1 §4, RFC §22): this program is
-//! both, the parent without an argument and its child with `serve`. Who the parent is needs no proof.
+//! A runtime on stdin and stdout, one frame per line, as a parent process starts it (1.1 §4, RFC §22). This program is
+//! the parent, and with the argument `serve` its child. The parent needs no credential.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example stdio

@@ -1,5 +1,5 @@
-//! A connection is cut in the middle of a stream (RFC §11, §19): the client comes back, and the stream goes on with the chunk
-//! that was due. `StreamReader` would say so if one were missing or came twice.
+//! A connection is cut in the middle of a stream (RFC §11, §19). The client resumes, and the stream continues with the
+//! next chunk. `StreamReader` would report a chunk that is missing or comes twice.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example stream_resume

@@ -1,5 +1,4 @@
-//! Streams both ways: an agent says what it is given in capitals, while it is given more
-//! (RFC §11).
+//! Streams in both directions: an agent returns its input in capitals, while more input comes (RFC §11).
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example streams

@@ -1,5 +1,5 @@
-//! A job is submitted, and everything that its agent says is printed as it comes (1.1 §7.1 and §8, RFC §10): log,
-//! thought, status, a tool's call and result, a metric; then the result.
+//! A job is submitted, and its events are printed as they come (1.1 §7.1 and §8, RFC §10): a log line, a thought, a
+//! status, a tool call and its result, a metric; then the result.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example submit_and_stream

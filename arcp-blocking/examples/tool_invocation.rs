@@ -1,5 +1,5 @@
-//! The open family (RFC 0001): a tool is invoked with a priority, says what it does, and completes (RFC §10.1, §6.5). The
-//! agent is the same as in the other family, and does not know which one its client speaks.
+//! The open family (RFC 0001): a tool is invoked with a priority, emits events, and completes (RFC §10.1, §6.5). The
+//! agent is the same as in the other family, and does not know which family its client uses.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example tool_invocation

@@ -1,5 +1,5 @@
-//! What the protocol does not know (1.1 §8.2, RFC §21): events of a vendor's kind, in both families; messages of a
-//! namespace that both sides speak, between the applications, in the open family.
+//! Extensions of the protocol (1.1 §8.2, RFC §21): events of a vendor's kind, in both families; and messages of a
+//! namespace that both sides know, between the two applications, in the open family.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example vendor_extensions

@@ -1,5 +1,5 @@
-//! A second session watches a job: first what has happened, then what happens (1.1 §7.6). A job of somebody else
-//! looks like one that is not there.
+//! A second session watches a job: first the events so far, then new ones (1.1 §7.6). A job of another principal looks
+//! like one that does not exist.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example watch

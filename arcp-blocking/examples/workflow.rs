@@ -1,5 +1,5 @@
-//! A graph of steps is run as one job (RFC §6.2): each is a job of an agent, with arguments from the input and from earlier
-//! results; a step that fails is tried again, and what is over is not run again.
+//! A graph of steps runs as one job (RFC §6.2). Each step is a job of an agent, with arguments from the input and from
+//! earlier results. A step that fails is tried again; an ended one is not run again.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example workflow
