@@ -1,4 +1,4 @@
-//! Agents from a folder, and what `arcp serve` says of each.
+//! Agents from a folder, and what `arcp serve` logs about each.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! Files that are left with a runtime, as a user leaves and fetches them.
+//! Artifacts, as a user stores and fetches files.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! `arcp attach`: stdin to a job and what it says, from a pipe and from a terminal, and
-//! over a runtime that is killed. Streams that are cancelled, and that are not what they say.
+//! `arcp attach`: stdin and output of a job, in a pipe and on a terminal, and while a runtime is killed. Streams that
+//! are cancelled, and streams that do not match their frames.
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;

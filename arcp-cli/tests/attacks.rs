@@ -1,5 +1,5 @@
-//! What an outsider may try on the program, while a client that behaves is
-//! served: its memory, its processor, its descriptors, its stderr, its end.
+//! Attacks of an outsider on the program, while a well-behaved client is served: its memory, processor time,
+//! descriptors, stderr and end.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! What a job may do, as people see it: permissions that are shorter than they were meant, trust levels, credentials of
-//! their own jobs, and jobs below others.
+//! The authority of jobs, as users see it: permissions that are shorter than intended, trust levels, credentials of
+//! their jobs, and child jobs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! Checkpoints, as a user asks for them and a crash finds them.
+//! Checkpoints, as a user requests them and after a crash.
 
 use std::path::Path;
 use std::process::Output;

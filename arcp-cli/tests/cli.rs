@@ -1,4 +1,4 @@
-//! The program as a user runs it.
+//! The program, as a user runs it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

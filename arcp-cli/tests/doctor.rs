@@ -1,4 +1,4 @@
-//! `arcp doctor`: what is well, what is not, what to do, and what is next.
+//! `arcp doctor`: what works, what does not, what to do, and what will fail next.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! The runtime ends on signals: it gives jobs their time and says what was cut.
+//! The runtime stops on signals: it gives jobs their time, and reports those that were cut off.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

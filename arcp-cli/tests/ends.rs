@@ -1,5 +1,4 @@
-//! Who is told that a job has ended: programs, and receivers of webhooks that
-//! misbehave.
+//! Notifications of ended jobs: programs, and receivers of webhooks that misbehave.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};

@@ -1,4 +1,4 @@
-//! Jobs that one principal hands over to another by the program.
+//! Handoffs from one principal to another with the program.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};

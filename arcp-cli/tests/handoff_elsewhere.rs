@@ -1,4 +1,4 @@
-//! Jobs that one `arcp serve` hands over to another.
+//! Handoffs from one `arcp serve` to another.
 
 use std::fs;
 use std::io::{Read, Write};

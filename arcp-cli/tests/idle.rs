@@ -1,5 +1,4 @@
-//! Ten thousand idle sessions: the server in its own process, this one is
-//! the client.
+//! Ten thousand idle sessions. The server is a separate process; this one is the client.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

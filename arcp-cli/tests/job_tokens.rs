@@ -1,4 +1,4 @@
-//! Tokens of jobs, as a user makes and uses them.
+//! Job tokens, as a user makes and uses them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;

@@ -1,5 +1,4 @@
-//! Ended jobs are kept for as long as `--keep` says and as far as `--store-max`
-//! has room, and not here after that.
+//! Ended jobs are kept for as long as `--keep` says and while `--store-max` has room, and are gone after that.
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::until::until;

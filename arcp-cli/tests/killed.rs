@@ -1,6 +1,5 @@
-//! The program is killed, at a moment of its own choosing, and started again
-//! with the same store: no client sees a gap or anything twice. `ARCP_KILLS=200`
-//! kills it more often.
+//! The program is killed at various moments of its jobs and started again with the same store: no client misses an event
+//! or gets one twice. `ARCP_KILLS=200` kills it more often.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 

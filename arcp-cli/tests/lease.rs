@@ -1,4 +1,4 @@
-//! `arcp lease`: answers that a person and a script can use.
+//! `arcp lease`: answers for people and for scripts.
 
 use std::process::Command;
 

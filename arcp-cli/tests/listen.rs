@@ -1,5 +1,4 @@
-//! Where a runtime listens: at several places at once, Unix sockets among them, and how
-//! commands find it there.
+//! Runtimes that listen at several places at once, Unix sockets among them, and how commands find them.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,5 +1,4 @@
-//! The load generator finds nothing wrong with the program: every row of
-//! `cargo bench --bench load`, a little of each.
+//! The load generator finds no fault in the program: a little of every row of `cargo bench --bench load`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `arcp login` as its user has it, at a provider on the loopback.
+//! `arcp login` as a user runs it, with an identity provider on the loopback.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};

@@ -1,5 +1,4 @@
-//! Mistakes that people make: each is told what happened, with which input, and
-//! what to do.
+//! Mistakes of users: each message says what happened, with which input, and what to do.
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 

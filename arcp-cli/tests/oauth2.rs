@@ -1,5 +1,4 @@
-//! Access tokens as an operator and those who come in by them have them, with a
-//! provider on the loopback.
+//! Access tokens, as an operator configures and clients use them, with an identity provider on the loopback.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

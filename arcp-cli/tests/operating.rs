@@ -1,6 +1,5 @@
-//! The commands of `docs/operating.md`, run as they are pasted: in their order, in one
-//! shell. Only the port, the state directory, what the page calls FILE and TO, and what stands
-//! in folders of the system are others.
+//! The commands of `docs/operating.md`, run as a reader pastes them: in order, in one shell. Only the port, the state
+//! directory, the files that the page calls FILE and TO, and paths in system folders are replaced.
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;

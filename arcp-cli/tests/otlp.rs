@@ -1,5 +1,4 @@
-//! `arcp serve --otlp` against a collector that a test is: it reads what is sent with the
-//! whole of the protocol's own frames.
+//! `arcp serve --otlp` with the test as its collector, which reads the spans with the published protobuf messages.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

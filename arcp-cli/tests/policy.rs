@@ -1,4 +1,4 @@
-//! A runtime that goes by a policy, and the commands that explain it.
+//! A runtime with a policy, and the commands that explain it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! Programs that print by the buffer into a pipe and by the line on a terminal.
+//! Programs that buffer their output in a pipe, and write it line by line on a terminal.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};

@@ -1,5 +1,5 @@
-//! What jobs ask people: an inbox that is followed, a terminal that asks in
-//! place, programs that are told, and a runtime that is killed meanwhile.
+//! Questions of jobs: a followed inbox, a terminal that asks at once, programs that are notified, and a runtime that
+//! is killed meanwhile.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! What commands read: as a table, as JSON, as ids, on a terminal and in a pipe.
+//! The output of commands that read: tables, JSON and ids, on a terminal and in a pipe.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,9 +1,8 @@
-//! The blocks of the README, run as they are pasted: in their order, in one
-//! shell, without a pause.
+//! The blocks of the README, run as a reader pastes them: in order, in one shell, without a pause.
 //!
-//! Only the port and the home directory are others, and what builds is left out:
-//! it was built for this test. What is in Python runs where `ARCP_PYTHON` names
-//! an interpreter that has the published SDK, and what is in Rust as a doctest.
+//! Only the port and the home directory are replaced, and commands that build are left out: the program was built for
+//! this test. Python blocks run if `ARCP_PYTHON` names an interpreter with the published SDK; Rust blocks run as
+//! doctests.
 
 use std::fs;
 use std::io::Write as _;

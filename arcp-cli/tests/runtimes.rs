@@ -1,4 +1,4 @@
-//! Several runtimes of one user, the jobs of one, and how they are found.
+//! Several runtimes of one user, the jobs of each, and how commands find them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,8 +1,7 @@
-//! Real programs in the sandbox: what the lease of their job grants, and nothing else.
+//! Real programs in the sandbox: they can do what the lease of their job grants, and nothing else.
 //!
-//! Whatever a confined program is refused here is also done by one that is not
-//! confined: it is the sandbox that refuses it. Where the kernel has no Landlock, each
-//! test sees instead that nothing is promised.
+//! Everything that a sandboxed program is refused here is also done by a program without a sandbox, so that it is the
+//! sandbox that refuses it. On a kernel without Landlock, each test checks that nothing is promised.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,4 @@
-//! Schedules, as a user makes them and a crash finds them.
+//! Schedules, as a user makes them and after a crash.
 
 use std::process::Output;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `arcp serve` as a service: its configuration file, and what its manager is told.
+//! `arcp serve` as a service: its configuration file, and what it reports to its manager.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

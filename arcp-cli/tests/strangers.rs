@@ -1,5 +1,5 @@
-//! What peers that nobody knows can make the program hold, and for how long: measured,
-//! and held against `docs/attackers.md` and the bounds that it names.
+//! What peers without a session can make the program hold, and for how long: measured, and compared with
+//! `docs/attackers.md` and the bounds that it names.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a person sees: commands on a terminal, where stdout and stderr are one.
+//! Commands on a terminal, where stdout and stderr are the same.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;

@@ -1,5 +1,4 @@
-//! TLS as an operator and a user have it: a pair is made, served, trusted and
-//! changed.
+//! TLS, as operators and users have it: a certificate is made, served, trusted and replaced.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,4 +1,4 @@
-//! Tokens in a file, as an operator and those who come in by them have them.
+//! Tokens in a file, as operators manage and clients use them.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

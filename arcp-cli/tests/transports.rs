@@ -1,4 +1,4 @@
-//! Commands over HTTP/2 and QUIC, which another adapter speaks than theirs.
+//! Commands over HTTP/2 and QUIC, which only the tokio adapter has.
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::kept::Folder;

@@ -1,4 +1,4 @@
-//! Workflows, as a user runs them and a crash finds them.
+//! Workflows, as a user runs them and after a crash.
 
 use std::path::PathBuf;
 use std::process::Output;

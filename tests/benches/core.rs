@@ -1,5 +1,5 @@
-//! What the core costs: time and allocations per event, whoever else is
-//! there; an envelope in and out.
+//! The cost of the core: time and allocations per event, with and without other sessions and jobs; an envelope read
+//! and written.
 //!
 //! ```text
 //! cargo bench -p arcp-tests --bench core
@@ -31,8 +31,7 @@ fn event_with_idle_sessions(bencher: Bencher, idle: u64) {
     assert!(stage.sent > before, "events were sent");
 }
 
-/// One job from submit to end, with others that ended before it: at 40,000
-/// the bound on those has long been reached.
+/// One job from submit to end, after others that have ended: at 40,000 the bound on these was reached long ago.
 #[divan::bench(args = [0, 10_000, 40_000], sample_count = 50, sample_size = 20)]
 fn job_after_ended_jobs(bencher: Bencher, before: u64) {
     let mut stage = Stage::new(0, Family::Hello);
@@ -68,7 +67,7 @@ fn baseline_decode_value() -> serde_json::Value {
     serde_json::from_str(black_box(SUBMIT)).expect("fine")
 }
 
-/// So many patterns of files, and one that the last of them means.
+/// So many patterns of files, and a target that the last of them matches.
 fn patterns(count: usize) -> (Vec<String>, &'static str) {
     let all = (1..=count).rev().map(|n| format!("/srv/project-{n}/**/*.rs"));
     (all.collect(), "/srv/project-1/src/runtime/job/lease.rs")
@@ -79,8 +78,7 @@ fn lease(namespace: &Namespace, patterns: &[String]) -> Lease {
     Lease::parse(&Json::parse(&list.to_string()).expect("JSON")).expect("a lease")
 }
 
-/// Whether an operation is allowed, asked with a text: by the last of so many
-/// patterns.
+/// Whether an operation with this target text is allowed, by the last of so many patterns.
 #[divan::bench(args = [1, 100, 1000])]
 fn authorize_by_the_last_pattern(bencher: Bencher, count: usize) {
     let (patterns, path) = patterns(count);
@@ -93,8 +91,7 @@ fn authorize_by_the_last_pattern(bencher: Bencher, count: usize) {
     bencher.bench_local(may);
 }
 
-/// The baseline of that: a set of globs, which finds them all at once and looks at
-/// nothing else of a path.
+/// The baseline of that: a set of globs, which matches all of them at once and checks nothing else of a path.
 #[divan::bench(args = [1, 100, 1000])]
 fn baseline_authorize_globset(bencher: Bencher, count: usize) {
     let (patterns, path) = patterns(count);
@@ -107,8 +104,8 @@ fn baseline_authorize_globset(bencher: Bencher, count: usize) {
     bencher.bench_local(|| set.is_match(black_box(path)));
 }
 
-/// Whether a lease is within another one that has so many wildcards behind a `*`:
-/// from some of them on it is given up, at the same cost.
+/// Whether a lease is within another one, with so many wildcards after a `*`: from some number on, the comparison is
+/// given up, at the same cost.
 #[divan::bench(args = [1, 5, 9, 13, 100], sample_count = 20, sample_size = 1)]
 fn containment_of_hostile_patterns(bencher: Bencher, wildcards: usize) {
     let behind = "?".repeat(wildcards);

@@ -1,5 +1,5 @@
-//! How many megabytes (10^6 bytes) of a binary result come in a second beside their frames,
-//! and in base64, in turn on the same server.
+//! The speed of a binary result in megabytes (10^6 bytes) per second, as sidecars and in base64, in turn on the same
+//! server.
 //!
 //! ```text
 //! cargo bench -p arcp-tests --bench sidecars                # the report
@@ -21,7 +21,7 @@ use arcp_tests::server::{Running, submit};
 const PIECE: u64 = 256 << 10;
 const ROUNDS: usize = 5;
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../BENCHMARKS.md");
-/// Its part of the page, which is the last one: the other bench keeps what begins with it.
+/// The heading of this part of the page. It is the last part: the other bench keeps everything from its beginning on.
 const HEADING: &str = "## Bytes beside their frames\n";
 
 fn main() -> ExitCode {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         eprintln!("--write is for `cargo bench`: anything else measures nothing");
         return ExitCode::from(2);
     }
-    // Fewer where somebody only looks whether it runs.
+    // Fewer in a trial that only checks that the bench runs.
     let pieces = if is_measured { 400 } else { 8 };
     let server = Running::start(&[], |_| {});
     let mut spans = [const { Vec::new() }; 2];
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is said of the median, the least and the most of both, in MB/s.
+/// The part of the page with the median, the least and the greatest of both, in MB/s.
 fn part([beside, base64]: [[f64; 3]; 2]) -> String {
     let cells = |[median, least, most]: [f64; 3]| format!("{median:.0} ({least:.0} to {most:.0})");
     format!(
@@ -70,7 +70,7 @@ fn part([beside, base64]: [[f64; 3]; 2]) -> String {
     )
 }
 
-/// Puts this part into the place of the one that is there.
+/// Replaces this part of the page.
 fn write(part: &str) -> std::io::Result<()> {
     let page = std::fs::read_to_string(PAGE)?;
     let others = page.split_once(HEADING).map_or(page.as_str(), |(others, _)| others);

@@ -1,6 +1,5 @@
-//! The store in a file beside what SQLite can do at best with the same rows,
-//! in the same run; how fast history is read back, how long a restart takes,
-//! and whether the file grows without end.
+//! The store in a file, compared in the same run with the best that SQLite can do with the same rows; how fast history
+//! is loaded, how long a restart takes, and whether the file grows without a bound.
 //!
 //! ```text
 //! cargo bench -p arcp-tests --bench store
@@ -52,7 +51,7 @@ fn main() {
     restart();
 }
 
-/// A file of its own that goes with the measurement.
+/// A file that is deleted with the measurement.
 struct File(PathBuf);
 
 impl File {
@@ -95,7 +94,7 @@ fn tick(n: u64) -> EventRecord {
     EventRecord { n, at: UtcMs(1_790_000_000_000 + n), thoughts: 0, event }
 }
 
-/// An event and its number, as they are given to a store.
+/// An event and its number, as the core gives them to a store.
 fn event_batch(at: u64, n: u64) -> Batch {
     let run = NumberedRun {
         seq: n,
@@ -119,8 +118,7 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// Events per second into the store, and into two bare tables with the same
-/// rows, each commit on the disk.
+/// Events per second into the store, and into two plain tables with the same rows; every commit is synced.
 fn compare_commits() {
     println!("commits on the disk, events per second, median of {ROUNDS} rounds:");
     for group in GROUPS {
@@ -147,7 +145,7 @@ fn compare_commits() {
     }
 }
 
-/// The same rows, made before the clock runs.
+/// The same rows, prepared before the clock runs.
 fn bare_commits(events: u64, group: u64) -> Duration {
     let file = File::new("bare");
     let mut connection = rusqlite::Connection::open(&file.0).expect("it opens");
@@ -187,8 +185,8 @@ fn bare_commits(events: u64, group: u64) -> Duration {
     begun.elapsed()
 }
 
-/// Events read back per second, as the core asks for them, and by one scan of
-/// the same rows that only looks at their bytes.
+/// Events loaded per second, as the core requests them, and with one scan of the same rows that only reads their
+/// bytes.
 fn compare_reads() {
     const EVENTS: u64 = 200_000;
     let file = File::new("reads");
@@ -225,8 +223,7 @@ fn compare_reads() {
     );
 }
 
-/// From an empty process to a runtime that serves: jobs that are over, and
-/// jobs that ran.
+/// The time from an empty process to a runtime that serves, with ended jobs and with jobs that were running.
 fn restart() {
     const OVER: u64 = 100_000;
     const RUNNING: u64 = 1000;
@@ -247,7 +244,7 @@ fn restart() {
         }
     };
     let now = UtcMs(1_790_000_000_000);
-    // More than one may have ended jobs kept.
+    // A principal may keep only so many ended jobs: there are ten.
     let principal = |n: u64| Principal::new(&format!("p{}", n % 10)).expect("a name");
     let view = View::before_handshake(false).negotiated(Default::default(), Default::default());
     assert_eq!(view.family, Family::Hello);
@@ -332,7 +329,7 @@ fn runtime() -> Runtime {
     .expect("it works")
 }
 
-/// A job that talks for ever to a client that reads and acknowledges.
+/// A job that emits events for ever, for a client that reads and acknowledges.
 fn stay_flat() {
     let file = File::new("flat");
     let mut steady = Steady {
@@ -365,7 +362,7 @@ fn stay_flat() {
     }
 }
 
-/// A runtime, its store and its only agent and client, in one thread.
+/// A runtime with its store and its only agent and client, in one thread.
 struct Steady {
     runtime: Runtime,
     store: SqliteStore,

@@ -1,5 +1,4 @@
-//! Commits as many batches as it is told to a store in a file, for whoever
-//! counts what that costs: `commits FILE BATCHES`.
+//! Commits a number of batches to a store in a file, so that the cost can be counted: `commits FILE BATCHES`.
 
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::Store as _;

@@ -1,6 +1,5 @@
-//! Reads the recorded frames of a published runtime and writes each again as
-//! this implementation would: what its own reader took, it must take again.
-//! Some were wrong on purpose, and are wrong again.
+//! Reads the recorded frames of a published runtime, and writes each as this implementation would. The runtime's own
+//! reader must accept what it accepted before. Some frames were wrong on purpose, and stay wrong.
 //!
 //! ```text
 //! reencode rust-2.0.0 | their-rust decode
@@ -30,7 +29,7 @@ fn main() {
         Some(name @ "python-1.1.3") => (name.to_string(), Family::Hello, Profile::Python113),
         _ => panic!("reencode rust-2.0.0 | python-1.1.3"),
     };
-    // No published peer takes bytes beside its frames.
+    // No published peer accepts sidecars.
     let offered = Features::new(&Feature::ALL).without(Feature::Sidecars);
     let view = View { family, features: offered, profile, ..View::before_handshake(false) };
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded").join(folder);
@@ -39,7 +38,7 @@ fn main() {
     files.sort();
     for file in files {
         for line in std::fs::read_to_string(&file).expect("text").lines() {
-            // As text: some frames hold what no tree of values can.
+            // As text: some frames contain values that no tree of values can hold.
             let entry = Members::parse(line).expect("JSON lines");
             let text = entry.get("msg").and_then(|raw| raw::ingest(raw.as_bytes(), 16 << 20, 240).ok());
             let Some(Ok(header)) = text.map(Header::read) else { continue };
@@ -66,7 +65,7 @@ fn request(view: &View, header: &Header<'_>) -> Option<String> {
     )
 }
 
-/// What a runtime said as ours would write it.
+/// A frame of a runtime as ours would write it.
 fn said(view: &View, header: &Header<'_>) -> Option<String> {
     let id = Ulid::from_parts(AT.0, 2);
     let session = SessionId::from_ulid(Ulid::from_parts(AT.0, 3));
