@@ -113,18 +113,21 @@ fn written(view: &View, event: &JobEvent) -> String {
 #[test]
 fn every_kind_of_event_is_read_as_it_was_written() {
     let profiles = || [Profile::Plain].into_iter().chain(Profile::PUBLISHED);
-    let views = [Family::Hello, Family::Open]
-        .into_iter()
-        .flat_map(|family| profiles().map(move |profile| View { family, profile, ..View::before_handshake(false) }));
+    let families = [(Family::Hello, false), (Family::Hello, true), (Family::Open, true)];
+    let views = families.into_iter().flat_map(|(family, surfaces)| {
+        let features = if surfaces { Features::new(&[Feature::OpenSurfaces]) } else { Features::default() };
+        profiles().map(move |profile| View { family, profile, features, ..View::before_handshake(false) })
+    });
     for view in views {
         for kind in kinds() {
             let said = body(&kind);
             let text = written(&view, &JobEvent::Emitted { kind: kind.clone(), body: said.clone() });
             let header = Header::read(&text).expect("a frame");
-            let read = read_runtime_frame(view.family, &header, AT).expect("a frame that makes sense");
-            let RuntimeFrame::Event { event: JobEvent::Emitted { kind: read, body }, .. } = read else {
+            let read = read_runtime_frame(view.family, &header, UtcMs(7)).expect("a frame that makes sense");
+            let RuntimeFrame::Event { event: JobEvent::Emitted { kind: read, body }, at, .. } = read else {
                 panic!("{kind:?} is lost: {text}");
             };
+            assert_eq!(at, Some(AT), "{text}");
             assert_eq!(read, kind, "{text}");
             let (said, read) = (said.members().expect("members"), body.members().expect("members"));
             for (name, value) in &said.0 {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use ulid::Ulid;
 
 use super::{EVICTED, RETENTION, feature_named, shown_as};
 use crate::error::{ErrorCode, Violation};
@@ -157,7 +158,10 @@ impl HelloFrame<'_, '_> {
     fn message(&self, kind: EventKind) -> Result<RuntimeFrame, Violation> {
         let body = Json::parse(self.payload.header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
         let event = JobEvent::Emitted { kind, body };
-        Ok(RuntimeFrame::Event { job: self.payload.job()?, seq: self.payload.header.seq, at: None, event })
+        // The payload names no time. The id of a runtime's own frame begins with that of the event.
+        let id = self.payload.header.id.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
+        let at = id.map(|id| UtcMs(id.timestamp_ms()));
+        Ok(RuntimeFrame::Event { job: self.payload.job()?, seq: self.payload.header.seq, at, event })
     }
 
     fn terminal(&self) -> Result<RuntimeFrame, Violation> {
