@@ -211,8 +211,7 @@ impl ProcessAgent {
         ProcessAgent { terminal: true, ..self }
     }
 
-    /// Marks the program, so that [`orphans::end`](crate::orphans::end) finds and ends it if it
-    /// outlives its runtime.
+    /// Marks the program, so that [`orphans::end`] finds and ends it if it outlives its runtime.
     #[must_use]
     pub fn marked(self, mark: &str) -> ProcessAgent {
         ProcessAgent { mark: Some(mark.to_string()), ..self }
