@@ -62,6 +62,8 @@ pub fn serve(
         return Err(fenced.into());
     }
     drop(pipes);
+    // Agents end although the peer reads nothing: the writer waits for it as long as it keeps its side open.
+    drop(driver);
     let _ = writer.join();
     Ok(())
 }

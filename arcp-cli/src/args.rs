@@ -89,7 +89,7 @@ pub enum Command {
     Cancel(Cancel),
     /// Send a message to the agent of a running job.
     Interrupt(interrupt::Interrupt),
-    /// Print a token that lets another session take over a job.
+    /// Print a token with which another session of the principal follows a job.
     JobToken(job_token::OfJob),
     /// Hand a job to another principal, or a queued one to another runtime
     /// (--to-runtime).

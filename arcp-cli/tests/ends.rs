@@ -273,6 +273,23 @@ fn a_program_is_run_for_each_job_that_has_ended() {
     assert_eq!((&body["type"], &body["job_id"]), (&"job.ended".into(), &jobs[1].as_str().into()));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_is_told_an_end_outlives_the_agent_that_ends_late() {
+    let (mut home, store) = home();
+    let at = |name: &str| home.dir.join(name).display().to_string();
+    let (pid, began, file) = (at("pid"), at("began"), at("ended"));
+    // The agent ends once the program runs, and the program once the agent has gone.
+    let waits = format!("while [ ! -e {began} ]; do sleep 0.02; done; exit 0");
+    let agent = format!("slow=echo $$ > {pid}; trap '{waits}' TERM; while :; do sleep 0.02; done");
+    let told =
+        format!("echo > {began}; while [ -e /proc/$(cat {pid}) ]; do sleep 0.02; done; echo $ARCP_STATUS > {file}");
+    home.serve(&["--store", &store, "--cancel-grace", "1m", "--agent", &agent, "--on-end", &told]);
+    home.run(&["submit", "slow", "--max-runtime", "1s"]);
+    let status = until("it is told", || fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n')));
+    assert_eq!(status, "timed_out\n");
+}
+
 #[test]
 fn a_watch_runs_a_program_when_its_job_has_ended() {
     let (mut home, _) = home();

@@ -388,11 +388,17 @@ mod tests {
         let begin = r#"{"unevaluatedProperties":false,"allOf":["#.repeat(4);
         let often = format!("{begin}{}{}", parts(50), "]}".repeat(4));
         let path = (0..50).fold("true".to_string(), |inner, _| below(600, &inner));
-        for text in [below(30_000, &parts(3000)), below(12_000, &often), below(12_000, &parts(2000))] {
+        let anchored = |bytes: usize, count: usize| {
+            let part = parts(count).replacen('{', r#"{"$anchor":"a","#, 1);
+            format!(r##"{{"$defs":{{"{}":{part}}},"$ref":"#a"}}"##, "x".repeat(bytes))
+        };
+        let dear =
+            [below(30_000, &parts(3000)), below(12_000, &often), below(12_000, &parts(2000)), anchored(30_000, 3000)];
+        for text in dear {
             let error = InputSchema::new(&json(&text)).expect_err("too much").to_string();
             assert!(error.contains("would have to be built"), "{error}");
         }
-        for text in [below(200, &parts(4000)), below(12_000, &parts(200)), path, often] {
+        for text in [below(200, &parts(4000)), below(12_000, &parts(200)), path, often, anchored(200, 2000)] {
             schema(&text);
         }
     }

@@ -2,19 +2,21 @@
 //!
 //! A runtime that is killed cannot end its programs. The next runtime of the store finds them by a mark in their
 //! environment, which they pass on to the processes that they start. The processes of a cancelled job that have left the
-//! process group of its program are found in the same way.
+//! process group of its program are found by another mark in the same way.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use arcp_proto::id::JobId;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The variable that holds the mark.
-pub(crate) const MARK: &str = "ARCP_STORE";
-/// The variable that holds the id of a program's job.
-pub(crate) const JOB: &str = "ARCP_JOB_ID";
+/// The variable that names the store of the runtime.
+pub(crate) const STORE: &str = "ARCP_STORE";
+/// The variable whose value each start of a program has for itself. Commands that the operator has run for a job, such as
+/// `--on-end`, do not have it.
+pub(crate) const PROGRAM: &str = "ARCP_PROGRAM";
+/// How often processes are searched for that others start while they are killed. One that starts them faster is left.
+const SEARCHES: usize = 4;
 
 /// Kills every program with this mark, and returns their number. The caller must hold the lock of
 /// the store that the mark names, so that no other runtime starts such programs meanwhile.
@@ -30,16 +32,22 @@ pub(crate) const JOB: &str = "ARCP_JOB_ID";
 ///
 /// If `/proc` exists and cannot be listed.
 pub fn end(mark: &str) -> io::Result<usize> {
-    end_with(&format!("{MARK}={mark}"))
+    end_with(&format!("{STORE}={mark}"))
 }
 
-/// Kills every program of a job. The caller starts none of them any more.
+/// Kills the processes that this start of a program has left, also those that they start meanwhile.
 ///
 /// # Errors
 ///
 /// As for [`end`].
-pub(crate) fn end_of(job: JobId) -> io::Result<usize> {
-    end_with(&format!("{JOB}={job}"))
+pub(crate) fn end_of(program: &str) -> io::Result<()> {
+    let wanted = format!("{PROGRAM}={program}");
+    for _ in 0..SEARCHES {
+        if end_with(&wanted)? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn end_with(wanted: &str) -> io::Result<usize> {
@@ -55,13 +63,34 @@ fn end_with(wanted: &str) -> io::Result<usize> {
         };
         // The environments of other users' programs, and of those that have just ended, cannot be
         // read.
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        let marked = environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
-        if marked && kill_process(pid, Signal::KILL).is_ok() {
+        let marked = || {
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        };
+        if kill_if(pid, marked) {
             ended += 1;
         }
     }
     Ok(ended)
+}
+
+/// Kills this process if the condition holds; returns whether it did.
+#[cfg(target_os = "linux")]
+fn kill_if(pid: Pid, condition: impl FnOnce() -> bool) -> bool {
+    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+
+    // The process is opened before anybody looks at it: its id may have another process by the time of the kill.
+    let opened = pidfd_open(pid, PidfdFlags::empty());
+    condition()
+        && match opened {
+            Ok(process) => pidfd_send_signal(process, Signal::KILL).is_ok(),
+            Err(_) => kill_process(pid, Signal::KILL).is_ok(),
+        }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kill_if(pid: Pid, condition: impl FnOnce() -> bool) -> bool {
+    condition() && kill_process(pid, Signal::KILL).is_ok()
 }
 
 fn own_pid() -> i32 {

@@ -84,8 +84,8 @@ use self::pipes::Pipes;
 use self::said::Said;
 use self::terminal::Terminal;
 use crate::agent::{Agent, AgentError, Context, Outcome, credentials, traceparent};
-use crate::orphans;
 use crate::sandbox::{Confined, Sandbox};
+use crate::{entropy, orphans};
 
 /// The variables that a program inherits from its runtime, besides `LC_*`.
 const PASSED: [&str; 10] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"];
@@ -244,9 +244,11 @@ impl ProcessAgent {
     }
 
     /// Starts the program for a job. The file is the terminal that it prints on, if it has one.
-    fn spawn(&self, job: &Context, confined: Option<&Confined>) -> io::Result<(Child, Option<File>)> {
+    fn spawn<'a>(&self, job: &'a Context, confined: Option<&Confined>) -> io::Result<(Program<'a>, Option<File>)> {
+        let mark = format!("{:032x}", entropy::number()?);
         let mut command = confined.map_or_else(|| Ok(Command::new("sh")), |confined| confined.command("sh"))?;
         self.set_variables(&mut command, job, confined);
+        command.env(orphans::PROGRAM, &mark);
         if self.limits == ProcessLimits::default() {
             command.args(["-c", &self.command]);
         } else {
@@ -267,7 +269,7 @@ impl ProcessAgent {
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
         // A group of its own, so that a cancel reaches the processes that it starts.
         let child = command.process_group(0).spawn()?;
-        Ok((child, ours))
+        Ok((Program::new(job, child, mark), ours))
     }
 
     fn set_variables(&self, command: &mut Command, job: &Context, confined: Option<&Confined>) {
@@ -281,12 +283,12 @@ impl ProcessAgent {
         }
         command.envs(&self.variables);
         if let Some(mark) = &self.mark {
-            command.env(orphans::MARK, mark);
+            command.env(orphans::STORE, mark);
         }
         for name in SECRETS {
             command.env_remove(name);
         }
-        command.env(orphans::JOB, job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
+        command.env("ARCP_JOB_ID", job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
         if let Some(parent) = traceparent(job) {
             command.env("TRACEPARENT", parent);
         }
@@ -318,14 +320,15 @@ impl Agent for ProcessAgent {
         let own = confined.as_ref().map(|confined| (confined.folder(), confined.readable.clone()));
         let files = directory.and_then(|directory| Files::within(&directory, own));
         let files = files.map_err(|e| AgentError::failed(format!("the working directory is lost: {e}")))?;
-        let (child, terminal) = self
+        let (program, terminal) = self
             .spawn(job, confined.as_ref())
             .map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
-        let said = RefCell::new(Said::new(&child, self.format, answers.clone(), files));
+        let said = RefCell::new(Said::new(&program.child, self.format, answers.clone(), files));
         let asked = answers.clone();
         let status = std::thread::scope(|scope| {
-            let mut program = Program::new(job, child);
+            // It is dropped here whatever happens: the thread below ends only then.
+            let mut program = program;
             let group = program.group;
             std::thread::Builder::new()
                 .name(format!("{}", job.job()))
@@ -367,13 +370,15 @@ fn is_passed(name: &OsStr) -> bool {
 struct Program<'a> {
     job: &'a Context,
     child: Child,
+    /// The value of [`orphans::PROGRAM`] in its environment.
+    mark: String,
     group: Pid,
     reaped: bool,
 }
 
 impl<'a> Program<'a> {
-    fn new(job: &'a Context, child: Child) -> Program<'a> {
-        Program { job, group: Pid::from_child(&child), child, reaped: false }
+    fn new(job: &'a Context, child: Child, mark: String) -> Program<'a> {
+        Program { job, group: Pid::from_child(&child), child, mark, reaped: false }
     }
 
     /// Called before the program is reaped, so that its process id still belongs to it.
@@ -389,7 +394,7 @@ impl<'a> Program<'a> {
         self.job.link.change(|state| state.done = true);
         self.kill();
         if self.job.cancelled() {
-            let _ = orphans::end_of(self.job.job());
+            let _ = orphans::end_of(&self.mark);
         }
         self.reaped = true;
         self.child.wait()
@@ -439,8 +444,6 @@ fn stop_when_told(job: &Context, group: Pid) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader};
-
     use rustix::process::test_kill_process;
 
     use super::*;
@@ -450,7 +453,7 @@ mod tests {
     fn a_program_that_is_lost_does_not_go_on() {
         let (job, _) = job();
         let child = Command::new("sleep").arg("60").process_group(0).spawn().expect("it starts");
-        let program = Program::new(&job, child);
+        let program = Program::new(&job, child, String::from("lost"));
         let pid = program.group;
         assert!(!has_exited(pid) && test_kill_process(pid).is_ok());
         drop(program);
@@ -461,13 +464,18 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn what_a_program_has_started_in_a_session_of_its_own_ends_with_a_cancel_and_not_with_its_exit() {
+        use std::io::{BufRead as _, BufReader};
+
         for cancelled in [false, true] {
             let (job, _) = job();
-            let script = "setsid sh -c 'echo $$; exec sleep 600' & read line";
+            // It does not become another program after it has printed: the environment of a process that does so is
+            // empty for a moment.
+            let script = "setsid sh -c 'echo $$; while :; do sleep 1; done' & read line";
+            let mark = format!("{:032x}", entropy::number().expect("random"));
             let mut command = Command::new("sh");
-            command.args(["-c", script]).env(orphans::JOB, job.job().to_string()).process_group(0);
+            command.args(["-c", script]).env(orphans::PROGRAM, &mark).process_group(0);
             let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-            let mut program = Program::new(&job, child);
+            let mut program = Program::new(&job, child, mark);
             let mut line = String::new();
             let stdout = program.child.stdout.take().expect("a pipe");
             BufReader::new(stdout).read_line(&mut line).expect("text");
@@ -493,7 +501,7 @@ mod tests {
         let (job, _) = job();
         let mut command = Command::new("sh");
         let child = command.args(["-c", "read line; exit 3"]).stdin(Stdio::piped()).process_group(0);
-        let mut program = Program::new(&job, child.spawn().expect("it starts"));
+        let mut program = Program::new(&job, child.spawn().expect("it starts"), String::from("waited for"));
         let (stdin, group) = (program.child.stdin.take(), program.group);
         assert!(!has_exited(group));
         let ends = std::thread::spawn(move || {

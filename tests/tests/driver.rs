@@ -373,6 +373,30 @@ fn a_server_on_pipes_whose_store_is_somebody_elses_writes_nothing_more() {
 }
 
 #[test]
+fn agents_of_a_server_on_pipes_end_although_its_peer_reads_nothing() {
+    let mut host = Running::host(Box::new(Failing::default()), &[], |_| {});
+    let (stopped, was_stopped): (Sender<()>, Receiver<()>) = channel();
+    host.registry.add("patient", None, move |job: &Context| {
+        let slept = job.sleep(20 * PATIENCE);
+        let _ = stopped.send(());
+        slept?;
+        Ok(Outcome::Empty)
+    });
+    let ((is_stuck, stuck), (let_go, go), (gone, _ended)) = (channel(), channel(), channel());
+    let out = Stuck { written: Written::default(), writes: 1, is_stuck, go, _gone: gone };
+    let (read, mut write) = io::pipe().expect("a pipe");
+    let serving = std::thread::spawn(move || stdio::serve(host, Principal::new("owner"), read, out));
+    for (id, kind, payload) in [("1", "session.hello", json!({})), ("2", "job.submit", json!({"agent": "patient"}))] {
+        writeln!(write, "{}", json!({"arcp": "1.1", "id": id, "type": kind, "payload": payload})).expect("written");
+    }
+    stuck.recv_timeout(PATIENCE).expect("the first answer is being written");
+    drop(write);
+    was_stopped.recv_timeout(PATIENCE).expect("the agent is told to stop");
+    drop(let_go);
+    serving.join().expect("no panic").expect("it ends in order");
+}
+
+#[test]
 fn a_store_that_stays_unavailable_is_said_after_a_few_tries_and_work_goes_on_once_it_is_back() {
     let (sender, notices) = channel();
     let store = Failing::default();

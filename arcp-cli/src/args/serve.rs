@@ -71,8 +71,8 @@ pub struct Listening {
     /// The URL path of WebSocket and HTTP/2 sessions.
     #[arg(long, default_value = "/arcp", value_parser = values::path)]
     pub path: String,
-    /// Serve the parent process on stdin and stdout, and exit when stdin ends. Same as
-    /// `--listen stdio:`.
+    /// Serve the parent process on stdin and stdout, and exit when stdin ends or at a
+    /// signal. Same as `--listen stdio:`.
     #[arg(long, conflicts_with = "listen")]
     pub stdio: bool,
     /// Use tokio for sockets instead of threads. Peers see no difference; HTTP/2 and QUIC
@@ -206,7 +206,7 @@ pub struct Agents {
     pub concurrency: Vec<OfAgent<NonZeroU32>>,
     /// Pass this variable to agents, with this value or the one it has here; may be
     /// repeated. Agents always get PATH, HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*,
-    /// TZ, TMPDIR and TERM, and PYTHONUNBUFFERED=1; nothing else.
+    /// TZ, TMPDIR and TERM, PYTHONUNBUFFERED=1, and variables about their job.
     #[arg(long = "agent-env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
     /// Answer this agent on its stdin: one line for each line it prints with an `id`. May

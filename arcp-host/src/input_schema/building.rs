@@ -45,7 +45,8 @@ pub(super) fn count(at: &Resolver<'_>) -> Result<(), Unbuilt> {
     match at.lookup("#") {
         Ok(root) => {
             let (root, referred, open) = (root.contents(), BTreeSet::new(), Vec::new());
-            Building { left: BUILT, root: address(root), place: 0, referred, open }.node(root, at)
+            let (left, longest) = (BUILT, longest(root));
+            Building { left, root: address(root), longest, place: 0, referred, open }.node(root, at)
         }
         // What cannot be resolved is not built either.
         Err(_) => Ok(()),
@@ -60,6 +61,8 @@ struct Building {
     /// The address of the whole schema. It may declare an older draft, but is read as draft
     /// 2020-12.
     root: usize,
+    /// Bytes of the longest path in the schema.
+    longest: usize,
     /// Bytes of the path of the schema that is being built.
     place: usize,
     /// Schemas that were referred to: these are built once.
@@ -149,9 +152,12 @@ impl Building {
         several.iter().try_for_each(|(name, schema)| self.below(name.len(), |part| build(part, schema)))
     }
 
-    /// Builds what a reference names: its path is that of the reference, and not of the place that refers to it.
+    /// Builds what a reference names. Its path is that of the reference and not of the place that refers to it, but what
+    /// has a name has the path of where that is given.
     fn at(&mut self, reference: &str, build: impl FnOnce(&mut Building) -> Result<(), Unbuilt>) -> Result<(), Unbuilt> {
-        let place = std::mem::replace(&mut self.place, reference.len());
+        let is_path = reference == "#" || reference.starts_with("#/");
+        let there = if is_path { reference.len() } else { reference.len() + self.longest };
+        let place = std::mem::replace(&mut self.place, there);
         build(self)?;
         self.place = place;
         Ok(())
@@ -212,6 +218,17 @@ impl Building {
     fn both(&mut self, schema: &Value, at: &Resolver<'_>) -> Result<(), Unbuilt> {
         self.node(schema, at)?;
         self.evaluating(schema, at)
+    }
+}
+
+/// Bytes of the longest path in a schema.
+fn longest(schema: &Value) -> usize {
+    match schema {
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| 1 + name.len() + longest(value)).max().unwrap_or(0)
+        }
+        Value::Array(items) => items.iter().map(|item| 1 + NUMBER + longest(item)).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

@@ -234,7 +234,12 @@ pub(super) fn tidy(tx: &Connection) -> Result<i64, StoreError> {
     while left > 0 {
         let first = "SELECT owner, upto, sum FROM garbage LIMIT 1";
         let first = tx.prepare_cached(first).and_then(|mut first| first.query_row([], Garbage::read).optional());
-        let Some(Garbage { owner, upto }) = first.map_err(failed)?.transpose()? else {
+        let first = first.map_err(failed)?.transpose();
+        // What was deleted before a damaged row stays deleted.
+        if first.is_err() && left < STEP {
+            break;
+        }
+        let Some(Garbage { owner, upto }) = first? else {
             break;
         };
         if owner == KEPT {
@@ -425,6 +430,22 @@ mod tests {
             [(64, 68, 68), (64, 36, 36), (64, 4, 4), (8, 0, 0), (0, 0, 0)],
             "an event and its note of each"
         );
+    }
+
+    #[test]
+    fn what_is_forgotten_before_a_damaged_row_is_deleted() {
+        let connection = super::super::connect(Path::new(":memory:")).expect("it opens");
+        super::super::layout::create(&connection).expect("tables");
+        let mut rows = Rows::up_to(LogPos(0));
+        let tx = Atom::begin(&connection).expect("it begins");
+        for n in 1..=2 {
+            rows.discard(&tx, key(Ulid::from_parts(1, n)), i64::MAX).expect("noted");
+        }
+        tx.commit().expect("committed");
+        let damaged = "UPDATE garbage SET sum = sum + 1 WHERE owner = (SELECT max(owner) FROM garbage)";
+        assert_eq!(connection.execute(damaged, []), Ok(1));
+        assert_eq!(tidy(&connection), Ok(1));
+        assert!(matches!(tidy(&connection), Err(StoreError::Corrupt(_))));
     }
 
     #[test]
