@@ -19,13 +19,17 @@ fn connect(world: &mut World) -> [Raw; 2] {
     let mut payload = open_payload("tok-alice");
     payload["capabilities"]["scheduled_jobs"] = json!(true);
     let (alice, _) = Raw::open_with(world, payload);
-    let mut payload = hello_payload("tok-bob");
+    [alice, in_hello(world, "tok-bob")]
+}
+
+fn in_hello(world: &mut World, token: &str) -> Raw {
+    let mut payload = hello_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
     features.push(json!("x-vendor.arcp.scheduled_jobs"));
-    let mut bob = Raw::connect(world);
-    bob.send(world, "session.hello", payload);
-    bob.expect(world, "session.welcome");
-    [alice, bob]
+    let mut raw = Raw::connect(world);
+    raw.send(world, "session.hello", payload);
+    raw.expect(world, "session.welcome");
+    raw
 }
 
 /// A wish whose times, and what becomes of them, are left to chance.
@@ -186,6 +190,38 @@ fn nobodys_schedules_wait_behind_all_of_somebody_elses() {
     let asked = rules(&world).split_off(2);
     assert_eq!(asked.len(), 31, "the times of each are found");
     assert!(asked.iter().position(|is_bobs| *is_bobs).expect("his too") < 2, "{asked:?}");
+    world.finish();
+}
+
+#[test]
+fn who_has_one_schedule_has_its_turn_for_a_check_however_long_each_takes() {
+    let mut world = World::configured(3, |config: &mut Config| {
+        config.timing.schedules = true;
+        config.timing.heartbeat = None;
+        config.limits.schedule.schedule_plans = 1;
+        (config.limits.schedule.schedules_per_principal, config.limits.schedule.schedules) = (20, 100);
+        config.limits.job.principal_share = 100;
+        for entry in config.agents.iter_mut().filter(|entry| entry.name == "echo") {
+            entry.checks_input = true;
+        }
+    });
+    let begin = world.now().utc.plus(10 * MINUTE);
+    for (who, count) in [("a", 20), ("c", 20), ("b", 1)] {
+        let mut raw = in_hello(&mut world, &format!("tok-{who}"));
+        for n in 0..count {
+            let job = json!({"type": "job.submit", "payload": {"agent": "echo", "input": {"of": who}}});
+            let when = json!({"at": begin.to_string()});
+            raw.send(&mut world, "job.schedule", json!({"job": job, "when": when, "schedule_id": format!("s{n}")}));
+            raw.expect(&mut world, "ack");
+        }
+    }
+    // Before all are checked the clock looks at each of them many times.
+    world.checks.takes = Duration::from_secs(4);
+    let before = world.checks.asked.len();
+    world.run_for(20 * MINUTE);
+    let asked: Vec<&str> = world.checks.asked[before..].iter().map(|(_, input)| input.as_str()).collect();
+    assert_eq!(asked.len(), 41, "each is checked once");
+    assert!(asked[..4].contains(&r#"{"of":"b"}"#), "{asked:?}");
     world.finish();
 }
 

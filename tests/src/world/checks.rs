@@ -1,5 +1,7 @@
 //! Checks of inputs, and times of schedules, by the host of a world.
 
+use std::time::Duration;
+
 use arcp_host::recurrence::{Wanted, plan};
 use arcp_proto::id::OpId;
 use arcp_proto::json::Json;
@@ -17,6 +19,8 @@ pub struct Checks {
     pub asked: Vec<(AgentRef, Json)>,
     /// Whether the host does not answer.
     pub silent: bool,
+    /// How long it is at each input, besides the latency.
+    pub takes: Duration,
     /// The requests for times of schedules, in order.
     pub plans: Vec<Wanted>,
     /// Whether these requests fail.
@@ -29,7 +33,8 @@ impl World {
         let fault = fault_of(&input);
         self.checks.asked.push((agent, input));
         if !self.checks.silent {
-            self.later(Event::ToRuntime(Input::InputChecked { op, fault }));
+            let at = self.now.mono + self.checks.takes + self.latency();
+            self.schedule(at, Event::ToRuntime(Input::InputChecked { op, fault }));
         }
     }
 

@@ -80,11 +80,7 @@ impl Schedules {
     /// Begins a turn. `None`: nothing can be decided.
     pub(in crate::runtime) fn begin_turn(&mut self, ctx: &mut Context, at: LogPos) -> Option<Turn> {
         let now = ctx.now.utc;
-        let schedule = self.kept.get_mut(&at)?;
-        if let Some(number) = schedule.awaits_check.take() {
-            self.unchecked.leave(&schedule.record.principal.account(), number);
-        }
-        let schedule = Some(schedule).filter(|schedule| schedule.state.paused.is_none())?;
+        let schedule = self.kept.get_mut(&at).filter(|schedule| schedule.state.paused.is_none())?;
         let is_lost = |op: OpId| self.running.get(&op).is_none_or(|(_, _, until)| *until <= now);
         match schedule.phase {
             Phase::Preparing(op) if is_lost(op) => (schedule.phase, schedule.waited) = (Phase::Waiting, true),
@@ -227,11 +223,17 @@ impl Schedules {
 
     /// Ends a turn: records the state if it has changed, and sets the next look.
     pub(in crate::runtime) fn end_turn(&mut self, ctx: &mut Context, turn: &Turn) {
-        let Some(schedule) = self.kept.get(&turn.at) else {
+        let Some(schedule) = self.kept.get_mut(&turn.at) else {
             return; // The schedule is over.
         };
         if schedule.is_over() {
             return self.forget(ctx, turn.at);
+        }
+        // Whoever still waits for a check keeps its place, however often the clock looks at it.
+        if turn.again.is_none()
+            && let Some(number) = schedule.awaits_check.take()
+        {
+            self.unchecked.leave(&schedule.record.principal.account(), number);
         }
         let next = turn.again.or(schedule.coming.front().copied());
         if turn.decided {
