@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
+use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{
     AgentCall, AgentExit, AgentReply, HeldFor, Input, Operator, Timer, Wait, held_bytes_of, waits_of,
 };
@@ -349,6 +351,30 @@ fn of_how_an_agent_has_ended_no_more_waits_than_may_be_said() {
         assert_eq!(end(jobs[0])["type"], "job.result", "it is as long as it may be");
         let too_long = end(jobs[1]);
         assert!(too_long.to_string().contains("larger than this runtime allows"), "{too_long}");
+        world.finish();
+    }
+}
+
+#[test]
+fn the_end_of_an_agent_that_fails_fits_in_a_frame_whatever_it_calls_its_fault() {
+    for is_held in [false, true] {
+        let mut world = World::configured(13, |config| {
+            config.limits.history.agent_undurable_bytes = if is_held { 1 } else { BOUND };
+            config.limits.frame.result_frame_bytes = 64 << 10;
+        });
+        let (mut raw, jobs) = speakers(&mut world, "a", 1);
+        world.store.broken = true;
+        say(&mut world, jobs[0], 0);
+        world.stop_script(jobs[0]);
+        let held = |world: &World| held_bytes_of(world.runtime(), &Principal::new("a").expect("a name"), HeldFor::Jobs);
+        let before = held(&world);
+        let error = JobError::new(ErrorCode::from("X".repeat(8 << 20).as_str()), "m");
+        world.input(Input::AgentExited { job: jobs[0], exit: AgentExit::Failure(error) });
+        assert_eq!(held(&world) > before, is_held, "how it has ended is held too");
+        world.store.mend();
+        world.run_for(Duration::from_secs(10));
+        let end = raw.take(&world).into_iter().find(|frame| frame["type"] == "job.error").expect("an end");
+        assert!(end.to_string().len() <= 64 << 10, "{} bytes", end.to_string().len());
         world.finish();
     }
 }

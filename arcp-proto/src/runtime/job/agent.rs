@@ -8,7 +8,7 @@ use super::credit::check_credit;
 use super::delegation::{WiderCall, wider_call};
 use super::lease::{self, Reported};
 use super::questions::reply;
-use super::result::{TOO_LARGE, beginning};
+use super::result::{TOO_LARGE, beginning, short};
 use super::{AgentState, ChunkTerms, Job, Jobs, is_over};
 use super::{interrupt, prompt, prompts, streams};
 use crate::error::{ErrorCode, Violation};
@@ -273,7 +273,7 @@ fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
         AgentExit::Failure(error) => {
             let message = beginning(&error.message, bytes / 2);
             let details = error.details.filter(|details| details.as_str().len() <= bytes / 4);
-            AgentExit::Failure(JobError { message, details, ..error })
+            AgentExit::Failure(JobError { code: short(error.code), message, details, ..error })
         }
         AgentExit::Lost => AgentExit::Lost,
     }

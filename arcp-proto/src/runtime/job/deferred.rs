@@ -68,7 +68,8 @@ pub(super) fn exit_bytes(exit: &AgentExit) -> usize {
             artifact.as_str().len() + summary.as_ref().map_or(0, |text| text.len())
         }
         AgentExit::Failure(error) => {
-            error.message.len() + error.details.as_ref().map_or(0, |details| details.as_str().len())
+            let details = error.details.as_ref().map_or(0, |details| details.as_str().len());
+            error.code.as_str().len() + error.message.len() + details
         }
         AgentExit::Lost => 0,
     }

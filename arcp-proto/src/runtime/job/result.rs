@@ -21,6 +21,9 @@ pub(super) const TOO_LARGE: &str = "the result is larger than this runtime allow
 /// Bytes of a frame around the data of a chunk, generously.
 const FRAME_OVERHEAD: usize = 1024;
 
+/// Bytes of an error code; a longer one is replaced by `UNKNOWN`.
+const CODE_BYTES: usize = 64;
+
 /// What the readers of a job can take of a result in pieces.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct ChunkTerms {
@@ -194,6 +197,11 @@ pub(super) fn beginning(text: &str, budget: usize) -> String {
         size <= budget
     };
     text.chars().take_while(fits).collect()
+}
+
+/// A code as it is kept: agents and clients may send one of any length.
+pub(super) fn short(code: ErrorCode) -> ErrorCode {
+    if code.as_str().len() > CODE_BYTES { ErrorCode::Unknown } else { code }
 }
 
 /// Bytes of a binary result as JSON: base64 in its wrapper.

@@ -14,7 +14,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::result::cut_text;
+use super::result::{beginning, cut_text, short};
 use super::{ChunkTerms, Job, Jobs, Wait};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, SessionId, WireId};
@@ -264,8 +264,6 @@ fn take_call(
 
 /// Bytes of an error message or a close reason that are kept.
 const SHOWN_BYTES: usize = 512;
-/// Bytes of an error code; a longer one is replaced by `UNKNOWN`.
-const CODE_BYTES: usize = 64;
 /// Bytes of a role or a media type.
 const WORD_BYTES: usize = 127;
 
@@ -308,8 +306,7 @@ pub(super) fn begin_open(
 
 /// Cuts an error to the lengths that are kept: agents and clients may send messages and codes of any length.
 fn cut(error: JobError) -> JobError {
-    let code = if error.code.as_str().len() > CODE_BYTES { ErrorCode::Unknown } else { error.code };
-    JobError { code, message: super::result::beginning(&error.message, SHOWN_BYTES), ..error }
+    JobError { code: short(error.code), message: beginning(&error.message, SHOWN_BYTES), ..error }
 }
 
 /// Ends an inbound stream for the reason that its client gives.
@@ -322,7 +319,7 @@ pub(super) fn close(job: &mut Job, ctx: &mut Context, number: u32, reason: Optio
 /// Closes a stream. Returns where it came from, if it was inbound.
 fn close_for(job: &mut Job, ctx: &mut Context, number: u32, reason: Option<&str>, of_call: bool) -> Option<Inbound> {
     let stream = job.run.sends.streams.open.remove(&number)?;
-    let reason = reason.map(|reason| super::result::beginning(reason, SHOWN_BYTES));
+    let reason = reason.map(|reason| beginning(reason, SHOWN_BYTES));
     job.append(ctx, stream::closed(&stream.id, reason.as_deref(), (stream.chunks, stream.shed)), of_call);
     stream.inbound
 }

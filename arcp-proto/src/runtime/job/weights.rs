@@ -67,7 +67,7 @@ fn a_child_that_waits_weighs_as_much_as_what_is_heard_after_it() {
     waits.exit = Some(AgentExit::Stored { artifact: WireId::new("art").expect("an id"), summary });
     assert_eq!(waits.weight(), held + 6);
     waits.exit = Some(AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom")));
-    assert_eq!(waits.weight(), held + 4);
+    assert_eq!(waits.weight(), held + 4 + "INTERNAL_ERROR".len());
     waits.exit = Some(AgentExit::Lost);
     assert_eq!(waits.weight(), held);
 }
