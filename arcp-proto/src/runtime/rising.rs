@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::{Bound, RangeBounds};
 
 /// So many places may be empty, however few are not.
-const SPARE: usize = 64;
+const SPARE: usize = 4;
 
 /// A map in the order of its keys.
 #[derive(Debug)]
@@ -159,5 +159,17 @@ mod tests {
         }
         plain.keys().for_each(|key| assert!(rising.remove(key).is_some()));
         assert!(rising.is_empty() && rising.places.capacity() <= SPARE, "it holds nothing for those that were there");
+    }
+
+    #[test]
+    fn what_it_held_for_some_it_holds_no_more_without_them() {
+        for many in 1..200 {
+            let mut rising = Rising::default();
+            (0..many).for_each(|key| assert_eq!(rising.insert(key, key), None));
+            (1..many).for_each(|key| assert_eq!(rising.remove(&key), Some(key)));
+            assert!(rising.places.capacity() <= 8, "{many}: {} places for one", rising.places.capacity());
+            rising.remove(&0);
+            assert!(rising.places.capacity() <= 4, "{many}: {} places for none", rising.places.capacity());
+        }
     }
 }
