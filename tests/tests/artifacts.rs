@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use arcp_proto::id::{JobId, Principal};
 use arcp_proto::model::artifact::BlobDigest;
-use arcp_proto::runtime::{Config, HeldFor, held_bytes};
+use arcp_proto::runtime::{Config, HeldFor, Input, Operator, held_bytes, held_bytes_of};
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
@@ -359,6 +360,40 @@ fn whoever_asks_for_many_artifacts_at_once_gets_them_all_however_slowly_it_reads
     for _ in 0..40 {
         assert_eq!(raw.expect(&mut world, "artifact.put")["payload"]["data"], data);
     }
+    world.finish();
+}
+
+#[test]
+fn what_follows_upon_a_request_that_waited_for_room_is_not_counted_as_its_speakers() {
+    let mut world = configured(15, |config| config.limits.connection.reply_bytes_per_connection = 4 << 10);
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    let job = other.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let mut raw = hello(&mut world, "tok-a");
+    let wish = json!({"media_type": "a/b", "data": "QUJD".repeat(2 << 10)});
+    let id = put(&mut world, &mut raw, wish)["payload"]["artifact_id"].clone();
+    world.settle();
+    world.stall(raw.conn, true);
+    for _ in 0..40 {
+        raw.send(&mut world, "artifact.fetch", json!({"artifact_id": id}));
+    }
+    raw.send(&mut world, "x-vendor.arcp.artifacts.list", json!({}));
+    raw.send(&mut world, "job.submit", json!({"agent": "waiter"}));
+    // All of it was read before the driver is told to pause.
+    world.hold(Duration::from_secs(1));
+    world.run_for(Duration::from_secs(1));
+    world.store.broken = true;
+    world.stall(raw.conn, false);
+    let owner = Principal::new("a").expect("a name");
+    let caused = |world: &World| held_bytes_of(world.runtime(), &owner, HeldFor::Records);
+    while caused(&world) == 0 {
+        assert!(world.step(), "its submit is heard");
+    }
+    let before = caused(&world);
+    let job = JobId::parse(job.as_str().expect("an id")).expect("ours");
+    world.input(Input::Operator(Operator::CancelJob { job, reason: None }));
+    assert_eq!(caused(&world), before, "the operator has cancelled that of somebody else");
+    world.store.mend();
+    world.run_for(Duration::from_secs(10));
     world.finish();
 }
 

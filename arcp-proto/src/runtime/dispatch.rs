@@ -156,8 +156,13 @@ impl Runtime {
     pub(super) fn pump_ready(&mut self) {
         while let Some(conn) = self.ctx.next_ready() {
             Writer::pump(self, conn);
-            let judged = connection::on_room(&mut self.connections, &mut self.ctx, conn);
-            self.hear_again(judged);
+            if let Some(judged) = connection::on_room(&mut self.connections, &mut self.ctx, conn) {
+                let account = self.connections.get(conn).map(|conn| conn.account().principal().clone());
+                on_behalf(self, account, |runtime| {
+                    runtime.hear_again(Some(judged));
+                    runtime.carry();
+                });
+            }
             self.carry();
             hear_agents(self);
         }
