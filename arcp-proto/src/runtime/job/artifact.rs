@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 
+use super::open_calls::OpenCalls;
 use super::{Job, Jobs, Wait};
 use crate::error::Violation;
 use crate::id::{CallId, JobId, Principal, SessionId};
@@ -38,10 +39,11 @@ pub(in crate::runtime) fn answer(
     kept: Result<ArtifactRef, Violation>,
 ) {
     jobs.table.change(id, |job| {
-        let questions = &mut job.run.questions;
-        questions.storing.remove(&call);
-        if questions.storing.is_empty() {
-            job.run.waits.remove(&Wait::Artifact);
+        if let Some(OpenCalls { storing, .. }) = job.run.questions.known_mut() {
+            storing.remove(&call);
+            if storing.is_empty() {
+                job.run.waits.remove(&Wait::Artifact);
+            }
         }
         // The agent's heartbeat interval starts anew.
         job.run.last_call = ctx.now.mono;

@@ -392,7 +392,7 @@ fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId
         return;
     };
     jobs.table.change(parent, |job| {
-        for asked in job.run.questions.take_awaited(child) {
+        for asked in job.run.questions.known_mut().map_or_else(Vec::new, |calls| calls.take_awaited(child)) {
             let answer = match &end {
                 Ok(end) => AgentReply::ChildEnded(end.clone()),
                 Err(why) => why.clone().into(),

@@ -485,7 +485,7 @@ pub(in crate::runtime) fn renewal_body(id: &str, value: Option<&Secret>) -> Json
 fn answer_renewal(jobs: &mut Jobs, ctx: &mut Context, id: JobId, answer: AgentReply) {
     ctx.timers.clear(Timer::Renewal(id));
     jobs.table.change(id, |job| {
-        if let Some(call) = job.run.questions.renewing.take() {
+        if let Some(call) = job.run.questions.known_mut().and_then(|calls| calls.renewing.take()) {
             job.run.waits.remove(&Wait::Renewal);
             // The agent's heartbeat interval starts anew.
             job.run.last_call = ctx.now.mono;

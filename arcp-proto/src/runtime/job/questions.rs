@@ -9,7 +9,7 @@
 use alloc::collections::BTreeSet;
 
 use super::interrupt;
-use super::open_calls::OpenCall;
+use super::open_calls::{OpenCall, OpenCalls};
 use super::table::Table;
 use super::{AgentRun, Wait};
 use crate::error::Violation;
@@ -25,14 +25,15 @@ impl Table {
     /// More records are durable: sends the answers that waited for them.
     pub(in crate::runtime) fn on_answer_durable(&mut self, ctx: &mut Context, id: JobId) {
         self.change(id, |job| {
-            let open = &mut job.run.questions.open;
-            while open.front().is_some_and(|open| ctx.log.is_durable(open.until))
-                && let Some(answered) = open.pop_front()
-            {
-                reply(ctx, id, answered.id, answered.reply);
-            }
-            if open.is_empty() {
-                job.run.waits.remove(&Wait::Answer);
+            if let Some(OpenCalls { open, .. }) = job.run.questions.known_mut() {
+                while open.front().is_some_and(|open| ctx.log.is_durable(open.until))
+                    && let Some(answered) = open.pop_front()
+                {
+                    reply(ctx, id, answered.id, answered.reply);
+                }
+                if open.is_empty() {
+                    job.run.waits.remove(&Wait::Answer);
+                }
             }
             interrupt::tell(job, ctx);
         });

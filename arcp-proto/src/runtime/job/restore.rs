@@ -94,7 +94,11 @@ impl Table {
     ) {
         self.change(id, |job| {
             job.events.forget(upto);
-            job.run.sends.streams.restore_open(streams);
+            if streams.is_empty() {
+                job.run.sends.streams.take_out();
+            } else {
+                job.run.sends.streams.restore_open(streams);
+            }
             if let Some(at) = started {
                 restore_start(job, at);
             }

@@ -32,7 +32,7 @@ use crate::time::{Now, Timestamp, UtcMs};
 
 const TERMS: ChunkTerms = ChunkTerms { frame_bytes: 1 << 20, owners_read_pieces: true, watchers_read_pieces: true };
 
-fn context(change: impl Fn(&mut Config)) -> Context {
+pub(super) fn context(change: impl Fn(&mut Config)) -> Context {
     let mut config = Config::new("t", "1").with_agent("it", &[]);
     change(&mut config);
     Context::new(config, &Seeds { public: [1; 32], secret: [2; 32] }, Now::default()).expect("it works")
@@ -143,7 +143,7 @@ fn say() -> AgentCall {
 }
 
 /// A job whose agent runs.
-fn running(ctx: &mut Context, jobs: &mut Jobs, max_runtime: Option<NonZeroU32>) -> JobId {
+pub(super) fn running(ctx: &mut Context, jobs: &mut Jobs, max_runtime: Option<NonZeroU32>) -> JobId {
     let job = accept(jobs, ctx, max_runtime);
     settle(jobs, ctx, None);
     assert_eq!(jobs.get(job).map(|job| &job.state), Some(&JobState::Running));

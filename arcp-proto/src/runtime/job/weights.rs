@@ -9,8 +9,9 @@ use super::open_calls::{OpenCall, OpenCalls};
 use super::prompts::{Asked, Checking, Prompts};
 use super::run::AgentRun;
 use super::streams::Streams;
-use super::{Job, JobSpec};
-use crate::error::ErrorCode;
+use super::tests::{context, running};
+use super::{Job, JobSpec, Jobs, artifact};
+use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
@@ -96,6 +97,16 @@ fn a_run_weighs_as_much_as_its_calls_streams_and_checkpoints() {
     run.sends.streams.sessions.insert(SessionId::from_ulid(ulid::Ulid::from_parts(1, 1)));
     let places = size_of::<Checkpoints>() + size_of::<OpenCalls>() + size_of::<Streams>();
     assert_eq!(run.weight(), places + run.questions.weight() + run.sends.streams.weight());
+}
+
+#[test]
+fn a_run_weighs_no_more_because_somebody_looked_for_what_it_does_not_have() {
+    let (mut ctx, mut jobs) = (context(|_| {}), Jobs::default());
+    let job = running(&mut ctx, &mut jobs, None);
+    jobs.table_mut().restore_trimmed(job, 0, None, &[]);
+    jobs.table_mut().on_answer_durable(&mut ctx, job);
+    artifact::answer(&mut jobs, &mut ctx, (job, CallId(1)), Err(Violation::invalid("not now")));
+    assert_eq!(jobs.table().get(job).expect("it is there").run.weight(), 0);
 }
 
 #[test]
