@@ -52,6 +52,14 @@ impl Serve {
     }
 }
 
+/// What `nohup` starts ignores SIGHUP, and so does all that it starts.
+fn needs_sighup() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    assert!(ignored.is_none_or(|mask| mask & 1 == 0), "SIGHUP is ignored here: run this test without `nohup`");
+}
+
 fn submit(home: &Home, agent: &str, input: &str) -> String {
     let submitted = home.run(&["submit", agent, "--input", input, "--detach"]);
     assert_eq!(code(&submitted), 0, "{}", stderr(&submitted));
@@ -112,6 +120,7 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn the_end_of_a_terminal_kills_nothing_silently() {
+    needs_sighup();
     let home = Home::new(ARCP);
     let mut serve = Serve::start(&home, &["--drain", "forever"]);
     let job = submit(&home, "slow", r#"{"ms":600000}"#);
@@ -146,6 +155,7 @@ fn with_nohup_the_end_of_a_terminal_is_nothing() {
 
 #[test]
 fn a_signal_to_a_runtime_on_stdin_and_stdout_leaves_no_program_behind() {
+    needs_sighup();
     let said = concat!(
         r#"{"id":"1","type":"session.hello","payload":{}}"#,
         "\n",
