@@ -170,7 +170,8 @@ impl<'a> Asker<'a> {
             | ClientError::Io(_)
             | ClientError::Cleartext(_)
             | ClientError::Untrusted(_)
-            | ClientError::NotTaken(_) => return,
+            | ClientError::NotTaken(_)
+            | ClientError::NotServed(_) => return,
         };
         let why = visible(&error.to_string());
         if *code == ErrorCode::InvalidRequest {

@@ -230,6 +230,7 @@ impl Chosen {
             // Another authority would not help: the key of a known runtime has changed.
             ClientError::Untrusted(why) if why.contains(KNOWN_RUNTIMES) => "",
             ClientError::Untrusted(_) => "; --ca FILE trusts the authority, or the certificate, in that file",
+            ClientError::NotServed(_) => "; `arcp runtimes` lists those of this machine, and --url names one",
             ClientError::Config(_)
             | ClientError::Io(_)
             | ClientError::Refused(_)

@@ -174,9 +174,11 @@ fn unopened(error: ClientError) -> HandoffAnswer {
         ClientError::Refused(refusal) => refusal.code,
         ClientError::Ended(SessionEnd::Denied(refusal)) => refusal.code,
         ClientError::Untrusted(_) | ClientError::NotTaken(_) => ErrorCode::Unauthenticated,
-        ClientError::Config(_) | ClientError::Io(_) | ClientError::Misuse(_) | ClientError::Cleartext(_) => {
-            ErrorCode::FailedPrecondition
-        }
+        ClientError::Config(_)
+        | ClientError::Io(_)
+        | ClientError::Misuse(_)
+        | ClientError::Cleartext(_)
+        | ClientError::NotServed(_) => ErrorCode::FailedPrecondition,
         ClientError::Ended(SessionEnd::Lost(_) | SessionEnd::Goodbye(_) | SessionEnd::Closed) => ErrorCode::Unavailable,
     };
     HandoffAnswer::NotAsked { code, message }

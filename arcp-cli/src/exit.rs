@@ -94,7 +94,7 @@ impl From<ClientError> for Failure {
             ClientError::Refused(refusal) => of_refusal(refusal),
             ClientError::Ended(end) => of_end(end),
             ClientError::Config(_) | ClientError::Misuse(_) | ClientError::Cleartext(_) => Exit::Usage,
-            ClientError::Untrusted(_) => Exit::Lost,
+            ClientError::Untrusted(_) | ClientError::NotServed(_) => Exit::Lost,
             ClientError::NotTaken(_) => Exit::Unauthenticated,
             ClientError::Io(_) => Exit::Failed,
         };

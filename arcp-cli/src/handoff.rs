@@ -10,6 +10,7 @@ use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::handoff::Destination;
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::{HandOver, Watch};
+use clap::ArgGroup;
 
 use crate::args::Where;
 use crate::connect::Chosen;
@@ -28,12 +29,13 @@ const NO_TAKER: &str = "no_taker";
 /// Another runtime takes only queued jobs. The job starts there with what is left of its
 /// lease, budget and time, and ends here; its id there is printed.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("receiver").required(true).args(["to", "to_runtime"])))]
 pub struct Handoff {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
     /// The principal that receives it.
-    #[arg(long, value_name = "PRINCIPAL", required_unless_present = "to_runtime", conflicts_with = "to_runtime")]
+    #[arg(long, value_name = "PRINCIPAL")]
     pub to: Option<Principal>,
     /// The runtime that receives it, as named by `arcp serve --handoff-to`. The principal
     /// of this runtime's token owns it there.

@@ -100,6 +100,14 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
         let message = format!("--agent {name}={command}: `{name}` {whose}: give it another name or version");
         return Err(Failure::usage(message));
     }
+    if registry.has(name.name()) && name.version().is_none() != has_no_version(registry, name.name()) {
+        let message = format!(
+            "--agent {name}={command}: of two agents `{0}`, of which one has a version, the other could never be run: \
+             give both a version, or another name",
+            name.name()
+        );
+        return Err(Failure::usage(message));
+    }
     let mut program = program.clone().with_command(command);
     if let Some(format) = OfAgent::find(&args.agents.formats, name.name()) {
         program = program.printing(format);
@@ -161,12 +169,19 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
 }
 
 fn is_hosted(registry: &Registry, agent: &AgentRef) -> bool {
-    let entries = registry.entries();
-    let entry = entries.iter().find(|entry| entry.name == agent.name());
-    entry.is_some_and(|entry| match agent.version() {
-        Some(version) => entry.versions.iter().any(|hosted| hosted == version),
-        None => entry.versions.is_empty(),
-    })
+    match agent.version() {
+        Some(version) => {
+            let entries = registry.entries();
+            let entry = entries.iter().find(|entry| entry.name == agent.name());
+            entry.is_some_and(|entry| entry.versions.iter().any(|hosted| hosted == version))
+        }
+        None => has_no_version(registry, agent.name()),
+    }
+}
+
+/// Whether this agent is hosted, without a version.
+fn has_no_version(registry: &Registry, name: &str) -> bool {
+    registry.entries().iter().any(|entry| entry.name == name && entry.versions.is_empty())
 }
 
 /// The environment variables that agents get in addition to the usual ones.

@@ -437,6 +437,9 @@ struct Left {
     token_file: Option<PathBuf>,
 }
 
+/// How others than the user of the runtime are let in.
+const OTHERS: &str = "; to let others in, `arcp token add NAME --tokens FILE`, and serve with that --tokens FILE";
+
 impl Left {
     /// Writes the entry of the runtime, and the token if one was generated.
     fn word(made: Option<OwnToken>, (name, picked): (String, bool), word: Runtime) -> Result<Option<Left>, Failure> {
@@ -451,7 +454,11 @@ impl Left {
 
     fn tell(&self, anonymous: bool) {
         if let Some(file) = &self.token_file {
-            let others = if anonymous { "" } else { "; to let others in, give --token TOKEN=NAME" };
+            let others = if anonymous {
+                ""
+            } else {
+                "; to let others in, give --tokens FILE with what `arcp token add NAME --tokens FILE` adds to it"
+            };
             let file = file.display();
             log(format_args!("arcp: a token was made and is kept in {file}: your own commands find it{others}"));
         }

@@ -84,7 +84,7 @@ fn end_of(job: &Job, deadline: Instant) -> Result<Terminal, Failure> {
                 | JobUpdate::Missed { .. },
             ) => {}
             None if left.is_zero() => {
-                let message = format!("{} goes on: give more than this --timeout", job.id);
+                let message = format!("{} goes on: wait longer with --timeout", job.id);
                 return Err(Failure::new(Exit::TimedOut, message));
             }
             None => {}

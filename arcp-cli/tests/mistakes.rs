@@ -20,6 +20,12 @@ const OF_OPERATORS: &[Mistake] = &[
     ),
     (&["serve", "--agent", "a@1=true", "--agent", "a@1=true"], 2, &["`a@1`", "given twice", "another name or version"]),
     (&["serve", "--samples", "--agent", "slow=true"], 2, &["`slow` is a sample", "another name or version"]),
+    (
+        &["serve", "--samples", "--agent", "echo=true"],
+        2,
+        &["--agent echo=true", "could never be run", "give both a version"],
+    ),
+    (&["serve", "--agent", "e=true", "--agent", "e@2=true"], 2, &["--agent e@2=true", "could never be run"]),
     (&["serve", "--samples", "--token", "nopair"], 2, &["--token", "expected TOKEN=NAME"]),
     (&["serve", "--samples", "--token", "=me"], 2, &["--token", "`me` is empty", "give TOKEN=me"]),
     (&["serve", "--samples", "--token", "secret="], 2, &["--token", "expected TOKEN=NAME"]),
@@ -161,6 +167,8 @@ const OF_USERS: &[Mistake] = &[
     (&["submit", "echo", "--input", "{not json"], 2, &["--input", "not valid JSON near byte"]),
     (&["submit", "echo", "--input", "hello world"], 2, &["--input", "a text is quoted", r#"--input '"hello world"'"#]),
     (&["submit", "echo", "--input", "@/nowhere"], 2, &["--input @/nowhere", "No such file"]),
+    // At once, and not after the minute for which a lost runtime is looked for.
+    (&["ls", "--url", "$ELSEWHERE"], 7, &["$ELSEWHERE: the server answered 404", "arcp runtimes"]),
     (&["submit", "echo", "--max-runtime", "0"], 2, &["'0'", "expected more than 0, such as 10m"]),
     (&["submit", "echo", "--max-runtime", "ten"], 2, &["'ten'", "such as 90s, 10m or 1h30m"]),
     (&["submit", "echo", "--max-runtime", "200y"], 2, &["'200y'", "at most 136 years"]),
@@ -326,10 +334,10 @@ fn spans_go_in_cleartext_to_this_machine_alone_unless_somebody_says_so_and_by_ht
 #[test]
 fn a_mistake_of_a_user_is_told_with_its_input_and_its_mend() {
     let mut home = Home::new(ARCP);
-    home.serve(&["--samples"]);
+    let elsewhere = home.serve(&["--samples"]).replace("/arcp", "/wrong");
     let foreign = home.dir.join("notes.txt");
     std::fs::write(&foreign, "this is not a store\n".repeat(100)).expect("written");
-    tell(&home, OF_USERS, &[("$FOREIGN", foreign.to_str().expect("text"))]);
+    tell(&home, OF_USERS, &[("$FOREIGN", foreign.to_str().expect("text")), ("$ELSEWHERE", &elsewhere)]);
     assert!(!foreign.with_added_extension("backup").exists(), "no copy is left");
 }
 

@@ -87,6 +87,9 @@ pub enum ClientError {
     /// The server does not accept the client's certificate.
     #[error("{0}")]
     NotTaken(String),
+    /// What answers serves no sessions there: another path, another protocol, or without TLS.
+    #[error("{0}")]
+    NotServed(String),
 }
 
 /// Takes the answer to a command. It must not wait.
@@ -206,7 +209,7 @@ impl ClientLoop {
     }
 
     /// Reports that the transport could not be opened. A client that was never connected does not
-    /// retry a server that cannot be trusted, or that does not accept the client's certificate.
+    /// retry a server that cannot be trusted, that does not accept the client's certificate, or that serves no sessions.
     pub fn connect_failed(&mut self, why: DialError, transport: &mut impl Transport) {
         match (why, self.ready.take()) {
             (DialError::Untrusted(why), Some(ready)) => {
@@ -217,7 +220,17 @@ impl ClientLoop {
                 self.over = true;
                 ready(Err(ClientError::NotTaken(why)));
             }
-            (DialError::Untrusted(why) | DialError::NotTaken(why) | DialError::Failed(why), ready) => {
+            (DialError::NotServed(why), Some(ready)) => {
+                self.over = true;
+                ready(Err(ClientError::NotServed(why)));
+            }
+            (
+                DialError::Untrusted(why)
+                | DialError::NotTaken(why)
+                | DialError::NotServed(why)
+                | DialError::Failed(why),
+                ready,
+            ) => {
                 self.ready = ready;
                 self.input(ClientInput::ConnectFailed { why }, transport);
             }

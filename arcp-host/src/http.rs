@@ -1,5 +1,7 @@
 //! The HTTP requests that precede WebSockets, and the few other pages: bytes in, bytes out.
 
+use std::io;
+
 use arcp_proto::secret::Secret;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
@@ -275,8 +277,8 @@ pub fn page(bytes: &[u8]) -> Option<&str> {
 ///
 /// # Errors
 ///
-/// The other response of the server.
-pub fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, String> {
+/// As [`refused`], or `Unsupported` for bytes that no WebSocket server sends.
+pub fn upgraded(bytes: &[u8], accept: &str) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes) {
@@ -285,15 +287,30 @@ pub fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, String> {
             let given = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("sec-websocket-accept"));
             match given {
                 Some(given) if given.value == accept.as_bytes() => Ok(Some(head)),
-                _ => Err("the server did not prove that it speaks WebSocket".to_string()),
+                _ => Err(unsupported("the server did not prove that it speaks WebSocket")),
             }
         }
         Ok(httparse::Status::Complete(head)) => {
             let text = String::from_utf8_lossy(&bytes[head..]);
-            Err(format!("the server answered {}: {}", response.code.unwrap_or(0), text.trim()))
+            Err(refused(response.code.unwrap_or(0), &text))
         }
-        Ok(httparse::Status::Partial) | Err(_) => Err("the server does not speak HTTP".to_string()),
+        Ok(httparse::Status::Partial) | Err(_) => Err(unsupported("the server does not speak HTTP")),
     }
+}
+
+/// The response of a server that opens no session: `Unsupported` if it would answer the same request in the same way
+/// again.
+pub fn refused(status: u16, said: &str) -> io::Error {
+    let kind = match status {
+        // Too late, too early, too many, or a server that restarts.
+        408 | 425 | 429 | 500..=599 => io::ErrorKind::Other,
+        _ => io::ErrorKind::Unsupported,
+    };
+    io::Error::new(kind, format!("the server answered {status}: {}", said.trim()))
+}
+
+fn unsupported(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
 #[cfg(test)]
@@ -415,8 +432,27 @@ mod tests {
             panic!("not upgraded");
         };
         assert!(response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert_eq!(upgraded(response.as_bytes(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Ok(Some(response.len())));
-        assert!(upgraded(response.as_bytes(), "other").is_err());
-        assert!(upgraded(b"HTTP/1.1 403 Forbidden\r\n\r\nno", "x").is_err());
+        let read = |bytes: &[u8], accept: &str| upgraded(bytes, accept).map_err(|error| error.kind());
+        assert_eq!(read(response.as_bytes(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Ok(Some(response.len())));
+        assert_eq!(read(response.as_bytes(), "other"), Err(io::ErrorKind::Unsupported));
+        assert_eq!(read(b"SSH-2.0-OpenSSH_9.2\r\n", "x"), Err(io::ErrorKind::Unsupported));
+    }
+
+    #[test]
+    fn a_server_that_answers_anything_but_later_serves_no_sessions() {
+        for (status, kind) in [
+            (200, io::ErrorKind::Unsupported),
+            (400, io::ErrorKind::Unsupported),
+            (404, io::ErrorKind::Unsupported),
+            (408, io::ErrorKind::Other),
+            (425, io::ErrorKind::Other),
+            (429, io::ErrorKind::Other),
+            (500, io::ErrorKind::Other),
+            (503, io::ErrorKind::Other),
+        ] {
+            let response = format!("HTTP/1.1 {status} x\r\n\r\nwhy\n");
+            let error = upgraded(response.as_bytes(), "x").expect_err("no upgrade");
+            assert_eq!((error.kind(), error.to_string()), (kind, format!("the server answered {status}: why")));
+        }
     }
 }

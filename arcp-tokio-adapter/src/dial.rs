@@ -132,7 +132,7 @@ async fn upgrade(
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed during the handshake"));
         }
         head.extend_from_slice(&buffer[..n]);
-        if let Some(length) = upgraded(&head, &accept).map_err(io::Error::other)? {
+        if let Some(length) = upgraded(&head, &accept)? {
             framing.feed(&head[length..]);
             return Ok((stream, framing));
         }

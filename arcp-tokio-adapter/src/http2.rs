@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arcp_host::client::{HTTP2, bracketed};
-use arcp_host::http::LINES;
+use arcp_host::http::{LINES, refused};
 use arcp_host::server::{CarrierEnd, keep_alive};
 use arcp_host::tls::Certificates;
 use arcp_proto::limits::Limits;
@@ -212,7 +212,7 @@ pub(crate) async fn dial(
         said.extend_from_slice(&data);
     }
     let said = String::from_utf8_lossy(&said);
-    Err(io::Error::other(format!("the server answered {}: {}", status.as_u16(), said.trim())))
+    Err(refused(status.as_u16(), &said))
 }
 
 fn failed(error: h2::Error) -> io::Error {

@@ -310,14 +310,15 @@ fn a_server_that_is_not_to_be_trusted_is_asked_once_before_there_is_a_session_an
     };
     assert_eq!(said(DialError::Untrusted("who?".into())), (true, Some("who?".into())));
     assert_eq!(said(DialError::NotTaken("what?".into())), (true, Some("what?".into())));
+    assert_eq!(said(DialError::NotServed("how?".into())), (true, Some("how?".into())));
     assert_eq!(said(DialError::Failed("where?".into())), (false, None));
-    for why in [DialError::Untrusted("no".into()), DialError::NotTaken("no".into()), DialError::Failed("no".into())] {
+    for why in [DialError::Untrusted, DialError::NotTaken, DialError::NotServed, DialError::Failed] {
         let mut client = Client::open(|_| {});
         let updates = client.job("job_1");
         client.lose();
         assert!(matches!(updates.try_recv(), Ok(JobUpdate::Reconnecting { attempt: 1, .. })));
         client.redial();
-        client.calls.connect_failed(why, &mut client.line);
+        client.calls.connect_failed(why("no".into()), &mut client.line);
         assert!(!client.calls.is_over());
         assert!(matches!(updates.try_recv(), Ok(JobUpdate::Reconnecting { attempt: 2, .. })));
     }

@@ -65,6 +65,8 @@ fn what_keeps_a_client_from_a_server_is_told_with_the_server() {
     let tls = |error: rustls::Error| why(io::Error::other(error));
     let failed = why(io::Error::new(io::ErrorKind::ConnectionRefused, "refused"));
     assert_eq!(failed, DialError::Failed("wss://example.com:1/a: refused".into()));
+    let elsewhere = why(io::Error::new(io::ErrorKind::Unsupported, "another path"));
+    assert_eq!(elsewhere, DialError::NotServed("wss://example.com:1/a: another path".into()));
     match tls(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) {
         DialError::Untrusted(why) => {
             assert_eq!(why, "wss://example.com:1/a: its certificate was issued by nobody who is trusted here");

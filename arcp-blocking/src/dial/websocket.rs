@@ -78,7 +78,7 @@ pub(super) fn upgrade(mut channel: Channel, host: &str, port: u16, path: &str, f
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed during the handshake"));
         }
         head.extend_from_slice(&buffer[..n]);
-        if let Some(length) = upgraded(&head, &accept).map_err(io::Error::other)? {
+        if let Some(length) = upgraded(&head, &accept)? {
             framing.feed(&head[length..]);
             return channel.into_wire(framing);
         }

@@ -348,8 +348,8 @@ pub struct Telling {
     #[arg(long, value_name = "COMMAND")]
     pub on_prompt: Vec<String>,
     /// POST a signed request, at least once, for each finished job; may be repeated. Its
-    /// `webhook-id` is the job's id. Other machines need https://, since the request
-    /// contains the result.
+    /// `webhook-id` is the job's id. Over http:// everybody on the way can read the
+    /// results.
     #[arg(long = "webhook", value_name = "URL", value_parser = values::webhook)]
     pub webhooks: Vec<String>,
     /// Trust these authorities or certificates of webhooks, a PEM file [default: the

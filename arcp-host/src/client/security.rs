@@ -76,6 +76,8 @@ pub enum DialError {
     Untrusted(String),
     /// The server does not accept the client's certificate.
     NotTaken(String),
+    /// What answers serves no sessions there: another path, another protocol, or without TLS.
+    NotServed(String),
 }
 
 impl DialError {
@@ -89,6 +91,7 @@ impl DialError {
         if let Some(why) = crate::tls::not_taken(error) {
             return DialError::NotTaken(format!("{target}: {why}"));
         }
-        DialError::Failed(format!("{target}: {error}"))
+        let why = format!("{target}: {error}");
+        if error.kind() == io::ErrorKind::Unsupported { DialError::NotServed(why) } else { DialError::Failed(why) }
     }
 }
