@@ -68,11 +68,12 @@ impl Files {
 /// The first signal drains; a second SIGTERM or SIGINT stops at once.
 ///
 /// SIGHUP drains too if it comes from the end of the terminal. If there are certificates or a policy, SIGHUP has them
-/// read again, as long as the terminal exists or there never was one.
+/// read again, as long as the terminal exists, there never was one, or the program was started by `nohup`.
 pub fn on_signals(server: ServerHandle, Drain(time): Drain, files: Files) -> Result<(), Failure> {
     let mut heard = signals();
+    let outlives_terminal = !heard.contains(&SIGHUP);
     // With files to read again, a SIGHUP is sent on purpose.
-    if !files.is_empty() && !heard.contains(&SIGHUP) {
+    if !files.is_empty() && outlives_terminal {
         heard.push(SIGHUP);
     }
     let mut signals = Signals::new(heard)?;
@@ -85,7 +86,7 @@ pub fn on_signals(server: ServerHandle, Drain(time): Drain, files: Files) -> Res
     let listen = move || {
         let mut draining = false;
         for signal in signals.forever() {
-            if signal == SIGHUP && !files.is_empty() && !terminal.is_gone() {
+            if signal == SIGHUP && !files.is_empty() && (outlives_terminal || !terminal.is_gone()) {
                 files.read_again(&server);
                 continue;
             }

@@ -13,7 +13,7 @@ use arcp_proto::model::reply::Refusal;
 pub const EXIT_CODES: &str = "\
 Exit codes:
     0  success
-    1  the job failed, or the request was refused
+    1  the job failed, the request was refused, or the runtime could not start
     2  the command line is wrong
     3  the job was cancelled
     4  the job or the wait reached its time limit

@@ -251,8 +251,8 @@ pub struct Jobs {
     /// repeated.
     #[arg(long = "auditor", value_name = "PRINCIPAL")]
     pub auditors: Vec<String>,
-    /// Let this principal list, watch and cancel everybody's jobs; may be repeated. The
-    /// generated token is an operator's.
+    /// Let this principal list, watch, cancel, interrupt and hand over everybody's jobs,
+    /// and answer their questions; may be repeated. The generated token is an operator's.
     #[arg(long = "operator", value_name = "PRINCIPAL")]
     pub operators: Vec<String>,
     /// Restrict who may submit which agents, watch whose jobs and use how much, by this
