@@ -454,11 +454,7 @@ impl Left {
 
     fn tell(&self, anonymous: bool) {
         if let Some(file) = &self.token_file {
-            let others = if anonymous {
-                ""
-            } else {
-                "; to let others in, give --tokens FILE with what `arcp token add NAME --tokens FILE` adds to it"
-            };
+            let others = if anonymous { "" } else { OTHERS };
             let file = file.display();
             log(format_args!("arcp: a token was made and is kept in {file}: your own commands find it{others}"));
         }
