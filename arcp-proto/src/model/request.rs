@@ -133,7 +133,7 @@ pub enum Command {
     },
     /// Answer a question (RFC §12, §15.4).
     Answer(Answering),
-    /// Take a session from its client: an extension of ours.
+    /// Take a session from its client: an extension of ours (RFC §21).
     Evict(Eviction),
     /// Send a message to a running agent (RFC §10.5).
     Interrupt(Interrupt),
