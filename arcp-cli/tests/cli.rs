@@ -107,7 +107,10 @@ fn the_same_port_has_the_same_token_unless_others_could_read_it() {
         let mut child = serve.stderr(Stdio::piped()).spawn().expect("it runs");
         let said: Vec<_> = BufReader::new(child.stderr.take().expect("a pipe")).lines().take(3).collect();
         let told = said[2].as_ref().expect("text");
-        assert!(told.contains(&file.display().to_string()) && told.contains("--token TOKEN=NAME"), "{told}");
+        assert!(
+            told.contains(&file.display().to_string()) && told.contains("arcp token add NAME --tokens FILE"),
+            "{told}"
+        );
         child.kill().expect("killed");
         child.wait().expect("gone");
         assert_eq!(fs::metadata(&file).expect("kept").permissions().mode() & 0o777, 0o600);
